@@ -1,0 +1,11 @@
+# Fails when one of OBJECTS defines a weak symbol; else touches STAMP.
+execute_process(COMMAND ${NM} -C -A ${OBJECTS} OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)
+if(failed)
+  message(FATAL_ERROR "${NM} failed on the kernel objects")
+endif()
+string(REGEX MATCHALL "[^\n]* [WVu] [^\n]*" weak "${symbols}")
+if(weak)
+  list(JOIN weak "\n" weak)
+  message(FATAL_ERROR "Weak symbols in objects of one instruction set; put the code into an anonymous namespace:\n${weak}")
+endif()
+file(TOUCH ${STAMP})

@@ -1,0 +1,292 @@
+#include "arrays.h"
+
+#include <cmath>
+
+namespace fastattn::bindings {
+namespace {
+
+constexpr int type_bool = 0;      // NPY_BOOL
+constexpr int type_float32 = 11;  // NPY_FLOAT
+
+bool matches(char kind, int type_num, i64 itemsize, Dtype dtype) {
+    switch (dtype) {
+        case Dtype::float32: return type_num == type_float32;
+        case Dtype::boolean: return type_num == type_bool;
+        case Dtype::int32: return kind == 'i' && itemsize == 4;  // int, long and long long share sizes: go by kind
+        case Dtype::int64: return kind == 'i' && itemsize == 8;
+    }
+    return false;
+}
+
+const char* name_of(Dtype dtype) {
+    switch (dtype) {
+        case Dtype::float32: return "float32";
+        case Dtype::boolean: return "bool";
+        case Dtype::int32: return "int32";
+        case Dtype::int64: return "int64";
+    }
+    return "";
+}
+
+i64 size_of(Dtype dtype) {
+    switch (dtype) {
+        case Dtype::boolean: return 1;
+        case Dtype::int64: return 8;
+        default: return 4;
+    }
+}
+
+bool is_array(py::handle object) { return py::detail::npy_api::get().PyArray_Check_(object.ptr()); }
+
+std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }
+
+// The dtype is right and in native byte order.
+bool has_dtype(py::handle object, Dtype dtype) {
+    const auto* proxy = py::detail::array_proxy(object.ptr());
+    const auto* descr = py::detail::array_descriptor_proxy(proxy->descr);
+    return matches(descr->kind, descr->type_num, size_of(dtype), dtype) && descr->byteorder != '>' &&
+           (dtype == Dtype::float32 || dtype == Dtype::boolean ||
+            py::reinterpret_borrow<py::array>(object).itemsize() == size_of(dtype));
+}
+
+}  // namespace
+
+void value_error(const std::string& message) { throw py::value_error(message); }
+void type_error(const std::string& message) { throw py::type_error(message); }
+
+std::string shape_text(const i64* shape, i64 ndim) {
+    std::string text = "(";
+    for (i64 i = 0; i < ndim; ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+    return text + (ndim == 1 ? ",)" : ")");
+}
+
+bool is_array_of(py::handle object, Dtype dtype) { return is_array(object) && has_dtype(object, dtype); }
+
+Array array(const char* function, const char* argument, py::handle object, Dtype dtype) {
+    Array a;
+    a.where = {function, argument};
+    if (!is_array(object))
+        type_error(a.where.str() + " must be a NumPy array of " + name_of(dtype) + ", got " + type_name(object));
+    if (!has_dtype(object, dtype))
+        type_error(a.where.str() + " must be " + name_of(dtype) + ", got " +
+                   std::string(py::str(object.attr("dtype"))));
+    const auto* proxy = py::detail::array_proxy(object.ptr());
+    if (proxy->nd > Array::max_ndim)
+        value_error(a.where.str() + " must have at most 8 axes, got " + std::to_string(proxy->nd));
+    a.object = object;
+    a.data = proxy->data;
+    a.ndim = proxy->nd;
+    a.itemsize = size_of(dtype);
+    bool aligned = reinterpret_cast<std::uintptr_t>(a.data) % static_cast<std::uintptr_t>(a.itemsize) == 0;
+    for (int i = 0; i < a.ndim; ++i) {
+        a.shape[i] = proxy->dimensions[i];
+        aligned = aligned && (proxy->strides[i] % a.itemsize == 0 || a.shape[i] <= 1);
+        a.stride[i] = proxy->strides[i] / a.itemsize;
+    }
+    if (!aligned) value_error(a.where.str() + " must be aligned to its item size");
+    return a;
+}
+
+Array optional_array(const char* function, const char* argument, py::handle object, Dtype dtype) {
+    if (object.is_none()) return Array{};
+    return array(function, argument, object, dtype);
+}
+
+i64 Array::size() const {
+    i64 n = 1;
+    for (int i = 0; i < ndim; ++i) n *= shape[i];
+    return n;
+}
+
+const Array& Array::expect_ndim(int wanted) const {
+    if (ndim != wanted)
+        value_error(where.str() + " must have " + std::to_string(wanted) + (wanted == 1 ? " axis" : " axes") +
+                    ", got shape " + shape_str());
+    return *this;
+}
+
+const Array& Array::expect_shape(std::initializer_list<i64> wanted) const {
+    bool same = ndim == static_cast<int>(wanted.size());
+    for (int i = 0; same && i < ndim; ++i) same = shape[i] == wanted.begin()[i];
+    if (!same)
+        value_error(where.str() + " must have shape " + shape_text(wanted.begin(), static_cast<i64>(wanted.size())) +
+                    ", got " + shape_str());
+    return *this;
+}
+
+const Array& Array::expect_shape_of(const Array& other) const {
+    bool same = ndim == other.ndim;
+    for (int i = 0; same && i < ndim; ++i) same = shape[i] == other.shape[i];
+    if (!same) value_error(where.str() + " must have shape " + other.shape_str() + ", got " + shape_str());
+    return *this;
+}
+
+const Array& Array::expect_contiguous_rows() const {
+    if (ndim == 0) value_error(where.str() + " must have at least one axis, got a scalar");
+    if (last() > 1 && stride[ndim - 1] != 1 && size() > 0)
+        value_error(where.str() + " must be contiguous along its last axis, got strides of " +
+                    std::to_string(stride[ndim - 1]) + " elements");
+    return *this;
+}
+
+bool Array::contiguous() const {
+    i64 step = 1;
+    for (int i = ndim - 1; i >= 0; --i) {
+        if (shape[i] == 0) return true;
+        if (shape[i] != 1 && stride[i] != step) return false;
+        step *= shape[i];
+    }
+    return true;
+}
+
+const Array& Array::expect_contiguous() const {
+    if (!contiguous()) value_error(where.str() + " must be C-contiguous, got shape " + shape_str() + " with other strides");
+    return *this;
+}
+
+i64 Array::rows() const {
+    i64 n = 1;
+    for (int i = 0; i + 1 < ndim; ++i) n *= shape[i];
+    return n;
+}
+
+i64 Array::row_stride() const {
+    if (size() == 0) return last();
+    i64 step = 0, rows = 0;  // of the innermost row axis longer than one, and the rows below the axis looked at
+    for (int i = ndim - 2; i >= 0; --i) {
+        if (shape[i] == 1) continue;
+        if (rows == 0) {
+            step = stride[i];
+            rows = shape[i];
+        } else if (stride[i] == step * rows) {
+            rows *= shape[i];
+        } else {
+            value_error(where.str() + " must have evenly spaced rows: its leading axes, of shape " +
+                        shape_text(shape, ndim - 1) + ", cannot be merged into one");
+        }
+    }
+    return rows == 0 ? last() : step;
+}
+
+void Array::bytes(const char** begin, const char** end) const {
+    *begin = *end = data;
+    for (int i = 0; i < ndim; ++i) {
+        if (shape[i] == 0) {
+            *begin = *end = data;
+            return;
+        }
+        const i64 extent = (shape[i] - 1) * stride[i] * itemsize;
+        (extent < 0 ? *begin : *end) += extent;
+    }
+    *end += itemsize;
+}
+
+bool Array::overlaps(const Array& other) const {
+    const char *b0, *e0, *b1, *e1;
+    bytes(&b0, &e0);
+    other.bytes(&b1, &e1);
+    return b0 < e1 && b1 < e0;
+}
+
+py::object new_floats(const i64* shape, i64 ndim, bool zeroed) {
+    std::vector<py::ssize_t> dims(shape, shape + ndim);
+    py::array_t<float> fresh(dims);
+    if (zeroed) std::memset(fresh.mutable_data(), 0, static_cast<std::size_t>(fresh.nbytes()));
+    return std::move(fresh);
+}
+
+Output::Output(const char* function, const char* argument, py::handle given, const i64* shape, i64 ndim) {
+    if (given.is_none()) {
+        object = new_floats(shape, ndim);
+        array_ = floats(function, argument, object);
+        return;
+    }
+    array_ = floats(function, argument, given);
+    bool same = array_.ndim == ndim;
+    for (int i = 0; same && i < ndim; ++i) same = array_.shape[i] == shape[i];
+    if (!same)
+        value_error(array_.where.str() + " must have shape " + shape_text(shape, ndim) + ", got " + array_.shape_str());
+    if (!py::reinterpret_borrow<py::array>(given).writeable())
+        value_error(array_.where.str() + " must be writable, got a read-only array");
+    array_.expect_contiguous();
+    object = py::reinterpret_borrow<py::object>(given);
+}
+
+const Output& Output::apart_from(const Array& input, bool in_place) const {
+    if (!input || !array_.overlaps(input)) return *this;
+    if (in_place && array_.data == input.data && input.contiguous() && array_.size() == input.size()) return *this;
+    value_error(array_.where.str() + " must not overlap " + input.where.argument);
+}
+
+const std::int32_t* cu_seqlens(const Array& array, i64 tokens) {
+    array.expect_ndim(1).expect_contiguous();
+    if (array.shape[0] < 1) value_error(array.where.str() + " must have at least one element, got shape (0,)");
+    const auto* values = array.as<std::int32_t>();
+    const i64 batch = array.shape[0] - 1;
+    if (values[0] != 0) value_error(array.where.str() + " must start at 0, got " + std::to_string(values[0]));
+    for (i64 i = 0; i < batch; ++i)
+        if (values[i + 1] < values[i])
+            value_error(array.where.str() + " must not decrease, got " + std::to_string(values[i]) + " then " +
+                        std::to_string(values[i + 1]) + " at index " + std::to_string(i + 1));
+    if (values[batch] != tokens)
+        value_error(array.where.str() + " must end at the number of tokens, " + std::to_string(tokens) + ", got " +
+                    std::to_string(values[batch]));
+    return values;
+}
+
+i64 longest(const std::int32_t* cu_seqlens, i64 batch) {
+    i64 most = 0;
+    for (i64 i = 0; i < batch; ++i) most = std::max<i64>(most, cu_seqlens[i + 1] - cu_seqlens[i]);
+    return most;
+}
+
+const i64* ids(const Array& array, i64 rows, const char* table) {
+    array.expect_contiguous();
+    const i64* values = array.as<i64>();
+    const i64 n = array.size();
+    for (i64 i = 0; i < n; ++i)
+        if (values[i] < 0 || values[i] >= rows)
+            value_error(array.where.str() + " must be in [0, " + std::to_string(rows) + "), the rows of " + table +
+                        ", got " + std::to_string(values[i]) + " at index " + std::to_string(i));
+    return values;
+}
+
+namespace {
+
+double number(const char* function, const char* argument, py::handle value) {
+    const double x = PyFloat_AsDouble(value.ptr());
+    if (x == -1.0 && PyErr_Occurred()) {
+        PyErr_Clear();
+        type_error(Where{function, argument}.str() + " must be a number, got " + type_name(value));
+    }
+    return x;
+}
+
+}  // namespace
+
+double positive(const char* function, const char* argument, py::handle value) {
+    const double x = number(function, argument, value);
+    if (!(x > 0) || !std::isfinite(x))
+        value_error(Where{function, argument}.str() + " must be positive and finite, got " + std::string(py::str(value)));
+    return x;
+}
+
+double not_negative(const char* function, const char* argument, py::handle value) {
+    const double x = number(function, argument, value);
+    if (!(x >= 0) || !std::isfinite(x))
+        value_error(Where{function, argument}.str() + " must be finite and not negative, got " +
+                    std::string(py::str(value)));
+    return x;
+}
+
+std::string text(const char* function, const char* argument, py::handle value) {
+    if (!py::isinstance<py::str>(value))
+        type_error(Where{function, argument}.str() + " must be a string, got " + type_name(value));
+    return value.cast<std::string>();
+}
+
+void bad_choice(const char* function, const char* argument, const std::string& got, const std::string& names) {
+    value_error(Where{function, argument}.str() + " must be one of " + names + ", got '" + got + "'");
+}
+
+}  // namespace fastattn::bindings

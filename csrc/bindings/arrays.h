@@ -1,0 +1,124 @@
+// The border: every check of an array that comes from Python stands here, and every message names the function, the
+// argument and the value it had. Nothing is cast and nothing is copied.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "../kernels.h"
+
+namespace fastattn::bindings {
+
+namespace py = pybind11;
+
+struct Where {  // the argument that a message is about
+    const char* function;
+    const char* argument;
+    std::string str() const { return std::string(function) + ": " + argument; }
+};
+
+[[noreturn]] void value_error(const std::string& message);
+[[noreturn]] void type_error(const std::string& message);
+std::string shape_text(const i64* shape, i64 ndim);  // (2, 3)
+
+// A checked array: right dtype, native byte order, aligned. Strides count elements.
+class Array {
+public:
+    static constexpr int max_ndim = 8;
+
+    Where where;
+    char* data = nullptr;
+    int ndim = 0;
+    i64 shape[max_ndim];
+    i64 stride[max_ndim];
+    i64 itemsize = 0;
+    py::handle object;
+
+    explicit operator bool() const { return data != nullptr; }
+    template <typename T>
+    T* as() const {
+        return reinterpret_cast<T*>(data);
+    }
+    i64 last() const { return ndim ? shape[ndim - 1] : 1; }
+    i64 size() const;
+    std::string shape_str() const { return shape_text(shape, ndim); }
+
+    const Array& expect_ndim(int wanted) const;
+    const Array& expect_shape(std::initializer_list<i64> wanted) const;
+    const Array& expect_shape_of(const Array& other) const;
+    const Array& expect_contiguous_rows() const;  // the last axis
+    const Array& expect_contiguous() const;
+    bool contiguous() const;
+    i64 rows() const;        // product of all axes but the last
+    i64 row_stride() const;  // when those axes form one evenly spaced axis; ValueError otherwise
+    bool overlaps(const Array& other) const;
+
+private:
+    void bytes(const char** begin, const char** end) const;
+};
+
+enum class Dtype { float32, int32, int64, boolean };
+
+Array array(const char* function, const char* argument, py::handle object, Dtype dtype);
+Array optional_array(const char* function, const char* argument, py::handle object, Dtype dtype);  // None: false
+inline Array floats(const char* function, const char* argument, py::handle object) {
+    return array(function, argument, object, Dtype::float32);
+}
+inline Array optional_floats(const char* function, const char* argument, py::handle object) {
+    return optional_array(function, argument, object, Dtype::float32);
+}
+bool is_array_of(py::handle object, Dtype dtype);
+
+// A result: `given` (checked: float32, writable, contiguous, right shape) or, when it is None, a new array.
+class Output {
+public:
+    Output(const char* function, const char* argument, py::handle given, const i64* shape, i64 ndim);
+    Output(const char* function, const char* argument, py::handle given, const Array& like)
+        : Output(function, argument, given, like.shape, like.ndim) {}
+    // Neither may the result overlap `input`, unless `in_place` allows it to be exactly the input's memory.
+    const Output& apart_from(const Array& input, bool in_place = false) const;
+    float* data() const { return array_.as<float>(); }
+    const Array& array() const { return array_; }
+    py::object object;
+
+private:
+    Array array_;
+};
+
+py::object new_floats(const i64* shape, i64 ndim, bool zeroed = false);
+inline float* data_of(const py::object& array) {
+    return reinterpret_cast<float*>(py::detail::array_proxy(array.ptr())->data);
+}
+
+// [batch + 1], int32, starting at 0, never decreasing, ending at `tokens`.
+const std::int32_t* cu_seqlens(const Array& array, i64 tokens);
+i64 longest(const std::int32_t* cu_seqlens, i64 batch);
+
+// Every id in [0, rows) of `table`.
+const i64* ids(const Array& array, i64 rows, const char* table);
+
+double positive(const char* function, const char* argument, py::handle value);      // finite and > 0
+double not_negative(const char* function, const char* argument, py::handle value);  // finite and >= 0
+template <typename Enum>
+struct Choice {
+    const char* name;
+    Enum value;
+};
+std::string text(const char* function, const char* argument, py::handle value);
+[[noreturn]] void bad_choice(const char* function, const char* argument, const std::string& got, const std::string& names);
+template <typename Enum, std::size_t N>
+Enum choose(const char* function, const char* argument, py::handle value, const Choice<Enum> (&choices)[N]) {
+    const std::string got = text(function, argument, value);
+    std::string names;
+    for (const auto& choice : choices) {
+        if (got == choice.name) return choice.value;
+        names += (names.empty() ? "'" : ", '") + std::string(choice.name) + "'";
+    }
+    bad_choice(function, argument, got, names);
+}
+
+}  // namespace fastattn::bindings

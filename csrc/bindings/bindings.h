@@ -1,0 +1,20 @@
+// One function a file: each adds its kernel to the module.
+#pragma once
+
+#include "arrays.h"
+
+namespace fastattn::bindings {
+
+void bind_runtime(py::module_& m);
+void bind_packing(py::module_& m);
+void bind_linear(py::module_& m);
+void bind_scaled_dot_product_attention(py::module_& m);
+void bind_layer_norm(py::module_& m);
+void bind_gelu(py::module_& m);
+void bind_softmax(py::module_& m);
+void bind_log_softmax(py::module_& m);
+void bind_embedding(py::module_& m);
+void bind_pooling(py::module_& m);
+void bind_l2_normalize(py::module_& m);
+
+}  // namespace fastattn::bindings

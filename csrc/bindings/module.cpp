@@ -1,0 +1,28 @@
+#include "../dispatch.h"
+#include "../parallel.h"
+#include "bindings.h"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+    using namespace fastattn::bindings;
+    m.doc() = "The compiled kernels. Use fastattn.kernels: it has the documentation.";
+    try {
+        fastattn::choose_isa_from_environment();
+        fastattn::choose_num_threads();
+    } catch (const std::invalid_argument& error) {
+        throw py::import_error(std::string("fastattn: ") + error.what());
+    }
+    fastattn::make_fork_safe();
+    bind_runtime(m);
+    bind_packing(m);
+    bind_linear(m);
+    bind_scaled_dot_product_attention(m);
+    bind_layer_norm(m);
+    bind_gelu(m);
+    bind_softmax(m);
+    bind_log_softmax(m);
+    bind_embedding(m);
+    bind_pooling(m);
+    bind_l2_normalize(m);
+}

@@ -1,0 +1,34 @@
+#include "../packing.h"
+
+#include "bindings.h"
+
+namespace fastattn::bindings {
+
+void bind_packing(py::module_& m) {
+    py::class_<PackedMatrix>(m, "PackedMatrix")
+        .def(py::init([](py::handle weight) {
+                 const Array w = floats("PackedMatrix", "weight", weight).expect_ndim(2).expect_contiguous_rows();
+                 const py::gil_scoped_release release;
+                 return std::make_unique<PackedMatrix>(w.as<float>(), w.shape[0], w.shape[1], w.stride[0]);
+             }),
+             py::arg("weight"))
+        .def_property_readonly("shape", [](const PackedMatrix& w) { return py::make_tuple(w.n(), w.k()); })
+        .def_property_readonly("dtype", [](const PackedMatrix&) { return py::dtype::of<float>(); })
+        .def_property_readonly("nbytes", [](const PackedMatrix& w) { return w.floats() * i64{sizeof(float)}; })
+        .def("unpack",
+             [](const PackedMatrix& w) {
+                 const i64 shape[] = {w.n(), w.k()};
+                 py::object plain = new_floats(shape, 2);
+                 {
+                     const py::gil_scoped_release release;
+                     w.unpack(data_of(plain));
+                 }
+                 plain.attr("flags").attr("writeable") = false;
+                 return plain;
+             })
+        .def("__repr__", [](const PackedMatrix& w) {
+            return "PackedMatrix(shape=(" + std::to_string(w.n()) + ", " + std::to_string(w.k()) + "), dtype=float32)";
+        });
+}
+
+}  // namespace fastattn::bindings

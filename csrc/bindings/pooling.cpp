@@ -1,0 +1,35 @@
+#include "../dispatch.h"
+#include "bindings.h"
+
+namespace fastattn::bindings {
+namespace {
+
+constexpr Choice<Pooling> modes[] = {
+    {"mean", Pooling::mean}, {"cls", Pooling::cls},                     {"max", Pooling::max},
+    {"last", Pooling::last}, {"mean_sqrt_len", Pooling::mean_sqrt_len}, {"weighted_mean", Pooling::weighted_mean},
+};
+
+py::object pooling(py::handle x_, py::handle cu_seqlens_, py::handle mode, py::handle out_) {
+    const char* const f = "pooling";
+    const Array x = floats(f, "x", x_).expect_ndim(2).expect_contiguous_rows();
+    const Array cu = array(f, "cu_seqlens", cu_seqlens_, Dtype::int32);
+    PoolingForward args{};
+    args.x = x.as<float>();
+    args.ldx = x.row_stride();
+    args.dim = x.last();
+    args.cu_seqlens = cu_seqlens(cu, x.shape[0]);
+    args.batch = cu.shape[0] - 1;
+    args.mode = choose(f, "mode", mode, modes);
+    const i64 shape[] = {args.batch, args.dim};
+    const Output out(f, "out", out_, shape, 2);
+    args.y = out.apart_from(x).apart_from(cu).data();
+    const py::gil_scoped_release release;
+    kernels().pooling_forward(args);
+    return out.object;
+}
+
+}  // namespace
+
+void bind_pooling(py::module_& m) { m.def("pooling", &pooling); }
+
+}  // namespace fastattn::bindings

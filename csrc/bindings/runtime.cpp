@@ -1,0 +1,69 @@
+#include <pybind11/stl.h>
+
+#include <chrono>
+
+#include "../dispatch.h"
+#include "../parallel.h"
+#include "bindings.h"
+
+namespace fastattn::bindings {
+namespace {
+
+py::dict build_info() {
+    py::dict info;
+#if defined(__clang__)
+    info["compiler"] = "Clang " __clang_version__;
+#else
+    info["compiler"] = "GCC " __VERSION__;
+#endif
+    info["isas"] = py::str(FASTATTN_BUILT_ISAS).attr("split")(",");
+    info["openmp"] = has_openmp();
+    return info;
+}
+
+struct Burst {
+    double flops[64] = {};
+    double seconds;
+};
+
+double fma_peak(double seconds) {
+    if (!(seconds > 0 && seconds <= 10))
+        value_error("fma_peak: seconds must be in (0, 10], got " + std::to_string(seconds));
+    const py::gil_scoped_release release;
+    using clock = std::chrono::steady_clock;
+    Burst burst;
+    burst.seconds = seconds;
+    const i64 threads = std::min(num_threads(), 64);
+    const auto begin = clock::now();
+    parallel_for(
+        threads, 1,
+        [](void* context, i64 first, i64, void*) {
+            Burst& burst = *static_cast<Burst*>(context);
+            const auto begin = clock::now();
+            do burst.flops[first] += kernels().fma_burst(20000);
+            while (std::chrono::duration<double>(clock::now() - begin).count() < burst.seconds);
+        },
+        &burst);
+    const double elapsed = std::chrono::duration<double>(clock::now() - begin).count();
+    double total = 0;
+    for (const double flops : burst.flops) total += flops;
+    return total / elapsed * 1e-9;
+}
+
+}  // namespace
+
+void bind_runtime(py::module_& m) {
+    m.def("isa", &isa);
+    m.def("isa_reason", &isa_reason);
+    m.def("available_isas", &available_isas);
+    m.def("use_isa", &use_isa, py::arg("name"));
+    m.def("num_threads", &num_threads);
+    m.def("num_threads_reason", &num_threads_reason);
+    m.def("set_num_threads", &set_num_threads, py::arg("n"));
+    m.def("cpu_name", &cpu_name);
+    m.def("build_info", &build_info);
+    m.def("fma_peak", &fma_peak, py::arg("seconds"),
+          "GFLOP/s that num_threads() threads reach with nothing but FMAs from registers.");
+}
+
+}  // namespace fastattn::bindings

@@ -1,0 +1,106 @@
+#include "dispatch.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <stdexcept>
+
+namespace fastattn {
+
+// One row an instruction set, worst first. CMakeLists.txt defines FASTATTN_HAS_* for the sets that it compiles.
+#define FASTATTN_ISAS(ROW) FASTATTN_ISA_GENERIC(ROW) FASTATTN_ISA_AVX2(ROW) FASTATTN_ISA_AVX512(ROW) FASTATTN_ISA_NEON(ROW)
+#define FASTATTN_ISA_GENERIC(ROW) ROW(generic, true)
+#ifdef FASTATTN_HAS_avx2
+#define FASTATTN_ISA_AVX2(ROW) ROW(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
+#else
+#define FASTATTN_ISA_AVX2(ROW)
+#endif
+#ifdef FASTATTN_HAS_avx512
+#define FASTATTN_ISA_AVX512(ROW)                                                                                       \
+    ROW(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&                            \
+                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&                       \
+                    __builtin_cpu_supports("avx512cd"))
+#else
+#define FASTATTN_ISA_AVX512(ROW)
+#endif
+#ifdef FASTATTN_HAS_neon
+#define FASTATTN_ISA_NEON(ROW) ROW(neon, true)  // part of every aarch64
+#else
+#define FASTATTN_ISA_NEON(ROW)
+#endif
+
+#define FASTATTN_DECLARE(name, supported) \
+    namespace name {                      \
+    extern const KernelTable table;       \
+    }
+FASTATTN_ISAS(FASTATTN_DECLARE)
+
+namespace {
+
+struct Isa {
+    const char* name;
+    const KernelTable* table;
+    bool (*supported)();
+};
+
+#define FASTATTN_ROW(name, supported) {#name, &name::table, []() -> bool { return supported; }},
+const Isa isas[] = {FASTATTN_ISAS(FASTATTN_ROW)};
+
+std::atomic<const Isa*> current{&isas[0]};
+std::string reason;
+
+}  // namespace
+
+const KernelTable& kernels() noexcept { return *current.load(std::memory_order_relaxed)->table; }
+
+std::vector<std::string> available_isas() {
+    std::vector<std::string> names;
+    for (const Isa& isa : isas)
+        if (isa.supported()) names.emplace_back(isa.name);
+    return names;
+}
+
+std::string isa() { return current.load()->name; }
+std::string isa_reason() { return reason; }
+
+namespace {
+
+void force(const std::string& name, const std::string& who) {
+    std::string names;
+    for (const Isa& isa : isas) {
+        if (!isa.supported()) continue;
+        if (name == isa.name) {
+            current = &isa;
+            return;
+        }
+        names += (names.empty() ? "" : ", ") + std::string(isa.name);
+    }
+    throw std::invalid_argument(who + " must be one of " + names + " on this machine, got '" + name + "'");
+}
+
+}  // namespace
+
+void use_isa(const std::string& name) {
+    force(name, "use_isa: name");
+    reason = "use_isa(\"" + name + "\")";
+}
+
+void choose_isa_from_environment() {
+    if (const char* name = std::getenv("FASTATTN_ISA"); name && *name) {
+        force(name, "FASTATTN_ISA");
+        reason = "FASTATTN_ISA";
+        return;
+    }
+    for (const Isa& isa : isas)
+        if (isa.supported()) current = &isa;
+    reason = "the best of this build that the processor has";
+}
+
+std::string cpu_name() {
+    std::ifstream cpuinfo("/proc/cpuinfo");
+    for (std::string line; std::getline(cpuinfo, line);)
+        if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+    return "";
+}
+
+}  // namespace fastattn

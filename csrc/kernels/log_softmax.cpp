@@ -1,0 +1,29 @@
+#include "../parallel.h"
+#include "../simd/math.h"
+#include "row.h"
+
+namespace fastattn::FASTATTN_ISA {
+namespace {
+
+void log_softmax_rows(void* context, i64 begin, i64 end, void*) {
+    const LogSoftmaxForward& args = *static_cast<LogSoftmaxForward*>(context);
+    constexpr float inf = __builtin_inff();
+    for (i64 row = begin; row < end; ++row) {
+        float* y = args.y + row * args.dim;
+        const float* x = args.x + row * args.ldx;
+        const float largest = row_max(args.dim, [&](i64 i, i64 n) { return load_or(x + i, n, -inf); });
+        const vf shift = set1(largest == -inf ? 0.0f : largest);  // a row of -inf stays -inf
+        const float sum = row_sum(args.dim, [&](i64 i, i64 n) { return exp(load_or(x + i, n, -inf) - shift); });
+        const vf log_sum = set1(sum == 0.0f ? 0.0f : __builtin_logf(sum));
+        for_vectors(args.dim, [&](i64 i, i64 n) { store_n(y + i, load_n(x + i, n) - shift - log_sum, n); });
+    }
+}
+
+}  // namespace
+
+void log_softmax_forward(const LogSoftmaxForward& args) {
+    LogSoftmaxForward context = args;
+    parallel_for(args.rows, row_grain(args.dim), log_softmax_rows, &context);
+}
+
+}  // namespace fastattn::FASTATTN_ISA

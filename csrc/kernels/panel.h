@@ -1,0 +1,43 @@
+// Filling panels (packing.h). Included by objects of every instruction set, so everything here is local to its file.
+#pragma once
+
+#include "../packing.h"
+
+namespace fastattn {
+namespace {
+
+typedef float f4 __attribute__((vector_size(16)));
+
+[[maybe_unused]] inline __attribute__((always_inline)) f4 load4(const float* p) {
+    f4 x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+}
+
+// panel[i][c] = rows[c * ld + i] for c < columns, 0 for the others; panel is [depth][16].
+[[maybe_unused]] inline void pack_panel(float* panel, const float* rows, i64 ld, i64 columns, i64 depth) {
+    i64 i = 0;
+    if (columns == panel_width) {
+        for (; i + 4 <= depth; i += 4) {
+#pragma GCC unroll 4
+            for (int c = 0; c < panel_width; c += 4) {
+                const float* from = rows + c * ld + i;
+                const f4 a = load4(from), b = load4(from + ld), d = load4(from + 2 * ld), e = load4(from + 3 * ld);
+                const f4 ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+                const f4 de0 = __builtin_shufflevector(d, e, 0, 4, 1, 5), de1 = __builtin_shufflevector(d, e, 2, 6, 3, 7);
+                const f4 t0 = __builtin_shufflevector(ab0, de0, 0, 1, 4, 5), t1 = __builtin_shufflevector(ab0, de0, 2, 3, 6, 7);
+                const f4 t2 = __builtin_shufflevector(ab1, de1, 0, 1, 4, 5), t3 = __builtin_shufflevector(ab1, de1, 2, 3, 6, 7);
+                float* to = panel + i * panel_width + c;
+                __builtin_memcpy(to, &t0, sizeof t0);
+                __builtin_memcpy(to + panel_width, &t1, sizeof t1);
+                __builtin_memcpy(to + 2 * panel_width, &t2, sizeof t2);
+                __builtin_memcpy(to + 3 * panel_width, &t3, sizeof t3);
+            }
+        }
+    }
+    for (; i < depth; ++i)
+        for (i64 c = 0; c < panel_width; ++c) panel[i * panel_width + c] = c < columns ? rows[c * ld + i] : 0.0f;
+}
+
+}  // namespace
+}  // namespace fastattn

@@ -1,0 +1,72 @@
+// What the kernels that work row by row share.
+#pragma once
+
+#include "../simd/simd.h"
+
+namespace fastattn::FASTATTN_ISA {
+namespace {
+
+// Rows per piece of a parallel loop: enough floats to be worth handing to another thread.
+FASTATTN_INLINE i64 row_grain(i64 dim) { return greater(1, 16384 / greater(1, dim)); }
+
+// Sum of f(i, n) over a row. The order depends on the length and the instruction set alone: four interleaved partial
+// sums, then the vectors that are left; f gives 0 in lanes that do not exist.
+template <typename F>
+FASTATTN_INLINE float row_sum(i64 dim, F f) {
+    vf s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero();
+    i64 i = 0;
+    for (; i + 4 * W <= dim; i += 4 * W) {
+        s0 = s0 + f(i, i64{W});
+        s1 = s1 + f(i + W, i64{W});
+        s2 = s2 + f(i + 2 * W, i64{W});
+        s3 = s3 + f(i + 3 * W, i64{W});
+    }
+    for (; i + W <= dim; i += W) s0 = s0 + f(i, i64{W});
+    if (i < dim) s1 = s1 + f(i, dim - i);
+    return reduce_add((s0 + s1) + (s2 + s3));
+}
+
+// Largest f(i, n) over a row, -inf for none; f gives -inf in lanes that do not exist.
+template <typename F>
+FASTATTN_INLINE float row_max(i64 dim, F f) {
+    vf m0 = set1(-__builtin_inff()), m1 = m0;
+    i64 i = 0;
+    for (; i + 2 * W <= dim; i += 2 * W) {
+        m0 = max(f(i, i64{W}), m0);
+        m1 = max(f(i + W, i64{W}), m1);
+    }
+    for (; i < dim; i += W) m0 = max(f(i, lesser(W, dim - i)), m0);
+    return reduce_max(max(m0, m1));
+}
+
+// A vector of x, `value` in the lanes that do not exist.
+FASTATTN_INLINE vf load_or(const float* x, i64 n, float value) {
+    return n == W ? load(x) : select(first(n), load_first(x, n), set1(value));
+}
+
+struct Moments {
+    float mean, rstd;
+};
+
+// y = (x - mean) * rstd * weight + bias; y may be x.
+FASTATTN_INLINE Moments normalize_row(float* y, const float* x, const float* weight, const float* bias, i64 dim, float eps) {
+    const float length = static_cast<float>(dim);
+    const float mean = row_sum(dim, [&](i64 i, i64 n) { return load_n(x + i, n); }) / length;
+    const vf center = set1(mean);
+    const float square = row_sum(dim, [&](i64 i, i64 n) {
+        const vf d = load_or(x + i, n, mean) - center;
+        return d * d;
+    });
+    const float rstd = 1.0f / __builtin_sqrtf(square / length + eps);
+    const vf scale = set1(rstd);
+    for_vectors(dim, [&](i64 i, i64 n) {
+        vf z = (load_n(x + i, n) - center) * scale;
+        if (weight) z = z * load_n(weight + i, n);
+        if (bias) z = z + load_n(bias + i, n);
+        store_n(y + i, z, n);
+    });
+    return {mean, rstd};
+}
+
+}  // namespace
+}  // namespace fastattn::FASTATTN_ISA

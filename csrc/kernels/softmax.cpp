@@ -1,0 +1,33 @@
+#include "../parallel.h"
+#include "../simd/math.h"
+#include "row.h"
+
+namespace fastattn::FASTATTN_ISA {
+namespace {
+
+void softmax_rows(void* context, i64 begin, i64 end, void*) {
+    const SoftmaxForward& args = *static_cast<SoftmaxForward*>(context);
+    constexpr float inf = __builtin_inff();
+    for (i64 row = begin; row < end; ++row) {
+        float* y = args.y + row * args.dim;
+        const float* x = args.x + row * args.ldx;
+        const float largest = row_max(args.dim, [&](i64 i, i64 n) { return load_or(x + i, n, -inf); });
+        const vf shift = set1(largest == -inf ? 0.0f : largest);  // a row of -inf gives 0
+        const float sum = row_sum(args.dim, [&](i64 i, i64 n) {
+            const vf e = exp(load_or(x + i, n, -inf) - shift);
+            store_n(y + i, e, n);
+            return e;
+        });
+        const vf divisor = set1(sum == 0.0f ? 1.0f : sum);
+        for_vectors(args.dim, [&](i64 i, i64 n) { store_n(y + i, load_n(y + i, n) / divisor, n); });
+    }
+}
+
+}  // namespace
+
+void softmax_forward(const SoftmaxForward& args) {
+    SoftmaxForward context = args;
+    parallel_for(args.rows, row_grain(args.dim), softmax_rows, &context);
+}
+
+}  // namespace fastattn::FASTATTN_ISA

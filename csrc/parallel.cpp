@@ -1,0 +1,169 @@
+#include "parallel.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <new>
+#include <stdexcept>
+
+#include "limits.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace fastattn {
+namespace {
+
+std::atomic<int> budget{1};           // threads that may compute at once, the callers' own not counted beyond the first
+std::atomic<int> extra_workers{0};    // lent to the calls under way, at most budget - 1
+std::atomic<bool> pool_started{false};
+std::string budget_reason;
+
+// Denormals cost a hundred cycles each and carry nothing: flush them while a kernel runs.
+class FlushDenormals {
+public:
+#if defined(__x86_64__)
+    FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
+    ~FlushDenormals() { _mm_setcsr(saved_); }
+
+private:
+    unsigned saved_;
+#elif defined(__aarch64__)
+    FlushDenormals() {
+        asm volatile("mrs %0, fpcr" : "=r"(saved_));
+        asm volatile("msr fpcr, %0" ::"r"(saved_ | (1ull << 24)));
+    }
+    ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
+
+private:
+    std::uint64_t saved_;
+#endif
+};
+
+// Scratch belongs to the calling thread and is kept for its next call: fresh memory costs more than most kernels.
+class Scratch {
+public:
+    ~Scratch() { std::free(data_); }
+    char* reserve(std::size_t bytes) {
+        if (bytes > size_) {
+            std::free(data_);
+            data_ = nullptr;
+            size_ = 0;
+            void* fresh = nullptr;
+            if (posix_memalign(&fresh, 64, bytes) != 0) throw std::bad_alloc();
+            data_ = static_cast<char*>(fresh);
+            size_ = bytes;
+        }
+        return data_;
+    }
+
+private:
+    char* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+class Workers {  // a share of the budget, returned at the end of the call
+public:
+    explicit Workers(int wanted) {
+        int lent = extra_workers.load(std::memory_order_relaxed);
+        do {
+            count_ = std::max(0, std::min(wanted, budget.load(std::memory_order_relaxed) - 1 - lent));
+        } while (count_ > 0 && !extra_workers.compare_exchange_weak(lent, lent + count_));
+    }
+    ~Workers() {
+        if (count_ > 0) extra_workers.fetch_sub(count_);
+    }
+    int count() const { return count_; }
+
+private:
+    int count_;
+};
+
+}  // namespace
+
+void parallel_for(i64 n, i64 grain, LoopBody body, void* context, i64 scratch_bytes) {
+    if (n <= 0) return;
+    const i64 pieces = (n + grain - 1) / grain;
+    Workers workers(has_openmp() ? static_cast<int>(std::min<i64>(pieces - 1, 1 << 16)) : 0);
+    const int threads = 1 + workers.count();
+
+    thread_local Scratch memory;
+    scratch_bytes = (scratch_bytes + 127) / 128 * 128;
+    char* const scratch = scratch_bytes ? memory.reserve(static_cast<std::size_t>(scratch_bytes * threads)) : nullptr;
+
+    if (threads == 1) {
+        const FlushDenormals flush;
+        for (i64 begin = 0; begin < n; begin += grain) body(context, begin, std::min(n, begin + grain), scratch);
+        return;
+    }
+#ifdef _OPENMP
+    pool_started.store(true, std::memory_order_relaxed);
+    std::atomic<i64> next{0};
+#pragma omp parallel num_threads(threads)
+    {
+        const FlushDenormals flush;
+        char* const mine = scratch + omp_get_thread_num() * scratch_bytes;
+        for (i64 begin; (begin = next.fetch_add(grain, std::memory_order_relaxed)) < n;)
+            body(context, begin, std::min(n, begin + grain), mine);
+    }
+#endif
+}
+
+int num_threads() { return budget; }
+
+void set_num_threads(int n) {
+    if (n < 1) throw std::invalid_argument("set_num_threads: n must be at least 1, got " + std::to_string(n));
+    budget = n;
+    budget_reason = "set_num_threads(" + std::to_string(n) + ")";
+}
+
+std::string num_threads_reason() { return budget_reason; }
+
+void choose_num_threads() {
+    for (const char* name : {"FASTATTN_NUM_THREADS", "OMP_NUM_THREADS"}) {
+        const char* text = std::getenv(name);
+        if (!text || !*text) continue;
+        char* end = nullptr;
+        errno = 0;
+        const long value = std::strtol(text, &end, 10);
+        // OMP_NUM_THREADS may be a list, one number for each nesting level
+        if (errno == 0 && end != text && value >= 1 && value <= 1 << 16 && (*end == 0 || (*end == ',' && *name == 'O'))) {
+            budget = static_cast<int>(value);
+            budget_reason = name;
+            return;
+        }
+        if (*name == 'F')
+            throw std::invalid_argument(std::string(name) + " must be a whole number of at least 1, got '" + text + "'");
+    }
+    const Limit limit = processor_limit();
+    budget = limit.threads;
+    budget_reason = limit.reason;
+}
+
+bool has_openmp() {
+#ifdef _OPENMP
+    return true;
+#else
+    return false;
+#endif
+}
+
+void make_fork_safe() {
+    // A child has only the thread that forked: it must not wait for a pool that died with its parent.
+    const auto prepare = [] {
+#ifdef _OPENMP
+        if (pool_started.exchange(false)) omp_pause_resource_all(omp_pause_soft);
+#endif
+    };
+    const auto child = [] { extra_workers = 0; };
+    pthread_atfork(prepare, nullptr, child);
+}
+
+}  // namespace fastattn

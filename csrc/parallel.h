@@ -1,0 +1,25 @@
+// Threads: one budget for the process, one loop for every kernel.
+#pragma once
+
+#include <string>
+
+#include "kernels.h"
+
+namespace fastattn {
+
+// Calls body(context, begin, end, scratch) for pieces of at most `grain` consecutive items that cover [0, n), on the
+// calling thread and on as many further ones as the budget has free and n / grain can use; a call never waits for
+// another one. `scratch` is `scratch_bytes` of memory for that thread alone, 64-byte aligned, contents undefined.
+// Denormals are flushed to zero inside, and the caller's floating-point mode is restored.
+// Throws std::bad_alloc, before any work is begun, when there is no memory for the scratch.
+using LoopBody = void (*)(void* context, i64 begin, i64 end, void* scratch);
+void parallel_for(i64 n, i64 grain, LoopBody body, void* context, i64 scratch_bytes = 0);
+
+int num_threads();
+void set_num_threads(int n);       // std::invalid_argument when n < 1
+std::string num_threads_reason();  // what decided the number
+void choose_num_threads();         // FASTATTN_NUM_THREADS, OMP_NUM_THREADS, or what the machine grants
+bool has_openmp();
+void make_fork_safe();
+
+}  // namespace fastattn

@@ -1,0 +1,61 @@
+#pragma once
+
+#include "../kernels.h"
+
+namespace fastattn::FASTATTN_ISA {
+namespace {
+
+typedef float vf __attribute__((vector_size(16)));         // four floats; + - * / and unary - are the compiler's
+typedef std::int32_t vm __attribute__((vector_size(16)));  // a mask: all bits of a lane, or none
+constexpr int W = 4;
+
+FASTATTN_INLINE vf set1(float x) { return vf{x, x, x, x}; }
+FASTATTN_INLINE vf load(const float* p) {
+    vf x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+}
+FASTATTN_INLINE void store(float* p, vf x) { __builtin_memcpy(p, &x, sizeof x); }
+FASTATTN_INLINE void stream(float* p, vf x) { store(p, x); }
+
+FASTATTN_INLINE vm first(i64 n) {
+    const std::int32_t count = static_cast<std::int32_t>(n);
+    return vm{0, 1, 2, 3} < vm{count, count, count, count};
+}
+FASTATTN_INLINE vf load_first(const float* p, i64 n) {
+    if (n >= W) return load(p);
+    vf x = {};
+    for (i64 i = 0; i < n; ++i) x[i] = p[i];
+    return x;
+}
+FASTATTN_INLINE void store_first(float* p, vf x, i64 n) {
+    if (n >= W) return store(p, x);
+    for (i64 i = 0; i < n; ++i) p[i] = x[i];
+}
+
+FASTATTN_INLINE vf fma(vf a, vf b, vf c) { return a * b + c; }
+FASTATTN_INLINE vf select(vm m, vf a, vf b) { return m ? a : b; }
+FASTATTN_INLINE vm less(vf a, vf b) { return a < b; }
+FASTATTN_INLINE vm equal(vf a, vf b) { return a == b; }
+FASTATTN_INLINE vf min(vf a, vf b) { return select(a < b, a, b); }
+FASTATTN_INLINE vf max(vf a, vf b) { return select(a > b, a, b); }
+FASTATTN_INLINE vf sqrt(vf a) {
+    return vf{__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
+}
+FASTATTN_INLINE vf abs(vf a) { return reinterpret_cast<vf>(reinterpret_cast<vm>(a) & 0x7fffffff); }
+FASTATTN_INLINE vf round(vf a) {
+    // Adding 1.5 * 2^23 leaves no room for a fraction; larger numbers have none (their callers clamp them anyway).
+    const vf magic = set1(12582912.0f);
+    return a + magic - magic;
+}
+FASTATTN_INLINE vf pow2(vf n) { return reinterpret_cast<vf>((__builtin_convertvector(n, vm) + 127) << 23); }
+
+FASTATTN_INLINE float reduce_add(vf x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+FASTATTN_INLINE float reduce_max(vf x) {
+    float m = x[0];
+    for (int i = 1; i < W; ++i) m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+}  // namespace
+}  // namespace fastattn::FASTATTN_ISA

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <arm_neon.h>
+
+#include "../kernels.h"
+
+namespace fastattn::FASTATTN_ISA {
+namespace {
+
+using vf = float32x4_t;  // a vector of floats; + - * / and unary - are the compiler's
+using vm = uint32x4_t;   // a mask: all bits of a lane, or none
+constexpr int W = 4;
+
+FASTATTN_INLINE vf set1(float x) { return vdupq_n_f32(x); }
+FASTATTN_INLINE vf load(const float* p) { return vld1q_f32(p); }
+FASTATTN_INLINE void store(float* p, vf x) { vst1q_f32(p, x); }
+FASTATTN_INLINE void stream(float* p, vf x) { vst1q_f32(p, x); }
+
+FASTATTN_INLINE vm first(i64 n) {
+    const uint32_t lane[4] = {0, 1, 2, 3};
+    return vcltq_u32(vld1q_u32(lane), vdupq_n_u32(static_cast<uint32_t>(n < 0 ? 0 : n > W ? W : n)));
+}
+FASTATTN_INLINE vf load_first(const float* p, i64 n) {
+    if (n >= W) return load(p);
+    float lanes[W] = {};
+    for (i64 i = 0; i < n; ++i) lanes[i] = p[i];
+    return vld1q_f32(lanes);
+}
+FASTATTN_INLINE void store_first(float* p, vf x, i64 n) {
+    if (n >= W) return store(p, x);
+    float lanes[W];
+    vst1q_f32(lanes, x);
+    for (i64 i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+FASTATTN_INLINE vf fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+FASTATTN_INLINE vf min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+FASTATTN_INLINE vf max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+FASTATTN_INLINE vf sqrt(vf a) { return vsqrtq_f32(a); }
+FASTATTN_INLINE vf abs(vf a) { return vabsq_f32(a); }
+FASTATTN_INLINE vf round(vf a) { return vrndnq_f32(a); }
+FASTATTN_INLINE vf pow2(vf n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23)); }
+
+FASTATTN_INLINE vm less(vf a, vf b) { return vcltq_f32(a, b); }
+FASTATTN_INLINE vm equal(vf a, vf b) { return vceqq_f32(a, b); }
+FASTATTN_INLINE vf select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
+
+FASTATTN_INLINE float reduce_add(vf x) {
+    const float32x2_t h = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+    return vget_lane_f32(h, 0) + vget_lane_f32(h, 1);
+}
+FASTATTN_INLINE float reduce_max(vf x) {
+    float lanes[W];
+    vst1q_f32(lanes, x);
+    float m = lanes[0];
+    for (int i = 1; i < W; ++i) m = lanes[i] > m ? lanes[i] : m;
+    return m;
+}
+
+}  // namespace
+}  // namespace fastattn::FASTATTN_ISA

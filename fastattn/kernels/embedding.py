@@ -1,0 +1,49 @@
+"""BERT's input: the sum of word, token type and position rows, normalised."""
+
+from __future__ import annotations
+
+from fastattn import _core
+
+from ._types import FloatArray, Ids
+
+
+def embedding(
+    input_ids: Ids,
+    weight: FloatArray,
+    *,
+    position_ids: Ids | None = None,
+    position_weight: FloatArray | None = None,
+    token_type_ids: Ids | None = None,
+    token_type_weight: FloatArray | None = None,
+    norm_weight: FloatArray | None = None,
+    norm_bias: FloatArray | None = None,
+    eps: float = 1e-12,
+    out: FloatArray | None = None,
+) -> FloatArray:
+    """LayerNorm(weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids]) in one pass.
+
+    Ids int64 `[tokens]`, each kind with its table float32 `[rows, D]`; norm_weight and norm_bias float32 `[D]`, without
+    which the sum is returned as it is. Returns `[tokens, D]`.
+
+    Raises TypeError for another dtype, ValueError for an id outside its table (naming it and its place), ids without
+    their table or a table without its ids, shapes that do not match, or an `out` that overlaps an input.
+
+    Source: Devlin et al. 2019 (arXiv 1810.04805), figure 2.
+
+    >>> import numpy as np
+    >>> table = np.array([[0.0, 1.0], [2.0, 3.0]], np.float32)
+    >>> embedding(np.array([1, 0, 1]), table).tolist()
+    [[2.0, 3.0], [0.0, 1.0], [2.0, 3.0]]
+    """
+    return _core.embedding(
+        input_ids,
+        weight,
+        position_ids,
+        position_weight,
+        token_type_ids,
+        token_type_weight,
+        norm_weight,
+        norm_bias,
+        eps,
+        out,
+    )

@@ -1,0 +1,23 @@
+"""Logarithm of the softmax over the last axis."""
+
+from __future__ import annotations
+
+from fastattn import _core
+
+from ._types import FloatArray
+
+
+def log_softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+    """x - log(sum(exp(x))) over the last axis; a row that is -inf throughout stays so.
+
+    x `[..., D]`, float32, with evenly spaced rows; `out` may be x. Returns an array of x's shape.
+
+    Raises TypeError for another dtype, ValueError for a strided last axis or an `out` that overlaps x otherwise.
+
+    Source: Goodfellow, Bengio and Courville 2016, "Deep Learning", section 6.2.2.3.
+
+    >>> import numpy as np
+    >>> log_softmax(np.array([0.0, -np.inf], np.float32)).tolist()
+    [0.0, -inf]
+    """
+    return _core.log_softmax(x, out)

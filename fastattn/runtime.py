@@ -1,0 +1,101 @@
+"""What the kernels run on: the instruction set and the number of threads, and why these.
+
+The instruction set is the best that this build and this processor both have, unless `FASTATTN_ISA` names another one. The
+number of threads is the least of physical cores, processor affinity and control group quota, unless
+`FASTATTN_NUM_THREADS` or, failing that, `OMP_NUM_THREADS` sets it. Both belong to the process: all threads that call
+kernels share them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from fastattn import _core
+
+__all__ = [
+    "available_isas",
+    "build_info",
+    "isa",
+    "isa_reason",
+    "num_threads",
+    "threads_reason",
+    "set_num_threads",
+    "use_isa",
+]
+
+
+def isa() -> str:
+    """The instruction set in use: "generic", "avx2", "avx512" or "neon"."""
+    return _core.isa()
+
+
+def isa_reason() -> str:
+    """Why `isa()` is in use."""
+    return _core.isa_reason()
+
+
+def available_isas() -> list[str]:
+    """What this build and this processor both have, worst first."""
+    return _core.available_isas()
+
+
+def use_isa(name: str) -> AbstractContextManager[None]:
+    """Use the kernels of one instruction set from now on, or within a `with` block.
+
+    The choice is the process's, not the thread's. Raises ValueError when `name` is not in `available_isas()`.
+
+    >>> import fastattn
+    >>> before = fastattn.isa()
+    >>> with fastattn.use_isa("generic"):
+    ...     fastattn.isa()
+    'generic'
+    >>> fastattn.isa() == before
+    True
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"use_isa: name must be a string, got {type(name).__name__}")
+    before = _core.isa()
+    _core.use_isa(name)
+    return _restore(before)
+
+
+@contextmanager
+def _restore(isa: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _core.use_isa(isa)
+
+
+def num_threads() -> int:
+    """How many threads all kernel calls of the process together may use."""
+    return _core.num_threads()
+
+
+def threads_reason() -> str:
+    """What decided `num_threads()`."""
+    return _core.num_threads_reason()
+
+
+def set_num_threads(n: int) -> None:
+    """Let all kernel calls of the process together use n threads. Results do not depend on it.
+
+    Raises TypeError when n is no whole number, ValueError when it is less than 1 or more than 65536.
+    """
+    try:
+        number = operator.index(n)
+    except TypeError:
+        raise TypeError(f"set_num_threads: n must be a whole number, got {n!r}") from None
+    if not 1 <= number <= 1 << 16:
+        raise ValueError(f"set_num_threads: n must be from 1 to 65536, got {n}")
+    _core.set_num_threads(number)
+
+
+def build_info() -> dict[str, Any]:
+    """How this copy was built: `version`, `compiler`, `isas` (compiled in) and `openmp` (without it, one thread)."""
+    from fastattn import __version__
+
+    return {"version": __version__, **_core.build_info()}
