@@ -10,6 +10,14 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
+// Blocking, as measured: a tile streams its panels from the second-level cache as fast as it multiplies, so the depth is
+// cut only when rows and panels together outgrow that cache. A row block of A stays there while the panels pass over it.
+#if defined(__AVX512F__) && !defined(FASTATTN_GENERIC)
+constexpr i64 depth_block = 256, row_block = 168;
+#else
+constexpr i64 depth_block = 1024, row_block = 96;
+#endif
+
 // A tile is R rows by vectors(R) registers; its accumulators, one row of B and one value of A fill the register file.
 // Few rows take more columns instead, to keep enough independent chains under way.
 #if defined(FASTATTN_GENERIC)

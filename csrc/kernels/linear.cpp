@@ -6,10 +6,6 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-// Blocking. A depth block of one panel stays in the first-level cache while the row tiles pass over it; a row block of A
-// stays in the second-level cache while the panels pass over it.
-constexpr i64 depth_block = 256;
-constexpr i64 row_block = 28 * common_rows;
 constexpr i64 small_a = 96 * 1024 / sizeof(float);  // an A of so many floats stays cached whole
 constexpr i64 serial_below = 1 << 17;               // multiply-adds that are not worth waking a thread for
 

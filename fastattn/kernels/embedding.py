@@ -23,7 +23,7 @@ def embedding(
     """LayerNorm(weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids]) in one pass.
 
     Ids int64 `[tokens]`, each kind with its table float32 `[rows, D]`; norm_weight and norm_bias float32 `[D]`, without
-    which the sum is returned as it is. Returns `[tokens, D]`.
+    which the sum is returned as it is; eps is added to the variance. Returns `[tokens, D]`.
 
     Raises TypeError for another dtype, ValueError for an id outside its table (naming it and its place), ids without
     their table or a table without its ids, shapes that do not match, or an `out` that overlaps an input.

@@ -35,13 +35,14 @@ def scaled_dot_product_attention(
     broadcastable to `[batch, heads, seq_q, seq_k]`: bool (True: may attend) or float32 (added to the scores; -inf: may
     not attend). float32, dim 1 to 256, strides free but for the last axis, so views of one fused projection do.
 
-    `is_causal` lets a query see the keys up to its own place, counted from the last query and key ("bottom_right", as
-    in flash-attention) or from the first ones ("top_left", as in PyTorch). `softmax_scale` is 1 / sqrt(dim) by default.
+    `is_causal` lets a query see the keys up to its own place, counted by `causal_alignment` from the last query and key
+    ("bottom_right", as in flash-attention) or from the first ones ("top_left", as in PyTorch). `softmax_scale` is 1 / sqrt(dim) by default.
     A key that may not be attended to adds exactly nothing, even when it is NaN; a query without any gives 0.
 
     Returns the result in q's shape, followed by what was asked for, as a tuple:
-    softmax_lse: natural log of the sum of the exponentials, `[heads, total_q]` or `[batch, heads, seq_q]`, -inf where
-    there is no key; attn_weights: `[batch, heads, longest_q, longest_k]`, 0 beyond the ends.
+    softmax_lse (`return_softmax_lse`): natural log of the sum of the exponentials, `[heads, total_q]` or
+    `[batch, heads, seq_q]`, -inf where there is no key; attn_weights (`return_attn_weights`): the softmax itself,
+    `[batch, heads, longest_q, longest_k]`, 0 beyond the ends.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, bad cu_seqlens, a mask that does not
     broadcast or comes with cu_seqlens, or an `out` that overlaps an input.
