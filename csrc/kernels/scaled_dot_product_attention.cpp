@@ -11,10 +11,14 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-constexpr i64 key_block = 128;               // fixed: it decides the order of the sums
-constexpr i64 query_block = 128;             // rows of one item; free to change
-constexpr i64 query_group = 4 * common_rows; // rows whose scores stay in the first-level cache; free to change
+constexpr i64 key_block = 256;                // fixed: it decides the order of the sums
+constexpr i64 max_query_block = 512;          // rows of one item, for which keys and values are packed once; free
+constexpr i64 min_query_block = 64;
+constexpr i64 query_group = 4 * common_rows;  // at most so many rows share a panel while it is close; free to change
 constexpr float inf = __builtin_inff();
+
+// Scores are kept in units of ln 2 (queries are scaled by log2 e as well), so that a power of two is all they need.
+constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
 
 // One head of one sequence, and the scratch of the thread that works on it.
 struct Head {
@@ -29,7 +33,7 @@ struct Head {
 };
 
 struct Layout {  // offsets into the scratch, in floats
-    explicit Layout(i64 dim)
+    Layout(i64 dim, i64 query_block)
         : queries(0),
           key_panels(queries + query_block * round_up(dim, 16)),
           value_panels(key_panels + key_block * dim),
@@ -48,30 +52,24 @@ void pack_keys(const ScaledDotProductAttentionForward& args, const Head& head, i
                    lesser(panel_width, keys - j), args.head_dim);
 }
 
-// Returns whether all values are finite.
-bool pack_values(const ScaledDotProductAttentionForward& args, const Head& head, i64 first, i64 keys) {
-    vf zeros = zero();  // 0 * x summed up: NaN as soon as one x is not finite
+void pack_values(const ScaledDotProductAttentionForward& args, const Head& head, i64 first, i64 keys) {
     for (i64 c = 0; c < args.head_dim; c += panel_width) {
         float* panel = head.value_panels + c * keys;
         const float* v = head.v + first * args.v_stride.row + c;
-        if (args.head_dim - c >= panel_width) {
-            for (i64 j = 0; j < keys; ++j)
+        const i64 columns = args.head_dim - c;
+        for (i64 j = 0; j < keys; ++j, v += args.v_stride.row, panel += panel_width) {
 #pragma GCC unroll 4
-                for (i64 i = 0; i < panel_width; i += W) {
-                    const vf x = load(v + j * args.v_stride.row + i);
-                    zeros = fma(x, zero(), zeros);
-                    store(panel + j * panel_width + i, x);
-                }
-        } else {
-            for (i64 j = 0; j < keys; ++j)
-                for (i64 i = 0; i < panel_width; i += W) {
-                    const i64 n = greater(0, lesser(W, args.head_dim - c - i));
-                    const vf x = n > 0 ? load_first(v + j * args.v_stride.row + i, n) : zero();
-                    zeros = fma(x, zero(), zeros);
-                    store(panel + j * panel_width + i, x);
-                }
+            for (i64 i = 0; i < panel_width; i += W)
+                store(panel + i, columns >= panel_width ? load(v + i)
+                                 : columns > i          ? load_first(v + i, lesser(W, columns - i))
+                                                        : zero());
         }
     }
+}
+
+bool all_finite(const float* x, i64 count) {  // count is a multiple of the panel width
+    vf zeros = zero();                        // 0 * x summed up: NaN as soon as one x is not finite
+    for (i64 i = 0; i < count; i += W) zeros = zeros + load(x + i) * zero();
     return reduce_add(zeros) == 0.0f;
 }
 
@@ -100,10 +98,12 @@ void add_mask(const ScaledDotProductAttentionForward& args, const Head& head, fl
         const float* mask = reinterpret_cast<const float*>(head.mask) + at;
         for (i64 j = 0; j < keys; ++j) head.bias[j] = mask[j * step];
     }
+    const vf masked = set1(-inf), least = set1(-3.40282347e38f);
     for (i64 j = 0; j < keys; j += W) {
         const vf bias = load_n(head.bias + j, lesser(W, keys - j));
-        const vf masked = set1(-inf);
-        store(scores + j, select(equal(bias, masked), masked, load(scores + j) + bias));
+        // A finite bias masks nothing, not even the least float in other units.
+        const vf sum = max(least, fma(bias, set1(log2_e), load(scores + j)));
+        store(scores + j, select(equal(bias, masked), masked, sum));
     }
 }
 
@@ -111,32 +111,40 @@ FASTATTN_INLINE i64 visible_keys(const Head& head, bool causal, i64 row, i64 fir
     return causal ? greater(0, lesser(keys, row + head.causal_offset - first + 1)) : keys;
 }
 
-FASTATTN_INLINE float exp_scalar(float x) { return reduce_max(exp(set1(x))); }
+FASTATTN_INLINE float exp2_scalar(float x) { return reduce_max(exp2_nonpositive(set1(x))); }
 
-// scores -> exp(scores - maximum), the running maximum and sum brought up to date, the context rescaled to match.
+// One vector of scores, of which the first `visible` count, as 2^(score - shift), and into the sum.
+FASTATTN_INLINE void exp2_scores(float* scores, i64 visible, vf shift, vf& sum) {
+    const vf e = exp2_nonpositive(load_or(scores, greater(0, lesser(W, visible)), -inf) - shift);
+    store(scores, e);
+    sum = sum + e;
+}
+
+// scores -> 2^(scores - maximum), the running maximum and sum brought up to date, the context rescaled to match.
 // The first `visible` scores count, up to `keys` are written.
 void softmax_step(const Head& head, float* scores, float* context, i64 dim, i64 row, i64 visible, i64 keys) {
     vf m0 = set1(-inf), m1 = m0;
-    for (i64 j = 0; j < visible; j += 2 * W) {
-        m0 = max(load_or(scores + j, lesser(W, visible - j), -inf), m0);
-        if (j + W < visible) m1 = max(load_or(scores + j + W, lesser(W, visible - j - W), -inf), m1);
+    i64 j = 0;
+    for (; j + 2 * W <= visible; j += 2 * W) {
+        m0 = max(load(scores + j), m0);
+        m1 = max(load(scores + j + W), m1);
     }
+    for (; j < visible; j += W) m0 = max(load_or(scores + j, lesser(W, visible - j), -inf), m0);
     const float before = head.largest[row];
     const float block = reduce_max(max(m0, m1));
     const float largest = block > before ? block : before;
     const float shift = largest == -inf ? 0.0f : largest;  // nothing visible so far
-    vf s0 = zero(), s1 = zero();  // by the key's place in the block, not by how many there are
-    for (i64 j = 0; j < keys; j += 2 * W) {
-        const vf e0 = exp(load_or(scores + j, greater(0, lesser(W, visible - j)), -inf) - set1(shift));
-        store(scores + j, e0);
-        s0 = s0 + e0;
-        if (j + W < keys) {
-            const vf e1 = exp(load_or(scores + j + W, greater(0, lesser(W, visible - j - W)), -inf) - set1(shift));
-            store(scores + j + W, e1);
-            s1 = s1 + e1;
-        }
+    const vf shifts = set1(shift);
+    vf s0 = zero(), s1 = zero();  // by turns, by the key's place in the block and not by how many keys there are
+    for (j = 0; j + 2 * W <= visible; j += 2 * W) {
+        exp2_scores(scores + j, W, shifts, s0);
+        exp2_scores(scores + j + W, W, shifts, s1);
     }
-    const float scale = before == -inf ? 1.0f : exp_scalar(before - shift);
+    for (; j < keys; j += 2 * W) {
+        exp2_scores(scores + j, visible - j, shifts, s0);
+        if (j + W < keys) exp2_scores(scores + j + W, visible - j - W, shifts, s1);
+    }
+    const float scale = before == -inf ? 1.0f : exp2_scalar(before - shift);
     head.largest[row] = largest;
     head.sum[row] = head.sum[row] * scale + reduce_add(s0 + s1);
     if (scale != 1.0f)
@@ -144,35 +152,43 @@ void softmax_step(const Head& head, float* scores, float* context, i64 dim, i64 
 }
 
 // context += scores V, skipping keys of weight 0: what the tiles do, but 0 * NaN stays out of it.
-void add_values_one_by_one(const Head& head, const float* scores, float* context, i64 dim, i64 keys, i64 packed_keys) {
+void add_values_one_by_one(const Head& head, const float* scores, float* context, i64 dim, i64 keys, i64 packed_keys,
+                           bool resume) {
     for (i64 c = 0; c < dim; c += W) {
         const float* values = head.value_panels + c / panel_width * panel_width * packed_keys + c % panel_width;
-        vf sum = load(context + c);
+        vf sum = resume ? load(context + c) : zero();
         for (i64 j = 0; j < keys; ++j)
             if (scores[j] != 0.0f) sum = fma(set1(scores[j]), load(values + j * panel_width), sum);
         store(context + c, sum);
     }
 }
 
+// Rows of a group when `rows` of them are cut into nearly equal groups.
+FASTATTN_INLINE i64 rows_per_group(i64 rows) {
+    const i64 groups = (rows + query_group - 1) / query_group;
+    return (rows + groups - 1) / groups;
+}
+
 // Rows [begin, end) of one head.
 void attend(const ScaledDotProductAttentionForward& args, const Head& head, i64 begin, i64 end) {
     const i64 dim = args.head_dim, width = round_up(dim, panel_width);
+    const vf scale = set1(args.scale * log2_e);
+    const i64 group = rows_per_group(end - begin);
     for (i64 row = begin; row < end; ++row) {
         const float* q = head.q + row * args.q_stride.row;
         float* scaled = head.queries + (row - begin) * dim;
-        for_vectors(dim, [&](i64 i, i64 n) { store_n(scaled + i, load_n(q + i, n) * set1(args.scale), n); });
+        for_vectors(dim, [&](i64 i, i64 n) { store_n(scaled + i, load_n(q + i, n) * scale, n); });
         head.largest[row - begin] = -inf;
         head.sum[row - begin] = 0.0f;
-        for (i64 i = 0; i < width; i += W) store(head.context + (row - begin) * width + i, zero());
     }
     const i64 last_key = visible_keys(head, args.causal, end - 1, 0, head.len_k);
     for (i64 first = 0; first < last_key; first += key_block) {
         const i64 packed = lesser(key_block, last_key - first);
         pack_keys(args, head, first, packed);
-        const bool finite = pack_values(args, head, first, packed);
-        const bool plain = finite || (!args.causal && !args.mask);
-        for (i64 row = begin; row < end; row += query_group) {
-            const i64 rows = lesser(query_group, end - row);
+        pack_values(args, head, first, packed);
+        const bool plain = (!args.causal && !args.mask) || all_finite(head.value_panels, width * packed);
+        for (i64 row = begin; row < end; row += group) {
+            const i64 rows = lesser(group, end - row);
             const i64 keys = visible_keys(head, args.causal, row + rows - 1, first, packed);
             if (keys == 0) continue;
             compute_scores(args, head, row - begin, rows, keys);
@@ -185,7 +201,8 @@ void attend(const ScaledDotProductAttentionForward& args, const Head& head, i64 
             float* context = head.context + (row - begin) * width;
             if (!plain) {
                 for (i64 r = 0; r < rows; ++r)
-                    add_values_one_by_one(head, head.scores + r * key_block, context + r * width, width, keys, packed);
+                    add_values_one_by_one(head, head.scores + r * key_block, context + r * width, width, keys, packed,
+                                          first > 0);
                 continue;
             }
             Tile t{};
@@ -198,27 +215,31 @@ void attend(const ScaledDotProductAttentionForward& args, const Head& head, i64 
             t.c = context;
             t.ldc = width;
             t.columns = width;
-            t.resume = true;
+            t.resume = first > 0;
             multiply_block(t, rows, [](i64, i64, i64, i64) {});
         }
     }
     for (i64 row = begin; row < end; ++row) {
         const float sum = head.sum[row - begin];
-        const vf divisor = set1(sum == 0.0f ? 1.0f : sum);
+        const vf weight = set1(1.0f / sum);
         const float* context = head.context + (row - begin) * width;
         float* out = head.out + row * args.out_stride.row;
-        for_vectors(dim, [&](i64 i, i64 n) { store_n(out + i, load(context + i) / divisor, n); });
-        if (head.lse) head.lse[row] = sum == 0.0f ? -inf : head.largest[row - begin] + __builtin_logf(sum);
+        if (sum == 0.0f)  // no key at all
+            for_vectors(dim, [&](i64 i, i64 n) { store_n(out + i, zero(), n); });
+        else
+            for_vectors(dim, [&](i64 i, i64 n) { store_n(out + i, load(context + i) * weight, n); });
+        if (head.lse) head.lse[row] = sum == 0.0f ? -inf : head.largest[row - begin] * ln_2 + __builtin_logf(sum);
     }
 }
 
 // The probabilities themselves, by a second pass over the keys with the final maximum and sum.
 void write_weights(const ScaledDotProductAttentionForward& args, const Head& head, i64 begin, i64 end) {
+    const i64 group = rows_per_group(end - begin);
     for (i64 first = 0; first < head.len_k; first += key_block) {
         const i64 packed = lesser(key_block, head.len_k - first);
         pack_keys(args, head, first, packed);
-        for (i64 row = begin; row < end; row += query_group) {
-            const i64 rows = lesser(query_group, end - row);
+        for (i64 row = begin; row < end; row += group) {
+            const i64 rows = lesser(group, end - row);
             compute_scores(args, head, row - begin, rows, packed);
             for (i64 r = 0; r < rows; ++r) {
                 float* scores = head.scores + r * key_block;
@@ -228,7 +249,7 @@ void write_weights(const ScaledDotProductAttentionForward& args, const Head& hea
                 const vf shift = set1(largest == -inf ? 0.0f : largest), divisor = set1(sum == 0.0f ? 1.0f : sum);
                 float* weights = head.weights + (row + r) * args.seqlen_k + first;
                 for_vectors(visible, [&](i64 j, i64 n) {
-                    store_n(weights + j, exp(load_n(scores + j, n) - shift) / divisor, n);
+                    store_n(weights + j, exp2_nonpositive(load_n(scores + j, n) - shift) / divisor, n);
                 });
             }
         }
@@ -245,12 +266,19 @@ i64 find_sequence(const std::int32_t* cu_seqlens, i64 batch, i64 row) {
     return low;
 }
 
-void attention_item(const ScaledDotProductAttentionForward& args, i64 item, float* scratch) {
+struct Plan {
+    const ScaledDotProductAttentionForward* args;
+    i64 query_block;
+};
+
+void attention_item(const Plan& plan, i64 item, float* scratch) {
+    const ScaledDotProductAttentionForward& args = *plan.args;
+    const i64 query_block = plan.query_block;
     const i64 h = item % args.heads;
     const i64 begin = item / args.heads * query_block;
     const i64 end = lesser(args.total_q, begin + query_block);
     const bool ragged = args.cu_seqlens_q != nullptr;
-    const Layout layout(args.head_dim);
+    const Layout layout(args.head_dim, query_block);
 
     Head head;
     head.queries = scratch + layout.queries;
@@ -298,16 +326,21 @@ void attention_item(const ScaledDotProductAttentionForward& args, i64 item, floa
 }  // namespace
 
 void scaled_dot_product_attention_forward(const ScaledDotProductAttentionForward& args) {
-    ScaledDotProductAttentionForward context = args;
+    // As many rows an item as leave several items for every thread.
+    const i64 wanted_items = 4 * num_threads();
+    i64 query_block = max_query_block;
+    while (query_block > min_query_block && (args.total_q + query_block - 1) / query_block * args.heads < wanted_items)
+        query_block /= 2;
+    Plan plan{&args, query_block};
     const i64 blocks = (args.total_q + query_block - 1) / query_block;
     const i64 work = lesser(args.total_q, query_block) * greater(1, args.seqlen_k) * args.head_dim * 2;
     parallel_for(
         blocks * args.heads, greater(1, 65536 / greater(1, work)),
-        [](void* args, i64 begin, i64 end, void* scratch) {
+        [](void* plan, i64 begin, i64 end, void* scratch) {
             for (i64 item = begin; item < end; ++item)
-                attention_item(*static_cast<ScaledDotProductAttentionForward*>(args), item, static_cast<float*>(scratch));
+                attention_item(*static_cast<Plan*>(plan), item, static_cast<float*>(scratch));
         },
-        &context, Layout(args.head_dim).floats * i64{sizeof(float)});
+        &plan, Layout(args.head_dim, query_block).floats * i64{sizeof(float)});
 }
 
 }  // namespace fastattn::FASTATTN_ISA
