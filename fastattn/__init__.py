@@ -5,8 +5,8 @@
 >>> encoder.encode(["Hello there.", "General greeting."]).shape  # doctest: +SKIP
 (2, 384)
 
-`fastattn.models` has the models, `fastattn.functional` the layers as functions, `fastattn.kernels` the compiled kernels on
-NumPy arrays, `fastattn.reference` the same in plain NumPy.
+`fastattn.models` has the models, `fastattn.functional` the layers as functions, `fastattn.kernels` the compiled kernels
+on NumPy arrays, `fastattn.reference` the same in plain NumPy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the kernels run on: the instruction set and the number of threads, and why these.
 
-The instruction set is the best that this build and this processor both have, unless `FASTATTN_ISA` names another one. The
-number of threads is the least of physical cores, processor affinity and control group quota, unless
+The instruction set is the best that this build and this processor both have, unless `FASTATTN_ISA` names another one.
+The number of threads is the least of physical cores, processor affinity and control group quota, unless
 `FASTATTN_NUM_THREADS` or, failing that, `OMP_NUM_THREADS` sets it. Both belong to the process: all threads that call
 kernels share them.
 """
@@ -21,8 +21,8 @@ __all__ = [
     "isa",
     "isa_reason",
     "num_threads",
-    "threads_reason",
     "set_num_threads",
+    "threads_reason",
     "use_isa",
 ]
 

@@ -146,7 +146,7 @@ struct RowTiles {
 };
 
 // C[rows, columns] = A[rows, depth] B[depth, columns]: one depth block, every tile by one pass over its panels.
-// `finish(row, rows, column, columns)` is called for every tile as soon as it is stored.
+// `finish(column, columns)` is called for the columns that are complete.
 template <typename Finish>
 FASTATTN_INLINE void multiply_block(Tile t, i64 rows, Finish finish) {
     if (rows <= 0) return;
@@ -166,9 +166,9 @@ FASTATTN_INLINE void multiply_block(Tile t, i64 rows, Finish finish) {
             t.c = block.c + row * block.ldc + column;
             t.ahead = block.ahead + i * (t.ahead_step * block.depth / i64{sizeof(float)});
             tile_functions[height](t);
-            finish(row, height, column, t.columns);
             row += height;
         }
+        finish(column, t.columns);
     }
 }
 

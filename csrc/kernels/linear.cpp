@@ -7,6 +7,7 @@ namespace fastattn::FASTATTN_ISA {
 namespace {
 
 constexpr i64 small_a = 96 * 1024 / sizeof(float);  // an A of so many floats stays cached whole
+constexpr i64 work_per_item = 1 << 22;              // multiply-adds
 constexpr i64 serial_below = 1 << 17;               // multiply-adds that are not worth waking a thread for
 
 struct Plan {
@@ -75,10 +76,11 @@ void linear_item(const Plan& plan, i64 item, float* scratch) {
             for (i64 row = row_begin; row < row_end; row += row_block) {
                 t.a = args.x + row * args.ldx + k;
                 t.c = args.y + row * args.ldy + column;
-                multiply_block(t, lesser(row_block, row_end - row), [&](i64 r, i64 rows, i64 c, i64 columns) {
+                const i64 rows = lesser(row_block, row_end - row);
+                multiply_block(t, rows, [&](i64 c, i64 columns) {
                     if (!complete || !finishes) return;
-                    const float* residual = args.residual ? args.residual + (row + r) * args.ldr + column + c : nullptr;
-                    activate(args.activation, t.c + r * t.ldc + c, t.ldc, residual, args.ldr, rows, columns);
+                    const float* residual = args.residual ? args.residual + row * args.ldr + column + c : nullptr;
+                    activate(args.activation, t.c + c, t.ldc, residual, args.ldr, rows, columns);
                 });
             }
             k += depth;
@@ -101,8 +103,10 @@ void linear_forward(const LinearForward& args) {
     const i64 blocks = tiles.count == 1 && args.panels ? 1 : (args.k + depth_block - 1) / depth_block;
     plan.depth = blocks <= 1 ? greater(1, args.k) : round_up((args.k + blocks - 1) / blocks, 8);
 
-    const bool serial = args.m * args.n * args.k < serial_below;
-    const i64 wanted_items = serial ? 1 : 8 * num_threads();
+    const i64 work = args.m * args.n * args.k;
+    const bool serial = work < serial_below;
+    // Items small enough that no thread waits long for the last one, large enough that taking one costs nothing.
+    const i64 wanted_items = serial ? 1 : greater(8 * num_threads(), lesser(64 * num_threads(), work / work_per_item));
     const i64 groups = greater(1, (wanted_items + row_blocks - 1) / greater(1, row_blocks));
     plan.panels_per_item = greater(step, round_up(plan.panels / groups, step));
     plan.items_per_row_block = (plan.panels + plan.panels_per_item - 1) / plan.panels_per_item;

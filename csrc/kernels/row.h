@@ -7,7 +7,7 @@ namespace fastattn::FASTATTN_ISA {
 namespace {
 
 // Rows per piece of a parallel loop: enough floats to be worth handing to another thread.
-FASTATTN_INLINE i64 row_grain(i64 dim) { return greater(1, 16384 / greater(1, dim)); }
+FASTATTN_INLINE i64 row_grain(i64 dim) { return greater(1, 32768 / greater(1, dim)); }
 
 // Sum of f(i, n) over a row. The order depends on the length and the instruction set alone: four interleaved partial
 // sums, then the vectors that are left; f gives 0 in lanes that do not exist.

@@ -85,7 +85,7 @@ void compute_scores(const ScaledDotProductAttentionForward& args, const Head& he
     t.c = head.scores;
     t.ldc = key_block;
     t.columns = round_up(keys, panel_width);
-    multiply_block(t, rows, [](i64, i64, i64, i64) {});
+    multiply_block(t, rows, [](i64, i64) {});
 }
 
 void add_mask(const ScaledDotProductAttentionForward& args, const Head& head, float* scores, i64 row, i64 first, i64 keys) {
@@ -216,7 +216,7 @@ void attend(const ScaledDotProductAttentionForward& args, const Head& head, i64 
             t.ldc = width;
             t.columns = width;
             t.resume = first > 0;
-            multiply_block(t, rows, [](i64, i64, i64, i64) {});
+            multiply_block(t, rows, [](i64, i64) {});
         }
     }
     for (i64 row = begin; row < end; ++row) {

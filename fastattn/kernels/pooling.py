@@ -7,9 +7,7 @@ from fastattn import _core
 from ._types import CuSeqlens, FloatArray
 
 
-def pooling(
-    x: FloatArray, cu_seqlens: CuSeqlens, mode: str = "mean", *, out: FloatArray | None = None
-) -> FloatArray:
+def pooling(x: FloatArray, cu_seqlens: CuSeqlens, mode: str = "mean", *, out: FloatArray | None = None) -> FloatArray:
     """Combine the rows of each sequence into one.
 
     x `[tokens, D]`, float32; cu_seqlens int32 `[batch + 1]`, from 0 to tokens. mode: "mean", "cls" (the first row),

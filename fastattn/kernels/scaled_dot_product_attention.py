@@ -36,8 +36,9 @@ def scaled_dot_product_attention(
     not attend). float32, dim 1 to 256, strides free but for the last axis, so views of one fused projection do.
 
     `is_causal` lets a query see the keys up to its own place, counted by `causal_alignment` from the last query and key
-    ("bottom_right", as in flash-attention) or from the first ones ("top_left", as in PyTorch). `softmax_scale` is 1 / sqrt(dim) by default.
-    A key that may not be attended to adds exactly nothing, even when it is NaN; a query without any gives 0.
+    ("bottom_right", as in flash-attention) or from the first ones ("top_left", as in PyTorch). `softmax_scale`
+    is 1 / sqrt(dim) by default. A key that may not be attended to adds exactly nothing, even when it is NaN; a query
+    without any gives 0.
 
     Returns the result in q's shape, followed by what was asked for, as a tuple:
     softmax_lse (`return_softmax_lse`): natural log of the sum of the exponentials, `[heads, total_q]` or

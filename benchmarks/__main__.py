@@ -1,0 +1,82 @@
+"""`python -m benchmarks COMMAND`: the command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from .rivals import RUNTIMES
+from .weights import default_cache
+
+SENTENCES = Path("../shared/data/stsb/stsb-en-test.csv")
+
+
+def rival_names(text: str) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in RUNTIMES or name == "fastattn":
+            known = ", ".join(sorted(set(RUNTIMES) - {"fastattn"}))
+            raise argparse.ArgumentTypeError(f"unknown rival {name!r}; known are {known}")
+    return names
+
+
+def existing_cases(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    about = {
+        "models": ("BERT-base and MiniLM-L6 against other runtimes", 15),
+        "kernels": ("single kernels against NumPy and PyTorch", 15),
+        "encode": ("sentences to embeddings, tokenising included", 5),
+        "memory": ("resident memory, import time, time by tokens", 7),
+    }
+    rivals = "of " + ", ".join(name for name in RUNTIMES if name != "fastattn")
+    for name, (description, samples) in about.items():
+        command = commands.add_parser(name, help=description, description=description)
+        command.add_argument("--rivals", type=rival_names, default=[], metavar="NAME,...", help=rivals)
+        command.add_argument(
+            "--rivals-python", default=sys.executable, metavar="PATH", help="the Python that has the rivals"
+        )
+        command.add_argument("--threads", type=positive, help="default: what fastattn.num_threads() says")
+        command.add_argument("--samples", type=positive, default=samples, help="rounds (default: %(default)s)")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write samples, machine and tables")
+        command.add_argument("--markdown", action="store_true", help="tables as benchmarks/README.md has them")
+        command.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
+        if name in ("models", "kernels"):
+            command.add_argument("--cases", type=existing_cases, default=[], metavar="NAME,...", help="default: all")
+        if name == "encode":
+            command.add_argument("--sentences", type=Path, default=SENTENCES, help="default: %(default)s")
+    command = commands.add_parser("show", help="print the tables of a JSON file again")
+    command.add_argument("file", type=Path)
+    command.add_argument("--markdown", action="store_true")
+    return top
+
+
+def main() -> None:
+    report = importlib.import_module("benchmarks.report")
+    options = parser().parse_args()
+    if options.command == "show":
+        report.show(json.loads(options.file.read_text()), options.markdown)
+        return
+    if options.threads is None:
+        options.threads = importlib.import_module("fastattn").num_threads()
+    options.cache = options.cache.resolve()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    report.show(importlib.import_module(f"benchmarks.{options.command}").main(options), options.markdown)
+
+
+if __name__ == "__main__":
+    main()

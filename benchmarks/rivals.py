@@ -1,0 +1,269 @@
+"""One small class per runtime, all with one face: load a BERT folder, turn ids and mask into hidden states.
+
+A class is used in a process of its own, which may run another Python, so nothing is imported before it is
+needed. Each rival is set up as its own guide tells a user who wants the lowest latency in float32; `convert`
+writes what it needs on disk once, so that the process which serves never holds the exporter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+from abc import ABC, abstractmethod
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class Runtime(ABC):
+    """`folder` is a Hugging Face folder, `converted` what `convert` wrote there before."""
+
+    package: ClassVar[str]
+
+    @abstractmethod
+    def __init__(self, folder: Path, converted: Path, threads: int) -> None:
+        """Load the model."""
+
+    @abstractmethod
+    def run(self, ids: Ids, mask: Ids) -> Floats:
+        """Hidden states `[batch, length, dim]` of `ids` and `mask`, `[batch, length]` int64."""
+
+    @staticmethod
+    def convert(folder: Path, converted: Path) -> None:
+        """Write the runtime's own format; one that reads the folder as it is has nothing to write."""
+        return
+
+
+class Fastattn(Runtime):
+    """The library itself."""
+
+    package = "fastattn"
+
+    def __init__(self, folder: Path, converted: Path, threads: int) -> None:
+        fastattn = importlib.import_module("fastattn")
+        fastattn.set_num_threads(threads)
+        # no pooler, as for the rivals: what is compared is the hidden states
+        self.model = importlib.import_module("fastattn.models").BertModel.from_pretrained(
+            folder, add_pooling_layer=False
+        )
+
+    def run(self, ids: Ids, mask: Ids) -> Floats:
+        hidden: Floats = self.model(ids, attention_mask=mask).last_hidden_state
+        return hidden
+
+
+class Torch(Runtime):
+    """transformers' BertModel, scaled_dot_product_attention, inference mode."""
+
+    package = "torch"
+
+    def __init__(self, folder: Path, converted: Path, threads: int) -> None:
+        self.torch = importlib.import_module("torch")
+        self.torch.set_num_threads(threads)
+        self.model = transformers_bert(folder, "sdpa")
+
+    def run(self, ids: Ids, mask: Ids) -> Floats:
+        with self.torch.inference_mode():
+            tensors = {"input_ids": self.torch.from_numpy(ids), "attention_mask": self.torch.from_numpy(mask)}
+            hidden: Floats = self.model(**tensors).last_hidden_state.numpy()
+        return hidden
+
+
+class TorchCompile(Torch):
+    """The same through torch.compile with frozen weights: compiles for half a minute at every new shape."""
+
+    def __init__(self, folder: Path, converted: Path, threads: int) -> None:
+        super().__init__(folder, converted, threads)
+        config: Any = importlib.import_module("torch._inductor.config")
+        config.freezing = True
+        self.model = self.torch.compile(self.model, dynamic=False)
+
+
+class OnnxRuntime(Runtime):
+    """An ONNX export fused by onnxruntime.transformers.optimizer, then the session's own optimisations."""
+
+    package = "onnxruntime"
+
+    def __init__(self, folder: Path, converted: Path, threads: int) -> None:
+        ort = importlib.import_module("onnxruntime")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        self.session = ort.InferenceSession(str(converted / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+    @staticmethod
+    def convert(folder: Path, converted: Path) -> None:
+        torch = importlib.import_module("torch")
+        optimizer = importlib.import_module("onnxruntime.transformers.optimizer")
+        settings = json.loads((folder / "config.json").read_text())
+        names = ["input_ids", "attention_mask", "last_hidden_state"]
+        with torch.no_grad():
+            torch.onnx.export(
+                hidden_states_only(folder),
+                tuple(example(torch).values()),
+                str(converted / "exported.onnx"),
+                input_names=names[:2],
+                output_names=names[2:],
+                dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
+                opset_version=17,
+                dynamo=False,  # onnxruntime's optimiser fuses attention in graphs of this exporter only
+            )
+        fused = optimizer.optimize_model(
+            str(converted / "exported.onnx"),
+            model_type="bert",
+            num_heads=settings["num_attention_heads"],
+            hidden_size=settings["hidden_size"],
+            opt_level=0,
+        )
+        attentions = fused.get_fused_operator_statistics()["Attention"]
+        if attentions != settings["num_hidden_layers"]:
+            raise RuntimeError(f"onnxruntime's optimiser fused only {attentions} attention layers")
+        fused.save_model_to_file(str(converted / "model.onnx"))
+        (converted / "exported.onnx").unlink()
+
+    def run(self, ids: Ids, mask: Ids) -> Floats:
+        hidden: Floats = self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+        return hidden
+
+
+class OpenVino(Runtime):
+    """ov.convert_model from PyTorch, LATENCY hint, float32; one model for every shape."""
+
+    package = "openvino"
+
+    def __init__(self, folder: Path, converted: Path, threads: int) -> None:
+        openvino = importlib.import_module("openvino")
+        self.core = openvino.Core()
+        self.model = self.core.read_model(converted / "model.xml")
+        self.settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        self.request = self.core.compile_model(self.model, "CPU", self.settings).create_infer_request()
+
+    @staticmethod
+    def convert(folder: Path, converted: Path) -> None:
+        torch = importlib.import_module("torch")
+        openvino = importlib.import_module("openvino")
+        any_shape = openvino.PartialShape([-1, -1])
+        model = openvino.convert_model(
+            hidden_states_only(folder), example_input=example(torch), input=[any_shape, any_shape]
+        )
+        openvino.save_model(model, converted / "model.xml", compress_to_fp16=False)
+
+    def run(self, ids: Ids, mask: Ids) -> Floats:
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        hidden: Floats = self.request.infer(inputs, share_inputs=True, share_outputs=True)[0]
+        return hidden
+
+
+class OpenVinoStatic(OpenVino):
+    """The same compiled for one fixed shape: what a service with texts of any length cannot use."""
+
+    shape: tuple[int, ...] = ()
+
+    def run(self, ids: Ids, mask: Ids) -> Floats:
+        if ids.shape != self.shape:
+            self.shape = ids.shape
+            self.model.reshape({each: list(ids.shape) for each in self.model.inputs})
+            self.request = self.core.compile_model(self.model, "CPU", self.settings).create_infer_request()
+        return super().run(ids, mask)
+
+
+class CTranslate2(Runtime):
+    """ctranslate2.Encoder in float32 with the GEMM it picks for this CPU; padding must be on the right."""
+
+    package = "ctranslate2"
+
+    def __init__(self, folder: Path, converted: Path, threads: int) -> None:
+        self.ctranslate2 = importlib.import_module("ctranslate2")
+        settings = {"compute_type": "float32", "inter_threads": 1, "intra_threads": threads}
+        self.encoder = self.ctranslate2.Encoder(str(converted / "model"), device="cpu", **settings)
+
+    @staticmethod
+    def convert(folder: Path, converted: Path) -> None:
+        converter = importlib.import_module("ctranslate2.converters").TransformersConverter(str(folder))
+        converter.convert(str(converted / "model"), quantization="float32")
+
+    def run(self, ids: Ids, mask: Ids) -> Floats:
+        view = self.ctranslate2.StorageView.from_array
+        output = self.encoder.forward_batch(view(ids.astype(np.int32)), view(mask.sum(1).astype(np.int32)))
+        hidden: Floats = np.array(output.last_hidden_state)
+        return hidden
+
+
+RUNTIMES: dict[str, type[Runtime]] = {
+    "fastattn": Fastattn,
+    "torch": Torch,
+    "torch-compile": TorchCompile,
+    "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
+    "openvino-static": OpenVinoStatic,
+    "ctranslate2": CTranslate2,
+}
+
+
+def transformers_bert(folder: Path, attention: str) -> Any:
+    options = {"add_pooling_layer": False, "attn_implementation": attention}
+    return importlib.import_module("transformers").BertModel.from_pretrained(folder, **options).eval()
+
+
+def hidden_states_only(folder: Path) -> Any:
+    """A module of two inputs and one output, as exporters like it."""
+    torch = importlib.import_module("torch")
+
+    class HiddenStates(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = transformers_bert(folder, "eager")
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    return HiddenStates().eval()
+
+
+def example(torch: Any) -> dict[str, Any]:
+    """Inputs for tracing: two lengths in one batch, so that the mask is not trivial."""
+    mask = torch.ones((2, 16), dtype=torch.int64)
+    mask[1, 10:] = 0
+    return {"input_ids": torch.arange(1000, 1032).reshape(2, 16), "attention_mask": mask}
+
+
+def converted_folder(name: str, folder: Path, cache: Path) -> Path:
+    """Where a rival's own format of a model lies: named after the weights and the rival's version."""
+    weights = folder / "model.safetensors"
+    with weights.open("rb") as file:
+        digest = hashlib.sha256(file.read(1 << 20) + str(weights.stat().st_size).encode()).hexdigest()[:12]
+    package = RUNTIMES[name].package
+    return cache / "converted" / f"{package}-{version(package)}-{digest}"
+
+
+def convert(name: str, folder: str, cache: str) -> None:
+    """Write the rival's own format, unless it is there."""
+    target = converted_folder(name, Path(folder), Path(cache))
+    if target.exists():
+        return
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        RUNTIMES[name].convert(Path(folder), partial)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load(name: str, folder: str, cache: str, threads: int) -> Runtime:
+    """The runtime with the model loaded; `convert` has run before, in a process that is gone."""
+    return RUNTIMES[name](Path(folder), converted_folder(name, Path(folder), Path(cache)), threads)

@@ -1,0 +1,100 @@
+"""The command line, `fastattn COMMAND`: one file per command, and this one for what they share.
+
+A command is a module with `SUMMARY`, `add_arguments(parser)` and `run(arguments)`, which returns the exit
+status. What a command needs (models, tokenizers) is imported in `run`, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from fastattn import __version__
+
+COMMANDS = ("embed", "info", "bench")
+
+FAILED = 1
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="fastattn", description="BERT and its relatives on ordinary CPUs.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"fastattn {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = import_module(f"fastattn.cli.{name}")
+        command = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C.
+
+    What a user can cause (a missing file, a broken model, text that is not UTF-8) ends in one message on
+    stderr; with FASTATTN_TRACEBACK=1 in the environment it ends in a traceback.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        _drop_output()  # the reader (`| head`) has gone
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        _drop_output()
+        print("\nfastattn: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (OSError, ValueError, ImportError, MemoryError) as error:
+        if os.environ.get("FASTATTN_TRACEBACK"):
+            raise
+        print(f"fastattn {arguments.command}: error: {describe(error)}", file=sys.stderr)
+        return FAILED
+
+
+def _drop_output() -> None:
+    """Throw away what is still buffered for standard output: flushing it at exit would fail, or wait."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one sentence: an OSError without its number, the class's name where nothing is said."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return str(error) or type(error).__name__
+
+
+def positive(text: str) -> int:
+    """A positive integer, for argparse."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
+    return value
+
+
+def use_threads(count: int | None) -> None:
+    """Apply `--threads`."""
+    if count is not None:
+        from fastattn import runtime
+
+        runtime.set_num_threads(count)

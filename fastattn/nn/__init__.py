@@ -1,0 +1,22 @@
+"""Layers: small modules over `fastattn.functional`, ragged inside, frozen and thread-safe."""
+
+from fastattn.nn.attention import SelfAttention
+from fastattn.nn.embedding import Embedding
+from fastattn.nn.feed_forward import FeedForward
+from fastattn.nn.layer_norm import LayerNorm
+from fastattn.nn.linear import Linear, StackedLinear
+from fastattn.nn.module import Module, Parameter, ParameterRows
+from fastattn.nn.workspace import Workspace
+
+__all__ = [
+    "Embedding",
+    "FeedForward",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "Parameter",
+    "ParameterRows",
+    "SelfAttention",
+    "StackedLinear",
+    "Workspace",
+]

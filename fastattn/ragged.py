@@ -1,0 +1,194 @@
+"""Ragged batches: tokens without padding, and `cu_seqlens` to say where each sequence begins.
+
+A batch of sequences of lengths 3, 0 and 2 is five rows and `cu_seqlens = [0, 3, 3, 5]` (int32, `[batch +
+1]`, first 0, last `tokens`), as in flash-attention's varlen functions. Sequence `i` is
+`tokens[cu_seqlens[i]:cu_seqlens[i + 1]]`.
+
+    >>> import numpy as np
+    >>> padded = np.array([[7, 8, 9], [5, 0, 0]])
+    >>> tokens, offsets, position_ids = pack(padded, np.array([[1, 1, 1], [1, 0, 0]]))
+    >>> tokens.tolist(), offsets.tolist(), position_ids.tolist()
+    ([7, 8, 9, 5], [0, 3, 4], [0, 1, 2, 0])
+    >>> unpack(tokens, offsets).tolist()
+    [[7, 8, 9], [5, 0, 0]]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["check_cu_seqlens", "check_mask", "cu_seqlens", "lengths", "pack", "positions", "unpack"]
+
+_INT32_MAX = 2**31 - 1
+
+
+def cu_seqlens(lengths: ArrayLike) -> NDArray[np.int32]:
+    """The offsets of sequences of these lengths: int32 `[batch + 1]`, from `[batch]` integers.
+
+    Raises TypeError for lengths that are not integers, ValueError for a negative length or 2**31 tokens and
+    more.
+
+        >>> cu_seqlens([3, 0, 2]).tolist()
+        [0, 3, 3, 5]
+    """
+    array = np.asarray(lengths)
+    if array.size == 0:
+        return np.zeros(1, np.int32)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"cu_seqlens: lengths must be integers, got {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"cu_seqlens: lengths must have shape (batch,), got {array.shape}")
+    if array.min() < 0:
+        raise ValueError(f"cu_seqlens: lengths must not be negative, got {array.min()}")
+    total = array.sum(dtype=np.int64)
+    if total > _INT32_MAX:
+        raise ValueError(f"cu_seqlens: lengths must sum to less than 2**31, got {total}")
+    return _offsets(array)
+
+
+def lengths(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The length of each sequence: int32 `[batch]`, from `cu_seqlens` `[batch + 1]`.
+
+    >>> lengths(np.array([0, 3, 3, 5], np.int32)).tolist()
+    [3, 0, 2]
+    """
+    return cu_seqlens[1:] - cu_seqlens[:-1]
+
+
+def positions(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The place of each token in its own sequence: int64 `[tokens]`.
+
+    >>> positions(np.array([0, 3, 3, 5], np.int32)).tolist()
+    [0, 1, 2, 0, 1]
+    """
+    places = np.arange(cu_seqlens[-1], dtype=np.int64)
+    if len(cu_seqlens) > 2:
+        places -= np.repeat(cu_seqlens[:-1], lengths(cu_seqlens))
+    return places
+
+
+def check_cu_seqlens(cu_seqlens: ArrayLike, tokens: int, name: str = "cu_seqlens") -> NDArray[np.int32]:
+    """`cu_seqlens` as int32 `[batch + 1]`, once it is known to split `tokens` rows into sequences.
+
+    Raises TypeError when it does not hold integers, ValueError when it does not start at 0, decreases or
+    does not end at `tokens`; the message begins with `name`.
+    """
+    offsets = np.asarray(cu_seqlens)
+    if offsets.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be an integer array, got {offsets.dtype}")
+    if offsets.ndim != 1 or len(offsets) == 0:
+        raise ValueError(f"{name} must have shape (batch + 1,), got {offsets.shape}")
+    if offsets[0] != 0:
+        raise ValueError(f"{name} must start at 0, got {offsets[0]}")
+    if offsets[-1] != tokens:
+        raise ValueError(f"{name} must end at {tokens}, the number of tokens, got {offsets[-1]}")
+    falls = offsets[1:] < offsets[:-1]
+    if np.count_nonzero(falls):
+        i = int(falls.argmax())
+        raise ValueError(f"{name} must not decrease, got {offsets[i]} then {offsets[i + 1]} at {i + 1}")
+    return offsets.astype(np.int32, copy=False)
+
+
+def check_mask(mask: ArrayLike, shape: tuple[int, ...], name: str = "attention_mask") -> NDArray[np.bool_] | None:
+    """`mask` as bool, or None when it keeps every token, checked to have `shape` and to hold 0 and 1 alone.
+
+    Raises TypeError when it is neither bool nor of integers (an additive float mask would be read upside
+    down), ValueError for another shape or another value; the message begins with `name`.
+    """
+    array = np.asarray(mask)
+    if array.dtype.kind not in "biu":
+        raise TypeError(f"{name} must be bool or integers 0 and 1, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    kept: NDArray[np.bool_] = array == 1
+    ones = np.count_nonzero(kept)
+    if ones == kept.size:
+        return None
+    if ones != np.count_nonzero(array):
+        raise ValueError(f"{name} must hold 0 and 1, got {array[array != kept][0]}")
+    return kept
+
+
+def pack(
+    padded: NDArray[Any], attention_mask: ArrayLike | None = None
+) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]:
+    """Leave the padding out of a batch.
+
+    `padded` is `[batch, seq, ...]` of any dtype and `attention_mask` `[batch, seq]`, bool or integers 0 and
+    1, with 1 at the tokens to keep (None keeps all). Returns `tokens` `[tokens, ...]`, `cu_seqlens` int32
+    `[batch + 1]` and `position_ids` int64 `[tokens]`, the column each token came from, also behind left
+    padding or a hole. With nothing to leave out, `tokens` is a view of `padded` where its memory allows.
+
+    Raises TypeError or ValueError for a mask that is none, as `check_mask` does.
+    """
+    if padded.ndim < 2:
+        raise ValueError(f"pack: padded must have shape (batch, seq, ...), got {padded.shape}")
+    batch, seq = padded.shape[:2]
+    rows = padded.reshape(batch * seq, *padded.shape[2:])
+    mask = None
+    if attention_mask is not None:
+        mask = check_mask(attention_mask, (batch, seq), "pack: attention_mask")
+    if mask is None:
+        offsets = np.arange(batch + 1, dtype=np.int32) * np.int32(seq)
+        columns = np.arange(seq, dtype=np.int64)
+        return rows, offsets, columns if batch == 1 else np.tile(columns, batch)
+    kept = mask.ravel().nonzero()[0]
+    return rows.take(kept, axis=0), _offsets(np.add.reduce(mask, 1)), kept % seq if seq else kept
+
+
+def unpack(
+    tokens: NDArray[Any],
+    cu_seqlens: NDArray[np.int32],
+    attention_mask: ArrayLike | None = None,
+    *,
+    max_length: int | None = None,
+) -> NDArray[Any]:
+    """Put a ragged batch back into a padded array `[batch, seq, ...]`, zeros at the padding.
+
+    `tokens` is `[tokens, ...]`. With an `attention_mask` `[batch, seq]` every token returns to the column
+    it was packed from; without, sequences begin at column 0 and `seq` is `max_length` or the longest of
+    them. Sequences that all fill their rows come back as a view of `tokens`.
+
+    Raises ValueError for a mask that keeps another number of tokens, and for a sequence longer than
+    `max_length`.
+    """
+    sizes = lengths(cu_seqlens)
+    batch = len(sizes)
+    mask = None
+    if attention_mask is not None:
+        given = np.asarray(attention_mask)
+        if given.ndim != 2 or len(given) != batch:
+            raise ValueError(f"unpack: attention_mask must have shape ({batch}, seq), got {given.shape}")
+        seq = given.shape[1]
+        mask = check_mask(given, given.shape, "unpack: attention_mask")
+        counts = np.full(batch, seq) if mask is None else np.add.reduce(mask, 1)
+        wrong = counts != sizes
+        if np.count_nonzero(wrong):
+            i = int(wrong.argmax())
+            raise ValueError(
+                f"unpack: attention_mask must keep the tokens of each sequence: sequence {i} has {sizes[i]}, "
+                f"the mask keeps {counts[i]}"
+            )
+    else:
+        longest = int(sizes.max(initial=0))
+        seq = longest if max_length is None else max_length
+        if seq < longest:
+            raise ValueError(f"unpack: max_length must be at least {longest}, the longest sequence, got {seq}")
+    shape = (batch, seq, *tokens.shape[1:])
+    if len(tokens) == batch * seq:
+        return tokens.reshape(shape)
+    if mask is None:
+        mask = np.arange(seq) < sizes[:, None]
+    padded = np.zeros((batch * seq, *tokens.shape[1:]), tokens.dtype)
+    padded[mask.ravel().nonzero()[0]] = tokens
+    return padded.reshape(shape)
+
+
+def _offsets(lengths: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    """`cu_seqlens` without its checks."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.add.accumulate(lengths, dtype=np.int32, out=offsets[1:])
+    return offsets

@@ -1,0 +1,25 @@
+"""Reference of `l2_normalize`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+def l2_normalize(x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = None) -> FloatArray:
+    """x / max(||x||, eps) over the last axis: rows of Euclidean length 1, rows of zeros left as they are.
+
+    x `[..., D]` of any float dtype. Returns the same shape and dtype, in `out` if given.
+
+    Source: Reimers and Gurevych 2019 compare sentences by cosine; eps as in PyTorch's `normalize`.
+
+    >>> l2_normalize(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    norm = np.sqrt(np.einsum("...i,...i->...", x, x))[..., None]
+    y: FloatArray = np.divide(x, np.maximum(norm, x.dtype.type(eps)), out=out)
+    return y

@@ -1,0 +1,31 @@
+"""Reference of `log_softmax`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .softmax import _shift
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+def log_softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+    """x - log(sum(exp(x))) over the last axis: the logarithm of `softmax` without its underflow.
+
+    x `[..., D]` of any float dtype. Returns the same shape and dtype, in `out` if given. A row that is -inf
+    throughout stays -inf; a row with NaN or +inf gives NaN.
+
+    Source: Goodfellow et al. 2016, section 4.1 (log-sum-exp).
+
+    >>> log_softmax(np.array([0.0, 0.0])).round(6).tolist()
+    [-0.693147, -0.693147]
+    """
+    with np.errstate(invalid="ignore"):  # inf - inf in a row with +inf
+        y = np.subtract(x, _shift(x), out=out)
+    total = np.exp(y).sum(axis=-1, keepdims=True)
+    total[total == 0] = 1
+    y -= np.log(total, out=total)
+    return y

@@ -1,0 +1,62 @@
+"""Reference of `pooling`: one vector per sequence of a ragged batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._seqlens import bounds
+
+FloatArray = npt.NDArray[np.floating[Any]]
+MODES = ("mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean")
+
+
+def pooling(
+    x: FloatArray,
+    cu_seqlens: npt.NDArray[np.int32],
+    mode: str = "mean",
+    *,
+    out: FloatArray | None = None,
+) -> FloatArray:
+    """One row per sequence from the rows of its tokens.
+
+    x `[tokens, D]` of any float dtype, cu_seqlens int32 `[batch + 1]`. With n tokens x_1 .. x_n in a
+    sequence, mode "mean" gives sum(x_i) / n, "mean_sqrt_len" sum(x_i) / sqrt(n), "weighted_mean" sum(i * x_i)
+    / sum(i), "max" the largest value of each column, "cls" x_1 and "last" x_n. Returns `[batch, D]`, in `out`
+    if given; a sequence of length 0 gives a row of zeros. Raises ValueError for another mode or a
+    `cu_seqlens` that does not start with 0, decreases or does not end with `tokens`.
+
+    Source: Reimers and Gurevych 2019, section 3; "weighted_mean": Muennighoff 2022, section 3.
+
+    >>> pooling(np.array([[1.0], [3.0], [8.0]]), np.array([0, 2, 3], np.int32)).tolist()
+    [[2.0], [8.0]]
+    """
+    if mode not in MODES:
+        raise ValueError(f"pooling: mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+    ends = bounds("pooling", "cu_seqlens", cu_seqlens, len(x))
+    y = np.empty((len(ends) - 1, x.shape[1]), x.dtype) if out is None else out
+    for row, start, end in zip(y, ends[:-1], ends[1:], strict=True):
+        _pool(x[start:end], mode, row)
+    return y
+
+
+def _pool(x: FloatArray, mode: str, row: FloatArray) -> None:
+    """One sequence `[n, D]` into `row` `[D]`."""
+    n = len(x)
+    if n == 0:
+        row[...] = 0
+    elif mode == "cls":
+        row[...] = x[0]
+    elif mode == "last":
+        row[...] = x[-1]
+    elif mode == "max":
+        x.max(axis=0, out=row)
+    elif mode == "weighted_mean":
+        weights = np.arange(1, n + 1, dtype=x.dtype)
+        np.matmul(weights, x, out=row)
+        row /= weights.sum()
+    else:
+        x.sum(axis=0, out=row)
+        row /= x.dtype.type(n if mode == "mean" else np.sqrt(n))

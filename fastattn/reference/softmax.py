@@ -1,0 +1,37 @@
+"""Reference of `softmax`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+def softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+    """exp(x) / sum(exp(x)) over the last axis, shifted by the row's maximum so that nothing overflows.
+
+    x `[..., D]` of any float dtype. Returns the same shape and dtype, in `out` if given. A row that is -inf
+    throughout gives 0; a row with NaN or +inf gives NaN.
+
+    Source: Bridle 1990; the shift as in Goodfellow et al. 2016, section 4.1.
+
+    >>> softmax(np.array([[0.0, 0.0], [-np.inf, -np.inf]])).tolist()
+    [[0.5, 0.5], [0.0, 0.0]]
+    """
+    with np.errstate(invalid="ignore"):  # inf - inf in a row with +inf
+        y = np.subtract(x, _shift(x), out=out)
+    np.exp(y, out=y)
+    total = y.sum(axis=-1, keepdims=True)
+    total[total == 0] = 1
+    y /= total
+    return y
+
+
+def _shift(x: FloatArray) -> FloatArray:
+    """The maximum of each row, 0 where the row is -inf throughout."""
+    top: FloatArray = x.max(axis=-1, keepdims=True, initial=-np.inf)
+    top[top == -np.inf] = 0
+    return top

@@ -1,0 +1,81 @@
+"""`fastattn bench`, and the cases that it shares with benchmarks/."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import fastattn
+from fastattn.cli import bench, main
+from fastattn.cli.bench_cases import KernelCase, kernel_cases
+
+QUICK = ["--seconds", "0.001"]
+
+
+def test_a_table_and_json(tmp_path, capsys, restore_runtime):
+    path = tmp_path / "bench.json"
+    assert main(["bench", "--filter", "minilm 128x384", "--threads", "1", *QUICK, "--json", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "layer_norm\n  MiniLM 128x384" in text
+    assert "GB/s" in text
+    report = json.loads(path.read_text())
+    assert report["machine"]["threads"] == 1
+    assert report["machine"]["isa"] == fastattn.isa()
+    (result,) = report["results"]
+    assert result["kernel"] == "layer_norm"
+    assert result["verified"]
+    assert result["ours_ms"] > 0
+    assert result["speed_up"] == pytest.approx(result["numpy_ms"] / result["ours_ms"])
+
+
+def test_list_and_filter(capsys):
+    assert main(["bench", "--list"]) == 0
+    assert capsys.readouterr().out.splitlines() == [case.name for case in kernel_cases()]
+    assert main(["bench", "--list", "--filter", "ERF"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["gelu erf BERT-base 4096x3072"]
+    assert main(["bench", "--filter", "nothing"]) == 1
+    assert "--filter nothing: no case has this in its name" in capsys.readouterr().err
+
+
+def case_with(ours: object) -> KernelCase:
+    """Softmax of two numbers, where the compiled kernel gives `ours`."""
+
+    class Wrong(KernelCase):
+        @property
+        def ours(self):
+            return lambda x: np.array(ours, np.float32)
+
+    return Wrong("softmax", "tiny", lambda rng: {"x": np.zeros((1, 2), np.float32)}, 0, 16, 2)
+
+
+@pytest.mark.parametrize("ours", [[[0.5, 0.6]], [[0.5, np.nan]], [0.5]])
+def test_a_wrong_result_is_not_timed(ours, monkeypatch, capsys):
+    monkeypatch.setattr("fastattn.cli.bench_cases.kernel_cases", lambda contains: [case_with(ours)])
+    assert main(["bench", *QUICK]) == 1
+    captured = capsys.readouterr()
+    assert "WRONG" in captured.out
+    assert "not what NumPy gives: softmax tiny" in captured.err
+    assert main(["bench", *QUICK]) == 1
+
+
+def test_a_right_result_is_timed():
+    assert bench.measure(case_with([[0.5, 0.5]]), 0)["verified"]
+
+
+def test_every_kernel_has_a_case_and_every_name_is_its_own():
+    names = [case.name for case in kernel_cases()]
+    assert len(set(names)) == len(names)
+    cases = {case.kernel for case in kernel_cases()}
+    assert cases == {name for name in fastattn.kernels.__all__ if name.islower()}
+
+
+@pytest.mark.parametrize("case", kernel_cases(), ids=lambda case: case.name)
+def test_cases_are_reproducible_and_do_not_share_outputs(case):
+    first, second = case.make(np.random.default_rng(0)), case.make(np.random.default_rng(0))
+    assert first.keys() == second.keys()
+    for name in first.keys() - {"out"}:
+        np.testing.assert_array_equal(first[name], second[name])
+    if "out" in first:
+        assert case.prepare(first)["out"] is not first["out"]

@@ -1,0 +1,131 @@
+"""What all commands share: usage, exit statuses, and no traceback for what a user can cause."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from sentence_folders import write_model
+
+import fastattn
+from fastattn import cli
+from fastattn.cli import main
+
+COMMAND = [sys.executable, "-m", "fastattn.cli"]
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert name in text
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "usage: fastattn " + command in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"fastattn {fastattn.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        (["embed"], "required: --model"),
+        (["embed", "--model", "m", "--truncate-dim", "0"], "must be a positive integer, got '0'"),
+        (["embed", "--model", "m", "--threads", "two"], "must be a positive integer, got 'two'"),
+        (["embed", "--mod", "m"], "required: --model"),
+    ],
+)
+def test_wrong_usage_is_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_error_is_one_message(capsys):
+    assert main(["embed", "--model", "m", "/no/such/file"]) == 1
+    assert capsys.readouterr().err == "fastattn embed: error: /no/such/file: No such file or directory\n"
+
+
+def test_a_traceback_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv("FASTATTN_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["embed", "--model", "m", "/no/such/file"])
+
+
+def test_what_is_a_bug_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr("fastattn.cli.info.collect", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["info"])
+
+
+def test_errors_that_say_nothing_are_named():
+    assert cli.describe(MemoryError()) == "MemoryError"
+    assert cli.describe(OSError(28, "No space left on device")) == "No space left on device"
+
+
+def test_help_needs_neither_kernels_nor_models():
+    code = (
+        "import sys; from fastattn.cli import build_parser; build_parser().format_help();"
+        "heavy = {'tokenizers', 'safetensors', 'tqdm', 'fastattn._core', 'fastattn.tasks'};"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+    folder = write_model(tmp_path / "model")
+    text = tmp_path / "text"
+    text.write_text("the cat sat\n" * 5000)
+    command = [*COMMAND, "embed", "--model", str(folder), str(text)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == cli.BROKEN_PIPE
+
+
+def test_ctrl_c_is_one_line_and_leaves_no_file(tmp_path):
+    pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+    folder = write_model(tmp_path / "model")
+    text = tmp_path / "text"
+    text.write_text("the cat sat on the cat\n" * 300_000)
+    output = tmp_path / "out" / "embeddings.jsonl"
+    output.parent.mkdir()
+    # A test runner in the background may ignore SIGINT, and its children would too.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from fastattn.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "embed", "--model", str(folder), str(text), "-o", str(output)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        deadline = time.monotonic() + 60
+        while not any(output.parent.iterdir()):  # until it has begun to write
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read().strip() == b"fastattn: interrupted"
+        assert process.wait(60) == cli.INTERRUPTED
+    assert list(output.parent.iterdir()) == []

@@ -1,0 +1,64 @@
+"""Fixtures: every instruction set of this machine, one and two threads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py, whatever pytest's import mode
+
+settings.register_profile(
+    "fastattn",
+    deadline=None,  # the machine may be busy
+    derandomize=True,  # a run says the same thing twice
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("fastattn")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `isa` runs with every instruction set, one for `threads` with 1 and with 2."""
+    if "isa" in metafunc.fixturenames:
+        import fastattn
+
+        metafunc.parametrize("isa", fastattn.available_isas(), indirect=True)
+    if "threads" in metafunc.fixturenames:
+        metafunc.parametrize("threads", (1, 2), indirect=True, ids=lambda n: f"{n}t")
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of an instruction set, which is in use during the test."""
+    import fastattn
+
+    name: str = request.param
+    with fastattn.use_isa(name):
+        yield name
+
+
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A thread budget, which is set during the test."""
+    import fastattn
+
+    before = fastattn.num_threads()
+    count: int = request.param
+    fastattn.set_num_threads(count)
+    yield count
+    fastattn.set_num_threads(before)
+
+
+@pytest.fixture
+def restore_runtime() -> Iterator[None]:
+    """Puts the instruction set and the thread budget back after a test that changes them."""
+    import fastattn
+
+    name, count = fastattn.isa(), fastattn.num_threads()
+    yield
+    fastattn.use_isa(name)
+    fastattn.set_num_threads(count)

@@ -1,0 +1,171 @@
+"""embedding against the reference, and what must not change its bits."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import LAYOUTS, SIZES, assert_close, assert_same_bits, double, nan_out, normal, place
+from helpers_rows import check_bad_out
+
+import fastattn
+from fastattn import kernels, reference
+
+TABLES = ("weight", "position_weight", "token_type_weight", "norm_weight", "norm_bias")
+
+
+def arguments(
+    tokens: int, dim: int, *, position: bool = True, kind: bool = True, norm: bool = True, seed: int = 1
+) -> dict[str, Any]:
+    """Everything `embedding` takes, from small tables."""
+    rng = np.random.default_rng(seed)
+    given: dict[str, Any] = {
+        "input_ids": rng.integers(0, 29, tokens),
+        "weight": normal(rng, 29, dim),
+    }
+    if position:
+        given |= {"position_ids": rng.integers(0, 11, tokens), "position_weight": normal(rng, 11, dim)}
+    if kind:
+        given |= {"token_type_ids": rng.integers(0, 2, tokens), "token_type_weight": normal(rng, 2, dim)}
+    if norm:
+        given |= {"norm_weight": normal(rng, dim), "norm_bias": normal(rng, dim), "eps": 1e-3}
+    return given
+
+
+def in_double(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: double(value) if name in TABLES else value for name, value in given.items()}
+
+
+def placed(given: dict[str, Any], layout: str) -> dict[str, Any]:
+    return {name: place(value, layout) if name != "eps" else value for name, value in given.items()}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_values(isa: str, threads: int, layout: str) -> None:
+    for dim, tokens in product(SIZES, (1, 7)):
+        given = placed(arguments(tokens, dim), layout)
+        y = kernels.embedding(**given, out=nan_out(tokens, dim))
+        assert_close(y, reference.embedding(**in_double(given)), dim, c=32)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("position", "kind"), list(product((False, True), repeat=2)))
+def test_the_sum_is_exact(isa: str, layout: str, position: bool, kind: bool) -> None:
+    """Without LayerNorm the bits are NumPy's: (word + token type) + position in float32."""
+    for dim in SIZES:
+        given = placed(arguments(9, dim, position=position, kind=kind, norm=False), layout)
+        assert_same_bits(kernels.embedding(**given, out=nan_out(9, dim)), reference.embedding(**given))
+
+
+def test_norm_is_layer_norm(isa: str, threads: int) -> None:
+    """Fused or one after the other, the same bits."""
+    for dim in SIZES:
+        given = arguments(9, dim)
+        bare = kernels.embedding(**arguments(9, dim, norm=False))
+        apart = kernels.layer_norm(bare, given["norm_weight"], given["norm_bias"], given["eps"])
+        assert_same_bits(kernels.embedding(**given), apart)
+
+
+def test_tokens_are_independent(isa: str, threads: int) -> None:
+    given = arguments(2000, 65)
+    y = kernels.embedding(**given)
+    assert_close(y, reference.embedding(**in_double(given)), 65, c=32)
+    for i in (0, 1, 1000, 1999):
+        alone = {name: value[i : i + 1] if name.endswith("_ids") else value for name, value in given.items()}
+        assert_same_bits(kernels.embedding(**alone), y[i : i + 1])
+    fastattn.set_num_threads(1)
+    assert_same_bits(kernels.embedding(**given), y)
+
+
+def test_nan_stays_with_its_token(isa: str) -> None:
+    given = arguments(12, 33)
+    clean = kernels.embedding(**given)
+    word = given["input_ids"][4]
+    given["weight"][word, 32] = np.nan
+    y = kernels.embedding(**given)
+    touched = given["input_ids"] == word
+    assert np.isnan(y[touched]).all()
+    assert_same_bits(y[~touched], clean[~touched])
+
+
+def test_empty(isa: str, threads: int) -> None:
+    assert kernels.embedding(**arguments(0, 8)).shape == (0, 8)
+    assert kernels.embedding(**arguments(3, 0, norm=False)).shape == (3, 0)
+    nothing = np.zeros((0, 8), np.float32)
+    assert kernels.embedding(np.zeros(0, np.int64), nothing).shape == (0, 8)
+
+
+def test_out(isa: str) -> None:
+    given = arguments(5, 6)
+    out = np.full((5, 6), np.nan, np.float32)
+    assert kernels.embedding(**given, out=out) is out
+    assert_same_bits(out, kernels.embedding(**given))
+
+
+@pytest.mark.parametrize("name", ["input_ids", "position_ids", "token_type_ids"])
+@pytest.mark.parametrize("position", [0, 3, 8])
+def test_ids_outside_their_table(name: str, position: int) -> None:
+    given = arguments(9, 4)
+    rows = len(given[{"input_ids": "weight"}.get(name, name.replace("ids", "weight"))])
+    for value in (rows, -1, 2**40, -(2**63)):
+        given[name][position] = value
+        message = rf"^embedding: {name} must be in \[0, {rows}\), .*got {value} at index {position}$"
+        with pytest.raises(ValueError, match=message):
+            kernels.embedding(**given)
+
+
+@pytest.mark.parametrize("name", ["input_ids", "position_ids", "token_type_ids"])
+def test_bad_ids(name: str) -> None:
+    given = arguments(9, 4)
+    with pytest.raises(TypeError, match=f"^embedding: {name} must be int64, got int32$"):
+        kernels.embedding(**given | {name: given[name].astype(np.int32)})
+    with pytest.raises(TypeError, match=f"^embedding: {name} must be .*, got list$"):
+        kernels.embedding(**given | {name: given[name].tolist()})
+    with pytest.raises(ValueError, match=f"^embedding: {name} .*contiguous"):
+        kernels.embedding(**given | {name: np.zeros(18, np.int64)[::2]})
+    with pytest.raises(ValueError, match=rf"^embedding: {name} must have 1 axis, got shape \(3, 3\)$"):
+        kernels.embedding(**given | {name: given[name].reshape(3, 3)})
+    if name != "input_ids":
+        with pytest.raises(ValueError, match=rf"^embedding: {name} must have shape \(9,\), got \(8,\)$"):
+            kernels.embedding(**given | {name: given[name][:8]})
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_bad_tables(name: str) -> None:
+    given = arguments(9, 4)
+    with pytest.raises(TypeError, match=f"^embedding: {name} must be float32, got float64$"):
+        kernels.embedding(**given | {name: double(given[name])})
+    with pytest.raises(ValueError, match=f"^embedding: {name} .*contiguous"):
+        kernels.embedding(**given | {name: np.repeat(given[name], 2, axis=-1)[..., ::2]})
+    if name != "weight":
+        with pytest.raises(ValueError, match=rf"^embedding: {name} must have shape .*4.*, got .*3"):
+            kernels.embedding(**given | {name: np.ascontiguousarray(given[name][..., :3])})
+
+
+@pytest.mark.parametrize(
+    ("present", "missing"),
+    [
+        ("position_ids", "position_weight"),
+        ("position_weight", "position_ids"),
+        ("token_type_ids", "token_type_weight"),
+        ("token_type_weight", "token_type_ids"),
+        ("norm_weight", "norm_bias"),
+        ("norm_bias", "norm_weight"),
+    ],
+)
+def test_what_must_come_together(present: str, missing: str) -> None:
+    for module in (kernels, reference):
+        given = arguments(9, 4)
+        del given[missing]
+        with pytest.raises(ValueError, match=f"^embedding: (.*{present}.*{missing}|.*{missing}.*{present})"):
+            module.embedding(**given)
+
+
+def test_bad_out() -> None:
+    given = arguments(9, 4)
+    ids = given.pop("input_ids")
+    check_bad_out("embedding", lambda x, out: kernels.embedding(x, **given, out=out), ids, (9, 4))
+    with pytest.raises(ValueError, match=r"^embedding: out .*overlap"):
+        kernels.embedding(ids, given["weight"], out=given["weight"][:9])

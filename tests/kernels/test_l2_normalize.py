@@ -1,0 +1,88 @@
+"""l2_normalize against the reference, and what must not change its bits."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers import LAYOUTS, assert_close, assert_same_bits, double, nan_out, normal
+from helpers_rows import (
+    check_bad_x_and_out,
+    check_empty,
+    check_many_rows,
+    check_out,
+    check_random_rows,
+    check_rows_are_independent,
+    check_values,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastattn import kernels, reference
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_values(isa: str, threads: int, layout: str) -> None:
+    check_values(kernels.l2_normalize, reference.l2_normalize, layout)
+
+
+def test_many_rows(isa: str, threads: int) -> None:
+    check_many_rows(kernels.l2_normalize, reference.l2_normalize)
+
+
+def test_rows_are_independent(isa: str, threads: int) -> None:
+    check_rows_are_independent(kernels.l2_normalize)
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(-1e6, 1e6, width=32, allow_subnormal=False), min_size=11, max_size=11),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_any_values(isa: str, rows: list[list[float]]) -> None:
+    call, exact = (partial(module.l2_normalize, eps=1e-3) for module in (kernels, reference))
+    check_random_rows(call, exact, rows)
+
+
+def test_eps_is_the_smallest_divisor(isa: str) -> None:
+    x = np.array([[3e-5, 4e-5], [3.0, 4.0], [0.0, 0.0]], np.float32)
+    y = kernels.l2_normalize(x, eps=1e-2, out=nan_out(3, 2))
+    assert_close(y, reference.l2_normalize(double(x), eps=1e-2), 2)
+    assert_close(y[0], double(x[0]) / 1e-2)
+    assert (y[2] == 0).all()
+
+
+@pytest.mark.parametrize("at", [0, 7, 8, 16, 18])
+def test_special_values(isa: str, at: int) -> None:
+    x = normal(np.random.default_rng(6), 4, 19)
+    clean = kernels.l2_normalize(x)
+    x[0, at] = np.nan
+    x[2, at] = np.inf
+    y = kernels.l2_normalize(x, out=nan_out(*x.shape))
+    assert np.isnan(y[0]).all()
+    assert np.isnan(y[2, at])
+    assert (np.delete(y[2], at) == 0).all()
+    assert_same_bits(y[[1, 3]], clean[[1, 3]])
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e15])
+def test_magnitude_does_not_matter(isa: str, scale: float) -> None:
+    x = normal(np.random.default_rng(7), 5, 33) * np.float32(scale)
+    assert_close(kernels.l2_normalize(x, eps=1e-30), reference.l2_normalize(double(x), eps=1e-30), 33)
+
+
+def test_out(isa: str) -> None:
+    check_out(kernels.l2_normalize)
+
+
+def test_empty(isa: str, threads: int) -> None:
+    check_empty(kernels.l2_normalize)
+
+
+def test_bad_input() -> None:
+    check_bad_x_and_out("l2_normalize", kernels.l2_normalize)
+    with pytest.raises(TypeError, match=r"^l2_normalize: eps must be a number, got str$"):
+        kernels.l2_normalize(np.zeros((2, 3), np.float32), eps="small")

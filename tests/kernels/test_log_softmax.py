@@ -1,0 +1,82 @@
+"""log_softmax against the reference, and what must not change its bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import LAYOUTS, assert_close, double, nan_out, normal
+from helpers_rows import (
+    check_bad_x_and_out,
+    check_empty,
+    check_many_rows,
+    check_out,
+    check_random_rows,
+    check_rows_are_independent,
+    check_values,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastattn import kernels, reference
+
+INF = np.inf
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_values(isa: str, threads: int, layout: str) -> None:
+    check_values(kernels.log_softmax, reference.log_softmax, layout)
+
+
+def test_many_rows(isa: str, threads: int) -> None:
+    check_many_rows(kernels.log_softmax, reference.log_softmax)
+
+
+def test_rows_are_independent(isa: str, threads: int) -> None:
+    check_rows_are_independent(kernels.log_softmax)
+
+
+def test_vocabulary_rows(isa: str) -> None:
+    x = 4 * normal(np.random.default_rng(5), 3, 30522)
+    assert_close(kernels.log_softmax(x, out=nan_out(*x.shape)), reference.log_softmax(double(x)), 30522)
+
+
+@given(st.lists(st.lists(st.floats(-200, 200, width=32), min_size=11, max_size=11), min_size=1, max_size=3))
+def test_any_values(isa: str, rows: list[list[float]]) -> None:
+    check_random_rows(kernels.log_softmax, reference.log_softmax, rows)
+
+
+@pytest.mark.parametrize("at", [0, 7, 8, 16, 18])
+def test_special_values(isa: str, at: int) -> None:
+    """-inf throughout stays, NaN and +inf give NaN, wherever in the row they stand; nothing underflows."""
+    x = normal(np.random.default_rng(6), 6, 19)
+    x[0] = -INF
+    x[1, at] = np.nan
+    x[2, at] = INF
+    x[3, at] = 1e30
+    x[4] = -1e30
+    x[5, at] = -INF
+    y = kernels.log_softmax(x, out=nan_out(*x.shape))
+    expected = reference.log_softmax(double(x))
+    for row, exact in zip(y, expected, strict=True):  # each with its own magnitude
+        assert_close(row, exact, 19)
+    assert (y[0] == -INF).all()
+    assert np.isnan(y[1:3]).all()
+    assert y[3, at] == 0
+    assert y[5, at] == -INF
+
+
+def test_a_certain_class_has_log_probability_zero(isa: str) -> None:
+    x = np.array([[0.0, -200.0, -300.0], [5.0, -INF, -INF]], np.float32)
+    np.testing.assert_array_equal(kernels.log_softmax(x), [[0.0, -200.0, -300.0], [0.0, -INF, -INF]])
+
+
+def test_out(isa: str) -> None:
+    check_out(kernels.log_softmax)
+
+
+def test_empty(isa: str, threads: int) -> None:
+    check_empty(kernels.log_softmax)
+
+
+def test_bad_input() -> None:
+    check_bad_x_and_out("log_softmax", kernels.log_softmax)

@@ -1,0 +1,224 @@
+"""The reference itself, against definitions written out element by element."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import cumulative
+
+from fastattn import reference
+from fastattn.reference._erf import erf
+
+RNG = np.random.default_rng(20)
+CU = cumulative((3, 0, 5, 1))
+
+
+def attention_by_hand(q: Any, k: Any, v: Any, visible: Any, scale: float) -> tuple[Any, float, Any]:
+    """One query `[dim]` over keys `[n, dim]`: the output, the log-sum-exp and the softmax."""
+    scores = {j: scale * math.fsum(q * k[j]) for j in range(len(k)) if visible(j)}
+    weights = np.zeros(len(k))
+    if not scores:
+        return np.zeros(len(q)), -math.inf, weights
+    top = max(scores.values())
+    lse = top + math.log(math.fsum(math.exp(s - top) for s in scores.values()))
+    for j, s in scores.items():
+        weights[j] = math.exp(s - lse)
+    return sum(weights[j] * v[j] for j in scores), lse, weights
+
+
+def test_erf_is_accurate() -> None:
+    x = np.concatenate([np.linspace(-7, 7, 20001), 10.0 ** np.linspace(-300, 2, 2001), [0.0, np.inf, -np.inf]])
+    exact = np.array([math.erf(value) for value in x])
+    np.testing.assert_allclose(erf(x), exact, rtol=1e-15, atol=0)
+    single = erf(x.astype(np.float32))
+    assert single.dtype == np.float32
+    exact = np.array([math.erf(value) for value in x.astype(np.float32).tolist()])
+    np.testing.assert_allclose(single, exact, rtol=4e-7, atol=1e-44)
+    assert np.isnan(erf(np.array([np.nan]))).all()
+
+
+@pytest.mark.parametrize(
+    ("activation", "scalar"),
+    [
+        (None, lambda t: t),
+        ("relu", lambda t: max(t, 0.0)),
+        ("gelu", lambda t: t * 0.5 * math.erfc(-t / math.sqrt(2))),
+        ("gelu_tanh", lambda t: 0.5 * t * (1 + math.tanh(math.sqrt(2 / math.pi) * (t + 0.044715 * t**3)))),
+        ("silu", lambda t: t / (1 + math.exp(-t))),
+        ("tanh", math.tanh),
+    ],
+)
+def test_linear(activation: str | None, scalar: Any) -> None:
+    x, w, b, r = (RNG.standard_normal(shape) for shape in ((2, 3, 5), (4, 5), (4,), (2, 3, 4)))
+    y = reference.linear(x, w, b, r, activation=activation)
+    for i, j, n in np.ndindex(y.shape):
+        assert y[i, j, n] == pytest.approx(scalar(math.fsum(x[i, j] * w[n]) + b[n]) + r[i, j, n], abs=1e-14)
+
+
+def test_silu_is_relatively_accurate_far_out() -> None:
+    x = np.array([[-700.0], [-60.0], [-1e-300], [800.0], [-800.0], [-np.inf]])
+    y = reference.linear(x, np.ones((1, 1)), activation="silu")
+    exact = [-700 * math.exp(-700), -60 * math.exp(-60), -5e-301, 800, 0, 0]
+    np.testing.assert_allclose(y[:, 0], exact, rtol=1e-14)
+
+
+@pytest.mark.parametrize("alignment", ["bottom_right", "top_left"])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_ragged_attention(is_causal: bool, alignment: str) -> None:
+    lengths_q, lengths_k = (3, 0, 5, 1), (4, 2, 2, 0)
+    cu_q, cu_k = cumulative(lengths_q), cumulative(lengths_k)
+    q, k, v = (RNG.standard_normal((n, 2, 3)) for n in (9, 8, 8))
+    y, lse, weights = reference.scaled_dot_product_attention(
+        *(q, k, v),
+        cu_seqlens_q=cu_q,
+        cu_seqlens_k=cu_k,
+        is_causal=is_causal,
+        causal_alignment=alignment,
+        return_softmax_lse=True,
+        return_attn_weights=True,
+    )
+    assert weights.shape == (4, 2, 5, 4)
+    for b, h in np.ndindex(4, 2):
+        keys = slice(cu_k[b], cu_k[b + 1])
+        past = lengths_k[b] - lengths_q[b] if alignment == "bottom_right" else 0
+        for i in range(lengths_q[b]):
+            limit = i + past if is_causal else 99
+            expected = attention_by_hand(q[cu_q[b] + i, h], k[keys, h], v[keys, h], limit.__ge__, 1 / math.sqrt(3))
+            np.testing.assert_allclose(y[cu_q[b] + i, h], expected[0], atol=1e-14)
+            np.testing.assert_allclose(lse[h, cu_q[b] + i], expected[1], atol=1e-14)
+            np.testing.assert_allclose(weights[b, h, i, : lengths_k[b]], expected[2], atol=1e-14)
+            assert (weights[b, h, i, lengths_k[b] :] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["bool", "additive"])
+def test_padded_attention_with_a_mask(kind: str) -> None:
+    q, k, v = (RNG.standard_normal((2, 2, n, 3)) for n in (4, 6, 6))
+    allowed = RNG.random((2, 1, 4, 6)) < 0.6
+    allowed[1, 0, 2] = False
+    k[0, :, 5], v[0, :, 5], allowed[0, :, :, 5] = np.nan, np.inf, False  # without effect
+    bias = np.where(allowed, RNG.standard_normal(allowed.shape), -np.inf)
+    mask = allowed if kind == "bool" else bias
+    y, lse = reference.scaled_dot_product_attention(q, k, v, attn_mask=mask, softmax_scale=1.0, return_softmax_lse=True)
+    for b, h, i in np.ndindex(2, 2, 4):
+        # an additive mask as one more dimension: the query has 1 there, key j has bias[i, j]
+        seen = np.flatnonzero(allowed[b, 0, i])
+        extra = bias[b, 0, i, seen] if kind == "additive" else np.zeros(len(seen))
+        expected = attention_by_hand(
+            np.append(q[b, h, i], 1.0),
+            np.column_stack([k[b, h, seen], extra]),
+            np.column_stack([v[b, h, seen], extra]),
+            lambda j: True,
+            1.0,
+        )
+        np.testing.assert_allclose(y[b, h, i], expected[0][:3], atol=1e-14)
+        np.testing.assert_allclose(lse[b, h, i], expected[1], atol=1e-14)
+
+
+def test_rows() -> None:
+    x, r, w, b = (RNG.standard_normal(shape) for shape in ((3, 5), (3, 5), (5,), (5,)))
+    y, mean, rstd = reference.layer_norm(x, w, b, 0.1, residual=r, return_stats=True)
+    soft, log_soft, unit = reference.softmax(x), reference.log_softmax(x), reference.l2_normalize(x)
+    for i in range(3):
+        h = x[i] + r[i]
+        m = math.fsum(h) / 5
+        s = 1 / math.sqrt(math.fsum((h - m) ** 2) / 5 + 0.1)
+        np.testing.assert_allclose(y[i], (h - m) * s * w + b, atol=1e-14)
+        np.testing.assert_allclose([mean[i], rstd[i]], [m, s], atol=1e-14)
+        total = math.fsum(math.exp(value) for value in x[i])
+        np.testing.assert_allclose(soft[i], [math.exp(value) / total for value in x[i]], atol=1e-14)
+        np.testing.assert_allclose(log_soft[i], x[i] - math.log(total), atol=1e-14)
+        np.testing.assert_allclose(unit[i], x[i] / math.sqrt(math.fsum(x[i] ** 2)), atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("mode", "by_hand"),
+    [
+        ("mean", lambda x: sum(x) / len(x)),
+        ("cls", lambda x: x[0]),
+        ("last", lambda x: x[-1]),
+        ("max", lambda x: [max(column) for column in x.T]),
+        ("mean_sqrt_len", lambda x: sum(x) / math.sqrt(len(x))),
+        ("weighted_mean", lambda x: sum((i + 1) * x[i] for i in range(len(x))) / sum(range(len(x) + 1))),
+    ],
+)
+def test_pooling(mode: str, by_hand: Any) -> None:
+    x = RNG.standard_normal((9, 4))
+    y = reference.pooling(x, CU, mode)
+    for row, start, end in zip(y, CU[:-1], CU[1:], strict=True):
+        np.testing.assert_allclose(row, by_hand(x[start:end]) if end > start else 0 * row, atol=1e-14)
+
+
+def test_embedding() -> None:
+    word, kind, place = (RNG.standard_normal((n, 3)) for n in (7, 2, 4))
+    ids, kinds, places = np.array([6, 0, 6]), np.array([1, 1, 0]), np.array([0, 3, 2])
+    extra = {"token_type_ids": kinds, "token_type_weight": kind}
+    extra |= {"position_ids": places, "position_weight": place}
+    y = reference.embedding(ids, word, **extra)
+    np.testing.assert_array_equal(y, [word[a] + kind[b] + place[c] for a, b, c in zip(ids, kinds, places, strict=True)])
+    weight, bias = RNG.standard_normal((2, 3))
+    normed = reference.embedding(ids, word, **extra, norm_weight=weight, norm_bias=bias, eps=0.5)
+    np.testing.assert_array_equal(normed, reference.layer_norm(y, weight, bias, 0.5))
+
+
+CALLS: dict[str, tuple[Any, ...]] = {
+    "linear": ((2, 5), (3, 5), (3,), (2, 3)),
+    "layer_norm": ((4, 5), (5,), (5,)),
+    "gelu": ((4, 5),),
+    "softmax": ((4, 5),),
+    "log_softmax": ((4, 5),),
+    "l2_normalize": ((4, 5),),
+    "scaled_dot_product_attention": ((2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 5)),
+    "pooling": ((9, 5),),
+    "embedding": ((7, 5),),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", CALLS)
+def test_the_dtype_is_kept_and_out_is_used(name: str, dtype: Any) -> None:
+    function = getattr(reference, name)
+    arguments = [RNG.standard_normal(shape).astype(dtype) for shape in CALLS[name]]
+    if name == "pooling":
+        arguments.append(CU)
+    if name == "embedding":
+        arguments.insert(0, np.array([1, 0, 6]))
+    y = function(*arguments)
+    assert y.dtype == dtype
+    out = np.full_like(y, np.nan)
+    assert function(*arguments, out=out) is out
+    np.testing.assert_array_equal(out, y)
+
+
+def test_every_function_is_public() -> None:
+    assert set(reference.__all__) == set(CALLS)
+    for name in CALLS:
+        assert inspect.getmodule(getattr(reference, name)).__name__ == f"fastattn.reference.{name}"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: reference.gelu(x, "erf"), "gelu: approximate must be one of 'none', 'tanh', got 'erf'"),
+        (lambda x: reference.linear(x, x, activation="elu"), "linear: activation must be .*, got 'elu'"),
+        (lambda x: reference.pooling(x, CU, "sum"), "pooling: mode must be one of .*, got 'sum'"),
+        (lambda x: reference.pooling(x, CU + 1), "cu_seqlens must start at 0, got 1"),
+        (lambda x: reference.pooling(x, CU[:-1]), "cu_seqlens must end at the number of tokens, 9, got 8"),
+        (lambda x: reference.pooling(x, cumulative((5, -2, 6))), "must not decrease, got 5 then 3"),
+        (
+            lambda x: reference.embedding(np.array([0, 9]), x),
+            r"input_ids must be in \[0, 9\), the rows of weight, got 9 at index 1",
+        ),
+        (lambda x: reference.embedding(np.array([-1]), x), "got -1 at index 0"),
+        (
+            lambda x: reference.embedding(np.array([1]), x, position_weight=x),
+            "position_ids must be given with position_weight",
+        ),
+    ],
+)
+def test_errors(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(np.zeros((9, 3)))

@@ -1,0 +1,418 @@
+"""Sentence embeddings: the same as sentence-transformers', and the same bits in any company."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+
+from sentence_folders import (
+    CASES,
+    HIDDEN,
+    POSITIONS,
+    TEXTS,
+    dense,
+    normalize,
+    pattern,
+    write_bert,
+    write_case,
+    write_model,
+)
+
+import fastattn
+from fastattn.tasks import SentenceEncoder, TextTooLongError, TruncationWarning, sentence_encoder
+
+GOLDEN = Path(__file__).with_name("sentence_golden.npz")
+TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> SentenceEncoder:
+    return SentenceEncoder(write_model(tmp_path / "model"), truncation="silent")
+
+
+# the same as sentence-transformers
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(tmp_path, golden, name):
+    encoder = SentenceEncoder(write_case(name, tmp_path / name), truncation="silent")
+    embeddings = encoder.encode(TEXTS, **CASES[name].options)
+    np.testing.assert_allclose(embeddings, golden[name], rtol=0, atol=TOLERANCE)
+
+
+def test_the_golden_cases_differ_where_they_should(golden):
+    assert set(golden) == {*CASES, "minilm"}
+    assert not np.allclose(golden["cased"][3], golden["lowercased"][3])
+    assert not np.allclose(golden["truncated"][6], golden["pooling_mean"][6])
+    assert not np.allclose(golden["without_prompt_mean"], golden["pooling_mean"], atol=1e-3)
+
+
+def test_minilm_golden(minilm, golden):
+    embeddings = SentenceEncoder(minilm).encode(TEXTS)
+    np.testing.assert_allclose(embeddings, golden["minilm"], rtol=0, atol=TOLERANCE)
+
+
+def test_live_parity(tmp_path):
+    """The golden cases and some options of `encode`, with the sentence-transformers that is installed."""
+    warnings.simplefilter("ignore")  # theirs are not ours to fix
+    library = pytest.importorskip("sentence_transformers", reason="live parity needs sentence-transformers")
+    options: list[dict[str, Any]] = [
+        {},
+        {"normalize_embeddings": True},
+        {"truncate_dim": 3},
+        {"prompt": "the "},
+    ]
+    for name, case in CASES.items():
+        folder = write_case(name, tmp_path / name)
+        theirs = library.SentenceTransformer(str(folder), device="cpu")
+        ours = SentenceEncoder(folder, truncation="silent")
+        assert ours.max_seq_length == theirs.max_seq_length
+        for extra in options:
+            expected = theirs.encode(TEXTS, **{**case.options, **extra})
+            actual = ours.encode(TEXTS, **{**case.options, **extra})
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE, err_msg=f"{name} {extra}")
+        a, b = ours.encode(TEXTS[:3]), ours.encode(TEXTS[3:])
+        for similarity in ("cosine", "dot", "euclidean", "manhattan"):
+            theirs.similarity_fn_name = ours.similarity_fn_name = similarity
+            np.testing.assert_allclose(ours.similarity(a, b), theirs.similarity(a, b), rtol=1e-4, atol=1e-4)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+
+
+def test_spearman_with_ties():
+    assert ranks(np.array([10, 20, 10, 5])).tolist() == [2.5, 4, 2.5, 1]
+    assert spearman(np.array([1, 2, 3]), np.array([2, 4, 9])) == pytest.approx(1)
+    assert spearman(np.array([1.0, 2, 2, 3]), np.array([1.0, 2, 3, 4])) == pytest.approx(0.9486832980505138)
+
+
+def test_sts_benchmark(minilm, stsb):
+    """All-MiniLM-L6-v2 reaches its published 0.82032 on the test split."""
+    first, second, scores = stsb
+    encoder = SentenceEncoder(minilm)
+    similarity = encoder.similarity_pairwise(encoder.encode(first), encoder.encode(second))
+    assert 100 * spearman(similarity, scores) == pytest.approx(82.03, abs=0.02)
+
+
+# batch invariance
+
+
+def test_bits_depend_on_the_sentence_alone(tmp_path, isa):
+    folder = write_model(
+        tmp_path / "m", "mean", "max", layers=[dense("2_Dense", 2 * HIDDEN, 24), normalize("3_Normalize")]
+    )
+    encoder = SentenceEncoder(folder, truncation="silent")
+    texts = [*TEXTS, *(" ".join(["the cat sat"] * n) for n in range(12))]
+    alone = np.stack([encoder.encode(text) for text in texts])
+    order = np.random.default_rng(0).permutation(len(texts))
+    np.testing.assert_array_equal(encoder.encode(texts), alone)
+    np.testing.assert_array_equal(encoder.encode([texts[i] for i in order]), alone[order])
+    np.testing.assert_array_equal(encoder.encode(texts, batch_size=1), alone)
+    np.testing.assert_array_equal(encoder.encode(texts, batch_size=3), alone)
+    np.testing.assert_array_equal(encoder.encode(texts * 40), np.tile(alone, (40, 1)))
+
+
+def test_bits_do_not_depend_on_threads_or_concurrent_callers(minilm, stsb, restore_runtime):
+    encoder = SentenceEncoder(minilm)
+    texts = stsb[0][:64]
+    fastattn.set_num_threads(1)
+    expected = encoder.encode(texts)
+    np.testing.assert_array_equal(np.stack([encoder.encode(text) for text in texts]), expected)
+    fastattn.set_num_threads(2)
+    with ThreadPoolExecutor(8) as pool:
+        orders = [np.random.default_rng(i).permutation(len(texts))[: 8 * (i + 1)] for i in range(8)]
+        results = pool.map(lambda order: encoder.encode([texts[i] for i in order]), orders)
+        for order, result in zip(orders, results, strict=True):
+            np.testing.assert_array_equal(result, expected[order])
+
+
+def test_the_token_budget_does_not_change_bits(encoder, monkeypatch):
+    expected = encoder.encode(TEXTS)
+    for budget in (1, 10, 64):
+        monkeypatch.setattr(sentence_encoder, "tokens_per_batch", lambda threads, budget=budget: budget)
+        np.testing.assert_array_equal(encoder.encode(TEXTS), expected)
+
+
+# what goes in and out
+
+
+def test_shapes_and_kinds_of_input(encoder):
+    one = encoder.encode("the cat")
+    assert one.dtype == np.float32
+    assert one.shape == (HIDDEN,)
+    many = encoder.encode(["the cat", "sat"])
+    assert many.shape == (2, HIDDEN)
+    np.testing.assert_array_equal(many[0], one)
+    texts = ("the cat", "sat")
+    for other in (
+        texts,
+        iter(texts),
+        np.array(texts),
+        np.array(texts, dtype=object),
+        dict.fromkeys(texts).keys(),
+    ):
+        np.testing.assert_array_equal(encoder.encode(other), many)
+
+
+def test_no_sentences(encoder):
+    assert encoder.encode([]).shape == (0, HIDDEN)
+    assert encoder.encode([], truncate_dim=4, normalize_embeddings=True).shape == (0, 4)
+    assert encoder.encode([]).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("sentences", "message"),
+    [
+        (["a", None], r"sentences\[1\] must be str, got NoneType"),
+        ([["a", "b"]], r"sentences\[0\] must be str, got list"),
+        (b"bytes", "sentences must be a str or an iterable of str, got bytes"),
+        ({"text": "a"}, "sentences must be a str or an iterable of str, got dict"),
+        (3, "sentences must be a str or an iterable of str, got int"),
+        (np.array("a"), "0-d array"),
+        (np.array([["a", "b"]]), r"sentences\[0\] must be str, got ndarray"),
+    ],
+)
+@pytest.mark.parametrize("prompt", [None, "the "])
+def test_what_is_not_text_is_refused(encoder, sentences, message, prompt):
+    with pytest.raises(TypeError, match=message):
+        encoder.encode(sentences, prompt=prompt)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+        ({"truncate_dim": 0}, ValueError, "truncate_dim must be from 1 to 16, got 0"),
+        ({"truncate_dim": 17}, ValueError, "truncate_dim must be from 1 to 16, got 17"),
+        ({"prompt_name": "x"}, ValueError, "no prompt is called 'x', only 'query', 'document'"),
+        ({"prompt": 3}, TypeError, "prompt must be str, got int"),
+    ],
+)
+def test_bad_options_are_named(encoder, options, error, message):
+    with pytest.raises(error, match=message):
+        encoder.encode("the cat", **options)
+
+
+def test_normalize_and_truncate(encoder):
+    whole = encoder.encode(TEXTS)
+    part = encoder.encode(TEXTS, truncate_dim=5)
+    np.testing.assert_array_equal(part, whole[:, :5])
+    unit = encoder.encode(TEXTS, truncate_dim=5, normalize_embeddings=True)
+    np.testing.assert_allclose((unit.astype(np.float64) ** 2).sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(unit * np.sqrt((part**2).sum(axis=1, keepdims=True)), part, atol=1e-6)
+
+
+def test_prompts(tmp_path):
+    folder = write_model(
+        tmp_path / "m",
+        config_sentence_transformers={"prompts": {"cat": "the cat "}, "default_prompt_name": "cat"},
+    )
+    encoder = SentenceEncoder(folder)
+    expected = encoder.encode("the cat sat", prompt="")
+    np.testing.assert_array_equal(encoder.encode("sat"), expected)
+    np.testing.assert_array_equal(encoder.encode("sat", prompt_name="cat"), expected)
+    np.testing.assert_array_equal(encoder.encode("sat", prompt_name="query", prompt="the cat "), expected)
+    assert not np.array_equal(encoder.encode("sat", prompt_name="query"), expected)
+
+
+def test_a_prompt_that_leaves_no_text_is_refused(tmp_path):
+    folder = write_model(tmp_path / "m", pooling={"include_prompt": False}, sentence_bert_config={"max_seq_length": 5})
+    encoder = SentenceEncoder(folder, truncation="silent")
+    encoder.encode("sat", prompt="the cat ")
+    with pytest.raises(ValueError, match="a prompt of 4 tokens leaves no text in max_seq_length = 5"):
+        encoder.encode("sat", prompt="the cat sat ")
+
+
+def test_tokenize_gives_what_the_model_takes(encoder):
+    batch = encoder.tokenize(TEXTS)
+    hidden = fastattn.models.BertModel.from_pretrained(encoder.folder)(**batch).last_hidden_state
+    mean = np.stack([rows[mask > 0].mean(axis=0) for rows, mask in zip(hidden, batch["attention_mask"], strict=True)])
+    np.testing.assert_allclose(mean, encoder.encode(TEXTS), atol=1e-5)
+    assert encoder.tokenize([])["input_ids"].shape == (0, 0)
+
+
+# limits
+
+
+def test_truncation_warns_with_the_count(tmp_path):
+    encoder = SentenceEncoder(write_case("truncated", tmp_path / "m"))
+    texts = ["the cat", "the cat sat " * 3, "cat " * 20]
+    message = (
+        r"2 of 3 texts have more than max_seq_length = 8 tokens and were cut "
+        r"\(the first is sentences\[1\] with 11\)"
+    )
+    with pytest.warns(TruncationWarning, match=message) as caught:
+        cut = encoder.encode(texts)
+    warning = caught[0].message
+    assert isinstance(warning, TruncationWarning)
+    assert (warning.truncated, warning.total, warning.limit) == (2, 3, 8)
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(cut[2], encoder.encode("cat " * 6))
+
+
+def test_truncation_error_names_the_text(tmp_path):
+    encoder = SentenceEncoder(write_case("truncated", tmp_path / "m"), truncation="error")
+    encoder.encode("cat " * 6)
+    with pytest.raises(TextTooLongError, match=r"sentences\[1\] has 9 tokens, more than max_seq_length = 8"):
+        encoder.encode(["the", "cat " * 7, "cat " * 20])
+
+
+def test_truncation_silent(tmp_path):
+    encoder = SentenceEncoder(write_case("truncated", tmp_path / "m"), truncation="silent")
+    np.testing.assert_array_equal(encoder.encode("cat " * 20), encoder.encode("cat " * 6))
+    with pytest.raises(ValueError, match="truncation must be one of warn, error, silent, got 'ignore'"):
+        SentenceEncoder(tmp_path / "m", truncation="ignore")
+
+
+@pytest.mark.parametrize(("configured", "effective"), [(8, 8), (POSITIONS + 1, POSITIONS), (None, POSITIONS)])
+def test_the_limit_is_never_over_the_positions(tmp_path, configured, effective):
+    folder = write_model(tmp_path / "m", sentence_bert_config={"max_seq_length": configured})
+    encoder = SentenceEncoder(folder, truncation="silent")
+    assert encoder.max_seq_length == effective
+    encoder.encode("cat " * 100)
+
+
+def test_the_tokenizers_limit_counts_where_no_other_is_named(tmp_path):
+    folder = write_bert(tmp_path / "m")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 10}))
+    assert SentenceEncoder(folder).max_seq_length == 10
+
+
+def test_max_seq_length_can_be_set(encoder):
+    whole = encoder.encode("the cat sat the cat")
+    encoder.max_seq_length = 5
+    np.testing.assert_array_equal(encoder.encode("the cat sat the cat"), encoder.encode("the cat sat"))
+    encoder.max_seq_length = POSITIONS
+    np.testing.assert_array_equal(encoder.encode("the cat sat the cat"), whole)
+    for value in (2, POSITIONS + 1):
+        with pytest.raises(ValueError, match=f"max_seq_length must be from 3 to {POSITIONS}, got {value}"):
+            encoder.max_seq_length = value
+
+
+# the rest of the face
+
+
+def test_properties(tmp_path):
+    folder = write_case("model_truncate_dim", tmp_path / "m")
+    encoder = SentenceEncoder(str(folder))
+    assert encoder.folder == folder
+    assert repr(encoder) == f"SentenceEncoder({str(folder)!r})"
+    assert encoder.get_sentence_embedding_dimension() == 7
+    assert encoder.encode("cat", truncate_dim=10).shape == (10,)
+    assert encoder.similarity_fn_name == "cosine"
+    with pytest.raises(ValueError, match="similarity_fn_name must be one of cosine, dot"):
+        encoder.similarity_fn_name = "cos"
+
+
+def test_similarity_follows_the_config(tmp_path):
+    folder = write_model(tmp_path / "m", config_sentence_transformers={"similarity_fn_name": "manhattan"})
+    encoder = SentenceEncoder(folder)
+    a, b = encoder.encode(TEXTS[:2]), encoder.encode(TEXTS[2:4])
+    expected = -np.abs(a[:, None] - b).sum(-1)
+    np.testing.assert_allclose(encoder.similarity(a, b), expected, rtol=1e-5)
+    np.testing.assert_allclose(encoder.similarity_pairwise(a, b), np.diag(expected), rtol=1e-5)
+    encoder.similarity_fn_name = "dot"
+    np.testing.assert_allclose(encoder.similarity(a, b), (a[:, None] * b).sum(-1), rtol=1e-4)
+
+
+def test_progress_bar(encoder, capsys, monkeypatch):
+    encoder.encode(TEXTS)
+    assert capsys.readouterr().err == ""
+    encoder.encode(TEXTS, show_progress_bar=True)
+    assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err
+    monkeypatch.setattr(logging.getLogger("fastattn"), "level", logging.INFO)
+    encoder.encode(TEXTS)
+    assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err
+    encoder.encode(TEXTS, show_progress_bar=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_progress_bar_without_tqdm_says_what_to_install(encoder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ImportError, match=r'pip install "fastattn\[text\]"'):
+        encoder.encode(TEXTS, show_progress_bar=True)
+
+
+# broken folders
+
+
+def test_dense_layers_must_fit(tmp_path):
+    folder = write_model(tmp_path / "a", layers=[dense("2_Dense", HIDDEN + 1, 6)])
+    with pytest.raises(ValueError, match="in_features is 17, but the module before gives 16"):
+        SentenceEncoder(folder)
+    folder = write_model(tmp_path / "b", layers=[dense("2_Dense", HIDDEN, 6)])
+    config = json.loads((folder / "2_Dense" / "config.json").read_text())
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(config | {"out_features": 7}))
+    with pytest.raises(ValueError, match=r"2_Dense.*linear.weight must have shape \(7, 16\), got \(6, 16\)"):
+        SentenceEncoder(folder)
+    from safetensors.numpy import save_file
+
+    save_file({"linear.weight": pattern(7, HIDDEN, salt=1)}, folder / "2_Dense" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"2_Dense.*no tensor 'linear.bias'"):
+        SentenceEncoder(folder)
+    (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match="2_Dense"):
+        SentenceEncoder(folder)
+
+
+def test_another_architecture_is_named(tmp_path):
+    folder = write_bert(tmp_path / "m", model_type="t5", architectures=["T5Model"])
+    with pytest.raises(ValueError, match="t5"):
+        SentenceEncoder(folder)
+
+
+def test_a_model_without_a_tokenizer_is_refused(tmp_path):
+    folder = write_bert(tmp_path / "m")
+    (folder / "vocab.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer.json and no vocab.txt"):
+        SentenceEncoder(folder)
+
+
+FORK = """
+import os, sys
+import numpy as np
+from fastattn.tasks import SentenceEncoder
+encoder = SentenceEncoder(sys.argv[1])
+texts = ["the cat sat", "a", "cat"] * 20
+expected = encoder.encode(texts)
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if np.array_equal(encoder.encode(texts), expected) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert np.array_equal(encoder.encode(texts), expected)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_encodes(tmp_path):
+    folder = write_model(tmp_path / "m")
+    command = [sys.executable, "-W", "ignore", "-c", FORK, str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")

@@ -1,0 +1,169 @@
+"""What a sentence-transformers folder says, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sentence_folders import HIDDEN, dense, module, normalize, write_bert, write_json, write_model
+
+from fastattn.tasks.sentence_folder import Normalize, Pooling, missing_files, read_sentence_folder
+
+
+def change_json(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_a_plain_bert_folder_gets_mean_pooling(tmp_path):
+    description = read_sentence_folder(write_bert(tmp_path / "bert"))
+    assert description.pooling == Pooling(("mean",))
+    assert description.layers == ()
+    assert description.prompts == {"query": "", "document": ""}
+    assert (description.max_seq_length, description.default_prompt_name, description.similarity) == (
+        None,
+        None,
+        "cosine",
+    )
+
+
+def test_everything_is_read(tmp_path):
+    folder = write_model(
+        tmp_path / "m",
+        "max",
+        "cls",
+        layers=[dense("2_Dense", 2 * HIDDEN, 4), normalize("3_Normalize")],
+        pooling={"include_prompt": False},
+        sentence_bert_config={"max_seq_length": 9, "do_lower_case": True},
+        config_sentence_transformers={
+            "prompts": {"query": "q: ", "empty": None},
+            "default_prompt_name": "query",
+            "similarity_fn_name": "dot",
+            "truncate_dim": 3,
+        },
+    )
+    description = read_sentence_folder(folder)
+    assert description.pooling == Pooling(("cls", "max"), include_prompt=False)
+    assert description.layers[0].activation == "tanh"
+    assert description.layers[0].folder == folder / "2_Dense"
+    assert description.layers[1] == Normalize()
+    assert description.max_seq_length == 9
+    assert description.lowercase
+    assert description.prompts == {"query": "q: ", "document": "", "empty": ""}
+    assert description.default_prompt_name == "query"
+    assert description.similarity == "dot"
+    assert description.truncate_dim == 3
+
+
+def test_no_pooling_flag_means_mean(tmp_path):
+    folder = write_model(tmp_path / "m", pooling={"pooling_mode_mean_tokens": False})
+    assert read_sentence_folder(folder).pooling.modes == ("mean",)
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        (
+            [module("Transformer", ""), module("CNN", "1_CNN")],
+            r"modules.json: the module 'sentence_transformers.models.CNN' is not supported",
+        ),
+        ([module("Transformer", ""), module("Pooling", "1_Pooling", "my_package")], "'my_package.Pooling'"),
+        ([module("Transformer", ""), module("Normalize", "1_Normalize")], r"must be Transformer and Pooling"),
+        ([module("Pooling", "1_Pooling")], r"must be Transformer and Pooling, got \['Pooling'\]"),
+        ([], r"must be Transformer and Pooling, got \[\]"),
+        (
+            [module("Transformer", ""), module("Pooling", "1_Pooling"), module("Pooling", "1_Pooling")],
+            "a second Pooling module is not supported",
+        ),
+        ([module("Transformer", "../outside")], "must lie inside the model's folder, got '../outside'"),
+        ([module("Transformer", "/etc")], "must lie inside the model's folder, got '/etc'"),
+        ([{"path": ""}], "a module must be an object with a type"),
+        ({"type": "x"}, r"modules.json: must hold a JSON array, got dict"),
+    ],
+)
+def test_unsupported_modules_are_refused_by_name(tmp_path, modules, message):
+    folder = write_model(tmp_path / "m")
+    write_json(folder / "modules.json", modules)
+    with pytest.raises(ValueError, match=message):
+        read_sentence_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "fields", "message"),
+    [
+        ("1_Pooling/config.json", {"pooling_mode": "attention"}, "the pooling mode 'attention'"),
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode": 3},
+            "pooling_mode must be a name or a list of names, got 3",
+        ),
+        ("1_Pooling/config.json", {"pooling_mode_median": True}, "'pooling_mode_median' is not supported"),
+        ("1_Pooling/config.json", {"include_prompt": "no"}, "include_prompt must be bool, got 'no'"),
+        ("2_Dense/config.json", {"activation_function": "os.system"}, "the activation_function 'os.system'"),
+        (
+            "2_Dense/config.json",
+            {"activation_function": "torch.nn.modules.activation.Softplus"},
+            "only Identity, Tanh, ReLU, GELU, SiLU|only torch.nn's Identity",
+        ),
+        ("2_Dense/config.json", {"activation_function": "mine.Tanh"}, "the activation_function 'mine.Tanh'"),
+        ("2_Dense/config.json", {"in_features": 0}, "in_features must be a positive integer, got 0"),
+        ("2_Dense/config.json", {"out_features": "6"}, "out_features must be int, got '6'"),
+        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name 'token_embedd"),
+        ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length must be positive, got -1"),
+        ("sentence_bert_config.json", {"max_seq_length": True}, "max_seq_length must be int, got True"),
+        ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "the transformer_task 'fill-mask'"),
+        ("sentence_bert_config.json", {"processing_kwargs": {"text": {}}}, "processing_kwargs"),
+        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type 'SparseEncoder'"),
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {"q": 1}},
+            "the prompt 'q' must be a string, got 1",
+        ),
+        (
+            "config_sentence_transformers.json",
+            {"default_prompt_name": "x"},
+            "default_prompt_name 'x' is none",
+        ),
+        ("config_sentence_transformers.json", {"similarity_fn_name": "max"}, "the similarity_fn_name 'max'"),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim must be positive, got 0"),
+    ],
+)
+def test_unsupported_values_are_refused_by_name(tmp_path, file, fields, message):
+    folder = write_model(
+        tmp_path / "m", layers=[dense("2_Dense", HIDDEN, 6)], config_sentence_transformers={"prompts": {}}
+    )
+    change_json(folder / file, **fields)
+    with pytest.raises(ValueError, match=message) as error:
+        read_sentence_folder(folder)
+    assert str(folder / file) in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["modules.json", "1_Pooling/config.json", "sentence_bert_config.json"])
+def test_damaged_json_is_named(tmp_path, file):
+    folder = write_model(tmp_path / "m")
+    (folder / file).write_text("{")
+    with pytest.raises(ValueError, match=f"{file}: not valid JSON"):
+        read_sentence_folder(folder)
+
+
+def test_a_missing_module_config_is_named(tmp_path):
+    folder = write_model(tmp_path / "m")
+    (folder / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="1_Pooling"):
+        read_sentence_folder(folder)
+
+
+def test_missing_files(tmp_path):
+    folder = write_model(tmp_path / "m", layers=[dense("2_Dense", HIDDEN, 6), normalize("3_Normalize")])
+    assert missing_files(folder) == []
+    (folder / "model.safetensors").unlink()
+    (folder / "vocab.txt").unlink()
+    (folder / "2_Dense" / "model.safetensors").unlink()
+    assert missing_files(folder) == [
+        "model.safetensors or model.safetensors.index.json",
+        "tokenizer.json or vocab.txt",
+        "2_Dense/model.safetensors",
+    ]
+    write_json(folder / "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00001.safetensors"}})
+    assert "model-00001-of-00001.safetensors" in missing_files(folder)

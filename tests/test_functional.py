@@ -1,0 +1,182 @@
+"""fastattn.functional: PyTorch's meanings over the kernels, with arrays of any axis and shape."""
+
+from __future__ import annotations
+
+import doctest
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_close, double, normal
+
+from fastattn import functional as F
+from fastattn import reference
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(F).failed == 0
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, -1, -2, -3])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("softmax", reference.softmax),
+        ("log_softmax", reference.log_softmax),
+        ("normalize", reference.l2_normalize),
+    ],
+)
+def test_any_axis(rng: np.random.Generator, name: str, expected: Callable[[Any], Any], dim: int, isa: str) -> None:
+    x = normal(rng, 3, 17, 5)
+    y = getattr(F, name)(x, dim=dim)
+    wanted = np.moveaxis(expected(np.moveaxis(double(x), dim, -1)), -1, dim)
+    assert_close(y, wanted, length=x.shape[dim])
+    assert y.flags.c_contiguous
+    out = np.full_like(x, np.nan)
+    assert getattr(F, name)(x, dim=dim, out=out) is out
+    np.testing.assert_array_equal(out, y)
+
+
+@pytest.mark.parametrize("dim", [3, -4])
+def test_an_axis_that_is_not_there(rng: np.random.Generator, dim: int) -> None:
+    with pytest.raises(IndexError, match=f"softmax: dim must be an axis of input, which has 3, got {dim}"):
+        F.softmax(normal(rng, 2, 3, 4), dim)
+
+
+def test_linear(rng: np.random.Generator) -> None:
+    x, weight, bias, residual = normal(rng, 2, 5, 7), normal(rng, 9, 7), normal(rng, 9), normal(rng, 2, 5, 9)
+    y = F.linear(x, weight, bias, residual=residual, activation="gelu")
+    assert_close(y, reference.linear(*double(x, weight, bias, residual), activation="gelu"), length=7)
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 4, 6)])
+def test_layer_norm_over_several_axes(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    x, residual = normal(rng, 3, *(2, 4, 6)), normal(rng, 3, 2, 4, 6)
+    weight, bias = normal(rng, *shape), normal(rng, *shape)
+    y = F.layer_norm(x, shape, weight, bias, 1e-6, residual=residual)
+    flat = (*x.shape[: 4 - len(shape)], -1)
+    x64, residual64, weight64, bias64 = double(x, residual, weight, bias)
+    wanted = reference.layer_norm(
+        x64.reshape(flat), weight64.ravel(), bias64.ravel(), 1e-6, residual=residual64.reshape(flat)
+    )
+    assert_close(y, wanted.reshape(x.shape), length=weight.size)
+    out = np.full_like(x, np.nan)
+    assert F.layer_norm(x, list(shape), weight, bias, 1e-6, residual=residual, out=out) is out
+    np.testing.assert_array_equal(out, y)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 6), (), (9, 2, 4, 6)])
+def test_layer_norm_names_a_shape_that_is_not_the_inputs(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"layer_norm: input must .*got \(2, 4, 6\)"):
+        F.layer_norm(normal(rng, 2, 4, 6), shape)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3), (0,), (2, 0, 3)])
+def test_embedding(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> None:
+    weight = normal(rng, 10, 4)
+    ids = rng.integers(0, 10, shape).astype(dtype)
+    np.testing.assert_array_equal(F.embedding(ids, weight), weight[ids])
+    out = np.empty((*shape, 4), np.float32)
+    assert F.embedding(ids, weight, out=out) is out
+    np.testing.assert_array_equal(out, weight[ids])
+
+
+@pytest.mark.parametrize(
+    "out",
+    [np.zeros((3, 2), np.float32), np.zeros((2, 6), np.float32)[:, ::2], np.zeros((2, 3))],
+    ids=["shape", "strided", "dtype"],
+)
+def test_an_out_that_does_not_fit_is_refused_and_not_copied(rng: np.random.Generator, out: Any) -> None:
+    x, weight = normal(rng, 2, 3), normal(rng, 5, 3)
+    for call in (
+        lambda: F.softmax(x, 0, out=out),
+        lambda: F.normalize(x, dim=0, out=out),
+        lambda: F.layer_norm(x, (2, 3), out=out),
+        lambda: F.embedding(np.array([1, 2]), weight, out=out),
+    ):
+        with pytest.raises((TypeError, ValueError), match="out must be"):
+            call()
+
+
+def test_embedding_names_a_bad_index(rng: np.random.Generator) -> None:
+    weight = normal(rng, 10, 4)
+    with pytest.raises(ValueError, match=r"embedding: input_ids must .*got 10"):
+        F.embedding(np.array([[1, 2], [3, 10]]), weight)
+    with pytest.raises(TypeError, match="embedding: input must be an integer array, got float64"):
+        F.embedding(np.array([1.0]), weight)
+
+
+def test_causal_attention_is_aligned_as_in_pytorch(rng: np.random.Generator) -> None:
+    q, k, v = normal(rng, 1, 2, 3, 8), normal(rng, 1, 2, 5, 8), normal(rng, 1, 2, 5, 8)
+    y, weights = F.scaled_dot_product_attention(q, k, v, is_causal=True, return_attn_weights=True)
+    assert weights[0, 0, 0].tolist() == [1, 0, 0, 0, 0]
+    assert not np.triu(weights[0, 0], 1).any()
+    wanted = reference.scaled_dot_product_attention(*double(q, k, v), is_causal=True, causal_alignment="top_left")
+    assert_close(y, wanted, length=8)
+
+
+def test_ragged_attention(rng: np.random.Generator) -> None:
+    q, k, v = normal(rng, 7, 2, 8), normal(rng, 6, 2, 8), normal(rng, 6, 2, 8)
+    cu_q, cu_k = np.array([0, 3, 3, 7], np.int32), np.array([0, 1, 4, 6], np.int32)
+    y = F.scaled_dot_product_attention(q, k, v, scale=0.3, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k)
+    wanted = reference.scaled_dot_product_attention(
+        *double(q, k, v), cu_seqlens_q=cu_q, cu_seqlens_k=cu_k, softmax_scale=0.3
+    )
+    assert_close(y, wanted, length=8)
+
+
+def test_what_is_not_there_is_refused(rng: np.random.Generator) -> None:
+    q = normal(rng, 1, 1, 2, 4)
+    with pytest.raises(ValueError, match=r"dropout_p must be 0.0, got 0.1"):
+        F.scaled_dot_product_attention(q, q, q, dropout_p=0.1)
+    with pytest.raises(ValueError, match="attn_mask must be None when is_causal=True"):
+        F.scaled_dot_product_attention(q, q, q, np.ones((2, 2), bool), is_causal=True)
+    with pytest.raises(ValueError, match=r"normalize: p must be 2.0, got 1.0"):
+        F.normalize(q, p=1.0)
+
+
+def test_same_numbers_as_torch(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch", reason="torch, the other side of this test, is not installed")
+    T = torch.nn.functional
+    x = normal(rng, 2, 3, 4, 6)
+    t = torch.tensor
+    q, k, v = normal(rng, 2, 3, 4, 8), normal(rng, 2, 3, 5, 8), normal(rng, 2, 3, 5, 8)
+    allowed, added = rng.random((2, 1, 4, 5)) < 0.7, normal(rng, 4, 5)
+    allowed[..., 0] = True
+    weight, bias, table = normal(rng, 9, 6), normal(rng, 9), normal(rng, 10, 4)
+    norm_weight, norm_bias = normal(rng, 4, 6), normal(rng, 4, 6)
+    ids = rng.integers(0, 10, (2, 3))
+    pairs = {
+        "linear": (F.linear(x, weight, bias), T.linear(t(x), t(weight), t(bias))),
+        "gelu": (F.gelu(x), T.gelu(t(x))),
+        "gelu tanh": (F.gelu(x, approximate="tanh"), T.gelu(t(x), approximate="tanh")),
+        "softmax": (F.softmax(x, dim=1), T.softmax(t(x), dim=1)),
+        "log_softmax": (F.log_softmax(x, -1), T.log_softmax(t(x), -1)),
+        "normalize": (F.normalize(x), T.normalize(t(x))),
+        "embedding": (F.embedding(ids, table), T.embedding(t(ids), t(table))),
+        "layer_norm": (
+            F.layer_norm(x, (4, 6), norm_weight, norm_bias),
+            T.layer_norm(t(x), (4, 6), t(norm_weight), t(norm_bias)),
+        ),
+    }
+    for name, options in {
+        "attention": {},
+        "attention bool mask": {"attn_mask": allowed},
+        "attention float mask": {"attn_mask": added},
+        "attention causal": {"is_causal": True},
+        "attention scale": {"scale": 0.2},
+    }.items():
+        theirs = {key: t(value) if isinstance(value, np.ndarray) else value for key, value in options.items()}
+        pairs[name] = (
+            F.scaled_dot_product_attention(q, k, v, **options),
+            T.scaled_dot_product_attention(t(q), t(k), t(v), **theirs),
+        )
+    for name, (ours, expected) in pairs.items():
+        np.testing.assert_allclose(ours, expected.numpy(), rtol=0, atol=1e-5, err_msg=name)

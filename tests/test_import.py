@@ -1,0 +1,77 @@
+"""`import fastattn` is light: NumPy and the compiled core at most."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = [
+    "argparse",
+    "concurrent",
+    "ctypes",
+    "h5py",
+    "http",
+    "huggingface_hub",
+    "json",
+    "matplotlib",
+    "multiprocessing",
+    "safetensors",
+    "scipy",
+    "socket",
+    "ssl",
+    "subprocess",
+    "tokenizers",
+    "torch",
+    "tqdm",
+    "transformers",
+    "unittest",
+    "urllib",
+]
+
+
+def python(code: str) -> str:
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def loaded_by(statement: str, before: str = "import numpy") -> set[str]:
+    """The modules that a statement adds to those of `before`."""
+    code = f"import sys; {before}; old = set(sys.modules); {statement}; print(*(set(sys.modules) - old))"
+    return set(python(code).split())
+
+
+def test_import_pulls_in_nothing_heavy() -> None:
+    modules = loaded_by("import fastattn")
+    top = {name.partition(".")[0] for name in modules}
+    assert not top & set(HEAVY)
+    ours = {name for name in modules if name.startswith("fastattn.")}
+    assert not {name for name in ours if name.split(".")[1] in ("cli", "formats", "models", "tasks", "text", "nn")}
+    assert len(modules) < 30, sorted(modules)
+
+
+def test_runtime_needs_no_more() -> None:
+    modules = loaded_by("import fastattn; fastattn.isa(); fastattn.num_threads(); fastattn.build_info()")
+    assert not {name.partition(".")[0] for name in modules} & set(HEAVY)
+
+
+def test_kernels_need_no_extra() -> None:
+    modules = loaded_by("import fastattn.kernels, fastattn.reference, fastattn.functional, fastattn.ragged")
+    assert not {name.partition(".")[0] for name in modules} & set(HEAVY)
+
+
+def test_what_is_lazy_is_there() -> None:
+    code = """
+import fastattn
+assert fastattn.__version__
+for name in fastattn.__all__:
+    assert name in dir(fastattn), name
+    getattr(fastattn, name)
+try:
+    fastattn.no_such_name
+except AttributeError as error:
+    assert "no_such_name" in str(error)
+else:
+    raise AssertionError("no AttributeError")
+"""
+    python(code)
