@@ -5,16 +5,27 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-void gelu_rows(void* context, i64 begin, i64 end, void*) {
-    const GeluForward& args = *static_cast<GeluForward*>(context);
-    for (i64 row = begin; row < end; ++row) {
+template <typename F>
+FASTATTN_INLINE void map_rows(const GeluForward& args, i64 begin, i64 end, F f) {
+    const bool streamed = args.rows * args.dim >= streamed_from;
+    const bool gapless = args.ldx == args.dim;  // then the rows are one
+    const i64 step = gapless ? end - begin : 1;
+    for (i64 row = begin; row < end; row += step) {
         float* y = args.y + row * args.dim;
         const float* x = args.x + row * args.ldx;
-        if (args.tanh)
-            for_vectors(args.dim, [&](i64 i, i64 n) { store_n(y + i, gelu_tanh(load_n(x + i, n)), n); });
+        if (streamed)
+            map_floats_streamed(y, x, step * args.dim, f);
         else
-            for_vectors(args.dim, [&](i64 i, i64 n) { store_n(y + i, gelu(load_n(x + i, n)), n); });
+            map_floats(y, x, step * args.dim, f);
     }
+}
+
+void gelu_rows(void* context, i64 begin, i64 end, void*) {
+    const GeluForward& args = *static_cast<GeluForward*>(context);
+    if (args.tanh)
+        map_rows(args, begin, end, [](auto x) { return gelu_tanh(x); });
+    else
+        map_rows(args, begin, end, [](auto x) { return gelu(x); });
 }
 
 }  // namespace

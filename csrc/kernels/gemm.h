@@ -59,6 +59,9 @@ void multiply_tile(const Tile& t) {
     const float* b = t.b;
     const i64 lda = t.lda;
     const i64 stride = t.panel_stride;
+    i64 panel[panels] = {};  // where each panel begins; beyond the last one of the matrix, that one again
+#pragma GCC unroll 4
+    for (int p = 1; p < panels; ++p) panel[p] = lesser(p, (t.columns - 1) / panel_width) * stride;
     if (t.resume) {
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
@@ -79,7 +82,7 @@ void multiply_tile(const Tile& t) {
     const i64 ahead_step = t.ahead_step;
     for (i64 k = t.depth; k > 0; --k) {
 #pragma GCC unroll 4
-        for (int p = 0; p < panels; ++p) __builtin_prefetch(ahead + p * stride * i64{sizeof(float)});
+        for (int p = 0; p < panels; ++p) __builtin_prefetch(ahead + panel[p] * i64{sizeof(float)});
         ahead += ahead_step;
         if constexpr (R < NV) {
             vf x[R];
@@ -87,14 +90,14 @@ void multiply_tile(const Tile& t) {
             for (int r = 0; r < R; ++r) x[r] = set1(a[r * lda]);
 #pragma GCC unroll 8
             for (int v = 0; v < NV; ++v) {
-                const vf y = load(b + v * W / panel_width * stride + v * W % panel_width);
+                const vf y = load(b + panel[v * W / panel_width] + v * W % panel_width);
 #pragma GCC unroll 16
                 for (int r = 0; r < R; ++r) acc[r][v] = fma(x[r], y, acc[r][v]);
             }
         } else {
             vf y[NV];
 #pragma GCC unroll 8
-            for (int v = 0; v < NV; ++v) y[v] = load(b + v * W / panel_width * stride + v * W % panel_width);
+            for (int v = 0; v < NV; ++v) y[v] = load(b + panel[v * W / panel_width] + v * W % panel_width);
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r) {
                 const vf x = set1(a[r * lda]);

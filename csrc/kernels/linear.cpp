@@ -18,25 +18,26 @@ struct Plan {
     i64 ahead;                  // Tile::ahead
 };
 
-template <typename Function>
-FASTATTN_INLINE void map(float* c, i64 ldc, const float* residual, i64 ldr, i64 rows, i64 columns, Function f) {
-    for (i64 r = 0; r < rows; ++r)
-        for_vectors(columns, [&](i64 i, i64 n) {
-            vf y = f(load_n(c + r * ldc + i, n));
-            if (residual) y = y + load_n(residual + r * ldr + i, n);
-            store_n(c + r * ldc + i, y, n);
-        });
+template <typename F>
+FASTATTN_INLINE void map_tile(float* c, i64 ldc, const float* residual, i64 ldr, i64 rows, i64 columns, F f) {
+    for (i64 r = 0; r < rows; ++r) {
+        map_floats(c + r * ldc, c + r * ldc, columns, f);
+        if (residual)
+            for_vectors(columns, [&](i64 i, i64 n) {
+                store_n(c + r * ldc + i, load_n(c + r * ldc + i, n) + load_n(residual + r * ldr + i, n), n);
+            });
+    }
 }
 
 void activate(Activation activation, float* c, i64 ldc, const float* residual, i64 ldr, i64 rows, i64 columns) {
-    const auto apply = [&](auto f) __attribute__((always_inline)) { map(c, ldc, residual, ldr, rows, columns, f); };
+    const auto apply = [&](auto f) __attribute__((always_inline)) { map_tile(c, ldc, residual, ldr, rows, columns, f); };
     switch (activation) {
-        case Activation::none: return residual ? apply([](vf x) { return x; }) : void();
-        case Activation::relu: return apply([](vf x) { return max(zero(), x); });
-        case Activation::gelu: return apply([](vf x) { return gelu(x); });
-        case Activation::gelu_tanh: return apply([](vf x) { return gelu_tanh(x); });
-        case Activation::silu: return apply([](vf x) { return silu(x); });
-        case Activation::tanh: return apply([](vf x) { return tanh(x); });
+        case Activation::none: return apply([](auto x) { return x; });
+        case Activation::relu: return apply([](auto x) { return max(constant<decltype(x)>(0.0f), x); });
+        case Activation::gelu: return apply([](auto x) { return gelu(x); });
+        case Activation::gelu_tanh: return apply([](auto x) { return gelu_tanh(x); });
+        case Activation::silu: return apply([](auto x) { return silu(x); });
+        case Activation::tanh: return apply([](auto x) { return tanh(x); });
     }
 }
 

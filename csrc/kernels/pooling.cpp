@@ -4,12 +4,25 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
+// Columns in groups of four vectors: one at a time, each row would be a jump to another page.
 template <typename Combine>
 FASTATTN_INLINE void fold_rows(float* y, const float* x, i64 ldx, i64 rows, i64 dim, Combine combine) {
-    for_vectors(dim, [&](i64 i, i64 n) {
-        vf sum = combine(zero(), load_n(x + i, n), i64{0});
-        for (i64 row = 1; row < rows; ++row) sum = combine(sum, load_n(x + row * ldx + i, n), row);
-        store_n(y + i, sum, n);
+    i64 i = 0;
+    for (; i + 4 * W <= dim; i += 4 * W) {
+        vf sum[4];
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) sum[v] = combine(zero(), load(x + i + v * W), i64{0});
+        for (i64 row = 1; row < rows; ++row) {
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; ++v) sum[v] = combine(sum[v], load(x + row * ldx + i + v * W), row);
+        }
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) store(y + i + v * W, sum[v]);
+    }
+    for_vectors(dim - i, [&](i64 j, i64 n) {
+        vf sum = combine(zero(), load_n(x + i + j, n), i64{0});
+        for (i64 row = 1; row < rows; ++row) sum = combine(sum, load_n(x + row * ldx + i + j, n), row);
+        store_n(y + i + j, sum, n);
     });
 }
 

@@ -44,6 +44,26 @@ FASTATTN_INLINE vf load_or(const float* x, i64 n, float value) {
     return n == W ? load(x) : select(first(n), load_first(x, n), set1(value));
 }
 
+// map_floats for a result larger than the caches, written past them: nothing of it would stay there, and a line that is
+// written whole need not be read first.
+template <typename F>
+FASTATTN_INLINE void map_floats_streamed(float* y, const float* x, i64 count, F f) {
+    constexpr i64 bytes = W * i64{sizeof(float)};
+    const i64 misaligned = static_cast<i64>(reinterpret_cast<std::uintptr_t>(y) % bytes);
+    const i64 head = lesser(count, (bytes - misaligned) % bytes / i64{sizeof(float)});
+    map_floats(y, x, head, f);
+    i64 i = head;
+    for (; i + 2 * W <= count; i += 2 * W) {
+        const vf2 v = f(load2(x + i));
+        stream(y + i, v.a);
+        stream(y + i + W, v.b);
+    }
+    map_floats(y + i, x + i, count - i, f);
+    stream_fence();
+}
+
+constexpr i64 streamed_from = 1 << 23;  // floats of a result: 32 MB
+
 struct Moments {
     float mean, rstd;
 };

@@ -113,11 +113,13 @@ FASTATTN_INLINE i64 visible_keys(const Head& head, bool causal, i64 row, i64 fir
 
 FASTATTN_INLINE float exp2_scalar(float x) { return reduce_max(exp2_nonpositive(set1(x))); }
 
-// One vector of scores, of which the first `visible` count, as 2^(score - shift), and into the sum.
-FASTATTN_INLINE void exp2_scores(float* scores, i64 visible, vf shift, vf& sum) {
-    const vf e = exp2_nonpositive(load_or(scores, greater(0, lesser(W, visible)), -inf) - shift);
-    store(scores, e);
-    sum = sum + e;
+// Two vectors of scores, of which the first `visible` count, as 2^(score - shift), each into its own sum.
+FASTATTN_INLINE void exp2_scores(float* scores, i64 visible, vf shift, vf2& sums) {
+    vf2 e = {load_or(scores, greater(0, lesser(W, visible)), -inf),
+             load_or(scores + W, greater(0, lesser(W, visible - W)), -inf)};
+    e = exp2_nonpositive(e - vf2{shift, shift});
+    store2(scores, e);
+    sums = sums + e;
 }
 
 // scores -> 2^(scores - maximum), the running maximum and sum brought up to date, the context rescaled to match.
@@ -134,19 +136,12 @@ void softmax_step(const Head& head, float* scores, float* context, i64 dim, i64 
     const float block = reduce_max(max(m0, m1));
     const float largest = block > before ? block : before;
     const float shift = largest == -inf ? 0.0f : largest;  // nothing visible so far
-    const vf shifts = set1(shift);
-    vf s0 = zero(), s1 = zero();  // by turns, by the key's place in the block and not by how many keys there are
-    for (j = 0; j + 2 * W <= visible; j += 2 * W) {
-        exp2_scores(scores + j, W, shifts, s0);
-        exp2_scores(scores + j + W, W, shifts, s1);
-    }
-    for (; j < keys; j += 2 * W) {
-        exp2_scores(scores + j, visible - j, shifts, s0);
-        if (j + W < keys) exp2_scores(scores + j + W, visible - j - W, shifts, s1);
-    }
+    vf2 sums = {zero(), zero()};  // by the key's place in the block, not by how many keys there are
+    for (j = 0; j + 2 * W <= visible; j += 2 * W) exp2_scores(scores + j, 2 * W, set1(shift), sums);
+    for (; j < keys; j += 2 * W) exp2_scores(scores + j, visible - j, set1(shift), sums);
     const float scale = before == -inf ? 1.0f : exp2_scalar(before - shift);
     head.largest[row] = largest;
-    head.sum[row] = head.sum[row] * scale + reduce_add(s0 + s1);
+    head.sum[row] = head.sum[row] * scale + reduce_add(sums.a + sums.b);
     if (scale != 1.0f)
         for (i64 i = 0; i < dim; i += W) store(context + i, load(context + i) * set1(scale));
 }

@@ -15,6 +15,7 @@ FASTATTN_INLINE vf set1(float x) { return _mm256_set1_ps(x); }
 FASTATTN_INLINE vf load(const float* p) { return _mm256_loadu_ps(p); }
 FASTATTN_INLINE void store(float* p, vf x) { _mm256_storeu_ps(p, x); }
 FASTATTN_INLINE void stream(float* p, vf x) { _mm256_stream_ps(p, x); }  // p is aligned to a vector
+FASTATTN_INLINE void stream_fence() { _mm_sfence(); }
 
 FASTATTN_INLINE __m256i first_lanes(i64 n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -29,10 +30,7 @@ FASTATTN_INLINE vf min(vf a, vf b) { return _mm256_min_ps(a, b); }
 FASTATTN_INLINE vf max(vf a, vf b) { return _mm256_max_ps(a, b); }
 FASTATTN_INLINE vf sqrt(vf a) { return _mm256_sqrt_ps(a); }
 FASTATTN_INLINE vf abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
-FASTATTN_INLINE vf round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-FASTATTN_INLINE vf pow2(vf n) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
-}
+FASTATTN_INLINE vf to_exponent(vf a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23)); }
 
 FASTATTN_INLINE vm less(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 FASTATTN_INLINE vm equal(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }

@@ -15,6 +15,7 @@ FASTATTN_INLINE vf set1(float x) { return _mm512_set1_ps(x); }
 FASTATTN_INLINE vf load(const float* p) { return _mm512_loadu_ps(p); }
 FASTATTN_INLINE void store(float* p, vf x) { _mm512_storeu_ps(p, x); }
 FASTATTN_INLINE void stream(float* p, vf x) { _mm512_stream_ps(p, x); }  // p is aligned to a vector
+FASTATTN_INLINE void stream_fence() { _mm_sfence(); }
 
 FASTATTN_INLINE vm first(i64 n) { return static_cast<vm>(n >= W ? 0xffffu : n <= 0 ? 0u : (1u << n) - 1u); }
 FASTATTN_INLINE vf load_first(const float* p, i64 n) { return _mm512_maskz_loadu_ps(first(n), p); }
@@ -25,10 +26,7 @@ FASTATTN_INLINE vf min(vf a, vf b) { return _mm512_min_ps(a, b); }
 FASTATTN_INLINE vf max(vf a, vf b) { return _mm512_max_ps(a, b); }
 FASTATTN_INLINE vf sqrt(vf a) { return _mm512_sqrt_ps(a); }
 FASTATTN_INLINE vf abs(vf a) { return _mm512_abs_ps(a); }
-FASTATTN_INLINE vf round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-FASTATTN_INLINE vf pow2(vf n) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
-}
+FASTATTN_INLINE vf to_exponent(vf a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23)); }
 
 FASTATTN_INLINE vm less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 FASTATTN_INLINE vm equal(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }

@@ -17,6 +17,7 @@ FASTATTN_INLINE vf load(const float* p) {
 }
 FASTATTN_INLINE void store(float* p, vf x) { __builtin_memcpy(p, &x, sizeof x); }
 FASTATTN_INLINE void stream(float* p, vf x) { store(p, x); }
+FASTATTN_INLINE void stream_fence() {}
 
 FASTATTN_INLINE vm first(i64 n) {
     const std::int32_t count = static_cast<std::int32_t>(n);
@@ -43,12 +44,10 @@ FASTATTN_INLINE vf sqrt(vf a) {
     return vf{__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
 }
 FASTATTN_INLINE vf abs(vf a) { return reinterpret_cast<vf>(reinterpret_cast<vm>(a) & 0x7fffffff); }
-FASTATTN_INLINE vf round(vf a) {
-    // Adding 1.5 * 2^23 leaves no room for a fraction; larger numbers have none (their callers clamp them anyway).
-    const vf magic = set1(12582912.0f);
-    return a + magic - magic;
+FASTATTN_INLINE vf to_exponent(vf a) {
+    typedef std::uint32_t bits __attribute__((vector_size(16)));
+    return reinterpret_cast<vf>(reinterpret_cast<bits>(a) << 23);
 }
-FASTATTN_INLINE vf pow2(vf n) { return reinterpret_cast<vf>((__builtin_convertvector(n, vm) + 127) << 23); }
 
 FASTATTN_INLINE float reduce_add(vf x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 FASTATTN_INLINE float reduce_max(vf x) {

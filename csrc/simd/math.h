@@ -7,67 +7,91 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-template <int N>
-FASTATTN_INLINE vf polynomial(vf x, const float (&c)[N]) {  // c[0] + c[1] x + ... by Horner's rule
-    vf y = set1(c[N - 1]);
-#pragma GCC unroll 16
-    for (int i = N - 2; i >= 0; --i) y = fma(y, x, set1(c[i]));
-    return y;
+template <int First, int Count, typename V, int N>
+FASTATTN_INLINE V polynomial_part(const V (&powers)[4], const float (&c)[N]) {
+    if constexpr (Count == 1) {
+        return constant<V>(c[First]);
+    } else {
+        constexpr int level = Count > 8 ? 3 : Count > 4 ? 2 : Count > 2 ? 1 : 0;
+        constexpr int half = 1 << level;
+        return fma(polynomial_part<First + half, Count - half>(powers, c), powers[level],
+                   polynomial_part<First, half>(powers, c));
+    }
 }
 
-// 2^x for x <= 0 (0 below -126), fit error 2e-9; NaN stays.
-FASTATTN_INLINE vf exp2_nonpositive(vf x) {
-    const vf clamped = max(set1(-127.0f), x);
-    const vf n = round(clamped);
-    const vf f = clamped - n;
-    const vf p = fma(f, polynomial(f, {0.6931472062883384f, 0.24022651332449732f, 0.05550327742601885f,
+// c[0] + c[1] x + ... by Estrin's scheme: halves meet at x, x^2, x^4, x^8. Horner's single chain is so long that the
+// processor cannot hold enough vectors at a time to hide it.
+template <typename V, int N>
+FASTATTN_INLINE V polynomial(V x, const float (&c)[N]) {
+    static_assert(N <= 16);
+    V powers[4] = {x};
+    for (int i = 1; i < 4; ++i) powers[i] = powers[i - 1] * powers[i - 1];
+    return polynomial_part<0, N>(powers, c);
+}
+
+// Adding 1.5 * 2^23 leaves no room for a fraction: the sum holds x, rounded to an integer, in its low bits. Subtracting
+// the number again gives that integer; with a bias added in, to_exponent makes the power of two of it.
+constexpr float rounding = 12582912.0f;
+
+// 2^x for x <= 0, exactly 1 at 0 and exactly 0 from -126.5 down; NaN stays. Fit error 2e-9.
+template <typename V>
+FASTATTN_INLINE V exp2_nonpositive(V x) {
+    const V clamped = max(constant<V>(-127.0f), x);
+    const V biased = clamped + constant<V>(rounding + 127.0f);
+    const V f = clamped - (biased - constant<V>(rounding + 127.0f));
+    const V p = fma(f, polynomial(f, {0.6931472062883384f, 0.24022651332449732f, 0.05550327742601885f,
                                        0.009618005409700975f, 0.0013400283109825657f, 0.000154758981702776f}),
-                     set1(1.0f));
-    return p * pow2(n);  // pow2(-127) is 0
+                     constant<V>(1.0f));
+    return p * to_exponent(biased);
 }
 
 // e^x: exactly 1 at 0, exactly 0 below -87, inf above 88.73; NaN stays. Fit error 3e-9.
-FASTATTN_INLINE vf exp(vf x) {
-    const vf clamped = min(set1(89.0f), max(set1(-87.3f), x));
-    const vf n = round(clamped * set1(1.44269504f));
+template <typename V>
+FASTATTN_INLINE V exp(V x) {
+    const V clamped = min(constant<V>(89.0f), max(constant<V>(-87.3f), x));
+    const V biased = fma(clamped, constant<V>(1.44269504f), constant<V>(rounding + 126.0f));  // 2^128 has no float: go one below
+    const V n = biased - constant<V>(rounding + 126.0f);
     // ln 2 in two parts: n times the first is exact
-    const vf r = fma(n, set1(2.12194440e-4f), fma(n, set1(-0.693359375f), clamped));
-    const vf q = polynomial(r, {0.5000000095179091f, 0.16666518837468747f, 0.04166620582935966f,
+    const V r = fma(n, constant<V>(2.12194440e-4f), fma(n, constant<V>(-0.693359375f), clamped));
+    const V q = polynomial(r, {0.5000000095179091f, 0.16666518837468747f, 0.04166620582935966f,
                                 0.008368889558097234f, 0.0013950489161062235f});
-    const vf p = fma(r * r, q, r) + set1(1.0f);
-    return p * pow2(n - set1(1.0f)) * set1(2.0f);  // 2^128 has no float, and pow2(-127) is 0
+    const V p = fma(r * r, q, r) + constant<V>(1.0f);
+    return p * to_exponent(biased) * constant<V>(2.0f);
 }
 
-FASTATTN_INLINE vf tanh(vf x) {
-    const vf a = abs(x);
-    const vf t = x * x;
-    const vf small = fma(x * t, polynomial(t, {-0.33333283923599666f, 0.13331491248704164f, -0.053743495274604834f,
+template <typename V>
+FASTATTN_INLINE V tanh(V x) {
+    const V a = abs(x);
+    const V t = x * x;
+    const V small = fma(x * t, polynomial(t, {-0.33333283923599666f, 0.13331491248704164f, -0.053743495274604834f,
                                                0.020650579041140562f, -0.005717036598462838f}),
                          x);
-    const vf large = set1(1.0f) - set1(2.0f) / (exp(a + a) + set1(1.0f));
-    return select(less(a, set1(0.625f)), small, select(less(x, zero()), -large, large));
+    const V large = constant<V>(1.0f) - constant<V>(2.0f) / (exp(a + a) + constant<V>(1.0f));
+    return select(less(a, constant<V>(0.625f)), small, select(less(x, constant<V>(0.0f)), -large, large));
 }
 
 // x / (1 + e^-x); the clamp keeps -inf from becoming -inf / inf.
-FASTATTN_INLINE vf silu(vf x) { return max(set1(-100.0f), x) / (set1(1.0f) + exp(-x)); }
+template <typename V>
+FASTATTN_INLINE V silu(V x) { return max(constant<V>(-100.0f), x) / (constant<V>(1.0f) + exp(-x)); }
 
-// x Phi(x) = max(x, 0) - |x| Phi(-|x|), Phi(-a) = 2^-q(a) with q fitted on [0, 7.5], 0 beyond: no cancellation on
-// either side, absolute error below 3e-8.
-FASTATTN_INLINE vf gelu(vf x) {
-    const vf a = min(abs(x), set1(8.0f));
-    const vf q = polynomial(a, {0.9999999554919174f, 1.1511062230520759f, 0.4592078227136727f, 0.05246772637326038f,
-                                -0.006961834279574119f, -1.436426944373989e-05f, 0.0003050483741590838f,
-                                -9.223376342690827e-05f, 1.6241400821824762e-05f, -1.8788643642352863e-06f,
-                                1.4062976505245935e-07f, -6.191145657977193e-09f, 1.2184319620514082e-10f});
-    const vf tail = a * exp2_nonpositive(-q);
-    return max(zero(), x) - select(less(set1(7.5f), a), zero(), tail);
+// x Phi(x) = max(x, 0) + n Phi(n), n = -|x|: no cancellation on either side. Phi(n) = 2^q(n), q fitted on [-6, 0] and
+// falling on from there, so that the product ends at 0; absolute error below 3e-8.
+template <typename V>
+FASTATTN_INLINE V gelu(V x) {
+    const V n = max(constant<V>(-100.0f), -abs(x));
+    const V q = polynomial(n, {-0.9999997497217095f, 1.1511101887366928f, -0.45918406418603985f, 0.05253724235706704f,
+                               0.007076889102060506f, 0.00010078416643938672f, -0.00023268161488997037f,
+                               -6.309724042985218e-05f, -8.704213731687706e-06f, -6.494312442677367e-07f,
+                               -2.0700584934605895e-08f});
+    return fma(n, exp2_nonpositive(q), max(constant<V>(0.0f), x));
 }
 
 // 0.5 x (1 + tanh(u)) = x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3)
-FASTATTN_INLINE vf gelu_tanh(vf x) {
-    const vf c = max(set1(-16.0f), x);
-    const vf u2 = c * fma(c * c, set1(2.0f * 0.7978845608f * 0.044715f), set1(2.0f * 0.7978845608f));
-    return c / (set1(1.0f) + exp(-u2));
+template <typename V>
+FASTATTN_INLINE V gelu_tanh(V x) {
+    const V c = max(constant<V>(-16.0f), x);
+    const V u2 = c * fma(c * c, constant<V>(2.0f * 0.7978845608f * 0.044715f), constant<V>(2.0f * 0.7978845608f));
+    return c / (constant<V>(1.0f) + exp(-u2));
 }
 
 }  // namespace

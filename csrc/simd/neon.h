@@ -15,6 +15,7 @@ FASTATTN_INLINE vf set1(float x) { return vdupq_n_f32(x); }
 FASTATTN_INLINE vf load(const float* p) { return vld1q_f32(p); }
 FASTATTN_INLINE void store(float* p, vf x) { vst1q_f32(p, x); }
 FASTATTN_INLINE void stream(float* p, vf x) { vst1q_f32(p, x); }
+FASTATTN_INLINE void stream_fence() {}
 
 FASTATTN_INLINE vm first(i64 n) {
     const uint32_t lane[4] = {0, 1, 2, 3};
@@ -38,8 +39,7 @@ FASTATTN_INLINE vf min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 FASTATTN_INLINE vf max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 FASTATTN_INLINE vf sqrt(vf a) { return vsqrtq_f32(a); }
 FASTATTN_INLINE vf abs(vf a) { return vabsq_f32(a); }
-FASTATTN_INLINE vf round(vf a) { return vrndnq_f32(a); }
-FASTATTN_INLINE vf pow2(vf n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23)); }
+FASTATTN_INLINE vf to_exponent(vf a) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a), 23)); }
 
 FASTATTN_INLINE vm less(vf a, vf b) { return vcltq_f32(a, b); }
 FASTATTN_INLINE vm equal(vf a, vf b) { return vceqq_f32(a, b); }

@@ -1,8 +1,9 @@
 // The vector vocabulary of the instruction set that this object is compiled for.
 //
-// Each header defines vf, vm and W, and: set1 load store stream, first load_first store_first (only the first n lanes
-// exist; the others load as 0), fma min max (b where either is NaN) sqrt abs round pow2, less equal select,
-// reduce_add reduce_max (in an order that is fixed for the instruction set).
+// Each header defines vf, vm and W, and: set1 load store stream stream_fence, first load_first store_first (only the first
+// n lanes exist; the others load as 0), fma min max (b where either is NaN) sqrt abs to_exponent (the low nine bits of the
+// representation, moved to where sign and exponent are), less equal select, reduce_add reduce_max (in an order that is
+// fixed for the instruction set).
 #pragma once
 
 #define FASTATTN_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
@@ -22,6 +23,41 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
+// Two vectors worked on together. A long formula on one vector leaves the multipliers waiting, since the processor looks
+// only some sixty operations ahead; two interleaved ones do not. Same operations as vf, same bits.
+struct vf2 {
+    vf a, b;
+};
+struct vm2 {
+    vm a, b;
+};
+
+FASTATTN_INLINE vf2 operator+(vf2 x, vf2 y) { return {x.a + y.a, x.b + y.b}; }
+FASTATTN_INLINE vf2 operator-(vf2 x, vf2 y) { return {x.a - y.a, x.b - y.b}; }
+FASTATTN_INLINE vf2 operator*(vf2 x, vf2 y) { return {x.a * y.a, x.b * y.b}; }
+FASTATTN_INLINE vf2 operator/(vf2 x, vf2 y) { return {x.a / y.a, x.b / y.b}; }
+FASTATTN_INLINE vf2 operator-(vf2 x) { return {-x.a, -x.b}; }
+FASTATTN_INLINE vf2 fma(vf2 x, vf2 y, vf2 z) { return {fma(x.a, y.a, z.a), fma(x.b, y.b, z.b)}; }
+FASTATTN_INLINE vf2 min(vf2 x, vf2 y) { return {min(x.a, y.a), min(x.b, y.b)}; }
+FASTATTN_INLINE vf2 max(vf2 x, vf2 y) { return {max(x.a, y.a), max(x.b, y.b)}; }
+FASTATTN_INLINE vf2 abs(vf2 x) { return {abs(x.a), abs(x.b)}; }
+FASTATTN_INLINE vf2 to_exponent(vf2 x) { return {to_exponent(x.a), to_exponent(x.b)}; }
+FASTATTN_INLINE vm2 less(vf2 x, vf2 y) { return {less(x.a, y.a), less(x.b, y.b)}; }
+FASTATTN_INLINE vf2 select(vm2 m, vf2 x, vf2 y) { return {select(m.a, x.a, y.a), select(m.b, x.b, y.b)}; }
+FASTATTN_INLINE vf2 load2(const float* p) { return {load(p), load(p + W)}; }
+FASTATTN_INLINE void store2(float* p, vf2 x) {
+    store(p, x.a);
+    store(p + W, x.b);
+}
+
+template <typename V>  // vf or vf2
+FASTATTN_INLINE V constant(float x) {
+    if constexpr (sizeof(V) == sizeof(vf))
+        return set1(x);
+    else
+        return {set1(x), set1(x)};
+}
+
 FASTATTN_INLINE vf zero() { return set1(0.0f); }
 FASTATTN_INLINE i64 round_up(i64 n, i64 multiple) { return (n + multiple - 1) / multiple * multiple; }
 FASTATTN_INLINE i64 lesser(i64 a, i64 b) { return a < b ? a : b; }
@@ -33,6 +69,18 @@ FASTATTN_INLINE void for_vectors(i64 count, Body body) {
     i64 i = 0;
     for (; i + W <= count; i += W) body(i, i64{W});
     if (i < count) body(i, count - i);
+}
+
+// y[i] = f(x[i]) for `count` floats; f takes a vf or a vf2.
+template <typename F>
+FASTATTN_INLINE void map_floats(float* y, const float* x, i64 count, F f) {
+    i64 i = 0;
+    for (; i + 2 * W <= count; i += 2 * W) store2(y + i, f(load2(x + i)));
+    if (i + W <= count) {
+        store(y + i, f(load(x + i)));
+        i += W;
+    }
+    if (i < count) store_first(y + i, f(load_first(x + i, count - i)), count - i);
 }
 
 FASTATTN_INLINE vf load_n(const float* p, i64 n) { return n == W ? load(p) : load_first(p, n); }
