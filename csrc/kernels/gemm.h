@@ -81,7 +81,7 @@ void multiply_tile(const Tile& t) {
     const char* ahead = reinterpret_cast<const char*>(b + t.ahead);
     const i64 ahead_step = t.ahead_step;
     for (i64 k = t.depth; k > 0; --k) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int p = 0; p < panels; ++p) __builtin_prefetch(ahead + panel[p] * i64{sizeof(float)});
         ahead += ahead_step;
         if constexpr (R < NV) {
@@ -128,7 +128,7 @@ constexpr MultiplyTile tile_of_rows() {
 constexpr MultiplyTile tile_functions[] = {
     nullptr,           tile_of_rows<1>(), tile_of_rows<2>(), tile_of_rows<3>(), tile_of_rows<4>(),
     tile_of_rows<5>(), tile_of_rows<6>(),
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && !defined(FASTATTN_GENERIC)
     tile_of_rows<7>(), tile_of_rows<8>(), tile_of_rows<9>(), tile_of_rows<10>(), tile_of_rows<11>(),
     tile_of_rows<12>(), tile_of_rows<13>(), tile_of_rows<14>(),
 #endif

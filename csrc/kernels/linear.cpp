@@ -106,8 +106,9 @@ void linear_forward(const LinearForward& args) {
 
     const i64 work = args.m * args.n * args.k;
     const bool serial = work < serial_below;
-    // Items small enough that no thread waits long for the last one, large enough that taking one costs nothing.
-    const i64 wanted_items = serial ? 1 : greater(8 * num_threads(), lesser(64 * num_threads(), work / work_per_item));
+    // Few items when there is little to do: each begins with weights that nobody has prefetched. Many when there is much,
+    // so that no thread waits long for the last one.
+    const i64 wanted_items = serial ? 1 : greater(2 * num_threads(), lesser(64 * num_threads(), work / work_per_item));
     const i64 groups = greater(1, (wanted_items + row_blocks - 1) / greater(1, row_blocks));
     plan.panels_per_item = greater(step, round_up(plan.panels / groups, step));
     plan.items_per_row_block = (plan.panels + plan.panels_per_item - 1) / plan.panels_per_item;

@@ -23,15 +23,17 @@ FASTATTN_INLINE vm first(i64 n) {
 }
 FASTATTN_INLINE vf load_first(const float* p, i64 n) {
     if (n >= W) return load(p);
-    float lanes[W] = {};
-    for (i64 i = 0; i < n; ++i) lanes[i] = p[i];
-    return vld1q_f32(lanes);
+    vf x = vdupq_n_f32(0.0f);  // not a loop: compilers make it a call of memcpy, and every accumulator is spilled around it
+    if (n > 0) x = vld1q_lane_f32(p, x, 0);
+    if (n > 1) x = vld1q_lane_f32(p + 1, x, 1);
+    if (n > 2) x = vld1q_lane_f32(p + 2, x, 2);
+    return x;
 }
 FASTATTN_INLINE void store_first(float* p, vf x, i64 n) {
     if (n >= W) return store(p, x);
-    float lanes[W];
-    vst1q_f32(lanes, x);
-    for (i64 i = 0; i < n; ++i) p[i] = lanes[i];
+    if (n > 0) vst1q_lane_f32(p, x, 0);
+    if (n > 1) vst1q_lane_f32(p + 1, x, 1);
+    if (n > 2) vst1q_lane_f32(p + 2, x, 2);
 }
 
 FASTATTN_INLINE vf fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }

@@ -65,7 +65,7 @@ def test_epilogue(isa: str, threads: int, activation: str | None) -> None:
 
 def test_every_element_is_one_fma_chain(isa: str) -> None:
     """Over k = 0 .. K-1 from 0, then the bias: the rule that makes all else invariant, checked bit by bit."""
-    for m, n, k in ((3, 70, 600), (40, 9, 33), (1, 1, 1030)):
+    for m, n, k in ((3, 70, 600), (40, 9, 33), (1, 1, 1030), (20, 40, 2100)):
         x, weight, bias, _ = operands(m, n, k)
         y = np.zeros((m, n), np.float32)
         for i in range(k):
@@ -77,7 +77,7 @@ def test_every_element_is_one_fma_chain(isa: str) -> None:
         assert_same_bits(kernels.linear(x, PackedMatrix(weight), bias), y + bias)
 
 
-@pytest.mark.parametrize("shape", [(300, 200, 1000), (37, 130, 257)], ids=str)
+@pytest.mark.parametrize("shape", [(300, 200, 300), (37, 130, 2100)], ids=str)
 def test_no_row_or_column_depends_on_the_others(isa: str, threads: int, shape: tuple[int, int, int]) -> None:
     """Any M, any place, any N, packed or plain, one thread or two: the same bits."""
     m, n, k = shape
