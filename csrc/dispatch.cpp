@@ -8,17 +8,19 @@
 namespace fastattn {
 
 // One row an instruction set, worst first. CMakeLists.txt defines FASTATTN_HAS_* for the sets that it compiles.
-#define FASTATTN_ISAS(ROW) FASTATTN_ISA_GENERIC(ROW) FASTATTN_ISA_AVX2(ROW) FASTATTN_ISA_AVX512(ROW) FASTATTN_ISA_NEON(ROW)
+#define FASTATTN_ISAS(ROW) \
+    FASTATTN_ISA_GENERIC(ROW) FASTATTN_ISA_AVX2(ROW) FASTATTN_ISA_AVX512(ROW) FASTATTN_ISA_NEON(ROW)
 #define FASTATTN_ISA_GENERIC(ROW) ROW(generic, true)
 #ifdef FASTATTN_HAS_avx2
-#define FASTATTN_ISA_AVX2(ROW) ROW(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
+#define FASTATTN_ISA_AVX2(ROW) \
+    ROW(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
 #else
 #define FASTATTN_ISA_AVX2(ROW)
 #endif
 #ifdef FASTATTN_HAS_avx512
-#define FASTATTN_ISA_AVX512(ROW)                                                                                       \
-    ROW(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&                            \
-                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&                       \
+#define FASTATTN_ISA_AVX512(ROW)                                                                \
+    ROW(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&      \
+                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && \
                     __builtin_cpu_supports("avx512cd"))
 #else
 #define FASTATTN_ISA_AVX512(ROW)

@@ -34,19 +34,19 @@ struct ScaledDotProductAttentionForward {
     struct Strides {
         i64 batch, row, head;
     };
-    float* out;                  // as q, contiguous
-    float* softmax_lse;          // ragged [heads, total_q], padded [batch, heads, seqlen_q], or null
-    float* attn_weights;         // [batch, heads, seqlen_q, seqlen_k] zeroed by the caller, or null
-    const float *q, *k, *v;      // rows of head_dim
+    float* out;                        // as q, contiguous
+    float* softmax_lse;                // ragged [heads, total_q], padded [batch, heads, seqlen_q], or null
+    float* attn_weights;               // [batch, heads, seqlen_q, seqlen_k] zeroed by the caller, or null
+    const float *q, *k, *v;            // rows of head_dim
     const std::int32_t* cu_seqlens_q;  // [batch + 1] or null
     const std::int32_t* cu_seqlens_k;  // [batch + 1] or null
-    const void* mask;            // padded only: bool or float [batch, heads, seqlen_q, seqlen_k] by mask_stride (0: broadcast)
+    const void* mask;  // padded only: bool or float [batch, heads, seqlen_q, seqlen_k] by mask_stride (0: broadcast)
     MaskKind mask_kind;
     i64 mask_stride[4];
     Strides q_stride, k_stride, v_stride, out_stride;
     i64 batch, heads, head_dim;
-    i64 total_q;                 // rows of q over all sequences
-    i64 seqlen_q, seqlen_k;      // the longest
+    i64 total_q;             // rows of q over all sequences
+    i64 seqlen_q, seqlen_k;  // the longest
     float scale;
     bool causal, top_left;
 };
@@ -69,7 +69,7 @@ struct GeluForward {
     float* y;        // [rows, dim]; may be x
     const float* x;  // [rows, dim], row stride ldx
     i64 rows, dim, ldx;
-    bool tanh;       // the tanh form instead of the exact one
+    bool tanh;  // the tanh form instead of the exact one
 };
 
 struct SoftmaxForward {
@@ -86,24 +86,24 @@ struct LogSoftmaxForward {
 
 // y = LayerNorm(weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids])
 struct EmbeddingForward {
-    float* y;                            // [tokens, dim]
-    const i64* input_ids;                // [tokens]
-    const i64* token_type_ids;           // [tokens] or null
-    const i64* position_ids;             // [tokens] or null
-    const float* weight;                 // [*, dim], row stride ldw
-    const float* token_type_weight;      // [*, dim], row stride ldt, or null with its ids
-    const float* position_weight;        // [*, dim], row stride ldp, or null with its ids
-    const float* norm_weight;            // [dim] or null: no LayerNorm
-    const float* norm_bias;              // [dim], given with norm_weight
+    float* y;                        // [tokens, dim]
+    const i64* input_ids;            // [tokens]
+    const i64* token_type_ids;       // [tokens] or null
+    const i64* position_ids;         // [tokens] or null
+    const float* weight;             // [*, dim], row stride ldw
+    const float* token_type_weight;  // [*, dim], row stride ldt, or null with its ids
+    const float* position_weight;    // [*, dim], row stride ldp, or null with its ids
+    const float* norm_weight;        // [dim] or null: no LayerNorm
+    const float* norm_bias;          // [dim], given with norm_weight
     i64 tokens, dim;
     i64 ldw, ldt, ldp;
     float eps;
 };
 
 struct PoolingForward {
-    float* y;                         // [batch, dim]
-    const float* x;                   // [tokens, dim], row stride ldx
-    const std::int32_t* cu_seqlens;   // [batch + 1]
+    float* y;                        // [batch, dim]
+    const float* x;                  // [tokens, dim], row stride ldx
+    const std::int32_t* cu_seqlens;  // [batch + 1]
     i64 batch, dim, ldx;
     Pooling mode;
 };

@@ -21,8 +21,8 @@
 namespace fastattn {
 namespace {
 
-std::atomic<int> budget{1};           // threads that may compute at once, the callers' own not counted beyond the first
-std::atomic<int> extra_workers{0};    // lent to the calls under way, at most budget - 1
+std::atomic<int> budget{1};         // threads that may compute at once, the callers' own not counted beyond the first
+std::atomic<int> extra_workers{0};  // lent to the calls under way, at most budget - 1
 std::atomic<bool> pool_started{false};
 std::string budget_reason;
 
@@ -134,13 +134,15 @@ void choose_num_threads() {
         errno = 0;
         const long value = std::strtol(text, &end, 10);
         // OMP_NUM_THREADS may be a list, one number for each nesting level
-        if (errno == 0 && end != text && value >= 1 && value <= 1 << 16 && (*end == 0 || (*end == ',' && *name == 'O'))) {
+        if (errno == 0 && end != text && value >= 1 && value <= 1 << 16 &&
+            (*end == 0 || (*end == ',' && *name == 'O'))) {
             budget = static_cast<int>(value);
             budget_reason = name;
             return;
         }
         if (*name == 'F')
-            throw std::invalid_argument(std::string(name) + " must be a whole number of at least 1, got '" + text + "'");
+            throw std::invalid_argument(std::string(name) + " must be a whole number of at least 1, got '" + text +
+                                        "'");
     }
     const Limit limit = processor_limit();
     budget = limit.threads;

@@ -140,7 +140,8 @@ bool Array::contiguous() const {
 }
 
 const Array& Array::expect_contiguous() const {
-    if (!contiguous()) value_error(where.str() + " must be C-contiguous, got shape " + shape_str() + " with other strides");
+    if (!contiguous())
+        value_error(where.str() + " must be C-contiguous, got shape " + shape_str() + " with other strides");
     return *this;
 }
 
@@ -267,7 +268,8 @@ double number(const char* function, const char* argument, py::handle value) {
 double positive(const char* function, const char* argument, py::handle value) {
     const double x = number(function, argument, value);
     if (!(x > 0) || !std::isfinite(x))
-        value_error(Where{function, argument}.str() + " must be positive and finite, got " + std::string(py::str(value)));
+        value_error(Where{function, argument}.str() + " must be positive and finite, got " +
+                    std::string(py::str(value)));
     return x;
 }
 

@@ -109,7 +109,8 @@ struct Choice {
     Enum value;
 };
 std::string text(const char* function, const char* argument, py::handle value);
-[[noreturn]] void bad_choice(const char* function, const char* argument, const std::string& got, const std::string& names);
+[[noreturn]] void bad_choice(const char* function, const char* argument, const std::string& got,
+                             const std::string& names);
 template <typename Enum, std::size_t N>
 Enum choose(const char* function, const char* argument, py::handle value, const Choice<Enum> (&choices)[N]) {
     const std::string got = text(function, argument, value);

@@ -5,8 +5,12 @@ namespace fastattn::bindings {
 namespace {
 
 constexpr Choice<Pooling> modes[] = {
-    {"mean", Pooling::mean}, {"cls", Pooling::cls},                     {"max", Pooling::max},
-    {"last", Pooling::last}, {"mean_sqrt_len", Pooling::mean_sqrt_len}, {"weighted_mean", Pooling::weighted_mean},
+    {"mean", Pooling::mean},
+    {"cls", Pooling::cls},
+    {"max", Pooling::max},
+    {"last", Pooling::last},
+    {"mean_sqrt_len", Pooling::mean_sqrt_len},
+    {"weighted_mean", Pooling::weighted_mean},
 };
 
 py::object pooling(py::handle x_, py::handle cu_seqlens_, py::handle mode, py::handle out_) {

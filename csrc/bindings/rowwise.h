@@ -7,7 +7,7 @@
 namespace fastattn::bindings {
 
 template <typename Args>
-py::object rowwise(const char* function, void (*KernelTable::* kernel)(const Args&), py::handle x_, py::handle out_,
+py::object rowwise(const char* function, void (*KernelTable::*kernel)(const Args&), py::handle x_, py::handle out_,
                    Args args = {}) {
     const Array x = floats(function, "x", x_).expect_contiguous_rows();
     args.x = x.as<float>();

@@ -25,7 +25,8 @@ void set_mask(ScaledDotProductAttentionForward& args, const Array& mask, MaskKin
         args.mask_stride[i] = axis < 0 || have == 1 ? 0 : mask.stride[axis];
     }
     if (!fits)
-        value_error(mask.where.str() + " must be broadcastable to " + shape_text(wanted, 4) + ", got " + mask.shape_str());
+        value_error(mask.where.str() + " must be broadcastable to " + shape_text(wanted, 4) + ", got " +
+                    mask.shape_str());
     args.mask = mask.data;
     args.mask_kind = kind;
 }
@@ -58,7 +59,8 @@ py::object attention(py::handle q_, py::handle k_, py::handle v_, py::handle cu_
         args.seqlen_q = longest(args.cu_seqlens_q, args.batch);
         args.seqlen_k = longest(args.cu_seqlens_k, args.batch);
         if (!attn_mask_.is_none())
-            value_error(std::string(f) + ": attn_mask goes with padded q [batch, heads, seq, dim], not with cu_seqlens_q");
+            value_error(std::string(f) +
+                        ": attn_mask goes with padded q [batch, heads, seq, dim], not with cu_seqlens_q");
     } else {
         if (!cu_seqlens_k_.is_none()) value_error(std::string(f) + ": cu_seqlens_k must be given with cu_seqlens_q");
         k.expect_shape({q.shape[0], args.heads, k.shape[2], args.head_dim});

@@ -9,8 +9,10 @@ void embedding_rows(void* context, i64 begin, i64 end, void*) {
     for (i64 token = begin; token < end; ++token) {
         float* y = args.y + token * args.dim;
         const float* word = args.weight + args.input_ids[token] * args.ldw;
-        const float* type = args.token_type_ids ? args.token_type_weight + args.token_type_ids[token] * args.ldt : nullptr;
-        const float* position = args.position_ids ? args.position_weight + args.position_ids[token] * args.ldp : nullptr;
+        const float* type =
+            args.token_type_ids ? args.token_type_weight + args.token_type_ids[token] * args.ldt : nullptr;
+        const float* position =
+            args.position_ids ? args.position_weight + args.position_ids[token] * args.ldp : nullptr;
         for_vectors(args.dim, [&](i64 i, i64 n) {
             vf sum = load_n(word + i, n);
             if (type) sum = sum + load_n(type + i, n);

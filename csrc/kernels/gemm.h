@@ -10,8 +10,9 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-// Blocking, as measured: a tile streams its panels from the second-level cache as fast as it multiplies, so the depth is
-// cut only when rows and panels together outgrow that cache. A row block of A stays there while the panels pass over it.
+// Blocking, as measured: a tile streams its panels from the second-level cache as fast as it multiplies, so the depth
+// is cut only when rows and panels together outgrow that cache. A row block of A stays there while the panels pass over
+// it.
 #if defined(__AVX512F__) && !defined(FASTATTN_GENERIC)
 constexpr i64 depth_block = 256, row_block = 168;
 #else
@@ -21,34 +22,34 @@ constexpr i64 depth_block = 1024, row_block = 96;
 // A tile is R rows by vectors(R) registers; its accumulators, one row of B and one value of A fill the register file.
 // Few rows take more columns instead, to keep enough independent chains under way.
 #if defined(FASTATTN_GENERIC)
-constexpr int max_rows = 6;      // 6 x 8: sixteen registers of four floats
+constexpr int max_rows = 6;  // 6 x 8: sixteen registers of four floats
 constexpr int common_rows = 6;
 constexpr int vectors(int rows) { return rows == 1 ? 4 : 2; }
 #elif defined(__AVX512F__)
-constexpr int max_rows = 14;     // 14 x 32 reads every weight once: best when all rows fit into one tile
-constexpr int common_rows = 6;   // 6 x 64
+constexpr int max_rows = 14;    // 14 x 32 reads every weight once: best when all rows fit into one tile
+constexpr int common_rows = 6;  // 6 x 64
 constexpr int vectors(int rows) { return rows == 1 ? 8 : rows <= common_rows ? 4 : 2; }
 #elif defined(__AVX2__)
-constexpr int max_rows = 6;      // 6 x 16
+constexpr int max_rows = 6;  // 6 x 16
 constexpr int common_rows = 6;
 constexpr int vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : 2; }
 #elif defined(__ARM_NEON)
-constexpr int max_rows = 6;      // 6 x 16
+constexpr int max_rows = 6;  // 6 x 16
 constexpr int common_rows = 6;
 constexpr int vectors(int rows) { return rows <= 2 ? 8 : 4; }
 #endif
 
 struct Tile {
-    const float* a;      // [rows, depth], row stride lda
-    const float* b;      // first panel, at the tile's first column
-    float* c;            // [rows, columns], row stride ldc
-    const float* bias;   // [columns] or null
+    const float* a;     // [rows, depth], row stride lda
+    const float* b;     // first panel, at the tile's first column
+    float* c;           // [rows, columns], row stride ldc
+    const float* bias;  // [columns] or null
     i64 lda, ldc;
-    i64 panel_stride;    // floats from one panel to the next
+    i64 panel_stride;  // floats from one panel to the next
     i64 depth, columns;
-    i64 ahead;           // floats from b to what is prefetched meanwhile (a prefetch cannot fault),
-    i64 ahead_step;      // and how many bytes to go on there for each step of the depth
-    bool resume;         // go on from the partial sums in c
+    i64 ahead;       // floats from b to what is prefetched meanwhile (a prefetch cannot fault),
+    i64 ahead_step;  // and how many bytes to go on there for each step of the depth
+    bool resume;     // go on from the partial sums in c
 };
 
 template <int R, int NV>
@@ -126,11 +127,22 @@ constexpr MultiplyTile tile_of_rows() {
 }
 
 constexpr MultiplyTile tile_functions[] = {
-    nullptr,           tile_of_rows<1>(), tile_of_rows<2>(), tile_of_rows<3>(), tile_of_rows<4>(),
-    tile_of_rows<5>(), tile_of_rows<6>(),
+    nullptr,
+    tile_of_rows<1>(),
+    tile_of_rows<2>(),
+    tile_of_rows<3>(),
+    tile_of_rows<4>(),
+    tile_of_rows<5>(),
+    tile_of_rows<6>(),
 #if defined(__AVX512F__) && !defined(FASTATTN_GENERIC)
-    tile_of_rows<7>(), tile_of_rows<8>(), tile_of_rows<9>(), tile_of_rows<10>(), tile_of_rows<11>(),
-    tile_of_rows<12>(), tile_of_rows<13>(), tile_of_rows<14>(),
+    tile_of_rows<7>(),
+    tile_of_rows<8>(),
+    tile_of_rows<9>(),
+    tile_of_rows<10>(),
+    tile_of_rows<11>(),
+    tile_of_rows<12>(),
+    tile_of_rows<13>(),
+    tile_of_rows<14>(),
 #endif
 };
 static_assert(sizeof tile_functions / sizeof *tile_functions == max_rows + 1);

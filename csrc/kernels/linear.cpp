@@ -30,7 +30,8 @@ FASTATTN_INLINE void map_tile(float* c, i64 ldc, const float* residual, i64 ldr,
 }
 
 void activate(Activation activation, float* c, i64 ldc, const float* residual, i64 ldr, i64 rows, i64 columns) {
-    const auto apply = [&](auto f) __attribute__((always_inline)) { map_tile(c, ldc, residual, ldr, rows, columns, f); };
+    const auto apply = [&](auto f)
+                           __attribute__((always_inline)) { map_tile(c, ldc, residual, ldr, rows, columns, f); };
     switch (activation) {
         case Activation::none: return apply([](auto x) { return x; });
         case Activation::relu: return apply([](auto x) { return max(constant<decltype(x)>(0.0f), x); });
@@ -62,8 +63,9 @@ void linear_item(const Plan& plan, i64 item, float* scratch) {
                 t.panel_stride = args.k * panel_width;
             } else {
                 for (i64 p = first; p < last; ++p)
-                    pack_panel(scratch + (p - first) * panel_width * depth, args.weight + p * panel_width * args.ldw + k,
-                               args.ldw, lesser(panel_width, args.n - p * panel_width), depth);
+                    pack_panel(scratch + (p - first) * panel_width * depth,
+                               args.weight + p * panel_width * args.ldw + k, args.ldw,
+                               lesser(panel_width, args.n - p * panel_width), depth);
                 t.b = scratch;
                 t.panel_stride = depth * panel_width;
             }
@@ -97,7 +99,8 @@ void linear_forward(const LinearForward& args) {
     plan.panels = (args.n + panel_width - 1) / panel_width;
     // A plain weight is packed by whoever uses it, so that each panel is used by one item only.
     const i64 row_blocks = args.panels ? (args.m + row_block - 1) / row_block : 1;
-    plan.rows_per_item = args.panels ? round_up((args.m + row_blocks - 1) / greater(1, row_blocks), common_rows) : args.m;
+    plan.rows_per_item =
+        args.panels ? round_up((args.m + row_blocks - 1) / greater(1, row_blocks), common_rows) : args.m;
     const RowTiles tiles(lesser(args.m, row_block));
     const i64 step = greater(1, tiles.columns() / panel_width);
     // One tile reads each weight once: no block of the depth needs to stay in the cache.
@@ -106,13 +109,14 @@ void linear_forward(const LinearForward& args) {
 
     const i64 work = args.m * args.n * args.k;
     const bool serial = work < serial_below;
-    // Few items when there is little to do: each begins with weights that nobody has prefetched. Many when there is much,
-    // so that no thread waits long for the last one.
+    // Few items when there is little to do: each begins with weights that nobody has prefetched. Many when there is
+    // much, so that no thread waits long for the last one.
     const i64 wanted_items = serial ? 1 : greater(2 * num_threads(), lesser(64 * num_threads(), work / work_per_item));
     const i64 groups = greater(1, (wanted_items + row_blocks - 1) / greater(1, row_blocks));
     plan.panels_per_item = greater(step, round_up(plan.panels / groups, step));
     plan.items_per_row_block = (plan.panels + plan.panels_per_item - 1) / plan.panels_per_item;
-    plan.panels_at_once = lesser(plan.panels_per_item, plan.rows_per_item * args.k <= small_a ? step : round_up(8, step));
+    plan.panels_at_once =
+        lesser(plan.panels_per_item, plan.rows_per_item * args.k <= small_a ? step : round_up(8, step));
 
     // What comes next in memory: for one tile the same stream, then the next depth block, or the next panels.
     plan.ahead = blocks <= 1 && tiles.count == 1 ? 2048

@@ -23,10 +23,14 @@ typedef float f4 __attribute__((vector_size(16)));
             for (int c = 0; c < panel_width; c += 4) {
                 const float* from = rows + c * ld + i;
                 const f4 a = load4(from), b = load4(from + ld), d = load4(from + 2 * ld), e = load4(from + 3 * ld);
-                const f4 ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-                const f4 de0 = __builtin_shufflevector(d, e, 0, 4, 1, 5), de1 = __builtin_shufflevector(d, e, 2, 6, 3, 7);
-                const f4 t0 = __builtin_shufflevector(ab0, de0, 0, 1, 4, 5), t1 = __builtin_shufflevector(ab0, de0, 2, 3, 6, 7);
-                const f4 t2 = __builtin_shufflevector(ab1, de1, 0, 1, 4, 5), t3 = __builtin_shufflevector(ab1, de1, 2, 3, 6, 7);
+                const f4 ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+                         ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+                const f4 de0 = __builtin_shufflevector(d, e, 0, 4, 1, 5),
+                         de1 = __builtin_shufflevector(d, e, 2, 6, 3, 7);
+                const f4 t0 = __builtin_shufflevector(ab0, de0, 0, 1, 4, 5),
+                         t1 = __builtin_shufflevector(ab0, de0, 2, 3, 6, 7);
+                const f4 t2 = __builtin_shufflevector(ab1, de1, 0, 1, 4, 5),
+                         t3 = __builtin_shufflevector(ab1, de1, 2, 3, 6, 7);
                 float* to = panel + i * panel_width + c;
                 __builtin_memcpy(to, &t0, sizeof t0);
                 __builtin_memcpy(to + panel_width, &t1, sizeof t1);

@@ -54,11 +54,13 @@ void pooling_sequences(void* context, i64 begin, i64 end, void*) {
                 scale_row(y, dim, __builtin_sqrtf(length));
                 break;
             case Pooling::weighted_mean:
-                fold_rows(y, x, ldx, rows, dim, [](vf sum, vf row, i64 i) { return fma(set1(static_cast<float>(i + 1)), row, sum); });
+                fold_rows(y, x, ldx, rows, dim,
+                          [](vf sum, vf row, i64 i) { return fma(set1(static_cast<float>(i + 1)), row, sum); });
                 scale_row(y, dim, length * (length + 1.0f) / 2.0f);
                 break;
             case Pooling::max:
-                // a NaN stays: max gives its second argument where either is NaN, and the comparison keeps an earlier one
+                // a NaN stays: max gives its second argument where either is NaN, and the comparison keeps an earlier
+                // one
                 fold_rows(y, x, ldx, rows, dim, [](vf sum, vf row, i64 i) {
                     return i == 0 ? row : select(equal(sum, sum), max(sum, row), sum);
                 });

@@ -69,7 +69,8 @@ struct Moments {
 };
 
 // y = (x - mean) * rstd * weight + bias; y may be x.
-FASTATTN_INLINE Moments normalize_row(float* y, const float* x, const float* weight, const float* bias, i64 dim, float eps) {
+FASTATTN_INLINE Moments normalize_row(float* y, const float* x, const float* weight, const float* bias, i64 dim,
+                                      float eps) {
     const float length = static_cast<float>(dim);
     const float mean = row_sum(dim, [&](i64 i, i64 n) { return load_n(x + i, n); }) / length;
     const vf center = set1(mean);

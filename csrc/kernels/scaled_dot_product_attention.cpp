@@ -1,7 +1,8 @@
 // Attention in tiles with a running maximum and sum (online softmax, as in flash-attention: arXiv 2205.14135).
 //
-// What a query row computes depends on its own sequence only: key blocks are counted from the sequence's first key, a key
-// that is masked or beyond the end adds exactly nothing, and every sum keeps its order whatever follows the last visible key.
+// What a query row computes depends on its own sequence only: key blocks are counted from the sequence's first key, a
+// key that is masked or beyond the end adds exactly nothing, and every sum keeps its order whatever follows the last
+// visible key.
 #include "../parallel.h"
 #include "../simd/math.h"
 #include "gemm.h"
@@ -11,8 +12,8 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-constexpr i64 key_block = 256;                // fixed: it decides the order of the sums
-constexpr i64 max_query_block = 512;          // rows of one item, for which keys and values are packed once; free
+constexpr i64 key_block = 256;        // fixed: it decides the order of the sums
+constexpr i64 max_query_block = 512;  // rows of one item, for which keys and values are packed once; free
 constexpr i64 min_query_block = 64;
 constexpr i64 query_group = 4 * common_rows;  // at most so many rows share a panel while it is close; free to change
 constexpr float inf = __builtin_inff();
@@ -88,7 +89,8 @@ void compute_scores(const ScaledDotProductAttentionForward& args, const Head& he
     multiply_block(t, rows, [](i64, i64) {});
 }
 
-void add_mask(const ScaledDotProductAttentionForward& args, const Head& head, float* scores, i64 row, i64 first, i64 keys) {
+void add_mask(const ScaledDotProductAttentionForward& args, const Head& head, float* scores, i64 row, i64 first,
+              i64 keys) {
     const i64 at = row * args.mask_stride[2] + first * args.mask_stride[3];
     const i64 step = args.mask_stride[3];
     if (args.mask_kind == MaskKind::boolean) {
@@ -308,7 +310,8 @@ void attention_item(const Plan& plan, i64 item, float* scratch) {
         head.mask = nullptr;
         if (args.mask) {
             const i64 size = args.mask_kind == MaskKind::boolean ? sizeof(bool) : sizeof(float);
-            head.mask = static_cast<const char*>(args.mask) + (b * args.mask_stride[0] + h * args.mask_stride[1]) * size;
+            head.mask =
+                static_cast<const char*>(args.mask) + (b * args.mask_stride[0] + h * args.mask_stride[1]) * size;
         }
         const i64 stop = lesser(end, q_first + head.len_q);
         if (stop <= row) continue;  // a sequence without queries

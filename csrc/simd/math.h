@@ -39,9 +39,10 @@ FASTATTN_INLINE V exp2_nonpositive(V x) {
     const V clamped = max(constant<V>(-127.0f), x);
     const V biased = clamped + constant<V>(rounding + 127.0f);
     const V f = clamped - (biased - constant<V>(rounding + 127.0f));
-    const V p = fma(f, polynomial(f, {0.6931472062883384f, 0.24022651332449732f, 0.05550327742601885f,
-                                       0.009618005409700975f, 0.0013400283109825657f, 0.000154758981702776f}),
-                     constant<V>(1.0f));
+    const V p = fma(f,
+                    polynomial(f, {0.6931472062883384f, 0.24022651332449732f, 0.05550327742601885f,
+                                   0.009618005409700975f, 0.0013400283109825657f, 0.000154758981702776f}),
+                    constant<V>(1.0f));
     return p * to_exponent(biased);
 }
 
@@ -49,12 +50,13 @@ FASTATTN_INLINE V exp2_nonpositive(V x) {
 template <typename V>
 FASTATTN_INLINE V exp(V x) {
     const V clamped = min(constant<V>(89.0f), max(constant<V>(-87.3f), x));
-    const V biased = fma(clamped, constant<V>(1.44269504f), constant<V>(rounding + 126.0f));  // 2^128 has no float: go one below
+    const V biased =
+        fma(clamped, constant<V>(1.44269504f), constant<V>(rounding + 126.0f));  // 2^128 has no float: go one below
     const V n = biased - constant<V>(rounding + 126.0f);
     // ln 2 in two parts: n times the first is exact
     const V r = fma(n, constant<V>(2.12194440e-4f), fma(n, constant<V>(-0.693359375f), clamped));
-    const V q = polynomial(r, {0.5000000095179091f, 0.16666518837468747f, 0.04166620582935966f,
-                                0.008368889558097234f, 0.0013950489161062235f});
+    const V q = polynomial(r, {0.5000000095179091f, 0.16666518837468747f, 0.04166620582935966f, 0.008368889558097234f,
+                               0.0013950489161062235f});
     const V p = fma(r * r, q, r) + constant<V>(1.0f);
     return p * to_exponent(biased) * constant<V>(2.0f);
 }
@@ -63,26 +65,29 @@ template <typename V>
 FASTATTN_INLINE V tanh(V x) {
     const V a = abs(x);
     const V t = x * x;
-    const V small = fma(x * t, polynomial(t, {-0.33333283923599666f, 0.13331491248704164f, -0.053743495274604834f,
-                                               0.020650579041140562f, -0.005717036598462838f}),
-                         x);
+    const V small = fma(x * t,
+                        polynomial(t, {-0.33333283923599666f, 0.13331491248704164f, -0.053743495274604834f,
+                                       0.020650579041140562f, -0.005717036598462838f}),
+                        x);
     const V large = constant<V>(1.0f) - constant<V>(2.0f) / (exp(a + a) + constant<V>(1.0f));
     return select(less(a, constant<V>(0.625f)), small, select(less(x, constant<V>(0.0f)), -large, large));
 }
 
 // x / (1 + e^-x); the clamp keeps -inf from becoming -inf / inf.
 template <typename V>
-FASTATTN_INLINE V silu(V x) { return max(constant<V>(-100.0f), x) / (constant<V>(1.0f) + exp(-x)); }
+FASTATTN_INLINE V silu(V x) {
+    return max(constant<V>(-100.0f), x) / (constant<V>(1.0f) + exp(-x));
+}
 
 // x Phi(x) = max(x, 0) + n Phi(n), n = -|x|: no cancellation on either side. Phi(n) = 2^q(n), q fitted on [-6, 0] and
 // falling on from there, so that the product ends at 0; absolute error below 3e-8.
 template <typename V>
 FASTATTN_INLINE V gelu(V x) {
     const V n = max(constant<V>(-100.0f), -abs(x));
-    const V q = polynomial(n, {-0.9999997497217095f, 1.1511101887366928f, -0.45918406418603985f, 0.05253724235706704f,
-                               0.007076889102060506f, 0.00010078416643938672f, -0.00023268161488997037f,
-                               -6.309724042985218e-05f, -8.704213731687706e-06f, -6.494312442677367e-07f,
-                               -2.0700584934605895e-08f});
+    const V q = polynomial(
+        n, {-0.9999997497217095f, 1.1511101887366928f, -0.45918406418603985f, 0.05253724235706704f,
+            0.007076889102060506f, 0.00010078416643938672f, -0.00023268161488997037f, -6.309724042985218e-05f,
+            -8.704213731687706e-06f, -6.494312442677367e-07f, -2.0700584934605895e-08f});
     return fma(n, exp2_nonpositive(q), max(constant<V>(0.0f), x));
 }
 

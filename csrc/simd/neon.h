@@ -23,7 +23,8 @@ FASTATTN_INLINE vm first(i64 n) {
 }
 FASTATTN_INLINE vf load_first(const float* p, i64 n) {
     if (n >= W) return load(p);
-    vf x = vdupq_n_f32(0.0f);  // not a loop: compilers make it a call of memcpy, and every accumulator is spilled around it
+    vf x = vdupq_n_f32(
+        0.0f);  // not a loop: compilers make it a call of memcpy, and every accumulator is spilled around it
     if (n > 0) x = vld1q_lane_f32(p, x, 0);
     if (n > 1) x = vld1q_lane_f32(p + 1, x, 1);
     if (n > 2) x = vld1q_lane_f32(p + 2, x, 2);

@@ -1,9 +1,9 @@
 // The vector vocabulary of the instruction set that this object is compiled for.
 //
-// Each header defines vf, vm and W, and: set1 load store stream stream_fence, first load_first store_first (only the first
-// n lanes exist; the others load as 0), fma min max (b where either is NaN) sqrt abs to_exponent (the low nine bits of the
-// representation, moved to where sign and exponent are), less equal select, reduce_add reduce_max (in an order that is
-// fixed for the instruction set).
+// Each header defines vf, vm and W, and: set1 load store stream stream_fence, first load_first store_first (only the
+// first n lanes exist; the others load as 0), fma min max (b where either is NaN) sqrt abs to_exponent (the low nine
+// bits of the representation, moved to where sign and exponent are), less equal select, reduce_add reduce_max (in an
+// order that is fixed for the instruction set).
 #pragma once
 
 #define FASTATTN_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
@@ -23,8 +23,8 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-// Two vectors worked on together. A long formula on one vector leaves the multipliers waiting, since the processor looks
-// only some sixty operations ahead; two interleaved ones do not. Same operations as vf, same bits.
+// Two vectors worked on together. A long formula on one vector leaves the multipliers waiting, since the processor
+// looks only some sixty operations ahead; two interleaved ones do not. Same operations as vf, same bits.
 struct vf2 {
     vf a, b;
 };
