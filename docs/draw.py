@@ -1,0 +1,130 @@
+"""Draws the pictures of the README, as SVG without any library.
+
+python docs/draw.py                  docs/images/ragged.svg
+python docs/draw.py models.json      and docs/images/models.svg, from `python -m benchmarks models --json models.json`
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from itertools import accumulate
+from pathlib import Path
+from statistics import median
+from typing import Any
+from xml.sax.saxutils import escape
+
+IMAGES = Path(__file__).with_name("images")
+STYLE = """
+text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; font-size: 13px; fill: #1f2328 }
+.small { font-size: 11px } .quiet { fill: #59636e } .title { font-weight: 600 } .ours { fill: #0969da }
+.bar { fill: #c4ccd5 } .gap { fill: none; stroke: #8c959f; stroke-dasharray: 2 2 } .rule { stroke: #d1d9e0 }
+@media (prefers-color-scheme: dark) {
+  text { fill: #f0f6fc } .quiet { fill: #9198a1 } .ours { fill: #4493f8 }
+  .bar { fill: #4b545f } .gap { stroke: #656c76 } .rule { stroke: #3d444d }
+}
+"""
+NAMES = {
+    "torch": "PyTorch",
+    "torch-compile": "torch.compile",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "openvino-static": "OpenVINO, static",
+    "ctranslate2": "CTranslate2",
+    "bert-base": "BERT-base",
+    "minilm-l6": "MiniLM-L6",
+}
+
+
+def svg(width: float, height: float, title: str, parts: list[str]) -> str:
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img">'
+    return "\n".join([head, f"<title>{escape(title)}</title>", f"<style>{STYLE}</style>", *parts, "</svg>\n"])
+
+
+def text(x: float, y: float, words: str, style: str = "", anchor: str = "start") -> str:
+    return f'<text x="{x:g}" y="{y:g}" class="{style}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def box(x: float, y: float, width: float, height: float, style: str = "", colour: str = "") -> str:
+    fill = f' style="fill: {colour}"' if colour else ""
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:g}" rx="2" class="{style}"{fill}/>'
+
+
+def draw_ragged(lengths: tuple[int, ...] = (7, 3, 12, 5, 9, 4)) -> str:
+    """A batch of sentences as a padded rectangle, and as the rows that are really computed."""
+    step, cell, longest, tokens = 16, 13, max(lengths), sum(lengths)
+    colours = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#a463f2", "#9c6b4e")
+    parts = [text(0, 14, "padded", "title"), text(58, 14, f"{len(lengths) * longest} rows computed", "quiet")]
+    for row, (length, colour) in enumerate(zip(lengths, colours, strict=True)):
+        for column in range(longest):
+            look = {"colour": colour} if column < length else {"style": "gap"}
+            parts.append(box(1 + column * step, 27 + row * step, cell, cell, **look))
+    left = longest * step + 40
+    parts.append(text(left, 14, "fastattn", "title"))
+    parts.append(text(left + 62, 14, f"{tokens} rows computed: tokens, and where each sentence begins", "quiet"))
+    offsets = [0, *accumulate(lengths)]
+    for start, stop, colour in zip(offsets, offsets[1:], colours, strict=False):
+        parts += [box(left + i * step, 46, cell, cell, colour=colour) for i in range(start, stop)]
+    for offset in offsets:
+        x = left + offset * step - 1.5
+        parts.append(f'<line x1="{x:g}" y1="42" x2="{x:g}" y2="70" class="rule"/>')
+        parts.append(text(x, 83, str(offset), "small", "middle"))
+    parts.append(text(left, 108, "cu_seqlens = [" + ", ".join(map(str, offsets)) + "]", "small quiet"))
+    return svg(left + tokens * step + 12, 130, "A padded batch and a ragged one", parts)
+
+
+def draw_models(report: dict[str, Any]) -> str:
+    """Time of one forward pass as a multiple of ours, a panel per case, two panels a row."""
+    cases = [(result, multiples(result["series"])) for result in report["results"]]
+    longest = max(ratio for _, ratios in cases for ratio in ratios.values())
+    panel, label, bars, line = 430, 112, 230, 17
+    parts: list[str] = []
+    top = 0.0
+    for i in range(0, len(cases), 2):
+        pair = cases[i : i + 2]
+        for column, (result, ratios) in enumerate(pair):
+            left = column * panel
+            parts.append(text(left, top + 14, case_title(result["case"]), "title"))
+            for j, (name, ratio) in enumerate(sorted(ratios.items(), key=lambda item: item[1])):
+                y = top + 24 + j * line
+                ours = name == "fastattn"
+                width = bars * ratio / longest
+                value = f"{1e3 * median(result['series'][name]['seconds']):.3g} ms" if ours else f"{ratio:.2f} x"
+                parts.append(text(left + label - 8, y + 10, NAMES.get(name, name), "small", "end"))
+                parts.append(box(left + label, y, width, 12, "ours" if ours else "bar"))
+                parts.append(text(left + label + width + 6, y + 10, value, "small" + (" title" if ours else " quiet")))
+        top += 24 + max(len(ratios) for _, ratios in pair) * line + 18
+    machine = report["machine"]
+    about = f"{machine['CPU']}, {machine['ISA']}, threads: {machine['threads']}, float32; shorter is faster"
+    parts.append(text(0, top + 4, about, "small quiet"))
+    return svg(2 * panel, top + 14, "Time of a forward pass against other runtimes", parts)
+
+
+def multiples(series: dict[str, Any]) -> dict[str, float]:
+    """Every runtime's time over ours: the median over the rounds of the ratio within a round."""
+    ours = series["fastattn"]["seconds"]
+    return {
+        name: median(theirs / mine for theirs, mine in zip(each["seconds"], ours, strict=True))
+        for name, each in series.items()
+        if each["seconds"] and math.isfinite(each["seconds"][0])
+    }
+
+
+def case_title(case: str) -> str:
+    """`"bert-base-8x128"` is "BERT-base, 8 x 128 tokens"."""
+    model, _, shape = case.rpartition("-")
+    batch, _, length = shape.partition("x")
+    return f"{NAMES.get(model, model)}, {batch} x {length} tokens"
+
+
+def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
+    (IMAGES / "ragged.svg").write_text(draw_ragged(), encoding="utf-8")
+    if len(sys.argv) > 1:
+        report = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+        (IMAGES / "models.svg").write_text(draw_models(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
