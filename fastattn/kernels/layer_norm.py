@@ -27,7 +27,7 @@ def layer_norm(
     `[...]`, the variance is the biased one.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, a negative eps or
-    an `out` that cannot be written.
+    an `out` that cannot be written or overlaps an input otherwise.
 
     Source: Ba, Kiros and Hinton 2016 (arXiv 1607.06450), equations 3 and 4.
 

@@ -13,7 +13,7 @@ def pooling(x: FloatArray, cu_seqlens: CuSeqlens, mode: str = "mean", *, out: Fl
     x `[tokens, D]`, float32; cu_seqlens int32 `[batch + 1]`, from 0 to tokens. mode: "mean", "cls" (the first row),
     "max", "last", "mean_sqrt_len" (the sum over the root of the length) or "weighted_mean" (row i weighs i, from 1).
 
-    Returns `[batch, D]`; a sequence without tokens gives 0.
+    Returns `[batch, D]`; a sequence without tokens gives 0, and NaN stays NaN in every mode.
 
     Raises TypeError for another dtype, ValueError for bad cu_seqlens, an unknown mode, shapes that do not match or an
     `out` that overlaps x.
