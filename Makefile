@@ -45,7 +45,7 @@ parity:
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity.txt
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,test]"
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
-	.venv-parity/bin/python -P -m pytest tests/models tests/tasks tests/test_functional.py
+	.venv-parity/bin/python -P -m pytest -W default tests/models tests/tasks tests/test_functional.py
 
 # The sdist, built, installed by pip alone and tested where the source tree cannot be seen.
 sdist-test:
