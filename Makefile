@@ -39,13 +39,13 @@ lint: $(VENV)/built
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp)
 
-# The tests that compare with torch, transformers and sentence-transformers, beside an installed wheel.
+# The tests that compare with torch and transformers, beside an installed wheel.
 parity:
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity.txt
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,test]"
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
-	.venv-parity/bin/python -P -m pytest -W default tests/models tests/tasks tests/test_functional.py
+	.venv-parity/bin/python -P -m pytest -W default tests/models/test_bert_parity.py tests/test_functional.py
 
 # The sdist, built, installed by pip alone and tested where the source tree cannot be seen.
 sdist-test:
