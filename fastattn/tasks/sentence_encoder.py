@@ -28,7 +28,7 @@ TRUNCATION = ("warn", "error", "silent")
 def tokens_per_batch(threads: int) -> int:
     """Tokens of one pass through the model: enough rows for every thread, activations that fit into caches.
 
-    Measured with MiniLM on two cores: from 256 to 4096 tokens speed differs by 4 %, 16384 are the slowest.
+    Measured with MiniLM on two cores: from 256 to 4096 tokens speed differs by 6 %, 16384 are the slowest.
     """
     return min(max(512 * threads, 1024), 8192)
 
