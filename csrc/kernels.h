@@ -10,13 +10,24 @@ namespace fastattn {
 
 using i64 = std::int64_t;
 
+// Sums over rows (bias gradients) go by blocks of so many rows, and the blocks are added in order: the same bits for
+// any number of threads.
+constexpr i64 sum_block = 64;
+constexpr i64 sum_blocks(i64 rows) { return (rows + sum_block - 1) / sum_block; }
+
 enum class Activation : int { none, relu, gelu, gelu_tanh, silu, tanh };
 enum class Pooling : int { mean, cls, max, last, mean_sqrt_len, weighted_mean };
 enum class MaskKind : int { none, boolean, additive };
 
+struct Dropout {  // kernels/random.h; p = 0: none
+    double p;
+    std::uint64_t seed;
+};
+
 // y = act(x W^T + bias) + residual
 struct LinearForward {
     float* y;               // [m, n], row stride ldy
+    float* pre_activation;  // x W^T + bias, [m, n] contiguous, or null
     const float* x;         // [m, k], row stride ldx
     const float* panels;    // W in panels (packing.h), or null: then
     const float* weight;    // W [n, k], row stride ldw
@@ -27,31 +38,63 @@ struct LinearForward {
     Activation activation;
 };
 
-// out = softmax(q k^T * scale + mask) v for every head of every sequence.
-// Ragged: cu_seqlens_* are given and a row of q, k, v, out is a token; padded: they are null and sequence b starts at
-// b * batch_stride. Key j is visible to query i of a causal call when j <= i + (top_left ? 0 : len_k - len_q).
-struct ScaledDotProductAttentionForward {
+// With d = dy * act'(pre_activation): dx = d W, dweight = d^T x, dbias = the sum of d over rows.
+struct LinearBackward {
+    float* dx;                    // [m, k] contiguous, or null
+    float* dweight;               // [n, k] contiguous, or null
+    float* dbias;                 // [n] or null
+    float* d;                     // [m, n] contiguous, written; given with an activation
+    float* block_sums;            // [sum_blocks(m), n], written; given with dbias
+    const float* dy;              // [m, n], row stride ldy
+    const float* x;               // [m, k], row stride ldx; given with dweight
+    const float* panels;          // W in panels (packing.h), or null: then, for dx,
+    const float* weight;          // W [n, k], row stride ldw
+    const float* pre_activation;  // [m, n], row stride ldp; given with an activation
+    i64 m, n, k;
+    i64 ldy, ldx, ldw, ldp;
+    Activation activation;
+    bool add_to_dweight, add_to_dbias;  // to what stands there
+};
+
+// What forward and backward of attention share: the probabilities are softmax(q k^T * scale + mask) for every head of
+// every sequence. Ragged: cu_seqlens_* are given and a row of q, k, v is a token; padded: they are null and sequence b
+// starts at b * batch stride. Key j is visible to query i of a causal call when j <= i + (top_left ? 0 : len_k -
+// len_q).
+struct ScaledDotProductAttention {
     struct Strides {
         i64 batch, row, head;
     };
-    float* out;                        // as q, contiguous
-    float* softmax_lse;                // ragged [heads, total_q], padded [batch, heads, seqlen_q], or null
-    float* attn_weights;               // [batch, heads, seqlen_q, seqlen_k] zeroed by the caller, or null
     const float *q, *k, *v;            // rows of head_dim
     const std::int32_t* cu_seqlens_q;  // [batch + 1] or null
     const std::int32_t* cu_seqlens_k;  // [batch + 1] or null
     const void* mask;  // padded only: bool or float [batch, heads, seqlen_q, seqlen_k] by mask_stride (0: broadcast)
     MaskKind mask_kind;
     i64 mask_stride[4];
-    Strides q_stride, k_stride, v_stride, out_stride;
+    Strides q_stride, k_stride, v_stride;
     i64 batch, heads, head_dim;
     i64 total_q;             // rows of q over all sequences
     i64 seqlen_q, seqlen_k;  // the longest
     float scale;
     bool causal, top_left;
+    Dropout dropout;  // of the probabilities, a row for each element of softmax_lse
 };
 
-// y = (t - mean(t)) / sqrt(var(t) + eps) * weight + bias, t = x + residual
+// out = dropout(probabilities) v
+struct ScaledDotProductAttentionForward : ScaledDotProductAttention {
+    float* out;           // as q, contiguous
+    float* softmax_lse;   // ragged [heads, total_q], padded [batch, heads, seqlen_q], or null
+    float* attn_weights;  // the probabilities [batch, heads, seqlen_q, seqlen_k] zeroed by the caller, or null
+    Strides out_stride;
+};
+
+struct ScaledDotProductAttentionBackward : ScaledDotProductAttention {
+    float *dq, *dk, *dv;       // as q, k, v, with their own strides
+    const float *dout, *out;   // as q, with their own strides
+    const float* softmax_lse;  // as in the forward pass
+    Strides dq_stride, dk_stride, dv_stride, dout_stride, out_stride;
+};
+
+// y = (t - mean(t)) / sqrt(var(t) + eps) * weight + bias, t = dropout(x) + residual
 struct LayerNormForward {
     float* y;               // [rows, dim], row stride ldy; may be x or residual
     float* mean;            // [rows] or null
@@ -63,6 +106,24 @@ struct LayerNormForward {
     i64 rows, dim;
     i64 ldy, ldx, ldr;
     float eps;
+    Dropout dropout;
+};
+
+struct LayerNormBackward {
+    float* dx;              // [rows, dim] or null
+    float* dresidual;       // [rows, dim] or null
+    float* dweight;         // [dim], added to, or null
+    float* dbias;           // [dim], added to, or null
+    float* block_sums;      // [sum_blocks(rows), 2, dim], written; given with dweight or dbias
+    const float* dy;        // [rows, dim], row stride lddy
+    const float* x;         // [rows, dim], row stride ldx
+    const float* residual;  // [rows, dim], row stride ldr, or null
+    const float* weight;    // [dim] or null
+    const float* mean;      // [rows]
+    const float* rstd;      // [rows]
+    i64 rows, dim;
+    i64 lddy, ldx, ldr;
+    Dropout dropout;
 };
 
 struct GeluForward {
@@ -72,16 +133,40 @@ struct GeluForward {
     bool tanh;  // the tanh form instead of the exact one
 };
 
+struct GeluBackward {
+    float* dx;        // [rows, dim]; may be dy or x
+    const float* dy;  // [rows, dim], row stride lddy
+    const float* x;   // [rows, dim], row stride ldx
+    i64 rows, dim, lddy, ldx;
+    bool tanh;
+};
+
 struct SoftmaxForward {
     float* y;        // [rows, dim]; may be x
     const float* x;  // [rows, dim], row stride ldx
     i64 rows, dim, ldx;
 };
 
+// dx = y (dy - sum(dy y))
+struct SoftmaxBackward {
+    float* dx;        // [rows, dim]; may be dy or y
+    const float* dy;  // [rows, dim], row stride lddy
+    const float* y;   // [rows, dim], row stride ldy
+    i64 rows, dim, lddy, ldy;
+};
+
 struct LogSoftmaxForward {
     float* y;        // [rows, dim]; may be x
     const float* x;  // [rows, dim], row stride ldx
     i64 rows, dim, ldx;
+};
+
+// dx = dy - e^y sum(dy)
+struct LogSoftmaxBackward {
+    float* dx;        // [rows, dim]; may be dy or y
+    const float* dy;  // [rows, dim], row stride lddy
+    const float* y;   // [rows, dim], row stride ldy
+    i64 rows, dim, lddy, ldy;
 };
 
 // y = LayerNorm(weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids])
@@ -100,11 +185,29 @@ struct EmbeddingForward {
     float eps;
 };
 
+// dweight[input_ids[i]] += dy[i], in the order of the tokens
+struct EmbeddingBackward {
+    float* dweight;        // [*, dim]
+    const float* dy;       // [tokens, dim], row stride lddy
+    const i64* input_ids;  // [tokens]
+    i64 padding_idx;       // tokens with this id are left out; -1: none
+    i64 tokens, dim, lddy;
+};
+
 struct PoolingForward {
     float* y;                        // [batch, dim]
     const float* x;                  // [tokens, dim], row stride ldx
     const std::int32_t* cu_seqlens;  // [batch + 1]
     i64 batch, dim, ldx;
+    Pooling mode;
+};
+
+struct PoolingBackward {
+    float* dx;                       // [tokens, dim]
+    const float* dy;                 // [batch, dim], row stride lddy
+    const float* x;                  // [tokens, dim], row stride ldx; read for the maximum
+    const std::int32_t* cu_seqlens;  // [batch + 1]
+    i64 batch, dim, lddy, ldx;
     Pooling mode;
 };
 
@@ -114,6 +217,82 @@ struct L2NormalizeForward {
     const float* x;  // [rows, dim], row stride ldx
     i64 rows, dim, ldx;
     float eps;
+};
+
+struct L2NormalizeBackward {
+    float* dx;        // [rows, dim]; may be dy or x
+    const float* dy;  // [rows, dim], row stride lddy
+    const float* x;   // [rows, dim], row stride ldx
+    i64 rows, dim, lddy, ldx;
+    float eps;
+};
+
+// loss = lse - ((1 - label_smoothing) logits[target] + label_smoothing mean(logits)), lse = log(sum(e^logits))
+struct CrossEntropyForward {
+    float* loss;          // [rows]; 0 where the target is ignore_index
+    float* lse;           // [rows]
+    const float* logits;  // [rows, classes], row stride ldx
+    const i64* target;    // [rows]
+    i64 rows, classes, ldx;
+    i64 ignore_index;
+    float label_smoothing;
+};
+
+struct CrossEntropyBackward {
+    float* dlogits;       // [rows, classes]; may be logits
+    const float* dloss;   // [rows]
+    const float* logits;  // [rows, classes], row stride ldx
+    const i64* target;    // [rows]
+    const float* lse;     // [rows]
+    i64 rows, classes, ldx;
+    i64 ignore_index;
+    float label_smoothing;
+};
+
+struct DropoutForward {
+    float* y;        // [rows, dim]; may be x
+    const float* x;  // [rows, dim], row stride ldx
+    i64 rows, dim, ldx;
+    Dropout dropout;
+};
+
+struct DropoutBackward {
+    float* dx;        // [rows, dim]; may be dy
+    const float* dy;  // [rows, dim], row stride lddy
+    i64 rows, dim, lddy;
+    Dropout dropout;
+};
+
+// g = grad + l2 param; exp_avg += (1 - beta1) (g - exp_avg); exp_avg_sq = beta2 exp_avg_sq + (1 - beta2) g^2;
+// param -= decay param + step_size exp_avg / (root_scale sqrt(exp_avg_sq) + eps)
+struct AdamwForward {
+    float* param;  // [count], as the others
+    const float* grad;
+    float* exp_avg;
+    float* exp_avg_sq;
+    i64 count;
+    float decay, l2, one_minus_beta1, beta2, one_minus_beta2, step_size, root_scale, eps;
+};
+
+// g = grad + weight_decay param; buffer = momentum buffer + (1 - dampening) g, at first g;
+// param -= lr (nesterov ? g + momentum buffer : buffer)
+struct SgdForward {
+    float* param;  // [count], as the others
+    const float* grad;
+    float* momentum_buffer;  // or null: g in its place
+    i64 count;
+    float lr, momentum, one_minus_dampening, weight_decay;
+    bool nesterov, first;
+};
+
+struct GradientNormForward {
+    struct Piece {
+        const float* data;
+        i64 count;
+    };
+    double* sums;         // [pieces]: of squares
+    const Piece* pieces;  // a cut that depends on the shapes alone
+    i64 count;
 };
 
 }  // namespace fastattn

@@ -116,6 +116,11 @@ void parallel_for(i64 n, i64 grain, LoopBody body, void* context, i64 scratch_by
 #endif
 }
 
+void* shared_scratch(i64 bytes) {
+    thread_local Scratch memory;
+    return memory.reserve(static_cast<std::size_t>(bytes));
+}
+
 int num_threads() { return budget; }
 
 void set_num_threads(int n) {

@@ -15,6 +15,10 @@ namespace fastattn {
 using LoopBody = void (*)(void* context, i64 begin, i64 end, void* scratch);
 void parallel_for(i64 n, i64 grain, LoopBody body, void* context, i64 scratch_bytes = 0);
 
+// Memory for one call of a kernel that all its threads see: the calling thread's until it asks again, 64-byte aligned.
+// Throws std::bad_alloc.
+void* shared_scratch(i64 bytes);
+
 int num_threads();
 void set_num_threads(int n);       // std::invalid_argument when n < 1
 std::string num_threads_reason();  // what decided the number

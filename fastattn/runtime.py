@@ -18,6 +18,7 @@ from fastattn import _core
 __all__ = [
     "available_isas",
     "build_info",
+    "empty_cache",
     "isa",
     "isa_reason",
     "num_threads",
@@ -99,3 +100,16 @@ def build_info() -> dict[str, Any]:
     from fastattn import __version__
 
     return {"version": __version__, **_core.build_info()}
+
+
+def empty_cache() -> None:
+    """Give the memory back to the system that training keeps for its next step.
+
+    The first `backward()` of a process turns this on: from then on, large arrays that a kernel returned are used again
+    when they are freed, since memory that is fresh from the system has to be cleared first. What is kept and what is
+    in use together are hardly more than what was in use at the most. Inference alone keeps nothing.
+
+    >>> import fastattn
+    >>> fastattn.empty_cache()
+    """
+    _core.empty_memory()

@@ -17,14 +17,48 @@ import fastattn
 Call = Callable[..., Any]
 
 
-def check_values(call: Call, exact: Call, layout: str, length: Callable[[int], int] = int) -> None:
+ROLES = pytest.mark.parametrize("role", ["dy", "saved"])
+
+
+def of_one(backward: Call, role: str) -> Call:
+    """`backward(dy, saved, out=...)` as a function of one of the two; the other is that one with its rows reversed.
+
+    So a backward pass can be checked by what checks a forward pass.
+    """
+
+    def call(x: Any, **out: Any) -> Any:
+        other = np.ascontiguousarray(x[..., ::-1])
+        return backward(x, other, **out) if role == "dy" else backward(other, x, **out)
+
+    return call
+
+
+def check_backward_rows(backward: Call, exact: Call, role: str) -> None:
+    """What is checked apart for a forward pass: many rows, one by one, `out` and emptiness."""
+    call = of_one(backward, role)
+    check_many_rows(call, of_one(exact, role))
+    check_rows_are_independent(call)
+    check_out(call)
+    check_empty(call)
+
+
+def check_bad_backward(name: str, backward: Call, saved: str) -> None:
+    """What is refused of dy, of what is saved of the forward pass, and of `out`."""
+    good = np.zeros((4, 6), np.float32)
+    check_bad_x_and_out(name, lambda dy, **out: backward(dy, good, **out), "dy")
+    check_bad_x_and_out(name, lambda x, **out: backward(good, x, **out), saved)
+    with pytest.raises(ValueError, match=rf"^{name}: {saved} must have shape \(4, 6\), got \(6,\)$"):
+        backward(good, good[0])
+
+
+def check_values(call: Call, exact: Call, layout: str, length: Callable[[int], int] = int, c: float = 8.0) -> None:
     """Every odd size in this layout against float64; `length(dim)` terms are summed for one element."""
     rng = np.random.default_rng(1)
     for dim in SIZES:
         for rows in (1, 2, 7):
             x = place(normal(rng, rows, dim, mean=0.5), layout)
             y = call(x, out=nan_out(rows, dim))
-            assert_close(y, exact(double(x)), length(dim))
+            assert_close(y, exact(double(x)), length(dim), c)
 
 
 def check_many_rows(call: Call, exact: Call) -> None:
@@ -74,23 +108,23 @@ def check_out(call: Call) -> None:
     assert_same_bits(x, y)
 
 
-def check_bad_x_and_out(name: str, call: Call) -> None:
-    """Every kernel's first and last argument: what is refused, and in which words."""
+def check_bad_x_and_out(name: str, call: Call, x: str = "x") -> None:
+    """Every kernel's first and last argument, the first being called `x`: what is refused, and in which words."""
     good = np.zeros((4, 6), np.float32)
-    with pytest.raises(TypeError, match=f"^{name}: x must be float32, got float64$"):
+    with pytest.raises(TypeError, match=f"^{name}: {x} must be float32, got float64$"):
         call(good.astype(np.float64))
-    with pytest.raises(TypeError, match=f"^{name}: x must be .*, got list$"):
+    with pytest.raises(TypeError, match=f"^{name}: {x} must be .*, got list$"):
         call([[1.0, 2.0]])
-    with pytest.raises(TypeError, match=f"^{name}: x must be .*, got NoneType$"):
+    with pytest.raises(TypeError, match=f"^{name}: {x} must be .*, got NoneType$"):
         call(None)
-    with pytest.raises(TypeError, match=f"^{name}: x must be float32, got >f4$"):
+    with pytest.raises(TypeError, match=f"^{name}: {x} must be float32, got >f4$"):
         call(good.astype(">f4"))
-    with pytest.raises(ValueError, match=f"^{name}: x .*contiguous"):
+    with pytest.raises(ValueError, match=f"^{name}: {x} .*contiguous"):
         call(good[:, ::2])
-    with pytest.raises(ValueError, match=f"^{name}: x .*contiguous"):
+    with pytest.raises(ValueError, match=f"^{name}: {x} .*contiguous"):
         call(np.asfortranarray(np.zeros((4, 6), np.float32)))
     crooked = np.frombuffer(bytes(97), np.uint8)[1:97].view(np.float32).reshape(4, 6)
-    with pytest.raises(ValueError, match=f"^{name}: x must be aligned"):
+    with pytest.raises(ValueError, match=f"^{name}: {x} must be aligned"):
         call(crooked)
     check_bad_out(name, call, good, good.shape)
 

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "../memory.h"
+
 namespace fastattn::bindings {
 namespace {
 
@@ -190,10 +192,29 @@ bool Array::overlaps(const Array& other) const {
 }
 
 py::object new_floats(const i64* shape, i64 ndim, bool zeroed) {
+    constexpr std::size_t worth_keeping = std::size_t{1} << 18;
     std::vector<py::ssize_t> dims(shape, shape + ndim);
-    py::array_t<float> fresh(dims);
+    std::size_t bytes = sizeof(float);
+    for (const py::ssize_t size : dims) bytes *= static_cast<std::size_t>(size);
+    py::array_t<float> fresh;
+    if (keeps_memory() && bytes >= worth_keeping) {
+        auto* block = new Block(take_memory(bytes));
+        const py::capsule owner(block, [](void* pointer) {
+            const auto* block = static_cast<Block*>(pointer);
+            give_memory(*block);
+            delete block;
+        });
+        fresh = py::array_t<float>(dims, static_cast<float*>(block->data), owner);
+    } else {
+        fresh = py::array_t<float>(dims);
+    }
     if (zeroed) std::memset(fresh.mutable_data(), 0, static_cast<std::size_t>(fresh.nbytes()));
     return std::move(fresh);
+}
+
+Output accumulator(const char* function, const char* argument, py::handle given, const i64* shape, i64 ndim) {
+    if (!given.is_none()) return Output(function, argument, given, shape, ndim);
+    return Output(function, argument, new_floats(shape, ndim, true), shape, ndim);
 }
 
 Output::Output(const char* function, const char* argument, py::handle given, const i64* shape, i64 ndim) {
@@ -279,6 +300,44 @@ double not_negative(const char* function, const char* argument, py::handle value
         value_error(Where{function, argument}.str() + " must be finite and not negative, got " +
                     std::string(py::str(value)));
     return x;
+}
+
+double fraction(const char* function, const char* argument, py::handle value) {
+    const double x = number(function, argument, value);
+    if (!(x >= 0 && x < 1))
+        value_error(Where{function, argument}.str() + " must be in [0, 1), got " + std::string(py::str(value)));
+    return x;
+}
+
+namespace {
+
+py::object index(const char* function, const char* argument, py::handle value) {
+    PyObject* const exact = PyNumber_Index(value.ptr());
+    if (!exact) {
+        PyErr_Clear();
+        type_error(Where{function, argument}.str() + " must be an integer, got " + type_name(value));
+    }
+    return py::reinterpret_steal<py::object>(exact);
+}
+
+}  // namespace
+
+i64 integer(const char* function, const char* argument, py::handle value) {
+    const i64 n = PyLong_AsLongLong(index(function, argument, value).ptr());
+    if (n == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        value_error(Where{function, argument}.str() + " must fit into 64 bits, got " + std::string(py::str(value)));
+    }
+    return n;
+}
+
+Dropout dropout(const char* function, const char* p_name, py::handle p, py::handle seed) {
+    const std::uint64_t bits = PyLong_AsUnsignedLongLong(index(function, "seed", seed).ptr());
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        value_error(Where{function, "seed"}.str() + " must be in [0, 2^64), got " + std::string(py::str(seed)));
+    }
+    return {fraction(function, p_name, p), bits};
 }
 
 std::string text(const char* function, const char* argument, py::handle value) {

@@ -89,6 +89,9 @@ private:
     Array array_;
 };
 
+// A gradient: `given`, to which the kernel adds, or a new array of zeros.
+Output accumulator(const char* function, const char* argument, py::handle given, const i64* shape, i64 ndim);
+
 py::object new_floats(const i64* shape, i64 ndim, bool zeroed = false);
 inline float* data_of(const py::object& array) {
     return reinterpret_cast<float*>(py::detail::array_proxy(array.ptr())->data);
@@ -103,6 +106,9 @@ const i64* ids(const Array& array, i64 rows, const char* table);
 
 double positive(const char* function, const char* argument, py::handle value);      // finite and > 0
 double not_negative(const char* function, const char* argument, py::handle value);  // finite and >= 0
+double fraction(const char* function, const char* argument, py::handle value);      // in [0, 1)
+i64 integer(const char* function, const char* argument, py::handle value);
+Dropout dropout(const char* function, const char* p_name, py::handle p, py::handle seed);
 template <typename Enum>
 struct Choice {
     const char* name;

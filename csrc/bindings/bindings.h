@@ -16,5 +16,10 @@ void bind_log_softmax(py::module_& m);
 void bind_embedding(py::module_& m);
 void bind_pooling(py::module_& m);
 void bind_l2_normalize(py::module_& m);
+void bind_cross_entropy(py::module_& m);
+void bind_dropout(py::module_& m);
+void bind_adamw(py::module_& m);
+void bind_sgd(py::module_& m);
+void bind_gradient_norm(py::module_& m);
 
 }  // namespace fastattn::bindings

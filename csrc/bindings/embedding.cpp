@@ -70,8 +70,39 @@ py::object embedding(py::handle input_ids_, py::handle weight_, py::handle posit
     return out.object;
 }
 
+py::object embedding_backward(py::handle dy_, py::handle input_ids_, py::handle num_embeddings, py::handle padding_idx,
+                              py::handle dweight_) {
+    const char* const f = "embedding_backward";
+    EmbeddingBackward args{};
+    const Array dy = floats(f, "dy", dy_).expect_ndim(2).expect_contiguous_rows();
+    args.dy = dy.as<float>();
+    args.tokens = dy.shape[0];
+    args.dim = dy.shape[1];
+    args.lddy = dy.row_stride();
+    const i64 shape[] = {integer(f, "num_embeddings", num_embeddings), args.dim};
+    if (shape[0] < 0)
+        value_error(std::string(f) + ": num_embeddings must not be negative, got " + std::to_string(shape[0]));
+    const Array input_ids = array(f, "input_ids", input_ids_, Dtype::int64).expect_shape({args.tokens});
+    args.input_ids = ids(input_ids, shape[0], "dweight");
+    args.padding_idx = -1;
+    if (!padding_idx.is_none()) {
+        args.padding_idx = integer(f, "padding_idx", padding_idx);
+        if (args.padding_idx < 0 || args.padding_idx >= shape[0])
+            value_error(std::string(f) + ": padding_idx must be in [0, " + std::to_string(shape[0]) +
+                        "), the rows of dweight, got " + std::to_string(args.padding_idx));
+    }
+    const Output dweight = accumulator(f, "dweight", dweight_, shape, 2);
+    args.dweight = dweight.apart_from(dy).apart_from(input_ids).data();
+    const py::gil_scoped_release release;
+    kernels().embedding_backward(args);
+    return dweight.object;
+}
+
 }  // namespace
 
-void bind_embedding(py::module_& m) { m.def("embedding", &embedding); }
+void bind_embedding(py::module_& m) {
+    m.def("embedding", &embedding);
+    m.def("embedding_backward", &embedding_backward);
+}
 
 }  // namespace fastattn::bindings

@@ -1,3 +1,5 @@
+#include <optional>
+
 #include "../dispatch.h"
 #include "bindings.h"
 
@@ -5,7 +7,7 @@ namespace fastattn::bindings {
 namespace {
 
 py::object layer_norm(py::handle x_, py::handle weight_, py::handle bias_, py::handle eps, py::handle residual_,
-                      bool return_stats, py::handle out_) {
+                      py::handle dropout_p, py::handle seed, bool return_stats, py::handle out_) {
     const char* const f = "layer_norm";
     LayerNormForward args{};
     const Array x = floats(f, "x", x_).expect_contiguous_rows();
@@ -22,6 +24,7 @@ py::object layer_norm(py::handle x_, py::handle weight_, py::handle bias_, py::h
         args.ldr = residual.row_stride();
     }
     args.eps = static_cast<float>(not_negative(f, "eps", eps));
+    args.dropout = dropout(f, "dropout_p", dropout_p, seed);
     const Output out(f, "out", out_, x);
     out.apart_from(x, true).apart_from(residual, true).apart_from(weight).apart_from(bias);
     args.y = out.data();
@@ -41,8 +44,66 @@ py::object layer_norm(py::handle x_, py::handle weight_, py::handle bias_, py::h
     return out.object;
 }
 
+py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_, py::handle mean_, py::handle rstd_,
+                               py::handle residual_, py::handle dropout_p, py::handle seed, bool need_dx,
+                               bool need_dresidual, bool need_dweight, bool need_dbias, py::handle dweight_,
+                               py::handle dbias_) {
+    const char* const f = "layer_norm_backward";
+    LayerNormBackward args{};
+    const Array dy = floats(f, "dy", dy_).expect_contiguous_rows();
+    const Array x = floats(f, "x", x_).expect_contiguous_rows().expect_shape_of(dy);
+    args.dy = dy.as<float>();
+    args.x = x.as<float>();
+    args.rows = x.rows();
+    args.dim = x.last();
+    args.lddy = dy.row_stride();
+    args.ldx = x.row_stride();
+    const Array weight = optional_floats(f, "weight", weight_);
+    if (weight) args.weight = weight.expect_shape({args.dim}).expect_contiguous().as<float>();
+    Array rows = x;  // the shape of the statistics
+    --rows.ndim;
+    const Array mean = floats(f, "mean", mean_).expect_shape_of(rows).expect_contiguous();
+    const Array rstd = floats(f, "rstd", rstd_).expect_shape_of(rows).expect_contiguous();
+    args.mean = mean.as<float>();
+    args.rstd = rstd.as<float>();
+    const Array residual = optional_floats(f, "residual", residual_);
+    if (residual) {
+        args.residual = residual.expect_shape_of(x).expect_contiguous_rows().as<float>();
+        args.ldr = residual.row_stride();
+    }
+    args.dropout = dropout(f, "dropout_p", dropout_p, seed);
+
+    py::object dx = py::none(), dresidual = py::none(), dweight = py::none(), dbias = py::none();
+    if (need_dx) args.dx = data_of(dx = new_floats(x.shape, x.ndim));
+    if (need_dresidual && residual) args.dresidual = data_of(dresidual = new_floats(x.shape, x.ndim));
+    std::optional<Output> sums;
+    const auto sum_over_rows = [&](const char* name, py::handle given, py::object& result) {
+        const Output sum = accumulator(f, name, given, &args.dim, 1);
+        for (const Array* input : {&dy, &x, &weight, &mean, &rstd, &residual}) sum.apart_from(*input);
+        if (sums) sum.apart_from(sums->array());
+        sums = sum;
+        result = sum.object;
+        return sum.data();
+    };
+    if (need_dweight && weight) args.dweight = sum_over_rows("dweight", dweight_, dweight);
+    if (need_dbias && weight) args.dbias = sum_over_rows("dbias", dbias_, dbias);
+    py::object block_sums;
+    if (sums) {
+        const i64 sums_shape[] = {sum_blocks(args.rows), 2, args.dim};
+        args.block_sums = data_of(block_sums = new_floats(sums_shape, 3));
+    }
+    {
+        const py::gil_scoped_release release;
+        kernels().layer_norm_backward(args);
+    }
+    return py::make_tuple(dx, dresidual, dweight, dbias);
+}
+
 }  // namespace
 
-void bind_layer_norm(py::module_& m) { m.def("layer_norm", &layer_norm); }
+void bind_layer_norm(py::module_& m) {
+    m.def("layer_norm", &layer_norm);
+    m.def("layer_norm_backward", &layer_norm_backward);
+}
 
 }  // namespace fastattn::bindings

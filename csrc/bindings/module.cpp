@@ -1,4 +1,5 @@
 #include "../dispatch.h"
+#include "../memory.h"
 #include "../parallel.h"
 #include "bindings.h"
 
@@ -14,6 +15,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         throw py::import_error(std::string("fastattn: ") + error.what());
     }
     fastattn::make_fork_safe();
+    fastattn::make_memory_fork_safe();
     bind_runtime(m);
     bind_packing(m);
     bind_linear(m);
@@ -25,4 +27,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_embedding(m);
     bind_pooling(m);
     bind_l2_normalize(m);
+    bind_cross_entropy(m);
+    bind_dropout(m);
+    bind_adamw(m);
+    bind_sgd(m);
+    bind_gradient_norm(m);
 }

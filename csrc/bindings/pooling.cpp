@@ -32,8 +32,32 @@ py::object pooling(py::handle x_, py::handle cu_seqlens_, py::handle mode, py::h
     return out.object;
 }
 
+py::object pooling_backward(py::handle dy_, py::handle x_, py::handle cu_seqlens_, py::handle mode, py::handle out_) {
+    const char* const f = "pooling_backward";
+    const Array x = floats(f, "x", x_).expect_ndim(2).expect_contiguous_rows();
+    const Array cu = array(f, "cu_seqlens", cu_seqlens_, Dtype::int32);
+    PoolingBackward args{};
+    args.x = x.as<float>();
+    args.ldx = x.row_stride();
+    args.dim = x.last();
+    args.cu_seqlens = cu_seqlens(cu, x.shape[0]);
+    args.batch = cu.shape[0] - 1;
+    args.mode = choose(f, "mode", mode, modes);
+    const Array dy = floats(f, "dy", dy_).expect_shape({args.batch, args.dim}).expect_contiguous_rows();
+    args.dy = dy.as<float>();
+    args.lddy = dy.row_stride();
+    const Output out(f, "out", out_, x);
+    args.dx = out.apart_from(x).apart_from(dy).apart_from(cu).data();
+    const py::gil_scoped_release release;
+    kernels().pooling_backward(args);
+    return out.object;
+}
+
 }  // namespace
 
-void bind_pooling(py::module_& m) { m.def("pooling", &pooling); }
+void bind_pooling(py::module_& m) {
+    m.def("pooling", &pooling);
+    m.def("pooling_backward", &pooling_backward);
+}
 
 }  // namespace fastattn::bindings

@@ -1,4 +1,4 @@
-// Kernels that map each row of one array to a row of another: y = f(x).
+// Kernels that map each row of one array to a row of another: y = f(x), and dx = f(dy, x) or f(dy, y).
 #pragma once
 
 #include "../dispatch.h"
@@ -16,6 +16,30 @@ py::object rowwise(const char* function, void (*KernelTable::*kernel)(const Args
     args.ldx = x.row_stride();
     const Output out(function, "out", out_, x);
     args.y = out.apart_from(x, true).data();
+    const py::gil_scoped_release release;
+    (kernels().*kernel)(args);
+    return out.object;
+}
+
+struct Saved {  // what a backward pass needs of its forward pass
+    const char* name;
+    py::handle object;
+};
+
+template <typename Args>
+py::object rowwise_backward(const char* function, void (*KernelTable::*kernel)(const Args&), py::handle dy_,
+                            Saved saved_, const float* Args::* data, i64 Args::* stride, py::handle out_,
+                            Args args = {}) {
+    const Array dy = floats(function, "dy", dy_).expect_contiguous_rows();
+    const Array saved = floats(function, saved_.name, saved_.object).expect_contiguous_rows().expect_shape_of(dy);
+    args.dy = dy.as<float>();
+    args.*data = saved.as<float>();
+    args.rows = dy.rows();
+    args.dim = dy.last();
+    args.lddy = dy.row_stride();
+    args.*stride = saved.row_stride();
+    const Output out(function, "out", out_, dy);
+    args.dx = out.apart_from(dy, true).apart_from(saved, true).data();
     const py::gil_scoped_release release;
     (kernels().*kernel)(args);
     return out.object;

@@ -6,7 +6,7 @@
 namespace fastattn::bindings {
 namespace {
 
-using Strides = ScaledDotProductAttentionForward::Strides;
+using Strides = ScaledDotProductAttention::Strides;
 constexpr i64 max_head_dim = 256;
 constexpr Choice<bool> alignments[] = {{"bottom_right", false}, {"top_left", true}};
 
@@ -15,7 +15,20 @@ Strides strides(const Array& x, bool ragged) {
     return {x.stride[0], x.stride[2], x.stride[1]};
 }
 
-void set_mask(ScaledDotProductAttentionForward& args, const Array& mask, MaskKind kind) {
+// The checked inputs that both passes have.
+struct Inputs {
+    Array q, k, v, cu_seqlens_q, cu_seqlens_k, mask;
+    bool ragged;
+};
+
+void set_mask(const char* f, ScaledDotProductAttention& args, Inputs& in, py::handle object) {
+    const bool boolean = is_array_of(object, Dtype::boolean);
+    if (!boolean && !is_array_of(object, Dtype::float32))
+        type_error(std::string(f) + ": attn_mask must be an array of bool (True = may attend) or float32, got " +
+                   (py::isinstance<py::array>(object) ? std::string(py::str(object.attr("dtype")))
+                                                      : std::string(Py_TYPE(object.ptr())->tp_name)));
+    in.mask = array(f, "attn_mask", object, boolean ? Dtype::boolean : Dtype::float32);
+    const Array& mask = in.mask;
     const i64 wanted[] = {args.batch, args.heads, args.seqlen_q, args.seqlen_k};
     bool fits = mask.ndim <= 4;
     for (int i = 0; i < 4 && fits; ++i) {
@@ -28,33 +41,31 @@ void set_mask(ScaledDotProductAttentionForward& args, const Array& mask, MaskKin
         value_error(mask.where.str() + " must be broadcastable to " + shape_text(wanted, 4) + ", got " +
                     mask.shape_str());
     args.mask = mask.data;
-    args.mask_kind = kind;
+    args.mask_kind = boolean ? MaskKind::boolean : MaskKind::additive;
 }
 
-py::object attention(py::handle q_, py::handle k_, py::handle v_, py::handle cu_seqlens_q_, py::handle cu_seqlens_k_,
-                     py::handle attn_mask_, bool is_causal, py::handle softmax_scale, py::handle causal_alignment,
-                     bool return_softmax_lse, bool return_attn_weights, py::handle out_) {
-    const char* const f = "scaled_dot_product_attention";
-    const bool ragged = !cu_seqlens_q_.is_none();
-    const int ndim = ragged ? 3 : 4;
-    const Array q = floats(f, "q", q_).expect_ndim(ndim).expect_contiguous_rows();
-    const Array k = floats(f, "k", k_).expect_ndim(ndim).expect_contiguous_rows();
-    const Array v = floats(f, "v", v_).expect_ndim(ndim).expect_contiguous_rows();
-
-    ScaledDotProductAttentionForward args{};
+Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_, py::handle k_, py::handle v_,
+                  py::handle cu_seqlens_q_, py::handle cu_seqlens_k_, py::handle attn_mask_, bool is_causal,
+                  py::handle softmax_scale, py::handle causal_alignment, py::handle dropout_p, py::handle seed) {
+    Inputs in;
+    in.ragged = !cu_seqlens_q_.is_none();
+    const int ndim = in.ragged ? 3 : 4;
+    const Array q = in.q = floats(f, "q", q_).expect_ndim(ndim).expect_contiguous_rows();
+    const Array k = in.k = floats(f, "k", k_).expect_ndim(ndim).expect_contiguous_rows();
+    const Array v = in.v = floats(f, "v", v_).expect_ndim(ndim).expect_contiguous_rows();
     args.head_dim = q.last();
     args.heads = q.shape[1];
     if (args.head_dim < 1 || args.head_dim > max_head_dim)
         value_error(q.where.str() + " must have a head dimension from 1 to 256, got shape " + q.shape_str());
-    Array cu_q, cu_k;
-    if (ragged) {
+    if (in.ragged) {
         k.expect_shape({k.shape[0], args.heads, args.head_dim});
-        cu_q = array(f, "cu_seqlens_q", cu_seqlens_q_, Dtype::int32);
-        args.cu_seqlens_q = cu_seqlens(cu_q, q.shape[0]);
-        args.batch = cu_q.shape[0] - 1;
-        cu_k = cu_seqlens_k_.is_none() ? cu_q : array(f, "cu_seqlens_k", cu_seqlens_k_, Dtype::int32);
-        args.cu_seqlens_k = cu_seqlens(cu_k, k.shape[0]);
-        cu_k.expect_shape({args.batch + 1});
+        in.cu_seqlens_q = array(f, "cu_seqlens_q", cu_seqlens_q_, Dtype::int32);
+        args.cu_seqlens_q = cu_seqlens(in.cu_seqlens_q, q.shape[0]);
+        args.batch = in.cu_seqlens_q.shape[0] - 1;
+        in.cu_seqlens_k =
+            cu_seqlens_k_.is_none() ? in.cu_seqlens_q : array(f, "cu_seqlens_k", cu_seqlens_k_, Dtype::int32);
+        args.cu_seqlens_k = cu_seqlens(in.cu_seqlens_k, k.shape[0]);
+        in.cu_seqlens_k.expect_shape({args.batch + 1});
         args.total_q = q.shape[0];
         args.seqlen_q = longest(args.cu_seqlens_q, args.batch);
         args.seqlen_k = longest(args.cu_seqlens_k, args.batch);
@@ -73,34 +84,36 @@ py::object attention(py::handle q_, py::handle k_, py::handle v_, py::handle cu_
     args.q = q.as<float>();
     args.k = k.as<float>();
     args.v = v.as<float>();
-    args.q_stride = strides(q, ragged);
-    args.k_stride = strides(k, ragged);
-    args.v_stride = strides(v, ragged);
-
-    Array mask;
-    if (!attn_mask_.is_none()) {
-        const bool boolean = is_array_of(attn_mask_, Dtype::boolean);
-        if (!boolean && !is_array_of(attn_mask_, Dtype::float32))
-            type_error(std::string(f) + ": attn_mask must be an array of bool (True = may attend) or float32, got " +
-                       (py::isinstance<py::array>(attn_mask_) ? std::string(py::str(attn_mask_.attr("dtype")))
-                                                              : std::string(Py_TYPE(attn_mask_.ptr())->tp_name)));
-        mask = array(f, "attn_mask", attn_mask_, boolean ? Dtype::boolean : Dtype::float32);
-        set_mask(args, mask, boolean ? MaskKind::boolean : MaskKind::additive);
-    }
+    args.q_stride = strides(q, in.ragged);
+    args.k_stride = strides(k, in.ragged);
+    args.v_stride = strides(v, in.ragged);
+    if (!attn_mask_.is_none()) set_mask(f, args, in, attn_mask_);
     args.causal = is_causal;
     args.top_left = choose(f, "causal_alignment", causal_alignment, alignments);
     args.scale = softmax_scale.is_none() ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(args.head_dim)))
                                          : static_cast<float>(positive(f, "softmax_scale", softmax_scale));
+    args.dropout = dropout(f, "dropout_p", dropout_p, seed);
+    return in;
+}
 
-    const Output out(f, "out", out_, q);
-    out.apart_from(q).apart_from(k).apart_from(v).apart_from(mask).apart_from(cu_q).apart_from(cu_k);
+py::object attention(py::handle q, py::handle k, py::handle v, py::handle cu_seqlens_q, py::handle cu_seqlens_k,
+                     py::handle attn_mask, bool is_causal, py::handle softmax_scale, py::handle causal_alignment,
+                     py::handle dropout_p, py::handle seed, bool return_softmax_lse, bool return_attn_weights,
+                     py::handle out_) {
+    const char* const f = "scaled_dot_product_attention";
+    ScaledDotProductAttentionForward args{};
+    const Inputs in = set_inputs(f, args, q, k, v, cu_seqlens_q, cu_seqlens_k, attn_mask, is_causal, softmax_scale,
+                                 causal_alignment, dropout_p, seed);
+    const Output out(f, "out", out_, in.q);
+    for (const Array* input : {&in.q, &in.k, &in.v, &in.mask, &in.cu_seqlens_q, &in.cu_seqlens_k})
+        out.apart_from(*input);
     args.out = out.data();
-    args.out_stride = strides(out.array(), ragged);
+    args.out_stride = strides(out.array(), in.ragged);
     py::list results;
     results.append(out.object);
     if (return_softmax_lse) {
         const i64 ragged_shape[] = {args.heads, args.total_q};
-        py::object lse = ragged ? new_floats(ragged_shape, 2) : new_floats(q.shape, 3);
+        py::object lse = in.ragged ? new_floats(ragged_shape, 2) : new_floats(in.q.shape, 3);
         args.softmax_lse = data_of(lse);
         results.append(lse);
     }
@@ -118,8 +131,63 @@ py::object attention(py::handle q_, py::handle k_, py::handle v_, py::handle cu_
     return py::tuple(results);
 }
 
+// A gradient of `like`: a new array, or the given one, which may be a strided view.
+struct Gradient {
+    Gradient(const char* f, const char* argument, py::handle given, const Array& like) {
+        object = given.is_none() ? new_floats(like.shape, like.ndim) : py::reinterpret_borrow<py::object>(given);
+        array = floats(f, argument, object).expect_shape_of(like).expect_contiguous_rows();
+        if (!py::reinterpret_borrow<py::array>(object).writeable())
+            value_error(array.where.str() + " must be writable, got a read-only array");
+    }
+    py::object object;
+    Array array;
+};
+
+py::object attention_backward(py::handle dout_, py::handle q, py::handle k, py::handle v, py::handle out_,
+                              py::handle softmax_lse, py::handle cu_seqlens_q, py::handle cu_seqlens_k,
+                              py::handle attn_mask, bool is_causal, py::handle softmax_scale,
+                              py::handle causal_alignment, py::handle dropout_p, py::handle seed, py::handle dq_,
+                              py::handle dk_, py::handle dv_) {
+    const char* const f = "scaled_dot_product_attention_backward";
+    ScaledDotProductAttentionBackward args{};
+    const Inputs in = set_inputs(f, args, q, k, v, cu_seqlens_q, cu_seqlens_k, attn_mask, is_causal, softmax_scale,
+                                 causal_alignment, dropout_p, seed);
+    const Array dout = floats(f, "dout", dout_).expect_shape_of(in.q).expect_contiguous_rows();
+    const Array out = floats(f, "out", out_).expect_shape_of(in.q).expect_contiguous_rows();
+    const Array lse = floats(f, "softmax_lse", softmax_lse).expect_contiguous();
+    if (in.ragged)
+        lse.expect_shape({args.heads, args.total_q});
+    else
+        lse.expect_shape({args.batch, args.heads, args.seqlen_q});
+    args.dout = dout.as<float>();
+    args.dout_stride = strides(dout, in.ragged);
+    args.out = out.as<float>();
+    args.out_stride = strides(out, in.ragged);
+    args.softmax_lse = lse.as<float>();
+    const Gradient dq(f, "dq", dq_, in.q), dk(f, "dk", dk_, in.k), dv(f, "dv", dv_, in.v);
+    for (const Gradient* gradient : {&dq, &dk, &dv})
+        for (const Array* input :
+             {&in.q, &in.k, &in.v, &in.mask, &in.cu_seqlens_q, &in.cu_seqlens_k, &dout, &out, &lse})
+            if (*input && gradient->array.overlaps(*input))
+                value_error(gradient->array.where.str() + " must not overlap " + input->where.argument);
+    args.dq = dq.array.as<float>();
+    args.dk = dk.array.as<float>();
+    args.dv = dv.array.as<float>();
+    args.dq_stride = strides(dq.array, in.ragged);
+    args.dk_stride = strides(dk.array, in.ragged);
+    args.dv_stride = strides(dv.array, in.ragged);
+    {
+        const py::gil_scoped_release release;
+        kernels().scaled_dot_product_attention_backward(args);
+    }
+    return py::make_tuple(dq.object, dk.object, dv.object);
+}
+
 }  // namespace
 
-void bind_scaled_dot_product_attention(py::module_& m) { m.def("scaled_dot_product_attention", &attention); }
+void bind_scaled_dot_product_attention(py::module_& m) {
+    m.def("scaled_dot_product_attention", &attention);
+    m.def("scaled_dot_product_attention_backward", &attention_backward);
+}
 
 }  // namespace fastattn::bindings

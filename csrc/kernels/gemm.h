@@ -39,8 +39,15 @@ constexpr int common_rows = 6;
 constexpr int vectors(int rows) { return rows <= 2 ? 8 : 4; }
 #endif
 
+// How A lies in memory.
+enum class LayoutA {
+    rows,            // [rows][depth], row stride lda
+    columns,         // [depth][rows], stride lda: A is the transpose of what is there
+    packed_columns,  // tile after tile (RowTiles), each [depth][rows of the tile]
+};
+
 struct Tile {
-    const float* a;     // [rows, depth], row stride lda
+    const float* a;     // [rows, depth]
     const float* b;     // first panel, at the tile's first column
     float* c;           // [rows, columns], row stride ldc
     const float* bias;  // [columns] or null
@@ -52,7 +59,7 @@ struct Tile {
     bool resume;     // go on from the partial sums in c
 };
 
-template <int R, int NV>
+template <int R, int NV, bool ByColumns>
 void multiply_tile(const Tile& t) {
     constexpr int panels = NV * W > panel_width ? NV * W / panel_width : 1;
     vf acc[R][NV];
@@ -79,6 +86,7 @@ void multiply_tile(const Tile& t) {
             for (int v = 0; v < NV; ++v) acc[r][v] = zero();
         }
     }
+    const i64 row = ByColumns ? 1 : lda, step = ByColumns ? lda : 1;
     const char* ahead = reinterpret_cast<const char*>(b + t.ahead);
     const i64 ahead_step = t.ahead_step;
     for (i64 k = t.depth; k > 0; --k) {
@@ -88,7 +96,7 @@ void multiply_tile(const Tile& t) {
         if constexpr (R < NV) {
             vf x[R];
 #pragma GCC unroll 16
-            for (int r = 0; r < R; ++r) x[r] = set1(a[r * lda]);
+            for (int r = 0; r < R; ++r) x[r] = set1(a[r * row]);
 #pragma GCC unroll 8
             for (int v = 0; v < NV; ++v) {
                 const vf y = load(b + panel[v * W / panel_width] + v * W % panel_width);
@@ -101,12 +109,12 @@ void multiply_tile(const Tile& t) {
             for (int v = 0; v < NV; ++v) y[v] = load(b + panel[v * W / panel_width] + v * W % panel_width);
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r) {
-                const vf x = set1(a[r * lda]);
+                const vf x = set1(a[r * row]);
 #pragma GCC unroll 8
                 for (int v = 0; v < NV; ++v) acc[r][v] = fma(x, y[v], acc[r][v]);
             }
         }
-        ++a;
+        a += step;
         b += panel_width;
     }
 #pragma GCC unroll 8
@@ -121,13 +129,17 @@ void multiply_tile(const Tile& t) {
 
 using MultiplyTile = void (*)(const Tile&);
 
+struct TileFunctions {
+    MultiplyTile by_layout[2];  // A by rows, A by columns
+};
+
 template <int R>
-constexpr MultiplyTile tile_of_rows() {
-    return multiply_tile<R, vectors(R)>;
+constexpr TileFunctions tile_of_rows() {
+    return {{multiply_tile<R, vectors(R), false>, multiply_tile<R, vectors(R), true>}};
 }
 
-constexpr MultiplyTile tile_functions[] = {
-    nullptr,
+constexpr TileFunctions tile_functions[] = {
+    {},
     tile_of_rows<1>(),
     tile_of_rows<2>(),
     tile_of_rows<3>(),
@@ -162,7 +174,7 @@ struct RowTiles {
 
 // C[rows, columns] = A[rows, depth] B[depth, columns]: one depth block, every tile by one pass over its panels.
 // `finish(column, columns)` is called for the columns that are complete.
-template <typename Finish>
+template <LayoutA Layout = LayoutA::rows, typename Finish>
 FASTATTN_INLINE void multiply_block(Tile t, i64 rows, Finish finish) {
     if (rows <= 0) return;
     const RowTiles tiles(rows);
@@ -177,10 +189,11 @@ FASTATTN_INLINE void multiply_block(Tile t, i64 rows, Finish finish) {
         i64 row = 0;
         for (i64 i = 0; i < tiles.count; ++i) {
             const i64 height = tiles.rows(i);
-            t.a = block.a + row * block.lda;
+            t.a = block.a + row * (Layout == LayoutA::rows ? block.lda : Layout == LayoutA::columns ? 1 : block.depth);
+            if (Layout == LayoutA::packed_columns) t.lda = height;
             t.c = block.c + row * block.ldc + column;
             t.ahead = block.ahead + i * (t.ahead_step * block.depth / i64{sizeof(float)});
-            tile_functions[height](t);
+            tile_functions[height].by_layout[Layout != LayoutA::rows](t);
             row += height;
         }
         finish(column, t.columns);

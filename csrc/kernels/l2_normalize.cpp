@@ -19,11 +19,37 @@ void l2_normalize_rows(void* context, i64 begin, i64 end, void*) {
     }
 }
 
+// (dy - u sum(u dy)) / ||x||, u = x / ||x||; dy / eps where eps takes the place of the norm.
+void l2_normalize_backward_rows(void* context, i64 begin, i64 end, void*) {
+    const L2NormalizeBackward& args = *static_cast<L2NormalizeBackward*>(context);
+    for (i64 row = begin; row < end; ++row) {
+        float* dx = args.dx + row * args.dim;
+        const float* dy = args.dy + row * args.lddy;
+        const float* x = args.x + row * args.ldx;
+        const vf2 sums = lane_sums<vf2>(args.dim, [&](i64 i, i64 n) {
+            const vf v = load_n(x + i, n);
+            return vf2{v * v, v * load_n(dy + i, n)};
+        });
+        const float norm = __builtin_sqrtf(reduce_add(sums.a));
+        const bool clamped = norm < args.eps;
+        const vf divisor = set1(clamped ? args.eps : norm);
+        const vf along = set1(clamped ? 0.0f : reduce_add(sums.b) / norm);
+        for_vectors(args.dim, [&](i64 i, i64 n) {
+            store_n(dx + i, (load_n(dy + i, n) - load_n(x + i, n) / divisor * along) / divisor, n);
+        });
+    }
+}
+
 }  // namespace
 
 void l2_normalize_forward(const L2NormalizeForward& args) {
     L2NormalizeForward context = args;
     parallel_for(args.rows, row_grain(args.dim), l2_normalize_rows, &context);
+}
+
+void l2_normalize_backward(const L2NormalizeBackward& args) {
+    L2NormalizeBackward context = args;
+    parallel_for(args.rows, row_grain(args.dim), l2_normalize_backward_rows, &context);
 }
 
 }  // namespace fastattn::FASTATTN_ISA

@@ -1,22 +1,106 @@
 #include "../parallel.h"
+#include "random.h"
 #include "row.h"
 
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
+// t = dropout(x) + residual, of which y is the LayerNorm
+struct Sum {
+    const float* x;
+    const float* residual;       // or null
+    const float* next_residual;  // for the memory to be asked in time; without one, the next row of x
+    bool drops;
+    DropoutRow dropout;
+
+    template <typename Args>
+    Sum(const Args& args, i64 row)
+        : x(args.x + row * args.ldx),
+          residual(args.residual ? args.residual + row * args.ldr : nullptr),
+          next_residual(residual ? residual + args.ldr : x + args.ldx),
+          drops(args.dropout.p > 0),
+          dropout(dropout_row(args.dropout, row)) {}
+
+    vf operator()(i64 i, i64 n) const {
+        vf t = load_n(x + i, n);
+        if (drops) t = drop(dropout, t, i);
+        if (residual) t = t + load_n(residual + i, n);
+        return t;
+    }
+};
+
 void layer_norm_rows(void* context, i64 begin, i64 end, void*) {
     const LayerNormForward& args = *static_cast<LayerNormForward*>(context);
     for (i64 row = begin; row < end; ++row) {
         float* y = args.y + row * args.ldy;
-        const float* x = args.x + row * args.ldx;
-        if (args.residual) {
-            const float* residual = args.residual + row * args.ldr;
-            for_vectors(args.dim, [&](i64 i, i64 n) { store_n(y + i, load_n(x + i, n) + load_n(residual + i, n), n); });
-            x = y;
+        const Sum t(args, row);
+        const float* source = t.x;
+        if (t.residual || t.drops) {
+            for_vectors(args.dim, [&](i64 i, i64 n) {
+                __builtin_prefetch(t.next_residual + i);
+                store_n(y + i, t(i, n), n);
+            });
+            source = y;
         }
-        const Moments moments = normalize_row(y, x, args.weight, args.bias, args.dim, args.eps);
+        const Moments moments = normalize_row(y, source, args.weight, args.bias, args.dim, args.eps, t.x + args.ldx);
         if (args.mean) args.mean[row] = moments.mean;
         if (args.rstd) args.rstd[row] = moments.rstd;
+    }
+}
+
+// With z = (t - mean) rstd and g = dy weight: dt = rstd (g - mean(g) - z mean(g z)), which is dresidual, and dropout of
+// it dx. dy z and dy are added to the two rows of `sums`, if there are any. `scratch` has room for one row.
+FASTATTN_INLINE void backward_row(const LayerNormBackward& args, i64 row, const float* weight, float* scratch,
+                                  float* sums) {
+    const i64 dim = args.dim;
+    const float* dy = args.dy + row * args.lddy;
+    const Sum sum(args, row);
+    const float* t = sum.x;
+    if (sum.residual || sum.drops) {
+        for_vectors(dim, [&](i64 i, i64 n) { store_n(scratch + i, sum(i, n), n); });
+        t = scratch;
+    }
+    float* const dx = args.dx ? args.dx + row * dim : nullptr;
+    float* const dt = args.dresidual ? args.dresidual + row * dim : dx ? dx : scratch;
+    const vf mean = set1(args.mean[row]), rstd = set1(args.rstd[row]);
+    const vf2 both = lane_sums<vf2>(dim, [&](i64 i, i64 n) {
+        __builtin_prefetch(dt + i, 1);
+        const vf g = load_n(dy + i, n) * load_n(weight + i, n);
+        return vf2{g, g * ((load_n(t + i, n) - mean) * rstd)};
+    });
+    const float length = static_cast<float>(dim);
+    const vf mean_g = set1(reduce_add(both.a) / length), mean_gz = set1(reduce_add(both.b) / length);
+    for_vectors(dim, [&](i64 i, i64 n) {
+        __builtin_prefetch(dy + args.lddy + i);
+        __builtin_prefetch(sum.x + args.ldx + i);
+        __builtin_prefetch(sum.next_residual + i);
+        const vf d = load_n(dy + i, n), z = (load_n(t + i, n) - mean) * rstd;
+        store_n(dt + i, rstd * (d * load_n(weight + i, n) - mean_g - z * mean_gz), n);
+        if (sums) {
+            store_n(sums + i, load_n(sums + i, n) + d * z, n);
+            store_n(sums + dim + i, load_n(sums + dim + i, n) + d, n);
+        }
+    });
+    if (dx && sum.drops)
+        fill_floats(dx, 0, dim, [&](auto at) { return drop(sum.dropout, at(dt), at.i); });
+    else if (dx && dx != dt)
+        fill_floats(dx, 0, dim, [&](auto at) { return at(dt); });
+}
+
+void layer_norm_backward_blocks(void* context, i64 begin, i64 end, void* scratch) {
+    const LayerNormBackward& args = *static_cast<LayerNormBackward*>(context);
+    const i64 dim = args.dim;
+    float* const space = static_cast<float*>(scratch);
+    const float* weight = args.weight;
+    if (!weight) {
+        for_vectors(dim, [&](i64 i, i64 n) { store_n(space + dim + i, set1(1.0f), n); });
+        weight = space + dim;
+    }
+    for (i64 block = begin; block < end; ++block) {
+        float* const sums = args.block_sums ? args.block_sums + block * 2 * dim : nullptr;
+        if (sums) for_vectors(2 * dim, [&](i64 i, i64 n) { store_n(sums + i, zero(), n); });
+        const i64 last = lesser(args.rows, (block + 1) * sum_block);
+        for (i64 row = block * sum_block; row < last; ++row) backward_row(args, row, weight, space, sums);
     }
 }
 
@@ -25,6 +109,15 @@ void layer_norm_rows(void* context, i64 begin, i64 end, void*) {
 void layer_norm_forward(const LayerNormForward& args) {
     LayerNormForward context = args;
     parallel_for(args.rows, row_grain(args.dim), layer_norm_rows, &context);
+}
+
+void layer_norm_backward(const LayerNormBackward& args) {
+    LayerNormBackward context = args;
+    const i64 blocks = sum_blocks(args.rows), dim = args.dim;
+    parallel_for(blocks, greater(1, row_grain(dim) / sum_block), layer_norm_backward_blocks, &context,
+                 2 * dim * i64{sizeof(float)});
+    if (args.dweight) add_block_sums(args.dweight, args.block_sums, 2 * dim, blocks, dim, true);
+    if (args.dbias) add_block_sums(args.dbias, args.block_sums + dim, 2 * dim, blocks, dim, true);
 }
 
 }  // namespace fastattn::FASTATTN_ISA

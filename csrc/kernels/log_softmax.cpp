@@ -19,11 +19,30 @@ void log_softmax_rows(void* context, i64 begin, i64 end, void*) {
     }
 }
 
+void log_softmax_backward_rows(void* context, i64 begin, i64 end, void*) {
+    const LogSoftmaxBackward& args = *static_cast<LogSoftmaxBackward*>(context);
+    for (i64 row = begin; row < end; ++row) {
+        float* dx = args.dx + row * args.dim;
+        const float* dy = args.dy + row * args.lddy;
+        const float* y = args.y + row * args.ldy;
+        const float sum = row_sum(args.dim, [&](i64 i, i64 n) { return load_n(dy + i, n); });
+        fill_floats(dx, 0, args.dim, [&](auto at) {
+            using V = decltype(at(y));
+            return at(dy) - exp(at(y)) * constant<V>(sum);
+        });
+    }
+}
+
 }  // namespace
 
 void log_softmax_forward(const LogSoftmaxForward& args) {
     LogSoftmaxForward context = args;
     parallel_for(args.rows, row_grain(args.dim), log_softmax_rows, &context);
+}
+
+void log_softmax_backward(const LogSoftmaxBackward& args) {
+    LogSoftmaxBackward context = args;
+    parallel_for(args.rows, row_grain(args.dim), log_softmax_backward_rows, &context);
 }
 
 }  // namespace fastattn::FASTATTN_ISA

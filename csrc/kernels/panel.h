@@ -43,5 +43,16 @@ typedef float f4 __attribute__((vector_size(16)));
         for (i64 c = 0; c < panel_width; ++c) panel[i * panel_width + c] = c < columns ? rows[c * ld + i] : 0.0f;
 }
 
+// panel[i][c] = rows[i * ld + c] for c < columns, 0 for the others: of a matrix that is stored the other way round.
+[[maybe_unused]] inline void copy_panel(float* panel, const float* rows, i64 ld, i64 columns, i64 depth) {
+    for (i64 i = 0; i < depth; ++i, rows += ld, panel += panel_width) {
+        if (columns == panel_width) {
+            __builtin_memcpy(panel, rows, panel_width * sizeof(float));
+        } else {
+            for (i64 c = 0; c < panel_width; ++c) panel[c] = c < columns ? rows[c] : 0.0f;
+        }
+    }
+}
+
 }  // namespace
 }  // namespace fastattn

@@ -26,6 +26,13 @@ FASTATTN_INLINE void fold_rows(float* y, const float* x, i64 ldx, i64 rows, i64 
     });
 }
 
+// Sequences per piece of a parallel loop, by their mean length.
+template <typename Args>
+FASTATTN_INLINE i64 sequence_grain(const Args& args) {
+    const i64 tokens = args.batch > 0 ? args.cu_seqlens[args.batch] : 0;
+    return row_grain(args.dim * (tokens / greater(1, args.batch) + 1));
+}
+
 FASTATTN_INLINE void scale_row(float* y, i64 dim, float divisor) {
     for_vectors(dim, [&](i64 i, i64 n) { store_n(y + i, load_n(y + i, n) / set1(divisor), n); });
 }
@@ -71,13 +78,69 @@ void pooling_sequences(void* context, i64 begin, i64 end, void*) {
     }
 }
 
+// dy goes to the first row that holds the maximum, or a NaN: in each column it is spent there.
+FASTATTN_INLINE void spread_to_largest(float* dx, const float* dy, const float* x, i64 ldx, i64 rows, i64 dim) {
+    for_vectors(dim, [&](i64 i, i64 n) {
+        vf largest = load_n(x + i, n);
+        for (i64 row = 1; row < rows; ++row) {
+            const vf v = load_n(x + row * ldx + i, n);
+            largest = select(equal(largest, largest), max(largest, v), largest);
+        }
+        vf left = load_n(dy + i, n);
+        for (i64 row = 0; row < rows; ++row) {
+            const vf v = load_n(x + row * ldx + i, n);
+            const vm is_largest = equal(v, largest), is_number = equal(v, v);
+            store_n(dx + row * dim + i, select(is_number, select(is_largest, left, zero()), left), n);
+            left = select(is_number, select(is_largest, zero(), left), zero());
+        }
+    });
+}
+
+void pooling_backward_sequences(void* context, i64 begin, i64 end, void*) {
+    const PoolingBackward& args = *static_cast<PoolingBackward*>(context);
+    const i64 dim = args.dim;
+    for (i64 b = begin; b < end; ++b) {
+        const float* dy = args.dy + b * args.lddy;
+        const i64 first_row = args.cu_seqlens[b], rows = args.cu_seqlens[b + 1] - first_row;
+        if (rows == 0) continue;
+        float* dx = args.dx + first_row * dim;
+        if (args.mode == Pooling::max) {
+            spread_to_largest(dx, dy, args.x + first_row * args.ldx, args.ldx, rows, dim);
+            continue;
+        }
+        const float length = static_cast<float>(rows);
+        for (i64 row = 0; row < rows; ++row) {
+            bool takes = true;
+            float share = 1.0f, divisor = 1.0f;
+            switch (args.mode) {
+                case Pooling::mean: divisor = length; break;
+                case Pooling::mean_sqrt_len: divisor = __builtin_sqrtf(length); break;
+                case Pooling::weighted_mean:
+                    share = static_cast<float>(row + 1);
+                    divisor = length * (length + 1.0f) / 2.0f;
+                    break;
+                case Pooling::cls: takes = row == 0; break;
+                case Pooling::last: takes = row == rows - 1; break;
+                case Pooling::max: break;
+            }
+            const vf factor = set1(share / divisor);
+            for_vectors(dim, [&](i64 i, i64 n) {
+                store_n(dx + row * dim + i, takes ? load_n(dy + i, n) * factor : zero(), n);
+            });
+        }
+    }
+}
+
 }  // namespace
 
 void pooling_forward(const PoolingForward& args) {
     PoolingForward context = args;
-    const i64 tokens = args.batch > 0 ? args.cu_seqlens[args.batch] : 0;
-    const i64 floats = args.dim * (tokens / greater(1, args.batch) + 1);
-    parallel_for(args.batch, row_grain(floats), pooling_sequences, &context);
+    parallel_for(args.batch, sequence_grain(args), pooling_sequences, &context);
+}
+
+void pooling_backward(const PoolingBackward& args) {
+    PoolingBackward context = args;
+    parallel_for(args.batch, sequence_grain(args), pooling_backward_sequences, &context);
 }
 
 }  // namespace fastattn::FASTATTN_ISA

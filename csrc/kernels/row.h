@@ -9,11 +9,12 @@ namespace {
 // Rows per piece of a parallel loop: enough floats to be worth handing to another thread.
 FASTATTN_INLINE i64 row_grain(i64 dim) { return greater(1, 32768 / greater(1, dim)); }
 
-// Sum of f(i, n) over a row. The order depends on the length and the instruction set alone: four interleaved partial
-// sums, then the vectors that are left; f gives 0 in lanes that do not exist.
-template <typename F>
-FASTATTN_INLINE float row_sum(i64 dim, F f) {
-    vf s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero();
+// The sums of f(i, n) over a row, one for each lane. The order depends on the length and the instruction set alone:
+// four interleaved partial sums, then the vectors that are left; f gives 0 in lanes that do not exist. V is vf, or vf2
+// for two sums at once.
+template <typename V, typename F>
+FASTATTN_INLINE V lane_sums(i64 dim, F f) {
+    V s0 = constant<V>(0.0f), s1 = s0, s2 = s0, s3 = s0;
     i64 i = 0;
     for (; i + 4 * W <= dim; i += 4 * W) {
         s0 = s0 + f(i, i64{W});
@@ -23,7 +24,12 @@ FASTATTN_INLINE float row_sum(i64 dim, F f) {
     }
     for (; i + W <= dim; i += W) s0 = s0 + f(i, i64{W});
     if (i < dim) s1 = s1 + f(i, dim - i);
-    return reduce_add((s0 + s1) + (s2 + s3));
+    return (s0 + s1) + (s2 + s3);
+}
+
+template <typename F>
+FASTATTN_INLINE float row_sum(i64 dim, F f) {
+    return reduce_add(lane_sums<vf>(dim, f));
 }
 
 // Largest f(i, n) over a row, -inf for none; f gives -inf in lanes that do not exist.
@@ -44,37 +50,49 @@ FASTATTN_INLINE vf load_or(const float* x, i64 n, float value) {
     return n == W ? load(x) : select(first(n), load_first(x, n), set1(value));
 }
 
-// map_floats for a result larger than the caches, written past them: nothing of it would stay there, and a line that is
+constexpr i64 streamed_from = 1 << 23;  // floats of a result: 32 MB
+
+// fill_floats; a result larger than the caches is written past them: nothing of it would stay there, and a line that is
 // written whole need not be read first.
 template <typename F>
-FASTATTN_INLINE void map_floats_streamed(float* y, const float* x, i64 count, F f) {
+FASTATTN_INLINE void fill_row(bool streamed, float* y, i64 count, F f) {
+    if (!streamed) return fill_floats(y, 0, count, f);
     constexpr i64 bytes = W * i64{sizeof(float)};
     const i64 misaligned = static_cast<i64>(reinterpret_cast<std::uintptr_t>(y) % bytes);
     const i64 head = lesser(count, (bytes - misaligned) % bytes / i64{sizeof(float)});
-    map_floats(y, x, head, f);
+    fill_floats(y, 0, head, f);
     i64 i = head;
     for (; i + 2 * W <= count; i += 2 * W) {
-        const vf2 v = f(load2(x + i));
+        const vf2 v = f(At2{i});
         stream(y + i, v.a);
         stream(y + i + W, v.b);
     }
-    map_floats(y + i, x + i, count - i, f);
+    fill_floats(y, i, count, f);
     stream_fence();
 }
 
-constexpr i64 streamed_from = 1 << 23;  // floats of a result: 32 MB
+// sum (+)= the rows of `block_sums` [blocks, dim], stride ld, in order.
+FASTATTN_INLINE void add_block_sums(float* sum, const float* block_sums, i64 ld, i64 blocks, i64 dim, bool add) {
+    for_vectors(dim, [&](i64 i, i64 n) {
+        vf total = zero();
+        for (i64 block = 0; block < blocks; ++block) total = total + load_n(block_sums + block * ld + i, n);
+        store_n(sum + i, add ? load_n(sum + i, n) + total : total, n);
+    });
+}
 
 struct Moments {
     float mean, rstd;
 };
 
-// y = (x - mean) * rstd * weight + bias; y may be x.
+// y = (x - mean) * rstd * weight + bias; y may be x. Meanwhile the memory is asked for the row at `next`.
 FASTATTN_INLINE Moments normalize_row(float* y, const float* x, const float* weight, const float* bias, i64 dim,
-                                      float eps) {
+                                      float eps, const float* next) {
     const float length = static_cast<float>(dim);
     const float mean = row_sum(dim, [&](i64 i, i64 n) { return load_n(x + i, n); }) / length;
     const vf center = set1(mean);
     const float square = row_sum(dim, [&](i64 i, i64 n) {
+        __builtin_prefetch(y + i, 1);
+        __builtin_prefetch(next + i);
         const vf d = load_or(x + i, n, mean) - center;
         return d * d;
     });

@@ -4,10 +4,7 @@
 // key that is masked or beyond the end adds exactly nothing, and every sum keeps its order whatever follows the last
 // visible key.
 #include "../parallel.h"
-#include "../simd/math.h"
-#include "gemm.h"
-#include "panel.h"
-#include "row.h"
+#include "attention.h"
 
 namespace fastattn::FASTATTN_ISA {
 namespace {
@@ -16,20 +13,15 @@ constexpr i64 key_block = 256;        // fixed: it decides the order of the sums
 constexpr i64 max_query_block = 512;  // rows of one item, for which keys and values are packed once; free
 constexpr i64 min_query_block = 64;
 constexpr i64 query_group = 4 * common_rows;  // at most so many rows share a panel while it is close; free to change
-constexpr float inf = __builtin_inff();
 
-// Scores are kept in units of ln 2 (queries are scaled by log2 e as well), so that a power of two is all they need.
-constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
+using Forward = ScaledDotProductAttentionForward;
+using Backward = ScaledDotProductAttentionBackward;
 
-// One head of one sequence, and the scratch of the thread that works on it.
-struct Head {
-    const float *q, *k, *v;
+// What the rows of one head are computed with: outputs, and the scratch of the thread that works on it.
+struct Attend : Head {
     float* out;
     float* lse;      // [len_q] or null
-    float* weights;  // [len_q, row stride ldw] or null
-    const char* mask;
-    i64 len_q, len_k, causal_offset;  // a causal row i sees keys up to i + causal_offset
-
+    float* weights;  // [len_q, row stride seqlen_k] or null
     float *queries, *key_panels, *value_panels, *scores, *context, *largest, *sum, *bias;
 };
 
@@ -47,70 +39,10 @@ struct Layout {  // offsets into the scratch, in floats
     i64 queries, key_panels, value_panels, scores, context, largest, sum, bias, floats;
 };
 
-void pack_keys(const ScaledDotProductAttentionForward& args, const Head& head, i64 first, i64 keys) {
-    for (i64 j = 0; j < keys; j += panel_width)
-        pack_panel(head.key_panels + j * args.head_dim, head.k + (first + j) * args.k_stride.row, args.k_stride.row,
-                   lesser(panel_width, keys - j), args.head_dim);
-}
-
-void pack_values(const ScaledDotProductAttentionForward& args, const Head& head, i64 first, i64 keys) {
-    for (i64 c = 0; c < args.head_dim; c += panel_width) {
-        float* panel = head.value_panels + c * keys;
-        const float* v = head.v + first * args.v_stride.row + c;
-        const i64 columns = args.head_dim - c;
-        for (i64 j = 0; j < keys; ++j, v += args.v_stride.row, panel += panel_width) {
-#pragma GCC unroll 4
-            for (i64 i = 0; i < panel_width; i += W)
-                store(panel + i, columns >= panel_width ? load(v + i)
-                                 : columns > i          ? load_first(v + i, lesser(W, columns - i))
-                                                        : zero());
-        }
-    }
-}
-
 bool all_finite(const float* x, i64 count) {  // count is a multiple of the panel width
     vf zeros = zero();                        // 0 * x summed up: NaN as soon as one x is not finite
     for (i64 i = 0; i < count; i += W) zeros = zeros + load(x + i) * zero();
     return reduce_add(zeros) == 0.0f;
-}
-
-// scores[r][j] = query (row + r) . key (first + j), in tiles; whole panels are written.
-void compute_scores(const ScaledDotProductAttentionForward& args, const Head& head, i64 row, i64 rows, i64 keys) {
-    Tile t{};
-    t.a = head.queries + row * args.head_dim;
-    t.lda = args.head_dim;
-    t.b = head.key_panels;
-    t.panel_stride = args.head_dim * panel_width;
-    t.depth = args.head_dim;
-    t.ahead = t.panel_stride;
-    t.c = head.scores;
-    t.ldc = key_block;
-    t.columns = round_up(keys, panel_width);
-    multiply_block(t, rows, [](i64, i64) {});
-}
-
-void add_mask(const ScaledDotProductAttentionForward& args, const Head& head, float* scores, i64 row, i64 first,
-              i64 keys) {
-    const i64 at = row * args.mask_stride[2] + first * args.mask_stride[3];
-    const i64 step = args.mask_stride[3];
-    if (args.mask_kind == MaskKind::boolean) {
-        const bool* mask = reinterpret_cast<const bool*>(head.mask) + at;
-        for (i64 j = 0; j < keys; ++j) head.bias[j] = mask[j * step] ? 0.0f : -inf;
-    } else {
-        const float* mask = reinterpret_cast<const float*>(head.mask) + at;
-        for (i64 j = 0; j < keys; ++j) head.bias[j] = mask[j * step];
-    }
-    const vf masked = set1(-inf), least = set1(-3.40282347e38f);
-    for (i64 j = 0; j < keys; j += W) {
-        const vf bias = load_n(head.bias + j, lesser(W, keys - j));
-        // A finite bias masks nothing, not even the least float in other units.
-        const vf sum = max(least, fma(bias, set1(log2_e), load(scores + j)));
-        store(scores + j, select(equal(bias, masked), masked, sum));
-    }
-}
-
-FASTATTN_INLINE i64 visible_keys(const Head& head, bool causal, i64 row, i64 first, i64 keys) {
-    return causal ? greater(0, lesser(keys, row + head.causal_offset - first + 1)) : keys;
 }
 
 FASTATTN_INLINE float exp2_scalar(float x) { return reduce_max(exp2_nonpositive(set1(x))); }
@@ -126,7 +58,7 @@ FASTATTN_INLINE void exp2_scores(float* scores, i64 visible, vf shift, vf2& sums
 
 // scores -> 2^(scores - maximum), the running maximum and sum brought up to date, the context rescaled to match.
 // The first `visible` scores count, up to `keys` are written.
-void softmax_step(const Head& head, float* scores, float* context, i64 dim, i64 row, i64 visible, i64 keys) {
+void softmax_step(const Attend& head, float* scores, float* context, i64 dim, i64 row, i64 visible, i64 keys) {
     vf m0 = set1(-inf), m1 = m0;
     i64 j = 0;
     for (; j + 2 * W <= visible; j += 2 * W) {
@@ -149,7 +81,7 @@ void softmax_step(const Head& head, float* scores, float* context, i64 dim, i64 
 }
 
 // context += scores V, skipping keys of weight 0: what the tiles do, but 0 * NaN stays out of it.
-void add_values_one_by_one(const Head& head, const float* scores, float* context, i64 dim, i64 keys, i64 packed_keys,
+void add_values_one_by_one(const Attend& head, const float* scores, float* context, i64 dim, i64 keys, i64 packed_keys,
                            bool resume) {
     for (i64 c = 0; c < dim; c += W) {
         const float* values = head.value_panels + c / panel_width * panel_width * packed_keys + c % panel_width;
@@ -167,53 +99,45 @@ FASTATTN_INLINE i64 rows_per_group(i64 rows) {
 }
 
 // Rows [begin, end) of one head.
-void attend(const ScaledDotProductAttentionForward& args, const Head& head, i64 begin, i64 end) {
+void attend(const Forward& args, const Attend& head, i64 begin, i64 end) {
     const i64 dim = args.head_dim, width = round_up(dim, panel_width);
-    const vf scale = set1(args.scale * log2_e);
     const i64 group = rows_per_group(end - begin);
+    scale_rows(head.queries, head.q + begin * args.q_stride.row, args.q_stride.row, end - begin, dim,
+               args.scale * log2_e);
     for (i64 row = begin; row < end; ++row) {
-        const float* q = head.q + row * args.q_stride.row;
-        float* scaled = head.queries + (row - begin) * dim;
-        for_vectors(dim, [&](i64 i, i64 n) { store_n(scaled + i, load_n(q + i, n) * scale, n); });
         head.largest[row - begin] = -inf;
         head.sum[row - begin] = 0.0f;
     }
     const i64 last_key = visible_keys(head, args.causal, end - 1, 0, head.len_k);
     for (i64 first = 0; first < last_key; first += key_block) {
         const i64 packed = lesser(key_block, last_key - first);
-        pack_keys(args, head, first, packed);
-        pack_values(args, head, first, packed);
+        pack_keys(head.key_panels, head.k + first * args.k_stride.row, args.k_stride.row, packed, dim);
+        pack_values(head.value_panels, head.v + first * args.v_stride.row, args.v_stride.row, packed, dim);
         const bool plain = (!args.causal && !args.mask) || all_finite(head.value_panels, width * packed);
         for (i64 row = begin; row < end; row += group) {
             const i64 rows = lesser(group, end - row);
             const i64 keys = visible_keys(head, args.causal, row + rows - 1, first, packed);
             if (keys == 0) continue;
-            compute_scores(args, head, row - begin, rows, keys);
+            multiply_keys(head.scores, key_block, head.queries + (row - begin) * dim, dim, rows, head.key_panels, keys,
+                          dim);
             for (i64 r = 0; r < rows; ++r) {
                 float* scores = head.scores + r * key_block;
-                if (head.mask) add_mask(args, head, scores, row + r, first, keys);
+                if (head.mask) add_mask(args, head, head.bias, scores, row + r, first, keys);
                 softmax_step(head, scores, head.context + (row - begin + r) * width, width, row - begin + r,
                              visible_keys(head, args.causal, row + r, first, packed), keys);
+                if (args.dropout.p > 0.0) {
+                    const DropoutRow dropout = dropout_row(args.dropout, head.first_lse + row + r);
+                    for (i64 j = 0; j < keys; j += W) store(scores + j, drop(dropout, load(scores + j), first + j));
+                }
             }
             float* context = head.context + (row - begin) * width;
-            if (!plain) {
+            if (plain)
+                multiply_values<LayoutA::rows>(context, width, head.scores, key_block, rows, head.value_panels, packed,
+                                               keys, first > 0);
+            else
                 for (i64 r = 0; r < rows; ++r)
                     add_values_one_by_one(head, head.scores + r * key_block, context + r * width, width, keys, packed,
                                           first > 0);
-                continue;
-            }
-            Tile t{};
-            t.a = head.scores;
-            t.lda = key_block;
-            t.b = head.value_panels;
-            t.panel_stride = packed * panel_width;
-            t.depth = keys;
-            t.ahead = t.panel_stride;
-            t.c = context;
-            t.ldc = width;
-            t.columns = width;
-            t.resume = first > 0;
-            multiply_block(t, rows, [](i64, i64) {});
         }
     }
     for (i64 row = begin; row < end; ++row) {
@@ -230,17 +154,18 @@ void attend(const ScaledDotProductAttentionForward& args, const Head& head, i64 
 }
 
 // The probabilities themselves, by a second pass over the keys with the final maximum and sum.
-void write_weights(const ScaledDotProductAttentionForward& args, const Head& head, i64 begin, i64 end) {
+void write_weights(const Forward& args, const Attend& head, i64 begin, i64 end) {
     const i64 group = rows_per_group(end - begin);
     for (i64 first = 0; first < head.len_k; first += key_block) {
         const i64 packed = lesser(key_block, head.len_k - first);
-        pack_keys(args, head, first, packed);
+        pack_keys(head.key_panels, head.k + first * args.k_stride.row, args.k_stride.row, packed, args.head_dim);
         for (i64 row = begin; row < end; row += group) {
             const i64 rows = lesser(group, end - row);
-            compute_scores(args, head, row - begin, rows, packed);
+            multiply_keys(head.scores, key_block, head.queries + (row - begin) * args.head_dim, args.head_dim, rows,
+                          head.key_panels, packed, args.head_dim);
             for (i64 r = 0; r < rows; ++r) {
                 float* scores = head.scores + r * key_block;
-                if (head.mask) add_mask(args, head, scores, row + r, first, packed);
+                if (head.mask) add_mask(args, head, head.bias, scores, row + r, first, packed);
                 const i64 visible = visible_keys(head, args.causal, row + r, first, packed);
                 const float largest = head.largest[row - begin + r], sum = head.sum[row - begin + r];
                 const vf shift = set1(largest == -inf ? 0.0f : largest), divisor = set1(sum == 0.0f ? 1.0f : sum);
@@ -264,12 +189,12 @@ i64 find_sequence(const std::int32_t* cu_seqlens, i64 batch, i64 row) {
 }
 
 struct Plan {
-    const ScaledDotProductAttentionForward* args;
+    const Forward* args;
     i64 query_block;
 };
 
 void attention_item(const Plan& plan, i64 item, float* scratch) {
-    const ScaledDotProductAttentionForward& args = *plan.args;
+    const Forward& args = *plan.args;
     const i64 query_block = plan.query_block;
     const i64 h = item % args.heads;
     const i64 begin = item / args.heads * query_block;
@@ -277,7 +202,7 @@ void attention_item(const Plan& plan, i64 item, float* scratch) {
     const bool ragged = args.cu_seqlens_q != nullptr;
     const Layout layout(args.head_dim, query_block);
 
-    Head head;
+    Attend head;
     head.queries = scratch + layout.queries;
     head.key_panels = scratch + layout.key_panels;
     head.value_panels = scratch + layout.value_panels;
@@ -289,41 +214,191 @@ void attention_item(const Plan& plan, i64 item, float* scratch) {
 
     i64 b = ragged ? find_sequence(args.cu_seqlens_q, args.batch, begin) : begin / args.seqlen_q;
     for (i64 row = begin; row < end; ++b) {  // every sequence that has rows in this block
-        const i64 q_first = ragged ? args.cu_seqlens_q[b] : b * args.seqlen_q;
-        head.len_q = ragged ? args.cu_seqlens_q[b + 1] - q_first : args.seqlen_q;
-        const i64 k_first = ragged ? args.cu_seqlens_k[b] : 0;
-        head.len_k = ragged ? args.cu_seqlens_k[b + 1] - k_first : args.seqlen_k;
-        head.causal_offset = args.top_left ? 0 : head.len_k - head.len_q;
-
-        const auto offset = [&](const ScaledDotProductAttentionForward::Strides& stride, i64 ragged_first) {
-            return (ragged ? ragged_first * stride.row : b * stride.batch) + h * stride.head;
-        };
-        head.q = args.q + offset(args.q_stride, q_first);
-        head.k = args.k + offset(args.k_stride, k_first);
-        head.v = args.v + offset(args.v_stride, k_first);
-        head.out = args.out + offset(args.out_stride, q_first);
-        head.lse = !args.softmax_lse ? nullptr
-                   : ragged          ? args.softmax_lse + h * args.total_q + q_first
-                                     : args.softmax_lse + (b * args.heads + h) * args.seqlen_q;
+        static_cast<Head&>(head) = find_head(args, b, h);
+        head.out = args.out + head.queries_at(args.out_stride);
+        head.lse = args.softmax_lse ? args.softmax_lse + head.first_lse : nullptr;
         head.weights =
             args.attn_weights ? args.attn_weights + (b * args.heads + h) * args.seqlen_q * args.seqlen_k : nullptr;
-        head.mask = nullptr;
-        if (args.mask) {
-            const i64 size = args.mask_kind == MaskKind::boolean ? sizeof(bool) : sizeof(float);
-            head.mask =
-                static_cast<const char*>(args.mask) + (b * args.mask_stride[0] + h * args.mask_stride[1]) * size;
-        }
-        const i64 stop = lesser(end, q_first + head.len_q);
+        const i64 first = ragged ? head.q_first : b * args.seqlen_q;
+        const i64 stop = lesser(end, first + head.len_q);
         if (stop <= row) continue;  // a sequence without queries
-        attend(args, head, row - q_first, stop - q_first);
-        if (head.weights) write_weights(args, head, row - q_first, stop - q_first);
+        attend(args, head, row - first, stop - first);
+        if (head.weights) write_weights(args, head, row - first, stop - first);
         row = stop;
     }
 }
 
+// The backward pass works on one head of one sequence at a time, so that every gradient is summed in one order.
+constexpr i64 backward_keys = 192;                 // keys of a block,
+constexpr i64 backward_queries = 8 * common_rows;  // and queries that meet them at once
+
+struct Differentiate : Head {
+    float *queries, *query_panels, *dout_panels;          // scaled queries [rows][dim]; those, and dout, as values
+    float *key_panels, *value_panels, *key_value_panels;  // k^T, v^T, and k as values
+    float *probabilities, *dscores;                       // [rows][backward_keys]
+    float *dq, *dk, *dv;                                  // [len_q], [backward_keys], [backward_keys] x width
+    float *shift, *delta;                                 // [len_q]
+    float* bias;                                          // [backward_keys]
+};
+
+struct BackwardLayout {  // offsets into the scratch, in floats
+    BackwardLayout(i64 dim, i64 seqlen_q) {
+        const i64 width = round_up(dim, panel_width);
+        const auto take = [&](i64 count) {
+            const i64 begin = floats;
+            floats += round_up(count, panel_width);
+            return begin;
+        };
+        queries = take(backward_queries * dim);
+        query_panels = take(backward_queries * width);
+        dout_panels = take(backward_queries * width);
+        key_panels = take(backward_keys * dim);
+        value_panels = take(backward_keys * dim);
+        key_value_panels = take(backward_keys * width);
+        probabilities = take(backward_queries * backward_keys);
+        dscores = take(backward_queries * backward_keys);
+        dk = take(backward_keys * width);
+        dv = take(backward_keys * width);
+        bias = take(backward_keys);
+        dq = take(seqlen_q * width);
+        shift = take(seqlen_q);
+        delta = take(seqlen_q);
+    }
+    i64 floats = 0;
+    i64 queries, query_panels, dout_panels, key_panels, value_panels, key_value_panels, probabilities, dscores;
+    i64 dk, dv, bias, dq, shift, delta;
+};
+
+// probabilities: scores -> dropout(p); dscores: dout v^T -> p * (dropout(dout v^T) - delta), for the `visible` keys; 0
+// for the others, whatever was there.
+void differentiate_scores(const Backward& args, float* probabilities, float* dscores, i64 lse_row, i64 first,
+                          i64 visible, i64 keys, float shift, float delta) {
+    const bool drops = args.dropout.p > 0.0;
+    DropoutRow dropout{};
+    if (drops) dropout = dropout_row(args.dropout, lse_row);
+    const vf2 s = {set1(shift), set1(shift)}, d = {set1(delta), set1(delta)}, none = {zero(), zero()};
+    for (i64 j = 0; j < keys; j += 2 * W) {
+        const i64 n0 = greater(0, lesser(W, visible - j)), n1 = greater(0, lesser(W, visible - j - W));
+        vf2 p = {load_or(probabilities + j, n0, -inf), load_or(probabilities + j + W, n1, -inf)};
+        p = exp2_nonpositive(p - s);
+        vf2 dp = load2(dscores + j);
+        store2(probabilities + j, drops ? drop(dropout, p, first + j) : p);
+        if (drops) dp = drop(dropout, dp, first + j);
+        const vf2 ds = p * (dp - d);
+        store2(dscores + j, {select(equal(p.a, zero()), none.a, ds.a), select(equal(p.b, zero()), none.b, ds.b)});
+    }
+}
+
+FASTATTN_INLINE void write_rows(float* to, i64 ld, const float* from, i64 width, i64 rows, i64 dim, float factor) {
+    for (i64 row = 0; row < rows; ++row)
+        for_vectors(dim, [&](i64 i, i64 n) {
+            store_n(to + row * ld + i, load_n(from + row * width + i, n) * set1(factor), n);
+        });
+}
+
+// Queries [begin, end) against keys [first, first + keys), which are packed.
+void differentiate_block(const Backward& args, const Differentiate& head, i64 begin, i64 end, i64 first, i64 keys) {
+    const i64 dim = args.head_dim, width = round_up(dim, panel_width), rows = end - begin;
+    const float* dout = args.dout + head.queries_at(args.dout_stride) + begin * args.dout_stride.row;
+    scale_rows(head.queries, head.q + begin * args.q_stride.row, args.q_stride.row, rows, dim, args.scale * log2_e);
+    pack_values(head.query_panels, head.queries, dim, rows, dim);
+    pack_values(head.dout_panels, dout, args.dout_stride.row, rows, dim);
+    for (i64 r = 0; r < rows; ++r) {
+        if (head.shift[begin + r] != inf) continue;  // it saw no key: 0 * NaN must not come of it
+        for (i64 c = 0; c < width; c += panel_width)
+            for (i64 i = 0; i < panel_width; i += W) {
+                store(head.query_panels + c * rows + r * panel_width + i, zero());
+                store(head.dout_panels + c * rows + r * panel_width + i, zero());
+            }
+    }
+    multiply_keys(head.probabilities, backward_keys, head.queries, dim, rows, head.key_panels, keys, dim);
+    multiply_keys(head.dscores, backward_keys, dout, args.dout_stride.row, rows, head.value_panels, keys, dim);
+    for (i64 r = 0; r < rows; ++r) {
+        float* probabilities = head.probabilities + r * backward_keys;
+        const i64 row = begin + r;
+        if (head.mask) add_mask(args, head, head.bias, probabilities, row, first, keys);
+        differentiate_scores(args, probabilities, head.dscores + r * backward_keys, head.first_lse + row, first,
+                             visible_keys(head, args.causal, row, first, keys), keys, head.shift[row], head.delta[row]);
+    }
+    multiply_values<LayoutA::columns>(head.dv, width, head.probabilities, backward_keys, keys, head.dout_panels, rows,
+                                      rows, true);
+    multiply_values<LayoutA::columns>(head.dk, width, head.dscores, backward_keys, keys, head.query_panels, rows, rows,
+                                      true);
+    multiply_values<LayoutA::rows>(head.dq + begin * width, width, head.dscores, backward_keys, rows,
+                                   head.key_value_panels, keys, keys, true);
+}
+
+// Rows of a block when `rows` of them are cut into nearly equal blocks of full tiles.
+FASTATTN_INLINE i64 rows_per_block(i64 rows) {
+    const i64 blocks = greater(1, (rows + backward_queries - 1) / backward_queries);
+    return greater(1, round_up((rows + blocks - 1) / blocks, common_rows));
+}
+
+void differentiate_head(const Backward& args, const Differentiate& head) {
+    const i64 dim = args.head_dim, width = round_up(dim, panel_width);
+    const float* dout = args.dout + head.queries_at(args.dout_stride);
+    const float* out = args.out + head.queries_at(args.out_stride);
+    for (i64 row = 0; row < head.len_q; ++row) {
+        const float lse = args.softmax_lse[head.first_lse + row];
+        head.shift[row] = lse == -inf ? inf : lse * log2_e;
+        head.delta[row] = row_sum(dim, [&](i64 i, i64 n) {
+            return load_n(dout + row * args.dout_stride.row + i, n) * load_n(out + row * args.out_stride.row + i, n);
+        });
+        for (i64 i = 0; i < width; i += W) store(head.dq + row * width + i, zero());
+    }
+    float* dk = args.dk + head.keys_at(args.dk_stride);
+    float* dv = args.dv + head.keys_at(args.dv_stride);
+    for (i64 first = 0; first < head.len_k; first += backward_keys) {
+        const i64 keys = lesser(backward_keys, head.len_k - first);
+        const float* k = head.k + first * args.k_stride.row;
+        const float* v = head.v + first * args.v_stride.row;
+        pack_keys(head.key_panels, k, args.k_stride.row, keys, dim);
+        pack_keys(head.value_panels, v, args.v_stride.row, keys, dim);
+        pack_values(head.key_value_panels, k, args.k_stride.row, keys, dim);
+        // A masked key may be anything; one that is seen and not finite has made a NaN of the scores already.
+        for (i64 i = 0; i < width * keys; i += W) {
+            const vf x = load(head.key_value_panels + i);
+            store(head.key_value_panels + i, select(less(abs(x), set1(inf)), x, zero()));
+        }
+        const i64 begin = args.causal ? lesser(head.len_q, greater(0, first - head.causal_offset)) : 0;
+        const i64 rows = rows_per_block(head.len_q - begin);
+        for (i64 i = 0; i < width * keys; i += W) {
+            store(head.dk + i, zero());
+            store(head.dv + i, zero());
+        }
+        for (i64 row = begin; row < head.len_q; row += rows)
+            differentiate_block(args, head, row, lesser(head.len_q, row + rows), first, keys);
+        write_rows(dk + first * args.dk_stride.row, args.dk_stride.row, head.dk, width, keys, dim, ln_2);
+        write_rows(dv + first * args.dv_stride.row, args.dv_stride.row, head.dv, width, keys, dim, 1.0f);
+    }
+    write_rows(args.dq + head.queries_at(args.dq_stride), args.dq_stride.row, head.dq, width, head.len_q, dim,
+               args.scale);
+}
+
+void backward_item(const Backward& args, i64 item, float* scratch) {
+    const BackwardLayout layout(args.head_dim, args.seqlen_q);
+    Differentiate head;
+    static_cast<Head&>(head) = find_head(args, item / args.heads, item % args.heads);
+    head.queries = scratch + layout.queries;
+    head.query_panels = scratch + layout.query_panels;
+    head.dout_panels = scratch + layout.dout_panels;
+    head.key_panels = scratch + layout.key_panels;
+    head.value_panels = scratch + layout.value_panels;
+    head.key_value_panels = scratch + layout.key_value_panels;
+    head.probabilities = scratch + layout.probabilities;
+    head.dscores = scratch + layout.dscores;
+    head.dq = scratch + layout.dq;
+    head.dk = scratch + layout.dk;
+    head.dv = scratch + layout.dv;
+    head.shift = scratch + layout.shift;
+    head.delta = scratch + layout.delta;
+    head.bias = scratch + layout.bias;
+    differentiate_head(args, head);
+}
+
 }  // namespace
 
-void scaled_dot_product_attention_forward(const ScaledDotProductAttentionForward& args) {
+void scaled_dot_product_attention_forward(const Forward& args) {
     // As many rows an item as leave several items for every thread.
     const i64 wanted_items = 4 * num_threads();
     i64 query_block = max_query_block;
@@ -339,6 +414,17 @@ void scaled_dot_product_attention_forward(const ScaledDotProductAttentionForward
                 attention_item(*static_cast<Plan*>(plan), item, static_cast<float*>(scratch));
         },
         &plan, Layout(args.head_dim, query_block).floats * i64{sizeof(float)});
+}
+
+void scaled_dot_product_attention_backward(const Backward& args) {
+    Backward context = args;
+    parallel_for(
+        args.batch * args.heads, 1,
+        [](void* context, i64 begin, i64 end, void* scratch) {
+            for (i64 item = begin; item < end; ++item)
+                backward_item(*static_cast<Backward*>(context), item, static_cast<float*>(scratch));
+        },
+        &context, BackwardLayout(args.head_dim, args.seqlen_q).floats * i64{sizeof(float)});
 }
 
 }  // namespace fastattn::FASTATTN_ISA

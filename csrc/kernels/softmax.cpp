@@ -23,11 +23,27 @@ void softmax_rows(void* context, i64 begin, i64 end, void*) {
     }
 }
 
+void softmax_backward_rows(void* context, i64 begin, i64 end, void*) {
+    const SoftmaxBackward& args = *static_cast<SoftmaxBackward*>(context);
+    for (i64 row = begin; row < end; ++row) {
+        float* dx = args.dx + row * args.dim;
+        const float* dy = args.dy + row * args.lddy;
+        const float* y = args.y + row * args.ldy;
+        const vf sum = set1(row_sum(args.dim, [&](i64 i, i64 n) { return load_n(dy + i, n) * load_n(y + i, n); }));
+        for_vectors(args.dim, [&](i64 i, i64 n) { store_n(dx + i, load_n(y + i, n) * (load_n(dy + i, n) - sum), n); });
+    }
+}
+
 }  // namespace
 
 void softmax_forward(const SoftmaxForward& args) {
     SoftmaxForward context = args;
     parallel_for(args.rows, row_grain(args.dim), softmax_rows, &context);
+}
+
+void softmax_backward(const SoftmaxBackward& args) {
+    SoftmaxBackward context = args;
+    parallel_for(args.rows, row_grain(args.dim), softmax_backward_rows, &context);
 }
 
 }  // namespace fastattn::FASTATTN_ISA

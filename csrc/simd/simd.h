@@ -71,24 +71,40 @@ FASTATTN_INLINE void for_vectors(i64 count, Body body) {
     if (i < count) body(i, count - i);
 }
 
-// y[i] = f(x[i]) for `count` floats; f takes a vf or a vf2.
-template <typename F>
-FASTATTN_INLINE void map_floats(float* y, const float* x, i64 count, F f) {
-    i64 i = 0;
-    for (; i + 2 * W <= count; i += 2 * W) store2(y + i, f(load2(x + i)));
-    if (i + W <= count) {
-        store(y + i, f(load(x + i)));
-        i += W;
-    }
-    if (i < count) store_first(y + i, f(load_first(x + i, count - i)), count - i);
-}
-
 FASTATTN_INLINE vf load_n(const float* p, i64 n) { return n == W ? load(p) : load_first(p, n); }
 FASTATTN_INLINE void store_n(float* p, vf x, i64 n) {
     if (n == W)
         store(p, x);
     else
         store_first(p, x, n);
+}
+
+// A place in an array: at(x) is the vector of x that begins there, a vf2 or a vf.
+struct At2 {
+    i64 i;
+    vf2 operator()(const float* x) const { return load2(x + i); }
+};
+struct At {
+    i64 i, n;
+    vf operator()(const float* x) const { return load_n(x + i, n); }
+};
+
+// y[i] = f(at) for begin <= i < end; f takes an At2 or an At.
+template <typename F>
+FASTATTN_INLINE void fill_floats(float* y, i64 begin, i64 end, F f) {
+    i64 i = begin;
+    for (; i + 2 * W <= end; i += 2 * W) store2(y + i, f(At2{i}));
+    if (i + W <= end) {
+        store(y + i, f(At{i, W}));
+        i += W;
+    }
+    if (i < end) store_first(y + i, f(At{i, end - i}), end - i);
+}
+
+// y[i] = f(x[i]) for `count` floats; f takes a vf or a vf2.
+template <typename F>
+FASTATTN_INLINE void map_floats(float* y, const float* x, i64 count, F f) {
+    fill_floats(y, 0, count, [&](auto at) { return f(at(x)); });
 }
 
 }  // namespace

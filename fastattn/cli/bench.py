@@ -25,7 +25,7 @@ from fastattn.cli import info, positive, use_threads
 from fastattn.cli.embed import open_output
 
 if TYPE_CHECKING:
-    from fastattn.cli.bench_cases import KernelCase
+    from fastattn.cli.bench_case import KernelCase
 
 SUMMARY = "time the kernels against NumPy on this machine"
 MIN_RUNS = 3
@@ -87,16 +87,14 @@ def measure(case: KernelCase, seconds: float) -> dict[str, Any]:
     """Check one case, then time it. A result that is wrong is not timed."""
     arguments = case.make(np.random.default_rng(0))
     prepared = case.prepare(arguments)
-    expected = np.asarray(case.reference(**arguments))
-    actual = np.asarray(case.ours(**prepared))
-    same_shape = actual.shape == expected.shape
-    difference = float(np.max(np.abs(actual - expected), initial=0.0)) if same_shape else float("inf")
+    expected, actual = (_arrays(result) for result in (case.reference(**arguments), case.ours(**prepared)))
+    differences = [_difference(*pair) for pair in zip(actual, expected, strict=True)]
     result: dict[str, Any] = {
         "case": case.name,
         "kernel": case.kernel,
         "shape": case.shape_name,
-        "max_difference": difference,
-        "verified": difference <= case.tolerance(expected),
+        "max_difference": float(np.max(differences)),
+        "verified": all(one <= case.tolerance(array) for one, array in zip(differences, expected, strict=True)),
     }
     if not result["verified"]:
         return result
@@ -115,6 +113,15 @@ def measure(case: KernelCase, seconds: float) -> dict[str, Any]:
         "gbytes": case.bytes / median / 1e9,
     }
     return result
+
+
+def _arrays(result: Any) -> list[np.ndarray]:
+    return [np.asarray(array) for array in (result if isinstance(result, tuple) else (result,))]
+
+
+def _difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    same_shape = actual.shape == expected.shape
+    return float(np.max(np.abs(actual - expected), initial=0.0)) if same_shape else float("inf")
 
 
 def _time(call: Callable[[], Any], seconds: float) -> list[float]:

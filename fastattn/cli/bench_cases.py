@@ -1,103 +1,37 @@
 """The kernel cases of `fastattn bench` and of `benchmarks/`: one list, so that both time the same work.
 
-A case names a kernel by its stem. The same stem in `fastattn.kernels` and in `fastattn.reference`
-gives the two contenders, and `make` gives the arguments of both, so a case can favour neither:
+A case names a kernel. The same name in `fastattn.kernels` and in `fastattn.reference` gives the two contenders, and
+`make` gives the arguments of both, so a case can favour neither:
 
     case = kernel_cases("linear")[0]
     arguments = case.make(np.random.default_rng(0))
     expected = case.reference(**arguments)                 # plain NumPy
     actual = case.ours(**case.prepare(arguments))          # weights packed, as the models hold them
 
-To add a case, add a line to `kernel_cases`. Every kernel of `csrc/kernels.inc` must have one.
+To add a case, add a line to `kernel_cases`, or to `training_cases` (bench_training_cases.py) for what training alone
+calls. Every function of `fastattn.kernels` must have one.
 """
 
 from __future__ import annotations
 
-import importlib
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-Arguments = dict[str, Any]
-FLOAT = 4  # bytes of a float32
+from .bench_case import FLOAT, Arguments, KernelCase, cu_seqlens, normal, own_out
+from .bench_training_cases import training_cases
 
-
-def _same(arguments: Arguments) -> Arguments:
-    return arguments
-
-
-@dataclass(frozen=True)
-class KernelCase:
-    """One kernel at one shape.
-
-    Attributes:
-        kernel: the stem, e.g. `"layer_norm"`; also the name of the function in both modules.
-        shape_name: the model or layer that has this shape, and the shape.
-        make: makes the arguments (NumPy only) from a random generator.
-        flops: floating-point operations of one call; 0 where memory is what counts.
-        bytes: bytes that one call must at least read and write.
-        length: how many terms the longest sum of the kernel has, for `tolerance`.
-        prepare: turns `make`'s arguments into those of the compiled kernel: weights packed, an own `out`
-    """
-
-    kernel: str
-    shape_name: str
-    make: Callable[[np.random.Generator], Arguments]
-    flops: int
-    bytes: int
-    length: int
-    prepare: Callable[[Arguments], Arguments] = _same
-
-    @property
-    def name(self) -> str:
-        """Kernel and shape in one string, e.g. `"linear BERT-base feed-forward 128x768x3072"`."""
-        return f"{self.kernel} {self.shape_name}"
-
-    @property
-    def ours(self) -> Callable[..., Any]:
-        """The compiled kernel."""
-        function: Callable[..., Any] = getattr(importlib.import_module("fastattn.kernels"), self.kernel)
-        return function
-
-    @property
-    def reference(self) -> Callable[..., Any]:
-        """The same function in plain NumPy."""
-        function: Callable[..., Any] = getattr(importlib.import_module("fastattn.reference"), self.kernel)
-        return function
-
-    def tolerance(self, expected: np.ndarray) -> float:
-        """How far apart two float32 results may be.
-
-        8 * eps * sqrt(length) * max|expected| + the smallest normal number.
-        """
-        finite = np.abs(expected[np.isfinite(expected)])
-        largest = float(finite.max()) if finite.size else 0.0
-        info = np.finfo(np.float32)
-        return 8.0 * float(info.eps) * math.sqrt(self.length) * largest + float(info.tiny)
-
-
-def _normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
-    values: np.ndarray = rng.standard_normal(shape, dtype=np.float32)
-    values *= np.float32(scale)
-    return values
-
-
-def _own_out(arguments: Arguments) -> Arguments:
-    return {**arguments, "out": np.empty_like(arguments["out"])}
-
+__all__ = ["KernelCase", "kernel_cases"]
 
 # linear: tokens x in x out
 
 
 def _make_linear(m: int, k: int, n: int, activation: str | None, rng: np.random.Generator) -> Arguments:
     return {
-        "x": _normal(rng, m, k),
-        "weight": _normal(rng, n, k, scale=k**-0.5),
-        "bias": _normal(rng, n),
+        "x": normal(rng, m, k),
+        "weight": normal(rng, n, k, scale=k**-0.5),
+        "bias": normal(rng, n),
         "activation": activation,
     }
 
@@ -124,7 +58,7 @@ def _linear(layer: str, m: int, k: int, n: int, activation: str | None = None) -
 
 
 def _make_attention(batch: int, heads: int, seq: int, dim: int, rng: np.random.Generator) -> Arguments:
-    return {name: _normal(rng, batch, heads, seq, dim) for name in ("q", "k", "v")}
+    return {name: normal(rng, batch, heads, seq, dim) for name in ("q", "k", "v")}
 
 
 def _attention(model: str, batch: int, heads: int, seq: int, dim: int) -> KernelCase:
@@ -138,14 +72,10 @@ def _attention(model: str, batch: int, heads: int, seq: int, dim: int) -> Kernel
     )
 
 
-def _cu_seqlens(lengths: tuple[int, ...]) -> np.ndarray:
-    return np.cumsum((0, *lengths)).astype(np.int32)
-
-
 def _make_ragged_attention(lengths: tuple[int, ...], heads: int, dim: int, rng: np.random.Generator) -> Arguments:
     # Views of one fused projection, as the models pass them.
-    qkv = _normal(rng, sum(lengths), 3, heads, dim)
-    return {"q": qkv[:, 0], "k": qkv[:, 1], "v": qkv[:, 2], "cu_seqlens_q": _cu_seqlens(lengths)}
+    qkv = normal(rng, sum(lengths), 3, heads, dim)
+    return {"q": qkv[:, 0], "k": qkv[:, 1], "v": qkv[:, 2], "cu_seqlens_q": cu_seqlens(lengths)}
 
 
 def _ragged_attention(model: str, lengths: tuple[int, ...], heads: int, dim: int) -> KernelCase:
@@ -164,9 +94,9 @@ def _ragged_attention(model: str, lengths: tuple[int, ...], heads: int, dim: int
 
 def _make_layer_norm(rows: int, dim: int, rng: np.random.Generator) -> Arguments:
     return {
-        "x": _normal(rng, rows, dim),
-        "weight": _normal(rng, dim),
-        "bias": _normal(rng, dim),
+        "x": normal(rng, rows, dim),
+        "weight": normal(rng, dim),
+        "bias": normal(rng, dim),
         "eps": 1e-12,
         "out": np.empty((rows, dim), np.float32),
     }
@@ -180,12 +110,12 @@ def _layer_norm(model: str, rows: int, dim: int) -> KernelCase:
         flops=0,
         bytes=FLOAT * 2 * rows * dim,
         length=dim,
-        prepare=_own_out,
+        prepare=own_out,
     )
 
 
 def _make_elementwise(rows: int, dim: int, options: Arguments, rng: np.random.Generator) -> Arguments:
-    return {"x": _normal(rng, rows, dim), **options, "out": np.empty((rows, dim), np.float32)}
+    return {"x": normal(rng, rows, dim), **options, "out": np.empty((rows, dim), np.float32)}
 
 
 def _elementwise(kernel: str, label: str, rows: int, dim: int, length: int, **options: Any) -> KernelCase:
@@ -196,20 +126,20 @@ def _elementwise(kernel: str, label: str, rows: int, dim: int, length: int, **op
         flops=0,
         bytes=FLOAT * 2 * rows * dim,
         length=length,
-        prepare=_own_out,
+        prepare=own_out,
     )
 
 
 def _make_embedding(tokens: int, dim: int, vocabulary: int, rng: np.random.Generator) -> Arguments:
     return {
         "input_ids": rng.integers(0, vocabulary, tokens, dtype=np.int64),
-        "weight": _normal(rng, vocabulary, dim),
+        "weight": normal(rng, vocabulary, dim),
         "position_ids": np.arange(tokens, dtype=np.int64) % 512,
-        "position_weight": _normal(rng, 512, dim),
+        "position_weight": normal(rng, 512, dim),
         "token_type_ids": np.zeros(tokens, np.int64),
-        "token_type_weight": _normal(rng, 2, dim),
-        "norm_weight": _normal(rng, dim),
-        "norm_bias": _normal(rng, dim),
+        "token_type_weight": normal(rng, 2, dim),
+        "norm_weight": normal(rng, dim),
+        "norm_bias": normal(rng, dim),
     }
 
 
@@ -225,7 +155,7 @@ def _embedding(model: str, tokens: int, dim: int, vocabulary: int = 30522) -> Ke
 
 
 def _make_pooling(batch: int, seq: int, dim: int, mode: str, rng: np.random.Generator) -> Arguments:
-    return {"x": _normal(rng, batch * seq, dim), "cu_seqlens": _cu_seqlens((seq,) * batch), "mode": mode}
+    return {"x": normal(rng, batch * seq, dim), "cu_seqlens": cu_seqlens((seq,) * batch), "mode": mode}
 
 
 def _pooling(model: str, batch: int, seq: int, dim: int, mode: str) -> KernelCase:
@@ -267,6 +197,7 @@ def kernel_cases(contains: str | None = None) -> list[KernelCase]:
         _pooling("MiniLM", 32, 128, 384, "max"),
         _elementwise("l2_normalize", "MiniLM", 4096, 384, 384),
     ]
+    cases += training_cases()
     if contains is None:
         return cases
     return [case for case in cases if contains.lower() in case.name.lower()]

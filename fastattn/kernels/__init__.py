@@ -15,25 +15,46 @@ else is in the call and not on the number of threads. `fastattn.reference` has t
 [[0.25, 0.25, 0.25, 0.25]]
 """
 
-from .embedding import embedding
-from .gelu import gelu
-from .l2_normalize import l2_normalize
-from .layer_norm import layer_norm
-from .linear import PackedMatrix, linear
-from .log_softmax import log_softmax
-from .pooling import pooling
-from .scaled_dot_product_attention import scaled_dot_product_attention
-from .softmax import softmax
+from .adamw import adamw
+from .cross_entropy import cross_entropy, cross_entropy_backward
+from .dropout import dropout, dropout_backward
+from .embedding import embedding, embedding_backward
+from .gelu import gelu, gelu_backward
+from .gradient_norm import gradient_norm
+from .l2_normalize import l2_normalize, l2_normalize_backward
+from .layer_norm import layer_norm, layer_norm_backward
+from .linear import PackedMatrix, linear, linear_backward
+from .log_softmax import log_softmax, log_softmax_backward
+from .pooling import pooling, pooling_backward
+from .scaled_dot_product_attention import scaled_dot_product_attention, scaled_dot_product_attention_backward
+from .sgd import sgd
+from .softmax import softmax, softmax_backward
 
 __all__ = [
     "PackedMatrix",
+    "adamw",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
     "embedding",
+    "embedding_backward",
     "gelu",
+    "gelu_backward",
+    "gradient_norm",
     "l2_normalize",
+    "l2_normalize_backward",
     "layer_norm",
+    "layer_norm_backward",
     "linear",
+    "linear_backward",
     "log_softmax",
+    "log_softmax_backward",
     "pooling",
+    "pooling_backward",
     "scaled_dot_product_attention",
+    "scaled_dot_product_attention_backward",
+    "sgd",
     "softmax",
+    "softmax_backward",
 ]

@@ -47,3 +47,32 @@ def embedding(
         eps,
         out,
     )
+
+
+def embedding_backward(
+    dy: FloatArray,
+    input_ids: Ids,
+    num_embeddings: int,
+    *,
+    padding_idx: int | None = None,
+    dweight: FloatArray | None = None,
+) -> FloatArray:
+    """The gradient of one table of `embedding` (without its LayerNorm): row i is the sum of the rows of dy with id i.
+
+    dy `[tokens, D]`, float32, with evenly spaced rows; input_ids int64 `[tokens]`, in [0, num_embeddings). Tokens whose
+    id is `padding_idx` add nothing.
+
+    Returns `[num_embeddings, D]`: a new array, or `dweight`, to which the sums are added. They go by the order of the
+    tokens, so they have the same bits for any number of threads.
+
+    Raises TypeError for another dtype, ValueError for an id or `padding_idx` out of range, shapes that do not match or
+    a `dweight` that cannot be written, is not contiguous or overlaps an input.
+
+    Source: the transpose of the selection in Devlin et al. 2019 (arXiv 1810.04805), section 3.
+
+    >>> import numpy as np
+    >>> dy = np.array([[1.0], [2.0], [4.0]], np.float32)
+    >>> embedding_backward(dy, np.array([1, 0, 1]), 3).tolist()
+    [[2.0], [5.0], [0.0]]
+    """
+    return _core.embedding_backward(dy, input_ids, num_embeddings, padding_idx, dweight)

@@ -22,3 +22,23 @@ def l2_normalize(x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = 
     [0.6000000238418579, 0.800000011920929]
     """
     return _core.l2_normalize(x, eps, out)
+
+
+def l2_normalize_backward(
+    dy: FloatArray, x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = None
+) -> FloatArray:
+    """The gradient of `l2_normalize`'s x, given dy, that of its result: (dy - u sum(u dy)) / ||x||, u = x / ||x||.
+
+    dy, x `[..., D]`, float32, with evenly spaced rows; `eps` is that of the forward call, and a row shorter than it has
+    the gradient dy / eps. `out` may be dy or x. Returns an array of their shape.
+
+    Raises TypeError for another dtype, ValueError for shapes that differ, a strided last axis, a negative eps or an
+    `out` that cannot be written or overlaps an input otherwise.
+
+    Source: the quotient rule; eps as in `torch.nn.functional.normalize`.
+
+    >>> import numpy as np
+    >>> l2_normalize_backward(np.array([[25.0, 0.0]], np.float32), np.array([[0.0, 5.0]], np.float32)).tolist()
+    [[5.0, 0.0]]
+    """
+    return _core.l2_normalize_backward(dy, x, eps, out)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastattn import _core
 from fastattn._core import PackedMatrix
 
 from ._types import FloatArray
 
-__all__ = ["PackedMatrix", "linear"]
+__all__ = ["PackedMatrix", "linear", "linear_backward"]
 
 
 def linear(
@@ -17,16 +19,18 @@ def linear(
     residual: FloatArray | None = None,
     *,
     activation: str | None = None,
+    return_pre_activation: bool = False,
     out: FloatArray | None = None,
-) -> FloatArray:
+) -> Any:
     """act(x W^T + bias) + residual.
 
     x `[..., K]` with evenly spaced rows; weight `[N, K]`, an array or, for a weight that is used more than once, a
     `PackedMatrix` made of it (the same bits, without packing it on every call); bias `[N]`; residual `[..., N]`;
     float32. activation: None, "relu", "gelu" (with erf), "gelu_tanh", "silu" or "tanh".
 
-    Returns `[..., N]`. Each element is one chain of fused multiply-adds over K from 0 upwards, so a row of the result
-    has the same bits whatever the other rows are.
+    Returns y `[..., N]`, or `(y, x W^T + bias)` with `return_pre_activation`, which the backward pass of an activation
+    starts from. Each element is one chain of fused multiply-adds over K from 0 upwards, so a row of the result has the
+    same bits whatever the other rows are.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, an unknown
     activation or an `out` that overlaps an input.
@@ -42,4 +46,44 @@ def linear(
     >>> linear(x, PackedMatrix(weight)).tolist()
     [[11.0, -5.0]]
     """
-    return _core.linear(x, weight, bias, residual, activation, out)
+    return _core.linear(x, weight, bias, residual, activation, return_pre_activation, out)
+
+
+def linear_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    weight: FloatArray | PackedMatrix,
+    *,
+    activation: str | None = None,
+    pre_activation: FloatArray | None = None,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    dweight: FloatArray | None = None,
+    dbias: FloatArray | None = None,
+) -> tuple[Any, Any, Any]:
+    """The gradients of `linear`; that of its residual is dy itself.
+
+    dy `[..., N]` and x `[..., K]` with evenly spaced rows; weight `[N, K]`, an array or a `PackedMatrix`; with an
+    `activation`, `pre_activation` `[..., N]` as `linear` returned it; float32.
+
+    Returns `(dx, dweight, dbias)`: with d = dy * act'(pre_activation), dx = d W `[..., K]`, dweight = d^T x `[N, K]`
+    and dbias `[N]`, the sum of d over its rows. One that is not needed (`need_dx`, `need_dweight`, `need_dbias`) is
+    None and costs nothing. A gradient is added to `dweight` and `dbias` where these are given, writable and
+    C-contiguous, and they are returned. Each element of dweight is one chain of fused multiply-adds over the rows,
+    beginning with what `dweight` held: two halves of a batch, one after the other, give the bits of the whole.
+
+    Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, an unknown
+    activation, one without its `pre_activation`, or a gradient that overlaps an input.
+
+    Source: Rumelhart, Hinton and Williams 1986, equations 6 to 8, for whole matrices.
+
+    >>> import numpy as np
+    >>> x, weight = np.array([[1.0, 2.0]], np.float32), np.array([[3.0, 4.0]], np.float32)
+    >>> dx, dweight, dbias = linear_backward(np.array([[10.0]], np.float32), x, weight)
+    >>> dx.tolist(), dweight.tolist(), dbias.tolist()
+    ([[30.0, 40.0]], [[10.0, 20.0]], [10.0])
+    """
+    return _core.linear_backward(
+        dy, x, weight, activation, pre_activation, need_dx, need_dweight, need_dbias, dweight, dbias
+    )

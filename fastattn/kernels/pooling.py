@@ -27,3 +27,29 @@ def pooling(x: FloatArray, cu_seqlens: CuSeqlens, mode: str = "mean", *, out: Fl
     [[2.0], [10.0]]
     """
     return _core.pooling(x, cu_seqlens, mode, out)
+
+
+def pooling_backward(
+    dy: FloatArray, x: FloatArray, cu_seqlens: CuSeqlens, mode: str = "mean", *, out: FloatArray | None = None
+) -> FloatArray:
+    """The gradient of `pooling`'s x, given dy, that of its result.
+
+    dy `[batch, D]`, x `[tokens, D]`, float32, with evenly spaced rows; x, cu_seqlens (int32 `[batch + 1]`) and mode are
+    those of the forward call. Mode "max" gives each column of dy to the first row that holds the maximum, or the first
+    NaN.
+
+    Returns `[tokens, D]`.
+
+    Raises TypeError for another dtype, ValueError for bad cu_seqlens, an unknown mode, shapes that do not match or an
+    `out` that overlaps an input.
+
+    Source: Reimers and Gurevych 2019 (arXiv 1908.10084), section 3, differentiated.
+
+    >>> import numpy as np
+    >>> x, dy = np.array([[1.0], [3.0], [8.0]], np.float32), np.array([[2.0], [5.0]], np.float32)
+    >>> pooling_backward(dy, x, np.array([0, 2, 3], np.int32)).tolist()
+    [[1.0], [1.0], [5.0]]
+    >>> pooling_backward(dy, x, np.array([0, 2, 3], np.int32), "max").tolist()
+    [[0.0], [2.0], [5.0]]
+    """
+    return _core.pooling_backward(dy, x, cu_seqlens, mode, out)

@@ -23,6 +23,8 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     softmax_scale: float | None = None,
     causal_alignment: str = "bottom_right",
+    dropout_p: float = 0.0,
+    seed: int = 0,
     return_softmax_lse: bool = False,
     return_attn_weights: bool = False,
     out: FloatArray | None = None,
@@ -38,12 +40,14 @@ def scaled_dot_product_attention(
     `is_causal` lets a query see the keys up to its own place, counted by `causal_alignment` from the last query and key
     ("bottom_right", as in flash-attention) or from the first ones ("top_left", as in PyTorch). `softmax_scale`
     is 1 / sqrt(dim) by default. A key that may not be attended to adds exactly nothing, even when it is NaN; a query
-    without any gives 0.
+    without any gives 0. With `dropout_p` in [0, 1) each probability becomes 0 with that chance, else it is divided by
+    1 - dropout_p, as `fastattn.kernels.dropout` does with this `seed`: a row of it is an element of softmax_lse, a
+    column a key's place in its sequence.
 
     Returns the result in q's shape, followed by what was asked for, as a tuple:
     softmax_lse (`return_softmax_lse`): natural log of the sum of the exponentials, `[heads, total_q]` or
     `[batch, heads, seq_q]`, -inf where there is no key; attn_weights (`return_attn_weights`): the softmax itself,
-    `[batch, heads, longest_q, longest_k]`, 0 beyond the ends.
+    before dropout, `[batch, heads, longest_q, longest_k]`, 0 beyond the ends.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, bad cu_seqlens, a mask that does not
     broadcast or comes with cu_seqlens, or an `out` that overlaps an input.
@@ -66,7 +70,75 @@ def scaled_dot_product_attention(
         is_causal,
         softmax_scale,
         causal_alignment,
+        dropout_p,
+        seed,
         return_softmax_lse,
         return_attn_weights,
         out,
+    )
+
+
+def scaled_dot_product_attention_backward(
+    dout: FloatArray,
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    out: FloatArray,
+    softmax_lse: FloatArray,
+    *,
+    cu_seqlens_q: CuSeqlens | None = None,
+    cu_seqlens_k: CuSeqlens | None = None,
+    attn_mask: npt.NDArray[np.bool_] | FloatArray | None = None,
+    is_causal: bool = False,
+    softmax_scale: float | None = None,
+    causal_alignment: str = "bottom_right",
+    dropout_p: float = 0.0,
+    seed: int = 0,
+    dq: FloatArray | None = None,
+    dk: FloatArray | None = None,
+    dv: FloatArray | None = None,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The gradients of `scaled_dot_product_attention`, which computes the probabilities again from softmax_lse.
+
+    dout and `out`, the result, have q's shape; `softmax_lse` is what came with it; cu_seqlens_q, cu_seqlens_k,
+    attn_mask, is_causal, softmax_scale, causal_alignment, dropout_p and seed are those of the forward call. Strides
+    are free but for the last axis.
+
+    Returns `(dq, dk, dv)` in the shapes of q, k and v. `dq`, `dk`, `dv` are written into where they are given:
+    writable, and possibly strided views of one gradient of a fused projection. A query without any key has gradient 0,
+    and a key that nobody may attend to, even when it is NaN. There is no gradient of `attn_mask`.
+
+    Each sequence and head is summed in one order, so the bits depend on no other sequence and on no number of threads.
+
+    Raises TypeError for another dtype, ValueError for shapes that do not match, bad cu_seqlens, or a gradient that
+    overlaps an input.
+
+    Source: Dao et al. 2022 (arXiv 2205.14135), algorithm 4.
+
+    >>> import numpy as np
+    >>> q = k = v = np.ones((2, 1, 1), np.float32)  # one sequence of two tokens, one head
+    >>> bounds = np.array([0, 2], np.int32)
+    >>> out, lse = scaled_dot_product_attention(q, k, v, cu_seqlens_q=bounds, return_softmax_lse=True)
+    >>> dq, dk, dv = scaled_dot_product_attention_backward(out, q, k, v, out, lse, cu_seqlens_q=bounds)
+    >>> dv.ravel().round(6).tolist()
+    [1.0, 1.0]
+    """
+    return _core.scaled_dot_product_attention_backward(
+        dout,
+        q,
+        k,
+        v,
+        out,
+        softmax_lse,
+        cu_seqlens_q,
+        cu_seqlens_k,
+        attn_mask,
+        is_causal,
+        softmax_scale,
+        causal_alignment,
+        dropout_p,
+        seed,
+        dq,
+        dk,
+        dv,
     )

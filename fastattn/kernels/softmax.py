@@ -21,3 +21,21 @@ def softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
     [1.0, 0.0]
     """
     return _core.softmax(x, out)
+
+
+def softmax_backward(dy: FloatArray, y: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+    """The gradient of `softmax`'s x, given its result y and dy, that of y: y (dy - sum(dy y)).
+
+    dy, y `[..., D]`, float32, with evenly spaced rows; `out` may be dy or y. Returns an array of their shape.
+
+    Raises TypeError for another dtype, ValueError for shapes that differ, a strided last axis or an `out` that cannot
+    be written or overlaps an input otherwise.
+
+    Source: Bridle 1990 (Neurocomputing, F 68), "Probabilistic interpretation of feedforward classification network
+    outputs", section 3.
+
+    >>> import numpy as np
+    >>> softmax_backward(np.array([1.0, 0.0], np.float32), np.array([0.5, 0.5], np.float32)).tolist()
+    [0.25, -0.25]
+    """
+    return _core.softmax_backward(dy, y, out)

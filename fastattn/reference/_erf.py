@@ -47,8 +47,6 @@ _SINGLE = (
     (1.128379170820949296, 0.27980562689118034278, 0.0426454119620883576, 0.0021781567634308318459),
     (1.0, 0.1568915126766872718, 0.023689007770433377123, 0.0003248992468682319819),
 )
-BLOCK = 1 << 14
-"""Elements treated at a time by the element-wise functions, so that their temporaries stay in the cache."""
 
 
 def _horner(coefficients: tuple[float, ...], s: FloatArray) -> FloatArray:

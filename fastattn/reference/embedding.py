@@ -1,4 +1,4 @@
-"""Reference of `embedding`: word, token type and position rows summed, then layer-normalised."""
+"""Reference of `embedding` (word, token type and position rows summed, then normalised) and `embedding_backward`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def embedding(
     [[2.0, 3.0], [0.0, 1.0], [2.0, 3.0]]
     """
     y = np.empty((len(input_ids), weight.shape[1]), weight.dtype) if out is None else out
-    _check_ids("input_ids", input_ids, "weight", weight)
+    _check_ids("embedding", "input_ids", input_ids, "weight", len(weight))
     np.take(weight, input_ids, axis=0, out=y, mode="clip")  # they are checked, and "raise" would buffer `out`
     for name, ids, table in (
         ("token_type", token_type_ids, token_type_weight),
@@ -51,7 +51,7 @@ def embedding(
             given, missing = ("weight", "ids") if ids is None else ("ids", "weight")
             raise ValueError(f"embedding: {name}_{missing} must be given with {name}_{given}")
         if ids is not None and table is not None:
-            _check_ids(f"{name}_ids", ids, f"{name}_weight", table)
+            _check_ids("embedding", f"{name}_ids", ids, f"{name}_weight", len(table))
             y += np.take(table, ids, axis=0)
     if (norm_weight is None) != (norm_bias is None):
         raise ValueError("embedding: norm_weight and norm_bias must be given together")
@@ -60,12 +60,36 @@ def embedding(
     return y
 
 
-def _check_ids(name: str, ids: Ids, table_name: str, table: FloatArray) -> None:
-    """Raise ValueError for the first id outside `table`."""
-    rows = len(table)
+def embedding_backward(
+    dy: FloatArray,
+    input_ids: Ids,
+    num_embeddings: int,
+    *,
+    padding_idx: int | None = None,
+    dweight: FloatArray | None = None,
+) -> FloatArray:
+    """The gradient of one table of `embedding`: row i is the sum of the rows of dy whose id is i.
+
+    dy `[tokens, D]` of any float dtype, input_ids int64 `[tokens]` in [0, num_embeddings). Tokens whose id is
+    `padding_idx` add nothing. Returns `[num_embeddings, D]`; the gradient is added to `dweight` if given, which is
+    then returned. The sums go in the order of the tokens. Raises ValueError for an id out of range.
+
+    Source: the transpose of the selection in Devlin et al. 2019, section 3.
+
+    >>> embedding_backward(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1]), 3).tolist()
+    [[2.0], [5.0], [0.0]]
+    """
+    _check_ids("embedding_backward", "input_ids", input_ids, "dweight", num_embeddings)
+    total = np.zeros((num_embeddings, dy.shape[1]), dy.dtype) if dweight is None else dweight
+    for i, row in zip(input_ids.tolist(), dy, strict=True):  # for rows as long as a model's faster than np.add.at
+        if i != padding_idx:
+            total[i] += row
+    return total
+
+
+def _check_ids(function: str, name: str, ids: Ids, table: str, rows: int) -> None:
+    """Raise ValueError for the first id outside `table`, which has so many rows."""
     wrong = (ids < 0) | (ids >= rows)
     if wrong.any():
         i = int(wrong.argmax())
-        raise ValueError(
-            f"embedding: {name} must be in [0, {rows}), the rows of {table_name}, got {ids[i]} at index {i}"
-        )
+        raise ValueError(f"{function}: {name} must be in [0, {rows}), the rows of {table}, got {ids[i]} at index {i}")

@@ -1,4 +1,4 @@
-"""Reference of `l2_normalize`."""
+"""Reference of `l2_normalize` and `l2_normalize_backward`."""
 
 from __future__ import annotations
 
@@ -23,3 +23,27 @@ def l2_normalize(x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = 
     norm = np.sqrt(np.einsum("...i,...i->...", x, x))[..., None]
     y: FloatArray = np.divide(x, np.maximum(norm, x.dtype.type(eps)), out=out)
     return y
+
+
+def l2_normalize_backward(
+    dy: FloatArray, x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = None
+) -> FloatArray:
+    """The gradient of `l2_normalize`'s x: (dy - u * sum(u * dy)) / ||x||, u = x / ||x||, over the last axis.
+
+    dy and x `[..., D]` of one float dtype, eps as in the forward call; where ||x|| < eps the gradient is dy / eps.
+    Returns the same shape and dtype, in `out` if given (which may be `dy` or `x`).
+
+    Source: the quotient rule; eps as in PyTorch's `normalize`.
+
+    >>> l2_normalize_backward(np.array([[1.0, 0.0]]), np.array([[3.0, 4.0]])).round(3).tolist()
+    [[0.128, -0.096]]
+    """
+    norm = np.sqrt(np.einsum("...i,...i->...", x, x))[..., None]
+    length = np.maximum(norm, x.dtype.type(eps))
+    unit = x / length
+    along = np.einsum("...i,...i->...", unit, dy)[..., None]
+    along[norm < eps] = 0
+    unit *= along
+    dx: FloatArray = np.subtract(dy, unit, out=out)
+    dx /= length
+    return dx

@@ -1,11 +1,15 @@
-"""Reference of `layer_norm`: y = (h - mean) * rstd * weight + bias with h = x + residual."""
+"""Reference of `layer_norm` and `layer_norm_backward`: y = (h - mean) * rstd * weight + bias, h = x + residual."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ._blocks import row_blocks
+from ._random import check, drop, kept, select
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -17,21 +21,25 @@ def layer_norm(
     eps: float = 1e-5,
     *,
     residual: FloatArray | None = None,
+    dropout_p: float = 0.0,
+    seed: int = 0,
     return_stats: bool = False,
     out: FloatArray | None = None,
-) -> FloatArray | tuple[FloatArray, FloatArray, FloatArray]:
-    """Layer normalisation of x + residual over the last axis.
+) -> Any:
+    """Layer normalisation of dropout(x) + residual over the last axis.
 
-    x and residual `[..., D]`, weight and bias `[D]`, of any float dtype. Returns y `[..., D]`, in `out` if
-    given; with `return_stats` (y, mean, rstd), mean and rstd = 1 / sqrt(variance + eps) being `[...]`. The
-    variance is the biased one. Raises ValueError when the shapes do not match.
+    x and residual `[..., D]`, weight and bias `[D]`, of any float dtype. `dropout_p` and `seed` are those of
+    `dropout`, which is applied to x alone. Returns y `[..., D]`, in `out` if given; with `return_stats` (y, mean,
+    rstd), mean and rstd = 1 / sqrt(variance + eps) being `[...]`. The variance is the biased one. Raises
+    ValueError when the shapes do not match, and for a `dropout_p` or `seed` out of range.
 
-    Source: Ba, Kiros and Hinton 2016, equation 3; the residual as in Vaswani et al. 2017, section 3.1.
+    Source: Ba, Kiros and Hinton 2016, equation 3; the residual as in Vaswani et al. 2017, sections 3.1 and 5.4.
 
     >>> layer_norm(np.array([[1.0, 3.0]]), eps=0.0).tolist()
     [[-1.0, 1.0]]
     """
-    h = x if residual is None else x + residual
+    check("layer_norm", "dropout_p", dropout_p, seed)
+    h = _sum(x, residual, dropout_p, seed)
     mean = h.mean(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):  # inf - inf in a row with inf
         y = np.subtract(h, mean, out=out)
@@ -44,3 +52,88 @@ def layer_norm(
     if bias is not None:
         y += bias
     return (y, mean[..., 0], rstd[..., 0]) if return_stats else y
+
+
+def layer_norm_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    weight: FloatArray | None,
+    mean: FloatArray,
+    rstd: FloatArray,
+    *,
+    residual: FloatArray | None = None,
+    dropout_p: float = 0.0,
+    seed: int = 0,
+    need_dx: bool = True,
+    need_dresidual: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    dweight: FloatArray | None = None,
+    dbias: FloatArray | None = None,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None, FloatArray | None]:
+    """The gradients of `layer_norm`'s x, residual, weight and bias.
+
+    dy, x and residual `[..., D]`, weight `[D]` or None, mean and rstd `[...]` as `layer_norm` returned them, of
+    one float dtype; `dropout_p` and `seed` as in the forward call. Returns (dx, dresidual, dweight, dbias) in the
+    shapes of x, residual, weight and bias; None for what `need_dx`, `need_dresidual`, `need_dweight` or
+    `need_dbias` does not ask for, for dresidual without a residual, and for dweight and dbias without a weight. A
+    gradient is added to `dweight` or `dbias` if given, which is then returned. Raises ValueError for a
+    `dropout_p` or `seed` out of range.
+
+    Source: Ba, Kiros and Hinton 2016, equation 3, differentiated: with n = (h - mean) * rstd and g = dy * weight,
+    dh = rstd * (g - mean(g) - n * mean(g * n)).
+
+    >>> x = np.array([[1.0, 3.0, 8.0]])
+    >>> y, mean, rstd = layer_norm(x, np.ones(3), return_stats=True)
+    >>> dx, _, dweight, dbias = layer_norm_backward(np.array([[1.0, 0.0, 0.0]]), x, np.ones(3), mean, rstd)
+    >>> dx.round(3).tolist(), dweight.round(3).tolist(), dbias.tolist()
+    ([[0.109, -0.152, 0.044]], [-1.019, 0.0, 0.0], [1.0, 0.0, 0.0])
+    """
+    check("layer_norm_backward", "dropout_p", dropout_p, seed)
+    dim = x.shape[-1]
+    shape = (math.prod(x.shape[:-1]), dim)
+    dx = np.empty(x.shape, x.dtype) if need_dx else None
+    dresidual = np.empty(x.shape, x.dtype) if need_dresidual and residual is not None else None
+    dweight = _total(weight, need_dweight, dweight)
+    dbias = _total(weight, need_dbias, dbias)
+    dy, x, mean, rstd = dy.reshape(shape), x.reshape(shape), mean.reshape(-1, 1), rstd.reshape(-1, 1)
+    residual, dx_rows, dresidual_rows = (None if a is None else a.reshape(shape) for a in (residual, dx, dresidual))
+    for rows in row_blocks(*shape):
+        keep = kept(np.arange(rows.start, rows.stop), dim, dropout_p, seed) if dropout_p else None
+        h = x[rows] if keep is None else select(x[rows], keep, dropout_p)
+        n = h - mean[rows] if residual is None else h + residual[rows] - mean[rows]
+        n *= rstd[rows]
+        g = dy[rows]
+        if dweight is not None:
+            dweight += np.einsum("ri,ri->i", g, n)
+        if dbias is not None:
+            dbias += g.sum(axis=0)
+        if weight is not None:
+            g = g * weight
+        n *= np.einsum("ri,ri->r", g, n)[:, None] / dim
+        dh = np.subtract(g, n, out=n)
+        dh -= g.mean(axis=-1, keepdims=True)
+        dh *= rstd[rows]
+        if dresidual_rows is not None:
+            dresidual_rows[rows] = dh
+        if dx_rows is not None:
+            dx_rows[rows] = dh if keep is None else select(dh, keep, dropout_p)
+    return dx, dresidual, dweight, dbias
+
+
+def _total(weight: FloatArray | None, needed: bool, given: FloatArray | None) -> FloatArray | None:
+    """What a gradient of `weight`'s shape is added to, if it is wanted at all."""
+    if weight is None or not needed:
+        return None
+    return np.zeros(weight.shape, weight.dtype) if given is None else given
+
+
+def _sum(x: FloatArray, residual: FloatArray | None, p: float, seed: int) -> FloatArray:
+    """dropout(x) + residual; x itself where there is neither."""
+    if p == 0:
+        return x if residual is None else x + residual
+    h = np.empty(x.shape, x.dtype)
+    drop(x, p, seed, h)
+    if residual is not None:
+        h += residual
+    return h

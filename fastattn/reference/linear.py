@@ -1,4 +1,4 @@
-"""Reference of `linear`: y = act(x W^T + b) + residual."""
+"""Reference of `linear` and `linear_backward`: y = act(x W^T + b) + residual."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .gelu import gelu
+from .gelu import gelu, gelu_backward
 
 FloatArray = npt.NDArray[np.floating[Any]]
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
@@ -27,13 +27,15 @@ def linear(
     residual: FloatArray | None = None,
     *,
     activation: str | None = None,
+    return_pre_activation: bool = False,
     out: FloatArray | None = None,
-) -> FloatArray:
+) -> Any:
     """act(x W^T + b) + residual: a linear layer with its activation and the residual connection after it.
 
     x `[..., K]`, weight `[N, K]` (an array or a `PackedMatrix`), bias `[N]`, residual `[..., N]`, all of one
     float dtype; activation None, "relu", "gelu" (erf), "gelu_tanh", "silu" or "tanh". Returns `[..., N]`, in
-    `out` if given. Raises ValueError for an unknown activation or shapes that do not match.
+    `out` if given; with `return_pre_activation` (y, x W^T + b), the latter for `linear_backward`. Raises
+    ValueError for an unknown activation or shapes that do not match.
 
     Source: Vaswani et al. 2017, section 3.3, equation 2 (one of its two linear maps); silu: Elfwing et al.
     2017.
@@ -41,10 +43,8 @@ def linear(
     >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [-5.0, 0.0]]), activation="relu").tolist()
     [[11.0, 0.0]]
     """
-    if activation is not None and activation not in ACTIVATIONS:
-        names = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(f"linear: activation must be one of {names}, got {activation!r}")
-    w = weight if isinstance(weight, np.ndarray) else weight.unpack()
+    _check("linear", activation)
+    w = _plain(weight)
     n, k = w.shape
     y = np.empty((*x.shape[:-1], n), x.dtype) if out is None else out
     m = math.prod(x.shape[:-1])
@@ -52,10 +52,71 @@ def linear(
     np.matmul(x.reshape(m, k), w.T, out=rows)
     if bias is not None:
         rows += bias
+    pre_activation = y.copy() if return_pre_activation else None
     _activate(rows, activation)
     if residual is not None:
         y += residual
-    return y
+    return (y, pre_activation) if return_pre_activation else y
+
+
+def linear_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    weight: FloatArray | Packed,
+    *,
+    activation: str | None = None,
+    pre_activation: FloatArray | None = None,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    dweight: FloatArray | None = None,
+    dbias: FloatArray | None = None,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    """The gradients of `linear`'s x, weight and bias (that of its residual is dy itself).
+
+    dy `[..., N]`, x `[..., K]` and weight `[N, K]` (an array or a `PackedMatrix`), all of one float dtype; with
+    an activation also the `pre_activation` `[..., N]` that `linear` returned. Returns (dx, dweight, dbias) in
+    the shapes of x, weight and bias; None for what `need_dx`, `need_dweight` or `need_dbias` does not ask for.
+    A gradient is added to `dweight` or `dbias` if given, which is then returned. relu passes nothing at 0.
+    Raises ValueError for an unknown activation, or one without its `pre_activation`.
+
+    Source: Rumelhart, Hinton and Williams 1986: with d = dy * act'(pre_activation), dx = d W, dweight = d^T x,
+    dbias = the sum of d over rows.
+
+    >>> dx, dweight, dbias = linear_backward(np.array([[1.0, 2.0]]), np.array([[3.0]]), np.array([[4.0], [5.0]]))
+    >>> dx.tolist(), dweight.tolist(), dbias.tolist()
+    ([[14.0]], [[3.0], [6.0]], [1.0, 2.0])
+    """
+    _check("linear_backward", activation)
+    if activation is not None:
+        if pre_activation is None:
+            raise ValueError(f"linear_backward: pre_activation must be given with activation {activation!r}")
+        dy = _activate_backward(dy, pre_activation, activation)
+    w = _plain(weight)
+    n, k = w.shape
+    m = math.prod(x.shape[:-1])
+    d = dy.reshape(m, n)
+    dx = np.matmul(d, w).reshape(x.shape) if need_dx else None
+    return (
+        dx,
+        _add(dweight, np.matmul(d.T, x.reshape(m, k))) if need_dweight else None,
+        _add(dbias, d.sum(axis=0)) if need_dbias else None,
+    )
+
+
+def _check(function: str, activation: str | None) -> None:
+    if activation is not None and activation not in ACTIVATIONS:
+        names = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"{function}: activation must be one of {names}, got {activation!r}")
+
+
+def _plain(weight: FloatArray | Packed) -> FloatArray:
+    return weight if isinstance(weight, np.ndarray) else weight.unpack()
+
+
+def _add(total: FloatArray | None, gradient: FloatArray) -> FloatArray:
+    """`gradient`, added to `total` if there is one."""
+    return gradient if total is None else np.add(total, gradient, out=total)
 
 
 def _activate(y: FloatArray, activation: str | None) -> None:
@@ -73,3 +134,27 @@ def _activate(y: FloatArray, activation: str | None) -> None:
         gate = np.where(y < 0, tail, 1) / (1 + tail)
         np.maximum(y, np.finfo(y.dtype).min, out=y)  # -inf * 0 is NaN
         y *= gate
+
+
+def _activate_backward(dy: FloatArray, pre: FloatArray, activation: str) -> FloatArray:
+    """dy * act'(pre)."""
+    if activation == "relu":
+        return np.where(pre <= 0, pre.dtype.type(0), dy)
+    if activation == "gelu":
+        return gelu_backward(dy, pre)
+    if activation == "gelu_tanh":
+        return gelu_backward(dy, pre, "tanh")
+    tail = np.exp(-np.abs(pre))
+    if activation == "tanh":  # 1 - tanh^2 = 4 e / (1 + e)^2, e = e^-2|pre|, which does not cancel
+        tail *= tail
+        slope = 4 * tail
+    else:  # silu: s + pre * s * (1 - s), s = 1 / (1 + e^-pre), s * (1 - s) = e / (1 + e)^2, e = e^-|pre|
+        limit = np.finfo(pre.dtype).max
+        slope = np.clip(pre, -limit, limit)  # inf * 0 is NaN
+        slope *= tail
+        slope += np.where(pre < 0, tail, 1) * (1 + tail)
+    tail += 1
+    tail *= tail
+    slope /= tail
+    slope *= dy
+    return slope

@@ -1,4 +1,4 @@
-"""Reference of `log_softmax`."""
+"""Reference of `log_softmax` and `log_softmax_backward`."""
 
 from __future__ import annotations
 
@@ -29,3 +29,24 @@ def log_softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
     total[total == 0] = 1
     y -= np.log(total, out=total)
     return y
+
+
+def log_softmax_backward(dy: FloatArray, y: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+    """The gradient of `log_softmax`'s x: dy - exp(y) * sum(dy) over the last axis.
+
+    dy and y `[..., D]` of one float dtype, y being what `log_softmax` returned. Returns the same shape and dtype,
+    in `out` if given (which may be `dy` or `y`).
+
+    Source: Goodfellow et al. 2016, section 4.1, differentiated.
+
+    >>> log_softmax_backward(np.array([1.0, 0.0]), np.log([0.25, 0.75])).round(6).tolist()
+    [0.75, -0.75]
+    """
+    total = dy.sum(axis=-1, keepdims=True)
+    if out is dy:
+        out -= np.exp(y) * total
+        return out
+    dx: FloatArray = np.exp(y, out=out)
+    dx *= total
+    np.subtract(dy, dx, out=dx)
+    return dx

@@ -1,4 +1,4 @@
-"""Reference of `pooling`: one vector per sequence of a ragged batch."""
+"""Reference of `pooling` and `pooling_backward`: one vector per sequence of a ragged batch."""
 
 from __future__ import annotations
 
@@ -33,13 +33,46 @@ def pooling(
     >>> pooling(np.array([[1.0], [3.0], [8.0]]), np.array([0, 2, 3], np.int32)).tolist()
     [[2.0], [8.0]]
     """
-    if mode not in MODES:
-        raise ValueError(f"pooling: mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+    _check("pooling", mode)
     ends = bounds("pooling", "cu_seqlens", cu_seqlens, len(x))
     y = np.empty((len(ends) - 1, x.shape[1]), x.dtype) if out is None else out
     for row, start, end in zip(y, ends[:-1], ends[1:], strict=True):
         _pool(x[start:end], mode, row)
     return y
+
+
+def pooling_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    cu_seqlens: npt.NDArray[np.int32],
+    mode: str = "mean",
+    *,
+    out: FloatArray | None = None,
+) -> FloatArray:
+    """The gradient of `pooling`'s x: each sequence's row of dy, shared out to its tokens.
+
+    dy `[batch, D]`, x `[tokens, D]`, of one float dtype; cu_seqlens int32 `[batch + 1]` and mode as in the forward
+    call. "max" gives a column of dy to the first token that holds the maximum (the first NaN, if there is one).
+    Returns `[tokens, D]`, in `out` if given. Raises ValueError for another mode or a bad `cu_seqlens`.
+
+    Source: Reimers and Gurevych 2019, section 3; "weighted_mean": Muennighoff 2022, section 3; differentiated.
+
+    >>> x = np.array([[1.0], [3.0], [8.0]])
+    >>> pooling_backward(np.array([[2.0], [5.0]]), x, np.array([0, 2, 3], np.int32)).tolist()
+    [[1.0], [1.0], [5.0]]
+    """
+    _check("pooling_backward", mode)
+    ends = bounds("pooling_backward", "cu_seqlens", cu_seqlens, len(x))
+    dx = np.empty(x.shape, x.dtype) if out is None else out
+    for row, start, end in zip(dy, ends[:-1], ends[1:], strict=True):
+        if end > start:
+            _pool_backward(row, x[start:end], mode, dx[start:end])
+    return dx
+
+
+def _check(function: str, mode: str) -> None:
+    if mode not in MODES:
+        raise ValueError(f"{function}: mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
 
 
 def _pool(x: FloatArray, mode: str, row: FloatArray) -> None:
@@ -60,3 +93,20 @@ def _pool(x: FloatArray, mode: str, row: FloatArray) -> None:
     else:
         x.sum(axis=0, out=row)
         row /= x.dtype.type(n if mode == "mean" else np.sqrt(n))
+
+
+def _pool_backward(row: FloatArray, x: FloatArray, mode: str, dx: FloatArray) -> None:
+    """`row` `[D]` into the gradient `dx` of one sequence x, both `[n, D]`, n > 0."""
+    n = len(x)
+    if mode in ("cls", "last"):
+        dx[...] = 0
+        dx[0 if mode == "cls" else -1] = row
+    elif mode == "max":
+        dx[...] = 0
+        dx[x.argmax(axis=0), np.arange(len(row))] = row
+    elif mode == "weighted_mean":
+        weights = np.arange(1, n + 1, dtype=x.dtype)
+        weights /= weights.sum()
+        np.multiply(weights[:, None], row, out=dx)
+    else:
+        np.divide(row, x.dtype.type(n if mode == "mean" else np.sqrt(n)), out=dx)

@@ -1,17 +1,20 @@
-"""Reference of `scaled_dot_product_attention`, ragged and padded: softmax(q k^T * scale + mask) v."""
+"""Reference of `scaled_dot_product_attention` and its backward pass, ragged and padded."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._random import check, kept, select
 from ._seqlens import bounds
 
 FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
+Spans = list[tuple[slice, slice]]
 NAME = "scaled_dot_product_attention"
 BLOCK = 1 << 18
 """Scores treated at a time (whole heads, at least one), so that they stay in the cache."""
@@ -28,10 +31,12 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     softmax_scale: float | None = None,
     causal_alignment: str = "bottom_right",
+    dropout_p: float = 0.0,
+    seed: int = 0,
     return_softmax_lse: bool = False,
     return_attn_weights: bool = False,
     out: FloatArray | None = None,
-) -> FloatArray | tuple[FloatArray, ...]:
+) -> Any:
     """Attention of every query over the keys of its own sequence: softmax(q k^T * softmax_scale + mask) v.
 
     Ragged, with `cu_seqlens_q`: q `[total_q, heads, dim]`, k and v `[total_k, heads, dim]`, `cu_seqlens_q`
@@ -43,12 +48,15 @@ def scaled_dot_product_attention(
     `is_causal` lets query i see keys 0 .. i, aligned by `causal_alignment`: the last query with the last key
     ("bottom_right") or the first with the first ("top_left"). `softmax_scale` is 1 / sqrt(dim) unless given.
     A key that may not be attended to has no effect, whatever its value; a query with no key gives 0.
+    `dropout_p` and `seed` apply `dropout` to the softmax: its rows are numbered as softmax_lse's elements, its
+    columns as the sequence's keys.
 
     Returns the output in `q`'s shape, in `out` if given; with `return_softmax_lse` then softmax_lse, the
     natural log of each row's sum of exponentials, `[heads, total_q]` or `[batch, heads, seq_q]`, -inf where
-    there is no key; with `return_attn_weights` then attn_weights, the softmax itself, `[batch, heads,
-    longest_q, longest_k]`, 0 outside a sequence. Raises ValueError for bad `cu_seqlens_q` or `cu_seqlens_k`,
-    an unknown `causal_alignment`, a mask in a ragged call, or shapes that do not match.
+    there is no key; with `return_attn_weights` then attn_weights, the softmax itself before dropout, `[batch,
+    heads, longest_q, longest_k]`, 0 outside a sequence. Raises ValueError for bad `cu_seqlens_q` or
+    `cu_seqlens_k`, an unknown `causal_alignment`, a mask in a ragged call, shapes that do not match, or a
+    `dropout_p` or `seed` out of range.
 
     Source: Vaswani et al. 2017, equation 1; ragged batches, lse and alignment as in flash-attention (Dao
     2023).
@@ -57,122 +65,205 @@ def scaled_dot_product_attention(
     >>> scaled_dot_product_attention(q, k, v, cu_seqlens_q=np.array([0, 1, 2], np.int32)).tolist()
     [[[1.0, 0.0]], [[0.0, 1.0]]]
     """
-    if causal_alignment not in ("bottom_right", "top_left"):
-        raise ValueError(
-            f"{NAME}: causal_alignment must be one of 'bottom_right', 'top_left', got {causal_alignment!r}"
-        )
+    spans = _check(NAME, q, k, cu_seqlens_q, cu_seqlens_k, attn_mask, causal_alignment, dropout_p, seed)
     y = np.empty(q.shape, q.dtype) if out is None else out
-    sequences = _ragged if cu_seqlens_q is not None else _padded
-    lse, weights, pieces = sequences(q, k, v, y, cu_seqlens_q, cu_seqlens_k, attn_mask, return_attn_weights)
-    scale = q.dtype.type(1 / math.sqrt(q.shape[-1]) if softmax_scale is None else softmax_scale)
-    for q_s, k_s, v_s, y_s, lse_s, weights_s, mask in pieces:
-        allowed = _causal(q_s.shape[1], k_s.shape[1], causal_alignment) if is_causal else None
-        heads = max(1, BLOCK // max(1, q_s.shape[1] * k_s.shape[1]))
-        for h in (slice(i, i + heads) for i in range(0, len(q_s), heads)):
-            mask_h, weights_h = (None if a is None else a[h] for a in (mask, weights_s))
-            with np.errstate(all="ignore"):  # log(0) where there is no key; inf and NaN where they were given
-                _attend(q_s[h], k_s[h], v_s[h], scale, allowed, mask_h, y_s[h], lse_s[h], weights_h)
-    wanted = ((lse, return_softmax_lse), (weights, return_attn_weights))
-    extras = [array for array, asked in wanted if asked and array is not None]
+    lse = np.empty(_rows(q, spans), q.dtype)
+    weights = _weights(q, k, spans) if return_attn_weights else None
+    factor = _factor(q, softmax_scale)
+    pieces = _pieces(spans, [q, y], [k, v], [lse, _numbers(lse)], attn_mask)
+    with np.errstate(all="ignore"):  # log(0) where there is no key; inf and NaN where they were given
+        for (i, h), (q_h, y_h), (k_h, v_h), (lse_h, numbers), mask in pieces:
+            s, allowed = _scores(q_h, k_h, factor, mask, is_causal, causal_alignment)
+            if allowed is not None:
+                np.copyto(s, -np.inf, where=~allowed)
+            top = s.max(axis=-1, keepdims=True, initial=-np.inf)
+            top[top == -np.inf] = 0
+            s -= top
+            np.exp(s, out=s)
+            total = s.sum(axis=-1, keepdims=True)
+            lse_h[...] = (np.log(total) + top)[..., 0]
+            total[total == 0] = 1
+            if weights is not None:
+                np.divide(s, total, out=weights[i, h, : s.shape[1], : s.shape[2]])
+            if dropout_p:
+                select(s, kept(numbers, s.shape[2], dropout_p, seed), dropout_p, out=s)
+            _multiply(s, v_h, allowed, y_h)
+            y_h /= total
+    extras = [a for a, asked in ((lse, return_softmax_lse), (weights, return_attn_weights)) if asked]
     return (y, *extras) if extras else y
 
 
-def _ragged(
+def scaled_dot_product_attention_backward(
+    dout: FloatArray,
     q: FloatArray,
     k: FloatArray,
     v: FloatArray,
-    y: FloatArray,
+    out: FloatArray,
+    softmax_lse: FloatArray,
+    *,
+    cu_seqlens_q: npt.NDArray[np.int32] | None = None,
+    cu_seqlens_k: npt.NDArray[np.int32] | None = None,
+    attn_mask: npt.NDArray[Any] | None = None,
+    is_causal: bool = False,
+    softmax_scale: float | None = None,
+    causal_alignment: str = "bottom_right",
+    dropout_p: float = 0.0,
+    seed: int = 0,
+    dq: FloatArray | None = None,
+    dk: FloatArray | None = None,
+    dv: FloatArray | None = None,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The gradients of `scaled_dot_product_attention`'s q, k and v.
+
+    dout in q's shape is the gradient of the output; out and softmax_lse are what the forward call returned, and q,
+    k, v, `cu_seqlens_q`, `cu_seqlens_k`, `attn_mask`, `is_causal`, `softmax_scale`, `causal_alignment`, `dropout_p`
+    and `seed` what it was given. The softmax is computed again. Returns (dq, dk, dv) in the shapes of q, k and v,
+    in the arrays `dq`, `dk` and `dv` if given, which are overwritten and may be views of one fused gradient. A query
+    without a key has the gradient 0, and a key that may not be attended to gets nothing from the query, whatever
+    their values. The mask has no gradient. Raises ValueError as the forward call does.
+
+    Source: Dao et al. 2022, appendix B.2: with P the softmax, M dropout's factors (0 or 1 / (1 - dropout_p)), D the
+    sum of dout * out over dim, dS = P * (M * (dout v^T) - D): dq = dS k * softmax_scale, dk = dS^T q *
+    softmax_scale, dv = (M * P)^T dout.
+
+    >>> q, k, v = np.ones((1, 1, 1, 1)), np.array([[[[0.0], [0.0]]]]), np.array([[[[1.0], [3.0]]]])
+    >>> out, lse = scaled_dot_product_attention(q, k, v, return_softmax_lse=True)
+    >>> dq, dk, dv = scaled_dot_product_attention_backward(np.ones(out.shape), q, k, v, out, lse)
+    >>> dk.ravel().tolist(), dv.ravel().tolist()
+    ([-0.5, 0.5], [0.5, 0.5])
+    """
+    name = f"{NAME}_backward"
+    spans = _check(name, q, k, cu_seqlens_q, cu_seqlens_k, attn_mask, causal_alignment, dropout_p, seed)
+    dq, dk, dv = (np.empty(a.shape, a.dtype) if d is None else d for d, a in ((dq, q), (dk, k), (dv, v)))
+    factor = _factor(q, softmax_scale)
+    rows = [softmax_lse, _numbers(softmax_lse)]
+    pieces = _pieces(spans, [q, out, dout, dq], [k, v, dk, dv], rows, attn_mask)
+    with np.errstate(all="ignore"):  # inf and NaN where they were given, or where nothing is allowed
+        for _, (q_h, y_h, dy_h, dq_h), (k_h, v_h, dk_h, dv_h), (lse_h, numbers), mask in pieces:
+            p, allowed = _scores(q_h, k_h, factor, mask, is_causal, causal_alignment)
+            p -= np.where(lse_h == -np.inf, 0, lse_h)[..., None]
+            np.exp(p, out=p)
+            if allowed is not None:
+                np.copyto(p, 0, where=~allowed)
+            ds = np.matmul(dy_h, v_h.transpose(0, 2, 1))
+            keep = kept(numbers, p.shape[2], dropout_p, seed) if dropout_p else None
+            if keep is not None:
+                select(ds, keep, dropout_p, out=ds)
+            ds -= np.einsum("hid,hid->hi", dy_h, y_h)[..., None]
+            ds *= p
+            ds *= factor
+            if allowed is not None:
+                np.copyto(ds, 0, where=~allowed)  # NaN * 0
+            if keep is not None:
+                select(p, keep, dropout_p, out=p)
+            backwards = None if allowed is None else allowed.transpose(0, 2, 1)
+            _multiply(ds, k_h, allowed, dq_h)
+            _multiply(ds.transpose(0, 2, 1), q_h, backwards, dk_h)
+            _multiply(p.transpose(0, 2, 1), dy_h, backwards, dv_h)
+    return dq, dk, dv
+
+
+def _check(
+    name: str,
+    q: FloatArray,
+    k: FloatArray,
     cu_seqlens_q: Any,
     cu_seqlens_k: Any,
     attn_mask: Any,
-    want_weights: bool,
-) -> tuple[FloatArray, FloatArray | None, list[tuple[Any, ...]]]:
-    """lse, attn_weights and, for every sequence, heads-first views of its part of everything."""
+    causal_alignment: str,
+    dropout_p: float,
+    seed: int,
+) -> Spans | None:
+    """Raise for what must not be; of a ragged call, where each sequence's queries and keys are."""
+    if causal_alignment not in ("bottom_right", "top_left"):
+        raise ValueError(
+            f"{name}: causal_alignment must be one of 'bottom_right', 'top_left', got {causal_alignment!r}"
+        )
+    check(name, "dropout_p", dropout_p, seed)
+    if cu_seqlens_q is None:
+        if cu_seqlens_k is not None:
+            raise ValueError(f"{name}: cu_seqlens_k needs cu_seqlens_q")
+        return None
     if attn_mask is not None:
-        raise ValueError(f"{NAME}: attn_mask is for padded arrays, cu_seqlens say it all for ragged ones")
-    cu_seqlens_k = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
-    ends_q = bounds(NAME, "cu_seqlens_q", cu_seqlens_q, len(q))
-    ends_k = bounds(NAME, "cu_seqlens_k", cu_seqlens_k, len(k))
+        raise ValueError(f"{name}: attn_mask is for padded arrays, cu_seqlens say it all for ragged ones")
+    ends_q = bounds(name, "cu_seqlens_q", cu_seqlens_q, len(q))
+    ends_k = bounds(name, "cu_seqlens_k", cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k, len(k))
     if len(ends_q) != len(ends_k):
-        raise ValueError(f"{NAME}: cu_seqlens_k must have shape ({len(ends_q)},), got ({len(ends_k)},)")
-    heads = q.shape[1]
-    lse = np.empty((heads, len(q)), q.dtype)
-    spans = [
-        (slice(a, b), slice(c, d)) for a, b, c, d in zip(ends_q[:-1], ends_q[1:], ends_k[:-1], ends_k[1:], strict=True)
-    ]
-    weights = None
-    if want_weights:
-        longest_q, longest_k = (max((s[i].stop - s[i].start for s in spans), default=0) for i in (0, 1))
-        weights = np.zeros((len(spans), heads, longest_q, longest_k), q.dtype)
-    q, k, v, y = (a.transpose(1, 0, 2) for a in (q, k, v, y))
-    pieces: list[tuple[Any, ...]] = []
-    for i, (a, b) in enumerate(spans):
-        part = None if weights is None else weights[i, :, : a.stop - a.start, : b.stop - b.start]
-        pieces.append((q[:, a], k[:, b], v[:, b], y[:, a], lse[:, a], part, None))
-    return lse, weights, pieces
+        raise ValueError(f"{name}: cu_seqlens_k must have shape ({len(ends_q)},), got ({len(ends_k)},)")
+    queries, keys = (map(slice, ends[:-1], ends[1:]) for ends in (ends_q, ends_k))
+    return list(zip(queries, keys, strict=True))
 
 
-def _padded(
-    q: FloatArray,
-    k: FloatArray,
-    v: FloatArray,
-    y: FloatArray,
-    cu_seqlens_q: Any,
-    cu_seqlens_k: Any,
-    attn_mask: Any,
-    want_weights: bool,
-) -> tuple[FloatArray, FloatArray | None, list[tuple[Any, ...]]]:
-    """lse, attn_weights and, for every sequence, its part of everything."""
-    if cu_seqlens_k is not None:
-        raise ValueError(f"{NAME}: cu_seqlens_k needs cu_seqlens_q")
-    scores = (*q.shape[:3], k.shape[2])
-    lse = np.empty(scores[:3], q.dtype)
-    weights = np.empty(scores, q.dtype) if want_weights else None
-    masks = [None] * len(q) if attn_mask is None else np.broadcast_to(attn_mask, scores)
-    parts = [None] * len(q) if weights is None else weights
-    return lse, weights, list(zip(q, k, v, y, lse, parts, masks, strict=True))
+def _factor(q: FloatArray, softmax_scale: float | None) -> Any:
+    """What the scores are multiplied with, in `q`'s dtype."""
+    return q.dtype.type(1 / math.sqrt(q.shape[-1]) if softmax_scale is None else softmax_scale)
 
 
-def _causal(seq_q: int, seq_k: int, alignment: str) -> BoolArray:
-    """`[seq_q, seq_k]`, True where key j is not after query i."""
-    return np.tri(seq_q, seq_k, seq_k - seq_q if alignment == "bottom_right" else 0, dtype=np.bool_)
+def _rows(q: FloatArray, spans: Spans | None) -> tuple[int, ...]:
+    """The shape of softmax_lse."""
+    return q.shape[:3] if spans is None else (q.shape[1], len(q))
 
 
-def _attend(
-    q: FloatArray,
-    k: FloatArray,
-    v: FloatArray,
-    scale: Any,
-    allowed: BoolArray | None,
-    mask: npt.NDArray[Any] | None,
-    y: FloatArray,
-    lse: FloatArray,
-    weights: FloatArray | None,
-) -> None:
-    """Some heads of a sequence: q `[heads, seq_q, dim]`, k and v `[heads, seq_k, dim]`; fills the outputs."""
-    s = np.matmul(q * scale, k.transpose(0, 2, 1))
-    if mask is not None and mask.dtype == np.bool_:
-        allowed = mask if allowed is None else allowed & mask
-    elif mask is not None:
-        s += mask
-        attended = mask != -np.inf
+def _numbers(lse: FloatArray) -> npt.NDArray[np.int64]:
+    """For every row of the softmax its number, for dropout."""
+    return np.arange(lse.size, dtype=np.int64).reshape(lse.shape)
+
+
+def _weights(q: FloatArray, k: FloatArray, spans: Spans | None) -> FloatArray:
+    """Zeros for attn_weights."""
+    if spans is None:
+        return np.zeros((*q.shape[:3], k.shape[2]), q.dtype)
+    longest_q, longest_k = (max((pair[i].stop - pair[i].start for pair in spans), default=0) for i in (0, 1))
+    return np.zeros((len(spans), q.shape[1], longest_q, longest_k), q.dtype)
+
+
+def _pieces(
+    spans: Spans | None, queries: list[Any], keys: list[Any], rows: list[Any], mask: npt.NDArray[Any] | None
+) -> Iterator[tuple[tuple[int, slice], list[Any], list[Any], list[Any], npt.NDArray[Any] | None]]:
+    """Some heads of one sequence after another: which, their parts of `queries` `[heads, seq_q, dim]`, of `keys`
+    `[heads, seq_k, dim]` and of `rows` `[heads, seq_q]`, as views, and of the mask `[heads, seq_q, seq_k]`.
+    """
+    if spans is None and mask is not None:
+        mask = np.broadcast_to(mask, (*queries[0].shape[:3], keys[0].shape[2]))
+    for i in range(len(queries[0]) if spans is None else len(spans)):
+        if spans is None:
+            parts = [[a[i] for a in arrays] for arrays in (queries, keys, rows)]
+        else:
+            at, seen = spans[i]
+            parts = [
+                [a[at].transpose(1, 0, 2) for a in queries],
+                [a[seen].transpose(1, 0, 2) for a in keys],
+                [a[:, at] for a in rows],
+            ]
+        heads, seq_q = parts[2][0].shape
+        step = max(1, BLOCK // max(1, seq_q * parts[1][0].shape[1]))
+        for h in (slice(start, start + step) for start in range(0, heads, step)):
+            queries_h, keys_h, rows_h = ([a[h] for a in part] for part in parts)
+            yield (i, h), queries_h, keys_h, rows_h, None if mask is None else mask[i, h]
+
+
+def _scores(
+    q: FloatArray, k: FloatArray, factor: Any, mask: npt.NDArray[Any] | None, is_causal: bool, alignment: str
+) -> tuple[FloatArray, BoolArray | None]:
+    """q k^T * factor + mask `[heads, seq_q, seq_k]`, and which of them count (None: all)."""
+    s = np.matmul(q * factor, k.transpose(0, 2, 1))
+    seq_q, seq_k = s.shape[1:]
+    allowed: BoolArray | None = None
+    if is_causal:  # key j is not after query i
+        allowed = np.tri(seq_q, seq_k, seq_k - seq_q if alignment == "bottom_right" else 0, dtype=np.bool_)
+    if mask is not None:
+        attended = mask if mask.dtype == np.bool_ else mask != -np.inf
         allowed = attended if allowed is None else allowed & attended
-    if allowed is not None:
-        np.copyto(s, -np.inf, where=~allowed)
-    top = s.max(axis=-1, keepdims=True, initial=-np.inf)
-    top[top == -np.inf] = 0
-    s -= top
-    np.exp(s, out=s)
-    total = s.sum(axis=-1, keepdims=True)
-    lse[...] = (np.log(total) + top)[..., 0]
-    total[total == 0] = 1
-    if allowed is None or np.isfinite(v).all():
-        np.matmul(s, v, out=y)
-    else:  # 0 * inf is NaN, so what may not be attended to must be left out of the sum
-        keys = np.broadcast_to(allowed, s.shape)
-        for head, row in np.ndindex(s.shape[:2]):
-            seen = keys[head, row]
-            np.matmul(s[head, row, seen], v[head, seen], out=y[head, row])
-    y /= total
-    if weights is not None:
-        np.divide(s, total, out=weights)
+        if mask.dtype != np.bool_:
+            s += mask
+    return s, None if allowed is None else np.broadcast_to(allowed, s.shape)
+
+
+def _multiply(weights: FloatArray, x: FloatArray, seen: BoolArray | None, out: FloatArray) -> None:
+    """`weights` `[heads, rows, n]` times x `[heads, n, dim]`; what is not seen has the weight 0 and no effect."""
+    if seen is None or np.isfinite(x).all():
+        np.matmul(weights, x, out=out)
+        return
+    for head, row in np.ndindex(out.shape[:2]):  # 0 * inf is NaN
+        at = seen[head, row]
+        np.matmul(weights[head, row, at], x[head, at], out=out[head, row])

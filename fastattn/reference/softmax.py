@@ -1,4 +1,4 @@
-"""Reference of `softmax`."""
+"""Reference of `softmax` and `softmax_backward`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,22 @@ def softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
     total[total == 0] = 1
     y /= total
     return y
+
+
+def softmax_backward(dy: FloatArray, y: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+    """The gradient of `softmax`'s x: y * (dy - sum(dy * y)) over the last axis.
+
+    dy and y `[..., D]` of one float dtype, y being what `softmax` returned. Returns the same shape and dtype, in
+    `out` if given (which may be `dy` or `y`). A row of y that is 0 throughout gives 0.
+
+    Source: Bridle 1990, differentiated.
+
+    >>> softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5])).tolist()
+    [0.25, -0.25]
+    """
+    total = np.einsum("...i,...i->...", dy, y)[..., None]
+    dx: FloatArray = np.subtract(dy, total, out=None if out is y else out)
+    return np.multiply(dx, y, out=dx if out is None else out)
 
 
 def _shift(x: FloatArray) -> FloatArray:

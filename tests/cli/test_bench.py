@@ -33,7 +33,7 @@ def test_a_table_and_json(tmp_path, capsys, restore_runtime):
 def test_list_and_filter(capsys):
     assert main(["bench", "--list"]) == 0
     assert capsys.readouterr().out.splitlines() == [case.name for case in kernel_cases()]
-    assert main(["bench", "--list", "--filter", "ERF"]) == 0
+    assert main(["bench", "--list", "--filter", "Gelu ERF"]) == 0
     assert capsys.readouterr().out.splitlines() == ["gelu erf BERT-base 4096x3072"]
     assert main(["bench", "--filter", "nothing"]) == 1
     assert "--filter nothing: no case has this in its name" in capsys.readouterr().err
@@ -77,5 +77,5 @@ def test_cases_are_reproducible_and_do_not_share_outputs(case):
     assert first.keys() == second.keys()
     for name in first.keys() - {"out"}:
         np.testing.assert_array_equal(first[name], second[name])
-    if "out" in first:
+    if "out" in first and case.kernel != "scaled_dot_product_attention_backward":  # there it is an input
         assert case.prepare(first)["out"] is not first["out"]

@@ -169,3 +169,70 @@ def test_bad_out() -> None:
     check_bad_out("embedding", lambda x, out: kernels.embedding(x, **given, out=out), ids, (9, 4))
     with pytest.raises(ValueError, match=r"^embedding: out .*overlap"):
         kernels.embedding(ids, given["weight"], out=given["weight"][:9])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("padding_idx", [None, 0, 4])
+def test_backward_values(isa: str, threads: int, layout: str, padding_idx: int | None) -> None:
+    rng = np.random.default_rng(7)
+    for dim, tokens in product(SIZES, (1, 70)):
+        dy, ids = place(normal(rng, tokens, dim), layout), place(rng.integers(0, 7, tokens), layout)
+        dweight = kernels.embedding_backward(dy, ids, 7, padding_idx=padding_idx)
+        assert_close(dweight, reference.embedding_backward(double(dy), ids, 7, padding_idx=padding_idx), tokens)
+        # the order of the sums is NumPy's
+        assert_same_bits(dweight, reference.embedding_backward(dy, ids, 7, padding_idx=padding_idx))
+
+
+def test_backward_accumulates(isa: str, threads: int) -> None:
+    rng = np.random.default_rng(8)
+    for tokens, dim in ((9, 33), (2000, 257)):
+        dy, ids = normal(rng, tokens, dim), rng.integers(0, 29, tokens)
+        dweight = place(normal(rng, 29, dim), "end")
+        expected = dweight.copy()
+        assert kernels.embedding_backward(dy, ids, 29, dweight=dweight) is dweight
+        assert_same_bits(dweight, reference.embedding_backward(dy, ids, 29, dweight=expected))
+        fastattn.set_num_threads(3)
+        assert_same_bits(kernels.embedding_backward(dy, ids, 29), reference.embedding_backward(dy, ids, 29))
+        fastattn.set_num_threads(threads)
+
+
+def test_backward_of_padding_is_not_read(isa: str) -> None:
+    dy, ids = normal(np.random.default_rng(9), 6, 33), np.array([0, 1, 2, 1, 0, 1])
+    dy[ids == 1] = np.nan
+    dweight = kernels.embedding_backward(dy, ids, 4, padding_idx=1)
+    assert (dweight[[1, 3]] == 0).all()
+    assert_same_bits(dweight[2], dy[2])
+
+
+def test_backward_empty(isa: str, threads: int) -> None:
+    nothing = np.zeros(0, np.int64)
+    assert_same_bits(kernels.embedding_backward(np.zeros((0, 5), np.float32), nothing, 3), np.zeros((3, 5), np.float32))
+    assert kernels.embedding_backward(np.zeros((3, 0), np.float32), np.zeros(3, np.int64), 3).shape == (3, 0)
+    assert kernels.embedding_backward(np.zeros((0, 5), np.float32), nothing, 0).shape == (0, 5)
+
+
+def test_backward_bad_input() -> None:
+    dy, ids, dweight = np.zeros((9, 4), np.float32), np.arange(9) % 5, np.zeros((5, 4), np.float32)
+
+    def refused(error: type[Exception], message: str, *given: Any, **options: Any) -> None:
+        with pytest.raises(error, match=f"^embedding_backward: {message}"):
+            kernels.embedding_backward(*given, **options)
+
+    refused(TypeError, "dy must be float32, got float64$", double(dy), ids, 5)
+    refused(TypeError, "dy must be .*, got list$", [[0.0]], ids, 5)
+    refused(ValueError, r"dy must have 2 axes, got shape \(4,\)$", dy[0], ids, 5)
+    refused(ValueError, "dy .*contiguous", np.zeros((9, 8), np.float32)[:, ::2], ids, 5)
+    refused(TypeError, "input_ids must be int64, got int32$", dy, ids.astype(np.int32), 5)
+    refused(ValueError, r"input_ids must have shape \(9,\), got \(8,\)$", dy, ids[:8], 5)
+    refused(ValueError, "input_ids .*contiguous", dy, np.zeros(18, np.int64)[::2], 5)
+    refused(ValueError, r"input_ids must be in \[0, 4\), the rows of dweight, got 4 at index 4$", dy, ids, 4)
+    refused(ValueError, r"input_ids must be in \[0, 5\), .*got -1 at index 0$", dy, ids - 1, 5)
+    refused(ValueError, "num_embeddings must not be negative, got -1$", dy, ids, -1)
+    refused(TypeError, "num_embeddings must be an integer, got float$", dy, ids, 5.0)
+    for index in (-1, 5):
+        refused(ValueError, rf"padding_idx must be in \[0, 5\), .*, got {index}$", dy, ids, 5, padding_idx=index)
+    refused(TypeError, "dweight must be float32, got float64$", dy, ids, 5, dweight=double(dweight))
+    refused(ValueError, r"dweight must have shape \(6, 4\), got \(5, 4\)$", dy, ids, 6, dweight=dweight)
+    refused(ValueError, "dweight .*contiguous", dy, ids, 5, dweight=np.zeros((5, 8), np.float32)[:, :4])
+    refused(ValueError, "dweight .*read-only", dy, ids, 5, dweight=place(dweight, "read-only"))
+    refused(ValueError, "dweight must not overlap dy$", dy, ids, 5, dweight=dy[:5])

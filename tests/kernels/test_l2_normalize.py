@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from helpers import LAYOUTS, assert_close, assert_same_bits, double, nan_out, normal
 from helpers_rows import (
+    ROLES,
+    check_backward_rows,
+    check_bad_backward,
     check_bad_x_and_out,
     check_empty,
     check_many_rows,
@@ -15,6 +18,7 @@ from helpers_rows import (
     check_random_rows,
     check_rows_are_independent,
     check_values,
+    of_one,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +90,36 @@ def test_bad_input() -> None:
     check_bad_x_and_out("l2_normalize", kernels.l2_normalize)
     with pytest.raises(TypeError, match=r"^l2_normalize: eps must be a number, got str$"):
         kernels.l2_normalize(np.zeros((2, 3), np.float32), eps="small")
+
+
+@ROLES
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_backward_values(isa: str, threads: int, role: str, layout: str) -> None:
+    """With an eps above what the shortest rows have: one element's direction has no gradient at all."""
+    call, exact = (partial(module.l2_normalize_backward, eps=1.5) for module in (kernels, reference))
+    check_values(of_one(call, role), of_one(exact, role), layout, c=16)
+
+
+@ROLES
+def test_backward_rows(isa: str, threads: int, role: str) -> None:
+    check_backward_rows(kernels.l2_normalize_backward, reference.l2_normalize_backward, role)
+
+
+def test_backward_of_a_short_row(isa: str) -> None:
+    dy = np.array([[1, 2], [3, 4]], np.float32)
+    assert kernels.l2_normalize_backward(dy, np.zeros((2, 2), np.float32), 0.5).tolist() == [[2, 4], [6, 8]]
+
+
+def test_backward_special_values(isa: str) -> None:
+    dy, x = normal(np.random.default_rng(8), 2, 3, 19)
+    clean = kernels.l2_normalize_backward(dy, x)
+    x[1, 17] = np.nan
+    dx = kernels.l2_normalize_backward(dy, x)
+    assert np.isnan(dx[1]).all()
+    assert_same_bits(dx[[0, 2]], clean[[0, 2]])
+
+
+def test_backward_bad_input() -> None:
+    check_bad_backward("l2_normalize_backward", kernels.l2_normalize_backward, "x")
+    with pytest.raises(ValueError, match=r"^l2_normalize_backward: eps must be .* not negative, got -1$"):
+        kernels.l2_normalize_backward(np.zeros(3, np.float32), np.zeros(3, np.float32), -1)

@@ -164,3 +164,30 @@ def test_bad_input() -> None:
     room = np.zeros(30, np.float32)
     with pytest.raises(ValueError, match=r"^layer_norm: out .*overlap"):
         kernels.layer_norm(x, room[20:26], row, out=room[:24].reshape(4, 6))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dropout(isa: str, threads: int, layout: str) -> None:
+    """Of x alone, before the residual: the bits are those of the two calls."""
+    rng = np.random.default_rng(10)
+    for dim, with_residual in product(SIZES, (False, True)):
+        x = place(normal(rng, 7, dim), layout)
+        residual = place(normal(rng, 7, dim), layout) if with_residual else None
+        y = kernels.layer_norm(x, residual=residual, dropout_p=0.3, seed=11, out=nan_out(7, dim))
+        assert_same_bits(y, kernels.layer_norm(kernels.dropout(x, 0.3, 11), residual=residual))
+
+
+def test_dropout_in_place(isa: str) -> None:
+    x, residual = normal(np.random.default_rng(11), 2, 5, 37)
+    y = kernels.layer_norm(x, residual=residual, dropout_p=0.3, seed=11)
+    for out in (x.copy(), residual.copy()):
+        given = (out, residual) if (out == x).all() else (x, out)
+        assert_same_bits(kernels.layer_norm(given[0], residual=given[1], dropout_p=0.3, seed=11, out=out), y)
+
+
+def test_bad_dropout() -> None:
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(ValueError, match=r"^layer_norm: dropout_p must be in \[0, 1\), got 1.5$"):
+        kernels.layer_norm(x, dropout_p=1.5)
+    with pytest.raises(ValueError, match=r"^layer_norm: seed must be in \[0, 2\^64\), got -1$"):
+        kernels.layer_norm(x, dropout_p=0.5, seed=-1)

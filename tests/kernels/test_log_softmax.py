@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from helpers import LAYOUTS, assert_close, double, nan_out, normal
 from helpers_rows import (
+    ROLES,
+    check_backward_rows,
+    check_bad_backward,
     check_bad_x_and_out,
     check_empty,
     check_many_rows,
@@ -13,6 +16,7 @@ from helpers_rows import (
     check_random_rows,
     check_rows_are_independent,
     check_values,
+    of_one,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,3 +84,25 @@ def test_empty(isa: str, threads: int) -> None:
 
 def test_bad_input() -> None:
     check_bad_x_and_out("log_softmax", kernels.log_softmax)
+
+
+@ROLES
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_backward_values(isa: str, threads: int, role: str, layout: str) -> None:
+    call, exact = of_one(kernels.log_softmax_backward, role), of_one(reference.log_softmax_backward, role)
+    check_values(call, exact, layout)
+
+
+@ROLES
+def test_backward_rows(isa: str, threads: int, role: str) -> None:
+    check_backward_rows(kernels.log_softmax_backward, reference.log_softmax_backward, role)
+
+
+def test_backward_of_an_impossible_class(isa: str) -> None:
+    """Where y is -inf the gradient is dy."""
+    y, dy = np.array([[0, -INF, -INF]], np.float32), np.array([[1, 2, 3]], np.float32)
+    assert kernels.log_softmax_backward(dy, y).tolist() == [[-5, 2, 3]]
+
+
+def test_backward_bad_input() -> None:
+    check_bad_backward("log_softmax_backward", kernels.log_softmax_backward, "y")

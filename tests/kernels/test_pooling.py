@@ -153,3 +153,81 @@ def test_cu_seqlens_of_another_type() -> None:
         kernels.pooling(x, [0, 4])
     with pytest.raises(ValueError, match=r"^pooling: cu_seqlens .*contiguous"):
         kernels.pooling(x, np.array([0, 9, 4, 9], np.int32)[::2])
+
+
+def mixed(rng: np.random.Generator, tokens: int, dim: int) -> Any:
+    """Small whole numbers, so that a maximum stands in many rows."""
+    return rng.integers(-3, 4, (tokens, dim)).astype(np.float32)
+
+
+@MODES
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_backward_values(isa: str, threads: int, layout: str, mode: str) -> None:
+    rng = np.random.default_rng(7)
+    for dim in SIZES:
+        x = place(mixed(rng, sum(LENGTHS), dim), layout)
+        dy = place(normal(rng, len(LENGTHS), dim), layout)
+        cu_seqlens = place(cumulative(LENGTHS), layout)
+        dx = kernels.pooling_backward(dy, x, cu_seqlens, mode, out=nan_out(*x.shape))
+        expected = reference.pooling_backward(double(dy), double(x), cu_seqlens, mode)
+        for row, exact in zip(dx, expected, strict=True):  # each with its own magnitude
+            assert_close(row, exact)
+
+
+@MODES
+def test_backward_of_many_sequences(isa: str, threads: int, mode: str) -> None:
+    """Each alone, among NaN, with one thread or two: the same bits."""
+    rng = np.random.default_rng(8)
+    lengths = [int(n) for n in rng.integers(0, 40, 60)]
+    cu = cumulative(lengths)
+    x, dy = mixed(rng, sum(lengths), 257), normal(rng, 60, 257)
+    dx = kernels.pooling_backward(dy, x, cu, mode)
+    for i in range(0, 60, 7):
+        own = slice(cu[i], cu[i + 1])
+        alone = kernels.pooling_backward(dy[i : i + 1], x[own], cumulative(lengths[i : i + 1]), mode)
+        assert_same_bits(alone, dx[own])
+        spoilt = np.full_like(x, np.nan)
+        spoilt[own] = x[own]
+        assert_same_bits(kernels.pooling_backward(dy, spoilt, cu, mode)[own], dx[own])
+    fastattn.set_num_threads(1)
+    assert_same_bits(kernels.pooling_backward(dy, x, cu, mode), dx)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_backward_of_a_special_maximum(isa: str, at: int, value: float) -> None:
+    """dy goes to one row, whatever it is itself."""
+    x, dy = normal(np.random.default_rng(9), 5, 19), np.full((1, 19), np.inf, np.float32)
+    x[at:, 17] = value
+    dx = kernels.pooling_backward(dy, x, cumulative((5,)), "max")
+    expected = reference.pooling_backward(double(dy), double(x), cumulative((5,)), "max")
+    assert_same_bits(dx, expected.astype(np.float32))
+    assert ((dx == np.inf).sum(axis=0) == 1).all()
+
+
+@MODES
+def test_backward_empty(isa: str, threads: int, mode: str) -> None:
+    nothing = np.zeros((0, 8), np.float32)
+    assert kernels.pooling_backward(nothing, nothing, cumulative(()), mode).shape == (0, 8)
+    assert kernels.pooling_backward(np.ones((2, 8), np.float32), nothing, cumulative((0, 0)), mode).shape == (0, 8)
+    none = np.zeros((3, 0), np.float32)
+    assert kernels.pooling_backward(none[:1], none, cumulative((3,)), mode).shape == (3, 0)
+
+
+def test_backward_bad_input() -> None:
+    x, dy, cu = np.zeros((4, 6), np.float32), np.zeros((2, 6), np.float32), cumulative((1, 3))
+    name = "pooling_backward"
+    check_bad_x_and_out(name, lambda x, **out: kernels.pooling_backward(dy, x, cu, **out))
+    with pytest.raises(TypeError, match=f"^{name}: dy must be float32, got float64$"):
+        kernels.pooling_backward(double(dy), x, cu)
+    with pytest.raises(ValueError, match=rf"^{name}: dy must have shape \(2, 6\), got \(3, 6\)$"):
+        kernels.pooling_backward(x[:3], x, cu)
+    with pytest.raises(ValueError, match=f"^{name}: dy .*contiguous"):
+        kernels.pooling_backward(np.zeros((2, 12), np.float32)[:, ::2], x, cu)
+    with pytest.raises(ValueError, match=rf"^{name}: mode must be one of 'mean', .*, got 'sum'$"):
+        kernels.pooling_backward(dy, x, cu, "sum")
+    with pytest.raises(ValueError, match=rf"^{name}: cu_seqlens must end at the number of tokens, 4, got 3$"):
+        kernels.pooling_backward(dy, x, cumulative((1, 2)))
+    room = np.zeros(28, np.float32)
+    with pytest.raises(ValueError, match=f"^{name}: out .*overlap dy$"):
+        kernels.pooling_backward(room[:12].reshape(2, 6), x, cu, out=room[4:].reshape(4, 6))

@@ -171,6 +171,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "softmax": ((4, 5),),
     "log_softmax": ((4, 5),),
     "l2_normalize": ((4, 5),),
+    "dropout": ((4, 5),),
     "scaled_dot_product_attention": ((2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 5)),
     "pooling": ((9, 5),),
     "embedding": ((7, 5),),
@@ -193,10 +194,11 @@ def test_the_dtype_is_kept_and_out_is_used(name: str, dtype: Any) -> None:
     np.testing.assert_array_equal(out, y)
 
 
-def test_every_function_is_public() -> None:
-    assert set(reference.__all__) == set(CALLS)
-    for name in CALLS:
-        assert inspect.getmodule(getattr(reference, name)).__name__ == f"fastattn.reference.{name}"
+def test_every_function_is_in_the_file_of_its_stem() -> None:
+    assert set(CALLS) < set(reference.__all__)
+    for name in reference.__all__:
+        stem = name.removesuffix("_backward")
+        assert inspect.getmodule(getattr(reference, name)).__name__ == f"fastattn.reference.{stem}"
 
 
 @pytest.mark.parametrize(

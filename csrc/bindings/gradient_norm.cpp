@@ -1,0 +1,38 @@
+#include <algorithm>
+#include <cmath>
+
+#include "../dispatch.h"
+#include "bindings.h"
+
+namespace fastattn::bindings {
+namespace {
+
+constexpr i64 piece = 16384;  // floats that are summed before their sum is added to others
+
+double gradient_norm(py::handle gradients) {
+    const char* const f = "gradient_norm";
+    if (!py::isinstance<py::list>(gradients) && !py::isinstance<py::tuple>(gradients))
+        type_error(std::string(f) + ": gradients must be a list or tuple of NumPy arrays, got " +
+                   std::string(py::str(py::type::handle_of(gradients).attr("__name__"))));
+    std::vector<GradientNormForward::Piece> pieces;
+    const py::tuple arrays(py::reinterpret_borrow<py::object>(gradients));
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+        const std::string name = "gradients[" + std::to_string(i) + "]";
+        const Array gradient = floats(f, name.c_str(), arrays[i]).expect_contiguous();
+        for (i64 begin = 0, size = gradient.size(); begin < size; begin += piece)
+            pieces.push_back({gradient.as<float>() + begin, std::min(piece, size - begin)});
+    }
+    std::vector<double> sums(pieces.size());
+    const GradientNormForward args{sums.data(), pieces.data(), static_cast<i64>(pieces.size())};
+    const py::gil_scoped_release release;
+    kernels().gradient_norm_forward(args);
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return std::sqrt(total);
+}
+
+}  // namespace
+
+void bind_gradient_norm(py::module_& m) { m.def("gradient_norm", &gradient_norm); }
+
+}  // namespace fastattn::bindings

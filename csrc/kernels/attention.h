@@ -1,0 +1,133 @@
+// What the two passes of scaled_dot_product_attention.cpp share: where a head's rows are, and which keys they see.
+#pragma once
+
+#include "../simd/math.h"
+#include "gemm.h"
+#include "panel.h"
+#include "random.h"
+#include "row.h"
+
+namespace fastattn::FASTATTN_ISA {
+namespace {
+
+constexpr float inf = __builtin_inff();
+
+// Scores are kept in units of ln 2 (queries are scaled by log2 e as well), so that a power of two is all they need.
+constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
+
+using Strides = ScaledDotProductAttention::Strides;
+
+// One head of one sequence.
+struct Head {
+    const float *q, *k, *v;
+    const char* mask;
+    i64 len_q, len_k;
+    i64 causal_offset;  // a causal row i sees keys up to i + causal_offset
+    i64 first_lse;      // where softmax_lse has its row 0
+    i64 b, h, q_first, k_first;
+
+    i64 queries_at(const Strides& s) const { return b * s.batch + q_first * s.row + h * s.head; }
+    i64 keys_at(const Strides& s) const { return b * s.batch + k_first * s.row + h * s.head; }
+};
+
+FASTATTN_INLINE Head find_head(const ScaledDotProductAttention& args, i64 b, i64 h) {
+    const bool ragged = args.cu_seqlens_q != nullptr;
+    Head head;
+    head.b = ragged ? 0 : b;
+    head.h = h;
+    head.q_first = ragged ? args.cu_seqlens_q[b] : 0;
+    head.k_first = ragged ? args.cu_seqlens_k[b] : 0;
+    head.len_q = ragged ? args.cu_seqlens_q[b + 1] - head.q_first : args.seqlen_q;
+    head.len_k = ragged ? args.cu_seqlens_k[b + 1] - head.k_first : args.seqlen_k;
+    head.causal_offset = args.top_left ? 0 : head.len_k - head.len_q;
+    head.first_lse = ragged ? h * args.total_q + head.q_first : (b * args.heads + h) * args.seqlen_q;
+    head.q = args.q + head.queries_at(args.q_stride);
+    head.k = args.k + head.keys_at(args.k_stride);
+    head.v = args.v + head.keys_at(args.v_stride);
+    head.mask = nullptr;
+    if (args.mask) {
+        const i64 size = args.mask_kind == MaskKind::boolean ? sizeof(bool) : sizeof(float);
+        head.mask = static_cast<const char*>(args.mask) + (b * args.mask_stride[0] + h * args.mask_stride[1]) * size;
+    }
+    return head;
+}
+
+FASTATTN_INLINE i64 visible_keys(const Head& head, bool causal, i64 row, i64 first, i64 keys) {
+    return causal ? greater(0, lesser(keys, row + head.causal_offset - first + 1)) : keys;
+}
+
+// Rows of k or v, [keys][dim], as panels of B = k^T.
+FASTATTN_INLINE void pack_keys(float* panels, const float* k, i64 ld, i64 keys, i64 dim) {
+    for (i64 j = 0; j < keys; j += panel_width)
+        pack_panel(panels + j * dim, k + j * ld, ld, lesser(panel_width, keys - j), dim);
+}
+
+// The same rows as panels of B = v.
+FASTATTN_INLINE void pack_values(float* panels, const float* v, i64 ld, i64 keys, i64 dim) {
+    for (i64 c = 0; c < dim; c += panel_width)
+        copy_panel(panels + c * keys, v + c, ld, lesser(panel_width, dim - c), keys);
+}
+
+FASTATTN_INLINE void scale_rows(float* to, const float* from, i64 ld, i64 rows, i64 dim, float factor) {
+    for (i64 row = 0; row < rows; ++row)
+        for_vectors(
+            dim, [&](i64 i, i64 n) { store_n(to + row * dim + i, load_n(from + row * ld + i, n) * set1(factor), n); });
+}
+
+// scores[r][j] = a[r] . key j, in tiles; whole panels are written.
+FASTATTN_INLINE void multiply_keys(float* scores, i64 ld, const float* a, i64 lda, i64 rows, const float* panels,
+                                   i64 keys, i64 dim) {
+    Tile t{};
+    t.a = a;
+    t.lda = lda;
+    t.b = panels;
+    t.panel_stride = dim * panel_width;
+    t.depth = dim;
+    t.ahead = t.panel_stride;
+    t.c = scores;
+    t.ldc = ld;
+    t.columns = round_up(keys, panel_width);
+    multiply_block(t, rows, [](i64, i64) {});
+}
+
+// c[r] (+)= the sum over `depth` of a[r][depth] times row `depth` of the panels, or of a[depth][r] by columns.
+template <LayoutA Layout>
+FASTATTN_INLINE void multiply_values(float* c, i64 width, const float* a, i64 lda, i64 rows, const float* panels,
+                                     i64 packed_depth, i64 depth, bool resume) {
+    Tile t{};
+    t.a = a;
+    t.lda = lda;
+    t.b = panels;
+    t.panel_stride = packed_depth * panel_width;
+    t.depth = depth;
+    t.ahead = t.panel_stride;
+    t.c = c;
+    t.ldc = width;
+    t.columns = width;
+    t.resume = resume;
+    multiply_block<Layout>(t, rows, [](i64, i64) {});
+}
+
+// Adds the mask to the scores of a row and `keys` keys from `first`; `bias` is scratch for as many floats.
+FASTATTN_INLINE void add_mask(const ScaledDotProductAttention& args, const Head& head, float* bias, float* scores,
+                              i64 row, i64 first, i64 keys) {
+    const i64 at = row * args.mask_stride[2] + first * args.mask_stride[3];
+    const i64 step = args.mask_stride[3];
+    if (args.mask_kind == MaskKind::boolean) {
+        const bool* mask = reinterpret_cast<const bool*>(head.mask) + at;
+        for (i64 j = 0; j < keys; ++j) bias[j] = mask[j * step] ? 0.0f : -inf;
+    } else {
+        const float* mask = reinterpret_cast<const float*>(head.mask) + at;
+        for (i64 j = 0; j < keys; ++j) bias[j] = mask[j * step];
+    }
+    const vf masked = set1(-inf), least = set1(-3.40282347e38f);
+    for (i64 j = 0; j < keys; j += W) {
+        const vf b = load_n(bias + j, lesser(W, keys - j));
+        // A finite bias masks nothing, not even the least float in other units.
+        const vf sum = max(least, fma(b, set1(log2_e), load(scores + j)));
+        store(scores + j, select(equal(b, masked), masked, sum));
+    }
+}
+
+}  // namespace
+}  // namespace fastattn::FASTATTN_ISA

@@ -1,0 +1,77 @@
+#include "../parallel.h"
+#include "../simd/math.h"
+#include "row.h"
+
+namespace fastattn::FASTATTN_ISA {
+namespace {
+
+// Logits of which the maximum is known before their exponentials are summed: they stay in the first-level cache, and a
+// vocabulary is read from memory once.
+constexpr i64 block = 2048;
+
+void cross_entropy_rows(void* context, i64 begin, i64 end, void*) {
+    const CrossEntropyForward& args = *static_cast<CrossEntropyForward*>(context);
+    constexpr float inf = __builtin_inff();
+    const float smoothing = args.label_smoothing;
+    for (i64 row = begin; row < end; ++row) {
+        const i64 target = args.target[row];
+        if (target == args.ignore_index) {
+            args.loss[row] = args.lse[row] = 0.0f;
+            continue;
+        }
+        const float* logits = args.logits + row * args.ldx;
+        float largest = -inf, shift = 0.0f, sum = 0.0f, plain = 0.0f;
+        for (i64 i = 0; i < args.classes; i += block) {
+            const float* x = logits + i;
+            const i64 count = lesser(block, args.classes - i);
+            const float here = row_max(count, [&](i64 j, i64 n) { return load_or(x + j, n, -inf); });
+            if (here > largest) {
+                sum *= __builtin_expf(largest - here);
+                largest = shift = here;
+            }
+            sum += row_sum(count, [&](i64 j, i64 n) { return exp(load_or(x + j, n, -inf) - set1(shift)); });
+            if (smoothing > 0.0f) plain += row_sum(count, [&](i64 j, i64 n) { return load_n(x + j, n); });
+        }
+        const float log_sum = __builtin_logf(sum);
+        float loss = (1.0f - smoothing) * (shift - logits[target]) + log_sum;
+        if (smoothing > 0.0f) loss += smoothing * (shift - plain / static_cast<float>(args.classes));
+        args.loss[row] = loss;
+        args.lse[row] = shift + log_sum;
+    }
+}
+
+void cross_entropy_backward_rows(void* context, i64 begin, i64 end, void*) {
+    const CrossEntropyBackward& args = *static_cast<CrossEntropyBackward*>(context);
+    const bool streamed = args.rows * args.classes >= streamed_from && args.dlogits != args.logits;
+    for (i64 row = begin; row < end; ++row) {
+        float* dlogits = args.dlogits + row * args.classes;
+        const i64 target = args.target[row];
+        if (target == args.ignore_index) {
+            for_vectors(args.classes, [&](i64 i, i64 n) { store_n(dlogits + i, zero(), n); });
+            continue;
+        }
+        const float* logits = args.logits + row * args.ldx;
+        const float scale = args.dloss[row], lse = args.lse[row];
+        const float uniform = args.label_smoothing / static_cast<float>(args.classes);
+        fill_row(streamed, dlogits, args.classes, [&](auto at) {
+            const auto x = at(logits);
+            using V = decltype(at(logits));
+            return constant<V>(scale) * (exp(x - constant<V>(lse)) - constant<V>(uniform));
+        });
+        dlogits[target] -= scale * (1.0f - args.label_smoothing);
+    }
+}
+
+}  // namespace
+
+void cross_entropy_forward(const CrossEntropyForward& args) {
+    CrossEntropyForward context = args;
+    parallel_for(args.rows, row_grain(args.classes), cross_entropy_rows, &context);
+}
+
+void cross_entropy_backward(const CrossEntropyBackward& args) {
+    CrossEntropyBackward context = args;
+    parallel_for(args.rows, row_grain(args.classes), cross_entropy_backward_rows, &context);
+}
+
+}  // namespace fastattn::FASTATTN_ISA

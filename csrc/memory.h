@@ -1,0 +1,24 @@
+// Large blocks of memory that are used again. A training step needs the same gigabytes every time, and memory that is
+// fresh from the system costs more than many a kernel: each page is cleared when it is first touched.
+#pragma once
+
+#include <cstddef>
+
+namespace fastattn {
+
+struct Block {
+    void* data;
+    std::size_t bytes;
+};
+
+// Off until somebody turns it on: a process that only infers keeps nothing.
+void keep_memory();
+bool keeps_memory();
+
+Block take_memory(std::size_t bytes);  // at least so many, 64-byte aligned, contents undefined; std::bad_alloc
+void give_memory(const Block& block);  // kept; blocks in use and kept are together hardly more than were ever in use
+void empty_memory();                   // what is kept goes back to the system
+std::size_t kept_memory();             // bytes
+void make_memory_fork_safe();
+
+}  // namespace fastattn

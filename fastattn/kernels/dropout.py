@@ -1,0 +1,47 @@
+"""Dropout, of which only a seed is kept."""
+
+from __future__ import annotations
+
+from fastattn import _core
+
+from ._types import FloatArray
+
+
+def dropout(x: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | None = None) -> FloatArray:
+    """Each element is 0 with probability p, and x / (1 - p) otherwise.
+
+    x `[..., D]`, float32, with evenly spaced rows; 0 <= p < 1, and p = 0 copies x. `out` may be x. Which elements stay
+    depends on `seed` (in [0, 2^64)), the number of the row and the column, and on nothing else.
+
+    Returns an array of x's shape.
+
+    Raises TypeError for another dtype, ValueError for p or seed out of range, a strided last axis or an `out` that
+    cannot be written or overlaps x otherwise.
+
+    Source: Srivastava et al. 2014 (JMLR 15), section 10, scaled in training; the row's random bits: SplitMix64, Steele,
+    Lea and Flood 2014, figure 17.
+
+    >>> import numpy as np
+    >>> dropout(np.ones(8, np.float32), 0.5, seed=3).tolist()
+    [0.0, 2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 2.0]
+    """
+    return _core.dropout(x, p, seed, out)
+
+
+def dropout_backward(dy: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | None = None) -> FloatArray:
+    """The gradient of `dropout`'s x, given dy, that of its result: dy / (1 - p) where x stayed, 0 elsewhere.
+
+    dy `[..., D]`, float32, with evenly spaced rows; p and seed are those of the forward call. `out` may be dy.
+
+    Returns an array of dy's shape.
+
+    Raises TypeError for another dtype, ValueError for p or seed out of range, a strided last axis or an `out` that
+    cannot be written or overlaps dy otherwise.
+
+    Source: Srivastava et al. 2014 (JMLR 15), section 10.
+
+    >>> import numpy as np
+    >>> dropout_backward(np.ones(8, np.float32), 0.5, seed=3).tolist()
+    [0.0, 2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 2.0]
+    """
+    return _core.dropout_backward(dy, p, seed, out)

@@ -1,0 +1,26 @@
+"""The length of a gradient that is spread over many arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastattn import _core
+
+from ._types import FloatArray
+
+
+def gradient_norm(gradients: Sequence[FloatArray]) -> float:
+    """The square root of the sum of the squares of all elements.
+
+    `gradients`: a list or tuple of contiguous float32 arrays of any shapes. The sums are float64, and have the same
+    bits for any number of threads. No arrays, or empty ones, give 0.
+
+    Raises TypeError for anything else or another dtype, ValueError for arrays that are not contiguous.
+
+    Source: Pascanu, Mikolov and Bengio 2013 (arXiv 1211.5063), algorithm 1.
+
+    >>> import numpy as np
+    >>> gradient_norm([np.array([2.0, -1.0], np.float32), np.array([[2.0]], np.float32)])
+    3.0
+    """
+    return _core.gradient_norm(gradients)

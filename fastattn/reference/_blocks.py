@@ -1,0 +1,29 @@
+"""Cutting arrays into pieces that stay in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+BLOCK = 1 << 14
+"""Elements treated at a time, so that their temporaries stay in the cache."""
+
+
+def flat_blocks(*arrays: FloatArray) -> Iterator[list[FloatArray]]:
+    """Views of the same elements of arrays of one shape, block after block; all at once if they are strided."""
+    if not all(a.flags.c_contiguous for a in arrays):
+        yield list(arrays)
+        return
+    flat = [a.reshape(-1) for a in arrays]
+    for i in range(0, flat[0].size, BLOCK):
+        yield [a[i : i + BLOCK] for a in flat]
+
+
+def row_blocks(rows: int, columns: int) -> list[slice]:
+    """Slices that cut `[rows, columns]` into blocks of whole rows, at least one."""
+    step = max(1, 2 * BLOCK // max(1, columns))
+    return [slice(start, min(rows, start + step)) for start in range(0, rows, step)]

@@ -1,0 +1,57 @@
+"""Reference of `sgd`: one step of stochastic gradient descent with momentum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._blocks import flat_blocks
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+def sgd(
+    param: FloatArray,
+    grad: FloatArray,
+    momentum_buffer: FloatArray | None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    first: bool = False,
+) -> None:
+    """One step of gradient descent, in place: param -= lr * momentum_buffer.
+
+    param and grad of one shape and float dtype; `weight_decay` * param counts as part of the gradient (grad itself is
+    left as it is). With `momentum`, momentum_buffer, of the same shape, becomes momentum * momentum_buffer +
+    (1 - dampening) * gradient, or the gradient if this is the `first` step, and `nesterov` takes gradient + momentum *
+    momentum_buffer in its place. Without, momentum_buffer is None and the step is lr * gradient. Raises ValueError for
+    a momentum without a momentum_buffer.
+
+    Source: Sutskever et al. 2013, equations 1 to 4, with lr outside the buffer as in PyTorch.
+
+    >>> param, buffer = np.array([1.0, 2.0]), np.zeros(2)
+    >>> sgd(param, np.array([1.0, -1.0]), buffer, lr=0.5, momentum=0.9, first=True)
+    >>> sgd(param, np.array([1.0, -1.0]), buffer, lr=0.5, momentum=0.9)
+    >>> param.round(6).tolist(), buffer.round(6).tolist()
+    ([-0.45, 3.45], [1.9, -1.9])
+    """
+    if momentum and momentum_buffer is None:
+        raise ValueError(f"sgd: momentum_buffer must be given with momentum {momentum}")
+    lr, momentum, dampening, decay = map(float, (lr, momentum, dampening, weight_decay))  # NumPy's would widen float32
+    for p, g, *buffers in flat_blocks(param, grad, *((momentum_buffer,) if momentum_buffer is not None else ())):
+        if decay:
+            g = g + decay * p
+        if momentum:
+            (buffer,) = buffers
+            if first:
+                buffer[...] = g
+            else:
+                buffer *= momentum
+                buffer += (1 - dampening) * g
+            g = g + momentum * buffer if nesterov else buffer
+        p -= lr * g
