@@ -5,8 +5,9 @@
 >>> encoder.encode(["Hello there.", "General greeting."]).shape  # doctest: +SKIP
 (2, 384)
 
-`fastattn.models` has the models, `fastattn.functional` the layers as functions, `fastattn.kernels` the compiled kernels
-on NumPy arrays, `fastattn.reference` the same in plain NumPy.
+`fastattn.models` has the models and `fastattn.training` what trains them; `fastattn.nn` the layers and
+`fastattn.functional` the same as functions, of arrays or of `Tensor`s that `backward()` goes through;
+`fastattn.kernels` the compiled kernels on NumPy arrays, `fastattn.reference` the same in plain NumPy.
 """
 
 from __future__ import annotations
@@ -15,32 +16,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastattn import functional, kernels, models, ragged, reference
-    from fastattn.runtime import available_isas, build_info, isa, num_threads, set_num_threads, use_isa
+    from fastattn import functional, kernels, models, nn, ragged, reference, training
+    from fastattn.autograd import Tensor, checkpoint, no_grad, use_reference
+    from fastattn.random import manual_seed
+    from fastattn.runtime import available_isas, build_info, empty_cache, isa, num_threads, set_num_threads, use_isa
     from fastattn.tasks import SentenceEncoder
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SentenceEncoder",
+    "Tensor",
     "__version__",
     "available_isas",
     "build_info",
+    "checkpoint",
+    "empty_cache",
     "functional",
     "isa",
     "kernels",
+    "manual_seed",
     "models",
+    "nn",
+    "no_grad",
     "num_threads",
     "ragged",
     "reference",
     "set_num_threads",
+    "training",
     "use_isa",
+    "use_reference",
 ]
 
 _HOMES = {
     "SentenceEncoder": "fastattn.tasks",
+    "manual_seed": "fastattn.random",
+    **dict.fromkeys(["Tensor", "checkpoint", "no_grad", "use_reference"], "fastattn.autograd"),
     **dict.fromkeys(
-        ["available_isas", "build_info", "isa", "num_threads", "set_num_threads", "use_isa"], "fastattn.runtime"
+        ["available_isas", "build_info", "empty_cache", "isa", "num_threads", "set_num_threads", "use_isa"],
+        "fastattn.runtime",
     ),
 }
 

@@ -134,8 +134,9 @@ def test_ragged_attention(rng: np.random.Generator) -> None:
 
 def test_what_is_not_there_is_refused(rng: np.random.Generator) -> None:
     q = normal(rng, 1, 1, 2, 4)
-    with pytest.raises(ValueError, match=r"dropout_p must be 0.0, got 0.1"):
-        F.scaled_dot_product_attention(q, q, q, dropout_p=0.1)
+    for p in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=rf"dropout_p must be in .*got {p}"):
+            F.scaled_dot_product_attention(q, q, q, dropout_p=p)
     with pytest.raises(ValueError, match="attn_mask must be None when is_causal=True"):
         F.scaled_dot_product_attention(q, q, q, np.ones((2, 2), bool), is_causal=True)
     with pytest.raises(ValueError, match=r"normalize: p must be 2.0, got 1.0"):

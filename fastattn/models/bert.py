@@ -11,49 +11,34 @@ Understanding". Names, files and numbers are those of Hugging Face's `BertModel`
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import nn, ragged
-from fastattn.formats import hugging_face
+from fastattn.autograd import Tensor, checkpoint
 from fastattn.models.bert_config import ACTIVATIONS, BertConfig
-from fastattn.nn.module import Array
+from fastattn.models.bert_inputs import Batch, integers
+from fastattn.models.bert_outputs import BertOutput
+from fastattn.models.bert_pretrained import BertPreTrainedModel
+from fastattn.nn.module import Values
+from fastattn.nn.parameter import Array
 
 __all__ = ["BertConfig", "BertModel", "BertOutput"]
-
-
-@dataclass
-class BertOutput:
-    """What a forward pass gives; shapes are those of the padded call, then of `forward_ragged`.
-
-    - `last_hidden_state`: `[batch, seq, hidden_size]`, 0 at the padding; `[tokens, hidden_size]`
-    - `pooler_output`: `[batch, hidden_size]`, from each sequence's first token, 0 for a sequence without
-      tokens; None when the checkpoint has no pooler
-    - `hidden_states`, on request: `num_hidden_layers + 1` arrays like `last_hidden_state`, the embeddings
-      first
-    - `attentions`, on request: the attention weights of each layer, `[batch, heads, seq, seq]`, 0 at the
-      padding; `[batch, heads, longest, longest]`, 0 outside a sequence
-    """
-
-    last_hidden_state: Array
-    pooler_output: Array | None = None
-    hidden_states: tuple[Array, ...] | None = None
-    attentions: tuple[Array, ...] | None = None
 
 
 class BertEmbeddings(nn.Module):
     """Word, token type and position rows summed, then normalised: `[tokens]` to `[tokens, hidden_size]`."""
 
     def __init__(self, config: BertConfig) -> None:
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        dim, std = config.hidden_size, config.initializer_range
+        self.word_embeddings = nn.Embedding(config.vocab_size, dim, config.pad_token_id, std=std)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, dim, std=std)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, dim, std=std)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def __call__(
@@ -61,28 +46,32 @@ class BertEmbeddings(nn.Module):
         input_ids: NDArray[np.int64],
         token_type_ids: NDArray[np.int64],
         position_ids: NDArray[np.int64],
-    ) -> Array:
-        return F.embedding_sum(
+    ) -> Any:
+        x = F.embedding_sum(
             input_ids,
-            self.word_embeddings.weight.value,
+            self.word_embeddings.weight.operand,
             position_ids=position_ids,
-            position_weight=self.position_embeddings.weight.value,
+            position_weight=self.position_embeddings.weight.operand,
             token_type_ids=token_type_ids,
-            token_type_weight=self.token_type_embeddings.weight.value,
-            norm_weight=self.LayerNorm.weight.value,
-            norm_bias=self.LayerNorm.bias.value,
+            token_type_weight=self.token_type_embeddings.weight.operand,
+            norm_weight=self.LayerNorm.weight.operand,
+            norm_bias=self.LayerNorm.bias.operand,
             eps=self.LayerNorm.eps,
+            padding_idx=self.word_embeddings.padding_idx,
         )
+        return self.dropout(x)
 
 
 class BertLayer(nn.Module):
     """One encoder layer, normalised after each residual: `[tokens, hidden_size]` to the same."""
 
     def __init__(self, config: BertConfig) -> None:
-        dim, eps = config.hidden_size, config.layer_norm_eps
-        self.attention = nn.SelfAttention(dim, config.num_attention_heads)
+        dim, eps, std = config.hidden_size, config.layer_norm_eps, config.initializer_range
+        dropout_p, act = config.attention_probs_dropout_prob, ACTIVATIONS[config.hidden_act]
+        self.dropout_p = config.hidden_dropout_prob
+        self.attention = nn.SelfAttention(dim, config.num_attention_heads, dropout_p=dropout_p, std=std)
         self.attention_norm = nn.LayerNorm(dim, eps)
-        self.feed_forward = nn.FeedForward(dim, config.intermediate_size, ACTIVATIONS[config.hidden_act])
+        self.feed_forward = nn.FeedForward(dim, config.intermediate_size, act, std=std)
         self.output_norm = nn.LayerNorm(dim, eps)
 
     def children(self) -> Iterator[tuple[str, nn.Module]]:
@@ -95,39 +84,46 @@ class BertLayer(nn.Module):
 
     def __call__(
         self,
-        x: Array,
+        x: Values,
         cu_seqlens: NDArray[np.int32],
         *,
         workspace: nn.Workspace | None = None,
         attn_weights: list[Array] | None = None,
         out: Array | None = None,
-    ) -> Array:
+    ) -> Any:
         """The result goes into `out`, which may be `x`. See `fastattn.nn.SelfAttention` for the rest."""
         attended = self.attention(x, cu_seqlens, workspace=workspace, attn_weights=attn_weights)
-        h = self.attention_norm(attended, residual=x, out=out)
-        return self.output_norm(self.feed_forward(h, workspace=workspace), residual=h, out=out)
+        p = self.dropout_rate(self.dropout_p, attended) if out is None else 0.0
+        h = self.attention_norm(attended, residual=x, dropout_p=p, out=out)
+        return self.output_norm(self.feed_forward(h, workspace=workspace), residual=h, dropout_p=p, out=out)
 
 
-class BertModel(nn.Module):
-    """A BERT encoder with frozen weights; any number of threads may call it at once.
+class BertModel(BertPreTrainedModel):
+    """A BERT encoder: with `tensors` frozen, unless `trainable`, else new and trainable, unless `trainable=False`.
 
-    `tensors` are the weights, float32, under Hugging Face's names for a `BertModel`, and are copied; without
-    a `pooler.dense.weight`, or without `add_pooling_layer`, the model has no pooler. Raises ValueError when
-    one is missing or does not have the shape that `config` says.
+    Any number of threads may call it at once. The names of `tensors` are Hugging Face's for a `BertModel`; without a
+    `pooler.dense.weight`, or without `add_pooling_layer`, the model has no pooler.
     """
 
-    def __init__(self, config: BertConfig, tensors: Mapping[str, Array], *, add_pooling_layer: bool = True) -> None:
-        if not isinstance(tensors, hugging_face.StateDict):  # which gives new arrays, ours to keep
-            tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
-        _check_layers(config, tensors)
-        self.config = config
+    loads_trainable = False
+    required = ("",)
+
+    def __init__(
+        self,
+        config: BertConfig,
+        tensors: Mapping[str, Array] | None = None,
+        *,
+        add_pooling_layer: bool = True,
+        trainable: bool | None = None,
+    ) -> None:
+        self._pools = add_pooling_layer and (tensors is None or "pooler.dense.weight" in tensors)
+        super().__init__(config, tensors, trainable=trainable)
+
+    def build(self, config: BertConfig) -> None:
+        dim, std = config.hidden_size, config.initializer_range
         self.embeddings = BertEmbeddings(config)
         self.layers = [BertLayer(config) for _ in range(config.num_hidden_layers)]
-        self.pooler = None
-        if add_pooling_layer and "pooler.dense.weight" in tensors:
-            self.pooler = nn.Linear(config.hidden_size, config.hidden_size, activation="tanh")
-        _check_shapes(dict(self.named_parameters()), tensors)
-        self.load_state_dict(tensors)
+        self.pooler = nn.Linear(dim, dim, activation="tanh", std=std) if self._pools else None
 
     def children(self) -> Iterator[tuple[str, nn.Module]]:
         yield "embeddings", self.embeddings
@@ -137,21 +133,27 @@ class BertModel(nn.Module):
             yield "pooler.dense", self.pooler
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, add_pooling_layer: bool = True) -> BertModel:
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        add_pooling_layer: bool = True,
+        trainable: bool | None = None,
+        **changes: Any,
+    ) -> BertModel:
         """Load a Hugging Face BERT folder: config.json and safetensors, single or sharded, F32, F16 or BF16.
 
         The weights of a head beside the encoder are passed over, and so is the pooler without
-        `add_pooling_layer`: who reads hidden states only saves its time and memory. Raises FileNotFoundError
-        or ValueError, naming the file and the value, for a file that is missing or damaged, another
-        architecture, and weights that do not fit the config.
+        `add_pooling_layer`: who reads hidden states only saves its time and memory. The model is frozen unless
+        `trainable`; `changes` replace fields of the config. Raises FileNotFoundError or ValueError, naming the file
+        and the value, for a file that is missing or damaged, another architecture, and weights that do not fit the
+        config.
         """
-        config = BertConfig.from_dict(hugging_face.read_config(folder), source=str(Path(folder) / hugging_face.CONFIG))
-        with hugging_face.read_state_dict(folder) as tensors:
-            return cls(config, tensors.renamed(_current_name), add_pooling_layer=add_pooling_layer)
+        return cls._read(folder, changes, trainable=trainable, add_pooling_layer=add_pooling_layer)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write config.json and model.safetensors, each whole or not at all; transformers reads them back."""
-        hugging_face.write_checkpoint(folder, self.config.to_dict(), self.state_dict())
+    @classmethod
+    def current_name(cls, name: str) -> str:
+        return super().current_name(name).removeprefix("bert.")
 
     def __call__(
         self,
@@ -170,31 +172,12 @@ class BertModel(nn.Module):
         Raises TypeError for ids or a mask that are not integers; ValueError for shapes that differ, ids
         outside the vocabulary and positions from `max_position_embeddings` on.
         """
-        ids = _integers("input_ids", input_ids)
-        if ids.ndim != 2:
-            raise ValueError(f"BertModel: input_ids must have shape (batch, seq), got {ids.shape}")
-        mask = None
-        if attention_mask is not None:
-            mask = ragged.check_mask(attention_mask, ids.shape, "BertModel: attention_mask")
-        tokens, cu_seqlens, position_ids = ragged.pack(ids, mask)
-        seq = ids.shape[1]
-        if seq > self.config.max_position_embeddings:
-            self._check_positions(position_ids)
-        types = None
-        if token_type_ids is not None:
-            types = _integers("token_type_ids", token_type_ids, ids.shape)
-            types = ragged.pack(types, mask)[0]
-        output = self._encode(tokens, cu_seqlens, types, position_ids, output_hidden_states, output_attentions)
+        batch = self.pack(input_ids, attention_mask, token_type_ids)
+        output = self.encode(batch, output_hidden_states, output_attentions)
         last, states, attentions = output.last_hidden_state, output.hidden_states, output.attentions
-        if mask is None:
-            padded = (*ids.shape, last.shape[1])
-            states = states and tuple(x.reshape(padded) for x in states)
-            last = last.reshape(padded)
-        else:
-            states = states and tuple(ragged.unpack(x, cu_seqlens, mask) for x in states)
-            last = states[-1] if states else ragged.unpack(last, cu_seqlens, mask)
-        if attentions and (mask is not None or len(ids) == 0):
-            attentions = tuple(_unpack_weights(x, cu_seqlens, position_ids, seq) for x in attentions)
+        states = states and tuple(batch.pad(x) for x in states)
+        last = states[-1] if states else batch.pad(last)
+        attentions = attentions and tuple(batch.pad_weights(x) for x in attentions)
         return BertOutput(last, output.pooler_output, states, attentions)
 
     def forward_ragged(
@@ -211,45 +194,73 @@ class BertModel(nn.Module):
         Ids are integers `[tokens]`, and sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of them;
         positions count from 0 in each sequence unless given. Errors as for the padded call.
         """
-        ids = _integers("input_ids", input_ids)
+        batch = self.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
+        return self.encode(batch, output_hidden_states, output_attentions)
+
+    def check_ragged(
+        self,
+        input_ids: ArrayLike,
+        cu_seqlens: ArrayLike,
+        token_type_ids: ArrayLike | None = None,
+        position_ids: ArrayLike | None = None,
+    ) -> Batch:
+        """A ragged batch for `encode`; arguments and errors are those of `forward_ragged`."""
+        ids = integers("BertModel: input_ids", input_ids)
         if ids.ndim != 1:
             raise ValueError(f"BertModel: input_ids must have shape (tokens,), got {ids.shape}")
         offsets = ragged.check_cu_seqlens(cu_seqlens, len(ids), "BertModel: cu_seqlens")
-        types = None if token_type_ids is None else _integers("token_type_ids", token_type_ids, ids.shape)
+        types = None
+        if token_type_ids is not None:
+            types = integers("BertModel: token_type_ids", token_type_ids, ids.shape)
         if position_ids is None:
             places = ragged.positions(offsets)
         else:
-            places = _integers("position_ids", position_ids, ids.shape)
+            places = integers("BertModel: position_ids", position_ids, ids.shape)
         if position_ids is not None or len(ids) > self.config.max_position_embeddings:
             self._check_positions(places)
-        return self._encode(ids, offsets, types, places, output_hidden_states, output_attentions)
+        return Batch(ids, offsets, types, places, ids.shape)
 
-    def _check_positions(self, position_ids: NDArray[np.int64]) -> None:
-        last, limit = position_ids.max(initial=0), self.config.max_position_embeddings
-        if last >= limit:
-            raise ValueError(
-                f"BertModel: input_ids has a token at position {last}, but max_position_embeddings is {limit}"
-            )
+    def pack(
+        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
+    ) -> Batch:
+        """A padded batch without its padding; arguments and errors are those of the padded call."""
+        ids = integers("BertModel: input_ids", input_ids)
+        if ids.ndim != 2:
+            raise ValueError(f"BertModel: input_ids must have shape (batch, seq), got {ids.shape}")
+        mask = None
+        if attention_mask is not None:
+            mask = ragged.check_mask(attention_mask, ids.shape, "BertModel: attention_mask")
+        tokens, cu_seqlens, position_ids = ragged.pack(ids, mask)
+        if ids.shape[1] > self.config.max_position_embeddings:
+            self._check_positions(position_ids)
+        types = None
+        if token_type_ids is not None:
+            types = integers("BertModel: token_type_ids", token_type_ids, ids.shape)
+            types = ragged.pack(types, mask)[0]
+        return Batch(tokens, cu_seqlens, types, position_ids, ids.shape, mask)
 
-    def _encode(
-        self,
-        input_ids: NDArray[np.int64],
-        cu_seqlens: NDArray[np.int32],
-        token_type_ids: NDArray[np.int64] | None,
-        position_ids: NDArray[np.int64],
-        output_hidden_states: bool,
-        output_attentions: bool,
-    ) -> BertOutput:
-        config, tokens = self.config, len(input_ids)
-        if token_type_ids is None:
-            token_type_ids = np.zeros(tokens, np.int64)
-        x = self.embeddings(input_ids, token_type_ids, position_ids)
-        workspace = nn.Workspace(tokens, config.hidden_size, config.num_attention_heads, config.intermediate_size)
+    def encode(self, batch: Batch, output_hidden_states: bool = False, output_attentions: bool = False) -> BertOutput:
+        """Encode a batch of `pack`; the result is ragged, as that of `forward_ragged`."""
+        config, tokens, cu_seqlens = self.config, len(batch.input_ids), batch.cu_seqlens
+        types = batch.token_type_ids
+        if types is None:
+            types = np.zeros(tokens, np.int64)
+        x = self.embeddings(batch.input_ids, types, batch.position_ids)
+        workspace = None
         states = [x] if output_hidden_states else None
         attentions: list[Array] | None = [] if output_attentions else None
         for layer in self.layers:
-            out = x if states is None else None
-            x = layer(x, cu_seqlens, workspace=workspace, attn_weights=attentions, out=out)
+            if isinstance(x, Tensor) or layer.records():
+                if self.gradient_checkpointing and attentions is None:
+                    x = checkpoint(layer, x, cu_seqlens)
+                else:
+                    x = layer(x, cu_seqlens, attn_weights=attentions)
+            else:
+                if workspace is None:
+                    heads, hidden = config.num_attention_heads, config.intermediate_size
+                    workspace = nn.Workspace(tokens, config.hidden_size, heads, hidden, x.dtype)
+                out = x if states is None else None
+                x = layer(x, cu_seqlens, workspace=workspace, attn_weights=attentions, out=out)
             if states is not None:
                 states.append(x)
         return BertOutput(
@@ -259,63 +270,17 @@ class BertModel(nn.Module):
             None if attentions is None else tuple(attentions),
         )
 
-    def _pool(self, pooler: nn.Linear, x: Array, cu_seqlens: NDArray[np.int32]) -> Array:
+    def _check_positions(self, position_ids: NDArray[np.int64]) -> None:
+        last, limit = position_ids.max(initial=0), self.config.max_position_embeddings
+        if last >= limit:
+            raise ValueError(
+                f"BertModel: input_ids has a token at position {last}, but max_position_embeddings is {limit}"
+            )
+
+    def _pool(self, pooler: nn.Linear, x: Values, cu_seqlens: NDArray[np.int32]) -> Any:
         pooled = pooler(F.pooling(x, cu_seqlens, "cls"))
-        empty = cu_seqlens[1:] == cu_seqlens[:-1]
-        if np.count_nonzero(empty):
-            pooled[empty] = 0
-        return pooled
-
-
-def _integers(name: str, array: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.int64]:
-    """`array` as contiguous int64, once it is known to hold integers and to have `shape`."""
-    ids = np.asarray(array)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"BertModel: {name} must be an integer array, got {ids.dtype}")
-    if shape is not None and ids.shape != shape:
-        raise ValueError(f"BertModel: {name} must have shape {shape}, got {ids.shape}")
-    return np.ascontiguousarray(ids, np.int64)
-
-
-def _unpack_weights(weights: Array, cu_seqlens: NDArray[np.int32], position_ids: NDArray[np.int64], seq: int) -> Array:
-    """Attention weights `[batch, heads, longest, longest]`, moved to their tokens' columns among `seq`."""
-    batch, heads = weights.shape[:2]
-    padded = np.zeros((batch, heads, seq, seq), np.float32)
-    for i in range(batch):
-        columns = position_ids[cu_seqlens[i] : cu_seqlens[i + 1]]
-        n = len(columns)
-        padded[i][:, columns[:, None], columns] = weights[i, :, :n, :n]
-    return padded
-
-
-def _current_name(name: str) -> str:
-    """A tensor's name in today's `BertModel`: without the `bert.` beside a head, `weight` for `gamma`."""
-    name = name.removeprefix("bert.")
-    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{_NORM_NAMES[m[1]]}", name)
-
-
-_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
-
-
-def _check_layers(config: BertConfig, tensors: Mapping[str, Array]) -> None:
-    """Raise ValueError when there are not as many layers as `config` says."""
-    numbers = {int(match[1]) for name in tensors if (match := re.match(r"encoder\.layer\.(\d+)\.", name))}
-    if numbers != set(range(len(numbers))) or len(numbers) != config.num_hidden_layers:
-        raise ValueError(
-            f"{_source(tensors)}: num_hidden_layers is {config.num_hidden_layers}, but there are tensors of "
-            f"{len(numbers)} layers{f', the last one numbered {max(numbers)}' if numbers else ''}"
-        )
-
-
-def _check_shapes(parameters: Mapping[str, nn.Parameter | nn.ParameterRows], tensors: Mapping[str, Array]) -> None:
-    """Raise ValueError for a parameter whose tensor is missing or has another shape; reads no tensor."""
-    for name, parameter in parameters.items():
-        if name not in tensors:
-            raise ValueError(f"{_source(tensors)}: tensor {name!r} is missing")
-        shape = tensors.shape(name) if isinstance(tensors, hugging_face.StateDict) else tensors[name].shape
-        if shape != parameter.shape:
-            raise ValueError(f"{_source(tensors)}: tensor {name!r} has shape {shape}, config says {parameter.shape}")
-
-
-def _source(tensors: Mapping[str, Array]) -> str:
-    return str(tensors.source) if isinstance(tensors, hugging_face.StateDict) else "BertModel"
+        full = cu_seqlens[1:] > cu_seqlens[:-1]
+        if np.count_nonzero(full) == len(full):
+            return pooled
+        kept = full.nonzero()[0]
+        return F.scatter_rows(F.gather_rows(pooled, kept), kept, len(full))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 __all__ = ["ACTIVATIONS", "BertConfig"]
@@ -24,6 +24,8 @@ ACTIVATIONS = {
     "linear": None,
 }
 
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
 _MAX_HEAD_DIM = 256
 _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
@@ -31,6 +33,8 @@ _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_he
 @dataclass(frozen=True, kw_only=True)
 class BertConfig:
     """The shape of a BERT model, field by field as in Hugging Face's config.json; the defaults are BERT-base.
+
+    `num_labels` is the length of `id2label`, which is LABEL_0, LABEL_1, ... unless given, and `label2id` its inverse.
 
     Raises ValueError for a value that no BERT model can have, naming the field and the value.
     """
@@ -49,9 +53,15 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     position_embedding_type: str = "absolute"
+    classifier_dropout: float | None = None
+    tie_word_embeddings: bool = True
+    problem_type: str | None = None
+    num_labels: int = 2
+    id2label: dict[int, str] = field(default_factory=dict)
+    label2id: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (*_REQUIRED, "max_position_embeddings", "type_vocab_size"):
+        for name in (*_REQUIRED, "max_position_embeddings", "type_vocab_size", "num_labels"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
@@ -70,6 +80,7 @@ class BertConfig:
             ("layer_norm_eps", 0.0, 1.0),
             ("hidden_dropout_prob", -1e-9, 1.0),
             ("attention_probs_dropout_prob", -1e-9, 1.0),
+            *([] if self.classifier_dropout is None else [("classifier_dropout", -1e-9, 1.0)]),
             ("initializer_range", 0.0, float("inf")),
         ):
             value = getattr(self, name)
@@ -79,6 +90,15 @@ class BertConfig:
             raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, got {self.hidden_act!r}")
         if self.position_embedding_type != "absolute":
             raise ValueError(f"position_embedding_type must be 'absolute', got {self.position_embedding_type!r}")
+        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
+            raise ValueError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {self.problem_type!r}")
+        if not isinstance(self.tie_word_embeddings, bool):
+            raise ValueError(f"tie_word_embeddings must be a bool, got {self.tie_word_embeddings!r}")
+        names = self.id2label or {i: f"LABEL_{i}" for i in range(self.num_labels)}
+        if set(names) != set(range(self.num_labels)):
+            raise ValueError(f"id2label must name 0 to num_labels - 1 = {self.num_labels - 1}, got {sorted(names)}")
+        object.__setattr__(self, "id2label", names)
+        object.__setattr__(self, "label2id", self.label2id or {name: i for i, name in names.items()})
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], source: str = "BertConfig") -> BertConfig:
@@ -99,12 +119,26 @@ class BertConfig:
         for name in _REQUIRED:
             if name not in config:
                 raise ValueError(f"{source}: {name} is missing")
-        known = {field.name for field in fields(cls)}
+        known = {entry.name for entry in fields(cls)}
+        values = {name: value for name, value in config.items() if name in known}
         try:
-            return cls(**{name: value for name, value in config.items() if name in known})
+            if values.get("id2label"):
+                values["id2label"] = _names(values["id2label"])
+                values["num_labels"] = len(values["id2label"])
+            return cls(**values)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The object of a config.json."""
-        return {"model_type": "bert", "architectures": ["BertModel"], **asdict(self)}
+    def to_dict(self, architecture: str = "BertModel") -> dict[str, Any]:
+        """The object of a config.json for a model of this class."""
+        values = asdict(self)
+        del values["num_labels"]  # it is the length of id2label
+        return {"model_type": "bert", "architectures": [architecture], **values}
+
+
+def _names(id2label: Any) -> dict[int, str]:
+    """The keys of JSON are strings."""
+    try:
+        return {int(i): str(name) for i, name in id2label.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"id2label must be an object of numbered names, got {id2label!r}") from None

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn.autograd import mode
 from fastattn.nn.linear import Linear, StackedLinear
-from fastattn.nn.module import Array, Module
+from fastattn.nn.module import Module, Values
+from fastattn.nn.parameter import Array
 from fastattn.nn.workspace import Workspace
 
 
 class SelfAttention(Module):
     """Every token attends to all tokens of its own sequence: `[tokens, dim]` to `[tokens, dim]`.
 
+    `dropout_p` is the part of the attention weights that is dropped while training; `std` is that of `Linear`.
+
     Source: Vaswani et al. 2017, section 3.2.2; query, key and value are one matrix product.
     """
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, *, dropout_p: float = 0.0, std: float | None = None) -> None:
         self.num_heads = num_heads
-        self.query_key_value = StackedLinear(dim, {"query": dim, "key": dim, "value": dim})
-        self.output = Linear(dim, dim)
+        self.dropout_p = dropout_p
+        self.query_key_value = StackedLinear(dim, {"query": dim, "key": dim, "value": dim}, std=std)
+        self.output = Linear(dim, dim, std=std)
 
     def __call__(
         self,
-        x: Array,
+        x: Values,
         cu_seqlens: NDArray[np.int32],
         *,
         workspace: Workspace | None = None,
         attn_weights: list[Array] | None = None,
-    ) -> Array:
-        """`x` `[tokens, dim]`, `cu_seqlens` int32 `[batch + 1]`. The result lives in `workspace` if given.
+    ) -> Any:
+        """`x` `[tokens, dim]`, `cu_seqlens` int32 `[batch + 1]`.
 
-        The attention weights `[batch, heads, longest, longest]`, 0 outside a sequence, are appended to
-        `attn_weights`.
+        With a `workspace`, for arrays that nothing is recorded from, the result lives there. The attention weights
+        `[batch, heads, longest, longest]`, 0 outside a sequence, are appended to `attn_weights`.
         """
-        w = Workspace(len(x), x.shape[1], self.num_heads) if workspace is None else workspace
+        w = workspace
+        if w is None:
+            tokens, dim = x.shape
+            parts = self.query_key_value(x).reshape(tokens, 3, self.num_heads, dim // self.num_heads)
+            dropout_p = self.dropout_rate(self.dropout_p, parts)
+            context = F.qkv_attention(parts, cu_seqlens, dropout_p, return_attn_weights=attn_weights is not None)
+            if attn_weights is not None:
+                context, weights = context
+                attn_weights.append(weights)
+            return self.output(context.reshape(tokens, dim))
         self.query_key_value(x, out=w.query_key_value)
+        attend = mode.ops.scaled_dot_product_attention
         if attn_weights is None:
-            F.scaled_dot_product_attention(w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, out=w.heads)
+            attend(w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, out=w.heads)
         else:
-            _, weights = F.scaled_dot_product_attention(
-                w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, return_attn_weights=True, out=w.heads
-            )
-            attn_weights.append(weights)
+            options = {"return_attn_weights": True, "out": w.heads}
+            attn_weights.append(attend(w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, **options)[1])
         return self.output(w.context, out=w.output)

@@ -8,14 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
-from fastattn.nn.module import Array, Module, Parameter
+from fastattn.nn import init
+from fastattn.nn.module import Module
+from fastattn.nn.parameter import Parameter
 
 
 class Embedding(Module):
-    """The rows of `weight` `[num_embeddings, embedding_dim]` that integer ids `[...]` name."""
+    """The rows of `weight` `[num_embeddings, embedding_dim]` that integer ids `[...]` name.
 
-    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
-        self.weight = Parameter((num_embeddings, embedding_dim))
+    `weight` begins normally distributed with `std`; the row `padding_idx` begins with 0 and gets no gradient.
+    """
 
-    def __call__(self, ids: NDArray[np.integer[Any]]) -> Array:
-        return F.embedding(ids, self.weight.value)
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, std: float = 1.0
+    ) -> None:
+        self.padding_idx = padding_idx
+        self.weight = Parameter((num_embeddings, embedding_dim), init.normal(std, padding_idx))
+
+    def __call__(self, ids: NDArray[np.integer[Any]]) -> Any:
+        return F.embedding(ids, self.weight.operand, self.padding_idx)

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-
-import numpy as np
+from typing import Any
 
 from fastattn import functional as F
-from fastattn.nn.module import Array, Module, Parameter, ParameterRows
+from fastattn.autograd import mode
+from fastattn.nn import init
+from fastattn.nn.module import AnyParameter, Module, Values
+from fastattn.nn.parameter import Array, Parameter, ParameterRows
 
 
 class Linear(Module):
     """`y = activation(x weight^T + bias)`: `[..., in_features]` to `[..., out_features]`.
 
-    `weight` is `[out_features, in_features]`, packed; `bias` is `[out_features]`. `activation` is one of
-    `fastattn.functional.linear`'s and is computed in the same pass.
+    `weight` is `[out_features, in_features]`, packed when frozen, and `bias` `[out_features]`; either can be the
+    parameter of another layer, which is then shared. `activation` is one of `fastattn.functional.linear`'s and is
+    computed in the same pass. A new weight is normally distributed with `std`, or by default uniformly up to
+    1 / sqrt(in_features); a new bias is 0.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, activation: str | None = None) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activation: str | None = None,
+        std: float | None = None,
+        weight: Parameter | None = None,
+        bias: Parameter | None = None,
+    ) -> None:
         self.activation = activation
-        self.weight = Parameter((out_features, in_features), packed=True)
-        self.bias = Parameter((out_features,))
+        first = init.uniform(in_features**-0.5) if std is None else init.normal(std)
+        self.weight = Parameter((out_features, in_features), first, packed=True) if weight is None else weight
+        self.bias = Parameter((out_features,)) if bias is None else bias
 
-    def __call__(self, x: Array, *, out: Array | None = None) -> Array:
-        return F.linear(x, self.weight.value, self.bias.value, activation=self.activation, out=out)
+    def __call__(self, x: Values, *, out: Array | None = None) -> Any:
+        """`out` is for arrays that nothing is recorded from."""
+        if out is None:
+            return F.linear(x, self.weight.operand, self.bias.operand, activation=self.activation)
+        return mode.ops.linear(x, self.weight.value, self.bias.value, activation=self.activation, out=out)
 
 
 class StackedLinear(Linear):
@@ -33,17 +50,15 @@ class StackedLinear(Linear):
     `{name}.bias` of each.
     """
 
-    def __init__(self, in_features: int, out_features: Mapping[str, int]) -> None:
-        super().__init__(in_features, sum(out_features.values()))
-        self.out_features = dict(out_features)
-
-    def own_parameters(self) -> Iterator[tuple[str, Parameter | ParameterRows]]:
+    def __init__(self, in_features: int, out_features: Mapping[str, int], *, std: float | None = None) -> None:
+        super().__init__(in_features, sum(out_features.values()), std=std)
+        self.rows: dict[str, ParameterRows] = {}
+        trained: tuple[set[int], set[int]] = (set(), set())
         start = 0
-        for name, size in self.out_features.items():
-            yield f"{name}.weight", ParameterRows(self.weight, start, start + size)
-            yield f"{name}.bias", ParameterRows(self.bias, start, start + size)
+        for name, size in out_features.items():
+            self.rows[f"{name}.weight"] = ParameterRows(self.weight, start, start + size, trained[0])
+            self.rows[f"{name}.bias"] = ParameterRows(self.bias, start, start + size, trained[1])
             start += size
 
-    def load_state_dict(self, tensors: Mapping[str, Array], prefix: str = "") -> None:
-        for kind, whole in (("weight", self.weight), ("bias", self.bias)):
-            whole.load(np.concatenate([tensors[f"{prefix}{name}.{kind}"] for name in self.out_features]))
+    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
+        yield from self.rows.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
 class Workspace:
@@ -20,9 +21,11 @@ class Workspace:
 
     __slots__ = ("context", "heads", "hidden", "key", "output", "query", "query_key_value", "value")
 
-    def __init__(self, tokens: int, dim: int, num_heads: int, hidden_dim: int = 0) -> None:
+    def __init__(
+        self, tokens: int, dim: int, num_heads: int, hidden_dim: int = 0, dtype: DTypeLike = np.float32
+    ) -> None:
         size = tokens * (max(4 * dim, hidden_dim) + dim)
-        memory = np.empty(size, np.float32)
+        memory = np.empty(size, dtype)
         end = tokens * dim
         self.output = memory[:end].reshape(tokens, dim)
         self.hidden = memory[end : end + tokens * hidden_dim].reshape(tokens, hidden_dim)

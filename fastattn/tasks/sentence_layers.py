@@ -64,7 +64,8 @@ class DenseLayer:
         residual = None
         if self._adds_input:
             residual = x if self._projection is None else kernels.linear(x, self._projection)
-        return kernels.linear(x, self._weight, self._bias, residual, activation=self._activation)
+        y: FloatArray = kernels.linear(x, self._weight, self._bias, residual, activation=self._activation)
+        return y
 
 
 def load_layers(description: SentenceFolder, hidden_size: int) -> tuple[list[Layer], int]:

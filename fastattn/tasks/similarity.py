@@ -43,7 +43,8 @@ def similarity(a: ArrayLike, b: ArrayLike, name: str = "cosine") -> FloatArray:
     if name == "cosine":
         left, right = kernels.l2_normalize(left), kernels.l2_normalize(right)
     if name in ("cosine", "dot"):
-        return kernels.linear(left, right)
+        products: FloatArray = kernels.linear(left, right)
+        return products
     scores = np.empty((len(left), len(right)), np.float32)
     step = max(1, _BLOCK // right.size)
     for start in range(0, len(left), step):
@@ -80,7 +81,8 @@ def _lengths(differences: FloatArray, name: str) -> FloatArray:
 
 def _sum(x: FloatArray) -> FloatArray:
     """The sum over the last axis, as one chain of additions: `[..., dim]` to `[...]`."""
-    return kernels.linear(x, np.ones((1, x.shape[-1]), np.float32))[..., 0]
+    sums: FloatArray = kernels.linear(x, np.ones((1, x.shape[-1]), np.float32))[..., 0]
+    return sums
 
 
 def _rows(x: ArrayLike, name: str) -> FloatArray:

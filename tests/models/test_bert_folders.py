@@ -131,23 +131,23 @@ class TestBadFolders:
             (
                 "vocab_size",
                 2**31 - 1,
-                r"word_embeddings.weight' has shape \(60, 32\), config says \(2147483647, 32\)",
+                r"word_embeddings.weight' must have shape \(2147483647, 32\), got \(60, 32\)",
             ),
-            ("hidden_size", 64, r"word_embeddings.weight' has shape \(60, 32\), config says \(60, 64\)"),
+            ("hidden_size", 64, r"word_embeddings.weight' must have shape \(60, 64\), got \(60, 32\)"),
             (
                 "intermediate_size",
                 71,
-                r"intermediate.dense.weight' has shape \(72, 32\), config says \(71, 32\)",
+                r"intermediate.dense.weight' must have shape \(71, 32\), got \(72, 32\)",
             ),
             (
                 "max_position_embeddings",
                 41,
-                r"position_embeddings.weight' has shape \(40, 32\), config says \(41",
+                r"position_embeddings.weight' must have shape \(41, 32\), got \(40, 32\)",
             ),
             (
                 "type_vocab_size",
                 3,
-                r"token_type_embeddings.weight' has shape \(2, 32\), config says \(3, 32\)",
+                r"token_type_embeddings.weight' must have shape \(3, 32\), got \(2, 32\)",
             ),
             ("num_hidden_layers", 1, "num_hidden_layers is 1, but there are tensors of 2 layers"),
             (
@@ -177,7 +177,7 @@ class TestBadFolders:
         tensors = dict(folder.tensors)
         for name, tensor in tensors.items():
             folder.tensors = {**tensors, name: tensor[..., :-1]}
-            with pytest.raises(ValueError, match=rf"model\.safetensors: tensor '{name}' has shape .*, config says"):
+            with pytest.raises(ValueError, match=rf"model\.safetensors: tensor '{name}' must have shape .*, got"):
                 folder.load()
 
     def test_two_names_for_one_tensor(self, folder: Any) -> None:

@@ -1,0 +1,248 @@
+"""The tape: a Tensor remembers which kernel made it, and `backward()` runs the other halves, youngest first.
+
+    >>> import numpy as np
+    >>> from fastattn import functional as F
+    >>> weight = Tensor(np.array([[1.0, 2.0]], np.float32), requires_grad=True)
+    >>> loss = F.linear(np.array([[3.0, 4.0]], np.float32), weight).sum()
+    >>> loss.backward()
+    >>> loss.item(), weight.grad.tolist()
+    (11.0, [[3.0, 4.0]])
+
+A graph is nodes that know their parents. It hangs on the Tensors that were computed and on nothing else: it goes
+with the last of them, piece by piece during `backward()`. Models are written in `fastattn.functional`, whose
+functions call `record`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import _core, kernels
+from fastattn._tensor_methods import TensorMethods
+from fastattn.random import record_seeds, replay_seeds
+
+__all__ = ["Tensor", "checkpoint", "is_grad_enabled", "needs", "no_grad", "record", "use_reference", "values"]
+
+Array = NDArray[Any]
+Backward = Callable[[Array], "Sequence[Array | None] | Tensor"]
+
+_order = itertools.count()
+
+
+class _Mode(threading.local):
+    """What a thread is doing. `grad` is False within `no_grad`; `record` within the first run of a checkpoint, which
+    is to compute everything as if it were recorded. `ops` is the module that computes."""
+
+    grad = True
+    record = True
+    ops: Any = kernels
+
+
+mode = _Mode()
+
+
+@contextmanager
+def _set(**changes: Any) -> Iterator[None]:
+    before = {name: getattr(mode, name) for name in changes}
+    mode.__dict__.update(changes)
+    try:
+        yield
+    finally:
+        mode.__dict__.update(before)
+
+
+class _Node:
+    """One computation of the graph: who gave its operands, and the function from its gradient to theirs."""
+
+    __slots__ = ("backward", "ops", "order", "parents")
+
+    def __init__(self, parents: tuple[_Node | Tensor | None, ...], backward: Backward) -> None:
+        self.order = next(_order)  # a parent is older than its children, so the youngest node is always ready
+        self.parents = parents
+        self.backward: Backward | None = backward
+        self.ops = mode.ops
+
+
+class Tensor(TensorMethods):
+    """An array that computations are recorded from.
+
+    `data` is the array, and with `requires_grad` a `backward()` of what was computed from it adds the gradient, an
+    array of its shape and dtype, to `grad`. Numbers and lists become float32. Raises TypeError for data that is not
+    of floating point.
+    """
+
+    __slots__ = ("__weakref__", "_node", "data", "grad", "requires_grad")
+    data: Array
+    grad: Array | None
+    requires_grad: bool
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        self.data = np.asarray(data, None if isinstance(data, np.ndarray | np.generic) else np.float32)
+        if self.data.dtype.kind != "f":
+            raise TypeError(f"Tensor: data must be floating point, got {self.data.dtype}")
+        self.grad = None
+        self.requires_grad = requires_grad
+        self._node: _Node | None = None
+
+    @property
+    def value(self) -> Any:
+        """What the kernels take: `data`, or the packed form of a parameter."""
+        return self.data
+
+    def detach(self) -> Tensor:
+        """A Tensor of the same array that is no part of the graph."""
+        return Tensor(self.data)
+
+    def backward(self, gradient: Array | None = None) -> None:
+        """Add the gradient of this Tensor to the `grad` of every leaf that it was computed from.
+
+        `gradient`, of this Tensor's shape and dtype, is that of what it was used for, and may be left out for a
+        single number. The graph's arrays are freed on the way. Raises RuntimeError when nothing requires a gradient
+        or the graph was used before, ValueError or TypeError for another shape or dtype of `gradient`.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward: nothing that this Tensor was computed from requires a gradient")
+        if gradient is None:
+            if self.data.size != 1:
+                raise RuntimeError(f"backward: gradient must be given for a Tensor of shape {self.shape}")
+            gradient = np.ones_like(self.data)
+        if gradient.dtype != self.dtype:
+            raise TypeError(f"backward: gradient must be {self.dtype}, got {gradient.dtype}")
+        if gradient.shape != self.shape:
+            raise ValueError(f"backward: gradient must have shape {self.shape}, got {gradient.shape}")
+        _core.keep_memory()
+        _walk(self, gradient)
+
+
+def needs(*operands: Any) -> list[bool]:
+    """Which operands are Tensors that require a gradient."""
+    return [isinstance(x, Tensor) and x.requires_grad for x in operands]
+
+
+def recording(*operands: Any) -> bool:
+    """Whether what is computed from these operands now is recorded."""
+    return mode.grad and mode.record and any(needs(*operands))
+
+
+def values(*operands: Any) -> list[Any]:
+    """The operands as kernels take them: the value of a Tensor, anything else as it is.
+
+    Raises ValueError for a Tensor recorded within `use_reference` when now is outside of it, or the other way round.
+    """
+    for x in operands:
+        if isinstance(x, Tensor) and x._node is not None and x._node.ops is not mode.ops:
+            here, there = mode.ops.__name__, x._node.ops.__name__
+            raise ValueError(f"a Tensor recorded with {there} cannot be used with {here}: see fastattn.use_reference")
+    return [x.value if isinstance(x, Tensor) else x for x in operands]
+
+
+def record(data: Array, operands: Sequence[Any], backward: Backward) -> Tensor:
+    """The Tensor of `data`, computed from `operands`.
+
+    `backward` maps its gradient to theirs, in their order and None where there is none, and is called once. What it
+    gives is new or a view of what it was given, or an operand's own `grad` when it has added to that. It must not hold
+    the Tensor that is returned here: a cycle would keep all arrays of the graph until the garbage collector comes by.
+    """
+    result = Tensor(data)
+    if recording(*operands):
+        result.requires_grad = True
+        parents = zip(operands, needs(*operands), strict=True)
+        result._node = _Node(tuple((x._node or x) if need else None for x, need in parents), backward)
+    return result
+
+
+def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
+    """`fn(*args)`, a Tensor, of which nothing but `args` is kept: `backward()` runs `fn` again, with the same dropout.
+
+    Saves the memory of all that is computed within `fn` for the price of computing it twice; gradients have the same
+    bits as without. `fn` may use parameters and checkpoints of its own, and must compute the same both times.
+    """
+    if not (mode.grad and mode.record):
+        return fn(*args)
+    with _set(record=False), record_seeds() as seeds:
+        first = fn(*args)
+    if not isinstance(first, Tensor):
+        return first  # all of it is frozen
+    ops = mode.ops
+
+    def backward(dy: Array) -> Tensor:
+        with _set(grad=True, record=True, ops=ops), replay_seeds(seeds):
+            again: Tensor = fn(*args)
+        return again
+
+    result = Tensor(first.data, requires_grad=True)
+    result._node = _Node((), backward)
+    return result
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Nothing that this thread computes within is recorded. A `with` block, or a decorator: `@no_grad()`."""
+    with _set(grad=False):
+        yield
+
+
+def is_grad_enabled() -> bool:
+    """Whether this thread records, which it does but within `no_grad`."""
+    return mode.grad
+
+
+@contextmanager
+def use_reference() -> Iterator[None]:
+    """`fastattn.functional` computes with `fastattn.reference` within, in any float dtype: for checks in float64.
+
+    Applies to this thread. A graph is walked with the functions that it was recorded with.
+    """
+    from fastattn import reference
+
+    with _set(ops=reference):
+        yield
+
+
+def _walk(root: Tensor, gradient: Array) -> None:
+    """Run the nodes below `root`, the youngest first, each when its gradient is complete."""
+    ready: list[tuple[int, _Node]] = []  # a heap
+    gradients: dict[_Node, tuple[Array, bool]] = {}  # and whether the array is nobody else's
+
+    def give(target: _Node | Tensor, gradient: Array, own: bool) -> None:
+        if isinstance(target, Tensor):
+            if target.grad is None:
+                target.grad = gradient if own else gradient.copy()
+            elif target.grad is not gradient:
+                target.grad += gradient
+        elif target not in gradients:
+            heapq.heappush(ready, (-target.order, target))
+            gradients[target] = gradient, own
+        else:
+            total, own = gradients[target]
+            gradients[target] = np.add(total, gradient, out=total if own else None), True
+
+    give(root._node or root, gradient, False)
+    while ready:
+        node = heapq.heappop(ready)[1]
+        dy, _ = gradients.pop(node)
+        backward, parents = node.backward, node.parents
+        if backward is None:
+            raise RuntimeError("backward: this graph was used before and its arrays are freed; compute the loss again")
+        node.backward, node.parents = None, ()
+        results = backward(dy)
+        del backward
+        if isinstance(results, Tensor):  # a checkpoint: what it ran again is part of the graph now
+            parents, results = ((results._node or results) if results.requires_grad else None,), (dy,)
+        for parent, result in zip(parents, results, strict=True):
+            if parent is not None and result is not None:
+                array = np.asarray(result)
+                own = (
+                    not isinstance(array.base, np.ndarray)
+                    and array is not dy
+                    and sum(result is other for other in results) == 1
+                )
+                give(parent, array, own)

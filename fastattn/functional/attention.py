@@ -1,0 +1,111 @@
+"""Attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.autograd import mode, record, values
+from fastattn.functional._common import Array, Values, tensors
+from fastattn.random import next_seed
+
+CuSeqlens = NDArray[np.int32]
+
+
+def scaled_dot_product_attention(
+    query: Values,
+    key: Values,
+    value: Values,
+    attn_mask: NDArray[Any] | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    *,
+    cu_seqlens_q: CuSeqlens | None = None,
+    cu_seqlens_k: CuSeqlens | None = None,
+    return_attn_weights: bool = False,
+    out: Array | None = None,
+) -> Any:
+    """Attention over padded `[batch, heads, seq, dim]` arrays, or ragged `[tokens, heads, dim]` ones.
+
+    Arrays are ragged when `cu_seqlens_q`, int32 `[batch + 1]`, is given; `cu_seqlens_k` is the same unless
+    given.
+
+    `attn_mask` is bool (True: may attend) or float32 (added), broadcast to `[batch, heads, seq_q, seq_k]`; it is an
+    array and gets no gradient. `dropout_p` is the part of the attention weights that is dropped. A causal query i
+    sees the keys 0 to i, as in PyTorch; `fastattn.kernels.scaled_dot_product_attention` aligns the last ones instead.
+    With `return_attn_weights` the result is `(out, weights)`, weights `[batch, heads, longest_q, longest_k]`, an array
+    in any case, before dropout.
+
+    Raises ValueError for `attn_mask` together with `is_causal`.
+    """
+    if is_causal and attn_mask is not None:
+        raise ValueError("scaled_dot_product_attention: attn_mask must be None when is_causal=True")
+    ops = mode.ops
+    options: dict[str, Any] = {
+        "cu_seqlens_q": cu_seqlens_q,
+        "cu_seqlens_k": cu_seqlens_k,
+        "attn_mask": attn_mask,
+        "is_causal": is_causal,
+        "softmax_scale": scale,
+        "causal_alignment": "top_left",
+    }
+    if dropout_p:
+        options.update(dropout_p=dropout_p, seed=next_seed())
+    if out is not None or not tensors(query, key, value):
+        return ops.scaled_dot_product_attention(
+            query, key, value, return_attn_weights=return_attn_weights, out=out, **options
+        )
+    operands = (query, key, value)
+    q, k, v = values(*operands)
+    y, lse, *weights = ops.scaled_dot_product_attention(
+        q, k, v, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options
+    )
+
+    def backward(dy: Array) -> tuple[Array, Array, Array]:
+        gradients: tuple[Array, Array, Array] = ops.scaled_dot_product_attention_backward(
+            dy, q, k, v, y, lse, **options
+        )
+        return gradients
+
+    result = record(y, operands, backward)
+    return (result, *weights) if weights else result
+
+
+def qkv_attention(
+    query_key_value: Values,
+    cu_seqlens: CuSeqlens,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    *,
+    return_attn_weights: bool = False,
+) -> Any:
+    """Self-attention over one fused projection: `[tokens, 3, heads, dim]` gives `[tokens, heads, dim]`.
+
+    The same as `scaled_dot_product_attention` over its three parts and ragged `cu_seqlens`, int32 `[batch + 1]`, but
+    the gradient is one array too, without a copy.
+    """
+    ops = mode.ops
+    (x,) = values(query_key_value)
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"qkv_attention: query_key_value must have shape (tokens, 3, heads, dim), got {x.shape}")
+    q, k, v = x[:, 0], x[:, 1], x[:, 2]
+    options: dict[str, Any] = {"cu_seqlens_q": cu_seqlens, "is_causal": is_causal, "softmax_scale": scale}
+    if dropout_p:
+        options.update(dropout_p=dropout_p, seed=next_seed())
+    if not tensors(query_key_value):
+        return ops.scaled_dot_product_attention(q, k, v, return_attn_weights=return_attn_weights, **options)
+    y, lse, *weights = ops.scaled_dot_product_attention(
+        q, k, v, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options
+    )
+
+    def backward(dy: Array) -> tuple[Array]:
+        dx = np.empty_like(x)
+        ops.scaled_dot_product_attention_backward(dy, q, k, v, y, lse, dq=dx[:, 0], dk=dx[:, 1], dv=dx[:, 2], **options)
+        return (dx,)
+
+    result = record(y, (query_key_value,), backward)
+    return (result, *weights) if weights else result

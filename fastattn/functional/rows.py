@@ -1,0 +1,125 @@
+"""Choosing and combining rows: embedding tables, pooling, and the tokens of ragged batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import autograd
+from fastattn.autograd import needs, record, values
+from fastattn.functional._common import Array, Values, gradient, reshape_out, tensors
+from fastattn.functional.layers import layer_norm
+
+Ids = NDArray[np.int64]
+
+
+def embedding(
+    input: NDArray[np.integer[Any]], weight: Values, padding_idx: int | None = None, *, out: Array | None = None
+) -> Any:
+    """The rows of `weight` `[rows, dim]` that the integers `input` `[...]` name: `[..., dim]`.
+
+    The row `padding_idx` gets no gradient. Raises TypeError for an `input` that does not hold integers, ValueError
+    for an index outside `weight`.
+    """
+    if input.dtype.kind not in "iu":
+        raise TypeError(f"embedding: input must be an integer array, got {input.dtype}")
+    ids = input.astype(np.int64, copy=False)
+    shape = (*ids.shape, weight.shape[-1])
+    if tensors(weight):
+        return embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx).reshape(shape)
+    rows = reshape_out("embedding", out, shape, (ids.size, shape[-1]))
+    y = autograd.mode.ops.embedding(ids.reshape(-1), weight, out=rows)
+    return y.reshape(shape) if out is None else out
+
+
+def embedding_sum(
+    input_ids: Ids,
+    weight: Values,
+    *,
+    position_ids: Ids | None = None,
+    position_weight: Values | None = None,
+    token_type_ids: Ids | None = None,
+    token_type_weight: Values | None = None,
+    norm_weight: Values | None = None,
+    norm_bias: Values | None = None,
+    eps: float = 1e-12,
+    padding_idx: int | None = None,
+    out: Array | None = None,
+) -> Any:
+    """Word, token type and position rows, summed in one pass, then layer-normalised given `norm_weight`.
+
+    Ids are int64 `[tokens]`, tables `[rows, dim]`; returns `[tokens, dim]`. The row `padding_idx` of `weight` gets no
+    gradient. See `fastattn.kernels.embedding`.
+    """
+    ops = autograd.mode.ops
+    ids: dict[str, Any] = {"position_ids": position_ids, "token_type_ids": token_type_ids}
+    operands = (weight, position_weight, token_type_weight)
+    if not tensors(*operands, norm_weight, norm_bias):
+        return ops.embedding(
+            input_ids,
+            weight,
+            position_weight=position_weight,
+            token_type_weight=token_type_weight,
+            norm_weight=norm_weight,
+            norm_bias=norm_bias,
+            eps=eps,
+            out=out,
+            **ids,
+        )
+    tables = values(*operands)
+    y = ops.embedding(input_ids, tables[0], position_weight=tables[1], token_type_weight=tables[2], out=out, **ids)
+    sizes = [0 if table is None else len(table) for table in tables]
+    wanted = needs(*operands)
+
+    def backward(dy: Array) -> list[Array | None]:
+        parts = zip(wanted, (input_ids, position_ids, token_type_ids), sizes, operands, strict=True)
+        return [
+            ops.embedding_backward(
+                dy, ids, size, padding_idx=padding_idx if table is weight else None, dweight=gradient(table)
+            )
+            if need
+            else None
+            for need, ids, size, table in parts
+        ]
+
+    summed = record(y, operands, backward)
+    if norm_weight is None:
+        return summed
+    return layer_norm(summed, y.shape[1:], norm_weight, norm_bias, eps)
+
+
+def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *, out: Array | None = None) -> Any:
+    """One row per sequence, `[tokens, dim]` to `[batch, dim]`, zeros for an empty one.
+
+    `mode` is "mean", "cls", "max", "last", "mean_sqrt_len" or "weighted_mean". See
+    `fastattn.kernels.pooling`.
+    """
+    ops = autograd.mode.ops  # `mode` is PyTorch's word here
+    if out is not None or not tensors(input):
+        return ops.pooling(input, cu_seqlens, mode, out=out)
+    (x,) = values(input)
+    y = ops.pooling(x, cu_seqlens, mode)
+    return record(y, (input,), lambda dy: (ops.pooling_backward(dy, x, cu_seqlens, mode),))
+
+
+def gather_rows(input: Values, rows: Ids) -> Any:
+    """The rows of `input` `[tokens, dim]` with these numbers, int64 `[n]`: `[n, dim]`, in their order.
+
+    Raises ValueError for a number outside `input`.
+    """
+    return embedding_sum(rows, input)
+
+
+def scatter_rows(input: Values, rows: Ids, num_rows: int, fill: float = 0.0) -> Any:
+    """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at their places `rows`, int64 `[n]`, each another one.
+
+    All others are `fill`. This is how a ragged batch is padded.
+    """
+    (x,) = values(input)
+    y = np.full((num_rows, *x.shape[1:]), fill, x.dtype)
+    y[rows] = x
+    if not tensors(input):
+        return y
+    return record(y, (input,), lambda dy: (dy.take(rows, axis=0),))

@@ -1,0 +1,108 @@
+"""The border of the BERT models: padded batches become ragged ones, labels are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastattn import functional as F
+from fastattn import ragged
+from fastattn.autograd import Tensor
+
+Array = NDArray[Any]
+
+IGNORED = -100
+"""The label that counts for nothing."""
+
+
+@dataclass
+class Batch:
+    """A batch without its padding.
+
+    `input_ids`, `token_type_ids` and `position_ids` are int64 `[tokens]`, `cu_seqlens` int32 `[batch + 1]`. `shape` is
+    that of the ids as they were given: `(batch, seq)`, with True in `mask` at the tokens (None where all are), or
+    `(tokens,)` of a ragged batch.
+    """
+
+    input_ids: NDArray[np.int64]
+    cu_seqlens: NDArray[np.int32]
+    token_type_ids: NDArray[np.int64] | None
+    position_ids: NDArray[np.int64]
+    shape: tuple[int, ...]
+    mask: NDArray[np.bool_] | None = None
+
+    @property
+    def sequences(self) -> int:
+        """How many there are."""
+        return len(self.cu_seqlens) - 1
+
+    def pad(self, rows: Any, fill: float = 0.0) -> Any:
+        """`[tokens, dim]`, an array or a Tensor, to `[batch, seq, dim]` with `fill` at the padding; ragged as it is."""
+        if self.mask is not None:
+            if fill == 0.0 and not isinstance(rows, Tensor):
+                return ragged.unpack(rows, self.cu_seqlens, self.mask)
+            rows = F.scatter_rows(rows, np.flatnonzero(self.mask), self.mask.size, fill)
+        return rows.reshape(*self.shape, rows.shape[1]) if len(self.shape) == 2 else rows
+
+    def pad_weights(self, weights: Array) -> Array:
+        """Attention weights `[batch, heads, longest, longest]`, moved to their tokens' columns: `[.., seq, seq]`."""
+        if len(self.shape) == 1 or (self.mask is None and self.sequences):
+            return weights
+        (batch, seq), heads = self.shape, weights.shape[1]
+        padded = np.zeros((batch, heads, seq, seq), weights.dtype)
+        for i in range(batch):
+            columns = self.position_ids[self.cu_seqlens[i] : self.cu_seqlens[i + 1]]
+            n = len(columns)
+            padded[i][:, columns[:, None], columns] = weights[i, :, :n, :n]
+        return padded
+
+    def pack_labels(self, owner: str, labels: ArrayLike, classes: int) -> NDArray[np.int64]:
+        """The labels of the tokens, `[tokens]`, as `check_labels`; given as the ids were, and -100 at the padding."""
+        array = check_labels(owner, "labels", labels, self.shape, classes)
+        if self.mask is None:
+            return array.reshape(-1)
+        wrong = (array != IGNORED) & ~self.mask
+        if wrong.any():
+            place = _first(wrong)
+            raise ValueError(
+                f"{owner}: labels must be {IGNORED} where attention_mask is 0, got {array[place]} at {_text(place)}"
+            )
+        return array[self.mask]
+
+
+def integers(name: str, array: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.int64]:
+    """`array` as contiguous int64, once it is known to hold integers and to have `shape`."""
+    ids = np.asarray(array)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be an integer array, got {ids.dtype}")
+    if shape is not None and ids.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {ids.shape}")
+    return np.ascontiguousarray(ids, np.int64)
+
+
+def check_labels(owner: str, name: str, labels: ArrayLike, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]:
+    """`labels` as int64, once they are known to have `shape` and to be in [0, classes) or -100, not all of them -100.
+
+    Raises TypeError or ValueError; the message begins with `owner` and has `name`, the value and its place.
+    """
+    array = integers(f"{owner}: {name}", labels, shape)
+    wrong = (array != IGNORED) & ((array < 0) | (array >= classes))
+    if wrong.any():
+        place = _first(wrong)
+        raise ValueError(
+            f"{owner}: {name} must be in [0, {classes}) or {IGNORED}, got {array[place]} at {_text(place)}"
+        )
+    if not (array != IGNORED).any():
+        raise ValueError(f"{owner}: {name} must have something other than {IGNORED}, the label that is ignored")
+    return array
+
+
+def _first(wrong: NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
+
+
+def _text(place: tuple[int, ...]) -> str:
+    return f"index {place[0]}" if len(place) == 1 else str(place)

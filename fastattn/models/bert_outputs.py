@@ -1,0 +1,95 @@
+"""What the BERT models give, under transformers' names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.autograd import Tensor
+
+Array = NDArray[Any]
+
+
+@dataclass
+class BertOutput:
+    """What a forward pass of the encoder gives; shapes are those of the padded call, then of `forward_ragged`.
+
+    - `last_hidden_state`: `[batch, seq, hidden_size]`, 0 at the padding; `[tokens, hidden_size]`
+    - `pooler_output`: `[batch, hidden_size]`, from each sequence's first token, 0 for a sequence without
+      tokens; None when the checkpoint has no pooler
+    - `hidden_states`, on request: `num_hidden_layers + 1` arrays like `last_hidden_state`, the embeddings
+      first
+    - `attentions`, on request: the attention weights of each layer, `[batch, heads, seq, seq]`, 0 at the
+      padding; `[batch, heads, longest, longest]`, 0 outside a sequence
+
+    Of a trainable model all but `attentions` are Tensors, unless in `no_grad`; else they are float32 arrays.
+    """
+
+    last_hidden_state: Any
+    pooler_output: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Array, ...] | None = None
+
+
+@dataclass
+class HeadOutput:
+    """What a model with a head gives: arrays, but for the loss.
+
+    - `loss`: a Tensor that holds one number, given labels
+    - `logits`: `[batch, num_labels]` of a sequence, `[batch, seq, num_labels]` of tokens, 0 at the padding,
+      `[batch, choices]` of a multiple choice
+    - `hidden_states` and `attentions`, on request, as in `BertOutput`, as arrays
+    """
+
+    loss: Tensor | None
+    logits: Array
+    hidden_states: tuple[Array, ...] | None = None
+    attentions: tuple[Array, ...] | None = None
+
+
+@dataclass
+class QuestionAnsweringOutput:
+    """`start_logits` and `end_logits`, arrays `[batch, seq]`, -inf at the padding; the rest as in `HeadOutput`."""
+
+    loss: Tensor | None
+    start_logits: Array
+    end_logits: Array
+    hidden_states: tuple[Array, ...] | None = None
+    attentions: tuple[Array, ...] | None = None
+
+
+@dataclass
+class MaskedLMOutput:
+    """`logits`, `[batch, seq, vocab_size]`, 0 at the padding, are computed when they are read first, with the weights
+    of that moment; the loss does not need them. The rest is as in `HeadOutput`."""
+
+    loss: Tensor | None
+    compute_logits: Callable[[], Array] = field(repr=False)
+    hidden_states: tuple[Array, ...] | None = None
+    attentions: tuple[Array, ...] | None = None
+
+    @cached_property
+    def logits(self) -> Array:
+        """A float32 array `[batch, seq, vocab_size]`."""
+        return self.compute_logits()
+
+
+@dataclass
+class PreTrainingOutput:
+    """`prediction_logits` as `logits` of `MaskedLMOutput`, and `seq_relationship_logits`, an array `[batch, 2]`."""
+
+    loss: Tensor | None
+    compute_logits: Callable[[], Array] = field(repr=False)
+    seq_relationship_logits: Array = field(default_factory=lambda: np.empty((0, 2), np.float32))
+    hidden_states: tuple[Array, ...] | None = None
+    attentions: tuple[Array, ...] | None = None
+
+    @cached_property
+    def prediction_logits(self) -> Array:
+        """A float32 array `[batch, seq, vocab_size]`."""
+        return self.compute_logits()

@@ -1,0 +1,83 @@
+"""First values of parameters, drawn from `fastattn.random`: the same after the same `manual_seed`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.random import next_seed
+
+__all__ = ["Init", "normal", "ones", "skipped", "uniform", "uninitialized", "zeros"]
+
+Array = NDArray[Any]
+Init = Callable[[tuple[int, ...]], Array]
+"""Makes a new float32 array of a shape."""
+
+
+class _Thread(threading.local):
+    skip = False
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def uninitialized() -> Iterator[None]:
+    """Parameters that this thread makes within have no values, for those that will be loaded.
+
+    `Module.initialize` gives values to what is left.
+    """
+    before, _thread.skip = _thread.skip, True
+    try:
+        yield
+    finally:
+        _thread.skip = before
+
+
+def skipped() -> bool:
+    """Whether this thread is within `uninitialized`."""
+    return _thread.skip
+
+
+def zeros(shape: tuple[int, ...]) -> Array:
+    """Zeros."""
+    return np.zeros(shape, np.float32)
+
+
+def ones(shape: tuple[int, ...]) -> Array:
+    """Ones."""
+    return np.ones(shape, np.float32)
+
+
+def normal(std: float, zero_row: int | None = None) -> Init:
+    """Normally distributed numbers around 0, but for the row `zero_row`."""
+
+    def make(shape: tuple[int, ...]) -> Array:
+        array = _generator().standard_normal(shape, np.float32)
+        array *= np.float32(std)
+        if zero_row is not None:
+            array[zero_row] = 0
+        return array
+
+    return make
+
+
+def uniform(bound: float) -> Init:
+    """Numbers spread evenly from -bound to bound."""
+
+    def make(shape: tuple[int, ...]) -> Array:
+        array = _generator().random(shape, np.float32)
+        array -= np.float32(0.5)
+        array *= np.float32(2 * bound)
+        return array
+
+    return make
+
+
+def _generator() -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(next_seed()))

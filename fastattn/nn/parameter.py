@@ -1,0 +1,200 @@
+"""Parameters: the arrays of a model, which train or are frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.autograd import Tensor, mode
+from fastattn.kernels import PackedMatrix
+from fastattn.nn.init import Init, skipped, zeros
+
+Array = NDArray[Any]
+
+
+class Parameter(Tensor):
+    """One array of a model.
+
+    A trainable parameter has a writable float32 array, is recorded, and gets a `grad`. A frozen one is loaded once
+    and then only read, by any number of threads; it is never recorded. `value` is what kernels take: the array, or of
+    a frozen parameter a read-only array or, for the `packed` matrix of a linear layer, a `PackedMatrix`, which is the
+    only copy. `requires_grad = False` leaves a trainable parameter as it is but for its gradient.
+
+    `data` is a writable array of floats, which becomes the parameter's own, or the shape of a new one. Then `init`
+    makes the first values; within `nn.init.uninitialized()` there are none until `load` or `initialize`, only `shape`.
+
+    >>> weight = Parameter(np.ones(2, np.float32))
+    >>> (weight * 3.0).sum().backward()
+    >>> weight.grad.tolist()
+    [3.0, 3.0]
+    """
+
+    __slots__ = ("_init", "_requires_grad", "_shape", "frozen", "packed", "value")
+    value: Any
+
+    def __init__(self, data: Array | tuple[int, ...], init: Init = zeros, *, packed: bool = False) -> None:
+        self.grad = None
+        self.frozen = False
+        self.packed = packed
+        self._init = init
+        self._node = None
+        self._requires_grad = True
+        if isinstance(data, tuple):
+            self._shape = data
+            self.value = None
+            self.initialize()
+        else:
+            if data.dtype.kind != "f":
+                raise TypeError(f"Parameter: data must be floating point, got {data.dtype}")
+            self._shape = data.shape
+            self.value = np.require(data, None, ["C", "W"])
+
+    @property
+    def operand(self) -> Any:
+        """What `fastattn.functional` takes: the parameter itself where it is recorded now, else its value."""
+        return self if self._requires_grad and mode.grad else self.value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32) if self.frozen or self.value is None else self.value.dtype
+
+    @property
+    def data(self) -> Array:
+        """The values: of a trainable parameter its array; of a frozen one read-only, and a new one if it is packed."""
+        array: Array = self.value.unpack() if isinstance(self.value, PackedMatrix) else self.value
+        return array
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        if self.frozen:
+            raise ValueError("Parameter: data of a frozen parameter cannot be set")
+        if array.shape != self._shape:
+            raise ValueError(f"Parameter: data must have shape {self._shape}, got {array.shape}")
+        self.value = array
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        if requires_grad and self.frozen:
+            raise ValueError("Parameter: requires_grad of a frozen parameter stays False; load it with trainable=True")
+        self._requires_grad = requires_grad
+
+    def initialize(self) -> None:
+        """First values for a parameter that has none."""
+        if self.value is None and not skipped():
+            self.value = self._init(self._shape)
+
+    def load(self, array: Array) -> None:
+        """Take the values of a float32 array of this shape, which is kept where there were none before.
+
+        Raises TypeError or ValueError for another.
+        """
+        self._check(array, self._shape)
+        if self.frozen:
+            self.value = self._freeze(array)
+        elif self.value is None:
+            self.value = np.require(array, None, ["C", "W"])
+        else:
+            self.value[...] = array
+
+    def load_rows(self, rows: slice, array: Array) -> None:
+        """`load` for some of the rows; the others of a parameter without values are undefined."""
+        self._check(array, (rows.stop - rows.start, *self._shape[1:]))
+        if self.value is None:
+            self.value = np.empty(self._shape, np.float32)
+        whole = self.data.copy() if self.frozen else self.value
+        whole[rows] = array
+        if self.frozen:
+            self.value = self._freeze(whole)
+
+    def freeze(self) -> None:
+        """Freeze, for good. The gradient goes."""
+        if not self.frozen:
+            self.initialize()
+            self.value = self._freeze(self.value)
+            self.frozen, self._requires_grad, self.grad = True, False, None
+
+    def _freeze(self, array: Array) -> Any:
+        if self.packed:
+            return PackedMatrix(np.ascontiguousarray(array))
+        array = np.ascontiguousarray(array).view()
+        array.flags.writeable = False
+        return array
+
+    def _check(self, array: Array, shape: tuple[int, ...]) -> None:
+        if array.dtype != self.dtype:
+            raise TypeError(f"Parameter: array must be {self.dtype}, got {array.dtype}")
+        if array.shape != shape:
+            raise ValueError(f"Parameter: array must have shape {shape}, got {array.shape}")
+
+
+class ParameterRows:
+    """Some rows of a parameter, which checkpoints and optimizers know as a parameter of their own.
+
+    `data` and `grad` are views of the whole's, and `grad` is None where the whole has none: to set it to None takes
+    the gradient of the whole away. `requires_grad` is of these rows alone; the whole is recorded for any of them.
+    """
+
+    __slots__ = ("_rows", "_trained", "_whole", "shape")
+
+    def __init__(self, whole: Parameter, start: int, stop: int, trained: set[int]) -> None:
+        """Rows from `start` to `stop`; `trained`, shared by all rows of `whole`, has those whose gradient is wanted."""
+        self.shape = (stop - start, *whole.shape[1:])
+        self._whole = whole
+        self._rows = slice(start, stop)
+        self._trained = trained
+        trained.add(start)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._whole.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def frozen(self) -> bool:
+        return self._whole.frozen
+
+    @property
+    def data(self) -> Array:
+        """The values; read-only when frozen."""
+        return self._whole.data[self._rows]
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient of these rows."""
+        grad = self._whole.grad
+        return None if grad is None or not self.requires_grad else grad[self._rows]
+
+    @grad.setter
+    def grad(self, grad: Array | None) -> None:
+        if grad is None:
+            self._whole.grad = None
+            return
+        if self._whole.grad is None:
+            self._whole.grad = np.zeros_like(self._whole.data)
+        self._whole.grad[self._rows] = grad
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._whole.requires_grad and self._rows.start in self._trained
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        (self._trained.add if requires_grad else self._trained.discard)(self._rows.start)
+        self._whole.requires_grad = bool(self._trained)
+
+    def load(self, array: Array) -> None:
+        """Take the values of a float32 array of this shape. Raises TypeError or ValueError for another."""
+        self._whole.load_rows(self._rows, array)

@@ -1,0 +1,101 @@
+"""The random state of the process: a seed and a counter, to be saved, restored and drawn from by any thread.
+
+>>> manual_seed(7)
+>>> first = next_seed()
+>>> state = get_rng_state()
+>>> second = next_seed()
+>>> set_rng_state(state)
+>>> next_seed() == second, first == second
+(True, False)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+__all__ = ["get_rng_state", "manual_seed", "next_seed", "record_seeds", "replay_seeds", "set_rng_state"]
+
+_MASK = 2**64 - 1
+
+
+class _State:
+    lock = threading.Lock()
+    seed = 0
+    counter = 0
+
+
+class _Thread(threading.local):
+    drawn: list[int] | None = None
+    replay: Iterator[int] | None = None
+
+
+_state = _State()
+_thread = _Thread()
+
+
+def manual_seed(seed: int) -> None:
+    """Begin anew: what dropout and fresh parameters draw from now on depends on `seed`, from 0 to 2^64 - 1, alone.
+
+    Raises ValueError for another seed.
+    """
+    set_rng_state({"seed": seed, "counter": 0})
+
+
+def get_rng_state() -> dict[str, int]:
+    """The state as it is: `seed` and `counter`, the number of draws since `manual_seed`."""
+    with _state.lock:
+        return {"seed": _state.seed, "counter": _state.counter}
+
+
+def set_rng_state(state: Mapping[str, int]) -> None:
+    """Go back to a state of `get_rng_state`. Raises ValueError for what is none."""
+    if set(state) != {"seed", "counter"}:
+        raise ValueError(f"set_rng_state: state must have 'seed' and 'counter', got {sorted(state)}")
+    for name, value in state.items():
+        if not isinstance(value, int) or not 0 <= value <= _MASK:
+            raise ValueError(f"set_rng_state: {name} must be an integer in [0, 2^64), got {value!r}")
+    with _state.lock:
+        _state.seed, _state.counter = state["seed"], state["counter"]
+
+
+def next_seed() -> int:
+    """Draw 64 random bits: a seed for one dropout, or for one parameter.
+
+    Source: SplitMix64 (Steele et al. 2014, figure 17), at the draw's number.
+    """
+    if _thread.replay is None:
+        with _state.lock:
+            _state.counter += 1
+            z = _state.seed + 0x9E3779B97F4A7C15 * _state.counter & _MASK
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
+        seed: int | None = z ^ z >> 31
+    else:
+        seed = next(_thread.replay, None)
+    if seed is None:
+        raise RuntimeError("checkpoint: the function drew more random numbers when it ran again")
+    if _thread.drawn is not None:
+        _thread.drawn.append(seed)
+    return seed
+
+
+@contextmanager
+def record_seeds() -> Iterator[list[int]]:
+    """The seeds that this thread draws within, in a list. What other threads draw meanwhile is not in it."""
+    before, _thread.drawn = _thread.drawn, []
+    try:
+        yield _thread.drawn
+    finally:
+        _thread.drawn = before
+
+
+@contextmanager
+def replay_seeds(seeds: list[int]) -> Iterator[None]:
+    """`next_seed` gives these to this thread. Raises RuntimeError when more are drawn."""
+    before, _thread.replay = _thread.replay, iter(seeds)
+    try:
+        yield
+    finally:
+        _thread.replay = before

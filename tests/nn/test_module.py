@@ -1,0 +1,328 @@
+"""Modules: names, states, training and freezing."""
+
+from __future__ import annotations
+
+import doctest
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits, normal
+
+import fastattn
+from fastattn import Tensor, nn, no_grad, use_reference
+from fastattn import functional as F
+from fastattn.kernels import PackedMatrix
+from fastattn.nn import init, parameter
+
+
+class Block(nn.Module):
+    """Stacked, listed, shared and renamed parts."""
+
+    def __init__(self) -> None:
+        self.words = nn.Embedding(7, 4)
+        self.stack = nn.StackedLinear(4, {"query": 4, "key": 4})
+        self.layers = [nn.Linear(4, 4, activation="gelu"), nn.LayerNorm(4)]
+        self.scale = nn.Parameter((4,), init.ones)
+        self.scores = nn.Linear(4, 7, weight=self.words.weight)
+
+    def children(self) -> Iterator[tuple[str, nn.Module]]:
+        for name, child in super().children():
+            yield {"stack": "attention.self"}.get(name, name), child
+
+    def __call__(self, ids: Any) -> Any:
+        h = self.words(ids)
+        h = self.stack(h)[:, 4:] + h
+        for layer in self.layers:
+            h = layer(h)
+        return self.scores(h * self.scale.operand)
+
+
+NAMES = [
+    "scale",
+    "words.weight",
+    "attention.self.query.weight",
+    "attention.self.query.bias",
+    "attention.self.key.weight",
+    "attention.self.key.bias",
+    "layers.0.weight",
+    "layers.0.bias",
+    "layers.1.weight",
+    "layers.1.bias",
+    "scores.bias",
+]
+IDS = np.array([1, 3, 6, 1])
+
+
+@pytest.fixture
+def block() -> Block:
+    fastattn.manual_seed(1)
+    return Block()
+
+
+def loss(module: Any) -> Any:
+    return F.cross_entropy(module(IDS), np.array([0, 1, 2, 3]))
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(parameter).failed == 0
+
+
+class TestParameters:
+    def test_names(self, block: Block) -> None:
+        names = dict(block.named_parameters())
+        assert list(names) == NAMES
+        assert [id(p) for p in block.parameters()] == [id(p) for p in names.values()]
+        assert [name for name, _ in block.named_parameters("model.")] == [f"model.{name}" for name in NAMES]
+        assert names["attention.self.key.weight"].shape == (4, 4)
+
+    def test_every_parameter_gets_its_gradient(self, block: Block) -> None:
+        loss(block).backward()
+        for name, p in block.named_parameters():
+            assert p.grad is not None, name
+            assert p.grad.shape == p.shape == p.data.shape
+            assert p.grad.dtype == p.dtype == np.float32
+            assert p.requires_grad
+            assert not p.frozen
+
+    def test_stacked_parameters_are_views_of_one(self, block: Block) -> None:
+        names = dict(block.named_parameters())
+        key, query = names["attention.self.key.weight"], names["attention.self.query.weight"]
+        assert key.data.base is block.stack.weight.data
+        before = query.data.copy()
+        key.data[...] = 7
+        np.testing.assert_array_equal(block.stack.weight.data[4:], 7)
+        np.testing.assert_array_equal(query.data, before)
+        assert key.grad is None
+        key.grad = np.ones((4, 4), np.float32)
+        np.testing.assert_array_equal(query.grad, 0)
+        assert key.grad is not None
+        key.grad *= 2
+        np.testing.assert_array_equal(key.grad, 2)
+        np.testing.assert_array_equal(block.stack.weight.grad[:4], 0)
+        query.grad = None
+        assert key.grad is None
+
+    def test_some_rows_alone_are_trained(self, block: Block) -> None:
+        names = dict(block.named_parameters())
+        key, query = names["attention.self.key.weight"], names["attention.self.query.weight"]
+        query.requires_grad = False
+        assert block.stack.weight.requires_grad
+        loss(block).backward()
+        assert query.grad is None
+        assert key.grad is not None
+        key.requires_grad = False
+        block.zero_grad()
+        loss(block).backward()
+        assert key.grad is block.stack.weight.grad is None
+        assert names["attention.self.key.bias"].grad is not None
+        key.requires_grad = True
+        assert not query.requires_grad
+        assert key.requires_grad
+
+    def test_an_array_is_kept_and_a_shape_is_drawn(self) -> None:
+        array = np.ones(3, np.float32)
+        assert nn.Parameter(array).data is array
+        read_only = np.ones(3, np.float32)
+        read_only.flags.writeable = False
+        assert nn.Parameter(read_only).data.flags.writeable
+        np.testing.assert_array_equal(nn.Parameter((2, 3)).data, np.zeros((2, 3)))
+        with pytest.raises(TypeError, match="Parameter: data must be floating point, got int64"):
+            nn.Parameter(np.arange(3))
+
+    def test_first_values(self) -> None:
+        fastattn.manual_seed(3)
+        linear, table = nn.Linear(400, 300), nn.Embedding(500, 100, 2, std=0.5)
+        weight = linear.weight.data
+        assert weight.dtype == np.float32
+        assert 0.0499 < np.abs(weight).max() <= 0.05
+        assert abs(weight.mean()) < 0.001
+        assert not linear.bias.data.any()
+        assert abs(table.weight.data.std() - 0.5) < 0.01
+        assert not table.weight.data[2].any()
+        assert abs(nn.Linear(100, 100, std=0.2).weight.data.std() - 0.2) < 0.01
+        fastattn.manual_seed(3)
+        assert_same_bits(nn.Linear(400, 300).weight.data, weight)
+
+    def test_uninitialized(self) -> None:
+        with init.uninitialized():
+            block = Block()
+            assert block.scale.value is None
+            block.initialize()
+            assert block.scale.value is None
+        assert nn.Parameter((2,)).value is not None
+        block.initialize()
+        assert all(p.data is not None for p in block.parameters())
+        values = {name: array.copy() for name, array in block.state_dict().items()}
+        block.initialize()
+        for name, array in block.state_dict().items():
+            assert_same_bits(array, values[name])
+
+
+class TestState:
+    def test_it_is_live_and_read_only(self, block: Block) -> None:
+        state = block.state_dict()
+        assert list(state) == NAMES
+        block.scale.data[...] = 5
+        np.testing.assert_array_equal(state["scale"], 5)
+        for array in state.values():
+            assert not array.flags.writeable
+
+    def test_there_and_back(self, block: Block) -> None:
+        other = Block()
+        arrays = {name: p.data for name, p in other.named_parameters()}
+        assert loss(other).item() != loss(block).item()
+        other.load_state_dict(block.state_dict())
+        assert loss(other).item() == loss(block).item()
+        for name, p in other.named_parameters():
+            assert np.shares_memory(p.data, arrays[name])  # in place: an optimizer goes on
+            assert not np.shares_memory(p.data, block.state_dict()[name])
+
+    def test_all_problems_are_listed_and_nothing_is_changed(self, block: Block) -> None:
+        state = {name: np.array(array) + 1 for name, array in block.state_dict().items()}
+        before = {name: np.array(array) for name, array in block.state_dict().items()}
+        del state["scale"], state["attention.self.key.bias"]
+        state["words.weight"] = np.ones((7, 5), np.float32)
+        state["layers.2.weight"] = np.ones(3, np.float32)
+        with pytest.raises(ValueError, match="load_state_dict: ") as caught:
+            block.load_state_dict(state)
+        assert str(caught.value).removeprefix("load_state_dict: ").split("; ") == [
+            "tensor 'scale' is missing",
+            "tensor 'attention.self.key.bias' is missing",
+            "tensor 'words.weight' must have shape (7, 4), got (7, 5)",
+            "tensor 'layers.2.weight' is not known",
+        ]
+        with pytest.raises(ValueError, match=r"tensor 'words.weight' must have shape \(7, 4\), got \(7, 5\)$"):
+            block.load_state_dict(state, strict=False)
+        del state["words.weight"]
+        state["scores.bias"] = np.ones(7)
+        with pytest.raises(TypeError, match=r"tensor 'scores\.bias' must be float32, got float64"):
+            block.load_state_dict(state, strict=False)
+        for name, array in block.state_dict().items():
+            assert_same_bits(array, before[name])
+        del state["scores.bias"]
+        block.load_state_dict(state, strict=False)
+        for name, array in block.state_dict().items():
+            assert_same_bits(array, before[name] + (name in state))
+
+    def test_other_names_of_a_shared_parameter(self, block: Block) -> None:
+        state = {name: np.array(array) for name, array in block.state_dict().items()}
+        state["scores.weight"] = np.zeros((7, 4), np.float32)
+        block.load_state_dict(state)  # the first name counts
+        assert_same_bits(block.words.weight.data, state["words.weight"])
+        del state["words.weight"]
+        block.load_state_dict(state)
+        assert not block.words.weight.data.any()
+        state["scores.weight"] = np.zeros((4, 7), np.float32)
+        with pytest.raises(ValueError, match=r"'scores.weight' must have shape \(7, 4\), got \(4, 7\)"):
+            block.load_state_dict(state)
+
+
+class TestModes:
+    def test_train_and_eval_reach_every_part(self, block: Block) -> None:
+        assert all(module.training for module in block.modules())
+        assert block.eval() is block
+        assert not any(module.training for module in block.modules())
+        block.layers[0].freeze()
+        assert block.train() is block
+        assert [m for m in block.modules() if not m.training] == [block.layers[0]]
+        assert len(list(block.modules())) == 6
+
+    def test_freeze(self, block: Block) -> None:
+        expected, state = block(IDS).data, {name: np.array(x) for name, x in block.state_dict().items()}
+        loss(block).backward()
+        assert block.records()
+        assert block.freeze() is block
+        assert not block.records()
+        y = block(IDS)
+        assert isinstance(y, np.ndarray)
+        assert_same_bits(y, expected)
+        assert isinstance(block.stack.weight.value, PackedMatrix)
+        assert isinstance(block.words.weight.value, np.ndarray)  # a table of rows is not packed, shared or not
+        for name, p in block.named_parameters():
+            assert p.grad is None
+            assert p.frozen
+            assert not p.requires_grad
+            assert not p.data.flags.writeable or isinstance(getattr(p, "value", None), PackedMatrix)
+            assert_same_bits(np.array(p.data), state[name])
+            with pytest.raises(ValueError, match="requires_grad of a frozen parameter stays False"):
+                p.requires_grad = True
+        with pytest.raises(ValueError, match="data of a frozen parameter cannot be set"):
+            block.scale.data = np.ones(4, np.float32)
+
+    def test_a_frozen_module_is_loaded_and_stays_frozen(self, block: Block) -> None:
+        other = Block().freeze()
+        other.load_state_dict(block.state_dict())
+        assert all(p.frozen for p in other.parameters())
+        assert_same_bits(other(IDS), block(IDS).data)
+
+    def test_without_gradients(self, block: Block) -> None:
+        expected = block(IDS)
+        assert expected.requires_grad
+        with no_grad():
+            assert not block.records()
+            y = block(IDS)
+        assert isinstance(y, np.ndarray)
+        assert_same_bits(y, expected.data)
+        for p in block.parameters():
+            p.requires_grad = False
+        assert not block.records()
+        assert isinstance(block(IDS), np.ndarray)
+
+    def test_another_dtype(self, block: Block) -> None:
+        loss(block).backward()
+        single = {name: p.grad for name, p in block.named_parameters()}
+        block.astype(np.float64)
+        with use_reference():
+            loss(block).backward()
+        for name, p in block.named_parameters():
+            assert p.grad.dtype == p.data.dtype == p.dtype == np.float64
+            np.testing.assert_allclose(single[name], p.grad, atol=1e-5)
+        with pytest.raises(ValueError, match="data of a frozen parameter"):
+            Block().freeze().astype(np.float64)
+
+    def test_parameters_refuse_what_does_not_fit(self) -> None:
+        p = nn.Parameter((2, 3))
+        with pytest.raises(ValueError, match=r"Parameter: data must have shape \(2, 3\), got \(3, 2\)"):
+            p.data = np.ones((3, 2), np.float32)
+        with pytest.raises(ValueError, match=r"Parameter: array must have shape \(2, 3\), got \(3, 2\)"):
+            p.load(np.ones((3, 2), np.float32))
+        with pytest.raises(TypeError, match="Parameter: array must be float32, got float64"):
+            p.load(np.ones((2, 3)))
+
+
+class TestLayers:
+    def test_dropout_is_for_tensors_in_training(self) -> None:
+        dropout, x = nn.Dropout(0.5), np.ones((10, 10), np.float32)
+        assert dropout(x) is x
+        y = dropout(Tensor(x))
+        assert set(np.unique(y.data)) == {0.0, 2.0}
+        dropout.eval()
+        tensor = Tensor(x)
+        assert dropout(tensor) is tensor
+
+    def test_self_attention_with_and_without_a_workspace(self, isa: str) -> None:
+        rng = np.random.default_rng(0)
+        attention = nn.SelfAttention(12, 3, dropout_p=0.3).freeze()
+        x, offsets = normal(rng, 9, 12), np.array([0, 4, 4, 9], np.int32)
+        weights: list[Any] = []
+        plain = attention(x, offsets, attn_weights=weights)
+        recorded = attention(Tensor(x), offsets)
+        inside: list[Any] = []
+        workspace = nn.Workspace(9, 12, 3, 20)
+        shared = attention(x, offsets, workspace=workspace, attn_weights=inside)
+        assert np.shares_memory(shared, workspace.output)
+        for y in (recorded.data, shared):
+            assert_same_bits(y, plain)
+        assert_same_bits(weights[0], inside[0])
+        assert weights[0].shape == (3, 3, 5, 5)
+
+    def test_feed_forward(self, isa: str) -> None:
+        rng = np.random.default_rng(0)
+        network, x = nn.FeedForward(12, 20, "gelu"), normal(rng, 9, 12)
+        recorded = network(x)
+        assert recorded.requires_grad
+        with no_grad():
+            assert_same_bits(network(x), recorded.data)
+            assert_same_bits(network(x, workspace=nn.Workspace(9, 12, 3, 20)), recorded.data)

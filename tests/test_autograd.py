@@ -1,0 +1,628 @@
+"""fastattn.autograd: graphs of every form, what they keep, and what is refused."""
+
+from __future__ import annotations
+
+import doctest
+import gc
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits, normal
+from helpers_gradients import differences
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastattn
+from fastattn import Tensor, autograd, checkpoint, no_grad, use_reference
+from fastattn import functional as F
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def leaf(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Tensor:
+    return Tensor(np.random.default_rng(seed).normal(size=shape).astype(dtype), requires_grad=True)
+
+
+def check(f: Callable[..., Tensor], *leaves: Tensor) -> None:
+    """The gradients of the sum of f(*leaves), weighted, against central differences; in float64."""
+    with use_reference():
+        y = f(*leaves)
+        weights = np.random.default_rng(9).normal(size=y.shape)
+        y.backward(weights)
+        for x in leaves:
+            assert x.grad is not None
+            assert x.grad.shape == x.shape
+            assert x.grad.dtype == x.dtype
+            with no_grad():
+                wanted = differences(lambda: f(*leaves).data, x.data, weights)
+            np.testing.assert_allclose(x.grad, wanted, atol=1e-7)
+
+
+def test_doctest() -> None:
+    assert doctest.testmod(autograd).failed == 0
+
+
+class TestTensor:
+    def test_data(self) -> None:
+        array = np.ones((2, 3), np.float32)
+        x = Tensor(array)
+        assert x.data is array
+        assert (x.shape, x.ndim, x.dtype, x.requires_grad, x.grad) == ((2, 3), 2, np.float32, False, None)
+        assert Tensor(2.5).item() == 2.5
+        assert Tensor([1, 2]).dtype == np.float32
+        assert repr(Tensor(1.0, requires_grad=True)) == "Tensor(array(1., dtype=float32), requires_grad=True)"
+        with pytest.raises(TypeError, match="Tensor: data must be floating point, got int64"):
+            Tensor(np.arange(3))
+
+    def test_as_an_array(self) -> None:
+        x = leaf(2, 3)
+        with pytest.raises(TypeError, match=r"becomes an array by .numpy\(\)"):
+            np.asarray(x)
+        assert x.numpy() is x.data
+        np.testing.assert_array_equal(np.asarray(x.detach()), x.data)
+        assert np.concatenate([x.detach(), x.detach()]).shape == (4, 3)
+
+    def test_operators(self) -> None:
+        a, b = leaf(3, 4, seed=1), leaf(3, 4, seed=2)
+        b.data += np.sign(b.data)  # away from 0
+        c = np.random.default_rng(3).normal(size=(3, 4))
+        check(lambda a, b: a + b, a, b)
+        a, b = leaf(3, 4, seed=1), b.detach()
+        b.requires_grad = True
+        check(lambda a, b: a * b - b / 3 + a / b - (-a) * c + (2.0 - b) + (1 - a) * 2 + c + np.float32(2) * a, a, b)
+        assert isinstance(c + a, Tensor)
+        assert isinstance(c * a, Tensor)
+        assert (a + 1).dtype == np.float64
+        assert (Tensor([1.0]) * np.float64(2)).dtype == np.float32
+
+    @pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 4), (2, 3, 4), (2, 1, 1)])
+    def test_operators_broadcast(self, shape: tuple[int, ...]) -> None:
+        for f in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a / (b * b + 1.0), lambda a, b: b - a):
+            check(f, leaf(3, 4, seed=1), leaf(*shape, seed=2))
+
+    def test_another_dtype_is_refused(self) -> None:
+        x = leaf(2, dtype=np.float32)
+        for other in (np.ones(2), leaf(2)):
+            with pytest.raises(TypeError, match="the other operand must be float32 too, got float64"):
+                x * other
+        assert (x * np.array([True, False])).data[1] == 0
+
+    def test_shapes_sums_and_parts(self) -> None:
+        check(lambda x: x.reshape(4, 3) * np.arange(12.0).reshape(4, 3), leaf(2, 6))
+        check(lambda x: x.reshape((3, -1))[1:], leaf(2, 6))
+        check(lambda x: x[..., 1], leaf(2, 3, 4))
+        check(lambda x: x[1, ::2], leaf(2, 5))
+        check(lambda x: x[0], leaf(2))
+        check(lambda x: (x * x).sum(), leaf(2, 6))
+        check(lambda x: (x * x).mean() * x.sum(), leaf(2, 6))
+        assert leaf(2, 3, 4)[..., 1].data.flags.c_contiguous
+        for index in (np.array([0]), [0], True, None):
+            with pytest.raises(TypeError, match="index must be of integers"):
+                leaf(2)[index]
+
+
+class TestGraphs:
+    def test_shared_expressions(self) -> None:
+        def f(x: Tensor) -> Tensor:
+            a = x * x
+            b = a + x
+            c = a * b
+            return c + b * a - a
+
+        check(f, leaf(3))
+
+    def test_diamonds(self) -> None:
+        def f(x: Tensor) -> Tensor:
+            for _ in range(12):  # 2^12 paths, 24 nodes
+                x = x * 0.5 + x * x * 0.1
+            return x
+
+        check(f, leaf(3))
+
+    def test_a_tensor_used_directly_and_below(self) -> None:
+        def f(x: Tensor, y: Tensor) -> Tensor:
+            return (F.gelu(x) + x) * y + x + y
+
+        check(f, leaf(3, 4), leaf(3, 4, seed=1))
+
+    def test_gradients_that_pass_through_are_not_mixed_up(self) -> None:
+        """`+` and reshape hand their gradient on as it is: what is added to one operand's stays out of the other's."""
+
+        def f(x: Tensor, y: Tensor) -> Tensor:
+            s = x + y
+            return s.reshape(4, 3).reshape(3, 4) * x + (s + y) + s
+
+        check(f, leaf(3, 4), leaf(3, 4, seed=1))
+        x, y = leaf(3), leaf(3, seed=1)
+        total = x + y
+        gradient = np.ones(3)
+        total.backward(gradient)
+        assert x.grad is not None
+        assert y.grad is not None
+        assert not np.shares_memory(x.grad, y.grad)
+        assert not np.shares_memory(x.grad, gradient)
+        x.grad[...] = 7
+        np.testing.assert_array_equal(y.grad, 1)
+        np.testing.assert_array_equal(gradient, 1)
+
+    def test_residual_gradients_keep_their_own_memory(self, rng: np.random.Generator) -> None:
+        x, residual = (Tensor(normal(rng, 5, 8), requires_grad=True) for _ in range(2))
+        weight = Tensor(normal(rng, 8, 8), requires_grad=True)
+        gradient = normal(rng, 5, 8)
+        kept = gradient.copy()
+        for call in (
+            lambda: F.linear(x, weight, residual=residual),
+            lambda: F.layer_norm(x, (8,), residual=residual),
+        ):
+            for tensor in (x, residual, weight):
+                tensor.grad = None
+            call().backward(gradient)
+            assert x.grad is not None
+            assert residual.grad is not None
+            for other in (gradient, residual.grad, x.data):
+                assert not np.shares_memory(x.grad, other)
+            assert not np.shares_memory(residual.grad, gradient)
+            np.testing.assert_array_equal(gradient, kept)
+
+    def test_gradients_accumulate(self, rng: np.random.Generator) -> None:
+        """In `grad`, by the kernels themselves where they can; the array stays the same one."""
+        x, weight, bias = (Tensor(normal(rng, *s), requires_grad=True) for s in ((5, 8), (6, 8), (6,)))
+        table, norm = Tensor(normal(rng, 9, 8), requires_grad=True), Tensor(normal(rng, 8), requires_grad=True)
+        ids = np.array([1, 2, 1, 0, 8])
+
+        def loss() -> Tensor:
+            h = F.layer_norm(x + F.embedding(ids, table), (8,), norm, norm)
+            return (F.linear(h, weight, bias, activation="gelu") * np.arange(6, dtype=np.float32)).sum()
+
+        leaves = (x, weight, bias, table, norm)
+        loss().backward()
+        first = [t.grad for t in leaves]
+        once = [np.array(t.grad) for t in leaves]
+        loss().backward()
+        for tensor, array, single in zip(leaves, first, once, strict=True):
+            assert tensor.grad is array
+            np.testing.assert_allclose(tensor.grad, 2 * single, rtol=1e-5, atol=1e-6)
+            tensor.grad = None
+        loss().backward()
+        for tensor, single in zip(leaves, once, strict=True):
+            assert tensor.grad is not None
+            assert_same_bits(tensor.grad, single)
+
+    def test_a_weight_used_twice(self) -> None:
+        """Tied: a table of words and the matrix of their scores."""
+        ids = np.array([1, 2, 1, 0])
+
+        def f(table: Tensor, middle: Tensor) -> Tensor:
+            h = F.linear(F.embedding(ids, table), middle, activation="tanh")
+            return F.linear(F.linear(h, middle), table)
+
+        check(f, leaf(5, 3), leaf(3, 3, seed=1))
+
+    def test_what_needs_no_gradient_gets_none(self) -> None:
+        x, weight, bias = leaf(2, 3), leaf(4, 3), leaf(4)
+        weight.requires_grad = False
+        with use_reference():
+            F.linear(x, weight, bias).backward(np.ones((2, 4)))
+        assert weight.grad is None
+        assert x.grad is not None
+        assert bias.grad is not None
+
+    def test_it_is_as_it_was_recorded(self) -> None:
+        """What happens to `requires_grad` later changes nothing."""
+        x = leaf(3)
+        y = (x * x).sum()
+        x.requires_grad = False
+        y.backward()
+        np.testing.assert_array_equal(x.grad, 2 * x.data)
+        assert not (x * x).requires_grad
+
+    def test_deep_graphs(self) -> None:
+        """Neither backward() nor throwing a graph away recurses."""
+        x = Tensor(1.0, requires_grad=True)
+        y = x
+        for _ in range(50_000):
+            y = y + 1.0
+        y.backward()
+        assert x.grad is not None
+        assert x.grad.item() == 1
+        z = x
+        for _ in range(50_000):
+            z = z + 1.0
+        del z
+
+    def test_a_given_gradient(self) -> None:
+        x = leaf(2, 3)
+        (x * 2.0).backward(np.asfortranarray(np.arange(6.0).reshape(2, 3)))
+        np.testing.assert_array_equal(x.grad, 2 * np.arange(6.0).reshape(2, 3))
+        x.backward(np.ones((2, 3)))
+        np.testing.assert_array_equal(x.grad, 2 * np.arange(6.0).reshape(2, 3) + 1)
+
+
+class TestRandomGraphs:
+    """Operations drawn one after the other, each of results drawn from all before."""
+
+    @staticmethod
+    def build(program: list[tuple[int, int, int]], leaves: list[Tensor], run: Callable[..., Any]) -> Tensor:
+        values = list(leaves)
+        weight = np.random.default_rng(0).normal(size=(4, 4)).astype(leaves[0].dtype)
+        operations: list[Callable[[Tensor, Tensor], Tensor]] = [
+            lambda a, b: a + b,
+            lambda a, b: a * b * 0.5,
+            lambda a, b: a - b.reshape(4, 3).reshape(3, 4),
+            lambda a, b: F.linear(a, weight, residual=b, activation="tanh"),
+            lambda a, b: F.layer_norm(a, (4,), residual=b, dropout_p=0.2),
+            lambda a, b: F.dropout(a, 0.3) + b[1],
+            lambda a, b: F.gelu(a) / (b * b + 1.0),
+            lambda a, b: F.linear(a, b.reshape(4, 3)[:3].reshape(9)[:4].reshape(1, 4)) * b,
+        ]
+        for operation, i, j in program:
+            values.append(run(operations[operation], values[i % len(values)], values[j % len(values)]))
+        total = values[-1]
+        for value in values[2::3]:
+            total = total + value
+        return total
+
+    programs = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=12)
+
+    @given(programs)
+    @settings(max_examples=30)
+    def test_central_differences(self, program: list[tuple[int, int, int]]) -> None:
+        def f(*leaves: Tensor) -> Tensor:
+            fastattn.manual_seed(1)
+            return self.build(program, [*leaves], lambda operation, a, b: operation(a, b)) * 0.1
+
+        leaves = [leaf(3, 4, seed=i) for i in range(2)]
+        with use_reference():
+            y = f(*leaves)
+            weights = np.random.default_rng(9).normal(size=y.shape)
+            y.backward(weights)
+            for x in leaves:
+                with no_grad():
+                    wanted = differences(lambda: f(*leaves).data, x.data, weights)
+                actual = np.zeros((3, 4)) if x.grad is None else x.grad
+                np.testing.assert_allclose(actual, wanted, atol=1e-5 * max(1.0, np.abs(wanted).max()))
+
+    @given(programs, st.integers(0, 2**12 - 1))
+    def test_checkpoints_anywhere_change_no_bit(self, program: list[tuple[int, int, int]], where: int) -> None:
+        results = []
+        for mask in (0, where, 2**12 - 1):
+            fastattn.manual_seed(1)
+            leaves = [leaf(3, 4, seed=i, dtype=np.float32) for i in range(2)]
+            calls = iter(range(12))
+
+            def run(operation: Any, a: Any, b: Any, mask: int = mask, calls: Iterator[int] = calls) -> Any:
+                return checkpoint(operation, a, b) if mask >> next(calls) & 1 else operation(a, b)
+
+            y = self.build(program, leaves, run)
+            y.backward(np.ones((3, 4), np.float32))
+            results.append([y.data, *(x.grad if x.grad is not None else np.zeros(1, np.float32) for x in leaves)])
+        for other in results[1:]:
+            for a, b in zip(other, results[0], strict=True):
+                assert_same_bits(a, b)
+
+
+class TestErrors:
+    def test_backward_twice(self) -> None:
+        x = leaf(3)
+        y = x * x
+        loss = y.sum()
+        loss.backward()
+        with pytest.raises(RuntimeError, match="this graph was used before"):
+            loss.backward()
+        with pytest.raises(RuntimeError, match="this graph was used before"):
+            (y + 1.0).sum().backward()
+        np.testing.assert_array_equal(x.grad, 2 * x.data)
+
+    def test_nothing_requires_a_gradient(self) -> None:
+        for x in (Tensor([1.0, 2.0]), leaf(2).detach()):
+            with pytest.raises(RuntimeError, match="backward: nothing that this Tensor was computed from requires"):
+                (x * 2.0).sum().backward()
+
+    def test_a_gradient_that_does_not_fit(self) -> None:
+        x = leaf(2, 3)
+        with pytest.raises(RuntimeError, match=r"gradient must be given for a Tensor of shape \(2, 3\)"):
+            (x * 2.0).backward()
+        with pytest.raises(ValueError, match=r"gradient must have shape \(2, 3\), got \(3, 2\)"):
+            (x * 2.0).backward(np.ones((3, 2)))
+        with pytest.raises(TypeError, match="gradient must be float64, got float32"):
+            (x * 2.0).backward(np.ones((2, 3), np.float32))
+
+    def test_tensors_recorded_within_use_reference_and_outside(self) -> None:
+        x = leaf(2, 3, dtype=np.float32)
+        with use_reference():
+            inside = F.gelu(x)
+            assert F.gelu(x.data).dtype == np.float32
+        outside = F.gelu(x)
+        for call in (
+            lambda y: F.gelu(y),
+            lambda y: y + 1.0,
+            lambda y: y.sum(),
+            lambda y: y[0],
+            lambda y: F.linear(x, np.ones((4, 3), np.float32), residual=y),
+        ):
+            with pytest.raises(ValueError, match=r"recorded with fastattn\.reference cannot be used with .*kernels"):
+                call(inside)
+            with (
+                use_reference(),
+                pytest.raises(ValueError, match=r"recorded with fastattn\.kernels cannot be used with .*reference"),
+            ):
+                call(outside)
+        inside.backward(np.ones((2, 3), np.float32))  # walked with what it was recorded with
+        with use_reference():
+            outside.backward(np.ones((2, 3), np.float32))
+
+    def test_a_wrong_dtype_is_the_kernels_error(self) -> None:
+        with pytest.raises(TypeError, match="gelu: x must be float32, got float64"):
+            F.gelu(leaf(2))
+
+    def test_out_is_for_arrays(self) -> None:
+        x = leaf(2, 3, dtype=np.float32)
+        for call in (lambda out: F.gelu(x, out=out), lambda out: F.layer_norm(x, (3,), out=out)):
+            with pytest.raises((TypeError, ValueError), match="Tensor"):
+                call(np.empty((2, 3), np.float32))
+
+
+class TestNoGrad:
+    def test_nothing_is_recorded(self) -> None:
+        x = leaf(3)
+        with no_grad():
+            assert not autograd.is_grad_enabled()
+            y = x * x
+            with no_grad():
+                pass
+            assert not autograd.is_grad_enabled()
+        assert not y.requires_grad
+        assert autograd.is_grad_enabled()
+        assert (x * x).requires_grad
+
+    def test_as_a_decorator(self) -> None:
+        x = leaf(3)
+
+        @no_grad()
+        def square(x: Tensor) -> Tensor:
+            """A square."""
+            return x * x
+
+        assert square.__doc__ == "A square."
+        for _ in range(2):
+            assert not square(x).requires_grad
+            assert (x * x).requires_grad
+
+    def test_an_error_ends_it(self) -> None:
+        with pytest.raises(KeyError), no_grad():
+            raise KeyError
+        assert autograd.is_grad_enabled()
+
+    def test_threads_have_their_own(self) -> None:
+        x = leaf(3)
+        inside, checked = threading.Event(), threading.Event()
+        recorded: list[bool] = []
+
+        def other() -> None:
+            with no_grad(), use_reference():
+                inside.set()
+                checked.wait()
+                recorded.append((x * x).requires_grad)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        inside.wait()
+        y = F.gelu(Tensor(np.ones(3, np.float32), requires_grad=True))
+        recorded.append(y.requires_grad)
+        checked.set()
+        thread.join()
+        assert recorded == [True, False]
+        y.backward(np.ones(3, np.float32))
+
+    def test_graphs_of_many_threads(self) -> None:
+        def step(seed: int, results: dict[int, Any]) -> None:
+            x = leaf(6, 8, seed=seed, dtype=np.float32)
+            weight = leaf(8, 8, seed=seed + 1, dtype=np.float32)
+            h: Tensor = x
+            for _ in range(5):
+                h = F.layer_norm(F.linear(h, weight, activation="gelu"), (8,), residual=h)
+            h.sum().backward()
+            results[seed] = x.grad, weight.grad
+
+        together: dict[int, Any] = {}
+        threads = [threading.Thread(target=step, args=(seed, together)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for seed in range(8):
+            alone: dict[int, Any] = {}
+            step(seed, alone)
+            for a, b in zip(together[seed], alone[seed], strict=True):
+                assert_same_bits(a, b)
+
+
+class TestCheckpoint:
+    @staticmethod
+    def run(wrap: Callable[..., Any], seed: int = 5) -> list[Any]:
+        """Loss and gradients of layers with dropout, shared weights and uses of x within, between and after."""
+        fastattn.manual_seed(seed)
+        x = leaf(6, 8, seed=1, dtype=np.float32)
+        weight, bias = leaf(8, 8, seed=2, dtype=np.float32), leaf(8, seed=3, dtype=np.float32)
+
+        def layer(x: Tensor, scale: float) -> Tensor:
+            h = F.linear(x, weight, bias, activation="gelu")
+            h = F.layer_norm(h, (8,), bias, residual=x, dropout_p=0.3)
+            return F.dropout(h, 0.2) * scale + x
+
+        h = wrap(layer, F.dropout(x, 0.1), 0.5)
+        h = wrap(layer, h + x, 2.0)
+        loss = (F.dropout(h, 0.5) * x).sum()
+        loss.backward()
+        return [loss.data, x.grad, weight.grad, bias.grad]
+
+    def test_the_bits_are_the_same(self) -> None:
+        plain = self.run(lambda f, *args: f(*args))
+        state = fastattn.random.get_rng_state()
+        for a, b in zip(self.run(checkpoint), plain, strict=True):
+            assert_same_bits(a, b)
+        assert fastattn.random.get_rng_state() == state
+        assert self.run(checkpoint, seed=6)[0] != plain[0]
+
+    def test_within_another(self) -> None:
+        def nested(f: Callable[..., Any], *args: Any) -> Any:
+            return checkpoint(lambda *inner: checkpoint(f, *inner) * 1.0, *args)
+
+        def plain(f: Callable[..., Any], *args: Any) -> Any:
+            return f(*args) * 1.0
+
+        for a, b in zip(self.run(nested), self.run(plain), strict=True):
+            assert_same_bits(a, b)
+
+    def test_in_float64(self) -> None:
+        weight = leaf(4, 4)
+
+        def f(x: Tensor, weight: Tensor) -> Tensor:
+            fastattn.manual_seed(3)
+            y: Tensor = checkpoint(lambda x: F.dropout(F.gelu(F.linear(x, weight)), 0.3) + x, x)
+            return y * x
+
+        check(f, leaf(3, 4, seed=1), weight)
+
+    def test_other_threads_draw_meanwhile(self) -> None:
+        """The second run has the seeds of the first, whatever was drawn between them."""
+        x = Tensor(np.ones((50, 8), np.float32), requires_grad=True)
+
+        def f(x: Tensor) -> Tensor:
+            first = F.dropout(x, 0.5)
+            thread = threading.Thread(target=fastattn.random.next_seed)
+            thread.start()
+            thread.join()
+            y: Tensor = F.dropout(first, 0.5)
+            return y
+
+        y = checkpoint(f, x)
+        y.backward(np.ones((50, 8), np.float32))
+        assert x.grad is not None
+        np.testing.assert_array_equal(x.grad, y.data)  # ones in: the output is the mask, scaled
+
+    def test_what_it_keeps(self) -> None:
+        kept = []
+
+        def f(x: Tensor) -> Tensor:
+            h = F.gelu(x)
+            kept.append(weakref.ref(h.data))
+            y: Tensor = F.gelu(h)
+            return y
+
+        x = leaf(4, 4, dtype=np.float32)
+        y = checkpoint(f, x)
+        assert kept[0]() is None
+        assert y.requires_grad
+        y.backward(np.ones((4, 4), np.float32))
+        assert len(kept) == 2
+        assert kept[1]() is None
+        with pytest.raises(RuntimeError, match="used before"):
+            y.backward(np.ones((4, 4), np.float32))
+
+    def test_without_gradients_it_is_a_call(self) -> None:
+        x = leaf(3)
+        with no_grad():
+            assert not checkpoint(lambda x: x * x, x).requires_grad
+        np.testing.assert_array_equal(checkpoint(lambda x: x * 2, np.ones(3)), 2)
+
+    def test_nothing_inside_requires_a_gradient(self) -> None:
+        y = checkpoint(lambda x: x * 2.0, Tensor([1.0, 2.0]))
+        y.sum().backward()
+
+    def test_an_argument_given_back(self) -> None:
+        x = leaf(3)
+        checkpoint(lambda x: x, x).backward(np.ones(3))
+        np.testing.assert_array_equal(x.grad, 1)
+
+    def test_a_function_that_is_not_the_same_twice(self) -> None:
+        calls: list[int] = []
+
+        def f(x: Tensor) -> Tensor:
+            calls.append(1)
+            for _ in calls:
+                x = F.dropout(x, 0.5)
+            return x
+
+        y = checkpoint(f, leaf(2, 2, dtype=np.float32))
+        with pytest.raises(RuntimeError, match="drew more random numbers"):
+            y.backward(np.ones((2, 2), np.float32))
+
+
+class TestMemory:
+    """Everything goes with the last reference: no cycle is left for the garbage collector."""
+
+    @staticmethod
+    def step(backward: bool) -> None:
+        x, weight = leaf(6, 12, dtype=np.float32), leaf(12, 12, seed=1, dtype=np.float32)
+        table, norm = leaf(9, 12, dtype=np.float32), leaf(12, dtype=np.float32)
+        offsets = np.array([0, 2, 6], np.int32)
+
+        def layer(x: Tensor) -> Any:
+            q = F.linear(x, weight, norm, activation="gelu", residual=x)
+            a = F.scaled_dot_product_attention(*(q.reshape(6, 3, 4) for _ in range(3)), cu_seqlens_q=offsets)
+            b = F.qkv_attention(q.reshape(6, 3, 2, 2), offsets, dropout_p=0.1)
+            c = F.layer_norm(a.reshape(6, 12), (12,), norm, norm, residual=q, dropout_p=0.1)
+            return c + F.normalize(F.softmax(F.gelu(c), 1)) + F.log_softmax(c, 0) + b.sum()
+
+        h = F.embedding(np.array([1, 2, 3, 1, 0, 8]), table) + F.dropout(x, 0.1)
+        h = layer(checkpoint(layer, h))
+        pooled = F.pooling(F.scatter_rows(F.gather_rows(h, np.array([1, 0])), np.array([3, 1]), 6), offsets)
+        loss = F.cross_entropy(pooled, np.array([1, -100])) + F.mse_loss(h, np.zeros((6, 12))) / 2
+        loss = loss - F.binary_cross_entropy_with_logits(h[0], np.ones(12)) * 0.5
+        if backward:
+            loss.backward()
+
+    @pytest.mark.parametrize("backward", [True, False])
+    def test_no_cycles(self, backward: bool) -> None:
+        self.step(backward)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                self.step(backward)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+    def test_arrays_go_during_backward(self) -> None:
+        """When the second node runs, what the first one saved is gone, though the loss is still there."""
+        x = leaf(4, 4, dtype=np.float32)
+        saved = []
+        alive: list[bool] = []
+        y = F.gelu(x)
+        middle = autograd.record(y.data.copy(), (y,), lambda dy: (alive.append(saved[0]() is not None) or dy,))
+        last = F.gelu(middle)
+        saved.append(weakref.ref(middle.data))
+        del middle
+        loss = last.sum()
+        del last
+        loss.backward()
+        assert alive == [False]
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/statm, which Linux has")
+    @pytest.mark.parametrize("backward", [True, False])
+    def test_it_stays_flat(self, backward: bool) -> None:
+        def resident() -> int:
+            return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+        for _ in range(50):
+            self.step(backward)
+        before = resident()
+        for _ in range(400):
+            self.step(backward)
+        assert resident() - before < 2 * 2**20
+
+
+def test_the_tape_is_small() -> None:
+    assert len(Path(autograd.__file__).read_text().splitlines()) <= 250

@@ -1,0 +1,338 @@
+"""fastattn.functional on Tensors: every function's gradients, by central differences and on every instruction set."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+from helpers_gradients import differences
+
+import fastattn
+from fastattn import Tensor, no_grad, use_reference
+from fastattn import functional as F
+from fastattn.kernels import PackedMatrix
+
+OFFSETS, OTHER = np.array([0, 3, 3, 7], np.int32), np.array([0, 1, 4, 9], np.int32)
+IDS = np.array([1, 2, 1, 0, 4, 2, 1])
+RNG = np.random.default_rng(0)
+SEEN = RNG.random((2, 1, 4, 5)) < 0.7
+TARGET = np.array([2, -100, 0, 5])
+NUMBERS = RNG.normal(size=(4, 6))
+
+CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
+    "linear": (F.linear, ((2, 3, 5), (6, 5))),
+    "linear bias residual": (lambda *t: F.linear(*t[:3], residual=t[3]), ((4, 5), (6, 5), (6,), (4, 6))),
+    **{
+        f"linear {act}": (lambda *t, act=act: F.linear(*t, activation=act), ((4, 5), (6, 5), (6,)))
+        for act in ("relu", "gelu", "gelu_tanh", "silu", "tanh")
+    },
+    "linear gelu residual": (
+        lambda *t: F.linear(*t[:3], residual=t[3], activation="gelu"),
+        ((4, 5), (6, 5), (6,), (4, 6)),
+    ),
+    "layer_norm": (lambda x: F.layer_norm(x, (6,)), ((2, 4, 6),)),
+    "layer_norm weight": (lambda x, w: F.layer_norm(x, (6,), w), ((4, 6), (6,))),
+    "layer_norm bias": (lambda x, b: F.layer_norm(x, (6,), None, b), ((4, 6), (6,))),
+    "layer_norm all": (
+        lambda x, w, b, r: F.layer_norm(x, (6,), w, b, 1e-3, residual=r, dropout_p=0.4),
+        ((4, 6), (6,), (6,), (4, 6)),
+    ),
+    "layer_norm axes": (
+        lambda x, w, b, r: F.layer_norm(x, (4, 6), w, b, residual=r),
+        ((3, 4, 6), (4, 6), (4, 6), (3, 4, 6)),
+    ),
+    "gelu": (F.gelu, ((4, 6),)),
+    "gelu tanh": (lambda x: F.gelu(x, "tanh"), ((4, 6),)),
+    "dropout": (lambda x: F.dropout(x, 0.4), ((4, 6),)),
+    **{
+        f"{name} {dim}": (lambda x, name=name, dim=dim: getattr(F, name)(x, dim=dim), ((3, 4, 5),))
+        for name in ("softmax", "log_softmax", "normalize")
+        for dim in (0, 1, -1)
+    },
+    "embedding": (lambda w: F.embedding(IDS.reshape(1, 7), w, 2), ((6, 3),)),
+    "embedding_sum": (
+        lambda w, p, t: F.embedding_sum(
+            IDS, w, position_ids=np.arange(7), position_weight=p, token_type_ids=IDS % 2, token_type_weight=t
+        ),
+        ((6, 3), (7, 3), (2, 3)),
+    ),
+    "embedding_sum norm": (
+        lambda w, p, n, b: F.embedding_sum(
+            IDS, w, position_ids=np.arange(7), position_weight=p, norm_weight=n, norm_bias=b, padding_idx=2
+        ),
+        ((6, 3), (7, 3), (3,), (3,)),
+    ),
+    **{
+        f"pooling {mode}": (lambda x, mode=mode: F.pooling(x, OFFSETS, mode), ((7, 3),))
+        for mode in ("mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean")
+    },
+    "gather_rows": (lambda x: F.gather_rows(x, IDS), ((6, 3),)),
+    "scatter_rows": (lambda x: F.scatter_rows(x, np.array([5, 0, 3]), 7, fill=2.0), ((3, 4),)),
+    "scaled_dot_product_attention": (F.scaled_dot_product_attention, ((2, 3, 4, 5),) + ((2, 3, 5, 5),) * 2),
+    "scaled_dot_product_attention mask": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SEEN, 0.2, scale=0.3),
+        ((2, 3, 4, 5),) + ((2, 3, 5, 5),) * 2,
+    ),
+    "scaled_dot_product_attention causal": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        ((2, 3, 4, 5),) * 3,
+    ),
+    "scaled_dot_product_attention ragged": (
+        lambda q, k, v: F.scaled_dot_product_attention(
+            q, k, v, dropout_p=0.3, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHER
+        ),
+        ((7, 2, 5),) + ((9, 2, 5),) * 2,
+    ),
+    "qkv_attention": (lambda x: F.qkv_attention(x, OFFSETS, 0.3, scale=0.4), ((7, 3, 2, 5),)),
+    "qkv_attention causal": (lambda x: F.qkv_attention(x, OFFSETS, is_causal=True), ((7, 3, 2, 5),)),
+    **{
+        f"cross_entropy {how}": (
+            lambda x, how=how: F.cross_entropy(x, TARGET, reduction=how, label_smoothing=0.1),
+            ((4, 6),),
+        )
+        for how in ("mean", "sum", "none")
+    },
+    "cross_entropy ignore": (lambda x: F.cross_entropy(x, np.array([2, 1, 0, 5]), ignore_index=1), ((4, 6),)),
+    **{
+        f"mse_loss {how}": (lambda x, how=how: F.mse_loss(x, NUMBERS, reduction=how), ((4, 6),))
+        for how in ("mean", "none")
+    },
+    **{
+        f"binary_cross_entropy_with_logits {how}": (
+            lambda x, how=how: F.binary_cross_entropy_with_logits(x, NUMBERS > 0, reduction=how),
+            ((4, 6),),
+        )
+        for how in ("mean", "sum", "none")
+    },
+}
+
+
+def make(name: str, dtype: Any) -> tuple[Callable[..., Any], list[Tensor]]:
+    function, shapes = CASES[name]
+    rng = np.random.default_rng(1)
+    tensors = [Tensor(rng.normal(size=shape).astype(np.float32).astype(dtype), requires_grad=True) for shape in shapes]
+
+    def f(*operands: Any) -> Any:
+        fastattn.manual_seed(11)
+        return function(*operands)
+
+    return f, tensors
+
+
+def gradients(f: Callable[..., Any], tensors: list[Tensor]) -> tuple[Any, list[Any]]:
+    y = f(*tensors)
+    y.backward(np.random.default_rng(2).normal(size=y.shape).astype(y.dtype))
+    return y.data, [tensor.grad for tensor in tensors]
+
+
+def test_every_function_is_here() -> None:
+    assert {name.split()[0] for name in CASES} == set(F.__all__)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_central_differences(name: str) -> None:
+    f, tensors = make(name, np.float64)
+    with use_reference():
+        y, exact = gradients(f, tensors)
+        dy = np.random.default_rng(2).normal(size=y.shape)
+        for i, (x, gradient) in enumerate(zip(tensors, exact, strict=True)):
+            with no_grad():
+                wanted = differences(lambda: f(*tensors).data, x.data, dy)
+            if name == "embedding" or (name == "embedding_sum norm" and i == 0):
+                assert wanted[2].any()
+                wanted[2] = 0  # the padding
+            np.testing.assert_allclose(gradient, wanted, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kernels(name: str, isa: str, threads: int) -> None:
+    y, actual = gradients(*make(name, np.float32))
+    with use_reference():
+        wanted, expected = gradients(*make(name, np.float64))
+    for a, b in zip([y, *actual], [wanted, *expected], strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, float(np.abs(b).max())))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_arrays_in_arrays_out_and_the_same_bits(name: str, isa: str) -> None:
+    f, tensors = make(name, np.float32)
+    recorded = f(*tensors)
+    plain = f(*[tensor.data for tensor in tensors])
+    assert isinstance(plain, np.ndarray)
+    with no_grad():
+        unrecorded = f(*tensors)
+    assert isinstance(unrecorded, Tensor)
+    assert not unrecorded.requires_grad
+    for y in (plain, unrecorded.data):
+        assert_same_bits(y, recorded.data)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, shapes) in CASES.items() if len(shapes) > 1])
+def test_one_operand_alone(name: str) -> None:
+    """Its gradient has the same bits when the others are arrays."""
+    f, tensors = make(name, np.float32)
+    _, expected = gradients(f, tensors)
+    for i, wanted in enumerate(expected):
+        operands: list[Any] = [tensor.data for tensor in tensors]
+        operands[i] = x = Tensor(operands[i], requires_grad=True)
+        y = f(*operands)
+        y.backward(np.random.default_rng(2).normal(size=y.shape).astype(y.dtype))
+        assert_same_bits(x.grad, wanted)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_inputs_are_not_changed(name: str) -> None:
+    f, tensors = make(name, np.float32)
+    before = [tensor.data.copy() for tensor in tensors]
+    gradients(f, tensors)
+    for tensor, copy in zip(tensors, before, strict=True):
+        assert_same_bits(tensor.data, copy)
+
+
+def test_attention_weights_are_arrays() -> None:
+    rng = np.random.default_rng(0)
+    x = Tensor(rng.normal(size=(7, 3, 2, 5)).astype(np.float32), requires_grad=True)
+    y, weights = F.qkv_attention(x, OFFSETS, return_attn_weights=True)
+    q, k, v = (Tensor(np.ascontiguousarray(x.data[:, i]), requires_grad=True) for i in range(3))
+    z, more = F.scaled_dot_product_attention(q, k, v, cu_seqlens_q=OFFSETS, return_attn_weights=True)
+    assert_same_bits(y.data, z.data)
+    assert_same_bits(weights, more)
+    dy = rng.normal(size=y.shape).astype(np.float32)
+    y.backward(dy)
+    z.backward(dy)
+    for i, part in enumerate((q, k, v)):
+        assert_same_bits(x.grad[:, i], part.grad)
+    plain, again = F.qkv_attention(x.data, OFFSETS, return_attn_weights=True)
+    assert_same_bits(plain, y.data)
+    assert_same_bits(again, weights)
+
+
+def test_a_packed_weight_passes_the_gradient_on() -> None:
+    """A frozen layer above a trainable one."""
+    rng = np.random.default_rng(0)
+    x, weight, dy = (rng.normal(size=shape).astype(np.float32) for shape in ((4, 5), (6, 5), (4, 6)))
+    results = []
+    for matrix in (weight, PackedMatrix(weight)):
+        tensor = Tensor(x, requires_grad=True)
+        y = F.linear(tensor, matrix, activation="gelu")
+        y.backward(dy)
+        results.append((y.data, tensor.grad))
+    for a, b in zip(*results, strict=True):
+        assert_same_bits(a, b)
+
+
+class TestDropout:
+    def test_rate_and_scale(self) -> None:
+        fastattn.manual_seed(1)
+        y = F.dropout(np.ones((1000, 100), np.float32), 0.3)
+        assert abs((y == 0).mean() - 0.3) < 0.005
+        np.testing.assert_array_equal(np.unique(y), np.array([0, 1 / 0.7], np.float32))
+        assert not np.array_equal(F.dropout(np.ones((1000, 100), np.float32), 0.3), y)
+
+    def test_without_it_the_input_comes_back(self) -> None:
+        x = Tensor([1.0, 2.0])
+        state = fastattn.random.get_rng_state()
+        assert F.dropout(x, 0.5, training=False) is x
+        assert F.dropout(x, 0.0) is x
+        assert fastattn.random.get_rng_state() == state
+
+    @pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+    def test_a_rate_that_is_none(self, p: float) -> None:
+        x = np.ones((2, 3), np.float32)
+        with pytest.raises(ValueError, match=rf"dropout: p must be in \[0, 1\), got {p}"):
+            F.dropout(x, p)
+
+
+class TestLosses:
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+
+    @pytest.mark.parametrize(
+        ("target", "options", "error", "message"),
+        [
+            ([0, 1], {}, ValueError, r"target must have shape \(3,\), got \(2,\)"),
+            ([0.0, 1.0, 2.0], {}, TypeError, "target must be an integer array, got float64"),
+            ([0, 4, 1], {}, ValueError, r"target must .*got 4 at index 1"),
+            ([0, -1, 1], {}, ValueError, r"target must .*got -1 at index 1"),
+            ([-100] * 3, {}, ValueError, "target must have something that counts for a mean"),
+            ([0, 1, 2], {"reduction": "median"}, ValueError, "reduction must be 'mean', 'sum' or 'none', got 'median'"),
+            ([0, 1, 2], {"label_smoothing": 1.5}, ValueError, "label_smoothing"),
+        ],
+    )
+    def test_bad_targets_of_cross_entropy(
+        self, target: Any, options: dict[str, Any], error: type[Exception], message: str
+    ) -> None:
+        for x in (self.x, Tensor(self.x, requires_grad=True)):
+            with pytest.raises(error, match=message):
+                F.cross_entropy(x, np.array(target), **options)
+
+    def test_bad_input_of_cross_entropy(self) -> None:
+        with pytest.raises(ValueError, match=r"input must have shape \(rows, classes\), got \(12,\)"):
+            F.cross_entropy(self.x.ravel(), np.zeros(12, int))
+
+    def test_nothing_counts(self) -> None:
+        x = Tensor(self.x, requires_grad=True)
+        loss = F.cross_entropy(x, np.full(3, -100), reduction="sum")
+        loss.backward()
+        assert loss.item() == 0
+        assert not x.grad.any()
+
+    @pytest.mark.parametrize("name", ["mse_loss", "binary_cross_entropy_with_logits"])
+    def test_bad_targets(self, name: str) -> None:
+        with pytest.raises(ValueError, match=rf"{name}: target must have shape \(3, 4\), got \(4,\)"):
+            getattr(F, name)(self.x, np.ones(4))
+        with pytest.raises(ValueError, match=rf"{name}: reduction must be"):
+            getattr(F, name)(self.x, self.x, reduction="max")
+        with pytest.raises(ValueError, match=rf"{name}: target must have something"):
+            getattr(F, name)(self.x[:0], self.x[:0])
+
+    def test_far_logits_stay_finite(self) -> None:
+        x = Tensor(np.array([[1e4, -1e4, 1e4, -1e4]], np.float32), requires_grad=True)
+        loss = F.binary_cross_entropy_with_logits(x, np.array([[1.0, 0.0, 0.0, 1.0]]), reduction="none")
+        np.testing.assert_array_equal(loss.data, [[0, 0, 1e4, 1e4]])
+        loss.sum().backward()
+        np.testing.assert_array_equal(x.grad, [[0, 0, 1, -1]])
+
+
+def test_same_gradients_as_torch() -> None:
+    torch = pytest.importorskip("torch", reason="torch, the other side of this test, is not installed")
+    T = torch.nn.functional
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 6)).astype(np.float32)
+    target = torch.tensor(TARGET)
+    pairs: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+        "cross_entropy": (
+            lambda x: F.cross_entropy(x, TARGET, label_smoothing=0.2),
+            lambda x: T.cross_entropy(x, target, label_smoothing=0.2),
+        ),
+        "mse": (lambda x: F.mse_loss(x, NUMBERS), lambda x: T.mse_loss(x, torch.tensor(NUMBERS, dtype=torch.float32))),
+        "bce": (
+            lambda x: F.binary_cross_entropy_with_logits(x, NUMBERS > 0),
+            lambda x: T.binary_cross_entropy_with_logits(x, torch.tensor(NUMBERS > 0, dtype=torch.float32)),
+        ),
+        "normalize": (
+            lambda x: (F.normalize(x) * NUMBERS.astype("f4")).sum(),
+            lambda x: (T.normalize(x) * torch.tensor(NUMBERS)).sum(),
+        ),
+    }
+    for name, (ours, theirs) in pairs.items():
+        a, b = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+        y, z = ours(a), theirs(b)
+        y.backward()
+        z.backward()
+        assert y.item() == pytest.approx(z.item(), rel=1e-5)
+        np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_signatures_begin_as_torchs() -> None:
+    """Positional arguments mean the same."""
+    names = {name: list(inspect.signature(getattr(F, name)).parameters) for name in F.__all__}
+    assert names["linear"][:3] == ["input", "weight", "bias"]
+    assert names["dropout"] == ["input", "p", "training"]
+    assert names["embedding"][:3] == ["input", "weight", "padding_idx"]
+    assert names["layer_norm"][:5] == ["input", "normalized_shape", "weight", "bias", "eps"]
+    assert names["cross_entropy"][:2] == ["input", "target"]
