@@ -1,0 +1,338 @@
+"""Optimizers with PyTorch's names, arguments and formulas; one pass over each parameter, in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import kernels
+
+Array = NDArray[np.float32]
+Group = dict[str, Any]
+
+
+class Trainable(Protocol):
+    """What an optimizer needs of a parameter: an array that it changes, and its gradient or None."""
+
+    grad: Array | None
+
+    @property
+    def data(self) -> Array: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+class Optimizer:
+    """What all optimizers share: groups of parameters, and their state.
+
+    Args:
+        params: parameters, or dicts with `params` and whatever settings differ for these.
+        defaults: the settings of a group that does not name them.
+
+    Attributes:
+        param_groups: one dict a group, with `params` and its settings, which may be changed: a schedule
+            changes `lr`.
+        state: for each parameter, in order, what the optimizer remembers of it; empty before its first step.
+
+    Raises:
+        TypeError: `params` is one parameter, or holds something else than parameters.
+        ValueError: no parameters, one parameter twice, an unknown setting or one out of range, by name.
+    """
+
+    _state_names: ClassVar[tuple[str, ...]]  # of the state of a parameter that has been stepped
+
+    def __init__(self, params: Iterable[Trainable] | Iterable[Group], defaults: Group) -> None:
+        self._name = type(self).__name__
+        if hasattr(params, "grad"):
+            raise TypeError(f"{self._name}: params must be a list of parameters or of dicts, got one parameter")
+        groups: list[Any] = list(params)
+        if not groups:
+            raise ValueError(f"{self._name}: params is empty")
+        if not isinstance(groups[0], Mapping):
+            groups = [{"params": groups}]
+        self.param_groups: list[Group] = []
+        for group in groups:
+            unknown = sorted(set(group) - set(defaults) - {"params"})
+            if "params" not in group or unknown:
+                raise ValueError(f"{self._name}: a group has params and {', '.join(defaults)}, got {', '.join(group)}")
+            self.param_groups.append({**defaults, **group, "params": _as_list(group["params"])})
+            self._check(self.param_groups[-1])
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        for parameter in parameters:
+            if not hasattr(parameter, "grad"):
+                raise TypeError(f"{self._name}: params must hold parameters, got {type(parameter).__name__}")
+        if not parameters or len({id(parameter) for parameter in parameters}) < len(parameters):
+            reason = "holds a parameter twice" if parameters else "is empty"
+            raise ValueError(f"{self._name}: params {reason}")
+        self.state: list[dict[str, Any]] = [{} for _ in parameters]
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient; the others stay as they are, and so does their state."""
+        for group, parameter, state in self._each():
+            if parameter.grad is not None:
+                self._update(group, parameter.data, parameter.grad, state)
+
+    def zero_grad(self) -> None:
+        """Set all gradients to None."""
+        for _, parameter, _ in self._each():
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """`state` (by the number of the parameter) and `param_groups` (numbers for parameters), as in PyTorch.
+
+        The arrays are those that the optimizer goes on with, not copies.
+        """
+        numbers = iter(range(len(self.state)))
+        groups = [{**group, "params": [next(numbers) for _ in group["params"]]} for group in self.param_groups]
+        return {
+            "state": {number: dict(state) for number, state in enumerate(self.state) if state},
+            "param_groups": groups,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over a state, its settings included; arrays are copied. All of it is checked before.
+
+        Raises ValueError when the state has other groups, other names or other shapes than this optimizer's
+        parameters ask for.
+        """
+        sizes = [len(group["params"]) for group in self.param_groups]
+        given = [len(group["params"]) for group in state_dict["param_groups"]]
+        if given != sizes:
+            raise ValueError(f"{self._name}: the state has groups of {given} parameters, the optimizer of {sizes}")
+        for index, (own, group) in enumerate(zip(self.param_groups, state_dict["param_groups"], strict=True)):
+            if set(group) != set(own):
+                raise ValueError(
+                    f"{self._name}: group {index} of the state has {', '.join(sorted(group))}, "
+                    f"the optimizer {', '.join(sorted(own))}"
+                )
+        loaded: list[dict[str, Any]] = [{} for _ in self.state]
+        for key, state in state_dict["state"].items():
+            number = int(key)
+            if not 0 <= number < len(loaded):
+                raise ValueError(f"{self._name}: the state has a parameter {number}, the optimizer has {len(loaded)}")
+            loaded[number] = dict(state)
+        for number, ((_, parameter, _), state) in enumerate(zip(self._each(), loaded, strict=True)):
+            if state and set(state) != set(self._state_names):
+                raise ValueError(
+                    f"{self._name}: the state of parameter {number} has {', '.join(sorted(state))}, "
+                    f"not {', '.join(self._state_names)}"
+                )
+            for name, value in state.items():
+                if isinstance(value, np.ndarray):
+                    if value.shape != parameter.shape:
+                        raise ValueError(
+                            f"{self._name}: {name} of parameter {number} must have shape {parameter.shape}, "
+                            f"got {value.shape}"
+                        )
+                    state[name] = np.array(value, np.float32, order="C")
+        self.state = loaded
+        for own, group in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            own.update({name: value for name, value in group.items() if name != "params"})
+
+    def _each(self) -> Iterator[tuple[Group, Trainable, dict[str, Any]]]:
+        states = iter(self.state)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                yield group, parameter, next(states)
+
+    def _check(self, group: Group) -> None:
+        for name in ("lr", "eps", "weight_decay", "momentum"):
+            if name in group and not 0.0 <= group[name] < math.inf:
+                raise ValueError(f"{self._name}: {name} must be a number from 0 on, got {group[name]!r}")
+        if "betas" in group:
+            betas = tuple(group["betas"])
+            if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+                raise ValueError(f"{self._name}: betas must be two numbers from 0 to below 1, got {group['betas']!r}")
+            group["betas"] = betas
+
+    def _update(self, group: Group, data: Array, grad: Array, state: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class Adam(Optimizer):
+    """Adam; `weight_decay` is an L2 penalty, added to the gradient.
+
+    Args:
+        params: parameters, or dicts with `params` and settings of their own.
+        lr: learning rate.
+        betas: decay of the averages of the gradient and of its square.
+        eps: added to the root of the second average.
+        weight_decay: factor of the penalty.
+
+    Raises as `Optimizer` does.
+
+    Source: Kingma and Ba 2015, algorithm 1; torch.optim.Adam.
+
+    >>> from fastattn.nn import Parameter
+    >>> parameter = Parameter(np.ones(2, np.float32))
+    >>> optimizer = Adam([parameter], lr=0.1)
+    >>> parameter.grad = np.array([0.5, -3.0], np.float32)
+    >>> optimizer.step()
+    >>> print(parameter.data.round(3))
+    [0.9 1.1]
+    """
+
+    _state_names = ("step", "exp_avg", "exp_avg_sq")
+    _decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Trainable] | Iterable[Group],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def _update(self, group: Group, data: Array, grad: Array, state: dict[str, Any]) -> None:
+        if not state:
+            state |= {"step": 0, "exp_avg": np.zeros(data.shape, np.float32)}
+            state["exp_avg_sq"] = np.zeros(data.shape, np.float32)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        kernels.adamw(
+            data,
+            grad,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            step=state["step"],
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            decoupled=self._decoupled,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: each step makes a parameter smaller by lr * weight_decay of itself.
+
+    Args:
+        params: parameters, or dicts with `params` and settings of their own.
+        lr: learning rate.
+        betas: decay of the averages of the gradient and of its square.
+        eps: added to the root of the second average.
+        weight_decay: the decay.
+
+    Raises as `Optimizer` does.
+
+    Source: Loshchilov and Hutter 2019, algorithm 2; torch.optim.AdamW.
+
+    >>> from fastattn.nn import Parameter
+    >>> parameter = Parameter(np.ones(1, np.float32))
+    >>> optimizer = AdamW([{"params": [parameter], "weight_decay": 0.0}], lr=0.1)
+    >>> optimizer.param_groups[0]["weight_decay"]
+    0.0
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Trainable] | Iterable[Group],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum if asked for.
+
+    Args:
+        params: parameters, or dicts with `params` and settings of their own.
+        lr: learning rate.
+        momentum: decay of the average of the gradients, which takes the gradient's place; 0 for none.
+        dampening: the gradient enters the average as 1 - dampening of itself.
+        weight_decay: factor of an L2 penalty, added to the gradient.
+        nesterov: Nesterov's momentum, which needs a momentum and no dampening.
+
+    Raises as `Optimizer` does.
+
+    Source: Sutskever et al. 2013, section 2; torch.optim.SGD.
+
+    >>> from fastattn.nn import Parameter
+    >>> parameter = Parameter(np.ones(1, np.float32))
+    >>> parameter.grad = np.array([2.0], np.float32)
+    >>> SGD([parameter], lr=0.25).step()
+    >>> parameter.data.tolist()
+    [0.5]
+    """
+
+    _state_names = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Iterable[Trainable] | Iterable[Group],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening}
+        super().__init__(params, {**defaults, "weight_decay": weight_decay, "nesterov": nesterov})
+
+    def _check(self, group: Group) -> None:
+        super()._check(group)
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise ValueError(
+                f"{self._name}: nesterov needs momentum above 0 and dampening 0, "
+                f"got {group['momentum']!r} and {group['dampening']!r}"
+            )
+
+    def _update(self, group: Group, data: Array, grad: Array, state: dict[str, Any]) -> None:
+        first = not state
+        if group["momentum"] and first:
+            state["momentum_buffer"] = np.zeros(data.shape, np.float32)
+        kernels.sgd(data, grad, state.get("momentum_buffer"), first=first, **_without_params(group))
+
+
+def _without_params(group: Group) -> Group:
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _as_list(params: Any) -> list[Any]:
+    return [params] if hasattr(params, "grad") else list(params)
+
+
+def clip_grad_norm(parameters: Iterable[Trainable], max_norm: float) -> float:
+    """Scale all gradients down, in place, where the norm of all of them together is above `max_norm`.
+
+    Args:
+        parameters: parameters; those without a gradient are passed over.
+        max_norm: the largest norm, above 0. `math.inf` only measures.
+
+    Returns:
+        The norm before. Where it is NaN or infinite nothing is scaled.
+
+    Raises ValueError for a max_norm that is not above 0.
+
+    Source: Pascanu et al. 2013, algorithm 1; torch.nn.utils.clip_grad_norm_.
+
+    >>> from fastattn.nn import Parameter
+    >>> parameter = Parameter(np.zeros(2, np.float32))
+    >>> parameter.grad = np.array([3.0, 4.0], np.float32)
+    >>> clip_grad_norm([parameter], 1.0)
+    5.0
+    >>> print(parameter.grad.round(3))
+    [0.6 0.8]
+    """
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm!r}")
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = kernels.gradient_norm(gradients)
+    if math.isfinite(norm) and norm > max_norm:
+        scale = np.float32(max_norm / (norm + 1e-6))
+        for gradient in gradients:
+            gradient *= scale
+    return norm

@@ -1,0 +1,174 @@
+"""Saved states of a run: one file each, which is there whole or not at all.
+
+A state is a safetensors file, `step-00000120.safetensors`: its tensors are the weights and what the optimizer
+remembers, its metadata is one JSON object with everything else. It is written beside its place, flushed to the
+disk and renamed, so a process that dies, or a disk that is full, leaves the earlier states as they were. No
+pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.training.optimizers import Optimizer
+from fastattn.training.schedules import Schedule
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+_METADATA = "fastattn_run"
+_MODEL, _OPTIMIZER = "model.", "optimizer."  # what the names of tensors begin with
+_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+def state_path(folder: Path, step: int) -> Path:
+    """Where the state of a step is."""
+    return folder / f"step-{step:08d}.safetensors"
+
+
+def saved_states(folder: Path) -> list[tuple[int, Path]]:
+    """Step and file of every state in `folder`, the newest first; none where there is no such folder."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    matches = [match for match in map(_NAME.fullmatch, names) if match]
+    return sorted(((int(match[1]), folder / match[0]) for match in matches), reverse=True)
+
+
+def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, Any]) -> Path:
+    """Save a state and give its file.
+
+    Args:
+        folder: is made when missing.
+        step: names the file; a state of the same step is replaced.
+        tensors: float32 arrays by name.
+        values: what JSON can hold, without NaN.
+
+    Raises OSError, naming the file, when it cannot be written; nothing of it is left then.
+    """
+    path = state_path(folder, step)
+    temporary = folder / f".{path.name}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb", buffering=0) as file:
+            for piece in _pieces(tensors, values):
+                done = 0
+                while done < len(piece):  # a disk that fills up takes a part first
+                    done += file.write(piece[done:])
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_folder(folder)
+    except OSError as error:
+        reason = f"{error.strerror}; the state of step {step} was not saved, earlier ones are as they were"
+        raise OSError(error.errno, reason, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _pieces(tensors: Tensors, values: Mapping[str, Any]) -> Iterator[memoryview]:
+    """The bytes of a safetensors file; the tensors are not copied, as the library would."""
+    header: dict[str, Any] = {"__metadata__": {_METADATA: json.dumps(values, allow_nan=False)}}
+    end = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32:
+            raise TypeError(f"write_state: {name} must be float32, got {tensor.dtype}")
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield memoryview(len(text).to_bytes(8, "little") + text)
+    for tensor in tensors.values():
+        if tensor.size:
+            yield np.ascontiguousarray(tensor).data.cast("B")
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    """Tensors and values of a state. Raises OSError, or ValueError for a file that is not a whole state."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get(_METADATA)
+            if text is None:
+                raise ValueError(f"{path}: not a saved state of a run")
+            values: dict[str, Any] = json.loads(text)
+            return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged, or cut short: {error}") from error
+
+
+def remove_old_states(folder: Path, step: int, keep: int, best: int | None) -> None:
+    """Remove what a run at `step` no longer needs: all but the last `keep` states up to it and the best one.
+
+    States of later steps are none of this run's, and stay. Pieces that a killed process left go, too.
+    """
+    mine = [(number, path) for number, path in saved_states(folder) if number <= step]
+    for number, path in mine[keep:]:
+        if number != best:
+            path.unlink(missing_ok=True)
+    for temporary in folder.glob(".step-*.safetensors.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
+def collect(model: Any, optimizer: Optimizer, schedule: Schedule | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and values of a run's three objects, not copied."""
+    tensors = {_MODEL + name: value for name, value in model.state_dict().items()}
+    state_dict = optimizer.state_dict()
+    state: dict[str, dict[str, Any]] = {}
+    for number, entries in state_dict["state"].items():
+        arrays = {name: value for name, value in entries.items() if isinstance(value, np.ndarray)}
+        tensors |= {f"{_OPTIMIZER}{number}.{name}": value for name, value in arrays.items()}
+        state[str(number)] = {name: value for name, value in entries.items() if name not in arrays}
+    return tensors, {
+        "optimizer": {"state": state, "param_groups": state_dict["param_groups"]},
+        "schedule": None if schedule is None else schedule.state_dict(),
+    }
+
+
+def restore(
+    tensors: Tensors, values: Mapping[str, Any], model: Any, optimizer: Optimizer, schedule: Schedule | None
+) -> None:
+    """Load what `collect` gave. Raises KeyError or ValueError, as the objects do, for what does not fit."""
+    state = {number: dict(entries) for number, entries in values["optimizer"]["state"].items()}
+    for name, tensor in tensors.items():
+        if name.startswith(_OPTIMIZER):
+            number, key = name.removeprefix(_OPTIMIZER).split(".", 1)
+            state[number][key] = tensor
+    model.load_state_dict(weights(tensors))
+    optimizer.load_state_dict({**values["optimizer"], "state": state})
+    if schedule is not None:
+        schedule.load_state_dict(values["schedule"])
+
+
+def weights(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
+    """The model's tensors of a state, under the model's names."""
+    return {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
+
+
+def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+    """Where two JSON values differ, with the path to each place.
+
+    >>> list(differences({"seed": 1, "batches": {"items": 3}}, {"seed": 1, "batches": {"items": 4}}))
+    ['batches.items is 3 there, 4 here']
+    """
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in [*here, *(key for key in there if key not in here)]:
+            yield from differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+    elif there != here:
+        yield f"{name} is {json.dumps(there)} there, {json.dumps(here)} here"

@@ -1,0 +1,143 @@
+"""Learning-rate schedules with transformers' names: the rate of each step as a share of the optimizer's own.
+
+    optimizer = AdamW(model.parameters(), lr=5e-5)
+    schedule = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=100, num_training_steps=1000)
+
+and in each step `schedule.step()` after `optimizer.step()`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastattn.training.optimizers import Optimizer
+
+
+class Schedule:
+    """Sets the `lr` of the optimizer's groups before every step to its first value times `factor(step)`.
+
+    Args:
+        optimizer: its groups' `lr` are the peak rates.
+        factor: from the number of steps done, 0 at first, to a share.
+        settings: what tells this schedule from others; a saved run is continued with equal settings only.
+
+    >>> from fastattn.nn import Parameter
+    >>> from fastattn.training import SGD
+    >>> import numpy as np
+    >>> optimizer = SGD([Parameter(np.zeros(1, np.float32))], lr=0.5)
+    >>> schedule = Schedule(optimizer, lambda step: 1 / (1 + step))
+    >>> schedule.step()
+    >>> schedule.get_last_lr()
+    [0.25]
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, factor: Callable[[int], float], settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self.settings = dict(settings or {})
+        self._optimizer = optimizer
+        self._factor = factor
+        self._base_lrs = [float(group["lr"]) for group in optimizer.param_groups]
+        self._set(0)
+
+    def step(self) -> None:
+        """Go on to the next step; to be called after the optimizer's `step`."""
+        self._set(self._steps + 1)
+
+    def get_last_lr(self) -> list[float]:
+        """The learning rate of each group that the next step of the optimizer will use."""
+        return [group["lr"] for group in self._optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps done, peak rates and settings, for JSON."""
+        return {"steps": self._steps, "base_lrs": self._base_lrs, "settings": self.settings}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on where another schedule was. Raises ValueError when it had other rates or settings than this."""
+        for name, own in (("base_lrs", self._base_lrs), ("settings", self.settings)):
+            if state_dict[name] != own:
+                raise ValueError(f"Schedule: {name} of the state are {state_dict[name]}, here {own}")
+        self._set(state_dict["steps"])
+
+    def _set(self, steps: int) -> None:
+        self._steps = steps
+        factor = self._factor(steps)
+        for group, base in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
+            group["lr"] = base * factor
+
+
+def get_constant_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: int) -> Schedule:
+    """Up from 0 to the optimizer's rate during `num_warmup_steps`, then constant.
+
+    Raises ValueError for a number of steps that is negative or no integer.
+    """
+    return _after_warmup(optimizer, "constant", lambda step: 1.0, num_warmup_steps=num_warmup_steps)
+
+
+def get_linear_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: int, num_training_steps: int) -> Schedule:
+    """Up from 0 to the optimizer's rate during `num_warmup_steps`, then down to 0 at `num_training_steps`.
+
+    Raises ValueError for numbers of steps that are negative or no integers, and a warmup longer than all.
+    """
+
+    def factor(step: int) -> float:
+        return max(0.0, (num_training_steps - step) / max(1, num_training_steps - num_warmup_steps))
+
+    return _after_warmup(
+        optimizer, "linear", factor, num_warmup_steps=num_warmup_steps, num_training_steps=num_training_steps
+    )
+
+
+def get_cosine_schedule_with_warmup(
+    optimizer: Optimizer, num_warmup_steps: int, num_training_steps: int, num_cycles: float = 0.5
+) -> Schedule:
+    """Up from 0 to the optimizer's rate during `num_warmup_steps`, then along `num_cycles` waves of a cosine.
+
+    The default, half a wave, ends at 0 after `num_training_steps`. Raises ValueError for numbers of steps that
+    are negative or no integers, and a warmup longer than all.
+    """
+
+    def factor(step: int) -> float:
+        progress = (step - num_warmup_steps) / max(1, num_training_steps - num_warmup_steps)
+        return max(0.0, 0.5 * (1.0 + math.cos(math.pi * num_cycles * 2.0 * progress)))
+
+    return _after_warmup(
+        optimizer,
+        "cosine",
+        factor,
+        num_warmup_steps=num_warmup_steps,
+        num_training_steps=num_training_steps,
+        num_cycles=num_cycles,
+    )
+
+
+def get_inverse_sqrt_schedule(optimizer: Optimizer, num_warmup_steps: int, timescale: int | None = None) -> Schedule:
+    """Up from 0 to the optimizer's rate during `num_warmup_steps`, then down with 1 / sqrt(step).
+
+    `timescale` steps after its peak the rate is 1 / sqrt(2) of it; default `num_warmup_steps`, or 10,000 where
+    that is 0. Raises ValueError for numbers of steps that are negative or no integers.
+
+    Source: Vaswani et al. 2017, equation 3, whose peak is d_model^-0.5 * num_warmup_steps^-0.5.
+    """
+    scale = num_warmup_steps or 10_000 if timescale is None else timescale
+
+    def factor(step: int) -> float:
+        return 1.0 / math.sqrt((step + scale - num_warmup_steps) / scale)
+
+    return _after_warmup(optimizer, "inverse_sqrt", factor, num_warmup_steps=num_warmup_steps, timescale=scale)
+
+
+def _after_warmup(optimizer: Optimizer, name: str, factor: Callable[[int], float], **settings: Any) -> Schedule:
+    warmup = settings["num_warmup_steps"]
+    for argument, value in settings.items():
+        lowest = 1 if argument == "timescale" else 0
+        if argument != "num_cycles" and (not isinstance(value, int) or value < lowest):
+            raise ValueError(f"{name} schedule: {argument} must be an integer from {lowest} on, got {value!r}")
+    total = settings.get("num_training_steps", warmup)
+    if warmup > total:
+        raise ValueError(f"{name} schedule: num_warmup_steps {warmup} is more than num_training_steps {total}")
+    return Schedule(
+        optimizer, lambda step: step / warmup if step < warmup else factor(step), {"schedule": name, **settings}
+    )

@@ -1,0 +1,194 @@
+"""The tagger: one label a word, whatever the company, and folders that others read."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+
+from sentence_folders import HIDDEN, POSITIONS, pattern, write_bert, write_model
+
+from fastattn.autograd import Tensor, no_grad
+from fastattn.models import BertForTokenClassification
+from fastattn.random import manual_seed
+from fastattn.tasks import Tagger
+from fastattn.tasks.tagger import count_right
+
+LABELS = ("DET", "NOUN", "PUNCT", "VERB")
+SENTENCES = [
+    ["the", "cat", "sat", "."],
+    [],
+    ["abcdef", "the"],
+    ["Cat"],
+    ["the", "\u200b", "cat"],
+    ["the", "cat", "sat"] * 30,  # three windows
+    ["abc" * 20, "cat"],  # a word longer than a window
+]
+
+
+def make_tagger(folder: Path) -> Path:
+    """A tagger whose labels depend on the words."""
+    manual_seed(1)
+    tagger = Tagger.for_training(write_bert(folder / "bert"), LABELS)
+    tagger.model.classifier.weight.data[...] = pattern(len(LABELS), HIDDEN, salt=70)
+    tagger.save_pretrained(folder / "tagger")
+    return folder / "tagger"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tagger(tmp_path_factory.mktemp("tagger"))
+
+
+@pytest.fixture(scope="module")
+def tagger(folder: Path) -> Tagger:
+    return Tagger.from_pretrained(folder)
+
+
+def test_every_word_gets_a_label(tagger: Tagger) -> None:
+    tags = tagger.tag(SENTENCES)
+    assert [len(labels) for labels in tags] == [len(words) for words in SENTENCES]
+    assert {label for labels in tags for label in labels} <= set(LABELS)
+    assert len({label for labels in tags for label in labels}) > 1
+    assert tagger.tag([]) == []
+    assert tagger.labels == LABELS
+    assert tagger.max_length == POSITIONS
+
+
+def test_the_label_is_that_of_the_first_wordpiece(tagger: Tagger) -> None:
+    words = ["the", "abc", "cat"]  # the a ##b ##c cat
+    ids = tagger.tokenizer.encode(["the abc cat"]).ids
+    with no_grad():
+        logits = tagger.model(ids[None]).logits[0]
+    expected = [LABELS[logits[row].argmax()] for row in (1, 2, 5)]
+    assert tagger.tag([words]) == [expected]
+
+
+def test_long_sentences_are_labelled_window_by_window(tagger: Tagger) -> None:
+    words = ["the", "cat", "sat"] * 30
+    room = POSITIONS - 2
+    windows = [words[i : i + room] for i in range(0, len(words), room)]
+    assert tagger.tag([words]) == [[label for labels in tagger.tag(windows) for label in labels]]
+
+
+def test_labels_do_not_depend_on_the_company(tagger: Tagger, threads: int) -> None:
+    together = tagger.tag(SENTENCES * 20)
+    alone = [tagger.tag([words])[0] for words in SENTENCES]
+    assert together == alone * 20
+    assert tagger.tag(SENTENCES[::-1]) == alone[::-1]
+
+
+def test_many_threads_at_once(tagger: Tagger) -> None:
+    expected = tagger.tag(SENTENCES)
+    results: list[list[list[str]]] = []
+    threads = [threading.Thread(target=lambda: results.append(tagger.tag(SENTENCES))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 4
+
+
+def test_batches(folder: Path) -> None:
+    tagger = Tagger.for_training(folder, LABELS)
+    sentences = [["the", "abc", "cat"], ["sat"], ["sat", "."], ["the"] * 40]
+    tags = [["DET", "VERB", "NOUN"], ["_"], ["_", "PUNCT"], ["DET"] * 40]
+    batches = tagger.batches(sentences, tags, batch_size=10)
+    assert batches.lengths.tolist() == [7, 4, 32, 12]  # the second sentence has nothing to learn
+    loaded = batches.load(np.array([1, 0]))
+    assert loaded["cu_seqlens"].tolist() == [0, 4, 11]
+    assert loaded["labels"].tolist() == [-100, -100, 2, -100, -100, 0, 3, -100, -100, 1, -100]
+    loss = tagger.model.forward_ragged(**loaded).loss
+    assert isinstance(loss, Tensor)
+    loss.backward()
+    assert tagger.model.classifier.weight.grad is not None
+    assert tagger.batches(sentences, tags, batch_tokens=8).settings["batch_tokens"] == 8
+
+
+def test_batches_are_refused(folder: Path) -> None:
+    tagger = Tagger.for_training(folder, LABELS)
+    with pytest.raises(ValueError, match="batches: sentence 1 has 2 words, but 1 tags"):
+        tagger.batches([["a"], ["b", "c"]], [["DET"], ["DET"]], batch_size=1)
+    with pytest.raises(ValueError, match="the tag 'ADJ' of sentence 0 is none of DET, NOUN, PUNCT, VERB"):
+        tagger.batches([["a"]], [["ADJ"]], batch_size=1)
+    for sentences, tags in (([["a"]], [["_"]]), ([], []), ([[]], [[]])):
+        with pytest.raises(ValueError, match="batches: no word has a tag"):
+            tagger.batches(sentences, tags, batch_size=1)
+
+
+def test_a_new_head_is_drawn_from_the_seed(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    heads = []
+    for seed in (1, 1, 2):
+        manual_seed(seed)
+        heads.append(Tagger.for_training(folder, LABELS).model.classifier.weight.data.tobytes())
+    assert heads[0] == heads[1] != heads[2]
+
+
+def test_what_is_saved_comes_back(folder: Path, tmp_path: Path, tagger: Tagger) -> None:
+    tagger.save_pretrained(tmp_path / "again")
+    again = Tagger.from_pretrained(tmp_path / "again")
+    assert again.tag(SENTENCES) == tagger.tag(SENTENCES)
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["architectures"] == ["BertForTokenClassification"]
+    assert config["id2label"] == {str(i): label for i, label in enumerate(LABELS)}
+    assert config["label2id"] == {label: i for i, label in enumerate(LABELS)}
+
+
+def test_a_tagger_may_be_saved_where_it_came_from(tmp_path: Path) -> None:
+    folder = make_tagger(tmp_path)
+    before = (folder / "vocab.txt").read_bytes()
+    tagger = Tagger.from_pretrained(folder)
+    tagger.save_pretrained(folder)
+    assert (folder / "vocab.txt").read_bytes() == before
+    assert Tagger.from_pretrained(folder).tag(SENTENCES) == tagger.tag(SENTENCES)
+
+
+def test_transformers_gives_the_same_logits(folder: Path, tagger: Tagger) -> None:
+    torch = pytest.importorskip("torch", reason="compares with torch and transformers")
+    transformers = pytest.importorskip("transformers", reason="compares with torch and transformers")
+    theirs = transformers.BertForTokenClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    words = ["the", "abc", "cat", "sat", "."]
+    encoded = tokenizer([words], is_split_into_words=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = theirs(**encoded).logits[0].numpy()
+    ids = encoded["input_ids"].numpy()
+    np.testing.assert_allclose(tagger.model(ids).logits[0], logits, atol=1e-5)
+    first = [encoded.word_ids().index(i) for i in range(len(words))]
+    assert tagger.tag([words]) == [[theirs.config.id2label[int(i)] for i in logits[first].argmax(1)]]
+
+
+def test_a_model_without_a_classifier_is_no_tagger(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "bert")
+    with pytest.raises(ValueError, match="no tagger, its weights have no classifier; fastattn finetune makes one"):
+        Tagger.from_pretrained(folder)
+
+
+def test_bad_input(tagger: Tagger, tmp_path: Path) -> None:
+    for labels in ([], ["A", "A"]):
+        with pytest.raises(ValueError, match="labels must be different names, one or more"):
+            Tagger.for_training(write_bert(tmp_path / "bert"), labels)
+    with pytest.raises(TypeError, match=r"sentences\[0\] must be a sequence of words, got the str 'the cat'"):
+        tagger.tag(["the cat"])
+    with pytest.raises(FileNotFoundError):
+        Tagger.from_pretrained(tmp_path / "missing")
+
+
+def test_count_right() -> None:
+    assert count_right([["A", "B"], ["A"]], [["A", "C"], ["_"]]) == (1, 2)
+    assert count_right([], []) == (0, 0)
+
+
+def test_it_is_a_token_classifier(tagger: Tagger) -> None:
+    assert isinstance(tagger.model, BertForTokenClassification)
+    assert "Tagger(" in repr(tagger)

@@ -1,0 +1,351 @@
+"""Runs that are stopped, killed, or continued with something else than they were begun with.
+
+FASTATTN_KILLS says how many processes are killed at random moments (default 6).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_run
+from tiny_run import Run, TinyModel
+
+from fastattn.random import manual_seed
+from fastattn.training import SGD, DamagedStateWarning, run_state
+from fastattn.training.run_state import read_state, saved_states
+
+KILLS = int(os.environ.get("FASTATTN_KILLS", "6"))
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """The log without what differs from one run to the next: how fast it was."""
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in record.items() if key != "tokens_per_second"} for record in records]
+
+
+def states(folder: Path) -> list[Path]:
+    return [path for _, path in saved_states(folder / "states")]
+
+
+class Stop(Exception):
+    """What ends a run in these tests, anywhere in a step."""
+
+
+def stopping(run: Run, step: int) -> Callable[[Any], Any]:
+    """A loss that ends the run in the middle of a step."""
+
+    def loss(batch: Any) -> Any:
+        if run.trainer.step == step:
+            raise Stop
+        return run.model(**batch).loss
+
+    return loss
+
+
+@pytest.mark.parametrize("stop", [0, 1, 5, 8, 9, 22])
+def test_the_same_bits_as_a_run_that_never_stopped(tmp_path: Path, stop: int) -> None:
+    def make(name: str, **options: Any) -> Run:
+        run = Run(tmp_path / name, evaluate=lambda: run.metrics(), save_every=3, evaluate_every=4, **options)
+        return run
+
+    whole = make("whole")
+    whole.trainer.train()
+    first = make("parts", loss=lambda batch: stopping(first, stop)(batch))
+    with pytest.raises(Stop):
+        first.trainer.train()
+    second = make("parts")
+    assert second.trainer.resume() == bool(stop >= 3)
+    assert stop - 3 < second.trainer.step <= stop
+    if second.trainer.step:
+        manual_seed(12345)  # what is drawn between resume and train does not matter
+    second.trainer.train()
+    assert second.bits() == whole.bits()
+    assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
+    assert second.trainer.evaluations == whole.trainer.evaluations
+    ours, theirs = (read_state(states(tmp_path / name)[0])[1] for name in ("parts", "whole"))
+    ours.pop("log_size")
+    theirs.pop("log_size")
+    assert ours == theirs
+
+
+def test_a_run_with_momentum_and_accumulation_is_continued(tmp_path: Path) -> None:
+    def make(folder: Path | None, **options: Any) -> Run:
+        return Run(
+            folder,
+            optimizer=lambda params, lr: SGD(params, lr=lr, momentum=0.9),
+            accumulation=3,
+            save_every=1,
+            batch_tokens=4,
+            **options,
+        )
+
+    whole = make(None)
+    whole.trainer.train()
+    first = make(tmp_path, loss=lambda batch: stopping(first, 7)(batch))
+    with pytest.raises(Stop):
+        first.trainer.train()
+    second = make(tmp_path)
+    assert second.trainer.resume()
+    second.trainer.train()
+    assert second.bits() == whole.bits()
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    first = Run(tmp_path)
+    first.trainer.train()
+    log = (tmp_path / "log.jsonl").read_bytes()
+    second = Run(tmp_path)
+    assert second.trainer.resume()
+    second.trainer.train()
+    assert second.bits() == first.bits()
+    assert (tmp_path / "log.jsonl").read_bytes() == log
+
+
+def test_a_new_run_does_not_overwrite_an_old_one(tmp_path: Path) -> None:
+    Run(tmp_path, epochs=1).trainer.train()
+    with pytest.raises(ValueError, match="states: holds states of a run; resume it, or choose another folder"):
+        Run(tmp_path, epochs=1).trainer.train()
+
+
+def test_there_may_be_nothing_to_continue(tmp_path: Path) -> None:
+    assert not Run(tmp_path).trainer.resume()
+    assert not Run(None).trainer.resume()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "nonsense"])
+def test_a_damaged_state_is_passed_over(tmp_path: Path, damage: str) -> None:
+    whole = Run(tmp_path, save_every=2)
+    whole.trainer.train()
+    newest, older = states(tmp_path)
+    data = newest.read_bytes()
+    newest.write_bytes({"cut": data[:-5], "empty": b"", "nonsense": b"x" * len(data)}[damage])
+    run = Run(tmp_path, save_every=2)
+    with pytest.warns(DamagedStateWarning, match=f"{newest.name}: damaged, or cut short.*an earlier state is looked"):
+        assert run.trainer.resume()
+    assert run.trainer.step == read_state(older)[1]["step"]
+    run.trainer.train()
+    assert run.bits() == whole.bits()
+    assert read_state(newest)[1]["step"] == 23
+
+
+def test_a_damaged_later_state_does_not_push_out_good_ones(tmp_path: Path) -> None:
+    Run(tmp_path, save_every=2, keep=1).trainer.train()
+    states(tmp_path)[0].write_bytes(b"")
+    shutil.copy(states(tmp_path)[0], tmp_path / "states" / "step-00009999.safetensors")
+    run = Run(tmp_path, epochs=3, keep=1)
+    with (
+        pytest.raises(ValueError, match=r"no saved state can be used:\n.*9999.*\n.*00023"),
+        pytest.warns(DamagedStateWarning),
+    ):
+        run.trainer.resume()
+    (tmp_path / "states" / "step-00000023.safetensors").unlink()
+    (tmp_path / "states" / "step-00009999.safetensors").unlink()
+    Run(tmp_path, keep=1).trainer.train()
+    (tmp_path / "states" / "step-00009999.safetensors").write_bytes(b"")
+    again = Run(tmp_path, epochs=3, keep=1)
+    with pytest.warns(DamagedStateWarning):
+        assert again.trainer.resume()
+    assert again.trainer.step == 23
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 4}, r"batches\.seed is 3 there, 4 here"),
+        ({"batch_tokens": 17}, r"batches\.batch_tokens is 16 there, 17 here"),
+        ({"epochs": 4}, r"schedule\.num_training_steps is 23 there, 31 here"),
+        ({"max_norm": 2.0}, r"max_norm is 1\.0 there, 2\.0 here"),
+        ({"accumulation": 2}, r"accumulation is 1 there, 2 here"),
+        ({"optimizer": SGD}, r'optimizer is "AdamW" there, "SGD" here; param_groups is '),
+        ({"model": TinyModel(5)}, r"parameters\.scale is \[4\] there, \[5\] here"),
+        ({"configuration": {"data": "b"}}, r'data is "a" there, "b" here'),
+    ],
+)
+def test_a_state_of_something_else_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    Run(tmp_path, configuration={"data": "a"}).trainer.train()
+    before = states(tmp_path)[0].read_bytes()
+    run = Run(tmp_path, **{"configuration": {"data": "a"}, **options})
+    with pytest.raises(
+        ValueError, match=r"step-00000023\.safetensors: of another model or configuration: .*" + message
+    ):
+        run.trainer.resume()
+    assert run.trainer.step == 0
+    assert states(tmp_path)[0].read_bytes() == before
+
+
+def test_another_rate_is_refused(tmp_path: Path) -> None:
+    Run(tmp_path).trainer.train()
+    with pytest.raises(ValueError, match=r"does not fit this run: Schedule: base_lrs of the state are \[0\.05\], here"):
+        Run(tmp_path, lr=0.1).trainer.resume()
+
+
+def test_what_does_not_change_the_bits_may_be_changed(tmp_path: Path) -> None:
+    whole = Run()
+    whole.trainer.train()
+    first = Run(tmp_path, save_every=2, loss=lambda batch: stopping(first, 9)(batch))
+    with pytest.raises(Stop):
+        first.trainer.train()
+    second = Run(tmp_path, save_every=5, keep=1, evaluate=lambda: {"a": 1.0}, evaluate_every=7, patience=9)
+    assert second.trainer.resume()
+    second.trainer.train()
+    assert second.bits() == whole.bits()
+
+
+def test_a_full_disk_stops_the_run_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = run_state._pieces
+
+    def pieces(tensors: Any, values: Any) -> Any:
+        yield from write(tensors, values)
+        if values["step"] == 8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = Run(tmp_path, save_every=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_state, "_pieces", pieces)
+        with pytest.raises(OSError, match="No space left on device; the state of step 8 was not saved"):
+            run.trainer.train()
+    assert [path.name for path in (tmp_path / "states").iterdir() if path not in states(tmp_path)] == []
+    assert [read_state(path)[1]["step"] for path in states(tmp_path)] == [6, 4]
+    again = Run(tmp_path, save_every=2)
+    assert again.trainer.resume()
+    again.trainer.train()
+    whole = Run()
+    whole.trainer.train()
+    assert again.bits() == whole.bits()
+    assert len(log_of(tmp_path)) == whole.total
+
+
+def test_a_log_that_cannot_grow(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        Run(tmp_path).trainer.train()
+    assert caught.value.filename == str(tmp_path / "log.jsonl")
+
+
+# Signals
+
+
+@pytest.fixture
+def default_interrupt() -> Any:
+    """Python's own handling of Ctrl-C; a test runner in the background may have none."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_the_step_and_saves_it(tmp_path: Path, default_interrupt: None) -> None:
+    def loss(batch: Any) -> Any:
+        if run.trainer.step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return run.model(**batch).loss
+
+    run = Run(tmp_path, loss=loss)
+    with pytest.raises(KeyboardInterrupt):
+        run.trainer.train()
+    assert run.trainer.step == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    again = Run(tmp_path)
+    assert again.trainer.resume()
+    assert again.trainer.step == 5
+    again.trainer.train()
+    whole = Run()
+    whole.trainer.train()
+    assert again.bits() == whole.bits()
+
+
+def test_the_second_ctrl_c_does_not_wait(tmp_path: Path, default_interrupt: None) -> None:
+    def loss(batch: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("not reached")
+
+    run = Run(tmp_path, loss=loss)
+    with pytest.raises(KeyboardInterrupt):
+        run.trainer.train()
+    assert run.trainer.step == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_thread_may_train() -> None:
+    run = Run(epochs=1)
+    thread = threading.Thread(target=run.trainer.train)
+    thread.start()
+    thread.join()
+    assert run.trainer.finished
+
+
+def run_process(folder: Path, kill_after: float | None = None) -> str | None:
+    """Let a process train in `folder`. Gives the bits of its end, or None when it was killed before."""
+    command = [sys.executable, tiny_run.__file__, str(folder)]
+    environment = {**os.environ, "FASTATTN_SLOW_SAVES": "0.002"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        if kill_after is not None:
+            time.sleep(kill_after)
+            process.kill()
+        output, errors = process.communicate(timeout=120)
+    if kill_after is not None and process.returncode == -signal.SIGKILL:
+        return None
+    assert process.returncode == 0, errors.decode()
+    return output.decode().strip()
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """A run that is killed again and again, mostly while it saves, ends with the bits of one that was not."""
+    start = time.monotonic()
+    expected = run_process(tmp_path / "whole")
+    length = time.monotonic() - start
+    rng = random.Random(7)
+    kills = runs = 0
+    interrupted_saves = 0
+    while kills < KILLS:
+        folder = tmp_path / f"run{runs}"
+        runs += 1
+        end = None
+        while end is None:
+            limit = rng.uniform(0, length / 4) if kills < KILLS else None
+            end = run_process(folder, limit)
+            if end is None:
+                kills += 1
+                interrupted_saves += bool(list(folder.glob("states/.step-*")))
+                for path in states(folder):
+                    read_state(path)  # whole
+        assert end == expected
+        assert log_of(folder) == log_of(tmp_path / "whole")
+        assert not list(folder.glob("states/.step-*"))
+    print(f"{kills} kills in {runs} runs, {interrupted_saves} of them while a state was written")
+
+
+def test_threads_do_not_change_the_bits(threads: int) -> None:
+    run = Run(epochs=2)
+    run.trainer.train()
+    assert np.isfinite(run.model.scale.data).all()
+    assert run.bits() == _bits_of_one_thread()
+
+
+def _bits_of_one_thread() -> bytes:
+    import fastattn
+
+    before = fastattn.num_threads()
+    fastattn.set_num_threads(1)
+    run = Run(epochs=2)
+    run.trainer.train()
+    fastattn.set_num_threads(before)
+    return run.bits()

@@ -1,0 +1,71 @@
+"""The picture of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="needs matplotlib")
+
+from fastattn.training import plot_log
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    records: list[dict] = []
+    for step in range(1, 41):
+        records.append({"step": step, "loss": 4 / step, "learning_rate": 1e-3})
+        if step % 20 == 0:
+            records.append({"step": step, "metrics": {"accuracy": step / 50, "f1": None}})
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("name", "magic"), [("loss.png", b"\x89PNG"), ("loss.SVG", b"<?xml")])
+def test_pictures(log: Path, name: str, magic: bytes) -> None:
+    output = log.with_name(name)
+    plot_log(log, output)
+    assert output.read_bytes().startswith(magic)
+    assert {path.name for path in log.parent.iterdir()} == {"log.jsonl", name}
+
+
+@pytest.mark.parametrize("text", ["", '{"step": 1, "loss": 1.0, "learning_rate": 0.1}\n'])
+def test_short_logs(log: Path, text: str) -> None:
+    log.write_text(text, encoding="utf-8")
+    plot_log(log, log.with_name("loss.png"))
+
+
+def test_pyplot_is_left_alone(log: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from fastattn.training import plot_log; plot_log(*sys.argv[1:]);"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(log), str(log.with_name("loss.png"))], check=True, timeout=60)
+
+
+def test_bad_input(log: Path) -> None:
+    with pytest.raises(ValueError, match=r"loss\.pdf: a plot is written as png or svg"):
+        plot_log(log, log.with_name("loss.pdf"))
+    log.write_text('{"step": 1}\nnonsense\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"log\.jsonl:2: not JSON"):
+        plot_log(log, log.with_name("loss.png"))
+
+
+def test_a_failure_leaves_the_old_picture(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = log.with_name("loss.png")
+    output.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fastattn.training.plot.os.replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        plot_log(log, output)
+    assert output.read_bytes() == b"old"
+    assert len(list(log.parent.iterdir())) == 2

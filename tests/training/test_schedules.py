@@ -1,0 +1,113 @@
+"""Schedules against the numbers of transformers, and their state."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastattn.autograd import Tensor
+from fastattn.training import (
+    SGD,
+    Optimizer,
+    Schedule,
+    get_constant_schedule_with_warmup,
+    get_cosine_schedule_with_warmup,
+    get_inverse_sqrt_schedule,
+    get_linear_schedule_with_warmup,
+)
+
+# What transformers 5.23 gives for 10 steps from a rate of 10 on.
+EXPECTED: dict[str, tuple[Callable[..., Schedule], tuple[Any, ...], list[float]]] = {
+    "constant": (get_constant_schedule_with_warmup, (4,), [0.0, 2.5, 5.0, 7.5, *[10.0] * 6]),
+    "linear": (get_linear_schedule_with_warmup, (2, 10), [0.0, 5.0, 10.0, 8.75, 7.5, 6.25, 5.0, 3.75, 2.5, 1.25]),
+    "linear, no warmup": (get_linear_schedule_with_warmup, (0, 4), [10.0, 7.5, 5.0, 2.5, *[0.0] * 6]),
+    "cosine": (
+        get_cosine_schedule_with_warmup,
+        (2, 10),
+        [0.0, 5.0, *(5 * (1 + math.cos(math.pi * i / 8)) for i in range(8))],
+    ),
+    "inverse sqrt": (get_inverse_sqrt_schedule, (2,), [0.0, 5.0, *(10 / math.sqrt(1 + i / 2) for i in range(8))]),
+    "inverse sqrt, timescale": (
+        get_inverse_sqrt_schedule,
+        (2, 5),
+        [0.0, 5.0, *(10 / math.sqrt(1 + i / 5) for i in range(8))],
+    ),
+}
+
+
+def optimizer(*rates: float) -> Optimizer:
+    return SGD([{"params": [Tensor(np.zeros(1, np.float32))], "lr": rate} for rate in rates or (10.0,)])
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_rates(case: str) -> None:
+    make, arguments, expected = EXPECTED[case]
+    own = optimizer()
+    schedule = make(own, *arguments)
+    rates = []
+    for _ in expected:
+        rates += schedule.get_last_lr()
+        assert own.param_groups[0]["lr"] == rates[-1]
+        schedule.step()
+    assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def test_parity_with_transformers() -> None:
+    torch = pytest.importorskip("torch", reason="compares with torch and transformers")
+    transformers = pytest.importorskip("transformers", reason="compares with torch and transformers")
+    for make, arguments, expected in EXPECTED.values():
+        theirs = torch.optim.SGD([torch.zeros(1)], lr=10.0)
+        schedule = getattr(transformers, make.__name__)(theirs, *arguments)
+        rates = []
+        for _ in expected:
+            rates.append(theirs.param_groups[0]["lr"])
+            theirs.step()
+            schedule.step()
+        assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def test_every_group_has_its_rate() -> None:
+    schedule = get_linear_schedule_with_warmup(optimizer(1.0, 0.1), 0, 2)
+    schedule.step()
+    assert schedule.get_last_lr() == [0.5, 0.05]
+
+
+def test_state() -> None:
+    first = get_cosine_schedule_with_warmup(optimizer(), 3, 10)
+    for _ in range(5):
+        first.step()
+    second = get_cosine_schedule_with_warmup(optimizer(), 3, 10)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert second.get_last_lr() == first.get_last_lr()
+    second.step()
+    first.step()
+    assert second.get_last_lr() == first.get_last_lr()
+
+
+def test_a_state_of_another_schedule_is_refused() -> None:
+    state = get_linear_schedule_with_warmup(optimizer(), 3, 10).state_dict()
+    with pytest.raises(ValueError, match=r"settings of the state are .*'num_training_steps': 10.*, here .*: 11"):
+        get_linear_schedule_with_warmup(optimizer(), 3, 11).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"base_lrs of the state are \[10.0\], here \[2.0\]"):
+        get_linear_schedule_with_warmup(optimizer(2.0), 3, 10).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "message"),
+    [
+        (get_constant_schedule_with_warmup, (-1,), "num_warmup_steps must be an integer from 0 on, got -1"),
+        (get_constant_schedule_with_warmup, (0.1,), "num_warmup_steps must be an integer from 0 on, got 0.1"),
+        (get_linear_schedule_with_warmup, (0, -1), "num_training_steps must be an integer from 0 on, got -1"),
+        (get_linear_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
+        (get_cosine_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
+        (get_inverse_sqrt_schedule, (3, 0), "timescale must be an integer from 1 on, got 0"),
+    ],
+)
+def test_bad_input(make: Callable[..., Schedule], arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(optimizer(), *arguments)
