@@ -11,7 +11,10 @@ from pathlib import Path
 from .rivals import RUNTIMES
 from .weights import default_cache
 
-SENTENCES = Path("../shared/data/stsb/stsb-en-test.csv")
+SENTENCES = {
+    "encode": Path("../shared/data/stsb/stsb-en-test.csv"),
+    "train": Path("../shared/data/ud_ewt/en_ewt-ud-dev.conllu"),
+}
 
 
 def rival_names(text: str) -> list[str]:
@@ -41,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "models": ("BERT-base and MiniLM-L6 against other runtimes", 15),
         "kernels": ("single kernels against NumPy and PyTorch", 15),
         "encode": ("sentences to embeddings, tokenising included", 5),
+        "train": ("training steps against PyTorch", 9),
         "memory": ("resident memory, import time, time by tokens", 7),
     }
     rivals = "of " + ", ".join(name for name in RUNTIMES if name != "fastattn")
@@ -55,10 +59,10 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", type=Path, metavar="FILE", help="write samples, machine and tables")
         command.add_argument("--markdown", action="store_true", help="tables as benchmarks/README.md has them")
         command.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-        if name in ("models", "kernels"):
+        if name in ("models", "kernels", "train", "memory"):
             command.add_argument("--cases", type=existing_cases, default=[], metavar="NAME,...", help="default: all")
-        if name == "encode":
-            command.add_argument("--sentences", type=Path, default=SENTENCES, help="default: %(default)s")
+        if name in SENTENCES:
+            command.add_argument("--sentences", type=Path, default=SENTENCES[name], help="default: %(default)s")
     command = commands.add_parser("show", help="print the tables of a JSON file again")
     command.add_argument("file", type=Path)
     command.add_argument("--markdown", action="store_true")

@@ -1,6 +1,6 @@
 """Single kernels against NumPy and PyTorch: `python -m benchmarks kernels`.
 
-The cases, and how each kernel is called, are those of `fastattn bench`.
+The cases, and how each kernel is called, are those of `fastattn bench`, and the pairs of `benchmarks/gradients.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from . import gradients
 from .measure import Case, Contender, measure
 from .report import Report, timing_report, write
 from .worker import Job
@@ -65,7 +66,7 @@ def torch_job(kernel: str, arguments: str, threads: int) -> Job:
 
 
 class TorchKernels:
-    """One method per kernel; each takes the kernel's arguments and returns what PyTorch is to do for them."""
+    """One method per kernel that PyTorch has too: takes the kernel's arguments, returns what PyTorch is to do."""
 
     def __init__(self, torch: Any) -> None:
         self.torch = torch
@@ -144,7 +145,7 @@ def contenders(name: str, options: argparse.Namespace, folder: Path) -> list[Con
         Contender("fastattn", here, "benchmarks.kernels:fastattn_job", shared, ("fastattn",)),
         Contender("numpy", here, "benchmarks.kernels:numpy_job", shared, ("numpy",)),
     ]
-    if "torch" in options.rivals:
+    if "torch" in options.rivals and hasattr(TorchKernels, kernel_case(name).kernel):
         arguments = make_arguments(name)
         rest = {key: each for key, each in arguments.items() if not isinstance(each, np.ndarray)}
         arrays: dict[str, Any] = {key: each for key, each in arguments.items() if key not in rest}
@@ -157,14 +158,17 @@ def contenders(name: str, options: argparse.Namespace, folder: Path) -> list[Con
 
 
 def main(options: argparse.Namespace) -> Report:
-    cases = importlib.import_module("fastattn.cli.bench_cases").kernel_cases()
+    cases = [*importlib.import_module("fastattn.cli.bench_cases").kernel_cases(), *gradients.PAIRS]
     wanted = [case for case in cases if not options.cases or any(part in case.name for part in options.cases)]
     if not wanted:
         raise SystemExit("\n  ".join(["no kernel case has such a name; there are:", *(c.name for c in cases)]))
     results = []
     for each in wanted:
         with tempfile.TemporaryDirectory() as folder:
-            entrants = contenders(each.name, options, Path(folder))
+            if each in gradients.PAIRS:
+                entrants = gradients.contenders(each.name, options)
+            else:
+                entrants = contenders(each.name, options, Path(folder))
             case = Case(each.name, entrants, each.bytes / 1e9, "GB/s", TOLERANCE, each.flops or None)
             results.append(measure(case, options.threads, options.samples))
         report = timing_report("kernels", "Kernels", results, options.threads)

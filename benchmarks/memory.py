@@ -1,7 +1,8 @@
 """What fastattn costs besides time: `python -m benchmarks memory`.
 
-Resident memory of a process that serves BERT-base, for every runtime; memory over thousands of batches of
-mixed lengths; the time of `import fastattn`; and time against the number of tokens.
+Resident memory of a process that serves BERT-base, for every runtime, and of one that trains it; memory over
+thousands of batches of mixed lengths, served and trained; the time of `import fastattn`; and time against the
+number of tokens.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import rivals
+from . import rivals, train, training
 from .measure import Case, Contender, Result, measure, quartiles, say
 from .models import TOLERANCE, contenders, convert
 from .report import Report, Table, machine, number, timing_rows, write
@@ -24,6 +26,7 @@ from .worker import Job, Worker, WorkerError, environment
 
 CALLS = 20
 BATCHES = 3000
+STEPS = 1000
 MOST_SEQUENCES, LONGEST = 8, 64
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 IMPORTS = 21
@@ -41,17 +44,30 @@ print(time.perf_counter() - start, len(sys.modules) - before)
 """
 
 
-def mixed_job(runtime: str, folder: str, cache: str, threads: int) -> Job:
-    """Every call is a batch of another random size, filled with sequences of other random lengths."""
-    model = rivals.load(runtime, folder, cache, threads)
+def mixed_job(folder: str, threads: int) -> Job:
+    """Every call serves a batch of another random size, filled with sequences of other random lengths."""
+    model = rivals.Fastattn(Path(folder), Path(), threads)
+    rng = np.random.default_rng(0)
+    return lambda: model.run(*mixed_batch(rng))
+
+
+def mixed_training_job(folder: str, threads: int) -> Job:
+    """Every call is a training step on another such batch."""
+    model = training.Fastattn(Path(folder), "BertForSequenceClassification", 2, threads, checkpoint=False)
     rng = np.random.default_rng(0)
 
-    def run() -> rivals.Floats:
-        lengths = rng.integers(1, LONGEST + 1, rng.integers(1, MOST_SEQUENCES + 1))
-        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        return model.run(rng.integers(1000, VOCABULARY, mask.shape) * mask, mask)
+    def run() -> None:
+        ids, mask = mixed_batch(rng)
+        model.step({"input_ids": ids, "attention_mask": mask, "labels": rng.integers(0, 2, len(ids))})
 
     return run
+
+
+def mixed_batch(rng: np.random.Generator) -> tuple[rivals.Ids, rivals.Ids]:
+    """Ids and mask of a random number of sequences of random lengths."""
+    lengths = rng.integers(1, LONGEST + 1, rng.integers(1, MOST_SEQUENCES + 1))
+    mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+    return rng.integers(1000, VOCABULARY, mask.shape) * mask, mask
 
 
 def megabytes(amount: float) -> str:
@@ -85,24 +101,66 @@ def serving_memory(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Ta
     return {"title": title, "header": header, "rows": rows}
 
 
-def memory_over_time(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Table:
-    """fastattn on MiniLM-L6: resident memory after each tenth of `BATCHES` batches."""
-    folder = model_folder("minilm-l6", options.cache)
-    arguments: dict[str, object] = {"runtime": "fastattn", "folder": str(folder)}
-    arguments |= {"cache": str(options.cache), "threads": options.threads}
+def training_memory(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Table:
+    """Peaks of a process that trains BERT-base at 8x128, with and without keeping what its layers compute.
+
+    The gradients of a step exist only when most activations are gone again. So that activations can be told by
+    subtraction, a second process keeps the gradients of the step before, as one that accumulates them does.
+    """
+    task = train.classification("bert-base", 8, 128, options.cache)
     rows = []
-    with Worker("fastattn", sys.executable, options.threads) as worker:
-        worker.call("prepare", function="benchmarks.memory:mixed_job", arguments=arguments)
-        for tenth in range(11):
-            batches = tenth * BATCHES // 10
-            resident = worker.call("memory")["resident"]
-            raw.append({"batches": batches, "resident": resident})
-            rows.append([str(batches), megabytes(resident)])
-            say(f"memory after {batches} batches: {rows[-1][1]} MB")
-            if tenth < 10:
-                worker.sample(BATCHES // 10, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        for checkpoint in (False, True):
+            for each in train.contenders(options, task, Path(folder) / "batches.npz", checkpoint=checkpoint):
+                name = f"{each.name}, each layer checkpointed" if checkpoint else each.name
+                say(f"memory of {name}")
+                try:
+                    plain, kept = (training_peak(each, options.threads, keep) for keep in (False, True))
+                except WorkerError as error:
+                    rows.append([name, str(error).splitlines()[0][:60], *[""] * 4])
+                    continue
+                state = 4 * plain["weights"]
+                activations = kept["peak"] - kept["before"] - state
+                raw.append({"runtime": name, "step": plain, "gradients kept": kept, "activations": activations})
+                columns = [plain["peak"], kept["peak"], kept["before"], state, activations]
+                rows.append([name, *map(megabytes, columns)])
+    header = ["runtime", "peak, MB", "peak with gradients kept, MB", "before loading, MB"]
+    header += ["weights, gradients, moments, MB", "activations, MB"]
+    return {"title": "Memory training BERT-base at 8x128", "header": header, "rows": rows}
+
+
+def training_peak(each: Contender, threads: int, keep_gradients: bool) -> dict[str, int]:
+    """Resident bytes of a process: with everything imported, and at most during a step that is not the first one."""
+    with Worker(each.name, each.python, threads) as worker:
+        worker.call("run", function="benchmarks.training:import_packages", arguments={"runtime": each.name})
+        before = worker.call("memory")["resident"]
+        arguments = {**each.arguments, "keep_gradients": keep_gradients}
+        worker.call("prepare", function=each.function, arguments=arguments)
+        worker.sample(1, 0)
+        worker.call("forget_peak")
+        worker.sample(2, 0)
+        peak = worker.call("memory")["peak"]
+        return {"before": before, "peak": peak, "weights": worker.call("ask", method="weight_bytes")}
+
+
+def memory_over_time(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Table:
+    """fastattn on MiniLM-L6: resident memory after each tenth of `BATCHES` batches and of `STEPS` training steps."""
+    folder = model_folder("minilm-l6", options.cache)
+    arguments: dict[str, object] = {"folder": str(folder), "threads": options.threads}
+    rows = []
+    for unit, total, job in (("batches", BATCHES, "mixed_job"), ("training steps", STEPS, "mixed_training_job")):
+        with Worker("fastattn", sys.executable, options.threads) as worker:
+            worker.call("prepare", function=f"benchmarks.memory:{job}", arguments=arguments)
+            for tenth in range(11):
+                count = tenth * total // 10
+                resident = worker.call("memory")["resident"]
+                raw.append({"unit": unit, "count": count, "resident": resident})
+                rows.append([unit, str(count), megabytes(resident)])
+                say(f"memory after {count} {unit}: {rows[-1][2]} MB")
+                if tenth < 10:
+                    worker.sample(total // 10, 0)
     title = f"Memory over batches of 1 to {MOST_SEQUENCES} sequences of 1 to {LONGEST} tokens, MiniLM-L6"
-    return {"title": title, "header": ["batches", "resident, MB"], "rows": rows}
+    return {"title": title, "header": ["", "after", "resident, MB"], "rows": rows}
 
 
 def import_time(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Table:
@@ -149,12 +207,24 @@ def time_by_tokens(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Ta
     return {"title": "Time by tokens, MiniLM-L6 at length 128", "header": header, "rows": rows}
 
 
+PARTS = {
+    "import": import_time,
+    "serving": serving_memory,
+    "training": training_memory,
+    "over-time": memory_over_time,
+    "by-tokens": time_by_tokens,
+}
+
+
 def main(options: argparse.Namespace) -> Report:
     if not sys.platform.startswith("linux"):
         raise SystemExit("memory reads /proc, which only Linux has")
+    wanted = options.cases or PARTS
+    if unknown := sorted(set(wanted) - set(PARTS)):
+        raise SystemExit(f"memory has no case {unknown[0]!r}; there are: {', '.join(PARTS)}")
     raw: list[dict[str, Any]] = []
     report: Report = {"command": "memory", "machine": machine(options.threads), "tables": [], "results": raw}
-    for part in (import_time, serving_memory, memory_over_time, time_by_tokens):
-        report["tables"].append(part(options, raw))
+    for name in wanted:
+        report["tables"].append(PARTS[name](options, raw))
         write(report, options.json)
     return report

