@@ -128,6 +128,7 @@ def make_arguments(name: str) -> Arrays:
 def numpy_job(module: str, case: str, threads: int) -> Job:
     """`module` is `fastattn.kernels` or `fastattn.reference`."""
     importlib.import_module("fastattn").set_num_threads(threads)
+    importlib.import_module("fastattn._core").keep_memory()  # as the first backward() of a training process does
     ops, run, arguments = importlib.import_module(module), find(case).run, make_arguments(case)
     return lambda: run(ops, **arguments)
 
