@@ -21,16 +21,6 @@ std::mutex mutex;
 std::vector<Block>& kept = *new std::vector<Block>;  // in the order of their return; never destroyed: arrays outlive us
 std::size_t kept_bytes = 0, used_bytes = 0, most_used_bytes = 0;
 
-Block allocate(std::size_t bytes) {
-    const bool large = bytes >= huge_page;
-    void* data = nullptr;
-    if (posix_memalign(&data, large ? huge_page : page, bytes) != 0) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    if (large) madvise(data, bytes / huge_page * huge_page, MADV_HUGEPAGE);
-#endif
-    return {data, bytes};
-}
-
 void drop_oldest(std::size_t until) {
     std::size_t count = 0;
     for (; count < kept.size() && kept_bytes > until; ++count) {
@@ -38,6 +28,19 @@ void drop_oldest(std::size_t until) {
         std::free(kept[count].data);
     }
     kept.erase(kept.begin(), kept.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+Block allocate(std::size_t bytes) {
+    const bool large = bytes >= huge_page;
+    void* data = nullptr;
+    if (posix_memalign(&data, large ? huge_page : page, bytes) != 0) {
+        drop_oldest(0);
+        if (posix_memalign(&data, large ? huge_page : page, bytes) != 0) throw std::bad_alloc();
+    }
+#ifdef MADV_HUGEPAGE
+    if (large) madvise(data, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+#endif
+    return {data, bytes};
 }
 
 // Sizes in steps of an eighth, so that batches of nearly equal size share their blocks.

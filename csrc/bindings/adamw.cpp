@@ -1,6 +1,5 @@
 #include <cmath>
 
-#include "../dispatch.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -39,8 +38,7 @@ void adamw(py::handle param_, py::handle grad_, py::handle exp_avg_, py::handle 
     args.step_size = static_cast<float>(lr / (1 - std::pow(beta1, steps)));
     args.root_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, steps)));
     args.eps = static_cast<float>(not_negative(f, "eps", eps));
-    const py::gil_scoped_release release;
-    kernels().adamw_forward(args);
+    compute(&KernelTable::adamw_forward, args);
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "../kernels.h"
+#include "../dispatch.h"
 
 namespace fastattn::bindings {
 
@@ -126,6 +126,14 @@ Enum choose(const char* function, const char* argument, py::handle value, const 
         names += (names.empty() ? "'" : ", '") + std::string(choice.name) + "'";
     }
     bad_choice(function, argument, got, names);
+}
+
+// Runs a kernel of the table in use while other Python threads go on. Only here, and for no longer: what touches an
+// object, were it only to return it, needs the lock.
+template <typename Args>
+void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
+    const py::gil_scoped_release release;
+    (kernels().*kernel)(args);
 }
 
 }  // namespace fastattn::bindings

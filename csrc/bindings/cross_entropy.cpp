@@ -1,4 +1,3 @@
-#include "../dispatch.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -38,10 +37,7 @@ py::object cross_entropy(py::handle logits_, py::handle target_, py::handle igno
     const py::object loss = new_floats(&args.rows, 1), lse = new_floats(&args.rows, 1);
     args.loss = data_of(loss);
     args.lse = data_of(lse);
-    {
-        const py::gil_scoped_release release;
-        kernels().cross_entropy_forward(args);
-    }
+    compute(&KernelTable::cross_entropy_forward, args);
     return py::make_tuple(loss, lse);
 }
 
@@ -56,8 +52,7 @@ py::object cross_entropy_backward(py::handle dloss_, py::handle logits_, py::han
     args.lse = lse.expect_shape({args.rows}).expect_contiguous().as<float>();
     const Output out(f, "out", out_, logits);
     args.dlogits = out.apart_from(logits, true).apart_from(dloss).apart_from(target).apart_from(lse).data();
-    const py::gil_scoped_release release;
-    kernels().cross_entropy_backward(args);
+    compute(&KernelTable::cross_entropy_backward, args);
     return out.object;
 }
 

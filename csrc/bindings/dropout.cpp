@@ -14,8 +14,7 @@ py::object dropout_backward(py::handle dy_, py::handle p, py::handle seed, py::h
     args.dropout = dropout(f, "p", p, seed);
     const Output out(f, "out", out_, dy);
     args.dx = out.apart_from(dy, true).data();
-    const py::gil_scoped_release release;
-    kernels().dropout_backward(args);
+    compute(&KernelTable::dropout_backward, args);
     return out.object;
 }
 

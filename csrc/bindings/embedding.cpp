@@ -1,4 +1,3 @@
-#include "../dispatch.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -65,8 +64,7 @@ py::object embedding(py::handle input_ids_, py::handle weight_, py::handle posit
                                &type.table, &norm_weight, &norm_bias})
         out.apart_from(*input);
     args.y = out.data();
-    const py::gil_scoped_release release;
-    kernels().embedding_forward(args);
+    compute(&KernelTable::embedding_forward, args);
     return out.object;
 }
 
@@ -93,8 +91,7 @@ py::object embedding_backward(py::handle dy_, py::handle input_ids_, py::handle 
     }
     const Output dweight = accumulator(f, "dweight", dweight_, shape, 2);
     args.dweight = dweight.apart_from(dy).apart_from(input_ids).data();
-    const py::gil_scoped_release release;
-    kernels().embedding_backward(args);
+    compute(&KernelTable::embedding_backward, args);
     return dweight.object;
 }
 

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "../dispatch.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -24,8 +23,7 @@ double gradient_norm(py::handle gradients) {
     }
     std::vector<double> sums(pieces.size());
     const GradientNormForward args{sums.data(), pieces.data(), static_cast<i64>(pieces.size())};
-    const py::gil_scoped_release release;
-    kernels().gradient_norm_forward(args);
+    compute(&KernelTable::gradient_norm_forward, args);
     double total = 0;
     for (const double sum : sums) total += sum;
     return std::sqrt(total);

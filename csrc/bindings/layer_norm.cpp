@@ -1,6 +1,5 @@
 #include <optional>
 
-#include "../dispatch.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -36,10 +35,7 @@ py::object layer_norm(py::handle x_, py::handle weight_, py::handle bias_, py::h
         args.mean = data_of(mean);
         args.rstd = data_of(rstd);
     }
-    {
-        const py::gil_scoped_release release;
-        kernels().layer_norm_forward(args);
-    }
+    compute(&KernelTable::layer_norm_forward, args);
     if (return_stats) return py::make_tuple(out.object, mean, rstd);
     return out.object;
 }
@@ -92,10 +88,7 @@ py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_
         const i64 sums_shape[] = {sum_blocks(args.rows), 2, args.dim};
         args.block_sums = data_of(block_sums = new_floats(sums_shape, 3));
     }
-    {
-        const py::gil_scoped_release release;
-        kernels().layer_norm_backward(args);
-    }
+    compute(&KernelTable::layer_norm_backward, args);
     return py::make_tuple(dx, dresidual, dweight, dbias);
 }
 

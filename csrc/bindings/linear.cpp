@@ -1,4 +1,3 @@
-#include "../dispatch.h"
 #include "../packing.h"
 #include "bindings.h"
 
@@ -77,10 +76,7 @@ py::object linear(py::handle x_, py::handle weight_, py::handle bias_, py::handl
         pre_activation = new_floats(shape.axes, shape.ndim);
         args.pre_activation = data_of(pre_activation);
     }
-    {
-        const py::gil_scoped_release release;
-        kernels().linear_forward(args);
-    }
+    compute(&KernelTable::linear_forward, args);
     if (return_pre_activation) return py::make_tuple(out.object, pre_activation);
     return out.object;
 }
@@ -140,6 +136,7 @@ py::object linear_backward(py::handle dy_, py::handle x_, py::handle weight_, py
     if (need_dbias) {
         const Output out(f, "dbias", dbias_, &args.n, 1);
         out.apart_from(dy).apart_from(x).apart_from(weight.array).apart_from(pre_activation);
+        if (need_dweight) out.apart_from(floats(f, "dweight", dweight));
         args.dbias = out.data();
         args.add_to_dbias = !dbias_.is_none();
         const i64 sums_shape[] = {sum_blocks(args.m), args.n};
@@ -147,10 +144,7 @@ py::object linear_backward(py::handle dy_, py::handle x_, py::handle weight_, py
         args.block_sums = data_of(block_sums);
         dbias = out.object;
     }
-    {
-        const py::gil_scoped_release release;
-        kernels().linear_backward(args);
-    }
+    compute(&KernelTable::linear_backward, args);
     return py::make_tuple(dx, dweight, dbias);
 }
 

@@ -1,4 +1,3 @@
-#include "../dispatch.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -27,8 +26,7 @@ py::object pooling(py::handle x_, py::handle cu_seqlens_, py::handle mode, py::h
     const i64 shape[] = {args.batch, args.dim};
     const Output out(f, "out", out_, shape, 2);
     args.y = out.apart_from(x).apart_from(cu).data();
-    const py::gil_scoped_release release;
-    kernels().pooling_forward(args);
+    compute(&KernelTable::pooling_forward, args);
     return out.object;
 }
 
@@ -48,8 +46,7 @@ py::object pooling_backward(py::handle dy_, py::handle x_, py::handle cu_seqlens
     args.lddy = dy.row_stride();
     const Output out(f, "out", out_, x);
     args.dx = out.apart_from(x).apart_from(dy).apart_from(cu).data();
-    const py::gil_scoped_release release;
-    kernels().pooling_backward(args);
+    compute(&KernelTable::pooling_backward, args);
     return out.object;
 }
 

@@ -1,7 +1,6 @@
 // Kernels that map each row of one array to a row of another: y = f(x), and dx = f(dy, x) or f(dy, y).
 #pragma once
 
-#include "../dispatch.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -16,8 +15,7 @@ py::object rowwise(const char* function, void (*KernelTable::*kernel)(const Args
     args.ldx = x.row_stride();
     const Output out(function, "out", out_, x);
     args.y = out.apart_from(x, true).data();
-    const py::gil_scoped_release release;
-    (kernels().*kernel)(args);
+    compute(kernel, args);
     return out.object;
 }
 
@@ -40,8 +38,7 @@ py::object rowwise_backward(const char* function, void (*KernelTable::*kernel)(c
     args.*stride = saved.row_stride();
     const Output out(function, "out", out_, dy);
     args.dx = out.apart_from(dy, true).apart_from(saved, true).data();
-    const py::gil_scoped_release release;
-    (kernels().*kernel)(args);
+    compute(kernel, args);
     return out.object;
 }
 

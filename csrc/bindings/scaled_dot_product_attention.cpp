@@ -1,6 +1,5 @@
 #include <cmath>
 
-#include "../dispatch.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -123,10 +122,7 @@ py::object attention(py::handle q, py::handle k, py::handle v, py::handle cu_seq
         args.attn_weights = data_of(weights);
         results.append(weights);
     }
-    {
-        const py::gil_scoped_release release;
-        kernels().scaled_dot_product_attention_forward(args);
-    }
+    compute(&KernelTable::scaled_dot_product_attention_forward, args);
     if (results.size() == 1) return out.object;
     return py::tuple(results);
 }
@@ -170,16 +166,20 @@ py::object attention_backward(py::handle dout_, py::handle q, py::handle k, py::
              {&in.q, &in.k, &in.v, &in.mask, &in.cu_seqlens_q, &in.cu_seqlens_k, &dout, &out, &lse})
             if (*input && gradient->array.overlaps(*input))
                 value_error(gradient->array.where.str() + " must not overlap " + input->where.argument);
+    const auto expect_apart = [](const Array& a, const Array& b) {  // views of one gradient interleave
+        if (a.data == b.data && a.size() > 0)
+            value_error(b.where.str() + " must not be the memory of " + a.where.argument);
+    };
+    expect_apart(dq.array, dk.array);
+    expect_apart(dq.array, dv.array);
+    expect_apart(dk.array, dv.array);
     args.dq = dq.array.as<float>();
     args.dk = dk.array.as<float>();
     args.dv = dv.array.as<float>();
     args.dq_stride = strides(dq.array, in.ragged);
     args.dk_stride = strides(dk.array, in.ragged);
     args.dv_stride = strides(dv.array, in.ragged);
-    {
-        const py::gil_scoped_release release;
-        kernels().scaled_dot_product_attention_backward(args);
-    }
+    compute(&KernelTable::scaled_dot_product_attention_backward, args);
     return py::make_tuple(dq.object, dk.object, dv.object);
 }
 

@@ -1,4 +1,3 @@
-#include "../dispatch.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -29,8 +28,7 @@ void sgd(py::handle param_, py::handle grad_, py::handle momentum_buffer_, py::h
     args.weight_decay = static_cast<float>(not_negative(f, "weight_decay", weight_decay));
     args.nesterov = nesterov;
     args.first = first;
-    const py::gil_scoped_release release;
-    kernels().sgd_forward(args);
+    compute(&KernelTable::sgd_forward, args);
 }
 
 }  // namespace

@@ -9,7 +9,8 @@ namespace {
 
 constexpr i64 small_a = 96 * 1024 / sizeof(float);  // an A of so many floats stays cached whole
 constexpr i64 work_per_item = 1 << 22;              // multiply-adds
-constexpr i64 pack_first_from = 256;                // rows of A that repay packing all of B before the rest
+constexpr i64 pack_first_from = 256;                // rows of A that repay packing all of B before the rest,
+constexpr i64 pack_first_to = 1 << 23;              // unless B has more floats: the memory stays with the thread
 constexpr i64 serial_below = 1 << 17;               // multiply-adds that are not worth waking a thread for
 
 // How B lies in memory.
@@ -225,7 +226,8 @@ i64 rows_of_item(const Product& product, i64 wanted_items) {
 }
 
 void multiply(Product product) {
-    if (product.layout_b != LayoutB::panels && !product.a_by_columns && product.rows >= pack_first_from) {
+    if (product.layout_b != LayoutB::panels && !product.a_by_columns && product.rows >= pack_first_from &&
+        product.columns * product.depth <= pack_first_to) {
         product.b = pack_b(product);
         product.layout_b = LayoutB::panels;
     }
