@@ -75,10 +75,11 @@ def _drop_output() -> None:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one sentence: an OSError without its number, the class's name where nothing is said."""
+    """An exception and its notes as one line: an OSError without its number, the class's name where nothing is said."""
+    text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    return str(error) or type(error).__name__
+        text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
 def positive(text: str) -> int:

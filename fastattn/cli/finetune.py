@@ -40,7 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tag.add_argument("--train", required=True, metavar="FILE", help="CoNLL-U file whose UPOS column is learnt")
     tag.add_argument("--eval", metavar="FILE", help="CoNLL-U file to measure the accuracy on, once an epoch")
     tag.add_argument("--output", "-o", required=True, metavar="FOLDER", help="where model, log and states go")
-    tag.add_argument("--epochs", type=positive, default=3, help="how often the data is seen (default: %(default)s)")
+    tag.add_argument(
+        "--epochs",
+        type=positive,
+        default=3,
+        help="how often the data is seen (default: %(default)s); the learning rate falls to 0 at the last one, so a "
+        "run is resumed with the number it was begun with",
+    )
     tag.add_argument(
         "--learning-rate",
         type=_above_zero,
@@ -66,7 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "epochs and keep the last model)",
     )
     tag.add_argument("--seed", type=_seed, default=0, help="of order, dropout and new weights (default: %(default)s)")
-    tag.add_argument("--resume", action="store_true", help="go on with the run in --output, if there is one")
+    tag.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --output, if there is one; whatever shapes the result must be as it was, --epochs "
+        "included",
+    )
     tag.add_argument(
         "--save-every", type=positive, metavar="STEPS", help="save the run's state so often (default: once an epoch)"
     )
@@ -92,13 +103,14 @@ its first wordpiece; words whose tag is _ are left out.
 
 def run(arguments: argparse.Namespace) -> int:
     from fastattn.text import read_conllu
+    from fastattn.text.conllu import NO_TAG
 
     if arguments.patience and not arguments.eval:
         raise ValueError("--patience needs --eval")
     train = read_conllu(arguments.train)
     gold = read_conllu(arguments.eval) if arguments.eval else []
-    labels = sorted({tag for sentence in train for tag in sentence.upos} - {"_"})
-    for path, tags in ((arguments.train, labels), (arguments.eval, {tag for s in gold for tag in s.upos} - {"_"})):
+    labels = sorted({tag for sentence in train for tag in sentence.upos} - {NO_TAG})
+    for path, tags in ((arguments.train, labels), (arguments.eval, {tag for s in gold for tag in s.upos} - {NO_TAG})):
         if path and not tags:
             raise ValueError(f"{path}: no word has a tag in the UPOS column")
     use_threads(arguments.threads)

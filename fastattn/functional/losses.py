@@ -11,12 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn.autograd import mode, record, values
 from fastattn.functional._common import Array, Values, tensors
 
+IGNORE_INDEX = -100
+"""The label that counts for nothing."""
+
 
 def cross_entropy(
     input: Values,
     target: NDArray[np.integer[Any]],
     *,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORE_INDEX,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
@@ -27,6 +30,10 @@ def cross_entropy(
 
     Raises TypeError for a `target` that does not hold integers; ValueError for another shape, a class outside
     [0, classes), another `reduction`, and a "mean" of no rows.
+
+    >>> logits = np.log(np.array([[1.0, 3.0], [1.0, 1.0]], np.float32))
+    >>> np.exp(-cross_entropy(logits, np.array([1, 0]), reduction="none")).round(4).tolist()
+    [0.75, 0.5]
     """
     ops = mode.ops
     (x,) = values(input)
@@ -52,7 +59,15 @@ def cross_entropy(
 def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> Any:
     """`(input - target)^2` of each element, `target` being an array of `input`'s shape.
 
-    `reduction` is "mean", "sum" or "none". Raises ValueError for another shape or `reduction`, or no elements.
+    `reduction` is "mean", "sum" or "none" (`input`'s shape). Raises ValueError for another shape or `reduction`, and a
+    "mean" of no elements.
+
+    >>> from fastattn import Tensor
+    >>> x = Tensor([1.0, 5.0], requires_grad=True)
+    >>> loss = mse_loss(x, [0.0, 3.0])
+    >>> loss.backward()
+    >>> loss.item(), x.grad.tolist()
+    (2.5, [1.0, 2.0])
     """
     (x,) = values(input)
     difference = x - _target("mse_loss", target, x)
@@ -63,8 +78,12 @@ def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> An
 def binary_cross_entropy_with_logits(input: Values, target: ArrayLike, *, reduction: str = "mean") -> Any:
     """`-(target log s + (1 - target) log(1 - s))` of each element, s being `1 / (1 + exp(-input))`.
 
-    `target`, an array of `input`'s shape, has probabilities; `reduction` is "mean", "sum" or "none". Raises ValueError
-    for another shape or `reduction`, or no elements.
+    `target`, an array of `input`'s shape, has probabilities; `reduction` is "mean", "sum" or "none" (`input`'s shape).
+    Raises ValueError for another shape or `reduction`, and a "mean" of no elements.
+
+    >>> logits = np.log(np.array([3.0, 1.0], np.float32))  # s is 0.75 and 0.5
+    >>> np.exp(-binary_cross_entropy_with_logits(logits, [1, 0], reduction="none")).round(4).tolist()
+    [0.75, 0.5]
     """
     ops = mode.ops
     (x,) = values(input)

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from fastattn import runtime
 from fastattn.autograd import no_grad
 from fastattn.formats import hugging_face
+from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models import BertForTokenClassification
 from fastattn.tasks.find_model import find_model
 from fastattn.tasks.sentence_encoder import tokens_per_batch
 from fastattn.tasks.sentence_folder import read_sentence_folder
 from fastattn.text import Tokenizer, encode_words, gather, token_budget_batches
+from fastattn.text.conllu import NO_TAG
 from fastattn.training import TokenBatches
-from fastattn.training.metrics import IGNORE_INDEX
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-NO_TAG = "_"
 
 
 class Tagger:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn.training._checks import integer
+
 IntArray = NDArray[np.int64]
 
 
@@ -43,7 +45,8 @@ class TokenBatches:
         batch_size: at most so many items in a batch.
         seed: of the permutations, from 0 on.
 
-    Raises ValueError for no items, no limit, limits below 1 and a negative seed.
+    Raises ValueError for no items, no limit, limits below 1 and a negative seed, TypeError for limits and a seed
+    that are no integers.
 
     >>> batches = TokenBatches([3, 9, 4, 2], load=lambda indices: {}, batch_tokens=8, seed=0)
     >>> [batch.tolist() for batch in batches.epoch(0)]
@@ -64,15 +67,12 @@ class TokenBatches:
             raise ValueError(f"TokenBatches: lengths must be counts of tokens, one or more, got {lengths!r}")
         if batch_tokens is None and batch_size is None:
             raise ValueError("TokenBatches: batch_tokens or batch_size must be given")
-        for name, value, lowest in (
-            ("batch_tokens", batch_tokens, 1),
-            ("batch_size", batch_size, 1),
-            ("seed", seed, 0),
-        ):
-            if value is not None and value < lowest:
-                raise ValueError(f"TokenBatches: {name} must be at least {lowest}, got {value}")
+        limits = {"batch_tokens": batch_tokens, "batch_size": batch_size}
         self.load = load
-        self._batch_tokens, self._batch_size, self._seed = batch_tokens, batch_size, seed
+        self._batch_tokens, self._batch_size = (
+            None if limit is None else integer(f"TokenBatches: {name}", limit, 1) for name, limit in limits.items()
+        )
+        self._seed = integer("TokenBatches: seed", seed, 0)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-IGNORE_INDEX = -100  # as in cross_entropy
+from fastattn.functional.losses import IGNORE_INDEX
 
 
 def accuracy(predictions: ArrayLike, labels: ArrayLike, ignore_index: int = IGNORE_INDEX) -> float:
@@ -53,6 +56,25 @@ def f1_scores(
     scores = np.full(num_labels, np.nan)
     np.divide(2.0 * hits, total, out=scores, where=total > 0)
     return scores
+
+
+def checked_metrics(metrics: Any, wanted: str | None = None) -> dict[str, float | None]:
+    """What an evaluation gave, as floats by name, None for one that is no finite number.
+
+    Raises ValueError for anything else than numbers by name, none at all, and where `wanted` is not among them.
+
+    >>> checked_metrics({"loss": np.float32(0.5), "f1": float("nan")})
+    {'loss': 0.5, 'f1': None}
+    """
+    try:
+        values = {str(name): float(value) for name, value in metrics.items()}
+    except (AttributeError, TypeError, ValueError):
+        values = {}
+    if not values:
+        raise ValueError(f"Trainer: evaluate must give numbers by name, got {metrics!r}")
+    if wanted is not None and wanted not in values:
+        raise ValueError(f"Trainer: evaluate gave no metric {wanted!r}, only {', '.join(values)}")
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _counted(

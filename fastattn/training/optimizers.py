@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import kernels
+from fastattn.training._checks import integer, number
 
 Array = NDArray[np.float32]
 Group = dict[str, Any]
@@ -40,7 +41,8 @@ class Optimizer:
         state: for each parameter, in order, what the optimizer remembers of it; empty before its first step.
 
     Raises:
-        TypeError: `params` is one parameter, or holds something else than parameters.
+        TypeError: `params` is one parameter, or holds something else than parameters; a setting is no number, by
+            name.
         ValueError: no parameters, one parameter twice, an unknown setting or one out of range, by name.
     """
 
@@ -98,41 +100,40 @@ class Optimizer:
         """Take over a state, its settings included; arrays are copied. All of it is checked before.
 
         Raises ValueError when the state has other groups, other names or other shapes than this optimizer's
-        parameters ask for.
+        parameters ask for, or settings out of range, and TypeError for what is no number or float array.
         """
+        for name in ("state", "param_groups"):
+            if name not in state_dict:
+                raise ValueError(f"{self._name}: the state has no {name}, only {', '.join(state_dict) or 'nothing'}")
+        groups = [dict(group) for group in state_dict["param_groups"]]
         sizes = [len(group["params"]) for group in self.param_groups]
-        given = [len(group["params"]) for group in state_dict["param_groups"]]
+        given = [len(group.get("params", ())) for group in groups]
         if given != sizes:
             raise ValueError(f"{self._name}: the state has groups of {given} parameters, the optimizer of {sizes}")
-        for index, (own, group) in enumerate(zip(self.param_groups, state_dict["param_groups"], strict=True)):
+        for index, (own, group) in enumerate(zip(self.param_groups, groups, strict=True)):
             if set(group) != set(own):
                 raise ValueError(
                     f"{self._name}: group {index} of the state has {', '.join(sorted(group))}, "
                     f"the optimizer {', '.join(sorted(own))}"
                 )
+            self._check(group)
         loaded: list[dict[str, Any]] = [{} for _ in self.state]
         for key, state in state_dict["state"].items():
-            number = int(key)
-            if not 0 <= number < len(loaded):
-                raise ValueError(f"{self._name}: the state has a parameter {number}, the optimizer has {len(loaded)}")
-            loaded[number] = dict(state)
-        for number, ((_, parameter, _), state) in enumerate(zip(self._each(), loaded, strict=True)):
+            index = int(key)
+            if not 0 <= index < len(loaded):
+                raise ValueError(f"{self._name}: the state has a parameter {index}, the optimizer has {len(loaded)}")
+            loaded[index] = dict(state)
+        for i, ((_, parameter, _), state) in enumerate(zip(self._each(), loaded, strict=True)):
             if state and set(state) != set(self._state_names):
                 raise ValueError(
-                    f"{self._name}: the state of parameter {number} has {', '.join(sorted(state))}, "
+                    f"{self._name}: the state of parameter {i} has {', '.join(sorted(state))}, "
                     f"not {', '.join(self._state_names)}"
                 )
             for name, value in state.items():
-                if isinstance(value, np.ndarray):
-                    if value.shape != parameter.shape:
-                        raise ValueError(
-                            f"{self._name}: {name} of parameter {number} must have shape {parameter.shape}, "
-                            f"got {value.shape}"
-                        )
-                    state[name] = np.array(value, np.float32, order="C")
+                state[name] = _checked_state(f"{self._name}: {name} of parameter {i}", name, value, parameter.shape)
         self.state = loaded
-        for own, group in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            own.update({name: value for name, value in group.items() if name != "params"})
+        for own, group in zip(self.param_groups, groups, strict=True):
+            own.update(_without_params(group))
 
     def _each(self) -> Iterator[tuple[Group, Trainable, dict[str, Any]]]:
         states = iter(self.state)
@@ -141,14 +142,18 @@ class Optimizer:
                 yield group, parameter, next(states)
 
     def _check(self, group: Group) -> None:
-        for name in ("lr", "eps", "weight_decay", "momentum"):
-            if name in group and not 0.0 <= group[name] < math.inf:
-                raise ValueError(f"{self._name}: {name} must be a number from 0 on, got {group[name]!r}")
+        """Settings in range, and as Python's numbers."""
+        for name in ("lr", "eps", "weight_decay", "momentum", "dampening"):
+            if name in group:
+                group[name] = number(f"{self._name}: {name}", group[name])
         if "betas" in group:
-            betas = tuple(group["betas"])
-            if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
-                raise ValueError(f"{self._name}: betas must be two numbers from 0 to below 1, got {group['betas']!r}")
-            group["betas"] = betas
+            wanted = "two numbers from 0 to below 1"
+            given = group["betas"]
+            if not isinstance(given, Iterable) or isinstance(given, str):
+                raise TypeError(f"{self._name}: betas must be {wanted}, got {given!r}")
+            group["betas"] = tuple(number(f"{self._name}: each of betas", beta) for beta in given)
+            if len(group["betas"]) != 2 or max(group["betas"]) >= 1.0:
+                raise ValueError(f"{self._name}: betas must be {wanted}, got {given!r}")
 
     def _update(self, group: Group, data: Array, grad: Array, state: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -191,17 +196,15 @@ class Adam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def _update(self, group: Group, data: Array, grad: Array, state: dict[str, Any]) -> None:
-        if not state:
-            state |= {"step": 0, "exp_avg": np.zeros(data.shape, np.float32)}
-            state["exp_avg_sq"] = np.zeros(data.shape, np.float32)
-        state["step"] += 1
+        averages = state or {name: np.zeros(data.shape, np.float32) for name in ("exp_avg", "exp_avg_sq")}
+        step = state.get("step", 0) + 1
         beta1, beta2 = group["betas"]
         kernels.adamw(
             data,
             grad,
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            step=state["step"],
+            averages["exp_avg"],
+            averages["exp_avg_sq"],
+            step=step,
             lr=group["lr"],
             beta1=beta1,
             beta2=beta2,
@@ -209,6 +212,7 @@ class Adam(Optimizer):
             weight_decay=group["weight_decay"],
             decoupled=self._decoupled,
         )
+        state.update(averages, step=step)  # after the kernel, which may have refused the gradient
 
 
 class AdamW(Adam):
@@ -291,14 +295,27 @@ class SGD(Optimizer):
             )
 
     def _update(self, group: Group, data: Array, grad: Array, state: dict[str, Any]) -> None:
-        first = not state
+        first, buffer = not state, state.get("momentum_buffer")
         if group["momentum"] and first:
-            state["momentum_buffer"] = np.zeros(data.shape, np.float32)
-        kernels.sgd(data, grad, state.get("momentum_buffer"), first=first, **_without_params(group))
+            buffer = np.zeros(data.shape, np.float32)
+        kernels.sgd(data, grad, buffer, first=first, **_without_params(group))
+        if buffer is not None:
+            state["momentum_buffer"] = buffer
 
 
 def _without_params(group: Group) -> Group:
     return {name: value for name, value in group.items() if name != "params"}
+
+
+def _checked_state(label: str, name: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """A number of steps, or an array copied."""
+    if name == "step":
+        return integer(label, value, 0)
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        raise TypeError(f"{label} must be an array of floats, got {getattr(value, 'dtype', type(value).__name__)}")
+    if value.shape != shape:
+        raise ValueError(f"{label} must have shape {shape}, got {value.shape}")
+    return np.array(value, np.float32, order="C")
 
 
 def _as_list(params: Any) -> list[Any]:

@@ -23,6 +23,14 @@ def import_matplotlib() -> Any:
     return matplotlib.figure
 
 
+def plot_format(output: str | os.PathLike[str]) -> str:
+    """The format that a picture's name asks for. Raises ValueError when it is none of `FORMATS`."""
+    kind = Path(output).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise ValueError(f"{output}: a plot is written as {' or '.join(FORMATS)}")
+    return kind
+
+
 def plot_log(log: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
     """Draw the log of a `Trainer`: loss (each step, and smoothed) and learning rate, and metrics if there are any.
 
@@ -38,9 +46,7 @@ def plot_log(log: str | os.PathLike[str], output: str | os.PathLike[str]) -> Non
         ImportError: matplotlib is missing.
     """
     log, output = Path(log), Path(output)
-    kind = output.suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise ValueError(f"{output}: a plot is written as {' or '.join(FORMATS)}")
+    kind = plot_format(output)
     steps, evaluations = _read(log)
     figure = import_matplotlib().Figure(figsize=(8, 5 if evaluations else 3.5), layout="constrained")
     axes = figure.subplots(2 if evaluations else 1, 1, sharex=True, squeeze=False)[:, 0]

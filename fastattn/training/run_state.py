@@ -1,9 +1,9 @@
 """Saved states of a run: one file each, which is there whole or not at all.
 
 A state is a safetensors file, `step-00000120.safetensors`: its tensors are the weights and what the optimizer
-remembers, its metadata is one JSON object with everything else. It is written beside its place, flushed to the
-disk and renamed, so a process that dies, or a disk that is full, leaves the earlier states as they were. No
-pickle is written or read.
+remembers, its metadata is one JSON object with everything else, and the CRC-32 of both. It is written beside its
+place, flushed to the disk and renamed, so a process that dies, or a disk that is full, leaves the earlier states
+as they were. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.training._checks import plain
 from fastattn.training.optimizers import Optimizer
 from fastattn.training.schedules import Schedule
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
-_METADATA = "fastattn_run"
+_METADATA, _CRC32 = "fastattn_run", "crc32"
 _MODEL, _OPTIMIZER = "model.", "optimizer."  # what the names of tensors begin with
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
@@ -48,7 +50,7 @@ def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, 
         folder: is made when missing.
         step: names the file; a state of the same step is replaced.
         tensors: float32 arrays by name.
-        values: what JSON can hold, without NaN.
+        values: what JSON can hold, or NumPy's numbers, without NaN.
 
     Raises OSError, naming the file, when it cannot be written; nothing of it is left then.
     """
@@ -75,19 +77,32 @@ def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, 
 
 def _pieces(tensors: Tensors, values: Mapping[str, Any]) -> Iterator[memoryview]:
     """The bytes of a safetensors file; the tensors are not copied, as the library would."""
-    header: dict[str, Any] = {"__metadata__": {_METADATA: json.dumps(values, allow_nan=False)}}
-    end = 0
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32:
             raise TypeError(f"write_state: {name} must be float32, got {tensor.dtype}")
+    metadata = json.dumps(values, allow_nan=False, default=plain)
+    header: dict[str, Any] = {"__metadata__": {_METADATA: metadata, _CRC32: _crc32(metadata, tensors)}}
+    end = 0
+    for name, tensor in tensors.items():
         start, end = end, end + tensor.nbytes
         header[name] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     yield memoryview(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
-        if tensor.size:
-            yield np.ascontiguousarray(tensor).data.cast("B")
+        yield _bytes(tensor)
+
+
+def _bytes(tensor: NDArray[np.float32]) -> memoryview:
+    return np.ascontiguousarray(tensor).data.cast("B") if tensor.size else memoryview(b"")
+
+
+def _crc32(metadata: str, tensors: Tensors) -> str:
+    """Of the metadata, and of names and bytes of the tensors."""
+    crc = zlib.crc32(metadata.encode())
+    for name in sorted(tensors):  # the library reads them in another order
+        crc = zlib.crc32(_bytes(tensors[name]), zlib.crc32(name.encode(), crc))
+    return f"{crc:08x}"
 
 
 def _flush_folder(folder: Path) -> None:
@@ -99,18 +114,24 @@ def _flush_folder(folder: Path) -> None:
 
 
 def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
-    """Tensors and values of a state. Raises OSError, or ValueError for a file that is not a whole state."""
+    """Tensors and values of a state. Raises OSError, or ValueError for a file that is not a whole state, by name."""
     from safetensors import SafetensorError, safe_open
 
+    with open(path, "rb"):  # a missing file, or a folder: Python's errors name it, the library's do not
+        pass
     try:
         with safe_open(path, framework="np") as file:
-            text = (file.metadata() or {}).get(_METADATA)
-            if text is None:
-                raise ValueError(f"{path}: not a saved state of a run")
-            values: dict[str, Any] = json.loads(text)
-            return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
         raise ValueError(f"{path}: damaged, or cut short: {error}") from error
+    if _METADATA not in metadata:
+        raise ValueError(f"{path}: not a saved state of a run")
+    crc = _crc32(metadata[_METADATA], tensors)
+    if crc != metadata.get(_CRC32):
+        raise ValueError(f"{path}: damaged: its CRC-32 is {crc}, but {metadata.get(_CRC32)} was written")
+    values: dict[str, Any] = json.loads(metadata[_METADATA])
+    return tensors, values
 
 
 def remove_old_states(folder: Path, step: int, keep: int, best: int | None) -> None:
@@ -156,9 +177,20 @@ def restore(
         schedule.load_state_dict(values["schedule"])
 
 
+def not_finite(tensors: Tensors) -> list[str]:
+    """The names of the tensors that hold a NaN or an infinity."""
+    return [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
+
+
 def weights(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
     """The model's tensors of a state, under the model's names."""
     return {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
+
+
+def as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """As it will come back from a file: tuples are lists there."""
+    value: dict[str, Any] = json.loads(json.dumps(configuration, allow_nan=False, default=plain))
+    return value
 
 
 def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fastattn.training._checks import integer
 from fastattn.training.optimizers import Optimizer
 
 
@@ -65,13 +66,13 @@ class Schedule:
         self._steps = steps
         factor = self._factor(steps)
         for group, base in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
-            group["lr"] = base * factor
+            group["lr"] = float(base * factor)
 
 
 def get_constant_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: int) -> Schedule:
     """Up from 0 to the optimizer's rate during `num_warmup_steps`, then constant.
 
-    Raises ValueError for a number of steps that is negative or no integer.
+    Raises ValueError for a number of steps that is negative, TypeError for one that is no integer.
     """
     return _after_warmup(optimizer, "constant", lambda step: 1.0, num_warmup_steps=num_warmup_steps)
 
@@ -79,7 +80,8 @@ def get_constant_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: in
 def get_linear_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: int, num_training_steps: int) -> Schedule:
     """Up from 0 to the optimizer's rate during `num_warmup_steps`, then down to 0 at `num_training_steps`.
 
-    Raises ValueError for numbers of steps that are negative or no integers, and a warmup longer than all.
+    Raises ValueError for numbers of steps that are negative and a warmup longer than all, TypeError for numbers
+    that are no integers.
     """
 
     def factor(step: int) -> float:
@@ -96,7 +98,7 @@ def get_cosine_schedule_with_warmup(
     """Up from 0 to the optimizer's rate during `num_warmup_steps`, then along `num_cycles` waves of a cosine.
 
     The default, half a wave, ends at 0 after `num_training_steps`. Raises ValueError for numbers of steps that
-    are negative or no integers, and a warmup longer than all.
+    are negative and a warmup longer than all, TypeError for numbers that are no integers.
     """
 
     def factor(step: int) -> float:
@@ -109,7 +111,7 @@ def get_cosine_schedule_with_warmup(
         factor,
         num_warmup_steps=num_warmup_steps,
         num_training_steps=num_training_steps,
-        num_cycles=num_cycles,
+        num_cycles=float(num_cycles),
     )
 
 
@@ -117,7 +119,7 @@ def get_inverse_sqrt_schedule(optimizer: Optimizer, num_warmup_steps: int, times
     """Up from 0 to the optimizer's rate during `num_warmup_steps`, then down with 1 / sqrt(step).
 
     `timescale` steps after its peak the rate is 1 / sqrt(2) of it; default `num_warmup_steps`, or 10,000 where
-    that is 0. Raises ValueError for numbers of steps that are negative or no integers.
+    that is 0. Raises ValueError for numbers of steps that are negative, TypeError for those that are no integers.
 
     Source: Vaswani et al. 2017, equation 3, whose peak is d_model^-0.5 * num_warmup_steps^-0.5.
     """
@@ -130,11 +132,11 @@ def get_inverse_sqrt_schedule(optimizer: Optimizer, num_warmup_steps: int, times
 
 
 def _after_warmup(optimizer: Optimizer, name: str, factor: Callable[[int], float], **settings: Any) -> Schedule:
-    warmup = settings["num_warmup_steps"]
     for argument, value in settings.items():
-        lowest = 1 if argument == "timescale" else 0
-        if argument != "num_cycles" and (not isinstance(value, int) or value < lowest):
-            raise ValueError(f"{name} schedule: {argument} must be an integer from {lowest} on, got {value!r}")
+        if argument != "num_cycles":
+            lowest = 1 if argument == "timescale" else 0
+            settings[argument] = integer(f"{name} schedule: {argument}", value, lowest)
+    warmup = settings["num_warmup_steps"]
     total = settings.get("num_training_steps", warmup)
     if warmup > total:
         raise ValueError(f"{name} schedule: num_warmup_steps {warmup} is more than num_training_steps {total}")

@@ -13,28 +13,29 @@ What the trainer needs of a model are `named_parameters`, `state_dict`, `load_st
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastattn.autograd import no_grad
 from fastattn.random import get_rng_state, set_rng_state
+from fastattn.training._checks import integer, number
 from fastattn.training.batches import Batches, count_steps
+from fastattn.training.interrupts import interrupts
+from fastattn.training.metrics import checked_metrics
 from fastattn.training.optimizers import Optimizer, clip_grad_norm
-from fastattn.training.plot import import_matplotlib, plot_log
+from fastattn.training.plot import import_matplotlib, plot_format, plot_log
 from fastattn.training.progress import training_bar
 from fastattn.training.run_log import RunLog
 from fastattn.training.run_state import (
+    as_json,
     collect,
     differences,
+    not_finite,
     read_state,
     remove_old_states,
     restore,
@@ -49,7 +50,10 @@ STATES, LOG = "states", "log.jsonl"
 
 
 class NonFiniteLossError(ValueError):
-    """The loss, or the norm of the gradients, is NaN or infinite; the weights are those from before the step."""
+    """The loss, the norm of the gradients, or the weights themselves are NaN or infinite.
+
+    The message names the step and the last good state. Weights that are not finite are never saved.
+    """
 
 
 class DamagedStateWarning(UserWarning):
@@ -92,7 +96,8 @@ class Trainer:
         epoch: epochs done.
         evaluations: for each evaluation its step, epoch and metrics, None for a metric that is no finite number.
 
-    Raises ValueError for a number out of range, by name, and ImportError for a plot without matplotlib.
+    Raises ValueError for a number out of range, by name, and a plot of another format, TypeError for what is no
+    number, and ImportError for a plot without matplotlib.
     """
 
     def __init__(
@@ -118,30 +123,28 @@ class Trainer:
         plot: str | None = None,
         configuration: Mapping[str, Any] | None = None,
     ) -> None:
-        numbers = {"epochs": epochs, "accumulation": accumulation, "keep": keep, "patience": patience}
-        for name, value in {**numbers, "evaluate_every": evaluate_every, "save_every": save_every}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"Trainer: {name} must be at least 1, got {value}")
-        if max_norm is not None and not max_norm > 0:
-            raise ValueError(f"Trainer: max_norm must be above 0, got {max_norm}")
         if patience is not None and evaluate is None:
             raise ValueError("Trainer: patience needs evaluate")
         self.model, self.optimizer, self.schedule, self.batches = model, optimizer, schedule, batches
-        self.epochs = epochs
+        self.epochs = integer("Trainer: epochs", epochs, 1)
         self.folder = None if folder is None else Path(folder)
         self._loss = loss or (lambda batch: model(**batch).loss)
-        self._accumulation, self._max_norm = accumulation, max_norm
-        self._evaluate_model, self._evaluate_every = evaluate, evaluate_every
-        self._metric, self._higher_is_better, self._patience = metric, higher_is_better, patience
-        self._save_every, self._keep, self._progress, self._plot = save_every, keep, progress, plot
+        self._accumulation = integer("Trainer: accumulation", accumulation, 1)
+        self._max_norm = None if max_norm is None else number("Trainer: max_norm", max_norm, above=True)
+        self._evaluate_model, self._evaluate_every = evaluate, _count("evaluate_every", evaluate_every)
+        self._metric, self._higher_is_better, self._patience = metric, higher_is_better, _count("patience", patience)
+        self._save_every, self._keep = _count("save_every", save_every), integer("Trainer: keep", keep, 1)
+        self._progress, self._plot = progress, plot
         if plot is not None:
+            plot_format(plot)
             import_matplotlib()
-        self._configuration = _as_json({**self._settings(), **(configuration or {})})
+        self._configuration = as_json({**self._settings(), **(configuration or {})})
         self.step = self.epoch = 0
         self.evaluations: list[dict[str, Any]] = []
         self._batch = 0  # batches done of the epoch
         self._log_size = 0  # bytes of the log that belong to the steps done
-        self._saved: int | None = None  # the step of the state saved last
+        self._saved: Path | None = None  # the state saved last, or begun with
+        self._unsaved = False  # whether there were steps, or an evaluation, since
         self._random = get_rng_state()  # as it was after the steps done
 
     def _settings(self) -> dict[str, Any]:
@@ -183,10 +186,14 @@ class Trainer:
     def train(self) -> None:
         """Train to the end. Call `load_best` afterwards for the weights of the best evaluation.
 
+        Whatever is raised in a step, by `batches.load` or the loss, gets a note (`__notes__`) with step, epoch
+        and batch. The state from before the step is saved then, and no earlier one is removed: `resume` goes on
+        there. The state is saved before an evaluation, too; a run that died in it is continued with it.
+
         Raises:
-            NonFiniteLossError: with the step; a state from before it is saved, and weights are as they were.
-            ValueError: `folder` holds states of a run that `resume` was not called for, or nothing that the
-                model's output calls a loss.
+            NonFiniteLossError: with the step; of weights that are not finite no state is saved.
+            ValueError: `folder` holds states of a run that `resume` was not called for, the model gives no loss,
+                or `evaluate` no numbers by name, or not `metric`.
             OSError: log or state could not be written; the states saved before are as they were.
         """
         states = self._states()
@@ -199,10 +206,12 @@ class Trainer:
         with (
             RunLog(None if self.folder is None else self.folder / LOG, self._log_size) as log,
             training_bar(self._progress, total, self.step) as advance,
-            _interrupts() as interrupted,
+            interrupts() as interrupted,
         ):
             self.model.train()
             try:
+                if self._evaluation_is_due():
+                    self._pause(log)
                 while not self.finished:
                     self._train_epoch(log, advance, interrupted)
             finally:
@@ -222,52 +231,74 @@ class Trainer:
             self._batch += len(group)
             if self._batch == len(batches):
                 self.epoch, self._batch = self.epoch + 1, 0
-            self.step, self._random = self.step + 1, get_rng_state()
+            self.step, self._random, self._unsaved = self.step + 1, get_rng_state(), True
             self._after_step(log, bool(interrupted))
             if self._batch == 0:
                 break
 
     def _train_step(self, group: Sequence[Any], log: RunLog) -> dict[str, Any]:
-        loss = 0.0
-        for i, batch in enumerate(group):
-            output = self._loss(self.batches.load(batch))
-            if output is None:
-                raise ValueError("Trainer: the model gave no loss; do the batches have labels?")
-            share = output if len(group) == 1 else output / len(group)
-            loss += share.item()
-            if not math.isfinite(loss):
-                raise self._diverged(f"the loss is {loss} (batch {self._batch + i + 1} of the epoch)", log)
-            share.backward()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = clip_grad_norm(parameters, self._max_norm or math.inf)
-        if not math.isfinite(norm):
-            raise self._diverged(f"the norm of the gradients is {norm}", log)
-        rate = self.optimizer.param_groups[0]["lr"]
+        loss, done = 0.0, self._batch
+        try:
+            for batch in group:
+                done += 1
+                output = self._loss(self.batches.load(batch))
+                if output is None:
+                    raise ValueError("Trainer: the model gave no loss; do the batches have labels?")
+                share = output if len(group) == 1 else output / len(group)
+                loss += share.item()
+                if not math.isfinite(loss):
+                    raise NonFiniteLossError(f"the loss is {loss}")
+                share.backward()
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            norm = clip_grad_norm(parameters, self._max_norm or math.inf)
+            if not math.isfinite(norm):
+                raise NonFiniteLossError(f"the norm of the gradients is {norm}")
+        except Exception as error:
+            self._save_before(error, f"step {self.step + 1}, epoch {self.epoch + 1}, batch {done} of the epoch", log)
+            raise
+        rate = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.schedule is not None:
             self.schedule.step()
-        tokens = sum(self.batches.tokens(batch) for batch in group)
+        tokens = sum(int(self.batches.tokens(batch)) for batch in group)
         return {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "tokens": tokens}
 
-    def _diverged(self, reason: str, log: RunLog) -> NonFiniteLossError:
-        path = self._save(log)
-        kept = "" if path is None else f"; the state after step {self.step} is in {path}"
-        return NonFiniteLossError(f"step {self.step + 1}, epoch {self.epoch + 1}: {reason}{kept}")
+    def _save_before(self, error: Exception, place: str, log: RunLog) -> None:
+        """Save the state from before the step that failed, and say where both are. Nothing of `error` is hidden."""
+        try:
+            self._save(log, remove=False)  # after a loss that is NaN an earlier state may be the better one
+            kept = "" if self._saved is None else f"; the state after step {self.step} is in {self._saved}"
+        except (OSError, NonFiniteLossError) as failure:
+            kept = f"; {failure}"
+        if isinstance(error, NonFiniteLossError):
+            error.args = (f"{place}: {error}{kept}",)
+        else:  # add_note, which Python 3.10 does not have
+            error.__notes__ = [*getattr(error, "__notes__", ()), place + kept]  # type: ignore[attr-defined]
 
     def _after_step(self, log: RunLog, interrupted: bool) -> None:
-        ends_epoch = self._batch == 0
-        due = self.step % self._evaluate_every == 0 if self._evaluate_every else ends_epoch
-        evaluated = self._evaluate_model is not None and (due or self.epoch == self.epochs)
-        if evaluated:
-            self._evaluate(log)
-        pauses = evaluated or ends_epoch or interrupted
-        if pauses or (self._save_every and self.step % self._save_every == 0):
+        if interrupted or self._batch == 0 or self._evaluation_is_due():
+            self._pause(log, interrupted)
+        elif self._save_every and self.step % self._save_every == 0:
             self._save(log)
-        if pauses and self.folder is not None and self._plot is not None:
-            plot_log(self.folder / LOG, self.folder / self._plot)
         if interrupted:
             raise KeyboardInterrupt
+
+    def _evaluation_is_due(self) -> bool:
+        """Whether an evaluation belongs after this step, and there was none yet."""
+        done = self.evaluations and self.evaluations[-1]["step"] == self.step
+        if self._evaluate_model is None or self.step == 0 or done:
+            return False
+        due = self.step % self._evaluate_every == 0 if self._evaluate_every else self._batch == 0
+        return due or self.epoch == self.epochs
+
+    def _pause(self, log: RunLog, interrupted: bool = False) -> None:
+        self._save(log)
+        if not interrupted and self._evaluation_is_due():
+            self._evaluate(log)
+            self._save(log)
+        if self.folder is not None and self._plot is not None:
+            plot_log(self.folder / LOG, self.folder / self._plot)
 
     def _latest_metrics(self) -> list[str]:
         metrics = self.evaluations[-1]["metrics"] if self.evaluations else {}
@@ -277,30 +308,33 @@ class Trainer:
         assert self._evaluate_model is not None
         self.model.eval()
         with no_grad():
-            metrics = {name: float(value) for name, value in self._evaluate_model().items()}
+            metrics = checked_metrics(self._evaluate_model(), self._metric)
         self.model.train()
         set_rng_state(self._random)  # a run that is continued from here does not evaluate again
         epoch = self.epoch if self._batch == 0 else self.epoch + 1
-        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        record = {"step": self.step, "epoch": epoch, "metrics": finite}
-        if self._metric is not None and self._metric not in metrics:
-            raise ValueError(f"Trainer: evaluate gave no metric {self._metric!r}, only {', '.join(metrics)}")
-        self.evaluations.append(record)
+        record = {"step": self.step, "epoch": epoch, "metrics": metrics}
         log.write(record)
+        self.evaluations.append(record)
+        self._unsaved = True
 
     # Saved states
 
     def _states(self) -> Path | None:
         return None if self.folder is None else self.folder / STATES
 
-    def _save(self, log: RunLog) -> Path | None:
+    def _save(self, log: RunLog, remove: bool = True) -> None:
+        """Save the state, if there is anything new, and remove old ones. Raises for weights that are not finite."""
+        if not self._unsaved:
+            return
+        tensors, values = collect(self.model, self.optimizer, self.schedule)
+        if broken := not_finite(tensors):
+            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+            kept = "no state was saved" if self._saved is None else f"the last good state is {self._saved}"
+            raise NonFiniteLossError(f"NaN or infinite after step {self.step}: {broken[0]}{more}; {kept}")
         folder = self._states()
         if folder is None:
-            return None
-        if self._saved == self.step:
-            return state_path(folder, self.step)
+            return
         self._log_size = log.flush()
-        tensors, values = collect(self.model, self.optimizer, self.schedule)
         values |= {
             "step": self.step,
             "epoch": self.epoch,
@@ -310,10 +344,9 @@ class Trainer:
             "log_size": self._log_size,
             "configuration": self._configuration,
         }
-        path = write_state(folder, self.step, tensors, values)
-        self._saved = self.step
-        remove_old_states(folder, self.step, self._keep, None if self.best is None else self.best["step"])
-        return path
+        self._saved, self._unsaved = write_state(folder, self.step, tensors, values), False
+        if remove:
+            remove_old_states(folder, self.step, self._keep, None if self.best is None else self.best["step"])
 
     def resume(self) -> bool:
         """Go on from the newest state in `folder` that can be read, and say whether there is one.
@@ -348,7 +381,7 @@ class Trainer:
             raise ValueError(f"{path}: does not fit this run: {error}") from error
         self.step, self.epoch, self._batch = values["step"], values["epoch"], values["batch"]
         self.evaluations, self._log_size = values["evaluations"], values["log_size"]
-        self._random, self._saved = values["random"], self.step
+        self._random, self._saved = values["random"], path
 
     def load_best(self) -> int | None:
         """Load the weights of the best evaluation, and give its step; None, and nothing done, if there is none.
@@ -363,27 +396,5 @@ class Trainer:
         return int(self.best["step"])
 
 
-def _as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """As it will come back from a file: tuples are lists there."""
-    value: dict[str, Any] = json.loads(json.dumps(configuration, allow_nan=False))
-    return value
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C is pressed; the second one raises KeyboardInterrupt as usual."""
-    seen: list[int] = []
-    usual = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
-        yield seen
-        return
-
-    def note(number: int, _: Any) -> None:
-        seen.append(number)
-        signal.signal(signal.SIGINT, usual)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, usual)
+def _count(name: str, value: int | None) -> int | None:
+    return None if value is None else integer(f"Trainer: {name}", value, 1)

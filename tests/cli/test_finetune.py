@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
@@ -21,6 +23,7 @@ from sentence_folders import write_bert
 from fastattn.cli import INTERRUPTED, finetune, main
 from fastattn.tasks import Tagger
 from fastattn.text import read_conllu
+from fastattn.training import AdamW
 from fastattn.training.run_state import saved_states
 
 TAGS = {"the": "DET", "cat": "NOUN", "sat": "VERB", ".": "PUNCT", "query": "NOUN"}
@@ -242,6 +245,33 @@ def test_a_full_disk(files, capsys, monkeypatch):
     assert text.endswith("No space left on device; the state of step 8 was not saved, earlier ones are as they were")
     assert list(Path(files["--output"], "states").iterdir()) == []
     assert main(command(files, "--epochs", "1", "--resume")) == 0
+
+
+@pytest.mark.parametrize("epochs", ["1", "3"])
+def test_weights_that_are_no_numbers_are_no_model(files, capsys, epochs):
+    arguments = [*command(files, "--epochs", epochs), "--learning-rate", "1e30", "--warmup", "0"]
+    text = error_of(arguments, capsys)
+    assert re.search(
+        r"NaN or infinite after step \d|^step \d, epoch \d, batch \d of the epoch: the loss is (nan|inf)", text
+    )
+    assert not Path(files["--output"], "model.safetensors").exists()
+    for _, path in saved_states(Path(files["--output"], "states")):
+        assert all(np.isfinite(array).all() for array in load_file(path).values())
+
+
+def test_the_last_update_of_a_run_counts_too(files, capsys, monkeypatch):
+    step = AdamW.step
+
+    def overflow(self):
+        if self.state[0] and self.state[0]["step"] == 7:
+            self.param_groups[0]["lr"] = 1e39
+        step(self)
+
+    monkeypatch.setattr(AdamW, "step", overflow)
+    text = error_of(command(files, "--epochs", "1", "--save-every", "3"), capsys)
+    assert text.startswith("NaN or infinite after step 8: model.")
+    assert text.endswith("step-00000006.safetensors")
+    assert not Path(files["--output"], "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(

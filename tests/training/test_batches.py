@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -68,11 +69,18 @@ def test_steps_are_counted_by_epoch() -> None:
         ([[1]], {"batch_size": 1}, "lengths must be counts of tokens"),
         ([-1], {"batch_size": 1}, "lengths must be counts of tokens"),
         ([1], {}, "batch_tokens or batch_size must be given"),
-        ([1], {"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
-        ([1], {"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ([1], {"batch_size": 1, "seed": -1}, "seed must be at least 0, got -1"),
+        ([1], {"batch_tokens": 0}, "batch_tokens must be an integer from 1 on, got 0"),
+        ([1], {"batch_size": 0}, "batch_size must be an integer from 1 on, got 0"),
+        ([1], {"batch_size": 1, "seed": -1}, "seed must be an integer from 0 on, got -1"),
     ],
 )
 def test_bad_input(lengths: list, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TokenBatches(lengths, lambda indices: {}, **options)
+
+
+def test_numbers_of_another_type() -> None:
+    made = TokenBatches([1], lambda indices: {}, batch_size=np.int64(3), seed=np.uint8(4))
+    assert json.loads(json.dumps(made.settings)) == made.settings
+    with pytest.raises(TypeError, match=r"TokenBatches: batch_size must be an integer from 1 on, got 1\.5"):
+        TokenBatches([1], lambda indices: {}, batch_size=1.5)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -188,6 +189,18 @@ def test_zero_grad() -> None:
             ValueError,
             "a group has params and lr.*, got params, r",
         ),
+        (lambda: AdamW(parameters(), lr="a"), TypeError, "AdamW: lr must be a number from 0 on, got 'a'"),
+        (lambda: AdamW(parameters(), lr=None), TypeError, "AdamW: lr must be a number from 0 on, got None"),
+        (lambda: AdamW(parameters(), betas=0.9), TypeError, r"AdamW: betas must be two numbers .*, got 0\.9"),
+        (lambda: AdamW(parameters(), betas=(0.9,)), ValueError, r"AdamW: betas must be two numbers .*, got \(0\.9,"),
+        (lambda: AdamW(parameters(), betas=()), ValueError, r"AdamW: betas must be two numbers .*, got \(\)"),
+        (lambda: AdamW(parameters(), betas="ab"), TypeError, "AdamW: betas must be two numbers .*, got 'ab'"),
+        (lambda: AdamW(parameters(), betas=(0.9, "b")), TypeError, "AdamW: each of betas must be .*, got 'b'"),
+        (
+            lambda: SGD(parameters(), dampening=math.inf),
+            ValueError,
+            "SGD: dampening must be a number from 0 on, got inf",
+        ),
         (lambda: AdamW([{"lr": 1}]), ValueError, "AdamW: a group has params and lr, .*, got lr"),
     ],
 )
@@ -218,6 +231,55 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
         with pytest.raises(ValueError, match=message):
             optimizer.load_state_dict(wrong)
         assert optimizer.state is kept
+
+
+def test_a_state_with_other_values_is_refused_and_changes_nothing() -> None:
+    own = parameters()
+    optimizer = AdamW(own)
+    train(optimizer, own, range(1))
+    state = optimizer.state_dict()
+    first, group = state["state"][0], state["param_groups"][0]
+    wrongs: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"state": {}}, ValueError, "AdamW: the state has no param_groups, only state"),
+        ({}, ValueError, "AdamW: the state has no state, only nothing"),
+        ({**state, "param_groups": [{"lr": 1.0}]}, ValueError, r"the state has groups of \[0\] parameters"),
+        ({**state, "param_groups": [{**group, "lr": -1.0}]}, ValueError, r"lr must be a number from 0 on, got -1\.0"),
+        ({**state, "param_groups": [{**group, "lr": "a"}]}, TypeError, "lr must be a number from 0 on, got 'a'"),
+        ({**state, "state": {0: {**first, "exp_avg": [1.0]}}}, TypeError, "exp_avg of parameter 0 must be an array of"),
+        ({**state, "state": {0: {**first, "exp_avg": np.zeros((3, 5), int)}}}, TypeError, "of floats, got int64"),
+        ({**state, "state": {0: {**first, "step": -1}}}, ValueError, "step of parameter 0 must be an integer from 0"),
+        ({**state, "state": {0: {**first, "step": 1.5}}}, TypeError, "step of parameter 0 must be an integer from 0"),
+    ]
+    for wrong, error, message in wrongs:
+        kept, lr = optimizer.state, optimizer.param_groups[0]["lr"]
+        with pytest.raises(error, match=message):
+            optimizer.load_state_dict(wrong)
+        assert optimizer.state is kept
+        assert optimizer.param_groups[0]["lr"] == lr
+
+
+@pytest.mark.parametrize("make", [AdamW, lambda params: SGD(params, momentum=0.9, dampening=0.5)])
+def test_a_gradient_that_is_refused_is_no_step(make: Callable[[Any], Optimizer]) -> None:
+    own, other = parameters(), parameters()
+    refused, plain = make(own), make(other)
+    own[0].grad = np.zeros((3, 5))  # float64
+    with pytest.raises(TypeError):
+        refused.step()
+    assert refused.state == [{}, {}, {}]
+    train(refused, own)
+    train(plain, other)
+    np.testing.assert_array_equal(own[0].data, other[0].data)
+    assert refused.state[0].get("step") == plain.state[0].get("step")
+    own[0].grad = np.zeros((3, 5))
+    with pytest.raises(TypeError):
+        refused.step()
+    assert refused.state[0].get("step") == plain.state[0].get("step")
+
+
+def test_settings_are_pythons_numbers() -> None:
+    optimizer = AdamW(parameters(), lr=np.float32(0.5), betas=np.array([0.5, 0.75], np.float32), eps=np.float64(1e-8))
+    settings = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
+    assert json.loads(json.dumps(settings)) == {"lr": 0.5, "betas": [0.5, 0.75], "eps": 1e-8, "weight_decay": 0.01}
 
 
 def test_clip_grad_norm() -> None:

@@ -58,6 +58,36 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
             read_state(path)
 
 
+def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = write_state(tmp_path, 1, TENSORS, VALUES)
+    data = path.read_bytes()
+    text = int.from_bytes(data[:8], "little") + 8
+    places = [
+        *range(text, len(data), 7),
+        len(data) - 1,
+        data.index(b"0.1"),
+        data.index(b"model.a"),
+        data.index(b"crc32"),
+    ]
+    for place in places:
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(ValueError, match=r"step-00000001\.safetensors: damaged"):
+            read_state(path)
+
+
+def test_a_folder_in_the_place_of_a_state_is_named(tmp_path: Path) -> None:
+    (tmp_path / "step-00000001.safetensors").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"step-00000001\.safetensors"):
+        read_state(tmp_path / "step-00000001.safetensors")
+
+
+def test_numpy_numbers_become_pythons(tmp_path: Path) -> None:
+    path = write_state(tmp_path, 1, {}, {"lr": np.float32(0.5), "step": np.int64(3)})
+    assert read_state(path)[1] == {"lr": 0.5, "step": 3}
+    with pytest.raises(TypeError, match="cannot be written as JSON"):
+        write_state(tmp_path, 1, {}, {"lr": object()})
+
+
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 

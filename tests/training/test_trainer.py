@@ -15,7 +15,7 @@ from tiny_run import Run, TinyModel
 from fastattn.autograd import is_grad_enabled, record
 from fastattn.random import get_rng_state, next_seed
 from fastattn.training import AdamW, NonFiniteLossError, TokenBatches, Trainer
-from fastattn.training.run_state import saved_states
+from fastattn.training.run_state import read_state, saved_states
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, value: float) ->
     word = "nan" if math.isnan(value) else "inf"
     path = tmp_path / "states" / "step-00000011.safetensors"
     assert str(caught.value) == (
-        f"step 12, epoch 2: the loss is {word} (batch 4 of the epoch); the state after step 11 is in {path}"
+        f"step 12, epoch 2, batch 4 of the epoch: the loss is {word}; the state after step 11 is in {path}"
     )
     assert np.isfinite(run.model.scale.data).all()
     assert len(log_of(tmp_path)) == 11
@@ -209,9 +209,52 @@ def test_a_gradient_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
         return record(output.data, (output,), lambda dy: (dy * np.float32(np.nan),))
 
     run = Run(tmp_path, loss=loss)
-    with pytest.raises(NonFiniteLossError, match=r"^step 4, epoch 1: the norm of the gradients is nan; the state"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"^step 4, epoch 1, batch 4 of the epoch: the norm of the gradients is nan; the"
+    ):
         run.trainer.train()
     assert np.isfinite(run.model.shift.data).all()
+
+
+@pytest.mark.parametrize("step", [12, 15, 23])  # between two states, where one is due, at the end
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path, step: int) -> None:
+    run = Run(tmp_path, keep=1, save_every=5, evaluate=lambda: run.metrics())
+    update = run.optimizer.step
+
+    def overflow() -> None:
+        if run.trainer.step == step - 1:
+            run.optimizer.param_groups[0]["lr"] = 1e39  # finite gradients, and an update that is not
+        update()
+
+    run.optimizer.step = overflow  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteLossError) as caught:
+        run.trainer.train()
+    last = {12: 10, 15: 10, 23: 20}[step]
+    path = tmp_path / "states" / f"step-{last:08d}.safetensors"
+    broken = f"NaN or infinite after step {step}: model.scale and 1 more; the last good state is {path}"
+    found = f"step 13, epoch 2, batch 5 of the epoch: the loss is nan; {broken}"
+    assert str(caught.value) == (found if step == 12 else broken)
+    assert steps_saved(tmp_path)[0] == last
+    assert all(np.isfinite(tensor).all() for tensor in read_state(path)[0].values())
+    again = Run(tmp_path, keep=1, save_every=5, evaluate=lambda: again.metrics())
+    assert again.trainer.resume()
+    again.trainer.train()
+    assert steps_saved(tmp_path)[0] == 23
+
+
+def test_weights_are_looked_at_without_a_folder_too() -> None:
+    run = Run(epochs=1)
+    run.optimizer.step = lambda: run.model.scale.data.fill(np.inf if run.trainer.step == 7 else 0)  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteLossError, match=r"^NaN or infinite after step 8: model\.scale; no state was saved$"):
+        run.trainer.train()
+
+
+def test_a_loss_that_is_no_number_removes_no_state(tmp_path: Path) -> None:
+    """Weights that are finite but lost make such a loss, too: then an earlier state is what is wanted."""
+    with pytest.raises(NonFiniteLossError):
+        Run(tmp_path, load=Failing(12, math.nan), keep=1).trainer.train()
+    assert steps_saved(tmp_path) == [11, 8]
 
 
 def test_a_model_without_a_loss() -> None:
@@ -224,6 +267,35 @@ def test_an_unknown_metric(tmp_path: Path) -> None:
     run = Run(tmp_path, evaluate=lambda: {"a": 1.0}, metric="b")
     with pytest.raises(ValueError, match="evaluate gave no metric 'b', only a"):
         run.trainer.train()
+    assert steps_saved(tmp_path) == [8]
+
+
+@pytest.mark.parametrize("given", [None, {}, 0.5, {"a": None}, {"a": "good"}])
+def test_an_evaluation_that_gives_no_metrics(tmp_path: Path, given: Any) -> None:
+    with pytest.raises(ValueError, match=r"Trainer: evaluate must give numbers by name, got " + re.escape(repr(given))):
+        Run(tmp_path, evaluate=lambda: given).trainer.train()
+    assert steps_saved(tmp_path) == [8]
+
+
+def test_numpy_numbers_are_as_good_as_pythons(tmp_path: Path) -> None:
+    def make() -> Run:
+        return Run(
+            tmp_path,
+            epochs=np.int64(2),  # type: ignore[arg-type]
+            lr=np.float32(0.05),
+            max_norm=np.float32(1),
+            keep=np.int8(3),
+            optimizer=lambda params, lr: AdamW(params, lr=lr, weight_decay=np.float32(0.1), betas=np.array([0.8, 0.9])),
+            evaluate=lambda: {"a": np.float32(0.5)},
+            configuration={"data": np.arange(2), "seed": np.int64(3)},
+        )
+
+    run = make()
+    run.trainer.train()
+    assert log_of(tmp_path)[-1]["metrics"] == {"a": 0.5}
+    again = make()
+    assert again.trainer.resume()
+    assert again.bits() == run.bits()
 
 
 @pytest.mark.parametrize("name", ["epochs", "accumulation", "evaluate_every", "patience", "save_every", "keep"])
@@ -231,15 +303,21 @@ def test_numbers_out_of_range(name: str) -> None:
     model = TinyModel()
     options: dict[str, Any] = {"epochs": 1, "evaluate": dict, name: 0}
     batches = TokenBatches([1], lambda indices: {}, batch_size=1)
-    with pytest.raises(ValueError, match=f"Trainer: {name} must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=f"Trainer: {name} must be an integer from 1 on, got 0"):
         Trainer(model, AdamW(model.parameters()), None, batches, **options)
+    with pytest.raises(TypeError, match=rf"Trainer: {name} must be an integer from 1 on, got 1\.5"):
+        Trainer(model, AdamW(model.parameters()), None, batches, **{**options, name: 1.5})
 
 
 def test_options_that_do_not_go_together() -> None:
     with pytest.raises(ValueError, match="Trainer: patience needs evaluate"):
         Run(patience=1)
-    with pytest.raises(ValueError, match=r"Trainer: max_norm must be above 0, got 0\.0"):
+    with pytest.raises(ValueError, match=r"Trainer: max_norm must be a number above 0, got 0\.0"):
         Run(max_norm=0.0)
+    with pytest.raises(TypeError, match="Trainer: max_norm must be a number above 0, got '1'"):
+        Run(max_norm="1")
+    with pytest.raises(ValueError, match=r"loss\.pdf: a plot is written as png or svg"):
+        Run(plot="loss.pdf")
 
 
 def test_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
