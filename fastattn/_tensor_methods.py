@@ -1,7 +1,8 @@
-"""What a Tensor has of an array: shape and dtype, and `+ - * /`, `[]`, `reshape`, `sum`, `mean`, which are recorded."""
+"""What a Tensor has of an array: shape and dtype, and `+ - * / **`, `[]`, `reshape`, `sum`, `mean`, all recorded."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,11 @@ class TensorMethods:
     requires_grad: bool
 
     @property
+    def value(self) -> Any:
+        """What the kernels take: `data`, or the packed form of a parameter."""
+        return self.data
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self.data.shape
 
@@ -35,9 +41,19 @@ class TensorMethods:
     def dtype(self) -> np.dtype[Any]:
         return self.data.dtype
 
+    def numel(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
     def item(self) -> float:
         """The number of a Tensor that holds one."""
         return float(self.data.item())
+
+    __float__ = item
+
+    def detach(self) -> Tensor:
+        """A Tensor of the same array that is no part of the graph."""
+        return autograd.Tensor(self.data)
 
     def numpy(self) -> Array:
         """`data`, cut off from the graph."""
@@ -109,8 +125,21 @@ class TensorMethods:
 
         return autograd.record(y, (self, other), backward)
 
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return (self**-1.0).__mul__(other)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        if not isinstance(exponent, int | float | np.number):  # a Tensor would get no gradient
+            return NotImplemented
+        x, p = self._array(), float(exponent)
+
+        def backward(dy: Array) -> tuple[Array]:
+            return (np.asarray(dy * p * x ** (p - 1), x.dtype) if p else np.zeros_like(x),)
+
+        return autograd.record(np.asarray(x**p, x.dtype), (self,), backward)
+
     def __sub__(self, other: Any) -> Tensor:
-        return self.__add__(-other)
+        return self.__add__(-other if isinstance(other, TensorMethods) else -self._pair(other)[1])
 
     def __rsub__(self, other: Any) -> Tensor:
         return self.__neg__().__add__(other)
@@ -122,12 +151,11 @@ class TensorMethods:
     __rmul__ = __mul__
 
     def _array(self) -> Array:
-        (x,) = autograd.values(self)
-        array: Array = x
-        return array
+        autograd.values(self)  # raises where the Tensor was recorded with other functions
+        return self.data
 
     def _pair(self, other: Any) -> tuple[Array, Array]:
-        a, b = autograd.values(self, other)
+        a, b = self._array(), other._array() if isinstance(other, TensorMethods) else other
         if not isinstance(b, np.ndarray) or b.dtype.kind in "biu":
             b = np.asarray(b, a.dtype)
         if b.dtype != a.dtype:

@@ -59,12 +59,12 @@ def _set(**changes: Any) -> Iterator[None]:
         mode.__dict__.update(before)
 
 
-class _Node:
+class Node:
     """One computation of the graph: who gave its operands, and the function from its gradient to theirs."""
 
     __slots__ = ("backward", "ops", "order", "parents")
 
-    def __init__(self, parents: tuple[_Node | Tensor | None, ...], backward: Backward) -> None:
+    def __init__(self, parents: tuple[Node | Tensor | None, ...], backward: Backward) -> None:
         self.order = next(_order)  # a parent is older than its children, so the youngest node is always ready
         self.parents = parents
         self.backward: Backward | None = backward
@@ -90,16 +90,11 @@ class Tensor(TensorMethods):
             raise TypeError(f"Tensor: data must be floating point, got {self.data.dtype}")
         self.grad = None
         self.requires_grad = requires_grad
-        self._node: _Node | None = None
+        self._node: Node | None = None
 
-    @property
-    def value(self) -> Any:
-        """What the kernels take: `data`, or the packed form of a parameter."""
-        return self.data
-
-    def detach(self) -> Tensor:
-        """A Tensor of the same array that is no part of the graph."""
-        return Tensor(self.data)
+    def origin(self) -> Node | Tensor:
+        """What its gradient goes to: the computation that it came from, or itself."""
+        return self._node or self
 
     def backward(self, gradient: Array | None = None) -> None:
         """Add the gradient of this Tensor to the `grad` of every leaf that it was computed from.
@@ -114,12 +109,14 @@ class Tensor(TensorMethods):
             if self.data.size != 1:
                 raise RuntimeError(f"backward: gradient must be given for a Tensor of shape {self.shape}")
             gradient = np.ones_like(self.data)
+        if not isinstance(gradient, np.ndarray | np.generic):
+            raise TypeError(f"backward: gradient must be an array, got {type(gradient).__name__}")
         if gradient.dtype != self.dtype:
             raise TypeError(f"backward: gradient must be {self.dtype}, got {gradient.dtype}")
         if gradient.shape != self.shape:
             raise ValueError(f"backward: gradient must have shape {self.shape}, got {gradient.shape}")
         _core.keep_memory()
-        _walk(self, gradient)
+        _walk(self, np.asarray(gradient, order="C"))
 
 
 def needs(*operands: Any) -> list[bool]:
@@ -151,11 +148,12 @@ def record(data: Array, operands: Sequence[Any], backward: Backward) -> Tensor:
     gives is new or a view of what it was given, or an operand's own `grad` when it has added to that. It must not hold
     the Tensor that is returned here: a cycle would keep all arrays of the graph until the garbage collector comes by.
     """
-    result = Tensor(data)
-    if recording(*operands):
-        result.requires_grad = True
-        parents = zip(operands, needs(*operands), strict=True)
-        result._node = _Node(tuple((x._node or x) if need else None for x, need in parents), backward)
+    result = Tensor(np.asarray(data, order="C"))
+    wanted = needs(*operands)
+    result.requires_grad = mode.grad and any(wanted)
+    if result.requires_grad and mode.record:
+        parents = zip(operands, wanted, strict=True)
+        result._node = Node(tuple(x.origin() if need else None for x, need in parents), backward)
     return result
 
 
@@ -163,23 +161,29 @@ def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
     """`fn(*args)`, a Tensor, of which nothing but `args` is kept: `backward()` runs `fn` again, with the same dropout.
 
     Saves the memory of all that is computed within `fn` for the price of computing it twice; gradients have the same
-    bits as without. `fn` may use parameters and checkpoints of its own, and must compute the same both times.
+    bits as without. `fn` may use parameters and checkpoints of its own, and must compute the same both times. Raises
+    TypeError when `fn` gives anything else than a Tensor, or an array where nothing is recorded; `backward()` raises
+    RuntimeError when the second run draws more random numbers than the first, or fewer.
     """
-    if not (mode.grad and mode.record):
-        return fn(*args)
-    with _set(record=False), record_seeds() as seeds:
+    seeds: list[int] | None = None
+    if mode.grad and mode.record:
+        with _set(record=False), record_seeds() as seeds:
+            first = fn(*args)
+    else:
         first = fn(*args)
-    if not isinstance(first, Tensor):
-        return first  # all of it is frozen
+    if not isinstance(first, Tensor) and (recording(*args) or not isinstance(first, np.ndarray)):
+        raise TypeError(f"checkpoint: fn must return a Tensor, got {type(first).__name__}")
+    if seeds is None or not isinstance(first, Tensor) or not first.requires_grad:
+        return first
     ops = mode.ops
 
     def backward(dy: Array) -> Tensor:
         with _set(grad=True, record=True, ops=ops), replay_seeds(seeds):
-            again: Tensor = fn(*args)
-        return again
+            again = fn(*args)
+        return again if isinstance(again, Tensor) else Tensor(again)
 
     result = Tensor(first.data, requires_grad=True)
-    result._node = _Node((), backward)
+    result._node = Node((), backward)
     return result
 
 
@@ -209,10 +213,10 @@ def use_reference() -> Iterator[None]:
 
 def _walk(root: Tensor, gradient: Array) -> None:
     """Run the nodes below `root`, the youngest first, each when its gradient is complete."""
-    ready: list[tuple[int, _Node]] = []  # a heap
-    gradients: dict[_Node, tuple[Array, bool]] = {}  # and whether the array is nobody else's
+    ready: list[tuple[int, Node]] = []  # a heap
+    gradients: dict[Node, tuple[Array, bool]] = {}  # and whether the array is nobody else's
 
-    def give(target: _Node | Tensor, gradient: Array, own: bool) -> None:
+    def give(target: Node | Tensor, gradient: Array, own: bool) -> None:
         if isinstance(target, Tensor):
             if target.grad is None:
                 target.grad = gradient if own else gradient.copy()
@@ -225,7 +229,7 @@ def _walk(root: Tensor, gradient: Array) -> None:
             total, own = gradients[target]
             gradients[target] = np.add(total, gradient, out=total if own else None), True
 
-    give(root._node or root, gradient, False)
+    give(root.origin(), gradient, False)
     while ready:
         node = heapq.heappop(ready)[1]
         dy, _ = gradients.pop(node)
@@ -236,13 +240,9 @@ def _walk(root: Tensor, gradient: Array) -> None:
         results = backward(dy)
         del backward
         if isinstance(results, Tensor):  # a checkpoint: what it ran again is part of the graph now
-            parents, results = ((results._node or results) if results.requires_grad else None,), (dy,)
+            parents, results = (results.origin() if results.requires_grad else None,), (dy,)
         for parent, result in zip(parents, results, strict=True):
             if parent is not None and result is not None:
-                array = np.asarray(result)
-                own = (
-                    not isinstance(array.base, np.ndarray)
-                    and array is not dy
-                    and sum(result is other for other in results) == 1
-                )
-                give(parent, array, own)
+                array = np.asarray(result, order="C")
+                own = not isinstance(array.base, np.ndarray) and array is not dy
+                give(parent, array, own and sum(result is other for other in results) == 1)

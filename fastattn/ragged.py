@@ -31,8 +31,8 @@ def cu_seqlens(lengths: ArrayLike) -> NDArray[np.int32]:
     Raises TypeError for lengths that are not integers, ValueError for a negative length or 2**31 tokens and
     more.
 
-        >>> cu_seqlens([3, 0, 2]).tolist()
-        [0, 3, 3, 5]
+    >>> cu_seqlens([3, 0, 2]).tolist()
+    [0, 3, 3, 5]
     """
     array = np.asarray(lengths)
     if array.size == 0:
@@ -75,6 +75,10 @@ def check_cu_seqlens(cu_seqlens: ArrayLike, tokens: int, name: str = "cu_seqlens
 
     Raises TypeError when it does not hold integers, ValueError when it does not start at 0, decreases or
     does not end at `tokens`; the message begins with `name`.
+
+    >>> check_cu_seqlens([0, 3, 3, 5], tokens=6)
+    Traceback (most recent call last):
+    ValueError: cu_seqlens must end at 6, the number of tokens, got 5
     """
     offsets = np.asarray(cu_seqlens)
     if offsets.dtype.kind not in "iu":
@@ -97,6 +101,9 @@ def check_mask(mask: ArrayLike, shape: tuple[int, ...], name: str = "attention_m
 
     Raises TypeError when it is neither bool nor of integers (an additive float mask would be read upside
     down), ValueError for another shape or another value; the message begins with `name`.
+
+    >>> check_mask([[1, 1, 0]], (1, 3)).tolist(), check_mask([[1, 1, 1]], (1, 3))
+    ([[True, True, False]], None)
     """
     array = np.asarray(mask)
     if array.dtype.kind not in "biu":
@@ -123,6 +130,13 @@ def pack(
     padding or a hole. With nothing to leave out, `tokens` is a view of `padded` where its memory allows.
 
     Raises TypeError or ValueError for a mask that is none, as `check_mask` does.
+
+    The first sequence is padded on the left, the second on the right; 0 is the padding here:
+
+    >>> padded = np.array([[0, 7, 8], [5, 0, 0]])
+    >>> tokens, offsets, position_ids = pack(padded, attention_mask=padded != 0)
+    >>> tokens.tolist(), offsets.tolist(), position_ids.tolist()
+    ([7, 8, 5], [0, 2, 3], [1, 2, 0])
     """
     if padded.ndim < 2:
         raise ValueError(f"pack: padded must have shape (batch, seq, ...), got {padded.shape}")
@@ -154,6 +168,12 @@ def unpack(
 
     Raises ValueError for a mask that keeps another number of tokens, and for a sequence longer than
     `max_length`.
+
+    >>> tokens, offsets = np.array([7, 8, 5]), np.array([0, 2, 3], np.int32)
+    >>> unpack(tokens, offsets, max_length=3).tolist()
+    [[7, 8, 0], [5, 0, 0]]
+    >>> unpack(tokens, offsets, [[0, 1, 1], [1, 0, 0]]).tolist()  # to where pack took them from
+    [[0, 7, 8], [5, 0, 0]]
     """
     sizes = lengths(cu_seqlens)
     batch = len(sizes)

@@ -11,9 +11,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
 
 __all__ = ["get_rng_state", "manual_seed", "next_seed", "record_seeds", "replay_seeds", "set_rng_state"]
 
@@ -35,12 +37,20 @@ _state = _State()
 _thread = _Thread()
 
 
+def _unlock() -> None:
+    _state.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # in the child nobody is left to release it
+    os.register_at_fork(after_in_child=_unlock)
+
+
 def manual_seed(seed: int) -> None:
     """Begin anew: what dropout and fresh parameters draw from now on depends on `seed`, from 0 to 2^64 - 1, alone.
 
     Raises ValueError for another seed.
     """
-    set_rng_state({"seed": seed, "counter": 0})
+    _set("manual_seed", seed, 0)
 
 
 def get_rng_state() -> dict[str, int]:
@@ -53,11 +63,15 @@ def set_rng_state(state: Mapping[str, int]) -> None:
     """Go back to a state of `get_rng_state`. Raises ValueError for what is none."""
     if set(state) != {"seed", "counter"}:
         raise ValueError(f"set_rng_state: state must have 'seed' and 'counter', got {sorted(state)}")
-    for name, value in state.items():
-        if not isinstance(value, int) or not 0 <= value <= _MASK:
-            raise ValueError(f"set_rng_state: {name} must be an integer in [0, 2^64), got {value!r}")
+    _set("set_rng_state", state["seed"], state["counter"])
+
+
+def _set(owner: str, seed: int, counter: int) -> None:
+    for name, value in (("seed", seed), ("counter", counter)):
+        if not isinstance(value, Integral) or not 0 <= value <= _MASK:
+            raise ValueError(f"{owner}: {name} must be an integer in [0, 2^64), got {value!r}")
     with _state.lock:
-        _state.seed, _state.counter = state["seed"], state["counter"]
+        _state.seed, _state.counter = int(seed), int(counter)
 
 
 def next_seed() -> int:
@@ -93,9 +107,12 @@ def record_seeds() -> Iterator[list[int]]:
 
 @contextmanager
 def replay_seeds(seeds: list[int]) -> Iterator[None]:
-    """`next_seed` gives these to this thread. Raises RuntimeError when more are drawn."""
-    before, _thread.replay = _thread.replay, iter(seeds)
+    """`next_seed` gives these to this thread. Raises RuntimeError when more are drawn, or fewer."""
+    before, left = _thread.replay, iter(seeds)
+    _thread.replay = left
     try:
         yield
+        if next(left, None) is not None:
+            raise RuntimeError("checkpoint: the function drew fewer random numbers when it ran again")
     finally:
         _thread.replay = before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import gc
 import os
 import sys
@@ -20,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastattn
-from fastattn import Tensor, autograd, checkpoint, no_grad, use_reference
+from fastattn import Tensor, autograd, checkpoint, nn, no_grad, use_reference
 from fastattn import functional as F
 
 
@@ -46,10 +45,6 @@ def check(f: Callable[..., Tensor], *leaves: Tensor) -> None:
             with no_grad():
                 wanted = differences(lambda: f(*leaves).data, x.data, weights)
             np.testing.assert_allclose(x.grad, wanted, atol=1e-7)
-
-
-def test_doctest() -> None:
-    assert doctest.testmod(autograd).failed == 0
 
 
 class TestTensor:
@@ -96,6 +91,58 @@ class TestTensor:
             with pytest.raises(TypeError, match="the other operand must be float32 too, got float64"):
                 x * other
         assert (x * np.array([True, False])).data[1] == 0
+
+    @pytest.mark.parametrize("other", [2, np.uint8(2), np.array([2], np.uint8), np.array([True]), [2.0]], ids=repr)
+    def test_the_other_operand_is_converted_first(self, other: Any) -> None:
+        x, number = Tensor([5.0]), float(np.asarray(other)[..., None].ravel()[0])
+        for actual, wanted in (
+            (x - other, 5 - number),
+            (other - x, number - 5),
+            (x / other, 5 / number),
+            (other / x, number / 5),
+        ):
+            assert actual.dtype == np.float32
+            assert actual.data.item() == pytest.approx(wanted)
+
+    def test_powers_and_quotients(self) -> None:
+        x = Tensor(np.array([[0.5, 2.0], [3.0, 1.5]]), requires_grad=True)
+        for exponent in (0, 1, 2, 3.0, -1, 0.5, np.float32(2)):
+            check(lambda x, p=exponent: x**p, x)  # type: ignore[misc]
+            x.grad = None
+        check(lambda x: 1 / x + np.ones((2, 2)) / x, x)
+        zero = Tensor([0.0], requires_grad=True)
+        (zero**0 + zero**2 + zero).backward(np.ones(1, np.float32))
+        assert zero.grad is not None
+        assert zero.grad.item() == 1
+        assert (Tensor(2.0) ** 0.5).dtype == np.float32
+        with pytest.raises(TypeError):
+            x**x  # type: ignore[operator]
+
+    def test_numbers(self) -> None:
+        assert float(Tensor(2.5)) == 2.5
+        assert leaf(2, 3).numel() == 6
+        assert nn.Parameter((4, 5)).numel() == 20
+        with pytest.raises(ValueError, match="size 1"):
+            float(leaf(2))
+
+    def test_any_layout_of_data_and_gradients(self) -> None:
+        """Kernels take contiguous arrays: what is recorded is one, and so is every gradient."""
+        weight = leaf(2, 4, seed=1, dtype=np.float32)
+        for other in (
+            np.asfortranarray(np.ones((3, 4), np.float32)),
+            np.ones((3, 8), np.float32)[:, ::2],
+            np.broadcast_to(np.float32(1), (3, 4)),
+        ):
+            x = Tensor(np.ones((3, 1), np.float32), requires_grad=True)
+            for y in (x * other, x + other, x - other, x / other, other / x):
+                F.linear(y, weight).sum().backward()
+                F.gelu(F.linear(y.detach(), weight)).backward(np.asfortranarray(np.ones((3, 2), np.float32)))
+            h = F.linear(x, np.ones((4, 1), np.float32))
+            (F.gelu(h) * other).sum().backward()
+            F.mse_loss(F.gelu(h.detach() + x), other).backward()
+            F.gelu(x * np.ones(4, np.float32)).backward(other)
+            assert x.grad is not None
+            assert x.grad.flags.c_contiguous
 
     def test_shapes_sums_and_parts(self) -> None:
         check(lambda x: x.reshape(4, 3) * np.arange(12.0).reshape(4, 3), leaf(2, 6))
@@ -336,6 +383,10 @@ class TestErrors:
             (x * 2.0).backward(np.ones((3, 2)))
         with pytest.raises(TypeError, match="gradient must be float64, got float32"):
             (x * 2.0).backward(np.ones((2, 3), np.float32))
+        wrong: Any
+        for wrong, name in (([1.0, 1.0], "list"), (1.0, "float"), (x, "Tensor")):
+            with pytest.raises(TypeError, match=f"^backward: gradient must be an array, got {name}$"):
+                (x * 2.0).backward(wrong)
 
     def test_tensors_recorded_within_use_reference_and_outside(self) -> None:
         x = leaf(2, 3, dtype=np.float32)
@@ -537,8 +588,29 @@ class TestCheckpoint:
         np.testing.assert_array_equal(checkpoint(lambda x: x * 2, np.ones(3)), 2)
 
     def test_nothing_inside_requires_a_gradient(self) -> None:
-        y = checkpoint(lambda x: x * 2.0, Tensor([1.0, 2.0]))
+        x, weight = Tensor([1.0, 2.0]), Tensor([3.0, 4.0], requires_grad=True)
+        for f in (lambda x: x * 2.0, lambda x: (weight * x).detach(), lambda x: checkpoint(lambda x: x, x)):
+            y = checkpoint(f, x)
+            assert not y.requires_grad
+            with pytest.raises(RuntimeError, match="nothing that this Tensor was computed from requires a gradient"):
+                y.sum().backward()
+        y = checkpoint(lambda x: checkpoint(lambda x: weight * x, x), x)
+        assert y.requires_grad
         y.sum().backward()
+        np.testing.assert_array_equal(weight.grad, [1.0, 2.0])
+
+    def test_what_is_no_tensor_is_refused(self) -> None:
+        """Gradients would be lost silently."""
+        x = leaf(3)
+        functions: list[Any] = [lambda x: (x, x), lambda x: None, lambda x: {"loss": x}]
+        for f in functions:
+            for enabled in (True, False):
+                with autograd._set(grad=enabled), pytest.raises(TypeError, match="checkpoint: fn must return a Tensor"):
+                    checkpoint(f, x)
+        with pytest.raises(TypeError, match="must return a Tensor, got ndarray"):
+            checkpoint(lambda x: x.numpy() * 2, x)
+        with no_grad():
+            np.testing.assert_array_equal(checkpoint(lambda x: x.numpy(), x), x.data)
 
     def test_an_argument_given_back(self) -> None:
         x = leaf(3)
@@ -556,6 +628,11 @@ class TestCheckpoint:
 
         y = checkpoint(f, leaf(2, 2, dtype=np.float32))
         with pytest.raises(RuntimeError, match="drew more random numbers"):
+            y.backward(np.ones((2, 2), np.float32))
+        training = True
+        y = checkpoint(lambda x: F.dropout(x, 0.5, training) * 1.0, leaf(2, 2, dtype=np.float32))
+        training = False
+        with pytest.raises(RuntimeError, match="drew fewer random numbers"):
             y.backward(np.ones((2, 2), np.float32))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Callable
 from typing import Any
 
@@ -10,17 +9,13 @@ import numpy as np
 import pytest
 from helpers import assert_close, double, normal
 
+from fastattn import Tensor, reference
 from fastattn import functional as F
-from fastattn import reference
 
 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-def test_doctests() -> None:
-    assert doctest.testmod(F).failed == 0
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1, -2, -3])
@@ -102,6 +97,19 @@ def test_an_out_that_does_not_fit_is_refused_and_not_copied(rng: np.random.Gener
         lambda: F.embedding(np.array([1, 2]), weight, out=out),
     ):
         with pytest.raises((TypeError, ValueError), match="out must be"):
+            call()
+
+
+def test_out_is_for_arrays_alone(rng: np.random.Generator) -> None:
+    weight, ids, out = Tensor(normal(rng, 5, 3)), np.array([1, 2]), np.empty((2, 3), np.float32)
+    calls: list[Callable[[], Any]] = [
+        lambda: F.linear(normal(rng, 2, 3), weight, out=np.empty((2, 5), np.float32)),
+        lambda: F.embedding(ids, weight, out=out),
+        lambda: F.embedding_sum(ids, weight, out=out),
+        lambda: F.embedding_sum(ids, weight.data, norm_weight=weight[0], norm_bias=weight[0], out=out),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"must be a.* array"):
             call()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastattn import ragged
-
-
-def test_doctests() -> None:
-    assert doctest.testmod(ragged).failed == 0
 
 
 @given(st.lists(st.integers(0, 9), max_size=7))

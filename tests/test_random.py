@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import doctest
 import json
+import os
+import signal
 import threading
+from typing import Any
 
+import numpy as np
 import pytest
 
 import fastattn
-from fastattn import random
 from fastattn.random import get_rng_state, next_seed, record_seeds, replay_seeds, set_rng_state
-
-
-def test_doctest() -> None:
-    assert doctest.testmod(random).failed == 0
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
@@ -47,8 +45,32 @@ def test_a_state_goes_through_json() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "1"])
 def test_a_seed_that_is_none(seed: int) -> None:
-    with pytest.raises(ValueError, match="seed must be an integer in"):
+    with pytest.raises(ValueError, match=r"^manual_seed: seed must be an integer in \[0, 2\^64\), got "):
         fastattn.manual_seed(seed)
+    with pytest.raises(ValueError, match=r"^set_rng_state: counter must be an integer"):
+        set_rng_state({"seed": 1, "counter": seed})
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.uint64])
+def test_integers_of_numpy(kind: Any) -> None:
+    fastattn.manual_seed(3)
+    expected = next_seed()
+    fastattn.manual_seed(kind(3))
+    assert json.loads(json.dumps(get_rng_state())) == {"seed": 3, "counter": 0}
+    assert next_seed() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, which this system cannot")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_while_another_thread_draws() -> None:
+    """The child does not wait for a thread that it does not have."""
+    with fastattn.random._state.lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            next_seed()
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize("state", [{}, {"seed": 1}, {"seed": 1, "counter": 2, "more": 3}])
@@ -84,5 +106,9 @@ def test_recorded_and_replayed() -> None:
         assert [next_seed(), next_seed()] == first
         with pytest.raises(RuntimeError, match="drew more random numbers"):
             next_seed()
+    with pytest.raises(RuntimeError, match="drew fewer random numbers"), replay_seeds(seeds):
+        next_seed()
+    with pytest.raises(KeyError), replay_seeds(seeds):  # what went wrong first is told
+        raise KeyError
     assert get_rng_state() == state
     assert next_seed() not in first

@@ -25,8 +25,7 @@ def tensors(*operands: Any) -> bool:
 
 def gradient(operand: Any) -> Array | None:
     """Where a kernel adds the gradient of this operand; None for a new array."""
-    grad: Array | None = operand.grad if isinstance(operand, Tensor) else None
-    return grad
+    return operand.grad if isinstance(operand, Tensor) and operand.origin() is operand else None
 
 
 def reshape_out(name: str, out: Array | None, shape: tuple[int, ...], new_shape: tuple[int, ...]) -> Array | None:

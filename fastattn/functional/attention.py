@@ -28,10 +28,13 @@ def scaled_dot_product_attention(
     return_attn_weights: bool = False,
     out: Array | None = None,
 ) -> Any:
-    """Attention over padded `[batch, heads, seq, dim]` arrays, or ragged `[tokens, heads, dim]` ones.
+    """`softmax(query key^T * scale + attn_mask) value`, for every head of every sequence; `scale` is dim ** -0.5 by
+    default.
 
-    Arrays are ragged when `cu_seqlens_q`, int32 `[batch + 1]`, is given; `cu_seqlens_k` is the same unless
-    given.
+    Padded: `query` `[batch, heads, seq_q, dim]`, `key` and `value` `[batch, heads, seq_k, dim]`. Ragged, when
+    `cu_seqlens_q`, int32 `[batch + 1]`, is given: `[tokens, heads, dim]`, sequence i being the rows from
+    `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`; those of `key` and `value` by `cu_seqlens_k`, the same unless given.
+    The result has the shape of `query`; `out`, an array, is written and returned.
 
     `attn_mask` is bool (True: may attend) or float32 (added), broadcast to `[batch, heads, seq_q, seq_k]`; it is an
     array and gets no gradient. `dropout_p` is the part of the attention weights that is dropped. A causal query i
@@ -39,7 +42,17 @@ def scaled_dot_product_attention(
     With `return_attn_weights` the result is `(out, weights)`, weights `[batch, heads, longest_q, longest_k]`, an array
     in any case, before dropout.
 
-    Raises ValueError for `attn_mask` together with `is_causal`.
+    Raises ValueError for `attn_mask` together with `is_causal`, and for shapes that do not fit.
+
+    Two sequences of two tokens and one, one head: of equal scores the weights are equal.
+
+    >>> q = np.zeros((3, 1, 2), np.float32)
+    >>> v = np.array([[[2.0, 0.0]], [[4.0, 2.0]], [[7.0, 7.0]]], np.float32)
+    >>> cu_seqlens = np.array([0, 2, 3], np.int32)
+    >>> scaled_dot_product_attention(q, q, v, cu_seqlens_q=cu_seqlens)[:, 0].tolist()
+    [[3.0, 1.0], [3.0, 1.0], [7.0, 7.0]]
+    >>> scaled_dot_product_attention(q, q, v, is_causal=True, cu_seqlens_q=cu_seqlens)[:, 0].tolist()
+    [[2.0, 0.0], [3.0, 1.0], [7.0, 7.0]]
     """
     if is_causal and attn_mask is not None:
         raise ValueError("scaled_dot_product_attention: attn_mask must be None when is_causal=True")
@@ -86,7 +99,17 @@ def qkv_attention(
     """Self-attention over one fused projection: `[tokens, 3, heads, dim]` gives `[tokens, heads, dim]`.
 
     The same as `scaled_dot_product_attention` over its three parts and ragged `cu_seqlens`, int32 `[batch + 1]`, but
-    the gradient is one array too, without a copy.
+    the gradient of `query_key_value` is one array too, without a copy. `dropout_p`, `is_causal`, `scale` and
+    `return_attn_weights` are as there. Raises ValueError for another shape.
+
+    >>> from fastattn import Tensor
+    >>> x = Tensor(np.ones((3, 3, 1, 2), np.float32), requires_grad=True)
+    >>> y = qkv_attention(x, np.array([0, 2, 3], np.int32))
+    >>> y.shape
+    (3, 1, 2)
+    >>> y.sum().backward()
+    >>> x.grad[:, 2, 0].tolist()
+    [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
     ops = mode.ops
     (x,) = values(query_key_value)

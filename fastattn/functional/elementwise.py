@@ -13,7 +13,14 @@ from fastattn.random import next_seed
 
 
 def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) -> Any:
-    """`input * Phi(input)`, with erf (`approximate="none"`) or its tanh form (`"tanh"`)."""
+    """`input * Phi(input)`, with erf (`approximate="none"`) or its tanh form (`"tanh"`).
+
+    `input` `[..., D]`; gives its shape, in `out` if given, which may be `input`. Raises ValueError for another
+    `approximate`.
+
+    >>> gelu(np.array([-1.0, 0.0, 40.0], np.float32)).round(4).tolist()
+    [-0.15870000422000885, 0.0, 40.0]
+    """
     ops = mode.ops
     if out is not None or not tensors(input):
         return ops.gelu(input, approximate, out=out)
@@ -25,7 +32,12 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     """`input` with a part `p` of its elements set to 0 and the others divided by 1 - p; `input` itself unless
     `training`.
 
-    Raises ValueError for a `p` outside [0, 1).
+    `input` `[..., D]`, an array or a Tensor; gives its shape. Which elements are dropped depends on
+    `fastattn.manual_seed` and on the draws since. Raises ValueError for a `p` outside [0, 1).
+
+    >>> y = dropout(np.ones((100, 100), np.float32), 0.2)
+    >>> sorted(set(y.ravel().tolist())), bool(0.7 < (y != 0).mean() < 0.9)
+    ([0.0, 1.25], True)
     """
     if not 0.0 <= p < 1.0:
         raise ValueError(f"dropout: p must be in [0, 1), got {p}")
@@ -40,7 +52,13 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
 
 
 def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
-    """`exp(input) / sum(exp(input))` along the axis `dim`; 0 where all of it is -inf."""
+    """`exp(input) / sum(exp(input))` along the axis `dim`; 0 where all of it is -inf.
+
+    `input` of one axis or more; gives its shape, in `out` if given. Raises IndexError for a `dim` that is no axis.
+
+    >>> softmax(np.log(np.array([[1.0, 3.0]], np.float32)), dim=1).round(4).tolist()
+    [[0.25, 0.75]]
+    """
     ops = mode.ops
     (x,) = values(input)
     y = _along("softmax", ops.softmax, dim, out, x)
@@ -50,7 +68,13 @@ def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
 
 
 def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
-    """The logarithm of `softmax(input, dim)`, without its loss of digits."""
+    """The logarithm of `softmax(input, dim)`, without its loss of digits; shapes and errors are the same.
+
+    `out` is written and returned.
+
+    >>> log_softmax(np.array([[0.0, 200.0]], np.float32), dim=1).tolist()
+    [[-200.0, 0.0]]
+    """
     ops = mode.ops
     (x,) = values(input)
     y = _along("log_softmax", ops.log_softmax, dim, out, x)
@@ -60,7 +84,14 @@ def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
 
 
 def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *, out: Array | None = None) -> Any:
-    """`input / max(norm, eps)`, Euclidean norms along the axis `dim`. Raises ValueError for another `p`."""
+    """`input / max(norm, eps)`, Euclidean norms along the axis `dim`.
+
+    `input` of one axis or more; gives its shape, in `out` if given. Raises ValueError for another `p` than 2,
+    IndexError for a `dim` that is no axis.
+
+    >>> normalize(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).round(4).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
     if p != 2.0:
         raise ValueError(f"normalize: p must be 2.0, got {p}")
     ops = mode.ops

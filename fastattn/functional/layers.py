@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.autograd import Tensor, mode, needs, record, recording, values
+from fastattn.autograd import mode, needs, record, recording, values
 from fastattn.functional._common import Array, Values, Weights, gradient, reshape_out, tensors
 from fastattn.random import next_seed
 
@@ -21,9 +21,20 @@ def linear(
     activation: str | None = None,
     out: Array | None = None,
 ) -> Any:
-    """`activation(input weight^T + bias) + residual`: `[..., in]` times `[out, in]` gives `[..., out]`.
+    """`activation(input weight^T + bias) + residual`.
 
-    `activation` is None, "relu", "gelu", "gelu_tanh", "silu" or "tanh". See `fastattn.kernels.linear`.
+    `input` `[..., in]`, `weight` `[out, in]` (an array, a Tensor or a `PackedMatrix`, which has no gradient), `bias`
+    `[out]`, `residual` `[..., out]`; gives `[..., out]`. `activation` is None, "relu", "gelu", "gelu_tanh", "silu" or
+    "tanh". `out`, an array, is written and returned. See `fastattn.kernels.linear`, whose errors it raises.
+
+    >>> from fastattn import Tensor
+    >>> x = Tensor(np.array([[1.0, -2.0]], np.float32), requires_grad=True)
+    >>> y = linear(x, np.array([[3.0, 1.0], [0.0, 5.0]], np.float32), activation="relu")
+    >>> y.numpy().tolist()
+    [[1.0, 0.0]]
+    >>> y.sum().backward()
+    >>> x.grad.tolist()
+    [[3.0, 1.0]]
     """
     ops = mode.ops
     if out is not None or not tensors(input, weight, bias, residual):
@@ -71,8 +82,13 @@ def layer_norm(
 ) -> Any:
     """Layer normalisation of `dropout(input) + residual` over its last axes, which are `normalized_shape`.
 
-    `weight` and `bias` have `normalized_shape`; `dropout_p` is the part of `input` that is dropped. `out` may be
-    `input` or `residual`. Raises ValueError when `input` does not end in `normalized_shape`.
+    `input` and `residual` are `[..., *normalized_shape]`, and so is the result; `weight` and `bias` have
+    `normalized_shape`; `eps` is added to the variance; `dropout_p` is the part of `input` that is dropped. `out`, an
+    array, is written and returned, and may be `input` or `residual`. Raises ValueError when `input` does not end in
+    `normalized_shape`.
+
+    >>> layer_norm(np.array([[1.0, 2.0, 3.0]], np.float32), (3,)).round(3).tolist()
+    [[-1.225000023841858, 0.0, 1.225000023841858]]
     """
     shape: tuple[int, ...] = input.shape
     if len(normalized_shape) == 1 and shape[-1:] == normalized_shape:
@@ -109,10 +125,12 @@ def _layer_norm(
         return ops.layer_norm(input, weight, bias, eps, residual=residual, out=out, **options)
     operands = (input, weight, bias, residual)
     x, w, b, r = values(*operands)
-    if not recording(*operands):
-        return Tensor(ops.layer_norm(x, w, b, eps, residual=r, **options))
     need_dx, need_dweight, need_dbias, need_dresidual = needs(*operands)
-    y, mean, rstd = ops.layer_norm(x, w, b, eps, residual=r, return_stats=True, **options)
+    mean = rstd = None
+    if recording(*operands):
+        y, mean, rstd = ops.layer_norm(x, w, b, eps, residual=r, return_stats=True, **options)
+    else:
+        y = ops.layer_norm(x, w, b, eps, residual=r, **options)
     if w is None and need_dbias:
         w = np.ones(x.shape[-1], x.dtype)  # the kernel has a gradient of bias beside a weight only
 

@@ -20,14 +20,17 @@ def embedding(
 ) -> Any:
     """The rows of `weight` `[rows, dim]` that the integers `input` `[...]` name: `[..., dim]`.
 
-    The row `padding_idx` gets no gradient. Raises TypeError for an `input` that does not hold integers, ValueError
-    for an index outside `weight`.
+    The row `padding_idx` gets no gradient. `out`, an array, is written and returned. Raises TypeError for an `input`
+    that does not hold integers, ValueError for an index outside `weight`.
+
+    >>> embedding(np.array([2, 0]), np.array([[1.0], [2.0], [3.0]], np.float32)).tolist()
+    [[3.0], [1.0]]
     """
     if input.dtype.kind not in "iu":
         raise TypeError(f"embedding: input must be an integer array, got {input.dtype}")
     ids = input.astype(np.int64, copy=False)
     shape = (*ids.shape, weight.shape[-1])
-    if tensors(weight):
+    if out is None and tensors(weight):
         return embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx).reshape(shape)
     rows = reshape_out("embedding", out, shape, (ids.size, shape[-1]))
     y = autograd.mode.ops.embedding(ids.reshape(-1), weight, out=rows)
@@ -50,13 +53,20 @@ def embedding_sum(
 ) -> Any:
     """Word, token type and position rows, summed in one pass, then layer-normalised given `norm_weight`.
 
-    Ids are int64 `[tokens]`, tables `[rows, dim]`; returns `[tokens, dim]`. The row `padding_idx` of `weight` gets no
-    gradient. See `fastattn.kernels.embedding`.
+    `input_ids`, `token_type_ids` and `position_ids` are int64 `[tokens]`; `weight`, `token_type_weight` and
+    `position_weight` are their tables, `[rows, dim]`, and come with their ids; `norm_weight` and `norm_bias` are
+    `[dim]`, `eps` is added to the variance. Returns `[tokens, dim]`, in `out` if given. The row `padding_idx` of
+    `weight` gets no gradient. See `fastattn.kernels.embedding`, whose errors it raises.
+
+    >>> words, places = np.array([[10.0], [20.0]], np.float32), np.array([[1.0], [2.0], [3.0]], np.float32)
+    >>> ids, position_ids = np.array([1, 1, 0]), np.array([0, 1, 2])
+    >>> embedding_sum(ids, words, position_ids=position_ids, position_weight=places).tolist()
+    [[21.0], [22.0], [13.0]]
     """
     ops = autograd.mode.ops
     ids: dict[str, Any] = {"position_ids": position_ids, "token_type_ids": token_type_ids}
     operands = (weight, position_weight, token_type_weight)
-    if not tensors(*operands, norm_weight, norm_bias):
+    if out is not None or not tensors(*operands, norm_weight, norm_bias):
         return ops.embedding(
             input_ids,
             weight,
@@ -69,7 +79,7 @@ def embedding_sum(
             **ids,
         )
     tables = values(*operands)
-    y = ops.embedding(input_ids, tables[0], position_weight=tables[1], token_type_weight=tables[2], out=out, **ids)
+    y = ops.embedding(input_ids, tables[0], position_weight=tables[1], token_type_weight=tables[2], **ids)
     sizes = [0 if table is None else len(table) for table in tables]
     wanted = needs(*operands)
 
@@ -91,10 +101,15 @@ def embedding_sum(
 
 
 def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *, out: Array | None = None) -> Any:
-    """One row per sequence, `[tokens, dim]` to `[batch, dim]`, zeros for an empty one.
+    """One row per sequence: `input` `[tokens, dim]` to `[batch, dim]`, zeros for an empty one.
 
-    `mode` is "mean", "cls", "max", "last", "mean_sqrt_len" or "weighted_mean". See
-    `fastattn.kernels.pooling`.
+    Sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, int32 `[batch + 1]`. `mode` is "mean", "cls"
+    (the first row), "max", "last", "mean_sqrt_len" or "weighted_mean". `out`, an array, is written and returned. See
+    `fastattn.kernels.pooling`, whose errors it raises.
+
+    >>> rows = np.array([[1.0], [3.0], [7.0]], np.float32)
+    >>> pooling(rows, np.array([0, 2, 2, 3], np.int32)).tolist()
+    [[2.0], [0.0], [7.0]]
     """
     ops = autograd.mode.ops  # `mode` is PyTorch's word here
     if out is not None or not tensors(input):
@@ -108,6 +123,15 @@ def gather_rows(input: Values, rows: Ids) -> Any:
     """The rows of `input` `[tokens, dim]` with these numbers, int64 `[n]`: `[n, dim]`, in their order.
 
     Raises ValueError for a number outside `input`.
+
+    >>> from fastattn import Tensor
+    >>> x = Tensor([[1.0], [2.0], [3.0]], requires_grad=True)
+    >>> y = gather_rows(x, np.array([2, 2, 0]))
+    >>> y.numpy().tolist()
+    [[3.0], [3.0], [1.0]]
+    >>> y.sum().backward()
+    >>> x.grad.tolist()
+    [[1.0], [0.0], [2.0]]
     """
     return embedding_sum(rows, input)
 
@@ -115,7 +139,10 @@ def gather_rows(input: Values, rows: Ids) -> Any:
 def scatter_rows(input: Values, rows: Ids, num_rows: int, fill: float = 0.0) -> Any:
     """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at their places `rows`, int64 `[n]`, each another one.
 
-    All others are `fill`. This is how a ragged batch is padded.
+    All others are `fill`. This is how a ragged batch is padded. Raises IndexError for a place outside `num_rows`.
+
+    >>> scatter_rows(np.array([[1.0], [2.0]], np.float32), np.array([3, 0]), 4).tolist()
+    [[2.0], [0.0], [0.0], [1.0]]
     """
     (x,) = values(input)
     y = np.full((num_rows, *x.shape[1:]), fill, x.dtype)

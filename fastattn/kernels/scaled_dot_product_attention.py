@@ -106,7 +106,9 @@ def scaled_dot_product_attention_backward(
 
     Returns `(dq, dk, dv)` in the shapes of q, k and v. `dq`, `dk`, `dv` are written into where they are given:
     writable, and possibly strided views of one gradient of a fused projection. A query without any key has gradient 0,
-    and a key that nobody may attend to, even when it is NaN. There is no gradient of `attn_mask`.
+    and a key that nobody may attend to, even when it is NaN. There is no gradient of `attn_mask`. Leave keys out by
+    False or -inf: next to a finite value such as -1e9 float32 has no room for the scores, and softmax_lse none for what
+    the probabilities are computed from again.
 
     Each sequence and head is summed in one order, so the bits depend on no other sequence and on no number of threads.
 

@@ -93,7 +93,7 @@ class BertLayer(nn.Module):
     ) -> Any:
         """The result goes into `out`, which may be `x`. See `fastattn.nn.SelfAttention` for the rest."""
         attended = self.attention(x, cu_seqlens, workspace=workspace, attn_weights=attn_weights)
-        p = self.dropout_rate(self.dropout_p, attended) if out is None else 0.0
+        p = self.dropout_rate(self.dropout_p)
         h = self.attention_norm(attended, residual=x, dropout_p=p, out=out)
         return self.output_norm(self.feed_forward(h, workspace=workspace), residual=h, dropout_p=p, out=out)
 
@@ -245,12 +245,16 @@ class BertModel(BertPreTrainedModel):
         types = batch.token_type_ids
         if types is None:
             types = np.zeros(tokens, np.int64)
-        x = self.embeddings(batch.input_ids, types, batch.position_ids)
+        try:
+            x = self.embeddings(batch.input_ids, types, batch.position_ids)
+        except ValueError:
+            batch.check_ids(config.vocab_size, config.type_vocab_size)
+            raise
         workspace = None
         states = [x] if output_hidden_states else None
         attentions: list[Array] | None = [] if output_attentions else None
         for layer in self.layers:
-            if isinstance(x, Tensor) or layer.records():
+            if layer.training or isinstance(x, Tensor) or layer.records():
                 if self.gradient_checkpointing and attentions is None:
                     x = checkpoint(layer, x, cu_seqlens)
                 else:

@@ -1,8 +1,8 @@
 """BERT with a head for a task, named and behaving as in transformers.
 
-    >>> model = BertForSequenceClassification.from_pretrained("bert-base-uncased", num_labels=3)  # doctest: +SKIP
-    >>> output = model(input_ids, attention_mask=attention_mask, labels=labels)                   # doctest: +SKIP
-    >>> output.loss.backward()                                                                    # doctest: +SKIP
+    >>> model = BertForSequenceClassification.from_pretrained("models/bert-base", num_labels=3)  # doctest: +SKIP
+    >>> output = model(input_ids, attention_mask=attention_mask, labels=labels)                  # doctest: +SKIP
+    >>> output.loss.backward()                                                                   # doctest: +SKIP
 
 All take padded batches as `BertModel` does, and raise its errors; what they give is in `bert_outputs`. Labels are
 integers, -100 where they count for nothing, and checked: ValueError or TypeError, naming the argument, the value and
@@ -23,10 +23,11 @@ from numpy.typing import ArrayLike
 from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor
+from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.bert import BertModel
 from fastattn.models.bert_config import BertConfig
 from fastattn.models.bert_head_model import BertHeadModel, numbers, tensor
-from fastattn.models.bert_inputs import IGNORED, Batch, check_labels, integers
+from fastattn.models.bert_inputs import Batch, check_labels, integers
 from fastattn.models.bert_outputs import HeadOutput, QuestionAnsweringOutput
 from fastattn.nn.parameter import Array
 
@@ -188,7 +189,7 @@ class BertForSequenceClassification(PooledHeadModel):
             elif kind == "single_label_classification" or (kind is None and array.dtype.kind in "iu"):
                 target = check_labels(owner, "labels", labels, shape, count)
             else:
-                target, loss_function = _numbers(owner, array, (*shape, count)), F.binary_cross_entropy_with_logits
+                target, loss_function = _several(owner, array, (*shape, count)), F.binary_cross_entropy_with_logits
         output = self.bert.encode(batch, *outputs)
         scores = self.classifier(self.dropout(output.pooler_output))
         loss = None if target is None else tensor(loss_function(scores, target))
@@ -258,14 +259,33 @@ def _numbers(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
     return labels.reshape(shape)
 
 
+def _several(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
+    """Labels of `[batch, num_labels]`, each one's probability."""
+    if labels.ndim == 1 and labels.dtype.kind in "fb":
+        raise ValueError(
+            f"{owner}: labels of {labels.dtype} mean several for each sequence and must have shape {shape}, "
+            f"got {labels.shape}; classes are integers"
+        )
+    array = _numbers(owner, labels, shape)
+    wrong = (array < 0) | (array > 1)
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(f"{owner}: several labels must be in [0, 1], got {array[place]} at {place}")
+    return array
+
+
 def _check_positions(name: str, positions: ArrayLike, batch: Batch) -> Array:
     """Columns as targets: -100 beyond the end, and none at the padding."""
     owner, seq = "BertForQuestionAnswering", batch.shape[1]
     columns = np.maximum(integers(f"{owner}: {name}", positions, batch.shape[:1]), 0)
-    columns[columns >= seq] = IGNORED
+    if (columns >= seq).all():
+        raise ValueError(
+            f"{owner}: {name} must have a position in [0, {seq}), the sequence: all {len(columns)} lie beyond it"
+        )
+    columns[columns >= seq] = IGNORE_INDEX
     columns = check_labels(owner, name, columns, batch.shape[:1], seq)
     if batch.mask is not None:
         for i, column in enumerate(columns):
-            if column != IGNORED and not batch.mask[i, column]:
+            if column != IGNORE_INDEX and not batch.mask[i, column]:
                 raise ValueError(f"{owner}: {name} must be at a token, got {column} at index {i}, which is padding")
     return columns

@@ -11,11 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn import functional as F
 from fastattn import ragged
 from fastattn.autograd import Tensor
+from fastattn.functional.losses import IGNORE_INDEX
 
 Array = NDArray[Any]
-
-IGNORED = -100
-"""The label that counts for nothing."""
 
 
 @dataclass
@@ -59,16 +57,29 @@ class Batch:
             padded[i][:, columns[:, None], columns] = weights[i, :, :n, :n]
         return padded
 
+    def check_ids(self, vocab_size: int, type_vocab_size: int) -> None:
+        """Raise ValueError for ids without a row, with their place in the batch as it was given."""
+        for name, ids, rows in (
+            ("input_ids", self.input_ids, vocab_size),
+            ("token_type_ids", self.token_type_ids, type_vocab_size),
+        ):
+            if ids is not None and (wrong := (ids < 0) | (ids >= rows)).any():
+                first = int(wrong.argmax())
+                kept = np.arange(len(ids)) if self.mask is None else np.flatnonzero(self.mask)
+                place = tuple(int(i) for i in np.unravel_index(kept[first], self.shape))
+                raise ValueError(f"BertModel: {name} must be in [0, {rows}), got {ids[first]} at {_text(place)}")
+
     def pack_labels(self, owner: str, labels: ArrayLike, classes: int) -> NDArray[np.int64]:
         """The labels of the tokens, `[tokens]`, as `check_labels`; given as the ids were, and -100 at the padding."""
         array = check_labels(owner, "labels", labels, self.shape, classes)
         if self.mask is None:
             return array.reshape(-1)
-        wrong = (array != IGNORED) & ~self.mask
+        wrong = (array != IGNORE_INDEX) & ~self.mask
         if wrong.any():
             place = _first(wrong)
             raise ValueError(
-                f"{owner}: labels must be {IGNORED} where attention_mask is 0, got {array[place]} at {_text(place)}"
+                f"{owner}: labels must be {IGNORE_INDEX} where attention_mask is 0, "
+                f"got {array[place]} at {_text(place)}"
             )
         return array[self.mask]
 
@@ -89,14 +100,14 @@ def check_labels(owner: str, name: str, labels: ArrayLike, shape: tuple[int, ...
     Raises TypeError or ValueError; the message begins with `owner` and has `name`, the value and its place.
     """
     array = integers(f"{owner}: {name}", labels, shape)
-    wrong = (array != IGNORED) & ((array < 0) | (array >= classes))
+    wrong = (array != IGNORE_INDEX) & ((array < 0) | (array >= classes))
     if wrong.any():
         place = _first(wrong)
         raise ValueError(
-            f"{owner}: {name} must be in [0, {classes}) or {IGNORED}, got {array[place]} at {_text(place)}"
+            f"{owner}: {name} must be in [0, {classes}) or {IGNORE_INDEX}, got {array[place]} at {_text(place)}"
         )
-    if not (array != IGNORED).any():
-        raise ValueError(f"{owner}: {name} must have something other than {IGNORED}, the label that is ignored")
+    if not (array != IGNORE_INDEX).any():
+        raise ValueError(f"{owner}: {name} must have something other than {IGNORE_INDEX}, the label that is ignored")
     return array
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,33 @@ Array = NDArray[Any]
 
 
 @dataclass
-class BertOutput:
+class Output:
+    """What all outputs share with transformers' `ModelOutput`: `output["loss"]`, `output[0]`, `output[:2]`.
+
+    What is None has no place: without labels `output[0]` is the logits.
+    """
+
+    _lazy: ClassVar[str] = "logits"
+
+    def keys(self) -> list[str]:
+        """The names of what is there, in order."""
+        names = [part.name for part in fields(self) if getattr(self, part.name) is not None]
+        return [self._lazy if name == "compute_logits" else name for name in names]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        names = self.keys()
+        if isinstance(key, slice):
+            return tuple(getattr(self, name) for name in names[key])
+        if isinstance(key, str) and key not in names:
+            raise KeyError(key)
+        return getattr(self, key if isinstance(key, str) else names[key])
+
+
+@dataclass
+class BertOutput(Output):
     """What a forward pass of the encoder gives; shapes are those of the padded call, then of `forward_ragged`.
 
     - `last_hidden_state`: `[batch, seq, hidden_size]`, 0 at the padding; `[tokens, hidden_size]`
@@ -37,7 +63,7 @@ class BertOutput:
 
 
 @dataclass
-class HeadOutput:
+class HeadOutput(Output):
     """What a model with a head gives: arrays, but for the loss.
 
     - `loss`: a Tensor that holds one number, given labels
@@ -53,7 +79,7 @@ class HeadOutput:
 
 
 @dataclass
-class QuestionAnsweringOutput:
+class QuestionAnsweringOutput(Output):
     """`start_logits` and `end_logits`, arrays `[batch, seq]`, -inf at the padding; the rest as in `HeadOutput`."""
 
     loss: Tensor | None
@@ -64,7 +90,7 @@ class QuestionAnsweringOutput:
 
 
 @dataclass
-class MaskedLMOutput:
+class MaskedLMOutput(Output):
     """`logits`, `[batch, seq, vocab_size]`, 0 at the padding, are computed when they are read first, with the weights
     of that moment; the loss does not need them. The rest is as in `HeadOutput`."""
 
@@ -80,9 +106,10 @@ class MaskedLMOutput:
 
 
 @dataclass
-class PreTrainingOutput:
+class PreTrainingOutput(Output):
     """`prediction_logits` as `logits` of `MaskedLMOutput`, and `seq_relationship_logits`, an array `[batch, 2]`."""
 
+    _lazy = "prediction_logits"
     loss: Tensor | None
     compute_logits: Callable[[], Array] = field(repr=False)
     seq_relationship_logits: Array = field(default_factory=lambda: np.empty((0, 2), np.float32))

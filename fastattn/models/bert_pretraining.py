@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike
 from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor, no_grad
+from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.bert import BertModel
 from fastattn.models.bert_config import ACTIVATIONS, BertConfig
 from fastattn.models.bert_head_model import BertHeadModel, numbers, tensor
-from fastattn.models.bert_inputs import IGNORED, Batch, check_labels
+from fastattn.models.bert_inputs import Batch, check_labels
 from fastattn.models.bert_outputs import HeadOutput, MaskedLMOutput, PreTrainingOutput
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter
@@ -98,7 +99,7 @@ class MaskedLMHead(nn.Module):
 
     def loss(self, hidden: Values, target: Array) -> Any:
         """The mean cross-entropy of the tokens that have a `target`, the only ones that are computed."""
-        places = np.flatnonzero(target != IGNORED)
+        places = np.flatnonzero(target != IGNORE_INDEX)
         return tensor(F.cross_entropy(self.predictions(F.gather_rows(hidden, places)), target[places]))
 
     def logits(self, hidden: Array, batch: Batch) -> Array:

@@ -37,16 +37,23 @@ class SelfAttention(Module):
         workspace: Workspace | None = None,
         attn_weights: list[Array] | None = None,
     ) -> Any:
-        """`x` `[tokens, dim]`, `cu_seqlens` int32 `[batch + 1]`.
+        """`x` `[tokens, dim]`, an array or a Tensor, gives `[tokens, dim]`.
 
-        With a `workspace`, for arrays that nothing is recorded from, the result lives there. The attention weights
-        `[batch, heads, longest, longest]`, 0 outside a sequence, are appended to `attn_weights`.
+        Sequence i is the tokens from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, int32 `[batch + 1]`. With a `workspace`,
+        for arrays that nothing is recorded from, nothing is dropped and the result is its `output`: valid until the
+        workspace is used again.
+        A list given as `attn_weights` gets the attention weights appended, an array `[batch, heads, longest,
+        longest]`, 0 outside a sequence.
+
+        >>> layer = SelfAttention(8, num_heads=2)
+        >>> layer(np.ones((5, 8), np.float32), np.array([0, 2, 5], np.int32)).shape
+        (5, 8)
         """
         w = workspace
         if w is None:
             tokens, dim = x.shape
             parts = self.query_key_value(x).reshape(tokens, 3, self.num_heads, dim // self.num_heads)
-            dropout_p = self.dropout_rate(self.dropout_p, parts)
+            dropout_p = self.dropout_rate(self.dropout_p)
             context = F.qkv_attention(parts, cu_seqlens, dropout_p, return_attn_weights=attn_weights is not None)
             if attn_weights is not None:
                 context, weights = context

@@ -9,7 +9,7 @@ from fastattn.nn.module import Module, Values
 
 
 class Dropout(Module):
-    """Sets a part `p` of a Tensor's elements to 0 and divides the others by 1 - p, while training.
+    """Sets a part `p` of the elements to 0 and divides the others by 1 - p, while training.
 
     Source: Srivastava et al. 2014, section 10.
     """
@@ -18,4 +18,5 @@ class Dropout(Module):
         self.p = p
 
     def __call__(self, x: Values) -> Any:
-        return F.dropout(x, self.dropout_rate(self.p, x))
+        """`x` of any shape gives one of that shape: `x` itself, unless the module is training."""
+        return F.dropout(x, self.dropout_rate(self.p))

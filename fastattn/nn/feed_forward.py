@@ -20,7 +20,11 @@ class FeedForward(Module):
         self.output = Linear(hidden_dim, dim, std=std)
 
     def __call__(self, x: Values, *, workspace: Workspace | None = None) -> Any:
-        """With a `workspace`, for arrays that nothing is recorded from, the result lives there."""
+        """`x` `[tokens, dim]`, an array or a Tensor, gives `[tokens, dim]`.
+
+        With a `workspace`, for arrays that nothing is recorded from, the result is its `output`: valid until the
+        workspace is used again.
+        """
         if workspace is None:
             return self.output(self.input(x))
         return self.output(self.input(x, out=workspace.hidden), out=workspace.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,27 +57,27 @@ def ones(shape: tuple[int, ...]) -> Array:
 
 def normal(std: float, zero_row: int | None = None) -> Init:
     """Normally distributed numbers around 0, but for the row `zero_row`."""
-
-    def make(shape: tuple[int, ...]) -> Array:
-        array = _generator().standard_normal(shape, np.float32)
-        array *= np.float32(std)
-        if zero_row is not None:
-            array[zero_row] = 0
-        return array
-
-    return make
+    return partial(_normal, std, zero_row)
 
 
 def uniform(bound: float) -> Init:
     """Numbers spread evenly from -bound to bound."""
+    return partial(_uniform, bound)
 
-    def make(shape: tuple[int, ...]) -> Array:
-        array = _generator().random(shape, np.float32)
-        array -= np.float32(0.5)
-        array *= np.float32(2 * bound)
-        return array
 
-    return make
+def _normal(std: float, zero_row: int | None, shape: tuple[int, ...]) -> Array:
+    array = _generator().standard_normal(shape, np.float32)
+    array *= np.float32(std)
+    if zero_row is not None:
+        array[zero_row] = 0
+    return array
+
+
+def _uniform(bound: float, shape: tuple[int, ...]) -> Array:
+    array = _generator().random(shape, np.float32)
+    array -= np.float32(0.5)
+    array *= np.float32(2 * bound)
+    return array
 
 
 def _generator() -> np.random.Generator:

@@ -23,7 +23,14 @@ class LayerNorm(Module):
     def __call__(
         self, x: Values, *, residual: Values | None = None, dropout_p: float = 0.0, out: Array | None = None
     ) -> Any:
-        """`out` is for arrays that nothing is recorded from; there is no dropout then."""
+        """`x` and `residual` `[..., dim]`, arrays or Tensors, give `[..., dim]`.
+
+        `dropout_p` is the part of `x` that is dropped. `out`, an array of this shape, is written and returned; it is
+        for arrays, and nothing is recorded or dropped then.
+
+        >>> LayerNorm(2)(np.array([[1.0, 3.0]], np.float32)).numpy().round(3).tolist()
+        [[-1.0, 1.0]]
+        """
         if out is not None:
             return mode.ops.layer_norm(x, self.weight.value, self.bias.value, self.eps, residual=residual, out=out)
         weight, bias = self.weight.operand, self.bias.operand

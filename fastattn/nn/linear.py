@@ -37,7 +37,15 @@ class Linear(Module):
         self.bias = Parameter((out_features,)) if bias is None else bias
 
     def __call__(self, x: Values, *, out: Array | None = None) -> Any:
-        """`out` is for arrays that nothing is recorded from."""
+        """`x` `[..., in_features]`, an array or a Tensor, gives `[..., out_features]`.
+
+        Where the layer or `x` is recorded the result is a Tensor, else an array. `out` `[..., out_features]`, an array,
+        is written and returned; it is for an array `x`, and nothing is recorded then.
+
+        >>> layer = Linear(3, 2)
+        >>> layer(np.ones((5, 3), np.float32)).shape
+        (5, 2)
+        """
         if out is None:
             return F.linear(x, self.weight.operand, self.bias.operand, activation=self.activation)
         return mode.ops.linear(x, self.weight.value, self.bias.value, activation=self.activation, out=out)

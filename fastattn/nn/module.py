@@ -20,7 +20,7 @@ class Module:
 
     A module whose checkpoint has other names for its parts overrides `children`, which is about names alone. Modules
     hold parameters and settings, never an activation, so one of them can be called from many threads at once. They
-    take Tensors or arrays; dropout is for Tensors alone, and only while `training`.
+    take Tensors or arrays; dropout applies to both, and only while `training`.
     """
 
     training = True
@@ -78,6 +78,10 @@ class Module:
         Raises ValueError that lists what has another shape and, unless `strict` is False, what is missing or not
         known, and TypeError for another dtype than the parameter's. Nothing is changed then.
         """
+        if not hasattr(state, "shape"):  # the tensors of files are float32 arrays
+            for name, array in state.items():
+                if not isinstance(array, np.ndarray):
+                    raise TypeError(f"load_state_dict: tensor {name!r} must be an array, got {type(array).__name__}")
         found = self.problems(state)
         problems = [f"tensor {name!r} {text}" for name, text in found if strict or text != "is missing"]
         if strict:
@@ -85,7 +89,7 @@ class Module:
             problems += [f"tensor {name!r} is not known" for name in state if name not in known]
         if problems:
             raise ValueError(f"load_state_dict: {'; '.join(problems)}")
-        if not hasattr(state, "shape"):  # the tensors of files are float32
+        if not hasattr(state, "shape"):
             for name, parameter in self.named_parameters():
                 if name in state and state[name].dtype != parameter.dtype:
                     wanted, got = parameter.dtype, state[name].dtype
@@ -152,9 +156,9 @@ class Module:
         """Whether a call would be recorded now for the sake of a parameter."""
         return not self.frozen and is_grad_enabled() and any(p.requires_grad for p in self._arrays())
 
-    def dropout_rate(self, p: float, x: Values) -> float:
-        """`p` where dropout applies to `x`: while training, to Tensors; else 0."""
-        return p if self.training and isinstance(x, Tensor) else 0.0
+    def dropout_rate(self, p: float) -> float:
+        """`p` while training, else 0."""
+        return p if self.training else 0.0
 
     def _names(self, prefix: str = "") -> Iterator[tuple[str, AnyParameter]]:
         """All parameters of the tree under all of their names."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.autograd import Tensor, mode
+from fastattn.autograd import Node, Tensor, mode
 from fastattn.kernels import PackedMatrix
 from fastattn.nn.init import Init, skipped, zeros
 
@@ -123,6 +124,15 @@ class Parameter(Tensor):
             self.value = self._freeze(self.value)
             self.frozen, self._requires_grad, self.grad = True, False, None
 
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        return None, {name: getattr(self, name) for name in ("_node", "grad", *Parameter.__slots__)}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        new = copy.copy(self)
+        if not self.frozen:  # which shares its value: nothing writes to that
+            new.value, new.grad = copy.deepcopy(self.value), copy.deepcopy(self.grad)
+        return new
+
     def _freeze(self, array: Array) -> Any:
         if self.packed:
             return PackedMatrix(np.ascontiguousarray(array))
@@ -137,30 +147,42 @@ class Parameter(Tensor):
             raise ValueError(f"Parameter: array must have shape {shape}, got {array.shape}")
 
 
-class ParameterRows:
+class ParameterRows(Tensor):
     """Some rows of a parameter, which checkpoints and optimizers know as a parameter of their own.
 
     `data` and `grad` are views of the whole's, and `grad` is None where the whole has none: to set it to None takes
     the gradient of the whole away. `requires_grad` is of these rows alone; the whole is recorded for any of them.
     """
 
-    __slots__ = ("_rows", "_trained", "_whole", "shape")
+    __slots__ = ("_rows", "_shape", "_trained", "_whole")
 
     def __init__(self, whole: Parameter, start: int, stop: int, trained: set[int]) -> None:
         """Rows from `start` to `stop`; `trained`, shared by all rows of `whole`, has those whose gradient is wanted."""
-        self.shape = (stop - start, *whole.shape[1:])
+        self._node = None
+        self._shape = (stop - start, *whole.shape[1:])
         self._whole = whole
         self._rows = slice(start, stop)
         self._trained = trained
         trained.add(start)
 
+    def origin(self) -> Node:
+        """A computation of its own, whose gradient is added to these rows of the whole's."""
+        whole, rows = self._whole, self._rows
+
+        def backward(dy: Array) -> tuple[Array]:
+            total = np.zeros(whole.shape, dy.dtype) if whole.grad is None else whole.grad
+            total[rows] += dy
+            return (total,)
+
+        return Node((whole,), backward)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
     @property
     def dtype(self) -> np.dtype[Any]:
         return self._whole.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
     @property
     def frozen(self) -> bool:
@@ -168,8 +190,16 @@ class ParameterRows:
 
     @property
     def data(self) -> Array:
-        """The values; read-only when frozen."""
+        """The values; read-only when frozen. Setting them writes into the whole's."""
         return self._whole.data[self._rows]
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        if self.frozen:
+            raise ValueError("Parameter: data of a frozen parameter cannot be set")
+        if array.shape != self._shape:
+            raise ValueError(f"Parameter: data must have shape {self._shape}, got {array.shape}")
+        self._whole.data[self._rows] = array
 
     @property
     def grad(self) -> Array | None:
@@ -194,6 +224,9 @@ class ParameterRows:
     def requires_grad(self, requires_grad: bool) -> None:
         (self._trained.add if requires_grad else self._trained.discard)(self._rows.start)
         self._whole.requires_grad = bool(self._trained)
+
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        return None, {name: getattr(self, name) for name in ("_node", *ParameterRows.__slots__)}
 
     def load(self, array: Array) -> None:
         """Take the values of a float32 array of this shape. Raises TypeError or ValueError for another."""

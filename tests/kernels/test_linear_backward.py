@@ -56,7 +56,9 @@ def test_values(isa: str, threads: int, layout: str, packed: bool) -> None:
 
 
 @PACKED
-@pytest.mark.parametrize("shape", [(700, 300, 200), (65, 770, 1030), (130, 64, 2100), (2100, 70, 40)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(700, 300, 200), (65, 770, 1030), (65, 1100, 40), (130, 64, 2100), (2100, 70, 40)], ids=str
+)
 def test_large(isa: str, threads: int, shape: tuple[int, int, int], packed: bool) -> None:
     """More than one block of each axis, and the same bits with one thread."""
     dy, x, weight, pre = operands(*shape)

@@ -186,8 +186,22 @@ class TestCalls:
         ({"input_ids": [["a"]]}, TypeError, "input_ids must be an integer array, got <U1"),
         ({"input_ids": [1, 2]}, ValueError, r"input_ids must have shape \(batch, seq\), got \(2,\)"),
         ({"input_ids": [[[1]]]}, ValueError, r"input_ids must have shape \(batch, seq\), got \(1, 1, 1\)"),
-        ({"input_ids": [[1, 60]]}, ValueError, r"input_ids must .*60.*got 60"),
-        ({"input_ids": [[-1, 3]]}, ValueError, r"input_ids must .*60.*got -1"),
+        ({"input_ids": [[1, 60]]}, ValueError, r"input_ids must be in \[0, 60\), got 60 at \(0, 1\)"),
+        ({"input_ids": [[-1, 3]]}, ValueError, r"input_ids must be in \[0, 60\), got -1 at \(0, 0\)"),
+        (
+            {
+                "input_ids": [[1, 99, 98], [3, 99, 4]],
+                "attention_mask": [[1, 0, 0], [1, 0, 1]],
+                "token_type_ids": [[0, 0, 7], [0, 7, 2]],
+            },
+            ValueError,
+            r"token_type_ids must be in \[0, 2\), got 2 at \(1, 2\)",
+        ),
+        (
+            {"input_ids": [[1, 99, 98], [3, 99, 60]], "attention_mask": [[1, 0, 0], [1, 0, 1]]},
+            ValueError,
+            r"input_ids must be in \[0, 60\), got 60 at \(1, 2\)",
+        ),
         (
             {"input_ids": np.zeros((1, 41), int)},
             ValueError,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -129,11 +131,73 @@ class TestTraining:
         assert quiet == make_model(case)(**case.call).loss.item()
         model.train()
         assert len({model(**case.call).loss.item() for _ in range(5)} - {quiet}) == 5
-        with fastattn.no_grad():
-            assert model(**case.call).loss.item() == quiet
+        with fastattn.no_grad():  # as in torch
+            assert len({model(**case.call).loss.item() for _ in range(5)} - {quiet}) == 5
         model.freeze()
         assert not model.train().training
         assert model(**case.call).loss.item() == quiet
+
+    def test_dropout_of_what_is_not_trained(self) -> None:
+        """Training mode alone decides, as in torch: the same draws and the same bits."""
+        case = make_case("BertForSequenceClassification")
+        dropout = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3}
+        whole, part, lower = (make_model(case, **dropout).train() for _ in range(3))
+        for parameter in part.bert.parameters():
+            parameter.requires_grad = False
+        for parameter in lower.bert.embeddings.parameters():
+            parameter.requires_grad = False
+        results = []
+        for model in (whole, part, lower):
+            for checkpointing in (False, True):
+                model._set_checkpointing(checkpointing)
+                model.zero_grad()
+                fastattn.manual_seed(3)
+                output = model(**case.call)
+                output.loss.backward()
+                results.append([output.logits, model.classifier.weight.grad])
+        for result in results[1:]:
+            for a, b in zip(result, results[0], strict=True):
+                assert_same_bits(a, b)
+
+    def test_eval_between_a_checkpointed_call_and_backward_is_noticed(self) -> None:
+        case = make_case("BertForTokenClassification")
+        model = make_model(case, hidden_dropout_prob=0.3).train()
+        model.gradient_checkpointing_enable()
+        loss = model(**case.call).loss
+        model.eval()
+        with pytest.raises(RuntimeError, match="drew fewer random numbers"):
+            loss.backward()
+
+    def test_models_are_copied(self) -> None:
+        case = make_case("BertForPreTraining")
+        model = make_model(case)
+        expected = model(**case.call).loss.item()
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), copy.deepcopy(model.freeze())):
+            assert other(**case.call).loss.item() == expected
+
+    def test_outputs_are_read_as_in_transformers(self) -> None:
+        case = make_case("BertForTokenClassification")
+        model = make_model(case)
+        output = model(**case.call)
+        assert output["loss"] is output[0] is output.loss
+        assert output["logits"] is output[1] is output[-1] is output.logits
+        assert output[:2] == (output.loss, output.logits)
+        assert list(output) == output.keys() == ["loss", "logits"]
+        assert "hidden_states" not in output
+        for key, error in (("hidden_states", KeyError), ("keys", KeyError), (2, IndexError)):
+            with pytest.raises(error):
+                output[key]
+        del case.call["labels"]
+        output = model(**case.call, output_attentions=True)
+        assert output[0] is output.logits
+        assert output.keys() == ["logits", "attentions"]
+        assert model.bert(**case.call)[0].shape == (BATCH, SEQ, 12)
+        case = make_case("BertForPreTraining")
+        output = make_model(case)(**case.call)
+        assert output.keys() == ["loss", "prediction_logits", "seq_relationship_logits"]
+        assert output[0].item() == output.loss.item()
+        assert "prediction_logits" not in vars(output)  # computed when it is read
+        assert output[1] is output["prediction_logits"] is output.prediction_logits
 
     @pytest.mark.parametrize(
         ("dropout", "places"),
@@ -376,7 +440,15 @@ TOKENS = ("BertForTokenClassification", "BertForMaskedLM")
         ),
         ("BertForPreTraining", {"next_sentence_label": None}, ValueError, "must be given together"),
         ("BertForQuestionAnswering", {"end_positions": None}, ValueError, "must be given together"),
-        ("BertForQuestionAnswering", {"start_positions": [13] * 4}, ValueError, "start_positions must have something"),
+        (
+            "BertForQuestionAnswering",
+            {"start_positions": [13] * 4},
+            ValueError,
+            r"start_positions must have a position in \[0, 13\), the sequence: all 4 lie beyond it",
+        ),
+        ("BertForSequenceClassification", {"labels": [0.0, 1.0, 2.0, 1.0]}, ValueError, r"float64 mean several .*inte"),
+        ("BertForSequenceClassification", {"labels": np.full((4, 5), 1.5)}, ValueError, r"in \[0, 1\], got 1.5 at \(0"),
+        ("BertForSequenceClassification", {"labels": -np.eye(4, 5)}, ValueError, r"in \[0, 1\], got -1.0 at \(0, 0\)"),
         ("BertForQuestionAnswering", {"end_positions": [1]}, ValueError, r"end_positions must have shape \(4,\)"),
         ("BertForQuestionAnswering", {"end_positions": [1.0] * 4}, TypeError, "end_positions must be an integer array"),
         (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import doctest
+import copy
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import fastattn
 from fastattn import Tensor, nn, no_grad, use_reference
 from fastattn import functional as F
 from fastattn.kernels import PackedMatrix
-from fastattn.nn import init, parameter
+from fastattn.nn import init
 
 
 class Block(nn.Module):
@@ -63,10 +64,6 @@ def block() -> Block:
 
 def loss(module: Any) -> Any:
     return F.cross_entropy(module(IDS), np.array([0, 1, 2, 3]))
-
-
-def test_doctests() -> None:
-    assert doctest.testmod(parameter).failed == 0
 
 
 class TestParameters:
@@ -120,6 +117,46 @@ class TestParameters:
         key.requires_grad = True
         assert not query.requires_grad
         assert key.requires_grad
+
+    def test_rows_compute_as_any_tensor(self, block: Block) -> None:
+        """Their gradients are added to the whole's, whoever computes with them."""
+        for p in block.parameters():
+            assert isinstance(p, Tensor)
+        total = sum((p * p).sum() for p in block.parameters())
+        total.backward()
+        assert float(total) == pytest.approx(sum(float((p.data**2).sum()) for p in block.parameters()))
+        for p in block.parameters():
+            np.testing.assert_allclose(p.grad, 2 * p.data, rtol=1e-6)
+        block.zero_grad()
+        loss(block).backward()
+        expected = {name: p.grad.copy() for name, p in block.named_parameters()}
+        names = dict(block.named_parameters())
+        key, bias = names["attention.self.key.weight"], names["attention.self.key.bias"]
+        x = np.ones((2, 4), np.float32)
+        F.linear(x, key, bias).sum().backward()
+        (1.0 - key).sum().backward()
+        fastattn.checkpoint(lambda x: F.linear(x, key, residual=x), x).sum().backward()
+        np.testing.assert_allclose(key.grad, expected["attention.self.key.weight"] + 2 - 1 + 2, rtol=1e-5)
+        np.testing.assert_allclose(bias.grad, expected["attention.self.key.bias"] + 2, rtol=1e-5)
+        for name in ("attention.self.query.weight", "attention.self.query.bias"):
+            assert_same_bits(names[name].grad, expected[name])
+        key.requires_grad = False
+        assert not (key * 2.0).requires_grad
+        assert (names["attention.self.query.weight"] * key).requires_grad
+
+    def test_data_of_rows_is_set(self, block: Block) -> None:
+        key = dict(block.named_parameters())["attention.self.key.weight"]
+        whole, before = block.stack.weight.data, block.stack.weight.data[:4].copy()
+        key.data = np.full((4, 4), 3, np.float32)
+        assert block.stack.weight.data is whole
+        np.testing.assert_array_equal(whole[4:], 3)
+        assert_same_bits(whole[:4], before)
+        with pytest.raises(ValueError, match=r"data must have shape \(4, 4\), got \(1, 4\)"):
+            key.data = np.ones((1, 4), np.float32)
+        block.freeze()
+        with pytest.raises(ValueError, match="data of a frozen parameter cannot be set"):
+            key.data = np.ones((4, 4), np.float32)
+        np.testing.assert_array_equal((key * 2.0).data, 6)
 
     def test_an_array_is_kept_and_a_shape_is_drawn(self) -> None:
         array = np.ones(3, np.float32)
@@ -197,6 +234,9 @@ class TestState:
             block.load_state_dict(state, strict=False)
         del state["words.weight"]
         state["scores.bias"] = np.ones(7)
+        listed: Any = {**state, "scores.bias": [1.0] * 7}
+        with pytest.raises(TypeError, match=r"load_state_dict: tensor 'scores\.bias' must be an array, got list"):
+            block.load_state_dict(listed, strict=False)
         with pytest.raises(TypeError, match=r"tensor 'scores\.bias' must be float32, got float64"):
             block.load_state_dict(state, strict=False)
         for name, array in block.state_dict().items():
@@ -217,6 +257,53 @@ class TestState:
         state["scores.weight"] = np.zeros((4, 7), np.float32)
         with pytest.raises(ValueError, match=r"'scores.weight' must have shape \(7, 4\), got \(4, 7\)"):
             block.load_state_dict(state)
+
+
+class TestCopies:
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
+    def test_of_a_trainable_module(self, block: Block, copied: Any) -> None:
+        block.scale.requires_grad = False
+        loss(block).backward()
+        other = copied(block)
+        assert list(other.state_dict()) == NAMES
+        assert other.scores.weight is other.words.weight
+        assert loss(other).item() == loss(block).item()
+        mine, its = dict(block.named_parameters()), dict(other.named_parameters())
+        for name, p in its.items():
+            assert_same_bits(p.data, mine[name].data)
+            assert not np.shares_memory(p.data, mine[name].data)
+            assert p.requires_grad == mine[name].requires_grad
+            if p.requires_grad:
+                assert_same_bits(p.grad, mine[name].grad)
+                assert not np.shares_memory(p.grad, mine[name].grad)
+        its["attention.self.key.weight"].data[...] = 0
+        assert not other.stack.weight.data[4:].any()
+        its["attention.self.key.weight"].requires_grad = False
+        assert mine["attention.self.key.weight"].requires_grad
+        other.zero_grad()
+        loss(other).backward()
+        assert other.words.weight.grad.any()
+
+    def test_of_a_frozen_module(self, block: Block) -> None:
+        expected = block.freeze()(IDS)
+        other = copy.deepcopy(block)
+        assert_same_bits(other(IDS), expected)
+        assert other.stack.weight.value is block.stack.weight.value
+        other.load_state_dict({name: np.zeros(p.shape, np.float32) for name, p in block.named_parameters()})
+        assert not other(IDS).any()
+        assert_same_bits(block(IDS), expected)
+        for p in other.parameters():
+            assert p.frozen
+            with pytest.raises(ValueError, match="requires_grad of a frozen parameter stays False"):
+                p.requires_grad = True
+        with pytest.raises(TypeError, match=r"cannot pickle .*PackedMatrix"):
+            pickle.dumps(block)
+
+    def test_of_one_without_values(self) -> None:
+        with init.uninitialized():
+            block = copy.deepcopy(Block())
+        block.initialize()
+        assert all(p.data is not None for p in block.parameters())
 
 
 class TestModes:
@@ -293,14 +380,15 @@ class TestModes:
 
 
 class TestLayers:
-    def test_dropout_is_for_tensors_in_training(self) -> None:
+    def test_dropout_is_for_training(self) -> None:
         dropout, x = nn.Dropout(0.5), np.ones((10, 10), np.float32)
-        assert dropout(x) is x
-        y = dropout(Tensor(x))
-        assert set(np.unique(y.data)) == {0.0, 2.0}
-        dropout.eval()
         tensor = Tensor(x)
+        assert set(np.unique(dropout(x))) == {0.0, 2.0}
+        assert set(np.unique(dropout(tensor).data)) == {0.0, 2.0}
+        dropout.eval()
+        assert dropout(x) is x
         assert dropout(tensor) is tensor
+        assert nn.Dropout(0.5).freeze().train()(x) is x
 
     def test_self_attention_with_and_without_a_workspace(self, isa: str) -> None:
         rng = np.random.default_rng(0)
