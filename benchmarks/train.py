@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from fastattn.functional.losses import IGNORE_INDEX
+
 from .measure import Case, Contender, measure
 from .models import parse_case
 from .report import Report, timing_report, write
@@ -27,7 +29,6 @@ CASES = ("bert-base-8x128", "minilm-l6-32x128", "minilm-l6-ud_ewt")
 UD = "ud_ewt"
 BATCH = 32
 MAX_LENGTH = 512
-IGNORED = -100
 TOLERANCE = 2e-3  # of losses, and of weights that move by about 1 a step
 
 
@@ -75,7 +76,7 @@ def tagging(model: str, path: Path, limit: int | None) -> Task:
     sentences = text.read_conllu(path)
     words = text.encode_words(text.Tokenizer.from_pretrained(folder), [each.words for each in sentences], MAX_LENGTH)
     tags = sorted({tag for each in sentences for tag in each.upos})
-    labels = np.full(len(words.ids), IGNORED)
+    labels = np.full(len(words.ids), IGNORE_INDEX)
     labels[words.first] = [tags.index(tag) for each in sentences for tag in each.upos]
     spans = [slice(*pair) for pair in zip(words.cu_seqlens[:-1], words.cu_seqlens[1:], strict=True)]
     rows = [spans[start : start + BATCH] for start in range(0, len(spans), BATCH)][:limit]
@@ -86,7 +87,7 @@ def tagging(model: str, path: Path, limit: int | None) -> Task:
 def padded_batch(ids: Any, labels: Any, spans: list[slice]) -> Batch:
     lengths = np.array([span.stop - span.start for span in spans])
     mask = np.arange(lengths.max()) < lengths[:, None]
-    batch = {"input_ids": np.zeros(mask.shape, np.int64), "labels": np.full(mask.shape, IGNORED)}
+    batch = {"input_ids": np.zeros(mask.shape, np.int64), "labels": np.full(mask.shape, IGNORE_INDEX)}
     for name, flat in (("input_ids", ids), ("labels", labels)):
         batch[name][mask] = np.concatenate([flat[span] for span in spans])
     return {**batch, "attention_mask": mask.astype(np.int64)}

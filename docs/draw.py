@@ -1,7 +1,8 @@
-"""Draws the pictures of the README, as SVG without any library.
+"""Draws the pictures of README and CONTRIBUTING, as SVG without any library.
 
-python docs/draw.py                  docs/images/ragged.svg
-python docs/draw.py models.json      and docs/images/models.svg, from `python -m benchmarks models --json models.json`
+python docs/draw.py                  docs/images/ragged.svg and training.svg
+python docs/draw.py models.json      and models.svg, from `python -m benchmarks models --json models.json`
+python docs/draw.py log.jsonl        and loss.svg, from the log of a run
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import sys
 from itertools import accumulate
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -20,8 +21,9 @@ STYLE = """
 text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; font-size: 13px; fill: #1f2328 }
 .small { font-size: 11px } .quiet { fill: #59636e } .title { font-weight: 600 } .ours { fill: #0969da }
 .bar { fill: #c4ccd5 } .gap { fill: none; stroke: #8c959f; stroke-dasharray: 2 2 } .rule { stroke: #d1d9e0 }
+.line { fill: none; stroke: #0969da; stroke-width: 2 } .faint { fill: none; stroke: #0969da; opacity: 0.35 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc } .quiet { fill: #9198a1 } .ours { fill: #4493f8 }
+  text { fill: #f0f6fc } .quiet { fill: #9198a1 } .ours { fill: #4493f8 } .line, .faint { stroke: #4493f8 }
   .bar { fill: #4b545f } .gap { stroke: #656c76 } .rule { stroke: #3d444d }
 }
 """
@@ -74,6 +76,77 @@ def draw_ragged(lengths: tuple[int, ...] = (7, 3, 12, 5, 9, 4)) -> str:
     return svg(left + tokens * step + 12, 130, "A padded batch and a ragged one", parts)
 
 
+KEPT = (  # a call, what its node keeps, whether it has parameters
+    ("embedding_sum", "ids", True),
+    ("linear", "x", True),
+    ("qkv_attention", "q k v, out, lse", False),
+    ("layer_norm", "x, mean, rstd", True),
+    ("linear + gelu", "x, before gelu", True),
+    ("linear", "x", True),
+    ("cross_entropy", "logits, lse", False),
+)
+MOMENTS = (  # what is done, which calls still keep their arrays, which parameters have a gradient
+    ("loss = model(...).loss", 7, 7),
+    ("loss.backward(): half", 4, 4),
+    ("loss.backward(): done", 0, 0),
+    ("step(), zero_grad()", 0, 7),
+)
+
+
+def draw_training() -> str:
+    """What is held in the course of a training step: arrays for the backward pass, then gradients, then nothing."""
+    column, label, cell, row, top = 104, 150, 96, 52, 44
+    parts = []
+    for i, (call, kept, _) in enumerate(KEPT):
+        middle = label + i * column + cell / 2
+        parts.append(text(middle, 14, call, "small title", "middle"))
+        parts.append(text(middle, 30, kept, "small quiet", "middle"))
+    for j, (moment, forward, without) in enumerate(MOMENTS):
+        y = top + j * row
+        parts.append(text(0, y + 22, moment, "small"))
+        for i, (_, _, trains) in enumerate(KEPT):
+            x = label + i * column
+            parts.append(box(x, y, cell, 18, "bar" if i < forward else "gap"))
+            if trains:
+                parts.append(box(x, y + 22, cell, 12, "gap" if i < without else "ours"))
+    y = top + len(MOMENTS) * row + 6
+    words = (("bar", "kept for the backward pass"), ("ours", "gradient"), ("gap", "not there yet, or freed"))
+    for i, (style, meaning) in enumerate(words):
+        parts += [box(label + i * 220, y, 24, 12, style), text(label + i * 220 + 32, y + 10, meaning, "small quiet")]
+    return svg(label + len(KEPT) * column, y + 20, "What is in memory during a training step", parts)
+
+
+def draw_loss(lines: list[str]) -> str:
+    """The loss of every step of a run and its mean over the last twentieth, and the metric of each evaluation."""
+    records = [json.loads(line) for line in lines]
+    losses = [record["loss"] for record in records if "loss" in record]
+    width, height, left, top = 560, 180, 44, 12
+    highest = math.ceil(max(losses))
+
+    def points(values: list[float]) -> str:
+        places = ((left + width * i / len(values), top + height * (1 - v / highest)) for i, v in enumerate(values, 1))
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+    window = max(1, len(losses) // 20)
+    means = [mean(losses[max(0, i - window) : i]) for i in range(1, len(losses) + 1)]
+    parts = []
+    for value in range(highest + 1):
+        y = top + height * (1 - value / highest)
+        parts.append(f'<line x1="{left}" y1="{y:g}" x2="{left + width}" y2="{y:g}" class="rule"/>')
+        parts.append(text(left - 8, y + 4, str(value), "small quiet", "end"))
+    parts.append(f'<polyline points="{points(losses)}" class="faint"/>')
+    parts.append(f'<polyline points="{points(means)}" class="line"/>')
+    for record in records:
+        if "metrics" in record:
+            x = left + width * record["step"] / len(losses)
+            name, value = next(iter(record["metrics"].items()))
+            parts.append(f'<line x1="{x:g}" y1="{top}" x2="{x:g}" y2="{top + height}" class="rule"/>')
+            parts.append(text(x - 6, top + 14, f"{name} {value:.3f}", "small", "end"))
+            parts.append(text(x, top + height + 18, f"step {record['step']}", "small quiet", "end"))
+    parts.append(text(0, top + height + 18, "loss", "small quiet"))
+    return svg(left + width + 12, top + height + 26, "The loss of a run", parts)
+
+
 def draw_models(report: dict[str, Any]) -> str:
     """Time of one forward pass as a multiple of ours, a panel per case, two panels a row."""
     cases = [(result, multiples(result["series"])) for result in report["results"]]
@@ -120,10 +193,15 @@ def case_title(case: str) -> str:
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
-    (IMAGES / "ragged.svg").write_text(draw_ragged(), encoding="utf-8")
-    if len(sys.argv) > 1:
-        report = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-        (IMAGES / "models.svg").write_text(draw_models(report), encoding="utf-8")
+    pictures = {"ragged.svg": draw_ragged(), "training.svg": draw_training()}
+    for name in sys.argv[1:]:
+        content = Path(name).read_text(encoding="utf-8")
+        if name.endswith(".jsonl"):
+            pictures["loss.svg"] = draw_loss(content.splitlines())
+        else:
+            pictures["models.svg"] = draw_models(json.loads(content))
+    for name, picture in pictures.items():
+        (IMAGES / name).write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":
