@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import assert_same_bits, normal
-from helpers_gradients import differences
+from helpers_gradients import check_tensor_gradients, differences, leaf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,25 +22,6 @@ from fastattn import functional as F
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-def leaf(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Tensor:
-    return Tensor(np.random.default_rng(seed).normal(size=shape).astype(dtype), requires_grad=True)
-
-
-def check(f: Callable[..., Tensor], *leaves: Tensor) -> None:
-    """The gradients of the sum of f(*leaves), weighted, against central differences; in float64."""
-    with use_reference():
-        y = f(*leaves)
-        weights = np.random.default_rng(9).normal(size=y.shape)
-        y.backward(weights)
-        for x in leaves:
-            assert x.grad is not None
-            assert x.grad.shape == x.shape
-            assert x.grad.dtype == x.dtype
-            with no_grad():
-                wanted = differences(lambda: f(*leaves).data, x.data, weights)
-            np.testing.assert_allclose(x.grad, wanted, atol=1e-7)
 
 
 class TestTensor:
@@ -71,10 +48,12 @@ class TestTensor:
         a, b = leaf(3, 4, seed=1), leaf(3, 4, seed=2)
         b.data += np.sign(b.data)  # away from 0
         c = np.random.default_rng(3).normal(size=(3, 4))
-        check(lambda a, b: a + b, a, b)
+        check_tensor_gradients(lambda a, b: a + b, a, b)
         a, b = leaf(3, 4, seed=1), b.detach()
         b.requires_grad = True
-        check(lambda a, b: a * b - b / 3 + a / b - (-a) * c + (2.0 - b) + (1 - a) * 2 + c + np.float32(2) * a, a, b)
+        check_tensor_gradients(
+            lambda a, b: a * b - b / 3 + a / b - (-a) * c + (2.0 - b) + (1 - a) * 2 + c + np.float32(2) * a, a, b
+        )
         assert isinstance(c + a, Tensor)
         assert isinstance(c * a, Tensor)
         assert (a + 1).dtype == np.float64
@@ -83,7 +62,7 @@ class TestTensor:
     @pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 4), (2, 3, 4), (2, 1, 1)])
     def test_operators_broadcast(self, shape: tuple[int, ...]) -> None:
         for f in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a / (b * b + 1.0), lambda a, b: b - a):
-            check(f, leaf(3, 4, seed=1), leaf(*shape, seed=2))
+            check_tensor_gradients(f, leaf(3, 4, seed=1), leaf(*shape, seed=2))
 
     def test_another_dtype_is_refused(self) -> None:
         x = leaf(2, dtype=np.float32)
@@ -107,9 +86,9 @@ class TestTensor:
     def test_powers_and_quotients(self) -> None:
         x = Tensor(np.array([[0.5, 2.0], [3.0, 1.5]]), requires_grad=True)
         for exponent in (0, 1, 2, 3.0, -1, 0.5, np.float32(2)):
-            check(lambda x, p=exponent: x**p, x)  # type: ignore[misc]
+            check_tensor_gradients(lambda x, p=exponent: x**p, x)  # type: ignore[misc]
             x.grad = None
-        check(lambda x: 1 / x + np.ones((2, 2)) / x, x)
+        check_tensor_gradients(lambda x: 1 / x + np.ones((2, 2)) / x, x)
         zero = Tensor([0.0], requires_grad=True)
         (zero**0 + zero**2 + zero).backward(np.ones(1, np.float32))
         assert zero.grad is not None
@@ -145,13 +124,13 @@ class TestTensor:
             assert x.grad.flags.c_contiguous
 
     def test_shapes_sums_and_parts(self) -> None:
-        check(lambda x: x.reshape(4, 3) * np.arange(12.0).reshape(4, 3), leaf(2, 6))
-        check(lambda x: x.reshape((3, -1))[1:], leaf(2, 6))
-        check(lambda x: x[..., 1], leaf(2, 3, 4))
-        check(lambda x: x[1, ::2], leaf(2, 5))
-        check(lambda x: x[0], leaf(2))
-        check(lambda x: (x * x).sum(), leaf(2, 6))
-        check(lambda x: (x * x).mean() * x.sum(), leaf(2, 6))
+        check_tensor_gradients(lambda x: x.reshape(4, 3) * np.arange(12.0).reshape(4, 3), leaf(2, 6))
+        check_tensor_gradients(lambda x: x.reshape((3, -1))[1:], leaf(2, 6))
+        check_tensor_gradients(lambda x: x[..., 1], leaf(2, 3, 4))
+        check_tensor_gradients(lambda x: x[1, ::2], leaf(2, 5))
+        check_tensor_gradients(lambda x: x[0], leaf(2))
+        check_tensor_gradients(lambda x: (x * x).sum(), leaf(2, 6))
+        check_tensor_gradients(lambda x: (x * x).mean() * x.sum(), leaf(2, 6))
         assert leaf(2, 3, 4)[..., 1].data.flags.c_contiguous
         for index in (np.array([0]), [0], True, None):
             with pytest.raises(TypeError, match="index must be of integers"):
@@ -166,7 +145,7 @@ class TestGraphs:
             c = a * b
             return c + b * a - a
 
-        check(f, leaf(3))
+        check_tensor_gradients(f, leaf(3))
 
     def test_diamonds(self) -> None:
         def f(x: Tensor) -> Tensor:
@@ -174,13 +153,13 @@ class TestGraphs:
                 x = x * 0.5 + x * x * 0.1
             return x
 
-        check(f, leaf(3))
+        check_tensor_gradients(f, leaf(3))
 
     def test_a_tensor_used_directly_and_below(self) -> None:
         def f(x: Tensor, y: Tensor) -> Tensor:
             return (F.gelu(x) + x) * y + x + y
 
-        check(f, leaf(3, 4), leaf(3, 4, seed=1))
+        check_tensor_gradients(f, leaf(3, 4), leaf(3, 4, seed=1))
 
     def test_gradients_that_pass_through_are_not_mixed_up(self) -> None:
         """`+` and reshape hand their gradient on as it is: what is added to one operand's stays out of the other's."""
@@ -189,7 +168,7 @@ class TestGraphs:
             s = x + y
             return s.reshape(4, 3).reshape(3, 4) * x + (s + y) + s
 
-        check(f, leaf(3, 4), leaf(3, 4, seed=1))
+        check_tensor_gradients(f, leaf(3, 4), leaf(3, 4, seed=1))
         x, y = leaf(3), leaf(3, seed=1)
         total = x + y
         gradient = np.ones(3)
@@ -253,7 +232,7 @@ class TestGraphs:
             h = F.linear(F.embedding(ids, table), middle, activation="tanh")
             return F.linear(F.linear(h, middle), table)
 
-        check(f, leaf(5, 3), leaf(3, 3, seed=1))
+        check_tensor_gradients(f, leaf(5, 3), leaf(3, 3, seed=1))
 
     def test_what_needs_no_gradient_gets_none(self) -> None:
         x, weight, bias = leaf(2, 3), leaf(4, 3), leaf(4)
@@ -496,209 +475,6 @@ class TestNoGrad:
             step(seed, alone)
             for a, b in zip(together[seed], alone[seed], strict=True):
                 assert_same_bits(a, b)
-
-
-class TestCheckpoint:
-    @staticmethod
-    def run(wrap: Callable[..., Any], seed: int = 5) -> list[Any]:
-        """Loss and gradients of layers with dropout, shared weights and uses of x within, between and after."""
-        fastattn.manual_seed(seed)
-        x = leaf(6, 8, seed=1, dtype=np.float32)
-        weight, bias = leaf(8, 8, seed=2, dtype=np.float32), leaf(8, seed=3, dtype=np.float32)
-
-        def layer(x: Tensor, scale: float) -> Tensor:
-            h = F.linear(x, weight, bias, activation="gelu")
-            h = F.layer_norm(h, (8,), bias, residual=x, dropout_p=0.3)
-            return F.dropout(h, 0.2) * scale + x
-
-        h = wrap(layer, F.dropout(x, 0.1), 0.5)
-        h = wrap(layer, h + x, 2.0)
-        loss = (F.dropout(h, 0.5) * x).sum()
-        loss.backward()
-        return [loss.data, x.grad, weight.grad, bias.grad]
-
-    def test_the_bits_are_the_same(self) -> None:
-        plain = self.run(lambda f, *args: f(*args))
-        state = fastattn.random.get_rng_state()
-        for a, b in zip(self.run(checkpoint), plain, strict=True):
-            assert_same_bits(a, b)
-        assert fastattn.random.get_rng_state() == state
-        assert self.run(checkpoint, seed=6)[0] != plain[0]
-
-    def test_within_another(self) -> None:
-        def nested(f: Callable[..., Any], *args: Any) -> Any:
-            return checkpoint(lambda *inner: checkpoint(f, *inner) * 1.0, *args)
-
-        def plain(f: Callable[..., Any], *args: Any) -> Any:
-            return f(*args) * 1.0
-
-        for a, b in zip(self.run(nested), self.run(plain), strict=True):
-            assert_same_bits(a, b)
-
-    def test_in_float64(self) -> None:
-        weight = leaf(4, 4)
-
-        def f(x: Tensor, weight: Tensor) -> Tensor:
-            fastattn.manual_seed(3)
-            y: Tensor = checkpoint(lambda x: F.dropout(F.gelu(F.linear(x, weight)), 0.3) + x, x)
-            return y * x
-
-        check(f, leaf(3, 4, seed=1), weight)
-
-    def test_other_threads_draw_meanwhile(self) -> None:
-        """The second run has the seeds of the first, whatever was drawn between them."""
-        x = Tensor(np.ones((50, 8), np.float32), requires_grad=True)
-
-        def f(x: Tensor) -> Tensor:
-            first = F.dropout(x, 0.5)
-            thread = threading.Thread(target=fastattn.random.next_seed)
-            thread.start()
-            thread.join()
-            y: Tensor = F.dropout(first, 0.5)
-            return y
-
-        y = checkpoint(f, x)
-        y.backward(np.ones((50, 8), np.float32))
-        assert x.grad is not None
-        np.testing.assert_array_equal(x.grad, y.data)  # ones in: the output is the mask, scaled
-
-    def test_what_it_keeps(self) -> None:
-        kept = []
-
-        def f(x: Tensor) -> Tensor:
-            h = F.gelu(x)
-            kept.append(weakref.ref(h.data))
-            y: Tensor = F.gelu(h)
-            return y
-
-        x = leaf(4, 4, dtype=np.float32)
-        y = checkpoint(f, x)
-        assert kept[0]() is None
-        assert y.requires_grad
-        y.backward(np.ones((4, 4), np.float32))
-        assert len(kept) == 2
-        assert kept[1]() is None
-        with pytest.raises(RuntimeError, match="used before"):
-            y.backward(np.ones((4, 4), np.float32))
-
-    def test_without_gradients_it_is_a_call(self) -> None:
-        x = leaf(3)
-        with no_grad():
-            assert not checkpoint(lambda x: x * x, x).requires_grad
-        np.testing.assert_array_equal(checkpoint(lambda x: x * 2, np.ones(3)), 2)
-
-    def test_nothing_inside_requires_a_gradient(self) -> None:
-        x, weight = Tensor([1.0, 2.0]), Tensor([3.0, 4.0], requires_grad=True)
-        for f in (lambda x: x * 2.0, lambda x: (weight * x).detach(), lambda x: checkpoint(lambda x: x, x)):
-            y = checkpoint(f, x)
-            assert not y.requires_grad
-            with pytest.raises(RuntimeError, match="nothing that this Tensor was computed from requires a gradient"):
-                y.sum().backward()
-        y = checkpoint(lambda x: checkpoint(lambda x: weight * x, x), x)
-        assert y.requires_grad
-        y.sum().backward()
-        np.testing.assert_array_equal(weight.grad, [1.0, 2.0])
-
-    def test_what_is_no_tensor_is_refused(self) -> None:
-        """Gradients would be lost silently."""
-        x = leaf(3)
-        functions: list[Any] = [lambda x: (x, x), lambda x: None, lambda x: {"loss": x}]
-        for f in functions:
-            for enabled in (True, False):
-                with autograd._set(grad=enabled), pytest.raises(TypeError, match="checkpoint: fn must return a Tensor"):
-                    checkpoint(f, x)
-        with pytest.raises(TypeError, match="must return a Tensor, got ndarray"):
-            checkpoint(lambda x: x.numpy() * 2, x)
-        with no_grad():
-            np.testing.assert_array_equal(checkpoint(lambda x: x.numpy(), x), x.data)
-
-    def test_an_argument_given_back(self) -> None:
-        x = leaf(3)
-        checkpoint(lambda x: x, x).backward(np.ones(3))
-        np.testing.assert_array_equal(x.grad, 1)
-
-    def test_a_function_that_is_not_the_same_twice(self) -> None:
-        calls: list[int] = []
-
-        def f(x: Tensor) -> Tensor:
-            calls.append(1)
-            for _ in calls:
-                x = F.dropout(x, 0.5)
-            return x
-
-        y = checkpoint(f, leaf(2, 2, dtype=np.float32))
-        with pytest.raises(RuntimeError, match="drew more random numbers"):
-            y.backward(np.ones((2, 2), np.float32))
-        training = True
-        y = checkpoint(lambda x: F.dropout(x, 0.5, training) * 1.0, leaf(2, 2, dtype=np.float32))
-        training = False
-        with pytest.raises(RuntimeError, match="drew fewer random numbers"):
-            y.backward(np.ones((2, 2), np.float32))
-
-
-class TestMemory:
-    """Everything goes with the last reference: no cycle is left for the garbage collector."""
-
-    @staticmethod
-    def step(backward: bool) -> None:
-        x, weight = leaf(6, 12, dtype=np.float32), leaf(12, 12, seed=1, dtype=np.float32)
-        table, norm = leaf(9, 12, dtype=np.float32), leaf(12, dtype=np.float32)
-        offsets = np.array([0, 2, 6], np.int32)
-
-        def layer(x: Tensor) -> Any:
-            q = F.linear(x, weight, norm, activation="gelu", residual=x)
-            a = F.scaled_dot_product_attention(*(q.reshape(6, 3, 4) for _ in range(3)), cu_seqlens_q=offsets)
-            b = F.qkv_attention(q.reshape(6, 3, 2, 2), offsets, dropout_p=0.1)
-            c = F.layer_norm(a.reshape(6, 12), (12,), norm, norm, residual=q, dropout_p=0.1)
-            return c + F.normalize(F.softmax(F.gelu(c), 1)) + F.log_softmax(c, 0) + b.sum()
-
-        h = F.embedding(np.array([1, 2, 3, 1, 0, 8]), table) + F.dropout(x, 0.1)
-        h = layer(checkpoint(layer, h))
-        pooled = F.pooling(F.scatter_rows(F.gather_rows(h, np.array([1, 0])), np.array([3, 1]), 6), offsets)
-        loss = F.cross_entropy(pooled, np.array([1, -100])) + F.mse_loss(h, np.zeros((6, 12))) / 2
-        loss = loss - F.binary_cross_entropy_with_logits(h[0], np.ones(12)) * 0.5
-        if backward:
-            loss.backward()
-
-    @pytest.mark.parametrize("backward", [True, False])
-    def test_no_cycles(self, backward: bool) -> None:
-        self.step(backward)
-        gc.collect()
-        gc.disable()
-        try:
-            for _ in range(3):
-                self.step(backward)
-            assert gc.collect() == 0
-        finally:
-            gc.enable()
-
-    def test_arrays_go_during_backward(self) -> None:
-        """When the second node runs, what the first one saved is gone, though the loss is still there."""
-        x = leaf(4, 4, dtype=np.float32)
-        saved = []
-        alive: list[bool] = []
-        y = F.gelu(x)
-        middle = autograd.record(y.data.copy(), (y,), lambda dy: (alive.append(saved[0]() is not None) or dy,))
-        last = F.gelu(middle)
-        saved.append(weakref.ref(middle.data))
-        del middle
-        loss = last.sum()
-        del last
-        loss.backward()
-        assert alive == [False]
-
-    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/statm, which Linux has")
-    @pytest.mark.parametrize("backward", [True, False])
-    def test_it_stays_flat(self, backward: bool) -> None:
-        def resident() -> int:
-            return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-        for _ in range(50):
-            self.step(backward)
-        before = resident()
-        for _ in range(400):
-            self.step(backward)
-        assert resident() - before < 2 * 2**20
 
 
 def test_the_tape_is_small() -> None:

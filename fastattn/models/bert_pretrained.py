@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -22,7 +23,7 @@ Self = TypeVar("Self", bound="BertPreTrainedModel")
 _NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 
 
-class BertPreTrainedModel(nn.Module):
+class BertPreTrainedModel(nn.Module, ABC):
     """A BERT encoder, alone or under a head.
 
     `tensors` are the weights, float32, under Hugging Face's names for a model of this class, and are copied. The
@@ -54,9 +55,9 @@ class BertPreTrainedModel(nn.Module):
         if trainable is False:
             self.freeze()
 
+    @abstractmethod
     def build(self, config: BertConfig) -> None:
         """Make the parts, under the names that the checkpoint has for them."""
-        raise NotImplementedError
 
     @classmethod
     def from_pretrained(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -28,7 +29,7 @@ class Trainable(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What all optimizers share: groups of parameters, and their state.
 
     Args:
@@ -155,8 +156,9 @@ class Optimizer:
             if len(group["betas"]) != 2 or max(group["betas"]) >= 1.0:
                 raise ValueError(f"{self._name}: betas must be {wanted}, got {given!r}")
 
+    @abstractmethod
     def _update(self, group: Group, data: Array, grad: Array, state: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """One step of one parameter."""
 
 
 class Adam(Optimizer):
