@@ -45,7 +45,7 @@ parity:
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity.txt
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,train,test]"
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
-	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip\("(torch|transformers)' tests --include='*.py')
+	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers)' tests --include='*.py')
 
 # The sdist, built, installed by pip alone and tested where the source tree cannot be seen.
 sdist-test:
