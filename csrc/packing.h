@@ -2,11 +2,14 @@
 //
 // W [n, k] becomes ceil(n / 16) panels of 16 output columns; a panel is [k][16], the last one filled up with zeros.
 // A vector register of any set divides 16 floats, a K block of a panel is contiguous, and so is a whole panel.
+// The gates of a recurrent layer are `groups` blocks of rows: the panels of 16 units, one for each gate, follow one
+// another, so that a step of 16 units reads one stretch of memory.
 #pragma once
 
 #include <memory>
 
 #include "kernels.h"
+#include "memory.h"
 
 namespace fastattn {
 
@@ -14,19 +17,27 @@ constexpr i64 panel_width = 16;
 
 class PackedMatrix {
 public:
-    PackedMatrix(const float* weight, i64 n, i64 k, i64 ldw);  // copies; std::bad_alloc
-    void unpack(float* weight) const;                          // [n, k] contiguous
+    // Copies W [n, k], row stride ldw; `groups` divides n. Throws std::bad_alloc.
+    PackedMatrix(const float* weight, i64 n, i64 k, i64 ldw, i64 groups = 1);
+    void unpack(float* weight) const;  // [n, k] contiguous
+    PackedMatrix transposed() const;   // W^T in panels, of one group
+    static PackedMatrix transposed(const float* weight, i64 n, i64 k, i64 ldw);
 
     i64 n() const { return n_; }
     i64 k() const { return k_; }
-    i64 floats() const { return (n_ + panel_width - 1) / panel_width * panel_width * k_; }
+    i64 groups() const { return groups_; }
+    i64 panels_of_group() const { return (n_ / groups_ + panel_width - 1) / panel_width; }
+    i64 floats() const { return groups_ * panels_of_group() * panel_width * k_; }
     const float* panels() const { return panels_.get(); }
 
 private:
     struct Free {
+        Block block;  // memory that training uses again; of no bytes: the system's
         void operator()(float* p) const;
     };
-    i64 n_, k_;
+    static std::unique_ptr<float[], Free> allocate(i64 floats);
+    PackedMatrix(i64 n, i64 k, i64 groups);
+    i64 n_, k_, groups_;
     std::unique_ptr<float[], Free> panels_;
 };
 

@@ -1,6 +1,7 @@
 #include "parallel.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -86,34 +87,75 @@ private:
     int count_;
 };
 
-}  // namespace
-
-void parallel_for(i64 n, i64 grain, LoopBody body, void* context, i64 scratch_bytes) {
-    if (n <= 0) return;
-    const i64 pieces = (n + grain - 1) / grain;
-    Workers workers(has_openmp() ? static_cast<int>(std::min<i64>(pieces - 1, 1 << 16)) : 0);
+// Runs body(thread, its scratch) on the calling thread and on up to `wanted` further ones that the budget has free.
+template <typename Body>
+void on_threads(i64 wanted, i64 scratch_bytes, const Body& body) {
+    const Workers workers(has_openmp() ? static_cast<int>(std::min<i64>(wanted, 1 << 16)) : 0);
     const int threads = 1 + workers.count();
-
     thread_local Scratch memory;
     scratch_bytes = (scratch_bytes + 127) / 128 * 128;
     char* const scratch = scratch_bytes ? memory.reserve(static_cast<std::size_t>(scratch_bytes * threads)) : nullptr;
-
     if (threads == 1) {
         const FlushDenormals flush;
-        for (i64 begin = 0; begin < n; begin += grain) body(context, begin, std::min(n, begin + grain), scratch);
+        body(0, threads, scratch);
         return;
     }
 #ifdef _OPENMP
     pool_started.store(true, std::memory_order_relaxed);
-    std::atomic<i64> next{0};
 #pragma omp parallel num_threads(threads)
     {
         const FlushDenormals flush;
-        char* const mine = scratch + omp_get_thread_num() * scratch_bytes;
-        for (i64 begin; (begin = next.fetch_add(grain, std::memory_order_relaxed)) < n;)
-            body(context, begin, std::min(n, begin + grain), mine);
+        const int thread = omp_get_thread_num();
+        body(thread, threads, scratch + thread * scratch_bytes);
     }
 #endif
+}
+
+void pause_briefly() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+void parallel_for(i64 n, i64 grain, LoopBody body, void* context, i64 scratch_bytes) {
+    if (n <= 0) return;
+    std::atomic<i64> next{0};
+    on_threads((n + grain - 1) / grain - 1, scratch_bytes, [&](int, int, char* scratch) {
+        for (i64 begin; (begin = next.fetch_add(grain, std::memory_order_relaxed)) < n;)
+            body(context, begin, std::min(n, begin + grain), scratch);
+    });
+}
+
+void parallel_phases(i64 phases, i64 pieces, PhaseBody body, void* context, i64 scratch_bytes) {
+    struct alignas(64) Claim {
+        std::atomic<i64> phase{0};  // the next one in which the piece is free
+    };
+    Claim claims[most_pieces];
+    alignas(64) std::atomic<i64> done{0};
+    on_threads(pieces - 1, scratch_bytes, [&](int thread, int threads, char* scratch) {
+        for (i64 phase = 0; phase < phases; ++phase) {
+            // A thread begins with its own pieces and goes on with those that nobody has begun.
+            for (i64 i = 0; i < pieces; ++i) {
+                const i64 piece = (thread * pieces / threads + i) % pieces;
+                i64 expected = phase;
+                if (!claims[piece].phase.compare_exchange_strong(expected, phase + 1, std::memory_order_relaxed))
+                    continue;
+                body(context, phase, piece, scratch);
+                done.fetch_add(1, std::memory_order_release);
+            }
+            // Those who still compute are not far behind, unless they have lost their processor.
+            for (int spins = 0; done.load(std::memory_order_acquire) < (phase + 1) * pieces; ++spins) {
+                if (spins < 1 << 14)
+                    pause_briefly();
+                else
+                    sched_yield();
+            }
+        }
+    });
 }
 
 void* shared_scratch(i64 bytes) {

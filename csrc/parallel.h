@@ -15,6 +15,13 @@ namespace fastattn {
 using LoopBody = void (*)(void* context, i64 begin, i64 end, void* scratch);
 void parallel_for(i64 n, i64 grain, LoopBody body, void* context, i64 scratch_bytes = 0);
 
+// Calls body(context, phase, piece, scratch) for the pieces [0, pieces) of phase 0, then for those of phase 1, and so
+// on: no piece begins before all pieces of the phase before are done. The threads stay together for all phases, and a
+// piece is done by the same thread in every phase if that one is not late: its caches know what belongs to it.
+using PhaseBody = void (*)(void* context, i64 phase, i64 piece, void* scratch);
+constexpr i64 most_pieces = 128;
+void parallel_phases(i64 phases, i64 pieces, PhaseBody body, void* context, i64 scratch_bytes = 0);
+
 // Memory for one call of a kernel that all its threads see: the calling thread's until it asks again, 64-byte aligned.
 // Throws std::bad_alloc.
 void* shared_scratch(i64 bytes);

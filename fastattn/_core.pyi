@@ -8,7 +8,9 @@ _Floats = npt.NDArray[np.float32]
 _Optional = npt.NDArray[Any] | None
 
 class PackedMatrix:
-    def __init__(self, weight: _Floats) -> None: ...
+    def __init__(self, weight: _Floats, groups: int = 1) -> None: ...
+    @property
+    def groups(self) -> int: ...
     @property
     def shape(self) -> tuple[int, int]: ...
     @property
@@ -146,6 +148,103 @@ def embedding_backward(
     dweight: _Optional,
     /,
 ) -> _Floats: ...
+def char_cnn(
+    char_ids: npt.NDArray[np.int64],
+    embedding: _Floats,
+    weights: Sequence[_Floats | PackedMatrix],
+    biases: Sequence[_Floats],
+    activation: str,
+    return_argmax: bool,
+    out: _Optional,
+    /,
+) -> Any: ...
+def char_cnn_backward(
+    dy: _Floats,
+    char_ids: npt.NDArray[np.int64],
+    embedding: _Floats,
+    weights: Sequence[_Floats | PackedMatrix],
+    biases: Sequence[_Floats],
+    y: _Floats,
+    argmax: npt.NDArray[np.int32],
+    activation: str,
+    need_dembedding: bool,
+    need_dweights: bool,
+    need_dbiases: bool,
+    dembedding: _Optional,
+    dweights: Sequence[_Optional] | None,
+    dbiases: Sequence[_Optional] | None,
+    /,
+) -> tuple[Any, Any, Any]: ...
+def highway(
+    x: _Floats, weight: _Floats | PackedMatrix, bias: _Floats, return_projection: bool, out: _Optional, /
+) -> Any: ...
+def highway_backward(
+    dy: _Floats,
+    x: _Floats,
+    weight: _Floats | PackedMatrix,
+    projection: _Floats,
+    need_dx: bool,
+    need_dweight: bool,
+    need_dbias: bool,
+    dweight: _Optional,
+    dbias: _Optional,
+    /,
+) -> tuple[Any, Any, Any]: ...
+def lstm(
+    x: _Floats | Sequence[_Floats],
+    cu_seqlens: npt.NDArray[np.int32],
+    weights: Sequence[Any],
+    h0: _Optional,
+    c0: _Optional,
+    reverse: Sequence[bool],
+    cell_clip: float | None,
+    proj_clip: float | None,
+    return_reserve: bool,
+    recompute: bool,
+    /,
+) -> Any: ...
+def lstm_backward(
+    dout: _Optional,
+    dh_n: _Optional,
+    dc_n: _Optional,
+    x: _Floats | Sequence[_Floats],
+    cu_seqlens: npt.NDArray[np.int32],
+    weights: Sequence[Any],
+    reserve: Any,
+    h0: _Optional,
+    c0: _Optional,
+    reverse: Sequence[bool],
+    cell_clip: float | None,
+    proj_clip: float | None,
+    need_dx: bool,
+    need_dweights: bool,
+    dweights: Sequence[Any] | None,
+    /,
+) -> tuple[Any, Any, _Floats, _Floats]: ...
+def gru(
+    x: _Floats | Sequence[_Floats],
+    cu_seqlens: npt.NDArray[np.int32],
+    weights: Sequence[Any],
+    h0: _Optional,
+    reverse: Sequence[bool],
+    return_reserve: bool,
+    recompute: bool,
+    /,
+) -> Any: ...
+def gru_backward(
+    dout: _Optional,
+    dh_n: _Optional,
+    x: _Floats | Sequence[_Floats],
+    cu_seqlens: npt.NDArray[np.int32],
+    weights: Sequence[Any],
+    reserve: Any,
+    h0: _Optional,
+    reverse: Sequence[bool],
+    need_dx: bool,
+    need_dweights: bool,
+    dweights: Sequence[Any] | None,
+    /,
+) -> tuple[Any, Any, _Floats]: ...
 def pooling(x: _Floats, cu_seqlens: npt.NDArray[np.int32], mode: str, out: _Optional, /) -> _Floats: ...
 def pooling_backward(
     dy: _Floats, x: _Floats, cu_seqlens: npt.NDArray[np.int32], mode: str, out: _Optional, /

@@ -13,6 +13,9 @@ struct Weight {  // W [n, k], an array or packed
     Weight(const char* f, py::handle object) {
         if (py::isinstance<PackedMatrix>(object)) {
             const auto& packed = object.cast<const PackedMatrix&>();
+            if (packed.groups() != 1)
+                value_error(std::string(f) + ": weight must be packed with groups=1, got " +
+                            std::to_string(packed.groups()));
             panels = packed.panels();
             n = packed.n();
             k = packed.k();

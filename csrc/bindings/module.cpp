@@ -25,9 +25,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_softmax(m);
     bind_log_softmax(m);
     bind_embedding(m);
+    bind_char_cnn(m);
+    bind_highway(m);
     bind_pooling(m);
     bind_l2_normalize(m);
     bind_cross_entropy(m);
+    bind_lstm(m);
+    bind_gru(m);
     bind_dropout(m);
     bind_adamw(m);
     bind_sgd(m);

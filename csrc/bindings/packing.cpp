@@ -8,15 +8,22 @@ void bind_packing(py::module_& m) {
     py::class_<PackedMatrix>(m, "PackedMatrix",
                              "A weight [N, K], float32, copied into the layout that `linear` reads; immutable.\n\n"
                              "Packing costs about one pass over the weight: worth it for one that is used more than\n"
-                             "once. `shape`, `dtype` and `nbytes` are those of arrays; `unpack()` gives a read-only\n"
-                             "copy [N, K]. Raises TypeError for another dtype, ValueError for another number of axes\n"
-                             "or a strided last one.")
-        .def(py::init([](py::handle weight) {
+                             "once. `groups` is 1 for a linear layer, and for what a recurrent layer multiplies its\n"
+                             "state by the number of its gates: 4 for an LSTM's weight_hh, 3 for a GRU's. `shape`,\n"
+                             "`dtype` and `nbytes` are those of arrays; `unpack()` gives a read-only copy [N, K].\n"
+                             "Raises TypeError for another dtype, ValueError for another number of axes, a strided\n"
+                             "last one or a number of groups that does not divide N.")
+        .def(py::init([](py::handle weight, py::handle groups_) {
                  const Array w = floats("PackedMatrix", "weight", weight).expect_ndim(2).expect_contiguous_rows();
+                 const i64 groups = integer("PackedMatrix", "groups", groups_);
+                 if (groups < 1 || w.shape[0] % groups != 0)
+                     value_error("PackedMatrix: groups must divide the " + std::to_string(w.shape[0]) +
+                                 " rows of weight, got " + std::to_string(groups));
                  const py::gil_scoped_release release;
-                 return std::make_unique<PackedMatrix>(w.as<float>(), w.shape[0], w.shape[1], w.stride[0]);
+                 return std::make_unique<PackedMatrix>(w.as<float>(), w.shape[0], w.shape[1], w.stride[0], groups);
              }),
-             py::arg("weight"))
+             py::arg("weight"), py::arg("groups") = 1)
+        .def_property_readonly("groups", &PackedMatrix::groups)
         .def_property_readonly("shape", [](const PackedMatrix& w) { return py::make_tuple(w.n(), w.k()); })
         .def_property_readonly("dtype", [](const PackedMatrix&) { return py::dtype::of<float>(); })
         .def_property_readonly("nbytes", [](const PackedMatrix& w) { return w.floats() * i64{sizeof(float)}; })

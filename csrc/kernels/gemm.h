@@ -90,9 +90,12 @@ void multiply_tile(const Tile& t) {
     const char* ahead = reinterpret_cast<const char*>(b + t.ahead);
     const i64 ahead_step = t.ahead_step;
     for (i64 k = t.depth; k > 0; --k) {
+        // Fewer rows read several panels at a time, and the processor keeps up with those itself.
+        if constexpr (R > 2) {
 #pragma GCC unroll 8
-        for (int p = 0; p < panels; ++p) __builtin_prefetch(ahead + panel[p] * i64{sizeof(float)});
-        ahead += ahead_step;
+            for (int p = 0; p < panels; ++p) __builtin_prefetch(ahead + panel[p] * i64{sizeof(float)});
+            ahead += ahead_step;
+        }
         if constexpr (R < NV) {
             vf x[R];
 #pragma GCC unroll 16

@@ -43,6 +43,7 @@ FASTATTN_INLINE vf2 max(vf2 x, vf2 y) { return {max(x.a, y.a), max(x.b, y.b)}; }
 FASTATTN_INLINE vf2 abs(vf2 x) { return {abs(x.a), abs(x.b)}; }
 FASTATTN_INLINE vf2 to_exponent(vf2 x) { return {to_exponent(x.a), to_exponent(x.b)}; }
 FASTATTN_INLINE vm2 less(vf2 x, vf2 y) { return {less(x.a, y.a), less(x.b, y.b)}; }
+FASTATTN_INLINE vm2 equal(vf2 x, vf2 y) { return {equal(x.a, y.a), equal(x.b, y.b)}; }
 FASTATTN_INLINE vf2 select(vm2 m, vf2 x, vf2 y) { return {select(m.a, x.a, y.a), select(m.b, x.b, y.b)}; }
 FASTATTN_INLINE vf2 load2(const float* p) { return {load(p), load(p + W)}; }
 FASTATTN_INLINE void store2(float* p, vf2 x) {
@@ -83,22 +84,30 @@ FASTATTN_INLINE void store_n(float* p, vf x, i64 n) {
 struct At2 {
     i64 i;
     vf2 operator()(const float* x) const { return load2(x + i); }
+    void put(float* y, vf2 v) const { store2(y + i, v); }
 };
 struct At {
     i64 i, n;
     vf operator()(const float* x) const { return load_n(x + i, n); }
+    void put(float* y, vf v) const { store_n(y + i, v, n); }
 };
 
-// y[i] = f(at) for begin <= i < end; f takes an At2 or an At.
+// f(at) for every place of begin <= i < end; f takes an At2 or an At.
 template <typename F>
-FASTATTN_INLINE void fill_floats(float* y, i64 begin, i64 end, F f) {
+FASTATTN_INLINE void for_floats(i64 begin, i64 end, F f) {
     i64 i = begin;
-    for (; i + 2 * W <= end; i += 2 * W) store2(y + i, f(At2{i}));
+    for (; i + 2 * W <= end; i += 2 * W) f(At2{i});
     if (i + W <= end) {
-        store(y + i, f(At{i, W}));
+        f(At{i, W});
         i += W;
     }
-    if (i < end) store_first(y + i, f(At{i, end - i}), end - i);
+    if (i < end) f(At{i, end - i});
+}
+
+// y[i] = f(at) for begin <= i < end
+template <typename F>
+FASTATTN_INLINE void fill_floats(float* y, i64 begin, i64 end, F f) {
+    for_floats(begin, end, [&](auto at) __attribute__((always_inline)) { at.put(y, f(at)); });
 }
 
 // y[i] = f(x[i]) for `count` floats; f takes a vf or a vf2.

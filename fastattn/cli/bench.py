@@ -85,9 +85,11 @@ def _run_cases(cases: list[KernelCase], seconds: float, file: BinaryIO | None) -
 
 def measure(case: KernelCase, seconds: float) -> dict[str, Any]:
     """Check one case, then time it. A result that is wrong is not timed."""
+    from fastattn.cli.bench_case import flat
+
     arguments = case.make(np.random.default_rng(0))
     prepared = case.prepare(arguments)
-    expected, actual = (_arrays(result) for result in (case.reference(**arguments), case.ours(**prepared)))
+    expected, actual = (flat(result) for result in (case.reference(**arguments), case.ours(**prepared)))
     differences = [_difference(*pair) for pair in zip(actual, expected, strict=True)]
     result: dict[str, Any] = {
         "case": case.name,
@@ -113,10 +115,6 @@ def measure(case: KernelCase, seconds: float) -> dict[str, Any]:
         "gbytes": case.bytes / median / 1e9,
     }
     return result
-
-
-def _arrays(result: Any) -> list[np.ndarray]:
-    return [np.asarray(array) for array in (result if isinstance(result, tuple) else (result,))]
 
 
 def _difference(actual: np.ndarray, expected: np.ndarray) -> float:

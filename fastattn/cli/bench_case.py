@@ -85,6 +85,13 @@ def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndar
     return values
 
 
+def flat(result: Any) -> list[np.ndarray]:
+    """The arrays of a kernel's result, in order, those in tuples too; None is left out."""
+    if isinstance(result, (tuple, list)):
+        return [array for each in result for array in flat(each)]
+    return [] if result is None else [np.asarray(result)]
+
+
 def own_out(arguments: Arguments) -> Arguments:
     return {**arguments, "out": np.empty_like(arguments["out"])}
 

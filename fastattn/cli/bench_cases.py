@@ -8,8 +8,9 @@ A case names a kernel. The same name in `fastattn.kernels` and in `fastattn.refe
     expected = case.reference(**arguments)                 # plain NumPy
     actual = case.ours(**case.prepare(arguments))          # weights packed, as the models hold them
 
-To add a case, add a line to `kernel_cases`, or to `training_cases` (bench_training_cases.py) for what training alone
-calls. Every function of `fastattn.kernels` must have one.
+To add a case, add a line to `kernel_cases`, to `recurrent_cases` (bench_recurrent_cases.py) or `character_cases`
+(bench_character_cases.py), or to `training_cases` (bench_training_cases.py) for what training alone calls. Every
+function of `fastattn.kernels` must have one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from .bench_case import FLOAT, Arguments, KernelCase, cu_seqlens, normal, own_out
+from .bench_character_cases import character_cases
+from .bench_recurrent_cases import recurrent_cases
 from .bench_training_cases import training_cases
 
 __all__ = ["KernelCase", "kernel_cases"]
@@ -197,6 +200,8 @@ def kernel_cases(contains: str | None = None) -> list[KernelCase]:
         _pooling("MiniLM", 32, 128, 384, "max"),
         _elementwise("l2_normalize", "MiniLM", 4096, 384, 384),
     ]
+    cases += recurrent_cases()
+    cases += character_cases()
     cases += training_cases()
     if contains is None:
         return cases

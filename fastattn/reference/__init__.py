@@ -12,15 +12,19 @@ modes, ids, `cu_seqlens`) and leave the rest to NumPy's own errors; `fastattn.ke
 """
 
 from .adamw import adamw
+from .char_cnn import char_cnn, char_cnn_backward
 from .cross_entropy import cross_entropy, cross_entropy_backward
 from .dropout import dropout, dropout_backward
 from .embedding import embedding, embedding_backward
 from .gelu import gelu, gelu_backward
 from .gradient_norm import gradient_norm
+from .gru import gru, gru_backward, gru_cell
+from .highway import highway, highway_backward
 from .l2_normalize import l2_normalize, l2_normalize_backward
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import linear, linear_backward
 from .log_softmax import log_softmax, log_softmax_backward
+from .lstm import lstm, lstm_backward, lstm_cell
 from .pooling import pooling, pooling_backward
 from .scaled_dot_product_attention import scaled_dot_product_attention, scaled_dot_product_attention_backward
 from .sgd import sgd
@@ -28,6 +32,8 @@ from .softmax import softmax, softmax_backward
 
 __all__ = [
     "adamw",
+    "char_cnn",
+    "char_cnn_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
@@ -37,6 +43,11 @@ __all__ = [
     "gelu",
     "gelu_backward",
     "gradient_norm",
+    "gru",
+    "gru_backward",
+    "gru_cell",
+    "highway",
+    "highway_backward",
     "l2_normalize",
     "l2_normalize_backward",
     "layer_norm",
@@ -45,6 +56,9 @@ __all__ = [
     "linear_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lstm",
+    "lstm_backward",
+    "lstm_cell",
     "pooling",
     "pooling_backward",
     "scaled_dot_product_attention",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,48 @@ def test_embedding() -> None:
     np.testing.assert_array_equal(normed, reference.layer_norm(y, weight, bias, 0.5))
 
 
+@pytest.mark.parametrize(("activation", "scalar"), [("relu", lambda t: max(t, 0.0)), ("tanh", math.tanh)])
+def test_char_cnn(activation: str, scalar: Any) -> None:
+    ids = np.array([[1, 4, 2, 0, 0, 0], [3, 3, 1, 2, 4, 1]])
+    letters = RNG.standard_normal((5, 3))
+    weights = [RNG.standard_normal(shape) for shape in ((4, 1, 3), (3, 4, 3), (1, 6, 3))]
+    biases = [RNG.standard_normal(len(weight)) for weight in weights]
+    y, argmax = reference.char_cnn(ids, letters, weights, biases, activation=activation, return_argmax=True)
+    assert y.shape == argmax.shape == (2, 8)
+    assert argmax.dtype == np.int32
+    filters = [(w, b) for weight, bias in zip(weights, biases, strict=True) for w, b in zip(weight, bias, strict=True)]
+    for word, (column, (w, b)) in product(range(2), enumerate(filters)):
+        values = [
+            math.fsum((w * letters[ids[word, p : p + len(w)]]).reshape(-1)) for p in range(ids.shape[1] - len(w) + 1)
+        ]
+        assert y[word, column] == pytest.approx(scalar(max(values) + b), abs=1e-14)
+        assert values[argmax[word, column]] == pytest.approx(max(values), abs=1e-14)
+
+
+def test_char_cnn_of_nan_and_packed() -> None:
+    letters = np.array([[1.0, -1.0], [np.nan, 2.0], [0.0, 3.0]], np.float32)
+    weight = RNG.standard_normal((2, 2, 2)).astype(np.float32)
+    ids = np.array([[0, 2, 1, 1], [0, 2, 0, 2]])
+    bias = np.zeros(2, np.float32)
+    y, argmax = reference.char_cnn(ids, letters, [weight], [bias], return_argmax=True)
+    assert np.isnan(y[0]).all()
+    assert (argmax[0] == 1).all()
+    assert not np.isnan(y[1]).any()
+    from fastattn.kernels import PackedMatrix  # the only thing here that is compiled
+
+    np.testing.assert_array_equal(reference.char_cnn(ids, letters, [PackedMatrix(weight.reshape(2, 4))], [bias]), y)
+
+
+def test_highway() -> None:
+    x, w, b = (RNG.standard_normal(shape) for shape in ((2, 3, 4), (8, 4), (8,)))
+    y, projection = reference.highway(x, w, b, return_projection=True)
+    np.testing.assert_array_equal(projection, reference.linear(x, w, b))
+    for i, j, n in np.ndindex(y.shape):
+        h, t = (math.fsum(x[i, j] * w[row]) + b[row] for row in (n, 4 + n))
+        gate = 1 / (1 + math.exp(-t))
+        assert y[i, j, n] == pytest.approx(gate * max(h, 0.0) + (1 - gate) * x[i, j, n], abs=1e-14)
+
+
 CALLS: dict[str, tuple[Any, ...]] = {
     "linear": ((2, 5), (3, 5), (3,), (2, 3)),
     "layer_norm": ((4, 5), (5,), (5,)),
@@ -175,6 +218,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "scaled_dot_product_attention": ((2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 5)),
     "pooling": ((9, 5),),
     "embedding": ((7, 5),),
+    "highway": ((4, 5), (10, 5), (10,)),
+    "char_cnn": ((7, 5), (3, 2, 5), (3,)),
 }
 
 
@@ -187,6 +232,9 @@ def test_the_dtype_is_kept_and_out_is_used(name: str, dtype: Any) -> None:
         arguments.append(CU)
     if name == "embedding":
         arguments.insert(0, np.array([1, 0, 6]))
+    if name == "char_cnn":
+        table, weight, bias = arguments
+        arguments = [np.array([[1, 0, 6], [2, 2, 2]]), table, [weight], [bias]]
     y = function(*arguments)
     assert y.dtype == dtype
     out = np.full_like(y, np.nan)
@@ -194,10 +242,16 @@ def test_the_dtype_is_kept_and_out_is_used(name: str, dtype: Any) -> None:
     np.testing.assert_array_equal(out, y)
 
 
+def characters(x: Any, weight: Any = None, **options: Any) -> Any:
+    given = {"ids": np.zeros((1, 4), int), "biases": [np.zeros(2)]} | options
+    weights = [np.zeros((2, 2, 3)) if weight is None else weight]
+    return reference.char_cnn(given.pop("ids"), x, weights, given.pop("biases"), **given)
+
+
 def test_every_function_is_in_the_file_of_its_stem() -> None:
     assert set(CALLS) < set(reference.__all__)
     for name in reference.__all__:
-        stem = name.removesuffix("_backward")
+        stem = name.removesuffix("_backward").removesuffix("_cell")
         assert inspect.getmodule(getattr(reference, name)).__name__ == f"fastattn.reference.{stem}"
 
 
@@ -219,6 +273,15 @@ def test_every_function_is_in_the_file_of_its_stem() -> None:
             lambda x: reference.embedding(np.array([1]), x, position_weight=x),
             "position_ids must be given with position_weight",
         ),
+        (lambda x: characters(x, activation="gelu"), "char_cnn: activation must be one of 'relu', 'tanh', got 'gelu'"),
+        (
+            lambda x: characters(x, ids=np.full((1, 4), 9)),
+            r"char_ids must be in \[0, 9\), the rows of embedding, got 9",
+        ),
+        (lambda x: characters(x, biases=[]), "biases must be as many as weights, 1, got 0"),
+        (lambda x: characters(x, biases=[np.zeros(3)]), r"biases\[0\] must have shape \(2,\), got \(3,\)"),
+        (lambda x: characters(x, np.zeros((2, 4, 2))), r"weights\[0\] must have shape \(filters, width, 3\), got"),
+        (lambda x: characters(x, np.zeros((2, 5, 3))), r"weights\[0\] must have a width from 1 to 4, .*, got 5"),
     ],
 )
 def test_errors(call: Any, message: str) -> None:

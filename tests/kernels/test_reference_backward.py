@@ -161,7 +161,56 @@ def test_dropout() -> None:
         check_gradients(lambda p=p: reference.dropout(x, p, 11), dy, [x], [reference.dropout_backward(dy, p, 11)])
 
 
-SHAPES = {"linear": ((3, 4), (3, 5), (4, 5)), "layer_norm": ((3, 5), (3, 5), (5,), (3,), (3,))}
+def test_highway() -> None:
+    x, weight, bias, dy = (RNG.standard_normal(shape) for shape in ((2, 3, 4), (8, 4), (8,), (2, 3, 4)))
+    _, projection = reference.highway(x, weight, bias, return_projection=True)
+    gradients = reference.highway_backward(dy, x, weight, projection)
+    check_gradients(lambda: reference.highway(x, weight, bias), dy, [x, weight, bias], gradients)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_char_cnn(activation: str) -> None:
+    ids = RNG.integers(0, 5, (4, 9))
+    ids[:, 6:] = 4
+    ids[0] = 3
+    letters = RNG.standard_normal((5, 3))
+    weights = [RNG.standard_normal(shape) for shape in ((2, 1, 3), (3, 4, 3), (5, 9, 3))]
+    biases = [RNG.standard_normal(len(weight)) for weight in weights]
+    given = (ids, letters, weights, biases)
+    y, argmax = reference.char_cnn(*given, activation=activation, return_argmax=True)
+    dy = RNG.standard_normal(y.shape)
+    dembedding, dweights, dbiases = reference.char_cnn_backward(dy, *given, y, argmax, activation=activation)
+    check_gradients(
+        lambda: reference.char_cnn(*given, activation=activation),
+        dy,
+        [letters, *weights, *biases],
+        [dembedding, *dweights, *dbiases],
+    )
+    sums = np.ones((2, 1, 3)), np.ones(5)
+    added = reference.char_cnn_backward(
+        *(dy, *given, y, argmax),
+        activation=activation,
+        need_dembedding=False,
+        dweights=[sums[0], None, None],
+        dbiases=[None, None, sums[1]],
+    )
+    assert added[0] is None
+    assert added[1][0] is sums[0]
+    assert added[2][2] is sums[1]
+    np.testing.assert_allclose(sums[0], 1 + dweights[0])
+    np.testing.assert_allclose(sums[1], 1 + dbiases[2])
+    few = {"need_dweights": False, "need_dbiases": False, "dembedding": np.ones((5, 3))}
+    again = reference.char_cnn_backward(dy, *given, y, argmax, activation=activation, **few)
+    assert again[0] is few["dembedding"]
+    assert again[1:] == (None, None)
+    np.testing.assert_allclose(again[0], 1 + dembedding)
+
+
+SHAPES = {
+    "linear": ((3, 4), (3, 5), (4, 5)),
+    "layer_norm": ((3, 5), (3, 5), (5,), (3,), (3,)),
+    "highway": ((3, 4), (3, 4), (8, 4), (3, 8)),
+}
 
 
 def both_parameters(name: str) -> tuple[Callable[..., Any], Sequence[Any]]:

@@ -1,0 +1,239 @@
+#include "../simd/math.h"
+#include "recurrent.h"
+
+namespace fastattn::FASTATTN_ISA {
+namespace {
+
+constexpr i64 gates = 3;                           // r, z, n
+constexpr i64 tile_columns = gates * panel_width;  // of the same 16 units
+constexpr i64 scratch_bytes = row_block * tile_columns * i64{sizeof(float)};
+
+// The gates of `rows` rows and of the units [unit, unit + n), in rows of 48: r and z before their activation, and what
+// h gave n, which r multiplies before x comes to it. Without `h` it is 0.
+FASTATTN_INLINE void fill_tile(float* tile, const Gru& args, const float* from_x, const float* bias_hh, const float* h,
+                               const float* panels, i64 rows, i64 unit, i64 n) {
+    for (i64 r = 0; r < rows; ++r)
+        for (i64 gate = 0; gate < gates; ++gate) {
+            const float* from = gate < 2 ? from_x + r * args.ldg + gate * args.hidden + unit : nullptr;
+            const float* bias = bias_hh ? bias_hh + gate * args.hidden + unit : nullptr;
+            float* to = tile + r * tile_columns + gate * panel_width;
+            for_vectors(panel_width, [&](i64 i, i64) {
+                const i64 count = greater(0, lesser(W, n - i));
+                const vf x = from ? load_n(from + i, count) : zero();
+                store(to + i, bias ? x + load_n(bias + i, count) : x);
+            });
+        }
+    if (!h) return;
+    StepProduct p{};
+    p.a = h;
+    p.lda = args.hidden;
+    p.panels = panels + unit * gates * args.hidden;
+    p.c = tile;
+    p.ldc = tile_columns;
+    p.rows = rows;
+    p.columns = tile_columns;
+    p.depth = args.hidden;
+    p.resume = true;
+    multiply_step(p);
+}
+
+struct ForwardContext {
+    const GruForward& args;
+    Pieces pieces;
+    i64 first_step;  // of this chunk; its rows of gates begin at the first
+};
+
+// One step of the units of a part.
+void step_units(const ForwardContext& context, const GruForward::Direction& d, i64 t, i64 part, float* tile) {
+    const GruForward& args = context.args;
+    const Sequences& s = args.sequences;
+    const i64 begin = s.step_begin[t], rows = step_rows(s, t), hidden = args.hidden;
+    for (i64 unit = context.pieces.begin(part, hidden); unit < context.pieces.begin(part + 1, hidden);
+         unit += panel_width) {
+        const i64 n = lesser(panel_width, hidden - unit);
+        for (i64 first = 0; first < rows; first += row_block) {
+            const i64 last = lesser(rows, first + row_block);
+            float* gate_rows = d.gates + (begin - s.step_begin[context.first_step] + first) * args.ldg;
+            const float* before = d.h_rows + previous_row(s, t, first) * hidden;
+            fill_tile(tile, args, gate_rows, d.bias_hh, t == 0 && !d.h0 ? nullptr : before, d.hh_panels, last - first,
+                      unit, n);
+            for (i64 r = first; r < last; ++r) {
+                const float* row = tile + (r - first) * tile_columns;
+                const float* h = before + (r - first) * hidden + unit;
+                float* kept = gate_rows + (r - first) * args.ldg + unit;
+                float* h_row = d.h_rows + state_row(s, t, r) * hidden + unit;
+                float* out = d.out + token_of(s, t, r, d.reverse) * args.ldo + unit;
+                for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
+                    const auto reset = sigmoid(at(row)), update = sigmoid(at(row + panel_width));
+                    const auto from_h = at(row + 2 * panel_width);
+                    const auto candidate = tanh(fma(reset, from_h, at(kept + 2 * hidden)));
+                    const auto y = fma(update, at(h) - candidate, candidate);
+                    at.put(h_row, y);
+                    at.put(out, y);
+                    if (!args.keeps_gates) return;
+                    at.put(kept, reset);
+                    at.put(kept + hidden, update);
+                    at.put(kept + 2 * hidden, candidate);
+                    at.put(kept + 3 * hidden, from_h);
+                });
+            }
+        }
+    }
+}
+
+void forward_phase(void* context_, i64 phase, i64 piece, void* scratch) {
+    const ForwardContext& context = *static_cast<ForwardContext*>(context_);
+    context.pieces.visit(piece, [&](i64 direction, i64 part) {
+        step_units(context, context.args.direction[direction], context.first_step + phase, part,
+                   static_cast<float*>(scratch));
+    });
+}
+
+struct BackwardContext {
+    const GruBackward& args;
+    Pieces pieces;
+};
+
+// Step t for the columns of a part: the gradient of its h, of its gates, and what goes past them to the h before. t =
+// -1 is the first state.
+void step_back(const BackwardContext& context, const GruBackward::Direction& d, i64 t, i64 part) {
+    const GruBackward& args = context.args;
+    const Sequences& s = args.sequences;
+    const i64 hidden = args.hidden;
+    const i64 begin = context.pieces.begin(part, hidden), end = context.pieces.begin(part + 1, hidden);
+    if (begin == end) return;
+    if (t + 1 < s.steps) {
+        StepProduct p{};
+        p.a = d.dgates_h + s.step_begin[t + 1] * args.ldd;
+        p.lda = args.ldd;
+        p.panels = d.hh_transposed_panels + begin * gates * hidden;
+        p.c = d.dh + begin;
+        p.ldc = hidden;
+        p.rows = step_rows(s, t + 1);
+        p.columns = end - begin;
+        p.depth = gates * hidden;
+        p.resume = true;  // it went past the gates
+        multiply_step(p);
+    }
+    if (t < 0) return;
+    for (i64 r = 0; r < step_rows(s, t); ++r) {
+        const i64 row = s.step_begin[t] + r;
+        const float* x = d.gates + row * args.ldg + begin;
+        const float* before = d.h_rows + previous_row(s, t, r) * hidden + begin;
+        const float* dout = d.dout ? d.dout + token_of(s, t, r, d.reverse) * args.ldo + begin : nullptr;
+        float* dh_row = d.dh + r * hidden + begin;
+        float* to_x = d.dgates_x + row * args.ldd + begin;
+        float* to_h = d.dgates_h + row * args.ldd + begin;
+        for_floats(0, end - begin, [&](auto at) __attribute__((always_inline)) {
+            using V = decltype(at(x));
+            const V one = constant<V>(1.0f);
+            const V reset = at(x), update = at(x + hidden), candidate = at(x + 2 * hidden), from_h = at(x + 3 * hidden);
+            V dh = at(dh_row);
+            if (dout) dh = dh + at(dout);
+            const V dn = dh * (one - update) * fma(-candidate, candidate, one);
+            const V dr = dn * from_h * reset * (one - reset);
+            const V dz = dh * (at(before) - candidate) * update * (one - update);
+            at.put(dh_row, dh * update);
+            at.put(to_x, dr);
+            at.put(to_x + hidden, dz);
+            at.put(to_x + 2 * hidden, dn);
+            at.put(to_h, dr);
+            at.put(to_h + hidden, dz);
+            at.put(to_h + 2 * hidden, dn * reset);
+        });
+    }
+}
+
+void backward_phase(void* context_, i64 phase, i64 piece, void*) {
+    const BackwardContext& context = *static_cast<BackwardContext*>(context_);
+    context.pieces.visit(piece, [&](i64 direction, i64 part) {
+        step_back(context, context.args.direction[direction], context.args.sequences.steps - 1 - phase, part);
+    });
+}
+
+// The gates of all rows once more, as the forward pass had them.
+void compute_gates_again(const GruBackward& args, const GruBackward::Direction& d) {
+    multiply_x(args, d, d.x_rows, d.ldx, gates, 0, args.sequences.steps);
+    struct Context {
+        const GruBackward& args;
+        const GruBackward::Direction& d;
+    } context{args, d};
+    parallel_for((args.hidden + panel_width - 1) / panel_width, 1,
+                 [](void* context, i64 block, i64, void* scratch) {
+                     const GruBackward& args = static_cast<Context*>(context)->args;
+                     const GruBackward::Direction& d = static_cast<Context*>(context)->d;
+                     const i64 hidden = args.hidden, unit = block * panel_width, n = lesser(panel_width, hidden - unit);
+                     const i64 tokens = args.sequences.tokens,
+                               from_zero = d.starts_from_zero ? args.sequences.step_begin[1] : 0;
+                     float* tile = static_cast<float*>(scratch);
+                     for (i64 first = 0, last; first < tokens; first = last) {
+                         last = lesser(first < from_zero ? from_zero : tokens, first + row_block);
+                         float* rows = d.gates + first * args.ldg;
+                         const float* h = first < from_zero ? nullptr : d.previous_h + first * hidden;
+                         fill_tile(tile, args, rows, d.bias_hh, h, d.hh_panels, last - first, unit, n);
+                         for (i64 r = 0; r < last - first; ++r) {
+                             const float* row = tile + r * tile_columns;
+                             float* to = rows + r * args.ldg + unit;
+                             for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
+                                 const auto reset = sigmoid(at(row)), from_h = at(row + 2 * panel_width);
+                                 at.put(to, reset);
+                                 at.put(to + hidden, sigmoid(at(row + panel_width)));
+                                 at.put(to + 2 * hidden, tanh(fma(reset, from_h, at(to + 2 * hidden))));
+                                 at.put(to + 3 * hidden, from_h);
+                             });
+                         }
+                     }
+                 },
+                 &context, scratch_bytes);
+}
+
+// The sum of the gradients of what h gave the gates.
+void differentiate_bias_hh(const GruBackward& args, const GruBackward::Direction& d) {
+    if (!d.dbias_hh) return;
+    LinearBackward p{};
+    p.dy = d.dgates_h;
+    p.ldy = args.ldd;
+    p.m = args.sequences.tokens;
+    p.n = gates * args.hidden;
+    p.k = args.hidden;
+    p.dbias = d.dbias_hh;
+    p.add_to_dbias = d.add_to_dbias_hh;
+    p.block_sums = d.block_sums;
+    linear_backward(p);
+}
+
+}  // namespace
+
+void gru_forward(const GruForward& args) {
+    const Sequences& s = args.sequences;
+    const i64 work = (s.steps ? step_rows(s, 0) : 0) * gates * args.hidden * args.hidden * args.directions;
+    ForwardContext context{args, Pieces(args.directions, args.hidden, work), 0};
+    run_forward(args, gates, args.hidden, [&](i64 first, i64 last) {
+        context.first_step = first;
+        parallel_phases(last - first, context.pieces.count, forward_phase, &context, scratch_bytes);
+    });
+}
+
+void gru_backward(const GruBackward& args) {
+    const Sequences& s = args.sequences;
+    for (i64 i = 0; i < args.directions; ++i) {
+        const auto& d = args.direction[i];
+        sort_states(s, d.dh, d.dh_n, args.hidden);
+        if (d.previous_h) gather_previous(s, d.previous_h, d.h_rows, args.hidden);
+        if (d.hh_panels && s.steps) compute_gates_again(args, d);
+    }
+    if (s.steps) {
+        const i64 work = step_rows(s, 0) * gates * args.hidden * args.hidden * args.directions;
+        BackwardContext context{args, Pieces(args.directions, args.hidden, work)};
+        parallel_phases(s.steps + 1, context.pieces.count, backward_phase, &context);
+    }
+    for (i64 i = 0; i < args.directions; ++i) {
+        const auto& d = args.direction[i];
+        unsort_states(s, d.dh0, d.dh, args.hidden);
+        differentiate_x(args, d, d.dgates_x, args.ldd, gates);
+        differentiate_h(args, d, d.dgates_h, args.ldd, gates, args.hidden);
+        differentiate_bias_hh(args, d);
+    }
+}
+
+}  // namespace fastattn::FASTATTN_ISA

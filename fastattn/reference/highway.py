@@ -1,0 +1,100 @@
+"""Reference of `highway` and `highway_backward`: a layer that mixes its result with its input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._recurrent import sigmoid
+from .linear import Packed, linear, linear_backward
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+def highway(
+    x: FloatArray,
+    weight: FloatArray | Packed,
+    bias: FloatArray,
+    *,
+    return_projection: bool = False,
+    out: FloatArray | None = None,
+) -> Any:
+    """sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h and t are the halves of x W^T + b.
+
+    x `[..., D]`, weight `[2 D, D]` (an array or a `PackedMatrix`; first the rows of h, then those of the gate t), bias
+    `[2 D]`, all of one float dtype. Returns `[..., D]`, in `out` if given; with `return_projection` (y, x W^T + b), the
+    latter `[..., 2 D]` for `highway_backward`.
+
+    Source: Srivastava, Greff and Schmidhuber 2015 (arXiv 1505.00387), equation 3.
+
+    >>> weight, bias = np.array([[2.0], [0.0]]), np.array([0.0, np.log(3.0)])  # h = 2 x, a gate of 3/4
+    >>> highway(np.array([[4.0], [-4.0]]), weight, bias).tolist()
+    [[7.0], [-1.0]]
+    """
+    projection = linear(x, weight, bias)
+    h, t = np.split(projection, 2, axis=-1)
+    gate = t.copy()
+    sigmoid(gate)
+    y = np.empty_like(x) if out is None else out
+    np.maximum(h, 0, out=y)
+    y *= gate
+    np.subtract(1, gate, out=gate)
+    gate *= x
+    y += gate
+    return (y, projection) if return_projection else y
+
+
+def highway_backward(
+    dy: FloatArray,
+    x: FloatArray,
+    weight: FloatArray | Packed,
+    projection: FloatArray,
+    *,
+    need_dx: bool = True,
+    need_dweight: bool = True,
+    need_dbias: bool = True,
+    dweight: FloatArray | None = None,
+    dbias: FloatArray | None = None,
+) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    """The gradients of `highway`'s x, weight and bias.
+
+    dy and x `[..., D]`, weight `[2 D, D]` (an array or a `PackedMatrix`) and `projection` `[..., 2 D]` as `highway`
+    returned it, all of one float dtype. Returns (dx, dweight, dbias) in the shapes of x, weight and bias; None for what
+    `need_dx`, `need_dweight` or `need_dbias` does not ask for. A gradient is added to `dweight` or `dbias` if given,
+    which is then returned. relu passes nothing at 0.
+
+    Source: Srivastava, Greff and Schmidhuber 2015 (arXiv 1505.00387), equation 3, differentiated.
+
+    >>> x, weight, projection = np.array([[4.0]]), np.array([[2.0], [0.0]]), np.array([[8.0, 0.0]])
+    >>> dx, dweight, dbias = highway_backward(np.ones((1, 1)), x, weight, projection)
+    >>> dx.tolist(), dweight.tolist(), dbias.tolist()
+    ([[1.5]], [[2.0], [4.0]], [0.5, 1.0])
+    """
+    h, t = np.split(projection, 2, axis=-1)
+    gate = t.copy()
+    sigmoid(gate)
+    carry = 1 - gate
+    d = np.empty_like(projection)
+    dh, dt = np.split(d, 2, axis=-1)  # views
+    np.maximum(h, 0, out=dt)
+    dt -= x
+    gate *= dy
+    dt *= gate
+    dt *= carry
+    dh[...] = np.where(h <= 0, gate.dtype.type(0), gate)
+    dx, dweight, dbias = linear_backward(
+        d,
+        x,
+        weight,
+        need_dx=need_dx,
+        need_dweight=need_dweight,
+        need_dbias=need_dbias,
+        dweight=dweight,
+        dbias=dbias,
+    )
+    if dx is not None:
+        carry *= dy
+        dx += carry
+    return dx, dweight, dbias
