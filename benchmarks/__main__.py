@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
 from .rivals import RUNTIMES
 from .weights import default_cache
 
+DATA = Path(os.environ.get("FASTATTN_DATA") or "../shared/data")
 SENTENCES = {
-    "encode": Path("../shared/data/stsb/stsb-en-test.csv"),
-    "train": Path("../shared/data/ud_ewt/en_ewt-ud-dev.conllu"),
+    "encode": DATA / "stsb/stsb-en-test.csv",
+    "train": DATA / "ud_ewt/en_ewt-ud-dev.conllu",
+    "recurrent": DATA / "ud_ewt/en_ewt-ud-dev.conllu",
 }
 
 
@@ -45,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         "kernels": ("single kernels against NumPy and PyTorch", 15),
         "encode": ("sentences to embeddings, tokenising included", 5),
         "train": ("training steps against PyTorch", 9),
+        "recurrent": ("LSTM and GRU layers, and ELMo", 9),
         "memory": ("resident memory, import time, time by tokens", 7),
     }
     rivals = "of " + ", ".join(name for name in RUNTIMES if name != "fastattn")
@@ -59,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", type=Path, metavar="FILE", help="write samples, machine and tables")
         command.add_argument("--markdown", action="store_true", help="tables as benchmarks/README.md has them")
         command.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-        if name in ("models", "kernels", "train", "memory"):
+        if name != "encode":
             command.add_argument("--cases", type=existing_cases, default=[], metavar="NAME,...", help="default: all")
         if name in SENTENCES:
             command.add_argument("--sentences", type=Path, default=SENTENCES[name], help="default: %(default)s")

@@ -94,12 +94,7 @@ class OnnxRuntime(Runtime):
     package = "onnxruntime"
 
     def __init__(self, folder: Path, converted: Path, threads: int) -> None:
-        ort = importlib.import_module("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        self.session = ort.InferenceSession(str(converted / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        self.session = onnx_session(str(converted / "model.onnx"), threads)
 
     @staticmethod
     def convert(folder: Path, converted: Path) -> None:
@@ -145,11 +140,7 @@ class OpenVino(Runtime):
         openvino = importlib.import_module("openvino")
         self.core = openvino.Core()
         self.model = self.core.read_model(converted / "model.xml")
-        self.settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
+        self.settings = openvino_settings(threads)
         self.request = self.core.compile_model(self.model, "CPU", self.settings).create_infer_request()
 
     @staticmethod
@@ -214,6 +205,20 @@ RUNTIMES: dict[str, type[Runtime]] = {
 }
 
 
+def onnx_session(model: str | bytes, threads: int) -> Any:
+    """A session of ONNX Runtime for a file, or for what stands in one."""
+    ort = importlib.import_module("onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def openvino_settings(threads: int) -> dict[str, Any]:
+    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+
+
 def transformers_bert(folder: Path, attention: str) -> Any:
     options = {"add_pooling_layer": False, "attn_implementation": attention}
     return importlib.import_module("transformers").BertModel.from_pretrained(folder, **options).eval()
@@ -239,6 +244,20 @@ def example(torch: Any) -> dict[str, Any]:
     mask = torch.ones((2, 16), dtype=torch.int64)
     mask[1, 10:] = 0
     return {"input_ids": torch.arange(1000, 1032).reshape(2, 16), "attention_mask": mask}
+
+
+def time_major(lengths: npt.NDArray[Any], reverse: bool = False) -> tuple[npt.NDArray[Any], ...]:
+    """The order of PyTorch's packed sequences, for a ragged batch whose sequences have these lengths.
+
+    Returns the token of each row (first all first tokens, longest sequence first; with `reverse` each sequence from its
+    end), how many sequences each step has, and the sequences in their order. Equal lengths give `[steps, batch]`.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    running = np.arange(lengths.max())[:, None] < lengths[order]
+    step, rank = np.nonzero(running)
+    starts = (np.cumsum(lengths) - lengths)[order]
+    offset = lengths[order][rank] - 1 - step if reverse else step
+    return starts[rank] + offset, running.sum(1), order
 
 
 def converted_folder(name: str, folder: Path, cache: Path) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastattn
+from fastattn.cli.bench_case import flat
 from fastattn.cli.bench_cases import KernelCase, kernel_cases
 
 CASES = pytest.mark.parametrize("case", kernel_cases(), ids=lambda case: case.name)
@@ -32,16 +33,12 @@ def describe(benchmark: Any, case: KernelCase) -> None:
     )
 
 
-def arrays(result: Any) -> tuple[Any, ...]:
-    return result if isinstance(result, tuple) else (result,)
-
-
 @CASES
 def test_fastattn(benchmark: Any, case: KernelCase) -> None:
     arguments = case.make(np.random.default_rng(0))
     prepared = case.prepare(arguments)
-    expected = arrays(case.reference(**arguments))
-    for ours, theirs in zip(arrays(case.ours(**prepared)), expected, strict=True):
+    expected = flat(case.reference(**arguments))
+    for ours, theirs in zip(flat(case.ours(**prepared)), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=case.tolerance(theirs))
     describe(benchmark, case)
     benchmark(case.ours, **prepared)

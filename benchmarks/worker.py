@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: What is timed. It gives what is compared: an array, or several, of which None are left out; unless the job has a
-#: method `check`, which gives it instead.
+#: What is timed. It gives what is compared: an array, or tuples or lists of such, of which None are left out; unless
+#: the job has a method `check`, which gives it instead.
 Job = Callable[[], Any]
 
 
@@ -123,6 +123,13 @@ def environment(threads: int) -> dict[str, str]:
     }
 
 
+def flat(result: Any) -> list[Any]:
+    """The arrays of a result, in order."""
+    if isinstance(result, (tuple, list)):
+        return [array for each in result for array in flat(each)]
+    return [] if result is None else [result]
+
+
 class Server:
     """The other end: the requests, one method each."""
 
@@ -148,8 +155,7 @@ class Server:
     def output(self, path: str) -> None:
         assert self.job is not None
         result = getattr(self.job, "check", self.job)()
-        arrays = result if isinstance(result, tuple) else (result,)
-        np.save(path, np.concatenate([np.ravel(each) for each in arrays if each is not None]))
+        np.save(path, np.concatenate([np.ravel(each) for each in flat(result)]))
 
     def sample(self, calls: int, warm_up: int) -> list[float]:
         job = self.job

@@ -2,7 +2,7 @@
 
 python docs/draw.py                  docs/images/ragged.svg and training.svg
 python docs/draw.py models.json      and models.svg, from `python -m benchmarks models --json models.json`
-python docs/draw.py log.jsonl        and loss.svg, from the log of a run
+python docs/draw.py log.jsonl        and loss.svg, from the log of a run; of a language model perplexity.svg
 """
 
 from __future__ import annotations
@@ -116,9 +116,8 @@ def draw_training() -> str:
     return svg(label + len(KEPT) * column, y + 20, "What is in memory during a training step", parts)
 
 
-def draw_loss(lines: list[str]) -> str:
+def draw_loss(records: list[dict[str, Any]]) -> str:
     """The loss of every step of a run and its mean over the last twentieth, and the metric of each evaluation."""
-    records = [json.loads(line) for line in lines]
     losses = [record["loss"] for record in records if "loss" in record]
     width, height, left, top = 560, 180, 44, 12
     highest = math.ceil(max(losses))
@@ -127,15 +126,13 @@ def draw_loss(lines: list[str]) -> str:
         places = ((left + width * i / len(values), top + height * (1 - v / highest)) for i, v in enumerate(values, 1))
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
 
-    window = max(1, len(losses) // 20)
-    means = [mean(losses[max(0, i - window) : i]) for i in range(1, len(losses) + 1)]
     parts = []
     for value in range(highest + 1):
         y = top + height * (1 - value / highest)
         parts.append(f'<line x1="{left}" y1="{y:g}" x2="{left + width}" y2="{y:g}" class="rule"/>')
         parts.append(text(left - 8, y + 4, str(value), "small quiet", "end"))
     parts.append(f'<polyline points="{points(losses)}" class="faint"/>')
-    parts.append(f'<polyline points="{points(means)}" class="line"/>')
+    parts.append(f'<polyline points="{points(smoothed(losses))}" class="line"/>')
     for record in records:
         if "metrics" in record:
             x = left + width * record["step"] / len(losses)
@@ -145,6 +142,54 @@ def draw_loss(lines: list[str]) -> str:
             parts.append(text(x, top + height + 18, f"step {record['step']}", "small quiet", "end"))
     parts.append(text(0, top + height + 18, "loss", "small quiet"))
     return svg(left + width + 12, top + height + 26, "The loss of a run", parts)
+
+
+def smoothed(losses: list[float]) -> list[float]:
+    """The mean of each loss and those before it, as many as a twentieth of all."""
+    window = max(1, len(losses) // 20)
+    return [mean(losses[max(0, i - window) : i]) for i in range(1, len(losses) + 1)]
+
+
+def draw_perplexity(records: list[dict[str, Any]]) -> str:
+    """The perplexity of a language model: of the steps, and of the text that it is measured on, beside a unigram's."""
+    losses = [record["loss"] for record in records if "loss" in record]
+    measured = [(record["step"], record["metrics"]) for record in records if "metrics" in record]
+    if len(measured) > 1 and measured[-1][0] - measured[-2][0] < len(losses) / 20:
+        del measured[-2]  # their numbers would stand on each other
+    width, height, left, top = 560, 200, 52, 12
+    low, high = math.log(100), max(losses)
+
+    def place(step: int, loss: float) -> tuple[float, float]:
+        return left + width * step / len(losses), top + height * (high - loss) / (high - low)
+
+    def line(values: list[float], style: str) -> str:
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(i, v) for i, v in enumerate(values, 1)))
+        return f'<polyline points="{points}" class="{style}"/>'
+
+    parts = []
+    for value in (100, 300, 1000, 3000):
+        _, y = place(0, math.log(value))
+        parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + width}" y2="{y:.1f}" class="rule"/>')
+        parts.append(text(left - 8, y + 4, f"{value:,}", "small quiet", "end"))
+    unigram = measured[-1][1]["unigram_perplexity"]
+    _, y = place(0, math.log(unigram))
+    parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + width}" y2="{y:.1f}" class="gap"/>')
+    parts.append(text(left + width, y - 6, f"unigram model, test text: {unigram:.0f}", "small quiet", "end"))
+    parts += [line(losses, "faint"), line(smoothed(losses), "line")]
+    for step, metrics in measured:
+        x, y = place(step, math.log(metrics["perplexity"]))
+        parts.append(dot(x, y))
+        parts.append(text(x - 4, y + 18, f"{metrics['perplexity']:.0f}", "title", "end"))
+        parts.append(text(x, top + height + 18, f"step {step}", "small quiet", "end"))
+    x, y = left + width / 2, top + 10
+    parts.append(f'<line x1="{x:.1f}" y1="{y}" x2="{x + 22:.1f}" y2="{y}" class="line"/>')
+    parts += [text(x + 30, y + 4, "perplexity of the steps", "small"), dot(x + 190, y)]
+    parts.append(text(x + 200, y + 4, "of the test text", "small"))
+    return svg(left + width + 12, top + height + 26, "The perplexity of a language model in training", parts)
+
+
+def dot(x: float, y: float) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" style="fill: #ff725c"/>'
 
 
 def draw_models(report: dict[str, Any]) -> str:
@@ -197,11 +242,14 @@ def main() -> None:
     for name in sys.argv[1:]:
         content = Path(name).read_text(encoding="utf-8")
         if name.endswith(".jsonl"):
-            pictures["loss.svg"] = draw_loss(content.splitlines())
+            records = [json.loads(line) for line in content.splitlines()]
+            language_model = any("perplexity" in record.get("metrics", ()) for record in records)
+            picture, draw = ("perplexity.svg", draw_perplexity) if language_model else ("loss.svg", draw_loss)
+            pictures[picture] = draw(records)
         else:
             pictures["models.svg"] = draw_models(json.loads(content))
-    for name, picture in pictures.items():
-        (IMAGES / name).write_text(picture, encoding="utf-8")
+    for name, content in pictures.items():
+        (IMAGES / name).write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

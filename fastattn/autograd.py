@@ -227,7 +227,7 @@ def _walk(root: Tensor, gradient: Array) -> None:
             gradients[target] = gradient, own
         else:
             total, own = gradients[target]
-            gradients[target] = np.add(total, gradient, out=total if own else None), True
+            gradients[target] = np.asarray(np.add(total, gradient, out=total if own else None)), True
 
     give(root.origin(), gradient, False)
     while ready:

@@ -479,3 +479,11 @@ class TestNoGrad:
 
 def test_the_tape_is_small() -> None:
     assert len(Path(autograd.__file__).read_text().splitlines()) <= 250
+
+
+def test_a_number_used_three_times() -> None:
+    x = Tensor(np.array([1.0, 2.0], np.float32), requires_grad=True)
+    total = x.sum()
+    ((total + total) + total).backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [3.0, 3.0]

@@ -23,6 +23,35 @@ SEEN = RNG.random((2, 1, 4, 5)) < 0.7
 TARGET = np.array([2, -100, 0, 5])
 NUMBERS = RNG.normal(size=(4, 6))
 
+LSTM = ((12, 3), (12, 2), (12,), (12,), (2, 3))
+GRU = ((12, 3), (12, 4), (12,), (12,))
+
+
+def joined(*outputs: Any) -> Any:
+    """All numbers of several outputs as one."""
+    parts = [output.reshape(-1, 1) for output in outputs]
+    ends = np.cumsum([0, *(part.shape[0] for part in parts)])
+    return sum(F.scatter_rows(part, np.arange(*ends[i : i + 2]), ends[-1]) for i, part in enumerate(parts))
+
+
+def lstm(x: Any, h: Any, c: Any, *weights: Any) -> Any:
+    directions = [weights[i : i + 5] for i in range(0, len(weights), 5)]
+    output, states = F.lstm(x, OFFSETS, directions, (h, c), cell_clip=1.2, proj_clip=0.9, recompute=len(directions) > 1)
+    return joined(output, *states)
+
+
+def gru(x: Any, h: Any, *weights: Any) -> Any:
+    directions = [weights[i : i + 4] for i in range(0, len(weights), 4)]
+    return joined(*F.gru(x, OFFSETS, directions, h, recompute=len(directions) > 1))
+
+
+WORDS = np.array([[1, 4, 2, 0, 0, 0], [3, 3, 1, 2, 4, 1], [0, 0, 0, 0, 0, 0]])
+
+
+def char_cnn(embedding: Any, *parameters: Any, activation: str = "relu") -> Any:
+    return F.char_cnn(WORDS, embedding, parameters[::2], parameters[1::2], activation=activation)
+
+
 CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "linear": (F.linear, ((2, 3, 5), (6, 5))),
     "linear bias residual": (lambda *t: F.linear(*t[:3], residual=t[3]), ((4, 5), (6, 5), (6,), (4, 6))),
@@ -108,6 +137,25 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         )
         for how in ("mean", "sum", "none")
     },
+    **{
+        f"sampled_softmax_loss {how}": (
+            lambda x, w, b, how=how: F.sampled_softmax_loss(x, IDS, w, b, 4, reduction=how),
+            ((7, 3), (6, 3), (6,)),
+        )
+        for how in ("mean", "sum", "none")
+    },
+    "lstm": (lstm, ((7, 3), (1, 3, 2), (1, 3, 3), *LSTM)),
+    "lstm both": (lstm, ((7, 3), (2, 3, 2), (2, 3, 3), *LSTM, *LSTM)),
+    "lstm_cell": (
+        lambda x, h, c, *w: joined(*F.lstm_cell(x, (h, c), *w, cell_clip=1.2, proj_clip=0.9)),
+        ((4, 3), (4, 2), (4, 3), *LSTM),
+    ),
+    "gru": (gru, ((7, 3), (1, 3, 4), *GRU)),
+    "gru both": (gru, ((7, 3), (2, 3, 4), *GRU, *GRU)),
+    "gru_cell": (F.gru_cell, ((5, 3), (5, 4), *GRU)),
+    "char_cnn": (char_cnn, ((5, 3), (4, 1, 3), (4,), (2, 4, 3), (2,))),
+    "char_cnn tanh": (lambda *t: char_cnn(*t, activation="tanh"), ((5, 3), (4, 2, 3), (4,))),
+    "highway": (F.highway, ((2, 3, 4), (8, 4), (8,))),
 }
 
 
@@ -226,6 +274,25 @@ def test_a_packed_weight_passes_the_gradient_on() -> None:
         assert_same_bits(a, b)
 
 
+def test_packed_filters_pass_the_gradient_on() -> None:
+    """A frozen convolution above characters that are trained, and beside one that is trained."""
+    rng = np.random.default_rng(0)
+    table, a, b, bias, dy = (rng.normal(size=s).astype("f4") for s in ((5, 3), (4, 1, 3), (2, 4, 3), (4,), (3, 6)))
+    results = []
+    for filters in (a, PackedMatrix(a.reshape(4, 3))):
+        letters, last = (Tensor(array, requires_grad=True) for array in (table, b))
+        y = F.char_cnn(WORDS.astype(np.int32), letters, [filters, last], [bias, bias[:2]])
+        y.backward(dy)
+        results.append((y.data, letters.grad, last.grad))
+    for x, z in zip(*results, strict=True):
+        assert_same_bits(x, z)
+
+
+def test_char_cnn_takes_integers_alone() -> None:
+    with pytest.raises(TypeError, match="char_cnn: char_ids must be an integer array, got float64"):
+        F.char_cnn(np.zeros((2, 3)), np.zeros((4, 2), np.float32), [], [])
+
+
 class TestDropout:
     def test_rate_and_scale(self) -> None:
         fastattn.manual_seed(1)
@@ -336,3 +403,6 @@ def test_signatures_begin_as_torchs() -> None:
     assert names["embedding"][:3] == ["input", "weight", "padding_idx"]
     assert names["layer_norm"][:5] == ["input", "normalized_shape", "weight", "bias", "eps"]
     assert names["cross_entropy"][:2] == ["input", "target"]
+    for cell, last in (("lstm_cell", "weight_hr"), ("gru_cell", "bias_hh")):
+        wanted = ["input", "hx", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"]
+        assert names[cell][: wanted.index(last) + 1] == wanted[: wanted.index(last) + 1]

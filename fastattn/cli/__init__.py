@@ -15,7 +15,7 @@ from importlib import import_module
 
 from fastattn import __version__
 
-COMMANDS = ("embed", "finetune", "predict", "info", "bench")
+COMMANDS = ("embed", "finetune", "predict", "train-bilm", "info", "bench")
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -24,13 +24,11 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="fastattn", description="BERT and its relatives on ordinary CPUs.", allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(prog="fastattn", description="BERT and ELMo on ordinary CPUs.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastattn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        module = import_module(f"fastattn.cli.{name}")
+        module = import_module(f"fastattn.cli.{name.replace('-', '_')}")
         command = commands.add_parser(
             name,
             help=module.SUMMARY,

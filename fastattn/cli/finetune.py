@@ -11,12 +11,12 @@ it was stopped with Ctrl-C, killed, or ran out of disk.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import zlib
 from typing import TYPE_CHECKING
 
 from fastattn.cli import positive, use_threads
+from fastattn.cli.run_arguments import PLOT, above_zero, add_run_arguments, fraction
 
 if TYPE_CHECKING:
     from fastattn.tasks import Tagger
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fastattn.training import AdamW, Trainer
 
 SUMMARY = "train a model further on your own data"
-PLOT = "loss.svg"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,45 +48,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     tag.add_argument(
         "--learning-rate",
-        type=_above_zero,
+        type=above_zero,
         default=3e-4,
         metavar="RATE",
         help="the highest rate (default: %(default)s)",
     )
     tag.add_argument(
-        "--warmup", type=_fraction, default=0.1, help="share of the steps in which it rises (default: %(default)s)"
+        "--warmup", type=fraction, default=0.1, help="share of the steps in which it rises (default: %(default)s)"
     )
-    tag.add_argument("--weight-decay", type=_fraction, default=0.01, help="of all matrices (default: %(default)s)")
+    tag.add_argument("--weight-decay", type=fraction, default=0.01, help="of all matrices (default: %(default)s)")
     tag.add_argument("--batch-size", type=positive, default=32, help="sentences of a batch (default: %(default)s)")
     tag.add_argument("--batch-tokens", type=positive, help="at most so many wordpieces in a batch (default: no limit)")
     tag.add_argument(
         "--accumulation", type=positive, default=1, help="batches of a step (default: %(default)s)", metavar="BATCHES"
     )
-    tag.add_argument("--max-norm", type=_above_zero, default=1.0, help="of the gradients (default: %(default)s)")
-    tag.add_argument(
-        "--patience",
-        type=positive,
-        metavar="EPOCHS",
-        help="stop after so many epochs that are no better on --eval, and keep the best model (default: train all "
+    tag.add_argument("--max-norm", type=above_zero, default=1.0, help="of the gradients (default: %(default)s)")
+    add_run_arguments(
+        tag,
+        patience="stop after so many epochs that are no better on --eval, and keep the best model (default: train all "
         "epochs and keep the last model)",
-    )
-    tag.add_argument("--seed", type=_seed, default=0, help="of order, dropout and new weights (default: %(default)s)")
-    tag.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on with the run in --output, if there is one; whatever shapes the result must be as it was, --epochs "
-        "included",
-    )
-    tag.add_argument(
-        "--save-every", type=positive, metavar="STEPS", help="save the run's state so often (default: once an epoch)"
-    )
-    tag.add_argument("--keep", type=positive, default=1, help="states kept beside the best (default: %(default)s)")
-    tag.add_argument("--plot", action=argparse.BooleanOptionalAction, default=True, help=f"draw {PLOT} (default: yes)")
-    tag.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
-    tag.add_argument(
-        "--progress",
-        action=argparse.BooleanOptionalAction,
-        help="show a progress bar (default: when standard error is a terminal)",
     )
 
 
@@ -186,31 +165,3 @@ def evaluate(tagger: Tagger, gold: list[ConlluSentence]) -> dict[str, float]:
     predicted = tagger.tag([sentence.words for sentence in gold])
     right, total = count_right(predicted, [sentence.upos for sentence in gold])
     return {"accuracy": right / total}
-
-
-def _number(text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}, got {text!r}")
-    return value
-
-
-def _fraction(text: str) -> float:
-    return _number(text, 0.0, 1.0)
-
-
-def _above_zero(text: str) -> float:
-    """A number above 0."""
-    value = _number(text, 0.0, sys.float_info.max)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text!r}")
-    return value
-
-
-def _seed(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) >= 2**64:
-        raise argparse.ArgumentTypeError(f"must be an integer from 0 to 2^64 - 1, got {text!r}")
-    return int(text)

@@ -232,7 +232,7 @@ def write_checkpoint(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    with _replacing(folder / WEIGHTS, folder / CONFIG) as (weights_file, config_file):
+    with replacing(folder / WEIGHTS, folder / CONFIG) as (weights_file, config_file):
         config_file.write_text(text, encoding="utf-8")
         contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
         try:
@@ -243,7 +243,7 @@ def write_checkpoint(
 
 
 @contextlib.contextmanager
-def _replacing(*paths: Path) -> Iterator[list[Path]]:
+def replacing(*paths: Path) -> Iterator[list[Path]]:
     """Temporary files beside `paths`; they take their places together at the end, or vanish."""
     token = secrets.token_hex(4)
     temporary = [path.with_name(f".{path.name}.{token}.tmp") for path in paths]

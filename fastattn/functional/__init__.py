@@ -13,26 +13,40 @@ Models are written in these functions. Where an argument is a `fastattn.autograd
 """
 
 from fastattn.functional.attention import qkv_attention, scaled_dot_product_attention
+from fastattn.functional.char_cnn import char_cnn, highway
 from fastattn.functional.elementwise import dropout, gelu, log_softmax, normalize, softmax
 from fastattn.functional.layers import layer_norm, linear
-from fastattn.functional.losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from fastattn.functional.losses import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    mse_loss,
+    sampled_softmax_loss,
+)
+from fastattn.functional.recurrent import gru, gru_cell, lstm, lstm_cell
 from fastattn.functional.rows import embedding, embedding_sum, gather_rows, pooling, scatter_rows
 
 __all__ = [
     "binary_cross_entropy_with_logits",
+    "char_cnn",
     "cross_entropy",
     "dropout",
     "embedding",
     "embedding_sum",
     "gather_rows",
     "gelu",
+    "gru",
+    "gru_cell",
+    "highway",
     "layer_norm",
     "linear",
     "log_softmax",
+    "lstm",
+    "lstm_cell",
     "mse_loss",
     "normalize",
     "pooling",
     "qkv_attention",
+    "sampled_softmax_loss",
     "scaled_dot_product_attention",
     "scatter_rows",
     "softmax",

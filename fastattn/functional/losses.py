@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn.autograd import mode, record, values
-from fastattn.functional._common import Array, Values, tensors
+from fastattn.autograd import mode, needs, record, values
+from fastattn.functional._common import Array, Values, gradient, tensors
+from fastattn.random import next_seed
 
 IGNORE_INDEX = -100
 """The label that counts for nothing."""
@@ -49,11 +51,10 @@ def cross_entropy(
     rows, lse = ops.cross_entropy(x, ids, **options)
     count = int(np.count_nonzero(ids != ignore_index))
 
-    def backward(dloss: Array) -> Array:
-        dx: Array = ops.cross_entropy_backward(dloss, x, ids, lse, **options)
-        return dx
+    def backward(dloss: Array) -> tuple[Array]:
+        return (ops.cross_entropy_backward(dloss, x, ids, lse, **options),)
 
-    return _reduce("cross_entropy", input, rows, count, reduction, backward)
+    return _reduce("cross_entropy", (input,), rows, count, reduction, backward)
 
 
 def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> Any:
@@ -72,7 +73,7 @@ def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> An
     (x,) = values(input)
     difference = x - _target("mse_loss", target, x)
     terms = difference * difference
-    return _reduce("mse_loss", input, terms, terms.size, reduction, lambda dy: 2 * difference * dy)
+    return _reduce("mse_loss", (input,), terms, terms.size, reduction, lambda dy: (2 * difference * dy,))
 
 
 def binary_cross_entropy_with_logits(input: Values, target: ArrayLike, *, reduction: str = "mean") -> Any:
@@ -92,11 +93,133 @@ def binary_cross_entropy_with_logits(input: Values, target: ArrayLike, *, reduct
     logs = ops.log_softmax(pairs)
     terms = -(t * logs[..., 0] + (1 - t) * logs[..., 1])
 
-    def backward(dy: Array) -> Array:
-        gradient: Array = (ops.softmax(pairs)[..., 0] - t) * dy
-        return gradient
+    def backward(dy: Array) -> tuple[Array]:
+        return ((ops.softmax(pairs)[..., 0] - t) * dy,)
 
-    return _reduce("binary_cross_entropy_with_logits", input, terms, terms.size, reduction, backward)
+    return _reduce("binary_cross_entropy_with_logits", (input,), terms, terms.size, reduction, backward)
+
+
+def sampled_softmax_loss(
+    input: Values,
+    target: NDArray[np.integer[Any]],
+    weight: Values,
+    bias: Values,
+    num_sampled: int,
+    *,
+    reduction: str = "mean",
+) -> Any:
+    """`cross_entropy(input weight^T + bias, target)` estimated from the targets and `num_sampled` other classes.
+
+    `input` `[rows, dim]`, `target` integers `[rows]`, `weight` `[classes, dim]`, `bias` `[classes]`, of which only the
+    rows that are drawn or are targets are read and get a gradient. Classes are drawn anew in each call, for all rows
+    together and each once, class k with probability log((k + 2) / (k + 1)) / log(classes + 1) a try: the more frequent
+    a word, the lower its number has to be. The logarithm of how often a class was to be expected is subtracted from
+    its logits, and a drawn class is left out where it is the target. For training alone: a model's perplexity takes
+    the whole softmax. `reduction` is "mean", "sum" or "none" (`[rows]`).
+
+    Raises TypeError for a `target` that does not hold integers or a packed `weight`; ValueError for shapes that do not
+    fit, a class outside [0, classes), a `num_sampled` outside [1, classes], another `reduction`, and a "mean" of no
+    rows.
+
+    Source: Jean et al. 2015 (arXiv 1412.2007), section 3; TensorFlow's `tf.nn.sampled_softmax_loss` with its
+    log-uniform candidates.
+
+    With as many draws as classes it comes near the whole softmax:
+
+    >>> from fastattn import manual_seed
+    >>> manual_seed(1)
+    >>> weight, bias, target = np.eye(4, dtype=np.float32), np.zeros(4, np.float32), np.arange(4)
+    >>> loss = sampled_softmax_loss(weight, target, weight, bias, num_sampled=4)
+    >>> round(float(loss), 2), round(float(cross_entropy(weight, target)), 2)
+    (0.75, 0.74)
+    """
+    ops = mode.ops
+    operands = (input, weight, bias)
+    x, w, b = values(*operands)
+    ids = _check_sampled(x, target, w, b, num_sampled)
+    classes = len(w)
+    drawn, tries = _draw_classes(classes, num_sampled)
+    # Column 0 of the logits is the target's. Until then it is a product with a row of zeros.
+    rows, biases = np.zeros((num_sampled + 1, w.shape[1]), w.dtype), np.zeros(num_sampled + 1, w.dtype)
+    ops.embedding(drawn, w, out=rows[1:])
+    biases[1:] = b[drawn] - _log_expected(drawn, tries, classes)
+    wanted = ops.embedding(ids, w)
+    logits = ops.linear(x, rows, biases)
+    logits[:, 0] = (x * wanted).sum(axis=1) + (b[ids] - _log_expected(ids, tries, classes))
+    order = drawn.argsort()
+    columns = order[np.minimum(drawn.searchsorted(ids, sorter=order), num_sampled - 1)]
+    hits = (drawn[columns] == ids).nonzero()[0]
+    logits[hits, 1 + columns[hits]] = np.finfo(logits.dtype).min
+    first = np.zeros(len(ids), np.int64)
+    terms, lse = ops.cross_entropy(logits, first)
+    need_dx, need_dweight, need_dbias = needs(*operands)
+
+    def backward(dloss: Array) -> tuple[Array | None, Array | None, Array | None]:
+        d = ops.cross_entropy_backward(dloss, logits, first, lse, out=logits)
+        own = d[:, :1]
+        dx, drows, dbiases = ops.linear_backward(
+            d, x, rows, need_dx=need_dx, need_dweight=need_dweight, need_dbias=need_dbias
+        )
+        dweight = dbias = None
+        touched = np.concatenate([ids, drawn])
+        if need_dx:
+            dx += own * wanted
+        if need_dweight:
+            parts = np.concatenate([own * x, drows[1:]])
+            dweight = ops.embedding_backward(parts, touched, classes, dweight=gradient(weight))
+        if need_dbias:
+            total = gradient(bias)
+            dbias = np.zeros_like(b) if total is None else total
+            np.add.at(dbias, touched, np.concatenate([own[:, 0], dbiases[1:]]))
+        return dx, dweight, dbias
+
+    return _reduce("sampled_softmax_loss", operands, terms, len(terms), reduction, backward)
+
+
+def _check_sampled(x: Array, target: NDArray[Any], w: Array, b: Array, num_sampled: int) -> NDArray[np.int64]:
+    """The target as int64, once all arguments are known to fit."""
+    name = "sampled_softmax_loss"
+    if not isinstance(w, np.ndarray):
+        raise TypeError(f"{name}: weight must be an array or a Tensor, got {type(w).__name__}")
+    if w.ndim != 2:
+        raise ValueError(f"{name}: weight must have shape (classes, dim), got {w.shape}")
+    classes, dim = w.shape
+    ids = np.asarray(target)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name}: target must be an integer array, got {ids.dtype}")
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ValueError(f"{name}: input must have shape (rows, {dim}), got {x.shape}")
+    if ids.shape != x.shape[:1]:
+        raise ValueError(f"{name}: target must have shape {x.shape[:1]}, got {ids.shape}")
+    if b.shape != (classes,):
+        raise ValueError(f"{name}: bias must have shape {(classes,)}, got {b.shape}")
+    if not 1 <= num_sampled <= classes:
+        raise ValueError(f"{name}: num_sampled must be in [1, {classes}], the classes, got {num_sampled}")
+    wrong = (ids < 0) | (ids >= classes)
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise ValueError(f"{name}: target must be in [0, {classes}), got {ids[i]} at index {i}")
+    return np.ascontiguousarray(ids, np.int64)
+
+
+def _draw_classes(classes: int, count: int) -> tuple[NDArray[np.int64], int]:
+    """`count` different classes, log-uniformly distributed, in the order of their draw, and how many tries it took."""
+    generator = np.random.Generator(np.random.PCG64(next_seed()))
+    tried = np.zeros(0, np.int64)
+    while True:
+        more = np.exp(generator.random(max(2 * count, len(tried))) * math.log(classes + 1)).astype(np.int64) - 1
+        tried = np.concatenate([tried, np.minimum(more, classes - 1)])  # rounding may reach `classes`
+        firsts = np.sort(np.unique(tried, return_index=True)[1])
+        if len(firsts) >= count:
+            return tried[firsts[:count]], int(firsts[count - 1]) + 1
+
+
+def _log_expected(ids: NDArray[np.int64], tries: int, classes: int) -> NDArray[np.float64]:
+    """The logarithm of how often so many tries are expected to draw each class, of which no class is drawn twice."""
+    p = np.log1p(1 / (ids + 1.0)) / math.log(classes + 1)
+    with np.errstate(divide="ignore"):  # a single class has p = 1
+        expected: NDArray[np.float64] = np.log(-np.expm1(tries * np.log1p(-p)))
+    return expected
 
 
 def _target(name: str, target: ArrayLike, x: Array) -> Array:
@@ -107,18 +230,23 @@ def _target(name: str, target: ArrayLike, x: Array) -> Array:
 
 
 def _reduce(
-    name: str, input: Values, terms: Array, count: int, reduction: str, backward: Callable[[Array], Array]
+    name: str,
+    operands: Sequence[Any],
+    terms: Array,
+    count: int,
+    reduction: str,
+    backward: Callable[[Array], Sequence[Array | None]],
 ) -> Any:
-    """The terms, their sum, or their sum over `count`; `backward` maps the gradient of the terms to that of `input`."""
+    """The terms, their sum, or their sum over `count`; `backward` maps the gradient of the terms to the operands'."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     if reduction == "mean" and count == 0:
         raise ValueError(f"{name}: target must have something that counts for a mean, got nothing")
     if reduction == "none":
-        return record(terms, (input,), lambda dy: (backward(dy),)) if tensors(input) else terms
+        return record(terms, operands, backward) if tensors(*operands) else terms
     divisor = count if reduction == "mean" else 1
     total = np.asarray(terms.sum(dtype=np.float64) / divisor, terms.dtype)
-    if not tensors(input):
+    if not tensors(*operands):
         return total
     shape = terms.shape
-    return record(total, (input,), lambda dy: (backward(np.full(shape, dy / divisor, dy.dtype)),))
+    return record(total, operands, lambda dy: backward(np.full(shape, dy / divisor, dy.dtype)))

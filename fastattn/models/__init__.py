@@ -1,4 +1,4 @@
-"""Models: their configuration, network and checkpoints."""
+"""Models, BERT and ELMo: their configuration, network and checkpoints."""
 
 from fastattn.models.bert import BertConfig, BertModel, BertOutput
 from fastattn.models.bert_heads import (
@@ -8,6 +8,8 @@ from fastattn.models.bert_heads import (
     BertForTokenClassification,
 )
 from fastattn.models.bert_pretraining import BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining
+from fastattn.models.bilm import BidirectionalLanguageModel, StreamLoss
+from fastattn.models.elmo import Elmo, ElmoConfig, ElmoOutput, ElmoState
 
 __all__ = [
     "BertConfig",
@@ -20,4 +22,10 @@ __all__ = [
     "BertForTokenClassification",
     "BertModel",
     "BertOutput",
+    "BidirectionalLanguageModel",
+    "Elmo",
+    "ElmoConfig",
+    "ElmoOutput",
+    "ElmoState",
+    "StreamLoss",
 ]

@@ -2,6 +2,7 @@
 
 from fastattn.nn import init
 from fastattn.nn.attention import SelfAttention
+from fastattn.nn.char_cnn import CharCNN, Highway
 from fastattn.nn.dropout import Dropout
 from fastattn.nn.embedding import Embedding
 from fastattn.nn.feed_forward import FeedForward
@@ -9,17 +10,26 @@ from fastattn.nn.layer_norm import LayerNorm
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module
 from fastattn.nn.parameter import Parameter, ParameterRows
+from fastattn.nn.recurrent import GRU, LSTM, GRUCell, LSTMCell
+from fastattn.nn.scalar_mix import ScalarMix
 from fastattn.nn.workspace import Workspace
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "CharCNN",
     "Dropout",
     "Embedding",
     "FeedForward",
+    "GRUCell",
+    "Highway",
+    "LSTMCell",
     "LayerNorm",
     "Linear",
     "Module",
     "Parameter",
     "ParameterRows",
+    "ScalarMix",
     "SelfAttention",
     "StackedLinear",
     "Workspace",

@@ -20,8 +20,8 @@ class Parameter(Tensor):
 
     A trainable parameter has a writable float32 array, is recorded, and gets a `grad`. A frozen one is loaded once
     and then only read, by any number of threads; it is never recorded. `value` is what kernels take: the array, or of
-    a frozen parameter a read-only array or, for the `packed` matrix of a linear layer, a `PackedMatrix`, which is the
-    only copy. `requires_grad = False` leaves a trainable parameter as it is but for its gradient.
+    a frozen parameter a read-only array or, where it is `packed` (a matrix, or filters as its rows), a `PackedMatrix`
+    with `groups`, which is the only copy. `requires_grad = False` leaves a trainable one as it is but for its gradient.
 
     `data` is a writable array of floats, which becomes the parameter's own, or the shape of a new one. Then `init`
     makes the first values; within `nn.init.uninitialized()` there are none until `load` or `initialize`, only `shape`.
@@ -32,13 +32,16 @@ class Parameter(Tensor):
     [3.0, 3.0]
     """
 
-    __slots__ = ("_init", "_requires_grad", "_shape", "frozen", "packed", "value")
+    __slots__ = ("_init", "_requires_grad", "_shape", "frozen", "groups", "packed", "value")
     value: Any
 
-    def __init__(self, data: Array | tuple[int, ...], init: Init = zeros, *, packed: bool = False) -> None:
+    def __init__(
+        self, data: Array | tuple[int, ...], init: Init = zeros, *, packed: bool = False, groups: int = 1
+    ) -> None:
         self.grad = None
         self.frozen = False
         self.packed = packed
+        self.groups = groups
         self._init = init
         self._node = None
         self._requires_grad = True
@@ -68,7 +71,8 @@ class Parameter(Tensor):
     @property
     def data(self) -> Array:
         """The values: of a trainable parameter its array; of a frozen one read-only, and a new one if it is packed."""
-        array: Array = self.value.unpack() if isinstance(self.value, PackedMatrix) else self.value
+        value = self.value
+        array: Array = value.unpack().reshape(self._shape) if isinstance(value, PackedMatrix) else value
         return array
 
     @data.setter
@@ -135,7 +139,7 @@ class Parameter(Tensor):
 
     def _freeze(self, array: Array) -> Any:
         if self.packed:
-            return PackedMatrix(np.ascontiguousarray(array))
+            return PackedMatrix(np.ascontiguousarray(array).reshape(len(array), -1), self.groups)
         array = np.ascontiguousarray(array).view()
         array.flags.writeable = False
         return array

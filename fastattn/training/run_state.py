@@ -1,9 +1,9 @@
 """Saved states of a run: one file each, which is there whole or not at all.
 
-A state is a safetensors file, `step-00000120.safetensors`: its tensors are the weights and what the optimizer
-remembers, its metadata is one JSON object with everything else, and the CRC-32 of both. It is written beside its
-place, flushed to the disk and renamed, so a process that dies, or a disk that is full, leaves the earlier states
-as they were. No pickle is written or read.
+A state is a safetensors file, `step-00000120.safetensors`: its tensors are the weights, what the optimizer remembers
+and what a step leaves to the next one, its metadata is one JSON object with everything else, and the CRC-32 of both.
+It is written beside its place, flushed to the disk and renamed, so a process that dies, or a disk that is full, leaves
+the earlier states as they were. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,29 @@ from fastattn.training.schedules import Schedule
 Tensors = Mapping[str, NDArray[np.float32]]
 
 _METADATA, _CRC32 = "fastattn_run", "crc32"
-_MODEL, _OPTIMIZER = "model.", "optimizer."  # what the names of tensors begin with
+_MODEL, _OPTIMIZER, _CARRIED = "model.", "optimizer.", "carried."  # what the names of tensors begin with
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+class Carried(Protocol):
+    """What a step leaves to the next one: an LSTM's state, in truncated back-propagation through time."""
+
+    def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
+        """Arrays by name, which nobody changes later; nothing before the first step."""
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
+        """Go on with what `state_dict` gave."""
+
+
+class NothingCarried:
+    """The steps of most runs leave nothing to each other."""
+
+    def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
+        """Nothing to do."""
 
 
 def state_path(folder: Path, step: int) -> Path:
@@ -147,9 +168,12 @@ def remove_old_states(folder: Path, step: int, keep: int, best: int | None) -> N
         temporary.unlink(missing_ok=True)
 
 
-def collect(model: Any, optimizer: Optimizer, schedule: Schedule | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors and values of a run's three objects, not copied."""
+def collect(
+    model: Any, optimizer: Optimizer, schedule: Schedule | None, carried: Tensors
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and values of a run's objects, not copied."""
     tensors = {_MODEL + name: value for name, value in model.state_dict().items()}
+    tensors |= {_CARRIED + name: value for name, value in carried.items()}
     state_dict = optimizer.state_dict()
     state: dict[str, dict[str, Any]] = {}
     for number, entries in state_dict["state"].items():
@@ -184,7 +208,16 @@ def not_finite(tensors: Tensors) -> list[str]:
 
 def weights(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
     """The model's tensors of a state, under the model's names."""
-    return {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
+    return _part(tensors, _MODEL)
+
+
+def carried(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
+    """What the last step left to the next one, see `Carried`."""
+    return _part(tensors, _CARRIED)
+
+
+def _part(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.float32]]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,10 @@ from fastattn.training.plot import import_matplotlib, plot_format, plot_log
 from fastattn.training.progress import training_bar
 from fastattn.training.run_log import RunLog
 from fastattn.training.run_state import (
+    Carried,
+    NothingCarried,
     as_json,
+    carried,
     collect,
     differences,
     not_finite,
@@ -77,6 +80,8 @@ class Trainer:
         epochs: how often all batches are seen, at most.
         folder: where the run writes; None writes nothing.
         loss: computes the loss (a Tensor) of what `batches.load` gave; default `model(**batch).loss`.
+        carried: what a step leaves to the next one (`state_dict`, `load_state_dict`): it is saved, and set back to
+            where the steps done left it when a run is continued.
         accumulation: batches of a step.
         max_norm: the largest norm of the gradients; None does not clip.
         evaluate: gives metrics by name; called with the model in evaluation mode, without recording.
@@ -110,6 +115,7 @@ class Trainer:
         epochs: int,
         folder: str | os.PathLike[str] | None = None,
         loss: Callable[[Mapping[str, Any]], Any] | None = None,
+        carried: Carried | None = None,
         accumulation: int = 1,
         max_norm: float | None = 1.0,
         evaluate: Callable[[], Mapping[str, float]] | None = None,
@@ -129,6 +135,8 @@ class Trainer:
         self.epochs = integer("Trainer: epochs", epochs, 1)
         self.folder = None if folder is None else Path(folder)
         self._loss = loss or (lambda batch: model(**batch).loss)
+        self._carried = carried or NothingCarried()
+        self._carried_state = self._carried.state_dict()
         self._accumulation = integer("Trainer: accumulation", accumulation, 1)
         self._max_norm = None if max_norm is None else number("Trainer: max_norm", max_norm, above=True)
         self._evaluate_model, self._evaluate_every = evaluate, _count("evaluate_every", evaluate_every)
@@ -202,6 +210,7 @@ class Trainer:
         if self._saved is None:
             self._random = get_rng_state()
         set_rng_state(self._random)
+        self._carried.load_state_dict(self._carried_state)
         total = count_steps(self.batches, self.epochs, self._accumulation)
         with (
             RunLog(None if self.folder is None else self.folder / LOG, self._log_size) as log,
@@ -232,6 +241,7 @@ class Trainer:
             if self._batch == len(batches):
                 self.epoch, self._batch = self.epoch + 1, 0
             self.step, self._random, self._unsaved = self.step + 1, get_rng_state(), True
+            self._carried_state = self._carried.state_dict()
             self._after_step(log, bool(interrupted))
             if self._batch == 0:
                 break
@@ -326,7 +336,7 @@ class Trainer:
         """Save the state, if there is anything new, and remove old ones. Raises for weights that are not finite."""
         if not self._unsaved:
             return
-        tensors, values = collect(self.model, self.optimizer, self.schedule)
+        tensors, values = collect(self.model, self.optimizer, self.schedule, self._carried_state)
         if broken := not_finite(tensors):
             more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
             kept = "no state was saved" if self._saved is None else f"the last good state is {self._saved}"
@@ -381,7 +391,7 @@ class Trainer:
             raise ValueError(f"{path}: does not fit this run: {error}") from error
         self.step, self.epoch, self._batch = values["step"], values["epoch"], values["batch"]
         self.evaluations, self._log_size = values["evaluations"], values["log_size"]
-        self._random, self._saved = values["random"], path
+        self._random, self._saved, self._carried_state = values["random"], path, carried(tensors)
 
     def load_best(self) -> int | None:
         """Load the weights of the best evaluation, and give its step; None, and nothing done, if there is none.

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
+from helpers_runs import interrupt, kill_at, log_of, weights
 from safetensors.numpy import load_file
 from sentence_folders import write_bert
 
@@ -55,15 +50,6 @@ def command(files: dict[str, str], *more: str, **changes: str | None) -> list[st
     options = {**files, **{f"--{name.replace('_', '-')}": value for name, value in changes.items()}}
     given = [text for name, value in options.items() if value is not None for text in (name, value)]
     return ["finetune", "tag", *given, "--batch-size", "4", "--learning-rate", "0.01", "--no-plot", *more]
-
-
-def log_of(folder: str) -> list[dict[str, Any]]:
-    records = [json.loads(line) for line in Path(folder, "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in record.items() if key != "tokens_per_second"} for record in records]
-
-
-def weights(folder: str) -> dict[str, bytes]:
-    return {name: array.tobytes() for name, array in load_file(Path(folder, "model.safetensors")).items()}
 
 
 def test_it_learns(files, capsys):
@@ -132,37 +118,16 @@ def test_a_killed_run_is_continued(files, tmp_path):
     whole = str(tmp_path / "whole")
     more = ["--epochs", "4", "--save-every", "1"]
     assert main(command(files, *more, output=whole)) == 0
-    process = [sys.executable, "-m", "fastattn.cli", *command(files, *more, "--resume")]
-    states = Path(files["--output"], "states")
     for target in (3, 11):
-        with subprocess.Popen(process, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
-            deadline = time.monotonic() + 60
-            while not any(step >= target for step, _ in saved_states(states)):
-                assert running.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
-            running.kill()
+        kill_at(command(files, *more, "--resume"), files["--output"], target)
     assert main(command(files, *more, "--resume")) == 0
     assert weights(files["--output"]) == weights(whole)
     assert log_of(files["--output"]) == log_of(whole)
 
 
-def test_ctrl_c_leaves_a_run_that_goes_on(files, tmp_path, capsys):
-    code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from fastattn.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    process = [sys.executable, "-c", code, *command(files, "--epochs", "400")]
-    with subprocess.Popen(process, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
-        deadline = time.monotonic() + 60
-        log = Path(files["--output"], "log.jsonl")
-        while not (log.exists() and log.stat().st_size):
-            assert running.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        running.send_signal(signal.SIGINT)
-        output, errors = running.communicate(timeout=60)
-    assert running.returncode == INTERRUPTED
+def test_ctrl_c_leaves_a_run_that_goes_on(files):
+    status, output, errors = interrupt(command(files, "--epochs", "400"), files["--output"])
+    assert status == INTERRUPTED
     assert (output, errors.strip()) == (b"", b"fastattn: interrupted")
     (step, _), *_ = saved_states(Path(files["--output"], "states"))
     assert step == len([record for record in log_of(files["--output"]) if "metrics" not in record])

@@ -46,10 +46,10 @@ def test_version(capsys):
     [
         ([], "required: COMMAND"),
         (["nonsense"], "invalid choice: 'nonsense'"),
-        (["embed"], "required: --model"),
+        (["embed"], "one of the arguments --model --elmo is required"),
         (["embed", "--model", "m", "--truncate-dim", "0"], "must be a positive integer, got '0'"),
         (["embed", "--model", "m", "--threads", "two"], "must be a positive integer, got 'two'"),
-        (["embed", "--mod", "m"], "required: --model"),
+        (["embed", "--mod", "m"], "one of the arguments --model --elmo is required"),
     ],
 )
 def test_wrong_usage_is_status_2(arguments, message, capsys):

@@ -6,7 +6,6 @@ FASTATTN_KILLS says how many processes are killed at random moments (default 6).
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import shutil
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_run
+from helpers_runs import log_of
 from tiny_run import Run, TinyModel
 
 from fastattn.random import manual_seed
@@ -29,12 +29,6 @@ from fastattn.training import SGD, DamagedStateWarning, run_state
 from fastattn.training.run_state import read_state, saved_states
 
 KILLS = int(os.environ.get("FASTATTN_KILLS", "6"))
-
-
-def log_of(folder: Path) -> list[dict[str, Any]]:
-    """The log without what differs from one run to the next: how fast it was."""
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in record.items() if key != "tokens_per_second"} for record in records]
 
 
 def states(folder: Path) -> list[Path]:
@@ -100,6 +94,39 @@ def test_a_run_with_momentum_and_accumulation_is_continued(tmp_path: Path) -> No
         first.trainer.train()
     second = make(tmp_path)
     assert second.trainer.resume()
+    second.trainer.train()
+    assert second.bits() == whole.bits()
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("failure", [Stop(), OSError("the data are gone")], ids=["killed", "failed"])
+def test_what_a_step_leaves_to_the_next_one_is_continued(
+    tmp_path: Path, accumulation: int, failure: BaseException
+) -> None:
+    options: dict[str, Any] = {"accumulation": accumulation, "batch_tokens": 6, "save_every": 2}
+    whole, without = Run(None, carry=True, **options), Run(None, **options)
+    whole.trainer.train()
+    without.trainer.train()
+    assert whole.bits() != without.bits()
+    calls = 0
+
+    def loss(batch: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        value = first.loss(batch)
+        if calls == 8:  # what is carried has changed already
+            raise failure
+        return value
+
+    first = Run(tmp_path, carry=True, loss=loss, **options)
+    with pytest.raises(type(failure)):
+        first.trainer.train()
+    second = Run(tmp_path, carry=True, **options)
+    assert second.trainer.resume()
+    first.trainer.train()  # the same trainer may go on, too
+    assert first.bits() == whole.bits()
+    for path in states(tmp_path):
+        path.unlink()
     second.trainer.train()
     assert second.bits() == whole.bits()
 

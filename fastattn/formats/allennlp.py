@@ -1,0 +1,245 @@
+"""The files of ELMo as bilm-tf wrote them and AllenNLP read them: `options.json` beside HDF5 weights.
+
+    with read_weights("lm_weights.hdf5", {"network.token_encoder.projection.weight": (512, 2048), ...}) as tensors:
+        weight = tensors["network.token_encoder.projection.weight"]       # float32, read now
+
+TensorFlow has matrices `[in, out]`, one for the input and the state of an LSTM, gates in the order i, j, f, o, and adds
+1 to the forget gate. Here they become what PyTorch has: `[out, in]`, i, f, g, o, the 1 in the bias. Of a highway
+layer, `W_carry` is the gate of the transformation, whatever its name says. Tensors are read one at a time, so that
+loading a model needs little more memory than the model. Errors name the file and the dataset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.formats.hugging_face import read_json, replacing
+
+__all__ = ["Weights", "read_options", "read_weights", "write_files"]
+
+Shape = tuple[int, ...]
+Piece = tuple[str, Shape, Any, float]
+"""A dataset, its shape, what of it, and what is added."""
+
+_GATES = (0, 2, 1, 3)  # the places of i, f, g, o among i, j, f, o
+_FORGET = 1
+
+
+def read_options(options_file: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in options.json. Raises FileNotFoundError or ValueError, naming the file."""
+    _check_file(options_file, "options.json")
+    return read_json(options_file)
+
+
+class Weights(Mapping[str, NDArray[np.float32]]):
+    """The tensors of a network, each read from its datasets, as float32, whenever it is asked for."""
+
+    def __init__(self, path: Path, file: Any, shapes: Mapping[str, Shape]) -> None:
+        self.source = path
+        self._file = file
+        self._shapes = dict(shapes)
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        tensor = np.empty(self._shapes[name], np.float32)
+        for rows, (dataset, _, index, add) in _pieces(name, tensor.shape):
+            with _damaged(f"{self.source}: dataset {dataset!r} cannot be read"):
+                part = self._file[dataset][index].astype(np.float32, copy=False)
+            tensor[rows] = part if dataset == _EMBEDDING else np.moveaxis(part, -1, 0)
+            if add:
+                tensor[rows] += np.float32(add)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shapes  # a Mapping's own would read it
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a tensor."""
+        return self._shapes[name]
+
+
+@contextlib.contextmanager
+def read_weights(
+    weight_file: str | os.PathLike[str], shapes: Mapping[str, Shape], options_file: str | os.PathLike[str] = "options"
+) -> Iterator[Weights]:
+    """Open a file of weights to read the tensors of a network, whose names and shapes are given.
+
+    Every dataset is known to be there in its shape, and no other one, before a tensor is read.
+
+    Args:
+        weight_file: HDF5; it is not written to.
+        shapes: of the tensors of an ELMo network, by their names in its state_dict.
+        options_file: where the shapes come from, for errors.
+
+    Raises:
+        ImportError: h5py is missing.
+        FileNotFoundError: no such file.
+        ValueError: no HDF5, a truncated or damaged file, a dataset that is missing, unknown or of another shape or
+            dtype.
+    """
+    h5py = _h5py()
+    path = Path(weight_file)
+    _check_file(path, "HDF5 weights")
+    with _damaged(f"{path}: not a whole HDF5 file"):
+        file = h5py.File(path, "r")
+    with file:
+        _check_datasets(h5py, file, path, shapes, options_file)
+        yield Weights(path, file, shapes)
+
+
+def write_files(
+    options_file: str | os.PathLike[str],
+    weight_file: str | os.PathLike[str],
+    options: Mapping[str, Any],
+    tensors: Mapping[str, NDArray[np.float32]],
+) -> None:
+    """Write the tensors of a network as bilm-tf does, each of the two files whole or not at all.
+
+    Args:
+        options_file: becomes JSON.
+        weight_file: becomes HDF5, in the same folder.
+        options: for `options_file`.
+        tensors: those of an ELMo network, by their names in its state_dict.
+
+    Raises ImportError when h5py is missing, and ValueError when both files are the same.
+    """
+    h5py = _h5py()
+    if Path(weight_file).absolute() == Path(options_file).absolute():
+        raise ValueError(f"{weight_file}: cannot be both options_file and weight_file")
+    with replacing(Path(weight_file), Path(options_file)) as (weights, text):
+        text.write_text(json.dumps(options) + "\n", encoding="utf-8")
+        with h5py.File(weights, "w") as file:
+            for name, tensor in tensors.items():
+                for rows, (dataset, shape, index, add) in _pieces(name, tensor.shape):
+                    part = tensor[rows] - np.float32(add)
+                    target = file.require_dataset(dataset, shape, np.float32)
+                    target[index] = part if dataset == _EMBEDDING else np.moveaxis(part, 0, -1)
+
+
+def _h5py() -> Any:
+    try:
+        import h5py  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError('the HDF5 weights of ELMo need h5py: pip install "fastattn[elmo]"') from error
+    return h5py
+
+
+def _check_file(path: str | os.PathLike[str], kind: str) -> None:
+    if not Path(path).is_file():
+        what = "is a folder" if Path(path).is_dir() else "no such file"
+        raise FileNotFoundError(f"{path}: {what}; ELMo needs its {kind} here")
+
+
+@contextlib.contextmanager
+def _damaged(problem: str) -> Iterator[None]:
+    """What h5py raises for a file that is not as it should be becomes a ValueError that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{problem}: {error}") from error
+
+
+def _check_datasets(h5py: Any, file: Any, path: Path, shapes: Mapping[str, Shape], options_file: Any) -> None:
+    found: dict[str, tuple[Shape, np.dtype[Any]]] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item.shape, item.dtype
+
+    with _damaged(f"{path}: the list of its datasets cannot be read"):
+        file.visititems(visit)
+    wanted = {piece[0]: piece[1] for name, shape in shapes.items() for _, piece in _pieces(name, shape)}
+    problems = []
+    for name, shape in wanted.items():
+        if name not in found:
+            problems.append(f"dataset {name!r} is missing")
+            continue
+        got, dtype = found[name]
+        if got != shape:
+            problems.append(f"dataset {name!r} must have shape {shape}, as {options_file} says, got {got}")
+        elif dtype.kind != "f":
+            problems.append(f"dataset {name!r} must be of floating point, got {dtype}")
+    problems += [f"dataset {name!r} is not known" for name in found if name not in wanted]
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(problems)}")
+
+
+_EMBEDDING = "char_embed"
+_CELL = "RNN_{}/RNN/MultiRNNCell/Cell{}/LSTMCell"
+Pieces = Iterator[tuple[slice, Piece]]
+
+
+def _pieces(name: str, shape: Shape) -> Pieces:
+    """Where a tensor of this name and shape is kept: its rows, and the dataset of each run of them."""
+    for pattern, rule in _RULES:
+        if match := re.fullmatch(rf"network\.{pattern}", name):
+            yield from rule(shape, *match.groups())
+            return
+    raise KeyError(name)
+
+
+def _whole(dataset: str) -> Callable[..., Pieces]:
+    """A vector, or a matrix that is kept as its transpose."""
+
+    def rule(shape: Shape, *numbers: str) -> Pieces:
+        yield slice(None), (dataset.format(*numbers), shape[::-1], (), 0)
+
+    return rule
+
+
+def _characters(shape: Shape) -> Pieces:
+    yield slice(None), (_EMBEDDING, shape, (), 0)
+
+
+def _convolution(shape: Shape, i: str) -> Pieces:
+    filters, width, dim = shape
+    yield slice(None), (f"CNN/W_cnn_{i}", (1, width, dim, filters), 0, 0)
+
+
+def _highway(shape: Shape, i: str, kind: str) -> Pieces:
+    half, letter = shape[0] // 2, "W" if kind == "weight" else "b"
+    for rows, part in ((slice(half), "transform"), (slice(half, None), "carry")):
+        yield rows, (f"CNN_high_{i}/{letter}_{part}", (*shape[1:], half), (), 0)
+
+
+def _gates(shape: Shape, layer: str, direction: str, kind: str) -> Pieces:
+    cells = shape[0] // 4
+    cell = _CELL.format(int(direction == "backward"), layer)
+    for k, gate in enumerate(_GATES):
+        rows, columns = slice(k * cells, (k + 1) * cells), slice(gate * cells, (gate + 1) * cells)
+        if kind == "bias":
+            yield rows, (f"{cell}/B", shape, columns, float(k == _FORGET))
+        else:
+            size = shape[1]  # of the input, and of the state
+            inputs = slice(0, size) if kind == "weight_ih" else slice(size, 2 * size)
+            yield rows, (f"{cell}/W_0", (2 * size, shape[0]), (inputs, columns), 0)
+
+
+def _projection(shape: Shape, layer: str, direction: str) -> Pieces:
+    yield slice(None), (f"{_CELL.format(int(direction == 'backward'), layer)}/W_P_0", shape[::-1], (), 0)
+
+
+_RULES: list[tuple[str, Callable[..., Pieces]]] = [
+    (r"token_encoder\.char_cnn\.embedding", _characters),
+    (r"token_encoder\.char_cnn\.weight_(\d+)", _convolution),
+    (r"token_encoder\.char_cnn\.bias_(\d+)", _whole("CNN/b_cnn_{}")),
+    (r"token_encoder\.highway\.layers\.(\d+)\.(weight|bias)", _highway),
+    (r"token_encoder\.projection\.weight", _whole("CNN_proj/W_proj")),
+    (r"token_encoder\.projection\.bias", _whole("CNN_proj/b_proj")),
+    (r"layers\.(\d+)\.(forward|backward)\.(weight_ih|weight_hh|bias)", _gates),
+    (r"layers\.(\d+)\.(forward|backward)\.weight_hr", _projection),
+]

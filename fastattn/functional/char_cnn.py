@@ -1,0 +1,120 @@
+"""Words from their characters: the convolutions of ELMo's character encoder and the highway layers above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.autograd import mode, needs, record, recording, values
+from fastattn.functional._common import Array, Values, Weights, gradient, tensors
+
+
+def char_cnn(
+    char_ids: NDArray[np.integer[Any]],
+    embedding: Values,
+    weights: Sequence[Weights],
+    biases: Sequence[Values],
+    *,
+    activation: str = "relu",
+    out: Array | None = None,
+) -> Any:
+    """`activation(max over all positions of the convolution + bias)`, for every filter of every word.
+
+    `char_ids` `[words, chars]`, integers, are rows of `embedding` `[characters, dim]`; `weights` has one `[filters,
+    width, dim]` for each width (or a `PackedMatrix` of it as `[filters, width * dim]`, which has no gradient), `biases`
+    `[filters]` for each; gives `[words, sum of filters]`. `activation` is "relu" or "tanh". `out`, an array, is written
+    and returned. Raises TypeError for a `char_ids` that does not hold integers; see `fastattn.kernels.char_cnn` for its
+    other errors.
+
+    >>> from fastattn import Tensor
+    >>> letters = Tensor(np.array([[0.0], [1.0], [3.0]], np.float32), requires_grad=True)
+    >>> weight, bias = np.array([[[1.0], [-1.0]]], np.float32), np.zeros(1, np.float32)
+    >>> y = char_cnn(np.array([[2, 1, 0, 0]]), letters, [weight], [bias])
+    >>> y.numpy().tolist()
+    [[2.0]]
+    >>> y.sum().backward()
+    >>> letters.grad.tolist()
+    [[0.0], [-1.0], [1.0]]
+    """
+    if char_ids.dtype.kind not in "iu":
+        raise TypeError(f"char_cnn: char_ids must be an integer array, got {char_ids.dtype}")
+    ids = np.ascontiguousarray(char_ids, np.int64)
+    ops = mode.ops
+    operands = (embedding, *weights, *biases)
+    if out is not None or not tensors(*operands):
+        return ops.char_cnn(ids, embedding, weights, biases, activation=activation, out=out)
+    count = len(weights)
+    table, *rest = values(*operands)
+    w, b = rest[:count], rest[count:]
+    wanted = needs(*operands)
+    argmax = None
+    if recording(*operands):
+        y, argmax = ops.char_cnn(ids, table, w, b, activation=activation, return_argmax=True)
+    else:
+        y = ops.char_cnn(ids, table, w, b, activation=activation)
+
+    def backward(dy: Array) -> list[Array | None]:
+        given = [gradient(operand) if need else None for operand, need in zip(operands, wanted, strict=True)]
+        dembedding, dweights, dbiases = ops.char_cnn_backward(
+            dy,
+            ids,
+            table,
+            w,
+            b,
+            y,
+            argmax,
+            activation=activation,
+            need_dembedding=wanted[0],
+            need_dweights=any(wanted[1 : 1 + count]),
+            need_dbiases=any(wanted[1 + count :]),
+            dembedding=given[0],
+            dweights=given[1 : 1 + count],
+            dbiases=given[1 + count :],
+        )
+        gradients = [dembedding, *(dweights or [None] * count), *(dbiases or [None] * count)]
+        return [g if need else None for g, need in zip(gradients, wanted, strict=True)]
+
+    return record(y, operands, backward)
+
+
+def highway(input: Values, weight: Weights, bias: Values, *, out: Array | None = None) -> Any:
+    """`sigmoid(t) relu(h) + (1 - sigmoid(t)) input`, where h and t are the halves of `input weight^T + bias`.
+
+    `input` `[..., dim]`, `weight` `[2 dim, dim]` (an array, a Tensor or a `PackedMatrix`, which has no gradient),
+    `bias` `[2 dim]`; gives `[..., dim]`. `out`, an array, is written and returned, and may be `input`. See
+    `fastattn.kernels.highway`, whose errors it raises.
+
+    >>> weight, bias = np.array([[2.0], [0.0]], np.float32), np.zeros(2, np.float32)  # h = 2 x, a gate of 1/2
+    >>> highway(np.array([[4.0], [-4.0]], np.float32), weight, bias).tolist()
+    [[6.0], [-2.0]]
+    """
+    ops = mode.ops
+    if out is not None or not tensors(input, weight, bias):
+        return ops.highway(input, weight, bias, out=out)
+    operands = (input, weight, bias)
+    x, w, b = values(*operands)
+    need_dx, need_dweight, need_dbias = needs(*operands)
+    projection = None
+    if recording(*operands):
+        y, projection = ops.highway(x, w, b, return_projection=True)
+    else:
+        y = ops.highway(x, w, b)
+
+    def backward(dy: Array) -> tuple[Array | None, ...]:
+        gradients: tuple[Array | None, ...] = ops.highway_backward(
+            dy,
+            x,
+            w,
+            projection,
+            need_dx=need_dx,
+            need_dweight=need_dweight,
+            need_dbias=need_dbias,
+            dweight=gradient(weight),
+            dbias=gradient(bias),
+        )
+        return gradients
+
+    return record(y, operands, backward)

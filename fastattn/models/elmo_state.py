@@ -1,0 +1,67 @@
+"""What ELMo remembers from one call to the next, when it is asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastattn.models.elmo_config import ElmoConfig
+from fastattn.nn.parameter import Array
+
+Layer = tuple[Array, Array]
+
+
+class ElmoState:
+    """The states of the LSTMs, of every layer and both directions, by slot.
+
+    Slot i belongs to sentence i of a call: it begins with zeros, is what the sentence begins with, and then holds what
+    is remembered at its end. Slots beyond the sentences of a call keep what they have. This is what bilm-tf did
+    between the batches of one session. A state belongs to one stream of calls: two threads need two. `copy()` gives
+    one that goes its own way.
+    """
+
+    def __init__(self, config: ElmoConfig) -> None:
+        self._config = config
+        self._layers: list[Layer] = []
+        for _ in range(config.n_layers):
+            h, c = (np.zeros((2, 0, size), np.float32) for size in (config.projection_dim, config.dim))
+            self._layers.append((h, c))
+
+    def __len__(self) -> int:
+        """How many slots were used."""
+        return int(self._layers[0][0].shape[1])
+
+    def copy(self) -> ElmoState:
+        """The same state, to go on from twice."""
+        new = ElmoState(self._config)
+        new._layers = self._layers
+        return new
+
+    def begin(self, sentences: int, config: ElmoConfig) -> list[Layer]:
+        """h `[2, sentences, projection_dim]` and c `[2, sentences, dim]` of each layer.
+
+        Raises ValueError unless `config`, the reader's, is the one that the state was made for.
+        """
+        if config != self._config:
+            raise ValueError("Elmo: state was made by a model of another shape")
+        return [(_first(h, sentences), _first(c, sentences)) for h, c in self._layers]
+
+    def end(self, layers: Sequence[Layer]) -> None:
+        """Keep what is remembered at the end of the sentences, in the shapes of `begin`."""
+        self._layers = [
+            (_replaced(old_h, h), _replaced(old_c, c))
+            for (old_h, old_c), (h, c) in zip(self._layers, layers, strict=True)
+        ]
+
+
+def _first(slots: Array, count: int) -> Array:
+    """The first slots, zeros where there are fewer."""
+    if slots.shape[1] < count:
+        slots = np.concatenate([slots, np.zeros((2, count - slots.shape[1], slots.shape[2]), slots.dtype)], axis=1)
+    return np.ascontiguousarray(slots[:, :count])
+
+
+def _replaced(slots: Array, new: Array) -> Array:
+    """`new`, and the slots beyond it."""
+    return np.concatenate([new, slots[:, new.shape[1] :]], axis=1)

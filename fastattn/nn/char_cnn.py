@@ -1,0 +1,101 @@
+"""Words from their characters: a convolution over them, and highway layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import functional as F
+from fastattn.nn import init
+from fastattn.nn.linear import Linear
+from fastattn.nn.module import Module, Values
+from fastattn.nn.parameter import Array, Parameter
+
+
+class CharCNN(Module):
+    """A vector for each word: the maxima of filters of several widths over the embeddings of its characters.
+
+    `filters` are pairs `(width, number)`, and the result has `output_dim` numbers, their sum. `activation` is "relu" or
+    "tanh". Parameters are `embedding` `[n_characters, embedding_dim]`, which begins evenly spread from -1 to 1, and
+    for each pair i `weight_i` `[number, width, embedding_dim]`, from -0.05 to 0.05 for "relu", else normally
+    distributed with the deviation 1 / sqrt(width * embedding_dim), and `bias_i` `[number]`, 0. Raises ValueError for
+    no filters, sizes less than 1 and another activation.
+
+    Source: Kim et al. 2016 (arXiv 1508.06615), section 2.2; first values: bilm-tf.
+    """
+
+    def __init__(
+        self,
+        n_characters: int,
+        embedding_dim: int,
+        filters: Iterable[tuple[int, int]],
+        activation: str = "relu",
+    ) -> None:
+        self.filters = tuple((int(width), int(number)) for width, number in filters)
+        self.activation = activation
+        self.output_dim = sum(number for _, number in self.filters)
+        if activation not in ("relu", "tanh"):
+            raise ValueError(f"CharCNN: activation must be 'relu' or 'tanh', got {activation!r}")
+        if not self.filters or min(map(min, self.filters)) < 1:
+            raise ValueError(f"CharCNN: filters must be pairs (width, number) of at least 1, got {self.filters}")
+        for name, size in (("n_characters", n_characters), ("embedding_dim", embedding_dim)):
+            if size < 1:
+                raise ValueError(f"CharCNN: {name} must be at least 1, got {size}")
+        self.embedding = Parameter((n_characters, embedding_dim), init.uniform(1.0))
+        for i, (width, number) in enumerate(self.filters):
+            relu = activation == "relu"
+            first = init.uniform(0.05) if relu else init.normal((width * embedding_dim) ** -0.5)
+            setattr(self, f"weight_{i}", Parameter((number, width, embedding_dim), first, packed=True))
+            setattr(self, f"bias_{i}", Parameter((number,)))
+
+    def __call__(self, char_ids: NDArray[np.integer[Any]]) -> Any:
+        """`char_ids` `[words, chars]`, integers in [0, n_characters), give `[words, output_dim]`.
+
+        Padding is a character like any other. Raises ValueError for words shorter than the widest filter.
+
+        >>> CharCNN(262, 4, [(1, 8), (3, 16)])(np.zeros((5, 50), np.int64)).shape
+        (5, 24)
+        """
+        parameters, count = vars(self), range(len(self.filters))
+        weights = [parameters[f"weight_{i}"].operand for i in count]
+        biases = [parameters[f"bias_{i}"].operand for i in count]
+        return F.char_cnn(char_ids, self.embedding.operand, weights, biases, activation=self.activation)
+
+
+class Highway(Module):
+    """`num_layers` layers that change a part of their input and carry the rest: `[..., dim]` to the same.
+
+    y = sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h is the first half of x W^T + b and t the second. Parameters are
+    `layers.i.weight` `[2 * dim, dim]`, normally distributed with the deviation 1 / sqrt(dim), and `layers.i.bias`
+    `[2 * dim]`, which begins with 0 for h and -2 for t, so that most is carried. Raises ValueError for sizes less than
+    1.
+
+    Source: Srivastava et al. 2015 (arXiv 1505.00387), equation 3; first values: section 2.2 and bilm-tf.
+    """
+
+    def __init__(self, dim: int, num_layers: int = 1) -> None:
+        for name, size in (("dim", dim), ("num_layers", num_layers)):
+            if size < 1:
+                raise ValueError(f"Highway: {name} must be at least 1, got {size}")
+        self.layers = [
+            Linear(dim, 2 * dim, std=dim**-0.5, bias=Parameter((2 * dim,), _carry)) for _ in range(num_layers)
+        ]
+
+    def __call__(self, x: Values) -> Any:
+        """`x` `[..., dim]`, an array or a Tensor, gives `[..., dim]`.
+
+        >>> Highway(4, num_layers=2)(np.ones((5, 4), np.float32)).shape
+        (5, 4)
+        """
+        for layer in self.layers:
+            x = F.highway(x, layer.weight.operand, layer.bias.operand)
+        return x
+
+
+def _carry(shape: tuple[int, ...]) -> Array:
+    bias = init.zeros(shape)
+    bias[len(bias) // 2 :] = -2
+    return bias

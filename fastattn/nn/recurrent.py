@@ -1,0 +1,371 @@
+"""Recurrent layers under PyTorch's names: LSTM and GRU, and single steps of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import functional as F
+from fastattn.autograd import Tensor, record, values
+from fastattn.nn import init
+from fastattn.nn.module import Module, Values
+from fastattn.nn.parameter import Parameter
+
+CuSeqlens = NDArray[np.int32]
+States = tuple[Any, ...]
+
+
+class _Recurrent(Module):
+    """Layers of one kind, one above the other: parameters, shapes and states."""
+
+    _gates: int
+    _parts: tuple[str, ...]  # the names of the weights in the order of `fastattn.functional`
+    _states: tuple[str, ...]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        recompute: bool = False,
+    ) -> None:
+        name = type(self).__name__
+        _check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ValueError(f"{name}: dropout must be in [0, 1), got {dropout!r}")
+        if not isinstance(proj_size, int | np.integer) or not 0 <= proj_size < hidden_size:
+            raise ValueError(f"{name}: proj_size must be in [0, {hidden_size}), less than hidden_size, got {proj_size}")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = dropout
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        self.recompute = recompute
+        for layer in range(num_layers):
+            size = self._output_size if layer else input_size
+            for suffix in self._suffixes(layer):
+                _add_weights(self, suffix, self._gates, size, hidden_size, bias, proj_size)
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def _output_size(self) -> int:
+        return self._directions * (self.proj_size or self.hidden_size)
+
+    def _suffixes(self, layer: int) -> Iterator[str]:
+        for reverse in ("", "_reverse")[: self._directions]:
+            yield f"_l{layer}{reverse}"
+
+    def _layer(self, x: Values, cu_seqlens: CuSeqlens, weights: list[Any], states: States | None) -> tuple[Any, States]:
+        """One layer, in all directions: its output and its last states."""
+        raise NotImplementedError
+
+    def _run(self, input: Values, states: States | None, cu_seqlens: CuSeqlens | None) -> tuple[Any, States]:
+        """All layers: the output in the form of `input`, and the last states of all layers."""
+        name = type(self).__name__
+        if not isinstance(input, np.ndarray | Tensor):
+            raise TypeError(f"{name}: input must be an array or a Tensor, got {type(input).__name__}")
+        shape = input.shape
+        if len(shape) not in (2, 3) or shape[-1] != self.input_size:
+            raise ValueError(f"{name}: input must have shape (tokens, {self.input_size}) or three axes, got {shape}")
+        if len(shape) == 3 and cu_seqlens is not None:
+            raise ValueError(f"{name}: input must have shape (tokens, {self.input_size}) with cu_seqlens, got {shape}")
+        turned = len(shape) == 3 and not self.batch_first
+        single = len(shape) == 2 and cu_seqlens is None
+        x = _turn(input) if turned else input
+        batch, seq = (1, shape[0]) if single else x.shape[:2]
+        offsets = np.arange(batch + 1, dtype=np.int32) * np.int32(seq) if cu_seqlens is None else cu_seqlens
+        x = x.reshape(-1, self.input_size) if len(shape) == 3 else x
+        if states is not None:
+            states = self._check_states(states, len(offsets) - 1, single)
+        finals = []
+        for layer in range(self.num_layers):
+            if layer:
+                x = F.dropout(x, self.dropout_rate(self.dropout))
+            rows = slice(layer * self._directions, (layer + 1) * self._directions)
+            given = states and tuple(None if state is None else state[rows] for state in states)
+            weights = [_operands(self, suffix, self._parts) for suffix in self._suffixes(layer)]
+            x, final = self._layer(x, offsets, weights, given)
+            finals.append(final)
+        if len(shape) == 3:
+            x = x.reshape(batch, seq, self._output_size)
+        last = tuple(_stack(parts) for parts in zip(*finals, strict=True))
+        if single:
+            last = tuple(state.reshape(state.shape[0], state.shape[2]) for state in last)
+        return _turn(x) if turned else x, last
+
+    def _check_states(self, states: States, batch: int, single: bool) -> States:
+        """The states with an axis for the batch."""
+        checked = []
+        for name, state in zip(self._states, states, strict=True):
+            size = (name == "h_0" and self.proj_size) or self.hidden_size
+            wanted = (self.num_layers * self._directions, batch, size)
+            shape = (wanted[0], size) if single else wanted
+            if state is not None and not isinstance(state, np.ndarray | Tensor):
+                what = f"{type(self).__name__}: {name} of hx"
+                raise TypeError(f"{what} must be an array or a Tensor, got {type(state).__name__}")
+            if state is not None and state.shape != shape:
+                raise ValueError(f"{type(self).__name__}: {name} of hx must have shape {shape}, got {state.shape}")
+            checked.append(None if state is None else state.reshape(wanted))
+        return tuple(checked)
+
+
+class LSTM(_Recurrent):
+    """Layers of long short-term memory, as `torch.nn.LSTM`: `num_layers` of them, each reading the one below.
+
+    The first one reads `input_size` numbers a token, each has `hidden_size` cells, and with `bidirectional` as many
+    that read from the end. With `proj_size` the state h is a projection of so many numbers. `dropout` is the part of
+    the outputs between the layers that is dropped while training. `batch_first` is about padded input alone. `bias`
+    is whether there are any. Beyond PyTorch: `cell_clip` and `proj_clip` keep cells and projections within +- their
+    value, and `recompute` saves the memory of the gates between forward and backward pass for the price of computing
+    them twice.
+
+    Parameters have PyTorch's names and shapes, `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
+    `weight_hr_l0`, `..._l0_reverse`, and begin uniformly distributed up to 1 / sqrt(hidden_size). Raises ValueError for
+    sizes less than 1, a `dropout` outside [0, 1), a `proj_size` that is not less than `hidden_size`, a clip that is not
+    positive, and a `proj_clip` without `proj_size`.
+
+    Source: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; projection: Sak et al. 2014.
+    """
+
+    _gates = 4
+    _parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    _states = ("h_0", "c_0")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        cell_clip: float | None = None,
+        proj_clip: float | None = None,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, recompute
+        )
+        for name, clip in (("cell_clip", cell_clip), ("proj_clip", proj_clip)):
+            if clip is not None and not (isinstance(clip, int | float) and 0 < clip < math.inf):
+                raise ValueError(f"LSTM: {name} must be positive and finite, got {clip!r}")
+        if proj_clip is not None and not proj_size:
+            raise ValueError(f"LSTM: proj_clip must be None without proj_size, got {proj_clip!r}")
+        self.cell_clip = cell_clip
+        self.proj_clip = proj_clip
+
+    def __call__(
+        self, input: Values, hx: tuple[Values, Values] | None = None, cu_seqlens: CuSeqlens | None = None
+    ) -> tuple[Any, tuple[Any, Any]]:
+        """`(output, (h_n, c_n))`: the top layer's states at all tokens, and all layers' after the last ones.
+
+        `input`, an array or a Tensor, is ragged, `[tokens, input_size]`, with `cu_seqlens`, int32 `[batch + 1]`:
+        sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`. Or it is padded, `[seq, batch, input_size]`,
+        `[batch, seq, input_size]` with `batch_first`, and all of it is computed. Or it is one sequence,
+        `[seq, input_size]`. `hx` is `(h_0, c_0)`, 0 by default: `[num_layers * directions, batch, size]`, size being
+        `proj_size` (if not 0) and `hidden_size`, and without the axis of the batch for one sequence.
+
+        `output` has the form of `input` and `directions * size` numbers a token; `h_n` and `c_n` have the shapes of
+        `hx`. Raises ValueError for another shape, and TypeError for what is no array or Tensor, or not float32.
+
+        >>> lstm = LSTM(3, 5, num_layers=2, bidirectional=True)
+        >>> output, (h, c) = lstm(np.ones((7, 3), np.float32), cu_seqlens=np.array([0, 4, 7], np.int32))
+        >>> output.shape, h.shape, c.shape
+        ((7, 10), (4, 2, 5), (4, 2, 5))
+        """
+        if hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
+            raise TypeError(f"LSTM: hx must be a tuple (h_0, c_0) or None, got {type(hx).__name__}")
+        output, (h_n, c_n) = self._run(input, hx, cu_seqlens)
+        return output, (h_n, c_n)
+
+    def _layer(self, x: Values, cu_seqlens: CuSeqlens, weights: list[Any], states: States | None) -> tuple[Any, States]:
+        hx = None if states is None else (states[0], states[1])
+        return F.lstm(
+            x,
+            cu_seqlens,
+            weights,
+            hx,
+            cell_clip=self.cell_clip,
+            proj_clip=self.proj_clip,
+            recompute=self.recompute,
+        )
+
+
+class GRU(_Recurrent):
+    """Layers of gated recurrent units, as `torch.nn.GRU`: `num_layers` of them, each reading the one below.
+
+    The first one reads `input_size` numbers a token, each has `hidden_size` units, and with `bidirectional` as many
+    that read from the end. `dropout` is the part of the outputs between the layers that is dropped while training.
+    `batch_first` is about padded input alone. `bias` is whether there are any. Beyond PyTorch: `recompute` saves the
+    memory of the gates between forward and backward pass for the price of computing them twice.
+
+    Parameters have PyTorch's names and shapes, `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
+    `..._l0_reverse`, and begin uniformly distributed up to 1 / sqrt(hidden_size). Raises ValueError for sizes less than
+    1 and a `dropout` outside [0, 1).
+
+    Source: Cho et al. 2014, with the reset gate after the product (Chung et al. 2014), as PyTorch has it.
+    """
+
+    _gates = 3
+    _parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    _states = ("h_0",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, recompute=recompute
+        )
+
+    def __call__(self, input: Values, hx: Values | None = None, cu_seqlens: CuSeqlens | None = None) -> tuple[Any, Any]:
+        """`(output, h_n)`: the top layer's states at all tokens, and all layers' after the last ones.
+
+        `input`, `cu_seqlens` and errors are as for `LSTM`, and `hx` is h_0, `[num_layers * directions, batch,
+        hidden_size]`, 0 by default. `output` has the form of `input` and `directions * hidden_size` numbers a token.
+
+        >>> gru = GRU(3, 5, batch_first=True)
+        >>> output, h = gru(np.ones((2, 4, 3), np.float32))
+        >>> output.shape, h.shape
+        ((2, 4, 5), (1, 2, 5))
+        """
+        output, (h_n,) = self._run(input, None if hx is None else (hx,), cu_seqlens)
+        return output, h_n
+
+    def _layer(self, x: Values, cu_seqlens: CuSeqlens, weights: list[Any], states: States | None) -> tuple[Any, States]:
+        output, h_n = F.gru(x, cu_seqlens, weights, None if states is None else states[0], recompute=self.recompute)
+        return output, (h_n,)
+
+
+class LSTMCell(Module):
+    """One step of an `LSTM`, as `torch.nn.LSTMCell`: from `input_size` to `hidden_size`, with or without `bias`.
+
+    Parameters are `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, as those of a layer. Raises ValueError for sizes
+    less than 1.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        _check_sizes("LSTMCell", input_size=input_size, hidden_size=hidden_size)
+        _add_weights(self, "", LSTM._gates, input_size, hidden_size, bias)
+
+    def __call__(self, input: Values, hx: tuple[Values, Values] | None = None) -> tuple[Any, Any]:
+        """`input` `[batch, input_size]` and `hx`, `(h, c)`, each `[batch, hidden_size]`, 0 by default, give `(h, c)`.
+
+        All of them may be without the axis of the batch.
+
+        >>> h, c = LSTMCell(3, 5)(np.ones((2, 3), np.float32))
+        >>> h.shape, c.shape
+        ((2, 5), (2, 5))
+        """
+        weights = _operands(self, "", LSTM._parts)
+        if len(input.shape) > 1:
+            return F.lstm_cell(input, hx, *weights)
+        if isinstance(hx, tuple | list):
+            hx = tuple(map(_row, hx))
+        h, c = F.lstm_cell(_row(input), hx, *weights)
+        return h.reshape(-1), c.reshape(-1)
+
+
+class GRUCell(Module):
+    """One step of a `GRU`, as `torch.nn.GRUCell`: from `input_size` to `hidden_size`, with or without `bias`.
+
+    Parameters are `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, as those of a layer. Raises ValueError for sizes
+    less than 1.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        _check_sizes("GRUCell", input_size=input_size, hidden_size=hidden_size)
+        _add_weights(self, "", GRU._gates, input_size, hidden_size, bias)
+
+    def __call__(self, input: Values, hx: Values | None = None) -> Any:
+        """`input` `[batch, input_size]` and `hx` `[batch, hidden_size]`, 0 by default, give h `[batch, hidden_size]`.
+
+        All of them may be without the axis of the batch.
+
+        >>> GRUCell(3, 5)(np.ones((2, 3), np.float32)).shape
+        (2, 5)
+        """
+        weights = _operands(self, "", GRU._parts)
+        if len(input.shape) > 1:
+            return F.gru_cell(input, hx, *weights)
+        return F.gru_cell(_row(input), _row(hx), *weights).reshape(-1)
+
+
+def _check_sizes(name: str, **sizes: int) -> None:
+    for argument, size in sizes.items():
+        if not isinstance(size, int | np.integer):
+            raise TypeError(f"{name}: {argument} must be an integer, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{name}: {argument} must be at least 1, got {size}")
+
+
+def _add_weights(
+    module: Module, suffix: str, gates: int, input_size: int, hidden_size: int, bias: bool, proj_size: int = 0
+) -> None:
+    """The weights of one layer in one direction, in PyTorch's order."""
+    first, rows = init.uniform(hidden_size**-0.5), gates * hidden_size
+    weights = {
+        "weight_ih": Parameter((rows, input_size), first, packed=True),
+        "weight_hh": Parameter((rows, proj_size or hidden_size), first, packed=True, groups=gates),
+    }
+    if bias:
+        weights["bias_ih"], weights["bias_hh"] = Parameter((rows,), first), Parameter((rows,), first)
+    if proj_size:
+        weights["weight_hr"] = Parameter((proj_size, hidden_size), first, packed=True)
+    for name, parameter in weights.items():
+        setattr(module, name + suffix, parameter)
+
+
+def _operands(module: Module, suffix: str, parts: tuple[str, ...]) -> tuple[Any, ...]:
+    """The weights of one layer in one direction as `fastattn.functional` takes them, None for what it has not."""
+    parameters = vars(module)
+    return tuple(parameters[name].operand if (name := part + suffix) in parameters else None for part in parts)
+
+
+def _row(x: Values | None) -> Any:
+    return None if x is None else x.reshape(1, -1)
+
+
+def _turn(x: Values) -> Any:
+    """The first two axes the other way round."""
+    (array,) = values(x)
+    y = np.ascontiguousarray(array.swapaxes(0, 1))
+    return y if array is x else record(y, (x,), lambda dy: (dy.swapaxes(0, 1),))
+
+
+def _stack(parts: Sequence[Values]) -> Any:
+    """The layers' states, one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = values(*parts)
+    y = np.concatenate(arrays)
+    if all(array is part for array, part in zip(arrays, parts, strict=True)):
+        return y
+    rows = len(arrays[0])
+    return record(y, parts, lambda dy: [dy[i * rows : (i + 1) * rows] for i in range(len(parts))])

@@ -1,0 +1,82 @@
+"""A weighted sum of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fastattn import functional as F
+from fastattn.nn import init
+from fastattn.nn.module import AnyParameter, Module, Values
+from fastattn.nn.parameter import Parameter, ParameterRows
+
+
+class ScalarMix(Module):
+    """`gamma * sum_j s_j layer_j`, s being the softmax of `mixture_size` trained numbers.
+
+    With `do_layer_norm` each layer is first normalised row by row, without weight and bias: what a token gets depends
+    on the token alone. (AllenNLP normalises over all tokens of a batch, so that results depend on it.)
+    `initial_scalar_parameters` are what the numbers begin with, 0 by default, and gamma begins with 1; with
+    `trainable=False` they stay so. Parameters have AllenNLP's names, `gamma` and `scalar_parameters.0` to
+    `scalar_parameters.{mixture_size - 1}`, each `[1]`. Raises ValueError for a `mixture_size` less than 1, or another
+    number of first values.
+
+    Source: Peters et al. 2018 (arXiv 1802.05365), equation 1.
+    """
+
+    def __init__(
+        self,
+        mixture_size: int,
+        do_layer_norm: bool = False,
+        initial_scalar_parameters: Iterable[float] | None = None,
+        trainable: bool = True,
+    ) -> None:
+        if mixture_size < 1:
+            raise ValueError(f"ScalarMix: mixture_size must be at least 1, got {mixture_size}")
+        first = np.zeros(mixture_size, np.float32)
+        if initial_scalar_parameters is not None:
+            values = np.array(list(initial_scalar_parameters), np.float32)
+            if values.shape != first.shape:
+                wanted, got = mixture_size, len(values)
+                raise ValueError(f"ScalarMix: initial_scalar_parameters must be {wanted} numbers, got {got}")
+            first = values
+        self.mixture_size = mixture_size
+        self.do_layer_norm = do_layer_norm
+        self.gamma = Parameter((1,), init.ones)
+        self.scalars = Parameter(first)
+        trained: set[int] = set()
+        self.rows = {
+            f"scalar_parameters.{j}": ParameterRows(self.scalars, j, j + 1, trained) for j in range(mixture_size)
+        }
+        for _, parameter in self.own_parameters():
+            parameter.requires_grad = trainable
+
+    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
+        yield "gamma", self.gamma
+        yield from self.rows.items()
+
+    def __call__(self, layers: Iterable[Values]) -> Any:
+        """`layers`, `mixture_size` arrays or Tensors `[tokens, dim]` (any shape without `do_layer_norm`), give one.
+
+        Raises ValueError for another number of layers, or one of another shape than the first.
+
+        >>> mix = ScalarMix(2, initial_scalar_parameters=[0.0, np.log(3.0)]).freeze()
+        >>> mix([np.full((1, 2), 4.0, np.float32), np.full((1, 2), 8.0, np.float32)]).round(4).tolist()
+        [[7.0, 7.0]]
+        """
+        layers = list(layers)
+        if len(layers) != self.mixture_size:
+            raise ValueError(f"ScalarMix: layers must be {self.mixture_size}, got {len(layers)}")
+        for j, layer in enumerate(layers):
+            if layer.shape != layers[0].shape:
+                raise ValueError(f"ScalarMix: layers must have shape {layers[0].shape}, got {layer.shape} at {j}")
+        weights = F.softmax(self.scalars.operand, dim=0) * self.gamma.operand
+        total: Any = None
+        for j, layer in enumerate(layers):
+            if self.do_layer_norm:
+                layer = F.layer_norm(layer, layer.shape[-1:], eps=1e-12)
+            term = layer * weights[j : j + 1]
+            total = term if total is None else total + term
+        return total

@@ -1,0 +1,367 @@
+"""Text for a bidirectional language model: its vocabulary, its sentences as numbers, and the streams to train on.
+
+    text = read_sentences(["train.txt"])
+    vocabulary = Vocabulary.build(text, min_count=2)
+    batches = StreamBatches(text, vocabulary, characters, batch_size=32, unroll_steps=20)
+
+Forwards a sentence w1 .. wn is the inputs `<S>` w1 .. wn and the targets w1 .. wn `</S>`; backwards it is `</S>` wn ..
+w1 and wn .. w1 `<S>`. Both directions are sequences that are read from their beginning. Inputs are words, whose
+characters the model reads, targets are numbers of the vocabulary, and a word that is not in it is `<UNK>`.
+
+Source: Peters et al. 2018, section 3.1; bilm-tf's vocabulary file and its order of sentences.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import ragged
+from fastattn.text.batching import token_budget_batches
+from fastattn.text.characters import BEGIN, END
+
+__all__ = [
+    "UNKNOWN",
+    "Sentences",
+    "StreamBatches",
+    "Vocabulary",
+    "read_sentences",
+    "sentence_batches",
+    "unigram_perplexity",
+]
+
+IntArray = NDArray[np.int64]
+Characters = Callable[[Sequence[str]], IntArray]
+"""Gives the characters of words, int64 `[words, characters]`."""
+
+UNKNOWN = "<UNK>"
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences that are split into words.
+
+    Attributes:
+        forms: the distinct words, after `<S>` and `</S>`, in the order in which they are met.
+        words: int32 `[words]`, the words of all sentences as places in `forms`.
+        cu_words: int64 `[sentences + 1]`: sentence i is `words[cu_words[i]:cu_words[i + 1]]`.
+    """
+
+    forms: tuple[str, ...]
+    words: NDArray[np.int32]
+    cu_words: IntArray
+
+    @classmethod
+    def from_words(cls, sentences: Iterable[Sequence[str]], source: str = "Sentences") -> Sentences:
+        """The sentences, each a sequence of words; those without words are left out.
+
+        Raises TypeError for a sentence that is one str and a word that is none, and ValueError, which names `source`,
+        when there are no words.
+
+        >>> Sentences.from_words([["a", "b", "a"], [], ["b"]])
+        Sentences(forms=('<S>', '</S>', 'a', 'b'), words=array([2, 3, 2, 3], dtype=int32), cu_words=array([0, 3, 4]))
+        """
+        places = {BEGIN: 0, END: 1}
+        words, ends = array("i"), array("q", [0])
+        for i, sentence in enumerate(sentences):
+            if isinstance(sentence, str):
+                raise TypeError(f"{source}: sentences[{i}] must be a sequence of words, got the str {sentence!r}")
+            words.extend(places.setdefault(word, len(places)) for word in sentence)
+            if len(words) > ends[-1]:
+                ends.append(len(words))
+        for word in places:
+            if not isinstance(word, str):
+                raise TypeError(f"{source}: a word must be str, got {type(word).__name__}: {word!r}")
+        if not words:
+            raise ValueError(f"{source}: there are no words")
+        return cls(tuple(places), np.array(words, np.int32), np.array(ends, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.cu_words) - 1
+
+    @property
+    def tokens(self) -> int:
+        """The words and one end a sentence: what there is to predict in each direction."""
+        return len(self.words) + len(self)
+
+    @property
+    def crc32(self) -> int:
+        """A checksum of the text."""
+        text = zlib.crc32("\n".join(self.forms).encode("utf-8", "surrogatepass"))
+        return zlib.crc32(self.cu_words.tobytes(), zlib.crc32(self.words.tobytes(), text))
+
+    def sequences(self, order: IntArray, backward: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Inputs and targets of the sentences `order`, one after the other, as places in `forms`, int32 `[tokens]`.
+
+        >>> text = Sentences.from_words([["a"], ["b", "c"]])
+        >>> for places in text.sequences(np.array([1, 0]), backward=True):
+        ...     print(" ".join(text.forms[place] for place in places))
+        </S> c b </S> a
+        c b <S> a <S>
+        """
+        first, last = (1, 0) if backward else (0, 1)
+        starts, lengths = self.cu_words[order], np.diff(self.cu_words)[order]
+        ends = np.cumsum(lengths + 1)
+        steps = np.arange(ends[-1])
+        steps -= np.repeat(ends - lengths - 1, lengths + 1)  # of each sentence
+        left = np.repeat(lengths, lengths + 1) - steps
+        places = np.repeat(starts, lengths + 1) + (left - 1 if backward else steps)
+        places[ends - 1] = 0
+        targets = self.words[places]
+        targets[ends - 1] = last
+        inputs = np.roll(targets, 1)
+        inputs[steps == 0] = first
+        return inputs, targets
+
+
+def read_sentences(paths: Iterable[str | os.PathLike[str]]) -> Sentences:
+    """The sentences of UTF-8 files, one a line, their words separated by whitespace, that of Unicode included.
+
+    Lines end with a newline; blank ones are passed over. A word may hold any other characters; one that is spelled
+    `<S>`, `</S>` or `<UNK>` is that.
+
+    Raises OSError, ValueError, with file and line, for a line that is not UTF-8, and for files without words, and
+    TypeError for one path that is not in a list.
+    """
+    if isinstance(paths, str | os.PathLike):
+        raise TypeError(f"read_sentences: paths must be a sequence of files, got the one {paths!r}")
+    files = [os.fspath(path) for path in paths]
+    source = ", ".join(files) or "read_sentences"
+    return Sentences.from_words((line.split() for path in files for line in _lines(path)), source)
+
+
+def _lines(path: str) -> Iterator[str]:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                where = f"byte 0x{byte:02x} at {error.start + 1}"
+                raise ValueError(f"{path}:{number}: not UTF-8: {where}") from None
+
+
+class Vocabulary:
+    """The words that can be predicted, by number; all others are `<UNK>`.
+
+    A sampled softmax takes them to be sorted, the most frequent first.
+
+    Args:
+        words: distinct words, `<S>`, `</S>` and `<UNK>` among them.
+        source: what errors name.
+
+    Raises ValueError for a word twice, one that is empty or has whitespace in it, and when one of the three is missing.
+
+    >>> vocabulary = Vocabulary(["<S>", "</S>", "<UNK>", "the", "cat"])
+    >>> vocabulary.ids(["the", "dog"]).tolist()
+    [3, 2]
+    """
+
+    def __init__(self, words: Iterable[str], source: str = "Vocabulary") -> None:
+        self.words = tuple(words)
+        self._ids: dict[str, int] = {}
+        for number, word in enumerate(self.words):
+            if not isinstance(word, str) or word.split() != [word]:
+                raise ValueError(f"{source}:{number + 1}: must be one word, got {word!r}")
+            if self._ids.setdefault(word, number) != number:
+                raise ValueError(f"{source}:{number + 1}: {word!r} is there already, at {self._ids[word] + 1}")
+        missing = [word for word in (BEGIN, END, UNKNOWN) if word not in self._ids]
+        if missing:
+            raise ValueError(f"{source}: {', '.join(missing)} must be among the words of a vocabulary")
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Vocabulary:
+        """Read a file of one word a line. Raises OSError, or ValueError with the line, also for one not UTF-8."""
+        name = os.fspath(path)
+        return cls((line.strip() for line in _lines(name)), name)
+
+    @classmethod
+    def build(cls, text: Sentences, size: int | None = None, min_count: int = 1) -> Vocabulary:
+        """`<S>`, `</S>`, `<UNK>` and the words of `text`, the most frequent first, of equals the earlier one.
+
+        `size` is the largest number of all of them, and a word that is rarer than `min_count` is left out. Raises
+        ValueError for a `size` below 3.
+
+        >>> Vocabulary.build(Sentences.from_words([["a", "b", "b", "c", "c"]]), size=5).words
+        ('<S>', '</S>', '<UNK>', 'b', 'c')
+        """
+        counts = np.bincount(text.words, minlength=len(text.forms))
+        order = np.argsort(-counts, kind="stable")
+        special = (BEGIN, END, UNKNOWN)
+        if size is not None and size < len(special):
+            raise ValueError(f"Vocabulary: size must be at least 3, for {', '.join(special)}, got {size}")
+        words = (text.forms[place] for place in order if counts[place] >= max(min_count, 1))
+        return cls([*special, *(word for word in words if word not in special)][:size])
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a file that `from_file` reads, whole or not at all."""
+        temporary = f"{os.fspath(path)}.tmp"
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{word}\n" for word in self.words)
+        os.replace(temporary, path)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def ids(self, words: Iterable[str]) -> IntArray:
+        """The numbers of words, int64 `[words]`."""
+        unknown = self._ids[UNKNOWN]
+        return np.array([self._ids.get(word, unknown) for word in words], np.int64)
+
+
+class StreamBatches:
+    """Batches for truncated back-propagation through time: `batch_size` streams of sentences, joined end to end.
+
+    An epoch has all sentences in an order of its own for each direction, a function of (`seed`, epoch, direction). Its
+    tokens are cut into `batch_size` streams of equal length, and these into steps of at most `unroll_steps` tokens of
+    each stream, as equal as can be. So the fewer than `batch_size` tokens that are left at the end are the only ones
+    that an epoch does not have. Step i + 1 goes on where step i ended, and an epoch where the one before it ended: what
+    a model remembers of a stream after a step belongs to the next one.
+
+    Args:
+        text: the sentences.
+        vocabulary: numbers the targets.
+        characters: gives the characters of words, int64 `[words, characters]`.
+        batch_size: streams of each direction.
+        unroll_steps: the most tokens of a stream in a step.
+        seed: of the orders, from 0 on.
+        shuffle: False keeps the order of `text`.
+
+    Raises ValueError for a text of fewer tokens (words and one end a sentence) than `batch_size`, and numbers below 1.
+    """
+
+    def __init__(
+        self,
+        text: Sentences,
+        vocabulary: Vocabulary,
+        characters: Characters,
+        *,
+        batch_size: int,
+        unroll_steps: int,
+        seed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        for name, value, least in (("batch_size", batch_size, 1), ("unroll_steps", unroll_steps, 1), ("seed", seed, 0)):
+            if value < least:
+                raise ValueError(f"StreamBatches: {name} must be an integer from {least} on, got {value!r}")
+        if text.tokens < batch_size:
+            raise ValueError(f"StreamBatches: {batch_size} streams need as many tokens, the text has {text.tokens}")
+        self.text, self.batch_size = text, batch_size
+        self._targets = vocabulary.ids(text.forms)
+        self._characters = characters
+        self._unroll_steps, self._seed, self._shuffle = unroll_steps, seed, shuffle
+        self._length = text.tokens // batch_size
+        self._steps = -(-self._length // unroll_steps)
+        self._epoch: tuple[int, NDArray[np.int32], NDArray[np.int32]] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tells these batches from others: text and vocabulary by checksum, sizes and seed."""
+        return {
+            "text_crc32": self.text.crc32,
+            "targets_crc32": zlib.crc32(self._targets.tobytes()),
+            "batch_size": self.batch_size,
+            "unroll_steps": self._unroll_steps,
+            "seed": self._seed,
+            "shuffle": self._shuffle,
+        }
+
+    def epoch(self, number: int) -> list[tuple[int, int]]:
+        """The steps of epoch `number`: its number and theirs."""
+        return [(number, step) for step in range(self._steps)]
+
+    def tokens(self, batch: tuple[int, int]) -> int:
+        """How many tokens a step predicts in each direction."""
+        start, stop = self._bounds(batch[1])
+        return self.batch_size * (stop - start)
+
+    def load(self, batch: tuple[int, int]) -> dict[str, Any]:
+        """The arguments of `BidirectionalLanguageModel` for a step, whose sequences are the streams."""
+        inputs, targets = self._streams(batch[0])
+        start, stop = self._bounds(batch[1])
+        cu_seqlens = np.arange(self.batch_size + 1, dtype=np.int32) * np.int32(stop - start)
+        inputs, targets = (x[..., start:stop].reshape(2, -1) for x in (inputs, targets))
+        return _arguments(self.text.forms, self._targets, self._characters, inputs, targets, cu_seqlens)
+
+    def _bounds(self, step: int) -> tuple[int, int]:
+        return step * self._length // self._steps, (step + 1) * self._length // self._steps
+
+    def _streams(self, epoch: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Inputs and targets of an epoch, `[direction, batch_size, length]`; those used last are kept."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            streams = [self._order(epoch, direction) for direction in (0, 1)]
+            pairs = [self.text.sequences(order, bool(direction)) for direction, order in enumerate(streams)]
+            shape = (2, self.batch_size, self._length)
+            used = self.batch_size * self._length
+            inputs, targets = (np.stack([pair[i][:used] for pair in pairs]).reshape(shape) for i in (0, 1))
+            self._epoch = epoch, inputs, targets
+        return self._epoch[1:]
+
+    def _order(self, epoch: int, direction: int) -> IntArray:
+        if not self._shuffle:
+            return np.arange(len(self.text))[:: -1 if direction else 1]
+        rng = np.random.default_rng((self._seed, epoch, direction))
+        return rng.permutation(len(self.text)).astype(np.int64)
+
+
+def sentence_batches(
+    text: Sentences, vocabulary: Vocabulary, characters: Characters, batch_tokens: int = 2048
+) -> Iterator[dict[str, Any]]:
+    """The arguments of `BidirectionalLanguageModel` for all sentences, each a sequence of its own, in both directions.
+
+    A batch is some sentences of similar length with at most `batch_tokens` tokens; a longer one is alone.
+    """
+    numbers = vocabulary.ids(text.forms)
+    lengths = np.diff(text.cu_words) + 1
+    for some in token_budget_batches(lengths, batch_tokens):
+        pairs = [text.sequences(some, backward) for backward in (False, True)]
+        inputs, targets = (np.stack([pair[i] for pair in pairs]) for i in (0, 1))
+        cu_seqlens = ragged.cu_seqlens(lengths[some])
+        yield _arguments(text.forms, numbers, characters, inputs, targets, cu_seqlens)
+
+
+def _arguments(
+    forms: Sequence[str],
+    numbers: IntArray,
+    characters: Characters,
+    inputs: NDArray[np.int32],
+    targets: NDArray[np.int32],
+    cu_seqlens: NDArray[np.int32],
+) -> dict[str, Any]:
+    """Places in `forms`, `[2, tokens]`, as characters of the distinct words, places among these, and targets."""
+    distinct, places = np.unique(inputs, return_inverse=True)
+    return {
+        "char_ids": characters([forms[place] for place in distinct]),
+        "inputs": places.reshape(inputs.shape).astype(np.int64),
+        "targets": numbers[targets],
+        "cu_seqlens": cu_seqlens,
+    }
+
+
+def unigram_perplexity(train: Sentences, text: Sentences, vocabulary: Vocabulary) -> float:
+    """The perplexity of `text`, words and ends of sentences, by their counts in `train`, each with 1 added.
+
+    What a language model is worth is what it gains over this: it is the best that ignores the context.
+
+    >>> text = Sentences.from_words([["a", "b", "a"]])
+    >>> round(unigram_perplexity(text, text, Vocabulary.build(text)), 3)  # 3, 2 and 2 of 9
+    3.674
+    """
+    counts, wanted = (_counts(sentences, vocabulary) for sentences in (train, text))
+    probabilities = (counts + 1) / (counts.sum() + len(vocabulary))
+    return math.exp(-float(wanted @ np.log(probabilities)) / text.tokens)
+
+
+def _counts(text: Sentences, vocabulary: Vocabulary) -> NDArray[np.float64]:
+    """How often each word of the vocabulary is a target forwards."""
+    counts = np.bincount(text.words, minlength=len(text.forms))
+    counts[1] += len(text)
+    return np.asarray(np.bincount(vocabulary.ids(text.forms), counts, len(vocabulary)), np.float64)

@@ -1,0 +1,100 @@
+"""ElmoConfig: what options.json says, and what it cannot say."""
+
+from __future__ import annotations
+
+import pytest
+from helpers_elmo import options
+
+from fastattn.models import ElmoConfig
+
+
+def test_the_default_is_the_original_model():
+    original = {
+        "lstm": {
+            "use_skip_connections": True,
+            "projection_dim": 512,
+            "cell_clip": 3,
+            "proj_clip": 3,
+            "dim": 4096,
+            "n_layers": 2,
+        },
+        "char_cnn": {
+            "activation": "relu",
+            "filters": [[1, 32], [2, 32], [3, 64], [4, 128], [5, 256], [6, 512], [7, 1024]],
+            "n_highway": 2,
+            "embedding": {"dim": 16},
+            "n_characters": 262,
+            "max_characters_per_token": 50,
+        },
+    }
+    config = ElmoConfig.from_options(original)
+    assert config == ElmoConfig()
+    assert config.to_options() == original
+    assert (config.n_filters, config.projects_tokens, config.projects_outputs) == (2048, True, True)
+
+
+def test_what_may_be_left_out():
+    some = options()
+    for name in ("cell_clip", "proj_clip", "use_skip_connections"):
+        del some["lstm"][name]
+    for name in ("activation", "n_highway", "n_characters", "max_characters_per_token"):
+        del some["char_cnn"][name]
+    config = ElmoConfig.from_options({**some, "bidirectional": True, "n_tokens_vocab": 10})
+    assert (config.cell_clip, config.proj_clip, config.use_skip_connections) == (None, None, False)
+    assert (config.activation, config.n_highway, config.max_characters_per_token) == ("relu", 0, 50)
+    assert ElmoConfig.from_options(options(n_highway=None)).n_highway == 0
+
+
+def test_both_counts_of_characters_mean_the_same():
+    assert ElmoConfig.from_options(options(n_characters=261)) == ElmoConfig.from_options(options())
+
+
+def test_rules_of_the_projections():
+    assert not ElmoConfig.from_options(options(projection_dim=12, dim=14)).projects_tokens
+    assert not ElmoConfig.from_options(options(projection_dim=10)).projects_outputs
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"activation": "gelu"}, "activation must be one of relu, tanh, got 'gelu'"),
+        ({"activation": ["relu"]}, r"activation must be one of relu, tanh, got \['relu'\]"),
+        ({"dim": 0}, "dim must be a positive integer, got 0"),
+        ({"n_layers": 1.5}, "n_layers must be a positive integer, got 1.5"),
+        ({"projection_dim": True}, "projection_dim must be a positive integer, got True"),
+        ({"projection_dim": 11}, "projection_dim must be at most dim = 10, got 11"),
+        ({"n_highway": -1}, "n_highway must be an integer from 0 on, got -1"),
+        ({"cell_clip": 0}, "cell_clip must be a positive number or None, got 0"),
+        ({"proj_clip": "3"}, "proj_clip must be a positive number or None, got '3'"),
+        ({"use_skip_connections": 1}, "use_skip_connections must be a bool, got 1"),
+        ({"filters": []}, "filters must not be empty"),
+        ({"filters": [[1, 2, 3]]}, r"filters must be pairs \(width, number\), got \[\[1, 2, 3\]\]"),
+        ({"filters": 7}, r"filters must be pairs \(width, number\), got 7"),
+        ({"filters": [[0, 2]]}, "filters: a width or a number must be a positive integer, got 0"),
+        ({"filters": [[7, 2]], "max_characters_per_token": 6}, "max_characters_per_token = 6, got 7"),
+        ({"filters": [[1, 2]], "max_characters_per_token": 2}, "max_characters_per_token must be at least 3, got 2"),
+        ({"embedding": {}}, r"char_cnn.embedding.dim is missing"),
+        ({"embedding": {"dim": "4"}}, "char_embedding_dim must be a positive integer, got '4'"),
+        ({"n_characters": 300}, "char_cnn.n_characters must be 261 or 262, got 300"),
+    ],
+)
+def test_impossible_values_are_named(changes, message):
+    with pytest.raises(ValueError, match=rf"^some.json: .*{message}"):
+        ElmoConfig.from_options(options(**changes), "some.json")
+
+
+@pytest.mark.parametrize(("section", "name"), [("lstm", "dim"), ("lstm", "n_layers"), ("char_cnn", "filters")])
+def test_missing_sizes_are_named(section, name):
+    some = options()
+    del some[section][name]
+    with pytest.raises(ValueError, match=f"^options: {section}.{name} is missing"):
+        ElmoConfig.from_options(some)
+
+
+def test_other_models_are_refused():
+    with pytest.raises(ValueError, match="char_cnn is missing; a model of whole words"):
+        ElmoConfig.from_options({"lstm": options()["lstm"]})
+    with pytest.raises(ValueError, match="lstm must be an object, got None"):
+        ElmoConfig.from_options({"char_cnn": options()["char_cnn"]})
+    with pytest.raises(ValueError, match="bidirectional is False"):
+        ElmoConfig.from_options({**options(), "bidirectional": False})
