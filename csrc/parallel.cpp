@@ -149,7 +149,7 @@ void parallel_phases(i64 phases, i64 pieces, PhaseBody body, void* context, i64 
             }
             // Those who still compute are not far behind, unless they have lost their processor.
             for (int spins = 0; done.load(std::memory_order_acquire) < (phase + 1) * pieces; ++spins) {
-                if (spins < 1 << 14)
+                if (spins < 1 << 10)
                     pause_briefly();
                 else
                     sched_yield();

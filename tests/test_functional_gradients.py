@@ -291,6 +291,8 @@ def test_packed_filters_pass_the_gradient_on() -> None:
 def test_char_cnn_takes_integers_alone() -> None:
     with pytest.raises(TypeError, match="char_cnn: char_ids must be an integer array, got float64"):
         F.char_cnn(np.zeros((2, 3)), np.zeros((4, 2), np.float32), [], [])
+    with pytest.raises(TypeError, match="char_cnn: char_ids must be an integer array, got list"):
+        F.char_cnn([[0, 1]], np.zeros((4, 2), np.float32), [], [])  # type: ignore[arg-type]
 
 
 class TestDropout:

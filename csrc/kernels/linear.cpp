@@ -213,7 +213,7 @@ const float* pack_b(const Product& product) {
 i64 rows_of_item(const Product& product, i64 wanted_items) {
     i64 best = 0, least = 0;
     for (i64 groups = 1; groups <= wanted_items; ++groups) {
-        const i64 rows = round_up(greater(1, (product.rows + groups - 1) / groups), row_block);
+        const i64 rows = round_up(greater(1, (product.rows + groups - 1) / groups), common_rows);
         const i64 row_items = (product.rows + rows - 1) / rows;
         const i64 column_items = (wanted_items + row_items - 1) / greater(1, row_items);
         const i64 cost = 2 * product.rows * column_items + product.columns * row_items;

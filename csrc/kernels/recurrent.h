@@ -221,7 +221,7 @@ struct Pieces {
         const i64 blocks = (columns + panel_width - 1) / panel_width;
         parts = lesser(lesser(blocks, most_pieces / directions), greater(1, 2 * num_threads() / directions));
         all = directions * parts;
-        count = multiply_adds_of_phase < (1 << 17) ? 1 : all;
+        count = multiply_adds_of_phase < (1 << 18) ? 1 : all;
     }
     // f(direction, part) for the pieces that the piece'th of parallel_phases stands for.
     template <typename F>

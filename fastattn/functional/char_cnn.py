@@ -39,8 +39,9 @@ def char_cnn(
     >>> letters.grad.tolist()
     [[0.0], [-1.0], [1.0]]
     """
-    if char_ids.dtype.kind not in "iu":
-        raise TypeError(f"char_cnn: char_ids must be an integer array, got {char_ids.dtype}")
+    if not isinstance(char_ids, np.ndarray) or char_ids.dtype.kind not in "iu":
+        got = getattr(char_ids, "dtype", type(char_ids).__name__)
+        raise TypeError(f"char_cnn: char_ids must be an integer array, got {got}")
     ids = np.ascontiguousarray(char_ids, np.int64)
     ops = mode.ops
     operands = (embedding, *weights, *biases)

@@ -191,10 +191,10 @@ def _check_sampled(x: Array, target: NDArray[Any], w: Array, b: Array, num_sampl
         raise ValueError(f"{name}: input must have shape (rows, {dim}), got {x.shape}")
     if ids.shape != x.shape[:1]:
         raise ValueError(f"{name}: target must have shape {x.shape[:1]}, got {ids.shape}")
-    if b.shape != (classes,):
-        raise ValueError(f"{name}: bias must have shape {(classes,)}, got {b.shape}")
-    if not 1 <= num_sampled <= classes:
-        raise ValueError(f"{name}: num_sampled must be in [1, {classes}], the classes, got {num_sampled}")
+    if np.shape(b) != (classes,):
+        raise ValueError(f"{name}: bias must have shape {(classes,)}, got {np.shape(b)}")
+    if not (isinstance(num_sampled, int | np.integer) and 1 <= num_sampled <= classes):
+        raise ValueError(f"{name}: num_sampled must be in [1, {classes}], the classes, got {num_sampled!r}")
     wrong = (ids < 0) | (ids >= classes)
     if wrong.any():
         i = int(wrong.argmax())

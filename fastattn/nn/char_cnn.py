@@ -34,7 +34,10 @@ class CharCNN(Module):
         filters: Iterable[tuple[int, int]],
         activation: str = "relu",
     ) -> None:
-        self.filters = tuple((int(width), int(number)) for width, number in filters)
+        try:
+            self.filters = tuple((int(width), int(number)) for width, number in filters)
+        except (TypeError, ValueError):
+            raise ValueError(f"CharCNN: filters must be pairs (width, number), got {filters!r}") from None
         self.activation = activation
         self.output_dim = sum(number for _, number in self.filters)
         if activation not in ("relu", "tanh"):

@@ -21,7 +21,7 @@ class ScalarMix(Module):
     `initial_scalar_parameters` are what the numbers begin with, 0 by default, and gamma begins with 1; with
     `trainable=False` they stay so. Parameters have AllenNLP's names, `gamma` and `scalar_parameters.0` to
     `scalar_parameters.{mixture_size - 1}`, each `[1]`. Raises ValueError for a `mixture_size` less than 1, or another
-    number of first values.
+    number of first values, and TypeError for first values that are no numbers.
 
     Source: Peters et al. 2018 (arXiv 1802.05365), equation 1.
     """
@@ -37,7 +37,11 @@ class ScalarMix(Module):
             raise ValueError(f"ScalarMix: mixture_size must be at least 1, got {mixture_size}")
         first = np.zeros(mixture_size, np.float32)
         if initial_scalar_parameters is not None:
-            values = np.array(list(initial_scalar_parameters), np.float32)
+            try:
+                values = np.array(list(initial_scalar_parameters), np.float32)
+            except (TypeError, ValueError):
+                message = f"ScalarMix: initial_scalar_parameters must be numbers, got {initial_scalar_parameters!r}"
+                raise TypeError(message) from None
             if values.shape != first.shape:
                 wanted, got = mixture_size, len(values)
                 raise ValueError(f"ScalarMix: initial_scalar_parameters must be {wanted} numbers, got {got}")

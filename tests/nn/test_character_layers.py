@@ -84,6 +84,8 @@ class TestCharCNN:
             ((0, 4, FILTERS), "n_characters must be at least 1, got 0"),
             ((11, 0, FILTERS), "embedding_dim must be at least 1, got 0"),
             ((11, 4, []), r"filters must be pairs \(width, number\) of at least 1, got \(\)"),
+            ((11, 4, [(1, 2, 3)]), r"filters must be pairs \(width, number\), got \[\(1, 2, 3\)\]"),
+            ((11, 4, {1: 2}), r"filters must be pairs \(width, number\), got \{1: 2\}"),
             ((11, 4, [(1, 2), (0, 3)]), r"filters must be .*got \(\(1, 2\), \(0, 3\)\)"),
             ((11, 4, FILTERS, "gelu"), "activation must be 'relu' or 'tanh', got 'gelu'"),
         ],

@@ -76,6 +76,9 @@ def test_what_does_not_fit() -> None:
         nn.ScalarMix(0)
     with pytest.raises(ValueError, match="initial_scalar_parameters must be 3 numbers, got 2"):
         nn.ScalarMix(3, initial_scalar_parameters=[1.0, 2.0])
+    for first in (3, ["x"], "abc"):
+        with pytest.raises(TypeError, match="ScalarMix: initial_scalar_parameters must be numbers, got "):
+            nn.ScalarMix(3, initial_scalar_parameters=first)
     with pytest.raises(ValueError, match="ScalarMix: layers must be 3, got 2"):
         nn.ScalarMix(3)(LAYERS[:2])
     with pytest.raises(ValueError, match=r"layers must have shape \(6, 4\), got \(5, 4\) at 1"):
