@@ -58,7 +58,8 @@ def test_words_are_independent(isa: str, threads: int) -> None:
     ids, embedding, weights, biases = operands(300, 50, 16, ((32, 1), (48, 3), (200, 7)))
     y, argmax = kernels.char_cnn(ids, embedding, weights, biases, return_argmax=True)
     panels = packed(weights)
-    assert_same_bits(kernels.char_cnn(ids, embedding, panels, biases), y)
+    for mixed in (panels, [panels[0], weights[1], panels[2]], [weights[0], panels[1], weights[2]]):
+        assert_same_bits(kernels.char_cnn(ids, embedding, mixed, biases), y)
     for n in (1, 2, 7, 40):
         for start in (0, 5, 300 - n):
             own = slice(start, start + n)

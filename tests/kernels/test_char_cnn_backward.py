@@ -104,6 +104,11 @@ def test_only_what_is_needed(isa: str) -> None:
     given = operands(30, 9, 6, ((20, 2), (17, 3)))
     dy, y, argmax = forward(given)
     everything = kernels.char_cnn_backward(dy, *given, y, argmax)
+    ids, embedding, weights, biases = given
+    for mixed in ([packed(weights)[0], weights[1]], [weights[0], packed(weights)[1]]):
+        gradients = kernels.char_cnn_backward(dy, ids, embedding, mixed, biases, y, argmax)
+        for a, b in zip(flat(gradients), flat(everything), strict=True):
+            assert_same_bits(a, b)
     for needed in product((False, True), repeat=3):
         flags = dict(zip(("need_dembedding", "need_dweights", "need_dbiases"), needed, strict=True))
         gradients = kernels.char_cnn_backward(dy, *given, y, argmax, **flags)

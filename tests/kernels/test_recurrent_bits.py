@@ -82,10 +82,11 @@ def test_threads(isa: str, kind: str, options: dict[str, Any]) -> None:
         for directions, (lengths, inputs, hidden) in product((1, 2), sizes):
             case = make_case(kind, lengths, inputs, hidden, directions=directions, **options)
             results = []
-            for count in (1, 2):
+            for count in (1, 2, 5):  # 5: more parts than two threads make
                 fastattn.set_num_threads(count)
                 results.append((case.forward(kernels), case.both(kernels, case.gradients())))
-            same_bits(results[1], results[0])
+            for others in results[1:]:
+                same_bits(others, results[0])
     finally:
         fastattn.set_num_threads(before)
 
@@ -124,6 +125,15 @@ def test_recomputed_gates(isa: str, threads: int, kind: str, options: dict[str, 
             for _ in range(2):  # what is kept is not used up
                 same_bits(case.backward(kernels, gradients, smaller), expected)
                 same_bits(case.backward(kernels, gradients, reserve), expected)
+
+
+@LAYERS
+@pytest.mark.parametrize("lengths", [tuple(i % 100 for i in range(500)), (9000,), (1, 2) * 4500], ids=len)
+def test_many_tokens(isa: str, threads: int, kind: str, options: dict[str, Any], lengths: Any) -> None:
+    """Inference has the gates of some steps at a time, of one at least; with a reserve all are there."""
+    case = make_case(kind, lengths, 3, 64, directions=2, **options)
+    *expected, _ = case.forward(kernels, return_reserve=True)
+    same_bits(case.forward(kernels), expected)
 
 
 @LAYERS
