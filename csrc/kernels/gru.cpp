@@ -23,18 +23,7 @@ FASTATTN_INLINE void fill_tile(float* tile, const Gru& args, const float* from_x
                 store(to + i, bias ? x + load_n(bias + i, count) : x);
             });
         }
-    if (!h) return;
-    StepProduct p{};
-    p.a = h;
-    p.lda = args.hidden;
-    p.panels = panels + unit * gates * args.hidden;
-    p.c = tile;
-    p.ldc = tile_columns;
-    p.rows = rows;
-    p.columns = tile_columns;
-    p.depth = args.hidden;
-    p.resume = true;
-    multiply_step(p);
+    if (h) multiply_h(tile, gates, h, args.hidden, panels, rows, unit);
 }
 
 struct ForwardContext {
@@ -153,38 +142,22 @@ void backward_phase(void* context_, i64 phase, i64 piece, void*) {
 
 // The gates of all rows once more, as the forward pass had them.
 void compute_gates_again(const GruBackward& args, const GruBackward::Direction& d) {
-    multiply_x(args, d, d.x_rows, d.ldx, gates, 0, args.sequences.steps);
-    struct Context {
-        const GruBackward& args;
-        const GruBackward::Direction& d;
-    } context{args, d};
-    parallel_for((args.hidden + panel_width - 1) / panel_width, 1,
-                 [](void* context, i64 block, i64, void* scratch) {
-                     const GruBackward& args = static_cast<Context*>(context)->args;
-                     const GruBackward::Direction& d = static_cast<Context*>(context)->d;
-                     const i64 hidden = args.hidden, unit = block * panel_width, n = lesser(panel_width, hidden - unit);
-                     const i64 tokens = args.sequences.tokens,
-                               from_zero = d.starts_from_zero ? args.sequences.step_begin[1] : 0;
-                     float* tile = static_cast<float*>(scratch);
-                     for (i64 first = 0, last; first < tokens; first = last) {
-                         last = lesser(first < from_zero ? from_zero : tokens, first + row_block);
-                         float* rows = d.gates + first * args.ldg;
-                         const float* h = first < from_zero ? nullptr : d.previous_h + first * hidden;
-                         fill_tile(tile, args, rows, d.bias_hh, h, d.hh_panels, last - first, unit, n);
-                         for (i64 r = 0; r < last - first; ++r) {
-                             const float* row = tile + r * tile_columns;
-                             float* to = rows + r * args.ldg + unit;
-                             for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
-                                 const auto reset = sigmoid(at(row)), from_h = at(row + 2 * panel_width);
-                                 at.put(to, reset);
-                                 at.put(to + hidden, sigmoid(at(row + panel_width)));
-                                 at.put(to + 2 * hidden, tanh(fma(reset, from_h, at(to + 2 * hidden))));
-                                 at.put(to + 3 * hidden, from_h);
-                             });
-                         }
-                     }
-                 },
-                 &context, scratch_bytes);
+    const i64 hidden = args.hidden;
+    revisit_gates(args, d, gates, hidden,
+                  [&](float* gate_rows, const float* h, i64 rows, i64 unit, i64 n, float* tile) {
+                      fill_tile(tile, args, gate_rows, d.bias_hh, h, d.hh_panels, rows, unit, n);
+                      for (i64 r = 0; r < rows; ++r) {
+                          const float* row = tile + r * tile_columns;
+                          float* to = gate_rows + r * args.ldg + unit;
+                          for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
+                              const auto reset = sigmoid(at(row)), from_h = at(row + 2 * panel_width);
+                              at.put(to, reset);
+                              at.put(to + hidden, sigmoid(at(row + panel_width)));
+                              at.put(to + 2 * hidden, tanh(fma(reset, from_h, at(to + 2 * hidden))));
+                              at.put(to + 3 * hidden, from_h);
+                          });
+                      }
+                  });
 }
 
 // The sum of the gradients of what h gave the gates.

@@ -30,18 +30,7 @@ FASTATTN_INLINE void fill_tile(float* tile, const Lstm& args, const float* from_
             copy_units(tile + r * tile_columns + gate * panel_width, from, n);
             __builtin_prefetch(from + panel_width);  // for the next 16 units
         }
-    if (!h) return;
-    StepProduct p{};
-    p.a = h;
-    p.lda = args.projection;
-    p.panels = panels + unit * gates * args.projection;
-    p.c = tile;
-    p.ldc = tile_columns;
-    p.rows = rows;
-    p.columns = tile_columns;
-    p.depth = args.projection;
-    p.resume = true;
-    multiply_step(p);
+    if (h) multiply_h(tile, gates, h, args.projection, panels, rows, unit);
 }
 
 template <typename At, typename V>
@@ -253,35 +242,17 @@ void backward_phase(void* context_, i64 phase, i64 piece, void* scratch) {
 
 // The gates of all rows once more, as the forward pass had them.
 void compute_gates_again(const LstmBackward& args, const LstmBackward::Direction& d) {
-    const Sequences& s = args.sequences;
-    multiply_x(args, d, d.x_rows, d.ldx, gates, 0, s.steps);
-    struct Context {
-        const LstmBackward& args;
-        const LstmBackward::Direction& d;
-    } context{args, d};
-    parallel_for((args.hidden + panel_width - 1) / panel_width, 1,
-                 [](void* context, i64 block, i64, void* scratch) {
-                     const LstmBackward& args = static_cast<Context*>(context)->args;
-                     const LstmBackward::Direction& d = static_cast<Context*>(context)->d;
-                     const i64 unit = block * panel_width, n = lesser(panel_width, args.hidden - unit);
-                     const i64 tokens = args.sequences.tokens,
-                               from_zero = d.starts_from_zero ? args.sequences.step_begin[1] : 0;
-                     float* tile = static_cast<float*>(scratch);
-                     for (i64 first = 0, last; first < tokens; first = last) {
-                         last = lesser(first < from_zero ? from_zero : tokens, first + row_block);
-                         float* rows = d.gates + first * args.ldg;
-                         const float* h = first < from_zero ? nullptr : d.previous_h + first * args.projection;
-                         fill_tile(tile, args, rows, h, d.hh_panels, last - first, unit, n);
-                         for (i64 r = 0; r < last - first; ++r)
-                             for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
-                                 const float* row = tile + r * tile_columns;
-                                 put_gates(at, rows + r * args.ldg + unit, args.hidden, sigmoid(at(row)),
-                                           sigmoid(at(row + panel_width)), tanh(at(row + 2 * panel_width)),
-                                           sigmoid(at(row + 3 * panel_width)));
-                             });
-                     }
-                 },
-                 &context, scratch_bytes);
+    revisit_gates(args, d, gates, args.projection,
+                  [&](float* gate_rows, const float* h, i64 rows, i64 unit, i64 n, float* tile) {
+                      fill_tile(tile, args, gate_rows, h, d.hh_panels, rows, unit, n);
+                      for (i64 r = 0; r < rows; ++r)
+                          for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
+                              const float* row = tile + r * tile_columns;
+                              put_gates(at, gate_rows + r * args.ldg + unit, args.hidden, sigmoid(at(row)),
+                                        sigmoid(at(row + panel_width)), tanh(at(row + 2 * panel_width)),
+                                        sigmoid(at(row + 3 * panel_width)));
+                          });
+                  });
 }
 
 // The gradient of the projection's weight.

@@ -214,6 +214,46 @@ FASTATTN_INLINE void differentiate_h(const Args& args, const Direction& d, const
     linear_backward(p);
 }
 
+// tile [rows, gates * 16] += h W_hh^T for the units [unit, unit + 16), h [rows, width].
+FASTATTN_INLINE void multiply_h(float* tile, i64 gates, const float* h, i64 width, const float* panels, i64 rows,
+                                i64 unit) {
+    StepProduct p{};
+    p.a = h;
+    p.lda = p.depth = width;
+    p.panels = panels + unit * gates * width;
+    p.c = tile;
+    p.ldc = p.columns = gates * panel_width;
+    p.rows = rows;
+    p.resume = true;
+    multiply_step(p);
+}
+
+// The gates of all rows once more, by blocks: visit(their rows, the h before them or null, how many, unit, n, a tile),
+// as a step of the forward pass has them.
+template <typename Args, typename Direction, typename Visit>
+FASTATTN_INLINE void revisit_gates(const Args& args, const Direction& d, i64 gates, i64 width, Visit visit) {
+    struct Context {
+        const Args& args;
+        const Direction& d;
+        i64 width;
+        Visit& visit;
+    } context{args, d, width, visit};
+    multiply_x(args, d, d.x_rows, d.ldx, gates, 0, args.sequences.steps);
+    parallel_for((args.hidden + panel_width - 1) / panel_width, 1,
+                 [](void* opaque, i64 block, i64, void* tile) {
+                     const Context& c = *static_cast<Context*>(opaque);
+                     const Sequences& s = c.args.sequences;
+                     const i64 unit = block * panel_width, n = lesser(panel_width, c.args.hidden - unit);
+                     const i64 from_zero = c.d.starts_from_zero ? s.step_begin[1] : 0;
+                     for (i64 first = 0, last; first < s.tokens; first = last) {
+                         last = lesser(first < from_zero ? from_zero : s.tokens, first + row_block);
+                         const float* h = first < from_zero ? nullptr : c.d.previous_h + first * c.width;
+                         c.visit(c.d.gates + first * c.args.ldg, h, last - first, unit, n, static_cast<float*>(tile));
+                     }
+                 },
+                 &context, row_block * gates * panel_width * i64{sizeof(float)});
+}
+
 // The work of a phase: `directions` times `parts` pieces, each some blocks of 16 columns; done by one thread where
 // there is too little for two.
 struct Pieces {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ CuSeqlens = NDArray[np.int32]
 States = tuple[Any, ...]
 
 
-class _Recurrent(Module):
+class _Recurrent(Module, ABC):
     """Layers of one kind, one above the other: parameters, shapes and states."""
 
     _gates: int
@@ -70,9 +71,9 @@ class _Recurrent(Module):
         for reverse in ("", "_reverse")[: self._directions]:
             yield f"_l{layer}{reverse}"
 
+    @abstractmethod
     def _layer(self, x: Values, cu_seqlens: CuSeqlens, weights: list[Any], states: States | None) -> tuple[Any, States]:
         """One layer, in all directions: its output and its last states."""
-        raise NotImplementedError
 
     def _run(self, input: Values, states: States | None, cu_seqlens: CuSeqlens | None) -> tuple[Any, States]:
         """All layers: the output in the form of `input`, and the last states of all layers."""
