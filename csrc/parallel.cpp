@@ -24,7 +24,7 @@ namespace {
 
 std::atomic<int> budget{1};         // threads that may compute at once, the callers' own not counted beyond the first
 std::atomic<int> extra_workers{0};  // lent to the calls under way, at most budget - 1
-std::atomic<bool> pool_started{false};
+[[maybe_unused]] thread_local bool pool_started = false;  // OpenMP has a pool for each thread that calls
 std::string budget_reason;
 
 // Denormals cost a hundred cycles each and carry nothing: flush them while a kernel runs.
@@ -101,7 +101,7 @@ void on_threads(i64 wanted, i64 scratch_bytes, const Body& body) {
         return;
     }
 #ifdef _OPENMP
-    pool_started.store(true, std::memory_order_relaxed);
+    pool_started = true;
 #pragma omp parallel num_threads(threads)
     {
         const FlushDenormals flush;
@@ -208,7 +208,8 @@ void make_fork_safe() {
     // A child has only the thread that forked: it must not wait for a pool that died with its parent.
     const auto prepare = [] {
 #ifdef _OPENMP
-        if (pool_started.exchange(false)) omp_pause_resource_all(omp_pause_soft);
+        if (pool_started) omp_pause_resource_all(omp_pause_soft);
+        pool_started = false;
 #endif
     };
     const auto child = [] { extra_workers = 0; };

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -345,3 +346,35 @@ def test_denormals_are_flushed_and_the_caller_keeps_its_mode(isa: str, threads: 
     assert denormals_live()
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: (kernels.linear(x, x).max(), denormals_live()), range(8))) == [(0, True)] * 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forks_of_two_threads_that_both_computed(restore_runtime: None) -> None:
+    """Each has workers of its own, which its child has not."""
+    fastattn.set_num_threads(2)
+    x = np.ones((600, 256), np.float32)
+    turns = [threading.Event() for _ in range(4)]
+    states: list[int] = []
+
+    def compute_then_fork(own: int) -> None:
+        turns[own].wait()
+        kernels.linear(x, x[:256])
+        turns[own + 1].set()
+        turns[own + 2].wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # a child that waits for workers that are not there
+            kernels.linear(x, x[:256])
+            os._exit(0)
+        states.append(os.waitpid(child, 0)[1])
+        if own == 0:
+            turns[3].set()
+
+    threads = [threading.Thread(target=compute_then_fork, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    turns[0].set()
+    for thread in threads:
+        thread.join()
+    assert states == [0, 0]

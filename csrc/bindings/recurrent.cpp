@@ -1,5 +1,7 @@
 #include "recurrent.h"
 
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <numeric>
 

@@ -61,8 +61,9 @@ FASTATTN_INLINE V exp(V x) {
     return p * to_exponent(biased) * constant<V>(2.0f);
 }
 
-// x p(x^2) / q(x^2), fitted on [0, 9.01] where tanh becomes 1: relative error 2.1e-8. From there on it goes beyond 1,
-// at the clamp by more than rounding can take back: exactly 1 at the ends.
+// x p(x^2) / q(x^2), fitted on [0, 9.01] where tanh becomes 1: relative error 2.1e-8, to which the quotient's rounding
+// adds some five units in the last place, so that neighbours may be out of order. From there on it goes beyond 1, at
+// the clamp by more than rounding can take back: exactly 1 at the ends.
 template <typename V>
 FASTATTN_INLINE V tanh(V x) {
     const V c = max(constant<V>(-9.6f), min(constant<V>(9.6f), x));
