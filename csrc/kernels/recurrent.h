@@ -90,12 +90,11 @@ FASTATTN_INLINE void copy_units(float* to, const float* from, i64 n) {
         for_vectors(panel_width, [&](i64 i, i64) { store(to + i, load_n(from + i, greater(0, lesser(W, n - i)))); });
 }
 
-// C[rows, columns] = A[rows, depth] B + bias, or goes on from what C holds; B in panels. A few rows as a step has them.
+// C[rows, columns] = A[rows, depth] B, or goes on from what C holds; B in panels. A few rows as a step has them.
 struct StepProduct {
     const float* a;
     const float* panels;
     float* c;
-    const float* bias;  // [columns] or null
     i64 lda, ldc, rows, columns, depth;
     bool resume;
 };
@@ -109,6 +108,7 @@ FASTATTN_INLINE void multiply_step(const StepProduct& p) {
     t.ldc = p.ldc;
     t.panel_stride = p.depth * panel_width;
     t.columns = p.columns;
+    t.bias = nullptr;
     // What comes next in memory: further on in the panels when one tile reads them, else the panels after these.
     t.ahead = tiles.count == 1 ? 2048 : greater(1, tiles.columns() / panel_width) * t.panel_stride;
     for (i64 row = 0; row < p.rows; row += row_block) {
@@ -117,7 +117,6 @@ FASTATTN_INLINE void multiply_step(const StepProduct& p) {
             t.b = p.panels + k * panel_width;
             t.c = p.c + row * p.ldc;
             t.depth = lesser(depth, p.depth - k);
-            t.bias = k + depth >= p.depth ? p.bias : nullptr;
             t.resume = p.resume || k > 0;
             multiply_block(t, lesser(row_block, p.rows - row), [](i64, i64) {});
         }

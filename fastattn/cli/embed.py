@@ -23,13 +23,14 @@ import secrets
 import stat
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from fastattn.cli import positive, use_threads
+from fastattn.files import utf8_lines
 
 if TYPE_CHECKING:
     from fastattn.tasks import SentenceEncoder
@@ -176,20 +177,13 @@ def read_texts(path: str) -> list[str]:
     if path == "-":
         if sys.stdin.isatty():
             print("fastattn embed: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
-        return _decode_lines(sys.stdin.buffer, "standard input")
+        return _without_ends(utf8_lines(sys.stdin.buffer, "standard input"))
     with open(path, "rb") as file:
-        return _decode_lines(file, path)
+        return _without_ends(utf8_lines(file, path))
 
 
-def _decode_lines(file: BinaryIO, name: str) -> list[str]:
-    texts = []
-    for number, line in enumerate(file, start=1):
-        try:
-            texts.append(line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
-            byte = line[error.start]
-            raise ValueError(f"{name}:{number}: not UTF-8: byte 0x{byte:02x} at {error.start + 1}") from None
-    return texts
+def _without_ends(lines: Iterable[str]) -> list[str]:
+    return [line.rstrip("\r\n") for line in lines]
 
 
 @contextlib.contextmanager

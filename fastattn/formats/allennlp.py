@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.formats.hugging_face import read_json, replacing
+from fastattn.files import replacing
+from fastattn.formats.hugging_face import read_json
 
 __all__ = ["Weights", "read_options", "read_weights", "write_files"]
 

@@ -17,7 +17,6 @@ import json
 import math
 import mmap
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastattn.files import replacing
 
 __all__ = ["StateDict", "read_config", "read_json", "read_state_dict", "write_checkpoint"]
 
@@ -240,28 +241,3 @@ def write_checkpoint(
         except SafetensorError as error:
             raise OSError(f"{folder / WEIGHTS}: could not be written: {error}") from error
         weights_file.chmod(config_file.stat().st_mode)  # safetensors makes its files private
-
-
-@contextlib.contextmanager
-def replacing(*paths: Path) -> Iterator[list[Path]]:
-    """Temporary files beside `paths`; they take their places together at the end, or vanish."""
-    token = secrets.token_hex(4)
-    temporary = [path.with_name(f".{path.name}.{token}.tmp") for path in paths]
-    try:
-        yield temporary
-        for path in temporary:
-            _flush(path)
-        for source, path in zip(temporary, paths, strict=True):
-            os.replace(source, path)
-        _flush(paths[0].parent)
-    finally:
-        for path in temporary:
-            path.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import shutil
 import warnings
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastattn import runtime
 from fastattn.autograd import no_grad
+from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models import BertForTokenClassification
@@ -195,9 +195,5 @@ def count_right(predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]
 
 
 def _copy(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with replacing(target) as (temporary,):
         shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

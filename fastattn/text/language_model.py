@@ -19,12 +19,14 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import ragged
+from fastattn.files import replacing, utf8_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
 
@@ -140,13 +142,7 @@ def read_sentences(paths: Iterable[str | os.PathLike[str]]) -> Sentences:
 
 def _lines(path: str) -> Iterator[str]:
     with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                byte = line[error.start]
-                where = f"byte 0x{byte:02x} at {error.start + 1}"
-                raise ValueError(f"{path}:{number}: not UTF-8: {where}") from None
+        yield from utf8_lines(file, path)
 
 
 class Vocabulary:
@@ -203,10 +199,8 @@ class Vocabulary:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a file that `from_file` reads, whole or not at all."""
-        temporary = f"{os.fspath(path)}.tmp"
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{word}\n" for word in self.words)
-        os.replace(temporary, path)
+        with replacing(Path(path)) as (file,):
+            file.write_bytes("".join(f"{word}\n" for word in self.words).encode())
 
     def __len__(self) -> int:
         return len(self.words)

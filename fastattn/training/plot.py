@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastattn.files import replacing
 
 FORMATS = ("png", "svg")
 
@@ -54,12 +55,8 @@ def plot_log(log: str | os.PathLike[str], output: str | os.PathLike[str]) -> Non
     if evaluations:
         _draw_metrics(axes[1], evaluations)
     axes[-1].set_xlabel("step")
-    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with replacing(output) as (temporary,):
         figure.savefig(temporary, format=kind, dpi=120)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(log: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.files import flush
 from fastattn.training._checks import plain
 from fastattn.training.optimizers import Optimizer
 from fastattn.training.schedules import Schedule
@@ -86,7 +87,7 @@ def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, 
                     done += file.write(piece[done:])
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _flush_folder(folder)
+        flush(folder)
     except OSError as error:
         reason = f"{error.strerror}; the state of step {step} was not saved, earlier ones are as they were"
         raise OSError(error.errno, reason, str(path)) from error
@@ -124,14 +125,6 @@ def _crc32(metadata: str, tensors: Tensors) -> str:
     for name in sorted(tensors):  # the library reads them in another order
         crc = zlib.crc32(_bytes(tensors[name]), zlib.crc32(name.encode(), crc))
     return f"{crc:08x}"
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
