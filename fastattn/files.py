@@ -35,6 +35,12 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def text_lines(path: str) -> Iterator[str]:
+    """The lines of a UTF-8 file, as `utf8_lines`, each with its end."""
+    with open(path, "rb") as file:
+        yield from utf8_lines(file, path)
+
+
 def utf8_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
     """The lines of a text, which may begin with a byte order mark. Raises ValueError with `name`, line and byte."""
     for number, line in enumerate(lines, start=1):

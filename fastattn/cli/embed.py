@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from fastattn.cli import positive, use_threads
-from fastattn.files import utf8_lines
+from fastattn.files import text_lines, utf8_lines
 
 if TYPE_CHECKING:
     from fastattn.tasks import SentenceEncoder
@@ -178,8 +178,7 @@ def read_texts(path: str) -> list[str]:
         if sys.stdin.isatty():
             print("fastattn embed: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
         return _without_ends(utf8_lines(sys.stdin.buffer, "standard input"))
-    with open(path, "rb") as file:
-        return _without_ends(utf8_lines(file, path))
+    return _without_ends(text_lines(path))
 
 
 def _without_ends(lines: Iterable[str]) -> list[str]:

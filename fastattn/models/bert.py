@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ from fastattn import functional as F
 from fastattn import nn, ragged
 from fastattn.autograd import Tensor, checkpoint
 from fastattn.models.bert_config import ACTIVATIONS, BertConfig
-from fastattn.models.bert_inputs import Batch, integers
 from fastattn.models.bert_outputs import BertOutput
 from fastattn.models.bert_pretrained import BertPreTrainedModel
+from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
+
+OWNER = "BertModel"
 
 __all__ = ["BertConfig", "BertModel", "BertOutput"]
 
@@ -96,6 +99,13 @@ class BertLayer(nn.Module):
         p = self.dropout_rate(self.dropout_p)
         h = self.attention_norm(attended, residual=x, dropout_p=p, out=out)
         return self.output_norm(self.feed_forward(h, workspace=workspace), residual=h, dropout_p=p, out=out)
+
+
+@dataclass
+class Batch(Tokens):
+    """Tokens and, unless all are 0, their `token_type_ids`, int64 `[tokens]`."""
+
+    token_type_ids: NDArray[np.int64] | None = None
 
 
 class BertModel(BertPreTrainedModel):
@@ -205,50 +215,38 @@ class BertModel(BertPreTrainedModel):
         position_ids: ArrayLike | None = None,
     ) -> Batch:
         """A ragged batch for `encode`; arguments and errors are those of `forward_ragged`."""
-        ids = integers("BertModel: input_ids", input_ids)
-        if ids.ndim != 1:
-            raise ValueError(f"BertModel: input_ids must have shape (tokens,), got {ids.shape}")
-        offsets = ragged.check_cu_seqlens(cu_seqlens, len(ids), "BertModel: cu_seqlens")
+        batch = pack_ragged(OWNER, "input_ids", input_ids, cu_seqlens, position_ids)
         types = None
         if token_type_ids is not None:
-            types = integers("BertModel: token_type_ids", token_type_ids, ids.shape)
-        if position_ids is None:
-            places = ragged.positions(offsets)
-        else:
-            places = integers("BertModel: position_ids", position_ids, ids.shape)
-        if position_ids is not None or len(ids) > self.config.max_position_embeddings:
-            self._check_positions(places)
-        return Batch(ids, offsets, types, places, ids.shape)
+            types = integers(f"{OWNER}: token_type_ids", token_type_ids, batch.shape)
+        if position_ids is not None or len(batch.ids) > self.config.max_position_embeddings:
+            batch.check_positions(self.config.max_position_embeddings)
+        return Batch(**vars(batch), token_type_ids=types)
 
     def pack(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
     ) -> Batch:
         """A padded batch without its padding; arguments and errors are those of the padded call."""
-        ids = integers("BertModel: input_ids", input_ids)
-        if ids.ndim != 2:
-            raise ValueError(f"BertModel: input_ids must have shape (batch, seq), got {ids.shape}")
-        mask = None
-        if attention_mask is not None:
-            mask = ragged.check_mask(attention_mask, ids.shape, "BertModel: attention_mask")
-        tokens, cu_seqlens, position_ids = ragged.pack(ids, mask)
-        if ids.shape[1] > self.config.max_position_embeddings:
-            self._check_positions(position_ids)
+        batch = pack(OWNER, "input_ids", input_ids, attention_mask)
+        if batch.shape[1] > self.config.max_position_embeddings:
+            batch.check_positions(self.config.max_position_embeddings)
         types = None
         if token_type_ids is not None:
-            types = integers("BertModel: token_type_ids", token_type_ids, ids.shape)
-            types = ragged.pack(types, mask)[0]
-        return Batch(tokens, cu_seqlens, types, position_ids, ids.shape, mask)
+            types = integers(f"{OWNER}: token_type_ids", token_type_ids, batch.shape)
+            types = ragged.pack(types, batch.mask)[0]
+        return Batch(**vars(batch), token_type_ids=types)
 
     def encode(self, batch: Batch, output_hidden_states: bool = False, output_attentions: bool = False) -> BertOutput:
         """Encode a batch of `pack`; the result is ragged, as that of `forward_ragged`."""
-        config, tokens, cu_seqlens = self.config, len(batch.input_ids), batch.cu_seqlens
+        config, tokens, cu_seqlens = self.config, len(batch.ids), batch.cu_seqlens
         types = batch.token_type_ids
         if types is None:
             types = np.zeros(tokens, np.int64)
         try:
-            x = self.embeddings(batch.input_ids, types, batch.position_ids)
+            x = self.embeddings(batch.ids, types, batch.position_ids)
         except ValueError:
-            batch.check_ids(config.vocab_size, config.type_vocab_size)
+            batch.check_ids(config.vocab_size)
+            batch.check_rows(f"{OWNER}: token_type_ids", types, config.type_vocab_size)
             raise
         workspace = None
         states = [x] if output_hidden_states else None
@@ -273,13 +271,6 @@ class BertModel(BertPreTrainedModel):
             None if states is None else tuple(states),
             None if attentions is None else tuple(attentions),
         )
-
-    def _check_positions(self, position_ids: NDArray[np.int64]) -> None:
-        last, limit = position_ids.max(initial=0), self.config.max_position_embeddings
-        if last >= limit:
-            raise ValueError(
-                f"BertModel: input_ids has a token at position {last}, but max_position_embeddings is {limit}"
-            )
 
     def _pool(self, pooler: nn.Linear, x: Values, cu_seqlens: NDArray[np.int32]) -> Any:
         pooled = pooler(F.pooling(x, cu_seqlens, "cls"))

@@ -6,9 +6,9 @@ from typing import Any
 
 from fastattn.autograd import Tensor
 from fastattn.models.bert import BertModel
-from fastattn.models.bert_inputs import Batch
 from fastattn.models.bert_outputs import BertOutput
 from fastattn.models.bert_pretrained import BertPreTrainedModel
+from fastattn.models.inputs import Tokens
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
@@ -18,7 +18,7 @@ class BertHeadModel(BertPreTrainedModel):
 
     bert: BertModel
 
-    def _extras(self, batch: Batch, output: BertOutput) -> dict[str, Any]:
+    def _extras(self, batch: Tokens, output: BertOutput) -> dict[str, Any]:
         """`hidden_states` and `attentions` as arrays in the padded shape."""
         states, attentions = output.hidden_states, output.attentions
         return {

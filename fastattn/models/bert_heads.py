@@ -24,11 +24,11 @@ from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.bert import BertModel
+from fastattn.models.bert import Batch, BertModel
 from fastattn.models.bert_config import BertConfig
 from fastattn.models.bert_head_model import BertHeadModel, numbers, tensor
-from fastattn.models.bert_inputs import Batch, check_labels, integers
 from fastattn.models.bert_outputs import HeadOutput, QuestionAnsweringOutput
+from fastattn.models.inputs import Tokens, check_labels, integers
 from fastattn.nn.parameter import Array
 
 __all__ = [
@@ -274,7 +274,7 @@ def _several(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
     return array
 
 
-def _check_positions(name: str, positions: ArrayLike, batch: Batch) -> Array:
+def _check_positions(name: str, positions: ArrayLike, batch: Tokens) -> Array:
     """Columns as targets: -100 beyond the end, and none at the padding."""
     owner, seq = "BertForQuestionAnswering", batch.shape[1]
     columns = np.maximum(integers(f"{owner}: {name}", positions, batch.shape[:1]), 0)

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.autograd import Tensor
+from fastattn.models.outputs import Output
 
 Array = NDArray[Any]
-
-
-@dataclass
-class Output:
-    """What all outputs share with transformers' `ModelOutput`: `output["loss"]`, `output[0]`, `output[:2]`.
-
-    What is None has no place: without labels `output[0]` is the logits.
-    """
-
-    _lazy: ClassVar[str] = "logits"
-
-    def keys(self) -> list[str]:
-        """The names of what is there, in order."""
-        names = [part.name for part in fields(self) if getattr(self, part.name) is not None]
-        return [self._lazy if name == "compute_logits" else name for name in names]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __getitem__(self, key: str | int | slice) -> Any:
-        names = self.keys()
-        if isinstance(key, slice):
-            return tuple(getattr(self, name) for name in names[key])
-        if isinstance(key, str) and key not in names:
-            raise KeyError(key)
-        return getattr(self, key if isinstance(key, str) else names[key])
 
 
 @dataclass
@@ -109,9 +84,8 @@ class MaskedLMOutput(Output):
 class PreTrainingOutput(Output):
     """`prediction_logits` as `logits` of `MaskedLMOutput`, and `seq_relationship_logits`, an array `[batch, 2]`."""
 
-    _lazy = "prediction_logits"
     loss: Tensor | None
-    compute_logits: Callable[[], Array] = field(repr=False)
+    compute_prediction_logits: Callable[[], Array] = field(repr=False)
     seq_relationship_logits: Array = field(default_factory=lambda: np.empty((0, 2), np.float32))
     hidden_states: tuple[Array, ...] | None = None
     attentions: tuple[Array, ...] | None = None
@@ -119,4 +93,4 @@ class PreTrainingOutput(Output):
     @cached_property
     def prediction_logits(self) -> Array:
         """A float32 array `[batch, seq, vocab_size]`."""
-        return self.compute_logits()
+        return self.compute_prediction_logits()

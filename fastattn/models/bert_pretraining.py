@@ -16,11 +16,11 @@ from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor, no_grad
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.bert import BertModel
+from fastattn.models.bert import Batch, BertModel
 from fastattn.models.bert_config import ACTIVATIONS, BertConfig
 from fastattn.models.bert_head_model import BertHeadModel, numbers, tensor
-from fastattn.models.bert_inputs import Batch, check_labels
 from fastattn.models.bert_outputs import HeadOutput, MaskedLMOutput, PreTrainingOutput
+from fastattn.models.inputs import Tokens, check_labels
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter
 
@@ -102,7 +102,7 @@ class MaskedLMHead(nn.Module):
         places = np.flatnonzero(target != IGNORE_INDEX)
         return tensor(F.cross_entropy(self.predictions(F.gather_rows(hidden, places)), target[places]))
 
-    def logits(self, hidden: Array, batch: Batch) -> Array:
+    def logits(self, hidden: Array, batch: Tokens) -> Array:
         """The scores of all words for all tokens, `[batch, seq, vocab_size]`."""
         with no_grad():
             padded: Array = batch.pad(self.predictions(hidden))

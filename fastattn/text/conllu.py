@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from fastattn.files import utf8_lines
+
 COLUMNS = 10
 FORM, UPOS = 1, 3
 NO_TAG = "_"  # an unspecified column
@@ -84,8 +86,8 @@ def parse_conllu(lines: Iterable[bytes], source: str) -> Iterator[ConlluSentence
     columns or an empty one, ids out of order, a comment inside a sentence and a sentence without words.
     """
     sentence: _Lines | None = None
-    for number, line in enumerate(lines, start=1):
-        text = _decode(line, source, number)
+    for number, line in enumerate(utf8_lines(lines, source), start=1):
+        text = line.removesuffix("\n").removesuffix("\r")
         if text:
             if sentence is None:
                 sentence = _Lines(source, number)
@@ -95,15 +97,6 @@ def parse_conllu(lines: Iterable[bytes], source: str) -> Iterator[ConlluSentence
             sentence = None
     if sentence is not None:
         yield sentence.finish()
-
-
-def _decode(line: bytes, source: str, number: int) -> str:
-    line = line.removesuffix(b"\n").removesuffix(b"\r")
-    try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        byte = line[error.start]
-        raise ValueError(f"{source}:{number}: not UTF-8: byte 0x{byte:02x} at {error.start + 1}") from None
 
 
 class _Lines:

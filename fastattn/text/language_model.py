@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import ragged
-from fastattn.files import replacing, utf8_lines
+from fastattn.files import replacing, text_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
 
@@ -137,12 +137,7 @@ def read_sentences(paths: Iterable[str | os.PathLike[str]]) -> Sentences:
         raise TypeError(f"read_sentences: paths must be a sequence of files, got the one {paths!r}")
     files = [os.fspath(path) for path in paths]
     source = ", ".join(files) or "read_sentences"
-    return Sentences.from_words((line.split() for path in files for line in _lines(path)), source)
-
-
-def _lines(path: str) -> Iterator[str]:
-    with open(path, "rb") as file:
-        yield from utf8_lines(file, path)
+    return Sentences.from_words((line.split() for path in files for line in text_lines(path)), source)
 
 
 class Vocabulary:
@@ -177,7 +172,7 @@ class Vocabulary:
     def from_file(cls, path: str | os.PathLike[str]) -> Vocabulary:
         """Read a file of one word a line. Raises OSError, or ValueError with the line, also for one not UTF-8."""
         name = os.fspath(path)
-        return cls((line.strip() for line in _lines(name)), name)
+        return cls((line.strip() for line in text_lines(name)), name)
 
     @classmethod
     def build(cls, text: Sentences, size: int | None = None, min_count: int = 1) -> Vocabulary:

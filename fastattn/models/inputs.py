@@ -1,0 +1,172 @@
+"""The border of the models: padded batches become ragged ones; ids, positions and labels are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastattn import functional as F
+from fastattn import ragged
+from fastattn.autograd import Tensor
+from fastattn.functional.losses import IGNORE_INDEX
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Tokens:
+    """Sequences of tokens without their padding.
+
+    `ids` and `position_ids` are int64 `[tokens]`, `cu_seqlens` int32 `[batch + 1]`. `shape` is that of the ids as they
+    were given: `(batch, seq)`, with True in `mask` at the tokens (None where all are), or `(tokens,)` of a ragged
+    batch. `name` is what the ids are called in errors: "BertModel: input_ids".
+    """
+
+    name: str
+    ids: NDArray[np.int64]
+    cu_seqlens: NDArray[np.int32]
+    position_ids: NDArray[np.int64]
+    shape: tuple[int, ...]
+    mask: NDArray[np.bool_] | None = None
+
+    @property
+    def sequences(self) -> int:
+        """How many there are."""
+        return len(self.cu_seqlens) - 1
+
+    def pad(self, rows: Any, fill: float = 0.0) -> Any:
+        """`[tokens, dim]`, an array or a Tensor, to `[batch, seq, dim]` with `fill` at the padding; ragged as it is."""
+        if self.mask is not None:
+            if fill == 0.0 and not isinstance(rows, Tensor):
+                return ragged.unpack(rows, self.cu_seqlens, self.mask)
+            rows = F.scatter_rows(rows, np.flatnonzero(self.mask), self.mask.size, fill)
+        return rows.reshape(*self.shape, rows.shape[1]) if len(self.shape) == 2 else rows
+
+    def pad_weights(self, weights: Array, keys: Tokens | None = None) -> Array:
+        """Attention weights `[batch, heads, longest, longest_k]`, at their tokens' columns: `[.., seq, seq_k]`.
+
+        They are those of these tokens to `keys`, or to themselves; of a ragged batch they stay as they are.
+        """
+        keys = keys or self
+        if len(self.shape) == 1 or (self.mask is None and keys.mask is None and self.sequences):
+            return weights
+        padded = np.zeros((self.sequences, weights.shape[1], self.shape[1], keys.shape[1]), weights.dtype)
+        for i in range(self.sequences):
+            rows, columns = self.columns(i), keys.columns(i)
+            padded[i][:, rows[:, None], columns] = weights[i, :, : len(rows), : len(columns)]
+        return padded
+
+    def columns(self, i: int) -> NDArray[np.int64]:
+        """The places of the tokens of sequence i."""
+        return self.position_ids[self.cu_seqlens[i] : self.cu_seqlens[i + 1]]
+
+    def check_positions(self, limit: int) -> None:
+        """Raise ValueError for a token at a negative position, at `limit` or behind it."""
+        if self.position_ids.min(initial=0) < 0:
+            raise ValueError(f"{self.name}: position_ids must not be negative, got {self.position_ids.min()}")
+        last = int(self.position_ids.max(initial=0))
+        if last >= limit:
+            i = int(np.searchsorted(self.cu_seqlens, self.position_ids.argmax(), side="right")) - 1
+            raise ValueError(
+                f"{self.name} has a token at position {last} in sequence {i}, but max_position_embeddings is {limit}"
+            )
+
+    def check_ids(self, vocab_size: int) -> None:
+        """Raise ValueError for an id outside [0, vocab_size), with its place in the batch as it was given."""
+        self.check_rows(self.name, self.ids, vocab_size)
+
+    def check_rows(self, name: str, ids: NDArray[np.int64], rows: int) -> None:
+        """The same of other `ids` `[tokens]`, which errors call `name`, and a table of so many rows."""
+        wrong = (ids < 0) | (ids >= rows)
+        if wrong.any():
+            first = int(wrong.argmax())
+            kept = np.arange(len(ids)) if self.mask is None else np.flatnonzero(self.mask)
+            place = tuple(int(i) for i in np.unravel_index(kept[first], self.shape))
+            raise ValueError(f"{name} must be in [0, {rows}), got {ids[first]} at {_text(place)}")
+
+    def pack_labels(self, owner: str, labels: ArrayLike, classes: int, mask: str = "attention_mask") -> Array:
+        """The labels of the tokens, `[tokens]`, as `check_labels`; given as the ids were, and -100 at the padding.
+
+        `mask` is what the argument is called that says where the padding is.
+        """
+        array = check_labels(owner, "labels", labels, self.shape, classes)
+        if self.mask is None:
+            return array.reshape(-1)
+        wrong = (array != IGNORE_INDEX) & ~self.mask
+        if wrong.any():
+            place = _first(wrong)
+            raise ValueError(
+                f"{owner}: labels must be {IGNORE_INDEX} where {mask} is 0, got {array[place]} at {_text(place)}"
+            )
+        return array[self.mask]
+
+
+def pack(owner: str, name: str, ids: ArrayLike, mask: ArrayLike | None, mask_name: str = "attention_mask") -> Tokens:
+    """Tokens of a padded batch: `ids` `[batch, seq]`, of any integer dtype, and their `mask`, None: all are tokens.
+
+    Tokens keep their column as their position. Raises TypeError or ValueError that names `owner` and the argument.
+    """
+    array = integers(f"{owner}: {name}", ids)
+    if array.ndim != 2:
+        raise ValueError(f"{owner}: {name} must have shape (batch, seq), got {array.shape}")
+    kept = None if mask is None else ragged.check_mask(mask, array.shape, f"{owner}: {mask_name}")
+    tokens, cu_seqlens, position_ids = ragged.pack(array, kept)
+    return Tokens(f"{owner}: {name}", tokens, cu_seqlens, position_ids, array.shape, kept)
+
+
+def pack_ragged(
+    owner: str,
+    name: str,
+    ids: ArrayLike,
+    cu_seqlens: ArrayLike,
+    position_ids: ArrayLike | None = None,
+    cu_seqlens_name: str = "cu_seqlens",
+) -> Tokens:
+    """Tokens of a ragged batch: `ids` `[tokens]`; positions count from 0 in each sequence unless given."""
+    array = integers(f"{owner}: {name}", ids)
+    if array.ndim != 1:
+        raise ValueError(f"{owner}: {name} must have shape (tokens,), got {array.shape}")
+    offsets = ragged.check_cu_seqlens(cu_seqlens, len(array), f"{owner}: {cu_seqlens_name}")
+    if position_ids is None:
+        places = ragged.positions(offsets)
+    else:
+        places = integers(f"{owner}: position_ids", position_ids, array.shape)
+    return Tokens(f"{owner}: {name}", array, offsets, places, array.shape)
+
+
+def integers(name: str, array: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.int64]:
+    """`array` as contiguous int64, once it is known to hold integers and to have `shape`."""
+    ids = np.asarray(array)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be an integer array, got {ids.dtype}")
+    if shape is not None and ids.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {ids.shape}")
+    return np.ascontiguousarray(ids, np.int64)
+
+
+def check_labels(owner: str, name: str, labels: ArrayLike, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]:
+    """`labels` as int64, once they are known to have `shape` and to be in [0, classes) or -100, not all of them -100.
+
+    Raises TypeError or ValueError; the message begins with `owner` and has `name`, the value and its place.
+    """
+    array = integers(f"{owner}: {name}", labels, shape)
+    wrong = (array != IGNORE_INDEX) & ((array < 0) | (array >= classes))
+    if wrong.any():
+        place = _first(wrong)
+        raise ValueError(
+            f"{owner}: {name} must be in [0, {classes}) or {IGNORE_INDEX}, got {array[place]} at {_text(place)}"
+        )
+    if not (array != IGNORE_INDEX).any():
+        raise ValueError(f"{owner}: {name} must have something other than {IGNORE_INDEX}, the label that is ignored")
+    return array
+
+
+def _first(wrong: NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
+
+
+def _text(place: tuple[int, ...]) -> str:
+    return f"index {place[0]}" if len(place) == 1 else str(place)

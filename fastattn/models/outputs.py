@@ -1,0 +1,33 @@
+"""What the outputs of all models have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass
+class Output:
+    """What all outputs share with transformers' `ModelOutput`: `output["loss"]`, `output[0]`, `output[:2]`.
+
+    What is None has no place: without labels `output[0]` is the logits. A field `compute_NAME` of a subclass stands for
+    a property NAME, which is computed when it is read first.
+    """
+
+    _prefix: ClassVar[str] = "compute_"
+
+    def keys(self) -> list[str]:
+        """The names of what is there, in order."""
+        return [part.name.removeprefix(self._prefix) for part in fields(self) if getattr(self, part.name) is not None]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        names = self.keys()
+        if isinstance(key, slice):
+            return tuple(getattr(self, name) for name in names[key])
+        if isinstance(key, str) and key not in names:
+            raise KeyError(key)
+        return getattr(self, key if isinstance(key, str) else names[key])
