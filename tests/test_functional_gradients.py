@@ -63,6 +63,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         lambda *t: F.linear(*t[:3], residual=t[3], activation="gelu"),
         ((4, 5), (6, 5), (6,), (4, 6)),
     ),
+    "linear dropout": (lambda *t: F.linear(*t, dropout_p=0.4), ((2, 3, 5), (6, 5), (6,))),
+    "linear gelu dropout residual": (
+        lambda *t: F.linear(*t[:3], residual=t[3], activation="gelu", dropout_p=0.4),
+        ((4, 5), (6, 5), (6,), (4, 6)),
+    ),
     "layer_norm": (lambda x: F.layer_norm(x, (6,)), ((2, 4, 6),)),
     "layer_norm weight": (lambda x, w: F.layer_norm(x, (6,), w), ((4, 6), (6,))),
     "layer_norm bias": (lambda x, b: F.layer_norm(x, (6,), None, b), ((4, 6), (6,))),
@@ -118,6 +123,19 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     ),
     "qkv_attention": (lambda x: F.qkv_attention(x, OFFSETS, 0.3, scale=0.4), ((7, 3, 2, 5),)),
     "qkv_attention causal": (lambda x: F.qkv_attention(x, OFFSETS, is_causal=True), ((7, 3, 2, 5),)),
+    "kv_attention": (lambda q, x: F.kv_attention(q, x, OFFSETS, OTHER, 0.3, scale=0.4), ((7, 2, 5), (9, 2, 2, 5))),
+    "kv_attention causal": (
+        lambda q, x: F.kv_attention(q, x, OFFSETS, OTHER, is_causal=True),
+        ((7, 2, 5), (9, 2, 2, 5)),
+    ),
+    "additive_attention": (
+        lambda *t: F.additive_attention(*t, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHER),
+        ((7, 24), (9, 24), (9, 5), (1, 24)),
+    ),
+    "additive_attention self": (
+        lambda *t: F.additive_attention(*t, cu_seqlens_q=OFFSETS),
+        ((7, 3), (7, 3), (7, 2), (1, 3)),
+    ),
     **{
         f"cross_entropy {how}": (
             lambda x, how=how: F.cross_entropy(x, TARGET, reduction=how, label_smoothing=0.1),

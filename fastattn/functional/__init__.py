@@ -12,7 +12,8 @@ Models are written in these functions. Where an argument is a `fastattn.autograd
     [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]]
 """
 
-from fastattn.functional.attention import qkv_attention, scaled_dot_product_attention
+from fastattn.functional.additive_attention import additive_attention
+from fastattn.functional.attention import kv_attention, qkv_attention, scaled_dot_product_attention
 from fastattn.functional.char_cnn import char_cnn, highway
 from fastattn.functional.elementwise import dropout, gelu, log_softmax, normalize, softmax
 from fastattn.functional.layers import layer_norm, linear
@@ -26,6 +27,7 @@ from fastattn.functional.recurrent import gru, gru_cell, lstm, lstm_cell
 from fastattn.functional.rows import embedding, embedding_sum, gather_rows, pooling, scatter_rows
 
 __all__ = [
+    "additive_attention",
     "binary_cross_entropy_with_logits",
     "char_cnn",
     "cross_entropy",
@@ -37,6 +39,7 @@ __all__ = [
     "gru",
     "gru_cell",
     "highway",
+    "kv_attention",
     "layer_norm",
     "linear",
     "log_softmax",

@@ -132,3 +132,59 @@ def qkv_attention(
 
     result = record(y, (query_key_value,), backward)
     return (result, *weights) if weights else result
+
+
+def kv_attention(
+    query: Values,
+    key_value: Values,
+    cu_seqlens_q: CuSeqlens,
+    cu_seqlens_k: CuSeqlens,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    *,
+    return_attn_weights: bool = False,
+) -> Any:
+    """Attention of `query` `[tokens_q, heads, dim]` over one fused projection, `key_value` `[tokens_k, 2, heads, dim]`.
+
+    The same as `scaled_dot_product_attention` over its two parts, ragged by `cu_seqlens_q` and `cu_seqlens_k`, int32
+    `[batch + 1]`, but the gradient of `key_value` is one array too, without a copy. `dropout_p`, `is_causal`, `scale`
+    and `return_attn_weights` are as there. Raises ValueError for another shape of `key_value`.
+
+    >>> from fastattn import Tensor
+    >>> memory = Tensor(np.ones((3, 2, 1, 2), np.float32), requires_grad=True)
+    >>> y = kv_attention(np.ones((1, 1, 2), np.float32), memory, np.array([0, 1], np.int32), np.array([0, 3], np.int32))
+    >>> y.shape
+    (1, 1, 2)
+    >>> y.sum().backward()
+    >>> memory.grad[:, 1, 0].round(2).tolist() == np.full((3, 2), 0.33, np.float32).tolist()
+    True
+    """
+    ops = mode.ops
+    operands = (query, key_value)
+    q, kv = values(*operands)
+    if kv.ndim != 4 or kv.shape[1] != 2:
+        raise ValueError(f"kv_attention: key_value must have shape (tokens, 2, heads, dim), got {kv.shape}")
+    k, v = kv[:, 0], kv[:, 1]
+    options: dict[str, Any] = {
+        "cu_seqlens_q": cu_seqlens_q,
+        "cu_seqlens_k": cu_seqlens_k,
+        "is_causal": is_causal,
+        "softmax_scale": scale,
+        "causal_alignment": "top_left",
+    }
+    if dropout_p:
+        options.update(dropout_p=dropout_p, seed=next_seed())
+    if not tensors(*operands):
+        return ops.scaled_dot_product_attention(q, k, v, return_attn_weights=return_attn_weights, **options)
+    y, lse, *weights = ops.scaled_dot_product_attention(
+        q, k, v, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options
+    )
+
+    def backward(dy: Array) -> tuple[Array, Array]:
+        dkv = np.empty_like(kv)
+        dq, _, _ = ops.scaled_dot_product_attention_backward(dy, q, k, v, y, lse, dk=dkv[:, 0], dv=dkv[:, 1], **options)
+        return dq, dkv
+
+    result = record(y, operands, backward)
+    return (result, *weights) if weights else result

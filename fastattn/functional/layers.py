@@ -19,13 +19,15 @@ def linear(
     *,
     residual: Values | None = None,
     activation: str | None = None,
+    dropout_p: float = 0.0,
     out: Array | None = None,
 ) -> Any:
-    """`activation(input weight^T + bias) + residual`.
+    """`dropout(activation(input weight^T + bias)) + residual`.
 
     `input` `[..., in]`, `weight` `[out, in]` (an array, a Tensor or a `PackedMatrix`, which has no gradient), `bias`
     `[out]`, `residual` `[..., out]`; gives `[..., out]`. `activation` is None, "relu", "gelu", "gelu_tanh", "silu" or
-    "tanh". `out`, an array, is written and returned. See `fastattn.kernels.linear`, whose errors it raises.
+    "tanh"; `dropout_p` is the part of what it gives that is dropped. `out`, an array, is written and returned. See
+    `fastattn.kernels.linear`, whose errors it raises, and `fastattn.kernels.dropout`.
 
     >>> from fastattn import Tensor
     >>> x = Tensor(np.array([[1.0, -2.0]], np.float32), requires_grad=True)
@@ -37,23 +39,35 @@ def linear(
     [[3.0, 1.0]]
     """
     ops = mode.ops
+    seed = next_seed() if dropout_p else 0
+
+    def forward(x: Any, w: Any, b: Any, r: Any, **options: Any) -> Any:
+        if not dropout_p:
+            return ops.linear(x, w, b, r, activation=activation, **options)
+        result = ops.linear(x, w, b, activation=activation, **options)  # and the pre-activation, if asked for
+        y = result[0] if isinstance(result, tuple) else result
+        ops.dropout(y, dropout_p, seed, out=y)
+        if r is not None:
+            y += r
+        return result
+
     if out is not None or not tensors(input, weight, bias, residual):
-        return ops.linear(input, weight, bias, residual, activation=activation, out=out)
+        return forward(input, weight, bias, residual, out=out)
     operands = (input, weight, bias, residual)
     x, w, b, r = values(*operands)
     need_dx, need_dweight, need_dbias, need_dresidual = needs(*operands)
     pre_activation = None
     multiplies = need_dx or need_dweight or need_dbias
     if activation is not None and multiplies and recording(*operands):
-        y, pre_activation = ops.linear(x, w, b, r, activation=activation, return_pre_activation=True)
+        y, pre_activation = forward(x, w, b, r, return_pre_activation=True)
     else:
-        y = ops.linear(x, w, b, r, activation=activation)
+        y = forward(x, w, b, r)
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
         gradients: tuple[Array | None, ...] = (None, None, None)
         if multiplies:
             gradients = ops.linear_backward(
-                dy,
+                ops.dropout_backward(dy, dropout_p, seed) if dropout_p else dy,
                 x,
                 w,
                 activation=activation,

@@ -1,6 +1,7 @@
 """Layers: small modules over `fastattn.functional`, ragged inside, trainable or frozen, and thread-safe."""
 
 from fastattn.nn import init
+from fastattn.nn.additive_attention import AdditiveAttention
 from fastattn.nn.attention import SelfAttention
 from fastattn.nn.char_cnn import CharCNN, Highway
 from fastattn.nn.dropout import Dropout
@@ -9,7 +10,9 @@ from fastattn.nn.feed_forward import FeedForward
 from fastattn.nn.layer_norm import LayerNorm
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module
+from fastattn.nn.multi_head_attention import MultiHeadAttention
 from fastattn.nn.parameter import Parameter, ParameterRows
+from fastattn.nn.positions import SinusoidalPositions
 from fastattn.nn.recurrent import GRU, LSTM, GRUCell, LSTMCell
 from fastattn.nn.scalar_mix import ScalarMix
 from fastattn.nn.workspace import Workspace
@@ -17,6 +20,7 @@ from fastattn.nn.workspace import Workspace
 __all__ = [
     "GRU",
     "LSTM",
+    "AdditiveAttention",
     "CharCNN",
     "Dropout",
     "Embedding",
@@ -27,10 +31,12 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "Module",
+    "MultiHeadAttention",
     "Parameter",
     "ParameterRows",
     "ScalarMix",
     "SelfAttention",
+    "SinusoidalPositions",
     "StackedLinear",
     "Workspace",
     "init",

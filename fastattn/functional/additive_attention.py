@@ -1,0 +1,116 @@
+"""Attention whose scores are those of a small network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import gcd
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.autograd import mode, needs, record, values
+from fastattn.functional._common import Array, Values, tensors
+from fastattn.ragged import check_cu_seqlens
+
+CuSeqlens = NDArray[np.int32]
+
+
+def additive_attention(
+    query: Values,
+    key: Values,
+    value: Values,
+    weight: Values,
+    *,
+    cu_seqlens_q: CuSeqlens,
+    cu_seqlens_k: CuSeqlens | None = None,
+    return_attn_weights: bool = False,
+) -> Any:
+    """`softmax(scores) value` with `scores[i, j] = weight . tanh(query[i] + key[j])`, for every sequence.
+
+    `query` `[tokens_q, hidden]`, `key` `[tokens_k, hidden]` and `value` `[tokens_k, dim]` are ragged by `cu_seqlens_q`
+    and `cu_seqlens_k`, int32 `[batch + 1]`, the same unless given; `weight` is `[1, hidden]`. Gives `[tokens_q, dim]`,
+    0 for a query without keys; with `return_attn_weights` `(out, weights)`, weights `[batch, longest_q, longest_k]`, an
+    array in any case. Within a sequence there are as many rows of `hidden` numbers as pairs; the backward pass computes
+    them again.
+
+    Raises TypeError for another dtype, ValueError for shapes that do not fit.
+
+    Source: Bahdanau et al. 2015 (arXiv 1409.0473), appendix A.1.2.
+
+    >>> keys, values = np.zeros((2, 3), np.float32), np.array([[2.0], [4.0]], np.float32)
+    >>> one, two, w = np.array([0, 1], np.int32), np.array([0, 2], np.int32), np.ones((1, 3), np.float32)
+    >>> additive_attention(keys[:1], keys, values, w, cu_seqlens_q=one, cu_seqlens_k=two).tolist()
+    [[3.0]]
+    """
+    ops = mode.ops
+    operands = (query, key, value, weight)
+    q, k, v, w = values(*operands)
+    offsets_q, offsets_k = cu_seqlens_q, cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
+    _check(q, k, v, w, offsets_q, offsets_k)
+
+    def sequences() -> Iterator[tuple[int, slice, slice]]:
+        for i in range(len(offsets_q) - 1):
+            rows, columns = (slice(*map(int, offsets[i : i + 2])) for offsets in (offsets_q, offsets_k))
+            if rows.start < rows.stop and columns.start < columns.stop:
+                yield i, rows, columns
+
+    y, kept = np.zeros((len(q), v.shape[1]), v.dtype), []
+    for _, rows, columns in sequences():
+        scores = ops.linear(_pairs(ops, q[rows], k[columns]), w)
+        probabilities = ops.softmax(scores.reshape(rows.stop - rows.start, -1))
+        kept.append(probabilities)
+        y[rows] = ops.linear(probabilities, np.ascontiguousarray(v[columns].T))
+    need_dw = needs(weight)[0]
+
+    def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
+        dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+        dw = np.zeros_like(w) if need_dw else None
+        options = {"need_dbias": False}
+        for (_, rows, columns), probabilities in zip(sequences(), kept, strict=True):
+            transposed = np.ascontiguousarray(v[columns].T)
+            dp, dtransposed, _ = ops.linear_backward(dy[rows], probabilities, transposed, **options)
+            dv[columns] = dtransposed.T
+            dscores = ops.softmax_backward(dp, probabilities).reshape(-1, 1)
+            t = _pairs(ops, q[rows], k[columns])
+            dt, _, _ = ops.linear_backward(dscores, t, w, need_dweight=need_dw, dweight=dw, **options)
+            dt *= 1 - t * t
+            dpairs = dt.reshape(*probabilities.shape, -1)
+            dq[rows], dk[columns] = dpairs.sum(axis=1), dpairs.sum(axis=0)
+        return dq, dk, dv, dw
+
+    result: Any = record(y, operands, backward) if tensors(*operands) else y
+    if not return_attn_weights:
+        return result
+    longest = [int((offsets[1:] - offsets[:-1]).max(initial=0)) for offsets in (offsets_q, offsets_k)]
+    weights = np.zeros((len(offsets_q) - 1, *longest), y.dtype)
+    for (i, _, _), probabilities in zip(sequences(), kept, strict=True):
+        weights[i, : probabilities.shape[0], : probabilities.shape[1]] = probabilities
+    return result, weights
+
+
+def _pairs(ops: Any, q: Array, k: Array) -> Array:
+    """`tanh(q[i] + k[j])`, `[pairs, hidden]`: the activation of a product with 1."""
+    sums = q[:, None] + k
+    hidden = q.shape[1]
+    block = gcd(hidden, 16)  # a panel of the product
+    t: Array = ops.linear(sums.reshape(-1, block), np.eye(block, dtype=q.dtype), activation="tanh")
+    return t.reshape(-1, hidden)
+
+
+def _check(q: Array, k: Array, v: Array, w: Array, offsets_q: CuSeqlens, offsets_k: CuSeqlens) -> None:
+    name = "additive_attention"
+    if q.ndim != 2:
+        raise ValueError(f"{name}: query must have shape (tokens_q, hidden), got {q.shape}")
+    hidden, tokens = q.shape[1], len(k)
+    for argument, array, wanted in (
+        ("key", k, (tokens, hidden)),
+        ("value", v, (tokens, *v.shape[-1:])),
+        ("weight", w, (1, hidden)),
+    ):
+        if array.shape != wanted:
+            raise ValueError(f"{name}: {argument} must have shape {wanted}, got {array.shape}")
+    for argument, offsets, rows in (("cu_seqlens_q", offsets_q, len(q)), ("cu_seqlens_k", offsets_k, tokens)):
+        check_cu_seqlens(offsets, rows, f"{name}: {argument}")
+    if len(offsets_q) != len(offsets_k):
+        raise ValueError(f"{name}: cu_seqlens_k must have shape {offsets_q.shape}, got {offsets_k.shape}")
