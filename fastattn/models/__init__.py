@@ -1,4 +1,4 @@
-"""Models, BERT and ELMo: their configuration, network and checkpoints."""
+"""Models, BERT, ELMo and the Transformer: their configuration, network and checkpoints."""
 
 from fastattn.models.bert import BertConfig, BertModel, BertOutput
 from fastattn.models.bert_heads import (
@@ -10,6 +10,7 @@ from fastattn.models.bert_heads import (
 from fastattn.models.bert_pretraining import BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining
 from fastattn.models.bilm import BidirectionalLanguageModel, StreamLoss
 from fastattn.models.elmo import Elmo, ElmoConfig, ElmoOutput, ElmoState
+from fastattn.models.transformer import Transformer, TransformerConfig, TransformerOutput
 
 __all__ = [
     "BertConfig",
@@ -28,4 +29,7 @@ __all__ = [
     "ElmoOutput",
     "ElmoState",
     "StreamLoss",
+    "Transformer",
+    "TransformerConfig",
+    "TransformerOutput",
 ]
