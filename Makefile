@@ -16,7 +16,7 @@ $(BIN)/python:
 $(VENV)/built: $(BIN)/python pyproject.toml CMakeLists.txt $(wildcard cmake/* csrc/* csrc/*/*)
 	@echo "Compiling the kernels into $(VENV), a minute or two ..."
 	@$(PIP) "scikit-build-core>=0.10" "pybind11>=2.13" "cmake>=3.20" ninja
-	@$(PIP) --no-build-isolation --editable ".[text,elmo,train,test]"
+	@$(PIP) --no-build-isolation --editable ".[text,elmo,train,translate,test]"
 	@touch $@
 
 $(VENV)/model: $(BIN)/python requirements/demo.txt
@@ -43,7 +43,7 @@ lint: $(VENV)/built
 parity:
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity.txt
-	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,elmo,train,test]"
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,elmo,train,translate,test]"
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
 	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers)' tests --include='*.py')
 

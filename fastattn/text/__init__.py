@@ -11,24 +11,42 @@ from fastattn.text.language_model import (
     sentence_batches,
     unigram_perplexity,
 )
+from fastattn.text.marian_tokenizer import MarianTokenizer
+from fastattn.text.parallel import ParallelText, read_parallel
+from fastattn.text.subwords import BytePairs, Characters
 from fastattn.text.tokenizer import TokenizedTexts, Tokenizer
+from fastattn.text.translation_tokenizer import (
+    SubwordTokenizer,
+    TranslationTokenizer,
+    read_translation_tokenizer,
+    sentencepiece_tokenizer,
+)
 from fastattn.text.words import TokenizedWords, encode_words
 
 __all__ = [
+    "BytePairs",
+    "Characters",
     "ConlluSentence",
+    "MarianTokenizer",
+    "ParallelText",
     "Sentences",
     "StreamBatches",
+    "SubwordTokenizer",
     "TokenizedTexts",
     "TokenizedWords",
     "Tokenizer",
+    "TranslationTokenizer",
     "Vocabulary",
     "character_ids",
     "encode_words",
     "gather",
     "parse_conllu",
     "read_conllu",
+    "read_parallel",
     "read_sentences",
+    "read_translation_tokenizer",
     "sentence_batches",
+    "sentencepiece_tokenizer",
     "token_budget_batches",
     "unigram_perplexity",
 ]

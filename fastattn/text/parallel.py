@@ -1,0 +1,103 @@
+"""Parallel text: sentences in one language and their translations into another.
+
+    text = read_parallel("train.tsv")                  # two columns with a tab between them
+    text = read_parallel("train.de", "train.en")       # line i of one file belongs to line i of the other
+
+A pair with a blank side says nothing about translation: it is left out, and counted.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from fastattn.files import text_lines
+
+COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """Pairs of a text and its translation.
+
+    Attributes:
+        sources: the texts.
+        targets: their translations, one each.
+        skipped: how many pairs were left out, for one of their sides was blank.
+
+    >>> text = ParallelText(("Guten Tag", "Ja"), ("Good day", "Yes"))
+    >>> len(text), text.skipped
+    (2, 0)
+    """
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    skipped: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.sources) != len(self.targets):
+            raise ValueError(f"ParallelText: {len(self.sources)} sources, but {len(self.targets)} targets")
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def crc32(self) -> int:
+        """A checksum of the text."""
+        text = "\n".join(f"{source}\t{target}" for source, target in zip(self.sources, self.targets, strict=True))
+        return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def read_parallel(source: str | os.PathLike[str], target: str | os.PathLike[str] | None = None) -> ParallelText:
+    """Read UTF-8 text with one pair a line.
+
+    Lines end with a newline (LF or CR LF); any other character, U+2028 too, is part of a line. Whitespace around a
+    text is taken off. A pair of which one side is blank, or both are, is left out and counted in `skipped`.
+
+    Args:
+        source: the file of the texts; without `target` that of both, each line being a text, a tab and its
+            translation.
+        target: the file of the translations, with as many lines.
+
+    Raises OSError, and ValueError, with file and line, for a line that is not UTF-8 or does not have two columns, and
+    with both numbers for files that do not have equally many lines, and for files without a pair.
+    """
+    first = os.fspath(source)
+    if target is None:
+        name, pairs = first, split_columns(text_lines(first), first)
+    else:
+        second = os.fspath(target)
+        name, pairs = f"{first} and {second}", _read_files(first, second)
+    kept = [pair for pair in pairs if all(pair)]
+    if not kept:
+        raise ValueError(f"{name}: no pair of texts among the {len(pairs)} lines")
+    sources, targets = zip(*kept, strict=True)
+    return ParallelText(sources, targets, len(pairs) - len(kept))
+
+
+def split_columns(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
+    """The two columns of each line, without the whitespace around them; of a blank line "" and "".
+
+    Raises ValueError, with `name` and the line's number, for a line that does not have two.
+
+    >>> split_columns(["eins\\tone", " "], "numbers.tsv")
+    [('eins', 'one'), ('', '')]
+    """
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        columns = line.split("\t") if line.strip() else ["", ""]
+        if len(columns) != COLUMNS:
+            raise ValueError(f"{name}:{number}: a line must have 2 columns with a tab between them, got {len(columns)}")
+        pairs.append((columns[0].strip(), columns[1].strip()))
+    return pairs
+
+
+def _read_files(source: str, target: str) -> list[tuple[str, str]]:
+    lines = list(zip_longest(text_lines(source), text_lines(target)))
+    counts = [sum(pair[side] is not None for pair in lines) for side in (0, 1)]
+    if counts[0] != counts[1]:
+        raise ValueError(f"{source} has {counts[0]} lines, but {target} has {counts[1]}")
+    return [(first.strip(), second.strip()) for first, second in lines]

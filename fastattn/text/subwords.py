@@ -1,0 +1,220 @@
+"""Vocabularies: characters and byte pairs, text to numbers and back.
+
+    vocabulary = Characters.build(texts)
+    vocabulary = BytePairs.train(texts, 8000)       # extra [text]
+    vocabulary.encode(["Guten Tag"]).ids
+
+Every text ends with `</s>`, an empty one too. What a vocabulary does not know is `<unk>`. Special tokens that are
+written in a text are text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastattn.formats.hugging_face import read_json
+from fastattn.text.tokenizer import TokenizedTexts, Tokenizer, import_tokenizers
+
+__all__ = ["BytePairs", "Characters", "Subwords"]
+
+PADDING, END, UNKNOWN = SPECIAL = ("<pad>", "</s>", "<unk>")  # numbers 0, 1 and 2 of the vocabularies made here
+
+
+class Subwords(ABC):
+    """The vocabulary of one language: `<pad>`, `</s>` and `<unk>`, then its tokens. Safe to use from many threads."""
+
+    suffix: ClassVar[str]
+    """How the names of its files end."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many numbers there are."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> TokenizedTexts:
+        """The numbers of texts, each with `</s>` at its end.
+
+        Raises TypeError for one str, and for an entry that is not a str, and ValueError for one that cannot be written
+        as UTF-8, by its index.
+        """
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of numbers, none of them a special one."""
+
+    @abstractmethod
+    def token(self, number: int) -> str:
+        """What a number stands for."""
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """What its file holds."""
+
+    @classmethod
+    @abstractmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Subwords:
+        """Read a file. Raises OSError, or ValueError for one that is damaged, by name."""
+
+
+class Characters(Subwords):
+    """Every character, a code point of Unicode, is a token.
+
+    Args:
+        characters: distinct characters; they are numbered from 3 on.
+        source: what errors name.
+
+    Raises ValueError for what is not one character, or is there twice.
+
+    >>> vocabulary = Characters("abc")
+    >>> vocabulary.encode(["ab", "", "cd"]).ids.tolist()
+    [3, 4, 1, 1, 5, 2, 1]
+    >>> vocabulary.decode([5, 3])
+    'ca'
+    """
+
+    suffix = "characters.json"
+
+    def __init__(self, characters: Iterable[str], source: str = "Characters") -> None:
+        self._tokens = list(SPECIAL)
+        self._numbers: dict[str, int] = {}
+        for character in characters:
+            if not isinstance(character, str) or len(character) != 1:
+                raise ValueError(f"{source}: a vocabulary of characters must hold single ones, got {character!r}")
+            if character in self._numbers:
+                raise ValueError(f"{source}: the character {character!r} is there twice")
+            self._numbers[character] = len(self._tokens)
+            self._tokens.append(character)
+
+    @classmethod
+    def build(cls, texts: Iterable[str], min_count: int = 1) -> Characters:
+        """The characters of texts that are there at least `min_count` times, the most frequent first.
+
+        >>> vocabulary = Characters.build(["noon", "no"])
+        >>> [vocabulary.token(number) for number in range(len(vocabulary))]
+        ['<pad>', '</s>', '<unk>', 'n', 'o']
+        """
+        counts = Counter(itertools.chain.from_iterable(texts))
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return cls(character for character, count in ordered if count >= min_count)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Characters:
+        characters = read_json(path).get("characters")
+        if not isinstance(characters, list):
+            raise ValueError(f"{path}: characters must be a list, got {characters!r}")
+        return cls(characters, str(path))
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def encode(self, texts: Sequence[str]) -> TokenizedTexts:
+        if isinstance(texts, str):
+            raise TypeError("texts must be a sequence of str, got one str")
+        ids: list[int] = []
+        lengths = []
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"texts[{index}] must be str, got {type(text).__name__}")
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                where = f"{text[error.start]!a} at position {error.start}"
+                raise ValueError(f"texts[{index}] is not valid Unicode: {where}") from None
+            ids += [self._numbers.get(character, SPECIAL.index(UNKNOWN)) for character in text]
+            ids.append(SPECIAL.index(END))
+            lengths.append(len(text) + 1)
+        counts = np.array(lengths, np.int64)
+        return TokenizedTexts(np.array(ids, np.int64), np.concatenate([[0], np.cumsum(counts)]), counts)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(self._tokens[number] for number in ids)
+
+    def token(self, number: int) -> str:
+        return self._tokens[number]
+
+    def to_bytes(self) -> bytes:
+        return json.dumps({"characters": self._tokens[len(SPECIAL) :]}, ensure_ascii=False).encode() + b"\n"
+
+
+class BytePairs(Subwords):
+    """Byte-pair encoding by the `tokenizers` library (extra `[text]`): a token is a character or some, ▁ is a space.
+
+    Text is brought into the normal form NFC, and a run of whitespace is one space.
+
+    Args:
+        backend: a `tokenizers.Tokenizer` whose first tokens are the special ones.
+        source: what errors name.
+
+    Raises ValueError for a tokenizer whose special tokens are others.
+
+    Source: Sennrich et al. 2016, section 3.2.
+    """
+
+    suffix = "bpe.json"
+
+    def __init__(self, backend: Any, source: str = "BytePairs") -> None:
+        if [backend.id_to_token(number) for number in range(len(SPECIAL))] != list(SPECIAL):
+            raise ValueError(f"{source}: the first tokens must be {', '.join(SPECIAL)}")
+        backend.encode_special_tokens = True  # a text that says "</s>" does not end there
+        self._backend = backend
+        self._tokenizer = Tokenizer(backend)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int) -> BytePairs:
+        """Learn a vocabulary of `size` tokens, the special ones and all characters included, from texts.
+
+        The same texts give the same vocabulary. It is smaller where there is nothing left to merge, and larger where
+        there are more characters. Raises ImportError without the `tokenizers` library.
+        """
+        library = import_tokenizers()
+        normalizers = library.normalizers
+        backend = library.Tokenizer(library.models.BPE(unk_token=UNKNOWN))
+        one_space = normalizers.Replace(library.Regex(r"\s+"), " ")
+        backend.normalizer = normalizers.Sequence([normalizers.NFC(), one_space, normalizers.Strip()])
+        backend.pre_tokenizer = library.pre_tokenizers.Metaspace()
+        backend.decoder = library.decoders.Metaspace()
+        trainer = library.trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIAL), show_progress=False)
+        backend.train_from_iterator(texts, trainer)
+        backend.post_processor = library.processors.TemplateProcessing(
+            single=f"$A {END}", special_tokens=[(END, SPECIAL.index(END))]
+        )
+        return cls(backend)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> BytePairs:
+        library = import_tokenizers()
+        data = Path(path).read_bytes()
+        try:
+            backend = library.Tokenizer.from_buffer(data)
+        except Exception as error:  # the library raises plain Exception
+            raise ValueError(f"{path}: not a tokenizer that the tokenizers library reads: {error}") from None
+        return cls(backend, str(path))
+
+    def __len__(self) -> int:
+        return self._tokenizer.vocab_size
+
+    def encode(self, texts: Sequence[str]) -> TokenizedTexts:
+        if isinstance(texts, str):
+            raise TypeError("texts must be a sequence of str, got one str")
+        return self._tokenizer.encode(texts)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text: str = self._backend.decode(ids)
+        return text.strip()
+
+    def token(self, number: int) -> str:
+        text: str = self._backend.id_to_token(number)
+        return text
+
+    def to_bytes(self) -> bytes:
+        text: str = self._backend.to_str()
+        return text.encode() + b"\n"

@@ -1,0 +1,83 @@
+"""Parallel text: files as people have them, and those that do not fit each other."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fastattn.text import ParallelText, read_parallel
+
+
+def write(path: Path, data: str | bytes) -> Path:
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def test_two_columns(tmp_path: Path) -> None:
+    text = read_parallel(write(tmp_path / "a.tsv", "\ufeffguten Tag\tgood day\r\nübel\t bad 🐈 \n猫\u2028x\tcat"))
+    assert text.sources == ("guten Tag", "übel", "猫\u2028x")
+    assert text.targets == ("good day", "bad 🐈", "cat")
+    assert (len(text), text.skipped) == (3, 0)
+
+
+def test_two_files(tmp_path: Path) -> None:
+    text = read_parallel(
+        write(tmp_path / "a.de", "eins\tzwei\n\nvier\nfünf\n"), write(tmp_path / "a.en", "one two\nthree\n \nfive\n")
+    )
+    assert text == ParallelText(("eins\tzwei", "fünf"), ("one two", "five"), skipped=2)
+
+
+def test_blank_sides_are_left_out(tmp_path: Path) -> None:
+    text = read_parallel(write(tmp_path / "a.tsv", "a\tb\n\n \n\tc\nd\t\n\t\ne\tf\n"))
+    assert (text.sources, text.targets, text.skipped) == (("a", "e"), ("b", "f"), 5)
+
+
+def test_line_counts_that_differ_are_both_named(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.de", "1\n2\n3\n"), write(tmp_path / "a.en", "1\n2")
+    with pytest.raises(ValueError, match=rf"^{first} has 3 lines, but {second} has 2$"):
+        read_parallel(first, second)
+    with pytest.raises(ValueError, match=r"a\.en has 2 lines, but .*a\.de has 3"):
+        read_parallel(second, first)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a\tb\nc\n", r"a\.tsv:2: a line must have 2 columns with a tab between them, got 1"),
+        (b"a\tb\tc\n", r"a\.tsv:1: a line must have 2 columns with a tab between them, got 3"),
+        (b"a\tb\n\xff\tc\n", r"a\.tsv:2: not UTF-8: byte 0xff at 1"),
+        (b"", r"a\.tsv: no pair of texts among the 0 lines"),
+        (b"\n\ta\n", r"a\.tsv: no pair of texts among the 2 lines"),
+    ],
+)
+def test_bad_columns(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_parallel(write(tmp_path / "a.tsv", data))
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    blank = write(tmp_path / "blank", "\n\n")
+    with pytest.raises(ValueError, match=r"blank and .*blank: no pair of texts among the 2 lines"):
+        read_parallel(blank, blank)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        read_parallel(blank, tmp_path / "missing")
+    with pytest.raises(ValueError, match="ParallelText: 1 sources, but 2 targets"):
+        ParallelText(("a",), ("b", "c"))
+
+
+def test_the_checksum_knows_the_text() -> None:
+    first = ParallelText(("a", "b"), ("c", "d"))
+    assert first.crc32 == ParallelText(("a", "b"), ("c", "d")).crc32
+    assert first.crc32 != ParallelText(("b", "a"), ("c", "d")).crc32
+
+
+@pytest.mark.parametrize("language", ["deu", "fra", "cmn"])
+def test_tatoeba(language: str) -> None:
+    data = Path(os.environ.get("FASTATTN_DATA") or Path(__file__).parents[3] / "shared" / "data") / "tatoeba"
+    if not data.is_dir():
+        pytest.skip(f"the Tatoeba sentences are missing: {data} (set FASTATTN_DATA)")
+    stem = data / f"tatoeba.{language}-eng"
+    text = read_parallel(f"{stem}.{language}", f"{stem}.eng")
+    assert (len(text), text.skipped) == (1000, 0)

@@ -1,0 +1,93 @@
+"""Vocabularies: what goes in comes out, and what is unknown follows the rule."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastattn.text import BytePairs, Characters, SubwordTokenizer
+from fastattn.text.subwords import Subwords
+
+TEXTS = ["the cat sat on the mat", "the dog saw a cat", "a naïve dog", "ein Hund 🐈"]
+
+
+def make(kind: str) -> Subwords:
+    if kind == "characters":
+        return Characters.build(TEXTS)
+    pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+    return BytePairs.train(TEXTS, 60)
+
+
+@pytest.fixture(params=["characters", "byte pairs"])
+def vocabulary(request: pytest.FixtureRequest) -> Subwords:
+    return make(request.param)
+
+
+def test_what_goes_in_comes_out(vocabulary: Subwords) -> None:
+    encoded = vocabulary.encode([*TEXTS, ""])
+    assert encoded.cu_seqlens.dtype == encoded.ids.dtype == np.int64
+    assert encoded.lengths.tolist() == encoded.full_lengths.tolist()
+    assert encoded.lengths[-1] == 1
+    assert (encoded.ids[encoded.cu_seqlens[1:] - 1] == 1).all()
+    assert encoded.ids.max() < len(vocabulary)
+    tokenizer = SubwordTokenizer(vocabulary, vocabulary)
+    rows = np.split(encoded.ids, encoded.cu_seqlens[1:-1])
+    assert tokenizer.decode(rows) == [*TEXTS, ""]
+    assert tokenizer.tokens([0, 1, 2]) == tokenizer.target_tokens([0, 1, 2]) == ["<pad>", "</s>", "<unk>"]
+    assert "".join(tokenizer.tokens(rows[0])).replace("▁", " ").strip() == TEXTS[0] + "</s>"
+
+
+def test_unknown_characters(vocabulary: Subwords) -> None:
+    ids = vocabulary.encode(["the 猫 cat"]).ids
+    assert np.count_nonzero(ids == 2) == 1
+    assert SubwordTokenizer(vocabulary, vocabulary).decode([ids])[0].split() == ["the", "cat"]
+
+
+def test_special_tokens_in_a_text_are_text(vocabulary: Subwords) -> None:
+    ids = vocabulary.encode(["</s> the <pad>"]).ids
+    assert np.count_nonzero(ids == 1) == 1
+    assert 0 not in ids
+
+
+def test_bad_texts(vocabulary: Subwords) -> None:
+    with pytest.raises(TypeError, match=r"texts must be a sequence of str, got one str"):
+        vocabulary.encode("the cat")
+    with pytest.raises(TypeError, match=r"texts\[1\] must be str, got bytes"):
+        vocabulary.encode(["a", b"b"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"texts\[1\] is not valid Unicode: '\\ud800' at position 1"):
+        vocabulary.encode(["a", "a\ud800"])
+    tokenizer = SubwordTokenizer(vocabulary, vocabulary)
+    for number in (-1, len(vocabulary)):
+        with pytest.raises(ValueError, match=rf"sequences\[1\] has {number}, which is not an id of the target"):
+            tokenizer.decode([[3], [3, number]])
+
+
+def test_characters_are_sorted_by_frequency() -> None:
+    vocabulary = Characters.build(["cabb", "bA"], min_count=1)
+    assert [vocabulary.token(i) for i in range(3, 7)] == ["b", "A", "a", "c"]
+    assert len(Characters.build(["cabb", "bA"], min_count=2)) == 4
+    with pytest.raises(ValueError, match="must hold single ones, got 'ab'"):
+        Characters(["a", "ab"])
+    with pytest.raises(ValueError, match="the character 'a' is there twice"):
+        Characters("aba")
+
+
+def test_byte_pairs_of_the_same_text_are_the_same() -> None:
+    pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+    code = (
+        "import sys; from fastattn.text import BytePairs;"
+        "sys.stdout.buffer.write(BytePairs.train(sys.argv[1:], 60).to_bytes())"
+    )
+    found = {subprocess.run([sys.executable, "-c", code, *TEXTS], capture_output=True).stdout for _ in range(2)}
+    assert found == {make("byte pairs").to_bytes()}
+
+
+def test_byte_pairs_normalise() -> None:
+    vocabulary = make("byte pairs")
+    ids = vocabulary.encode(["  a  nai\u0308ve\u2003dog\n", "a naïve dog"])
+    assert ids.ids[: ids.cu_seqlens[1]].tolist() == ids.ids[ids.cu_seqlens[1] :].tolist()
+    assert len(vocabulary) <= 60
+    assert len(BytePairs.train(TEXTS, 4)) > 4  # every character is there

@@ -1,0 +1,151 @@
+"""Tokenizers of translation models: both sides, their files, and SentencePiece models."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastattn.text import (
+    BytePairs,
+    Characters,
+    MarianTokenizer,
+    SubwordTokenizer,
+    read_parallel,
+    read_translation_tokenizer,
+    sentencepiece_tokenizer,
+)
+from fastattn.text.subwords import Subwords
+
+TEXTS = ["the cat sat on the mat", "the dog saw a cat", "a naïve dog", "ein Hund 🐈"]
+
+
+def make(kind: str) -> Subwords:
+    if kind == "characters":
+        return Characters.build(TEXTS)
+    pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+    return BytePairs.train(TEXTS, 60)
+
+
+@pytest.fixture(params=["characters", "byte pairs"])
+def vocabulary(request: pytest.FixtureRequest) -> Subwords:
+    return make(request.param)
+
+
+def test_long_texts_are_cut(vocabulary: Subwords) -> None:
+    tokenizer = SubwordTokenizer(vocabulary, vocabulary)
+    whole, cut = tokenizer.encode([*TEXTS, ""]), tokenizer.encode_target([*TEXTS, ""], 4)
+    assert cut.lengths.tolist() == np.minimum(whole.lengths, 4).tolist()
+    assert cut.full_lengths.tolist() == whole.lengths.tolist()
+    for i in range(len(TEXTS)):
+        row = cut.ids[cut.cu_seqlens[i] : cut.cu_seqlens[i + 1]]
+        assert row.tolist() == [*whole.ids[whole.cu_seqlens[i] :][:3], 1]
+    assert tokenizer.encode(TEXTS, 1).ids.tolist() == [1] * len(TEXTS)
+    with pytest.raises(ValueError, match="max_length must be 1, for the end of the text, or more, got 0"):
+        tokenizer.encode(TEXTS, 0)
+
+
+@pytest.mark.parametrize("kind", ["characters", "byte pairs"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_files(tmp_path: Path, kind: str, shared: bool) -> None:
+    source, target = make(kind), Characters.build(["xyz"])
+    tokenizer = SubwordTokenizer(source, source if shared else target)
+    SubwordTokenizer(target, target).save_pretrained(tmp_path)
+    SubwordTokenizer(target, Characters("a")).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    suffix = {"characters": "characters.json", "byte pairs": "bpe.json"}[kind]
+    names = [f"vocabulary.{suffix}"] if shared else [f"source.{suffix}", "target.characters.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    again = read_translation_tokenizer(tmp_path)
+    assert isinstance(again, SubwordTokenizer)
+    assert (again.source is again.target) == shared
+    assert (again.vocab_size, again.target_vocab_size) == (len(source), len(tokenizer.target))
+    assert again.encode(TEXTS).ids.tolist() == source.encode(TEXTS).ids.tolist()
+    assert again.source.to_bytes() == source.to_bytes()
+
+
+def damage(name: str, text: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "target.characters.json").unlink(), r"no target.characters.json or target.bpe.json"),
+        (damage("source.characters.json", "["), r"source\.characters\.json: not valid JSON"),
+        (damage("source.characters.json", "{}"), r"source\.characters\.json: characters must be a list, got None"),
+        (damage("source.characters.json", '{"characters": ["ab"]}'), r"source\.characters\.json: .* single ones, got"),
+    ],
+)
+def test_damaged_files(tmp_path: Path, change: Callable[[Path], Any], message: str) -> None:
+    SubwordTokenizer(Characters("ab"), Characters("c")).save_pretrained(tmp_path)
+    change(tmp_path)
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        read_translation_tokenizer(tmp_path)
+
+
+def test_damaged_byte_pairs(tmp_path: Path) -> None:
+    library = pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+    (tmp_path / "vocabulary.bpe.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"vocabulary\.bpe\.json: not a tokenizer that the tokenizers library reads"):
+        read_translation_tokenizer(tmp_path)
+    library.Tokenizer(library.models.BPE({"a": 0}, [])).save(str(tmp_path / "vocabulary.bpe.json"))
+    with pytest.raises(ValueError, match=r"bpe\.json: the first tokens must be <pad>, </s>, <unk>"):
+        read_translation_tokenizer(tmp_path)
+
+
+def write_model(path: Path, texts: list[str], **options: Any) -> Path:
+    library = pytest.importorskip("sentencepiece", reason="needs the sentencepiece library")
+    model = io.BytesIO()
+    library.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts * 10), model_writer=model, vocab_size=40, hard_vocab_limit=False,
+        minloglevel=2, **options,
+    )  # fmt: skip
+    path.write_bytes(model.getvalue())
+    return path
+
+
+def test_sentencepiece(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "a.model", TEXTS[:3])
+    target = write_model(tmp_path / "b.model", TEXTS[1:3])
+    one = sentencepiece_tokenizer(source)
+    assert one.vocab_size == one.target_vocab_size
+    two = sentencepiece_tokenizer(source, target)
+    assert two.vocab_size == one.vocab_size != two.target_vocab_size
+    both = sentencepiece_tokenizer(source, target, shared=True)
+    assert both.vocab_size == both.target_vocab_size > two.target_vocab_size
+    for tokenizer in (one, two, both):
+        rows = tokenizer.encode_target(TEXTS[1:3])
+        assert tokenizer.decode(np.split(rows.ids, rows.cu_seqlens[1:-1])) == TEXTS[1:3]
+        assert tokenizer.encode(["猫"]).ids.tolist()[-2:] == [1, 0]
+        tokenizer.save_pretrained(tmp_path)
+        again = read_translation_tokenizer(tmp_path)
+        assert isinstance(again, MarianTokenizer)
+        assert again.encode(TEXTS).ids.tolist() == tokenizer.encode(TEXTS).ids.tolist()
+
+
+def test_what_is_no_sentencepiece_model(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece", reason="needs the sentencepiece library")
+    (tmp_path / "a.model").write_text("x")
+    with pytest.raises(ValueError, match=r"a\.model: .*not a SentencePiece model"):
+        sentencepiece_tokenizer(tmp_path / "a.model")
+    with pytest.raises(FileNotFoundError, match=r"missing"):
+        sentencepiece_tokenizer(tmp_path / "missing")
+
+
+def test_the_names_of_the_transliteration_data() -> None:
+    data = Path(os.environ.get("FASTATTN_DATA") or Path(__file__).parents[3] / "shared" / "data") / "transliteration"
+    if not data.is_dir():
+        pytest.skip(f"the transliteration data are missing: {data} (set FASTATTN_DATA)")
+    text = read_parallel(data / "ar2en-train.txt")
+    assert (len(text), text.skipped) == (12877, 0)
+    tokenizer = SubwordTokenizer(Characters.build(text.sources), Characters.build(text.targets))
+    assert (tokenizer.vocab_size, tokenizer.target_vocab_size) == (50, 42)
+    tokens = tokenizer.encode_target(text.targets)
+    assert tokenizer.decode(np.split(tokens.ids, tokens.cu_seqlens[1:-1])) == list(text.targets)
+    assert tokenizer.target_tokens([3, 4, 5]) == ["a", "e", "i"]
