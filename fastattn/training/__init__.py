@@ -1,15 +1,18 @@
 """Training: optimizers, schedules, batches, and the trainer that saves a run and continues it."""
 
+from fastattn.training.averaging import ExponentialMovingAverage, average_states
 from fastattn.training.batches import Batches, TokenBatches, count_steps
-from fastattn.training.metrics import accuracy, f1_scores
+from fastattn.training.metrics import accuracy, bleu, character_error_rate, chrf, edit_distance, f1_scores
 from fastattn.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_grad_norm
-from fastattn.training.plot import plot_log
+from fastattn.training.pair_batches import PairBatches, pair_arguments
+from fastattn.training.plot import plot_attention, plot_log
 from fastattn.training.schedules import (
     Schedule,
     get_constant_schedule_with_warmup,
     get_cosine_schedule_with_warmup,
     get_inverse_sqrt_schedule,
     get_linear_schedule_with_warmup,
+    get_noam_schedule,
 )
 from fastattn.training.trainer import DamagedStateWarning, NonFiniteLossError, Trainer
 
@@ -19,18 +22,28 @@ __all__ = [
     "AdamW",
     "Batches",
     "DamagedStateWarning",
+    "ExponentialMovingAverage",
     "NonFiniteLossError",
     "Optimizer",
+    "PairBatches",
     "Schedule",
     "TokenBatches",
     "Trainer",
     "accuracy",
+    "average_states",
+    "bleu",
+    "character_error_rate",
+    "chrf",
     "clip_grad_norm",
     "count_steps",
+    "edit_distance",
     "f1_scores",
     "get_constant_schedule_with_warmup",
     "get_cosine_schedule_with_warmup",
     "get_inverse_sqrt_schedule",
     "get_linear_schedule_with_warmup",
+    "get_noam_schedule",
+    "pair_arguments",
+    "plot_attention",
     "plot_log",
 ]

@@ -1,8 +1,13 @@
-"""How good predictions are. Labels are integers of any array shape; those equal to `ignore_index` do not count."""
+"""How good predictions are: labels, and texts.
+
+Labels are integers of any array shape; those equal to `ignore_index` do not count. Texts are compared one by one with
+one reference each; `bleu` and `chrf` are sacrebleu's (extra `[translate]`).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +63,82 @@ def f1_scores(
     return scores
 
 
+def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """How many insertions, deletions and substitutions it takes to make `second` of `first`, strings or sequences.
+
+    Source: Levenshtein 1966; the table of Wagner and Fischer 1974, row by row.
+
+    >>> edit_distance("kitten", "sitting")
+    3
+    """
+    numbers: dict[Any, int] = {}
+    a, b = (np.array([numbers.setdefault(x, len(numbers)) for x in some], np.int64) for some in (first, second))
+    places = np.arange(len(b) + 1)
+    row = places
+    for i, item in enumerate(a, start=1):
+        changed = np.minimum(row[1:] + 1, row[:-1] + (b != item))
+        # An insertion costs 1 a place, so what is left is a minimum over all places before.
+        row = np.minimum.accumulate(np.concatenate([[i], changed]) - places) + places
+    return int(row[-1])
+
+
+def character_error_rate(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """The edit distances of all texts together, over the characters (code points) of all references.
+
+    It is above 1 where predictions are much too long, and NaN where the references are all empty.
+
+    Args:
+        predictions: texts.
+        references: what they should be.
+
+    Raises as `bleu` does.
+
+    >>> character_error_rate(["kitten", "cat"], ["sitting", "cat"])
+    0.3
+    """
+    _check_texts("character_error_rate", predictions, references)
+    errors = sum(edit_distance(*pair) for pair in zip(predictions, references, strict=True))
+    total = sum(map(len, references))
+    return errors / total if total else float("nan")
+
+
+def bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """sacrebleu's BLEU of all texts together, with its standard tokenizer 13a: 0 to 100.
+
+    Args:
+        predictions: texts.
+        references: one for each.
+
+    Raises TypeError for one str in the place of many, ValueError for another number of references than of texts, and
+    ImportError without sacrebleu.
+
+    Source: Papineni et al. 2002; Post 2018.
+
+    >>> round(bleu(["the cat sat on a mat"], ["the cat sat on the mat"]), 1)    # doctest: +SKIP
+    53.7
+    """
+    _check_texts("bleu", predictions, references)
+    return float(_import_sacrebleu().corpus_bleu(list(predictions), [list(references)]).score)
+
+
+def chrf(predictions: Sequence[str], references: Sequence[str]) -> float:
+    """sacrebleu's chrF2 of all texts together: 0 to 100.
+
+    Args:
+        predictions: texts.
+        references: one for each.
+
+    Raises as `bleu` does.
+
+    Source: Popović 2015.
+
+    >>> round(chrf(["the cat sat on a mat"], ["the cat sat on the mat"]), 1)    # doctest: +SKIP
+    66.0
+    """
+    _check_texts("chrf", predictions, references)
+    return float(_import_sacrebleu().corpus_chrf(list(predictions), [list(references)]).score)
+
+
 def checked_metrics(metrics: Any, wanted: str | None = None) -> dict[str, float | None]:
     """What an evaluation gave, as floats by name, None for one that is no finite number.
 
@@ -85,3 +166,19 @@ def _counted(
         raise ValueError(f"predictions and labels must have one shape, got {predicted.shape} and {right.shape}")
     counted = right != ignore_index
     return predicted[counted], right[counted]
+
+
+def _check_texts(name: str, predictions: Sequence[str], references: Sequence[str]) -> None:
+    for argument, texts in (("predictions", predictions), ("references", references)):
+        if isinstance(texts, str):
+            raise TypeError(f"{name}: {argument} must be a sequence of str, got one str")
+    if len(predictions) != len(references):
+        raise ValueError(f"{name}: {len(predictions)} predictions, but {len(references)} references")
+
+
+def _import_sacrebleu() -> Any:
+    try:
+        import sacrebleu  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError as error:
+        raise ImportError('BLEU and chrF need sacrebleu: pip install "fastattn[translate]"') from error
+    return sacrebleu

@@ -1,14 +1,15 @@
-"""A picture of a run: loss, learning rate and metrics over the steps of its log."""
+"""Pictures: a run's loss, learning rate and metrics over the steps of its log, and what a model attends to."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn.files import replacing
 
@@ -20,7 +21,7 @@ def import_matplotlib() -> Any:
     try:
         import matplotlib.figure
     except ImportError as error:
-        raise ImportError('a loss plot needs matplotlib: pip install "fastattn[train]"') from error
+        raise ImportError('a picture needs matplotlib: pip install "fastattn[train]"') from error
     return matplotlib.figure
 
 
@@ -34,6 +35,8 @@ def plot_format(output: str | os.PathLike[str]) -> str:
 
 def plot_log(log: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
     """Draw the log of a `Trainer`: loss (each step, and smoothed) and learning rate, and metrics if there are any.
+
+    A metric that is called loss stands with the loss of the steps, the others below.
 
     The picture is written beside its place and renamed. No window is opened, and matplotlib's settings and
     current figure stay as they are.
@@ -49,14 +52,62 @@ def plot_log(log: str | os.PathLike[str], output: str | os.PathLike[str]) -> Non
     log, output = Path(log), Path(output)
     kind = plot_format(output)
     steps, evaluations = _read(log)
-    figure = import_matplotlib().Figure(figsize=(8, 5 if evaluations else 3.5), layout="constrained")
-    axes = figure.subplots(2 if evaluations else 1, 1, sharex=True, squeeze=False)[:, 0]
+    names = [name for name in evaluations[0]["metrics"] if name != "loss"] if evaluations else []
+    figure = import_matplotlib().Figure(figsize=(8, 5 if names else 3.5), layout="constrained")
+    axes = figure.subplots(2 if names else 1, 1, sharex=True, squeeze=False)[:, 0]
     _draw_loss(axes[0], steps)
-    if evaluations:
-        _draw_metrics(axes[1], evaluations)
+    if evaluations and "loss" in evaluations[0]["metrics"]:
+        _draw_metrics(axes[0], evaluations, ["loss"])
+    if names:
+        _draw_metrics(axes[1], evaluations, names)
     axes[-1].set_xlabel("step")
+    _save(figure, output, kind)
+
+
+def plot_attention(
+    weights: ArrayLike, source_tokens: Sequence[str], target_tokens: Sequence[str], output: str | os.PathLike[str]
+) -> None:
+    """Draw what each target token attends to: a row for each of them, a column for each source token.
+
+    The picture is written as that of `plot_log`.
+
+    Args:
+        weights: `[target, source]`, from 0 to 1, or `[heads, target, source]`, a panel for each head.
+        source_tokens: what stands below the columns.
+        target_tokens: what stands beside the rows.
+        output: the picture, `.png` or `.svg`.
+
+    Raises:
+        ValueError: another ending, or weights of another shape.
+        ImportError: matplotlib is missing.
+    """
+    output = Path(output)
+    kind = plot_format(output)
+    panels = np.asarray(weights, np.float64)
+    rows, columns = len(target_tokens), len(source_tokens)
+    if panels.ndim not in (2, 3) or panels.shape[-2:] != (rows, columns) or not panels.size:
+        raise ValueError(f"plot_attention: weights must have shape ([heads,] {rows}, {columns}), got {panels.shape}")
+    panels = panels.reshape(-1, rows, columns)
+    across = min(len(panels), 4)
+    down = -(-len(panels) // across)
+    size = (across * (1.2 + 0.3 * columns) + 0.8, down * (0.8 + 0.3 * rows))
+    figure = import_matplotlib().Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for head, (panel, some) in enumerate(zip(panels, axes, strict=False)):
+        image = some.imshow(panel, vmin=0, vmax=panels.max(), cmap="Blues", aspect="equal")
+        some.set_xticks(range(columns), source_tokens)
+        some.set_yticks(range(rows), target_tokens)
+        if len(panels) > 1:
+            some.set_title(f"head {head}", fontsize="medium")
+    for some in axes[len(panels) :]:
+        some.set_axis_off()
+    figure.colorbar(image, ax=list(axes), label="attention", shrink=0.8)
+    _save(figure, output, kind)
+
+
+def _save(figure: Any, output: Path, kind: str) -> None:
     with replacing(output) as (temporary,):
-        figure.savefig(temporary, format=kind, dpi=120)
+        figure.savefig(temporary, format=kind, dpi=120, bbox_inches="tight")
 
 
 def _read(log: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -89,11 +140,13 @@ def _draw_loss(axes: Any, steps: list[dict[str, Any]]) -> None:
     rates.set_ylim(bottom=0)
 
 
-def _draw_metrics(axes: Any, evaluations: list[dict[str, Any]]) -> None:
+def _draw_metrics(axes: Any, evaluations: list[dict[str, Any]], names: list[str]) -> None:
     number = _column(evaluations, "step")
     metrics = [record["metrics"] for record in evaluations]
-    for name in metrics[0]:
-        axes.plot(number, _column(metrics, name), marker="o", markersize=3, label=name)
+    for name in names:
+        label = "loss of the evaluations" if name == "loss" else name
+        color = "tab:orange" if name == "loss" else None
+        axes.plot(number, _column(metrics, name), marker="o", markersize=3, label=label, color=color)
     axes.legend()
     axes.grid(alpha=0.3)
 

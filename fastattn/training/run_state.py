@@ -27,8 +27,11 @@ from fastattn.training.schedules import Schedule
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
+STATES = "states"
+"""The folder of a run's states, in that of the run."""
 _METADATA, _CRC32 = "fastattn_run", "crc32"
-_MODEL, _OPTIMIZER, _CARRIED = "model.", "optimizer.", "carried."  # what the names of tensors begin with
+# What the names of tensors begin with.
+_MODEL, _OPTIMIZER, _CARRIED, _AVERAGE = "model.", "optimizer.", "carried.", "average."
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 
@@ -162,11 +165,12 @@ def remove_old_states(folder: Path, step: int, keep: int, best: int | None) -> N
 
 
 def collect(
-    model: Any, optimizer: Optimizer, schedule: Schedule | None, carried: Tensors
+    model: Any, optimizer: Optimizer, schedule: Schedule | None, carried: Tensors, average: Tensors
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tensors and values of a run's objects, not copied."""
     tensors = {_MODEL + name: value for name, value in model.state_dict().items()}
     tensors |= {_CARRIED + name: value for name, value in carried.items()}
+    tensors |= {_AVERAGE + name: value for name, value in average.items()}
     state_dict = optimizer.state_dict()
     state: dict[str, dict[str, Any]] = {}
     for number, entries in state_dict["state"].items():
@@ -202,6 +206,11 @@ def not_finite(tensors: Tensors) -> list[str]:
 def weights(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
     """The model's tensors of a state, under the model's names."""
     return _part(tensors, _MODEL)
+
+
+def averages(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
+    """The moving averages of the weights, under the model's names; nothing where the run has none."""
+    return _part(tensors, _AVERAGE)
 
 
 def carried(tensors: Tensors) -> dict[str, NDArray[np.float32]]:

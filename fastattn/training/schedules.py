@@ -131,6 +131,34 @@ def get_inverse_sqrt_schedule(optimizer: Optimizer, num_warmup_steps: int, times
     return _after_warmup(optimizer, "inverse_sqrt", factor, num_warmup_steps=num_warmup_steps, timescale=scale)
 
 
+def get_noam_schedule(optimizer: Optimizer, num_warmup_steps: int, model_size: int) -> Schedule:
+    """The paper's rate of step s, counted from 1: model_size^-0.5 * min(s^-0.5, s * num_warmup_steps^-1.5).
+
+    It is a factor of the optimizer's own rate, so that is 1, or somewhat more or less. The peak, at step
+    `num_warmup_steps`, is (model_size * num_warmup_steps)^-0.5: 7e-4 for 512 and 4000.
+
+    Raises ValueError for numbers below 1, TypeError for those that are no integers.
+
+    Source: Vaswani et al. 2017, equation 3. `get_inverse_sqrt_schedule` has the same form around a given peak.
+
+    >>> from fastattn.nn import Parameter
+    >>> from fastattn.training import Adam
+    >>> import numpy as np
+    >>> optimizer = Adam([Parameter(np.zeros(1, np.float32))], lr=1.0, betas=(0.9, 0.98), eps=1e-9)
+    >>> schedule = get_noam_schedule(optimizer, num_warmup_steps=4000, model_size=512)
+    >>> f"{schedule.get_last_lr()[0]:.4g}"
+    '1.747e-07'
+    """
+    warmup = integer("noam schedule: num_warmup_steps", num_warmup_steps, 1)
+    size = integer("noam schedule: model_size", model_size, 1)
+
+    def factor(done: int) -> float:
+        step = done + 1
+        return float(min(step**-0.5, step * warmup**-1.5) / math.sqrt(size))
+
+    return Schedule(optimizer, factor, {"schedule": "noam", "num_warmup_steps": warmup, "model_size": size})
+
+
 def _after_warmup(optimizer: Optimizer, name: str, factor: Callable[[int], float], **settings: Any) -> Schedule:
     for argument, value in settings.items():
         if argument != "num_cycles":

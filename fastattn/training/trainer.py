@@ -13,6 +13,7 @@ What the trainer needs of a model are `named_parameters`, `state_dict`, `load_st
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -24,6 +25,7 @@ from typing import Any
 from fastattn.autograd import no_grad
 from fastattn.random import get_rng_state, set_rng_state
 from fastattn.training._checks import integer, number
+from fastattn.training.averaging import ExponentialMovingAverage
 from fastattn.training.batches import Batches, count_steps
 from fastattn.training.interrupts import interrupts
 from fastattn.training.metrics import checked_metrics
@@ -32,9 +34,11 @@ from fastattn.training.plot import import_matplotlib, plot_format, plot_log
 from fastattn.training.progress import training_bar
 from fastattn.training.run_log import RunLog
 from fastattn.training.run_state import (
+    STATES,
     Carried,
     NothingCarried,
     as_json,
+    averages,
     carried,
     collect,
     differences,
@@ -49,7 +53,7 @@ from fastattn.training.run_state import (
 )
 from fastattn.training.schedules import Schedule
 
-STATES, LOG = "states", "log.jsonl"
+LOG = "log.jsonl"
 
 
 class NonFiniteLossError(ValueError):
@@ -82,6 +86,8 @@ class Trainer:
         loss: computes the loss (a Tensor) of what `batches.load` gave; default `model(**batch).loss`.
         carried: what a step leaves to the next one (`state_dict`, `load_state_dict`): it is saved, and set back to
             where the steps done left it when a run is continued.
+        average: moving averages of the weights, updated after every step and saved; evaluations and `load_best` use
+            them in the weights' place.
         accumulation: batches of a step.
         max_norm: the largest norm of the gradients; None does not clip.
         evaluate: gives metrics by name; called with the model in evaluation mode, without recording.
@@ -116,6 +122,7 @@ class Trainer:
         folder: str | os.PathLike[str] | None = None,
         loss: Callable[[Mapping[str, Any]], Any] | None = None,
         carried: Carried | None = None,
+        average: ExponentialMovingAverage | None = None,
         accumulation: int = 1,
         max_norm: float | None = 1.0,
         evaluate: Callable[[], Mapping[str, float]] | None = None,
@@ -135,7 +142,7 @@ class Trainer:
         self.epochs = integer("Trainer: epochs", epochs, 1)
         self.folder = None if folder is None else Path(folder)
         self._loss = loss or (lambda batch: model(**batch).loss)
-        self._carried = carried or NothingCarried()
+        self._carried, self._average = carried or NothingCarried(), average
         self._carried_state = self._carried.state_dict()
         self._accumulation = integer("Trainer: accumulation", accumulation, 1)
         self._max_norm = None if max_norm is None else number("Trainer: max_norm", max_norm, above=True)
@@ -165,6 +172,7 @@ class Trainer:
             "batches": dict(self.batches.settings),
             "accumulation": self._accumulation,
             "max_norm": self._max_norm,
+            "average_decay": None if self._average is None else self._average.decay,
         }
 
     # The run
@@ -271,6 +279,8 @@ class Trainer:
         self.optimizer.zero_grad()
         if self.schedule is not None:
             self.schedule.step()
+        if self._average is not None:
+            self._average.update(self.step)
         tokens = sum(int(self.batches.tokens(batch)) for batch in group)
         return {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "tokens": tokens}
 
@@ -317,7 +327,7 @@ class Trainer:
     def _evaluate(self, log: RunLog) -> None:
         assert self._evaluate_model is not None
         self.model.eval()
-        with no_grad():
+        with no_grad(), contextlib.nullcontext() if self._average is None else self._average.applied():
             metrics = checked_metrics(self._evaluate_model(), self._metric)
         self.model.train()
         set_rng_state(self._random)  # a run that is continued from here does not evaluate again
@@ -336,7 +346,8 @@ class Trainer:
         """Save the state, if there is anything new, and remove old ones. Raises for weights that are not finite."""
         if not self._unsaved:
             return
-        tensors, values = collect(self.model, self.optimizer, self.schedule, self._carried_state)
+        average = {} if self._average is None else self._average.state_dict()
+        tensors, values = collect(self.model, self.optimizer, self.schedule, self._carried_state, average)
         if broken := not_finite(tensors):
             more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
             kept = "no state was saved" if self._saved is None else f"the last good state is {self._saved}"
@@ -387,6 +398,8 @@ class Trainer:
             raise ValueError(f"{path}: of another model or configuration: {'; '.join(different[:3])}{more}")
         try:
             restore(tensors, values, self.model, self.optimizer, self.schedule)
+            if self._average is not None:
+                self._average.load_state_dict(averages(tensors))
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: does not fit this run: {error}") from error
         self.step, self.epoch, self._batch = values["step"], values["epoch"], values["batch"]
@@ -399,11 +412,15 @@ class Trainer:
         Raises as `resume` does. Training cannot go on with these weights.
         """
         folder = self._states()
-        if self.best is None or folder is None or self.best["step"] == self.step:
-            return None if self.best is None else int(self.best["step"])
-        tensors, _ = read_state(state_path(folder, self.best["step"]))
-        self.model.load_state_dict(weights(tensors))
-        return int(self.best["step"])
+        if self.best is None:
+            return None
+        step = int(self.best["step"])
+        if folder is not None and step != self.step:
+            tensors, _ = read_state(state_path(folder, step))
+            self.model.load_state_dict(averages(tensors) or weights(tensors))
+        elif self._average is not None and step == self.step:
+            self.model.load_state_dict(self._average.state_dict())
+        return step
 
 
 def _count(name: str, value: int | None) -> int | None:

@@ -50,10 +50,12 @@ def stopping(run: Run, step: int) -> Callable[[Any], Any]:
     return loss
 
 
+@pytest.mark.parametrize("averages", [False, True])
 @pytest.mark.parametrize("stop", [0, 1, 5, 8, 9, 22])
-def test_the_same_bits_as_a_run_that_never_stopped(tmp_path: Path, stop: int) -> None:
+def test_the_same_bits_as_a_run_that_never_stopped(tmp_path: Path, stop: int, averages: bool) -> None:
     def make(name: str, **options: Any) -> Run:
-        run = Run(tmp_path / name, evaluate=lambda: run.metrics(), save_every=3, evaluate_every=4, **options)
+        options |= {"save_every": 3, "evaluate_every": 4, "averages": averages}
+        run = Run(tmp_path / name, evaluate=lambda: run.metrics(), **options)
         return run
 
     whole = make("whole")
@@ -213,6 +215,12 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path, options: dict[str,
         run.trainer.resume()
     assert run.trainer.step == 0
     assert states(tmp_path)[0].read_bytes() == before
+
+
+def test_another_average_is_refused(tmp_path: Path) -> None:
+    Run(tmp_path, averages=True).trainer.train()
+    with pytest.raises(ValueError, match=r"average_decay is 0\.9 there, null here"):
+        Run(tmp_path).trainer.resume()
 
 
 def test_another_rate_is_refused(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib", reason="needs matplotlib")
 
-from fastattn.training import plot_log
+from fastattn.training import plot_attention, plot_log
 
 
 @pytest.fixture
@@ -36,6 +37,34 @@ def test_pictures(log: Path, name: str, magic: bytes) -> None:
 def test_short_logs(log: Path, text: str) -> None:
     log.write_text(text, encoding="utf-8")
     plot_log(log, log.with_name("loss.png"))
+
+
+def test_the_loss_of_evaluations_stands_with_that_of_the_steps(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[str]] = []
+    monkeypatch.setattr("fastattn.training.plot._draw_metrics", lambda axes, records, names: drawn.append(names))
+    text = log.read_text(encoding="utf-8")
+    log.write_text(text.replace('"f1": null', '"loss": 1.0'), encoding="utf-8")
+    plot_log(log, log.with_name("a.png"))
+    log.write_text(text.replace('"accuracy"', '"loss"').replace(', "f1": null', ""), encoding="utf-8")
+    plot_log(log, log.with_name("b.png"))
+    assert drawn == [["loss"], ["accuracy"], ["loss"]]
+
+
+@pytest.mark.parametrize(("name", "magic"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])
+@pytest.mark.parametrize("heads", [(), (1,), (3,), (8,)])
+def test_attention(tmp_path: Path, name: str, magic: bytes, heads: tuple[int, ...]) -> None:
+    weights = np.random.default_rng(0).dirichlet(np.ones(5), (*heads, 4))
+    plot_attention(weights, [*"نورم", "</s>"], [*"nur", "</s>"], tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(magic)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_bad_attention(tmp_path: Path) -> None:
+    for shape in ((3, 2), (2,), (1, 1, 2, 3), (0, 2, 3)):
+        with pytest.raises(ValueError, match=r"weights must have shape \(\[heads,\] 2, 3\), got \("):
+            plot_attention(np.zeros(shape), "abc", "de", tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.pdf: a plot is written as png or svg"):
+        plot_attention(np.zeros((2, 3)), "abc", "de", tmp_path / "a.pdf")
 
 
 def test_pyplot_is_left_alone(log: Path) -> None:

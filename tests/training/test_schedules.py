@@ -19,6 +19,7 @@ from fastattn.training import (
     get_cosine_schedule_with_warmup,
     get_inverse_sqrt_schedule,
     get_linear_schedule_with_warmup,
+    get_noam_schedule,
 )
 
 # What transformers 5.23 gives for 10 steps from a rate of 10 on.
@@ -71,6 +72,19 @@ def test_parity_with_transformers() -> None:
         assert rates == pytest.approx(expected, rel=1e-12)
 
 
+def test_the_rate_of_the_paper() -> None:
+    schedule = get_noam_schedule(optimizer(1.0), num_warmup_steps=4, model_size=16)
+    rates = []
+    for _ in range(10):
+        rates += schedule.get_last_lr()
+        schedule.step()
+    assert rates == pytest.approx([0.25 * min(s**-0.5, s * 4**-1.5) for s in range(1, 11)], rel=1e-12)
+    assert max(rates) == rates[3] == pytest.approx((16 * 4) ** -0.5)
+    again = get_noam_schedule(optimizer(1.0), 4, 16)
+    again.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    assert again.get_last_lr() == schedule.get_last_lr()
+
+
 def test_every_group_has_its_rate() -> None:
     schedule = get_linear_schedule_with_warmup(optimizer(1.0, 0.1), 0, 2)
     schedule.step()
@@ -105,6 +119,9 @@ def test_a_state_of_another_schedule_is_refused() -> None:
         (get_linear_schedule_with_warmup, (0, -1), "num_training_steps must be an integer from 0 on, got -1"),
         (get_linear_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
         (get_cosine_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
+        (get_noam_schedule, (0, 512), "num_warmup_steps must be an integer from 1 on, got 0"),
+        (get_noam_schedule, (4000, 0), "model_size must be an integer from 1 on, got 0"),
+        (get_noam_schedule, (4000, 0.1), "model_size must be an integer from 1 on, got 0.1"),
         (get_inverse_sqrt_schedule, (3, 0), "timescale must be an integer from 1 on, got 0"),
     ],
 )

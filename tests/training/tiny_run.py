@@ -106,8 +106,17 @@ class Run:
         if options.pop("carry", False):
             self.loss = options["carried"] = CarryingLoss(self.model)
             options.setdefault("loss", self.loss)
+        if options.pop("averages", False):
+            options["average"] = training.ExponentialMovingAverage(self.model, 0.9)
+        self.average = options.get("average")
         self.trainer = training.Trainer(
-            self.model, self.optimizer, self.schedule, self.batches, epochs=epochs, folder=folder, **options
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.batches,
+            epochs=epochs,
+            folder=folder,
+            **options,
         )
 
     def load(self, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -118,10 +127,12 @@ class Run:
         return {"error": self.model(self.x, self.y).loss.item()}
 
     def bits(self) -> bytes:
-        """The weights and the optimizer's averages."""
+        """The weights, the optimizer's averages and the weights' own."""
         arrays = [parameter.data for parameter in self.model.parameters()]
         for state in self.optimizer.state:
             arrays += [value for value in state.values() if isinstance(value, np.ndarray)]
+        if self.average is not None:
+            arrays += self.average.state_dict().values()
         return b"".join(array.tobytes() for array in arrays)
 
 
@@ -139,7 +150,9 @@ def main(folder: str) -> None:
                     yield part
 
         run_state._pieces = slow_pieces
-    run = Run(folder, carry=True, save_every=1, keep=2, evaluate=lambda: run.metrics(), higher_is_better=False)
+    run = Run(
+        folder, carry=True, averages=True, save_every=1, keep=2, evaluate=lambda: run.metrics(), higher_is_better=False
+    )
     run.trainer.resume()
     print("ready", flush=True)
     run.trainer.train()

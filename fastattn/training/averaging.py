@@ -1,0 +1,122 @@
+"""Averages of weights: of a run's saved states, and along the way.
+
+    average = ExponentialMovingAverage(model, decay=0.999)
+    trainer = Trainer(model, ..., average=average)                  # saved and continued with the run
+    model.load_state_dict(average.state_dict())                     # at the end
+
+    model.load_state_dict(average_states("run", last=5))            # or this
+
+Weights that a learning rate above 0 still moves lie around what they move about; their mean lies nearer to it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.training._checks import integer, number
+from fastattn.training.run_state import STATES, read_state, saved_states, weights
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+def average_states(folder: str | os.PathLike[str], last: int, step: int | None = None) -> Arrays:
+    """The mean of the weights in the last saved states of a run, by name.
+
+    Args:
+        folder: of the run, as a `Trainer` has it.
+        last: how many states; fewer where there are not as many.
+        step: states of later steps do not count; None for the newest.
+
+    Raises ValueError for a `last` below 1, no states, a damaged one and states of different models, and OSError.
+
+    Source: Vaswani et al. 2017, section 6.1.
+    """
+    last = integer("average_states: last", last, 1)
+    states = [path for number, path in saved_states(Path(folder) / STATES) if step is None or number <= step][:last]
+    if not states:
+        raise ValueError(f"average_states: no saved state in {Path(folder) / STATES}")
+    sums: dict[str, NDArray[np.float64]] = {}
+    for path in reversed(states):
+        tensors = weights(read_state(path)[0])
+        if sums and {name: x.shape for name, x in tensors.items()} != {name: x.shape for name, x in sums.items()}:
+            raise ValueError(f"average_states: {path} is of another model than {states[-1]}")
+        for name, tensor in tensors.items():
+            sums[name] = sums.get(name, 0.0) + tensor.astype(np.float64)
+    return {name: (total / len(states)).astype(np.float32) for name, total in sums.items()}
+
+
+class ExponentialMovingAverage:
+    """Averages of a model's weights in which what is `decay`^n old counts so much less.
+
+    After step t, counted from 0, an average moves by 1 - d of the way to the weight, d being `decay` or, in the
+    beginning, (1 + t) / (10 + t), which lets the first weights be forgotten.
+
+    Args:
+        model: whose weights, as they are now.
+        decay: from 0, no average at all, to below 1.
+
+    Attributes:
+        decay: the same.
+
+    Raises TypeError for a decay that is no number, ValueError for one out of range.
+
+    Source: Polyak and Juditsky 1992; the beginning is TensorFlow's ExponentialMovingAverage.
+
+    >>> from fastattn import nn
+    >>> model = nn.LayerNorm(2)
+    >>> average = ExponentialMovingAverage(model, decay=0.5)
+    >>> model.weight.data[...] = 3.0
+    >>> average.update(100)
+    >>> print(average.state_dict()["weight"])
+    [2. 2.]
+    """
+
+    def __init__(self, model: Any, decay: float) -> None:
+        self.decay = number("ExponentialMovingAverage: decay", decay)
+        if self.decay >= 1.0:
+            raise ValueError(f"ExponentialMovingAverage: decay must be below 1, got {decay!r}")
+        self._model = model
+        self._averages: Arrays = {name: np.array(p.data, order="C") for name, p in model.named_parameters()}
+
+    def update(self, step: int) -> None:
+        """Take in the model's weights after a step; `step` of them were done before it."""
+        share = np.float32(1.0 - min(self.decay, (1 + step) / (10 + step)))
+        for name, parameter in self._model.named_parameters():
+            average = self._averages[name]
+            difference = parameter.data - average
+            difference *= share
+            average += difference
+
+    def state_dict(self) -> Arrays:
+        """The averages by the names of their weights. They are those that go on, not copies."""
+        return dict(self._averages)
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
+        """Go on with other averages, which are copied. Raises ValueError for other names or shapes."""
+        there, here = ({name: x.shape for name, x in arrays.items()} for arrays in (state, self._averages))
+        if there != here:
+            wrong = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+            raise ValueError(f"ExponentialMovingAverage: the state does not fit the model: {', '.join(wrong)}")
+        for name, average in self._averages.items():
+            average[...] = state[name]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within, the model has the averages for weights; afterwards its own again."""
+        own = {name: parameter.data.copy() for name, parameter in self._model.named_parameters()}
+        try:
+            self._fill(self._averages)
+            yield
+        finally:
+            self._fill(own)
+
+    def _fill(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        for name, parameter in self._model.named_parameters():
+            parameter.data[...] = arrays[name]

@@ -1,0 +1,142 @@
+"""Averages of weights against their definitions; that they survive a kill is in test_continued_runs.py."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_run import Run, TinyModel
+
+from fastattn.training import ExponentialMovingAverage, average_states
+from fastattn.training.run_state import read_state, saved_states, weights, write_state
+
+
+def write(folder: Path, step: int, **tensors: Any) -> None:
+    write_state(folder / "states", step, {name: np.array(x, np.float32) for name, x in tensors.items()}, {})
+
+
+def test_the_mean_of_saved_states(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((5, 3, 4)).astype(np.float32)
+    for i, value in enumerate(values):
+        tensors = {"model.a": value, "model.b": value[0], "optimizer.0.exp_avg": value, "average.a": value}
+        write_state(tmp_path / "states", i + 1, tensors, {})
+    for last, step, some in ((1, None, values[4:]), (3, None, values[2:]), (9, None, values), (2, 4, values[2:4])):
+        found = average_states(tmp_path, last, step)
+        assert set(found) == {"a", "b"}
+        assert found["a"].dtype == np.float32
+        np.testing.assert_array_equal(found["a"], some.astype(np.float64).mean(0).astype(np.float32))
+        assert found["b"].shape == (4,)
+
+
+def test_states_that_cannot_be_averaged(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"average_states: no saved state in .*states"):
+        average_states(tmp_path, 3)
+    with pytest.raises(ValueError, match="last must be an integer from 1 on, got 0"):
+        average_states(tmp_path, 0)
+    write(tmp_path, 1, **{"model.a": [1.0, 2.0]})
+    write(tmp_path, 2, **{"model.a": [1.0]})
+    with pytest.raises(ValueError, match=r"step-00000002\.safetensors is of another model than .*step-00000001"):
+        average_states(tmp_path, 2)
+    with pytest.raises(ValueError, match="no saved state"):
+        average_states(tmp_path, 2, step=0)
+    path = saved_states(tmp_path / "states")[0][1]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"step-00000002\.safetensors: damaged, or cut short"):
+        average_states(tmp_path, 1)
+
+
+def test_a_run_is_averaged(tmp_path: Path) -> None:
+    run = Run(tmp_path, save_every=1, keep=3)
+    run.trainer.train()
+    states = [weights(read_state(path)[0]) for _, path in saved_states(tmp_path / "states")]
+    assert len(states) == 3
+    mean = average_states(tmp_path, 3)
+    np.testing.assert_allclose(mean["scale"], np.mean([state["scale"] for state in states], 0), rtol=1e-6)
+    run.model.load_state_dict(mean)
+
+
+def test_moving_averages_by_hand() -> None:
+    model = TinyModel(2)
+    average = ExponentialMovingAverage(model, 0.75)
+    expected = np.zeros(2)
+    for step in range(40):
+        model.scale.data[...] = np.array([step, math.sin(step)], np.float32)
+        average.update(step)
+        decay = min(0.75, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.scale.data
+    np.testing.assert_allclose(average.state_dict()["scale"], expected, rtol=1e-5)
+    assert average.state_dict()["shift"].tolist() == [0.0]
+
+
+def test_no_decay_is_no_average() -> None:
+    model = TinyModel(2)
+    average = ExponentialMovingAverage(model, 0)
+    model.scale.data[...] = 3
+    average.update(0)
+    assert average.state_dict()["scale"].tolist() == [3.0, 3.0]
+
+
+def test_averages_take_the_weights_place_for_a_while() -> None:
+    model = TinyModel(2)
+    average = ExponentialMovingAverage(model, 0.5)
+    model.scale.data[...] = 4
+    array = model.scale.data
+    with contextlib.suppress(RuntimeError), average.applied():
+        assert model.scale.data.tolist() == [0.0, 0.0]
+        raise RuntimeError
+    assert model.scale.data is array
+    assert array.tolist() == [4.0, 4.0]
+    assert average.state_dict()["scale"].tolist() == [0.0, 0.0]
+
+
+def test_the_state_of_averages() -> None:
+    first, second = (ExponentialMovingAverage(TinyModel(2), 0.5) for _ in range(2))
+    first.state_dict()["scale"][...] = 7
+    second.load_state_dict(first.state_dict())
+    first.state_dict()["scale"][...] = 8
+    assert second.state_dict()["scale"].tolist() == [7.0, 7.0]
+    for state in ({}, {"scale": np.zeros(3, np.float32), "shift": np.zeros(1, np.float32)}):
+        with pytest.raises(ValueError, match=r"the state does not fit the model: scale"):
+            second.load_state_dict(state)
+
+
+@pytest.mark.parametrize(("decay", "error"), [(1.0, ValueError), (-0.1, ValueError), ("x", TypeError)])
+def test_bad_decays(decay: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="ExponentialMovingAverage: decay must be"):
+        ExponentialMovingAverage(TinyModel(), decay)
+
+
+def test_evaluations_and_the_best_model_are_averages(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    scores = iter([1.0, 5.0, 2.0])
+
+    def evaluate() -> dict[str, float]:
+        assert run.model.scale.data.tobytes() == average.state_dict()["scale"].tobytes()
+        seen.append(run.model.scale.data.tobytes())
+        return {"score": next(scores)}
+
+    model = TinyModel()
+    average = ExponentialMovingAverage(model, 0.9)
+    run = Run(tmp_path, model=model, average=average, evaluate=evaluate)
+    run.trainer.train()
+    own = Run()
+    own.trainer.train()
+    assert run.bits().startswith(own.bits())  # the averages change nothing of the run
+    assert run.model.scale.data.tobytes() not in seen
+    assert run.trainer.load_best() == run.trainer.evaluations[1]["step"]
+    assert run.model.scale.data.tobytes() == seen[1]
+
+
+def test_the_best_may_be_the_last(tmp_path: Path) -> None:
+    for folder in (tmp_path, None):
+        model = TinyModel()
+        average = ExponentialMovingAverage(model, 0.9)
+        run = Run(folder, model=model, average=average, evaluate=lambda: {"score": 1.0}, evaluate_every=10**6)
+        run.trainer.train()
+        assert run.trainer.load_best() == run.total
+        assert model.scale.data.tobytes() == average.state_dict()["scale"].tobytes()
