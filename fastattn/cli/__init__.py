@@ -15,7 +15,7 @@ from importlib import import_module
 
 from fastattn import __version__
 
-COMMANDS = ("embed", "finetune", "predict", "train-bilm", "info", "bench")
+COMMANDS = ("embed", "finetune", "predict", "train-bilm", "train-translate", "info", "bench")
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it

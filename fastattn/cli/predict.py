@@ -1,10 +1,12 @@
-"""Use a fine-tuned model.
+"""Use a trained model.
 
   fastattn predict tag --model tagger input.conllu --output tagged.conllu
   cat input.conllu | fastattn predict tag --model tagger > tagged.conllu
+  fastattn predict translate --model de-en input.de --output output.en
+  fastattn predict translate --model names --pairs test.tsv --attention first.svg > translated.txt
 
-The file comes back as it was but for the UPOS column. Where that had tags, the share of words that got the same
-one is told on standard error.
+What tags a CoNLL-U file gives it back as it was but for the UPOS column. Where that had tags, the share of words that
+got the same one is told on standard error. What translates gives a line for each line.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 from fastattn.cli import positive, use_threads
 from fastattn.cli.embed import open_output
 
-SUMMARY = "label text with a fine-tuned model"
+SUMMARY = "label or translate text with a trained model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +30,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     tag.add_argument("input", nargs="?", default="-", help="CoNLL-U file; - or nothing means standard input")
     tag.add_argument("--model", required=True, help="a tagger: folder, package or Hugging Face name")
-    tag.add_argument("--output", "-o", default="-", help="file to write; - or nothing means standard output")
-    tag.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
+    translate = tasks.add_parser(
+        "translate",
+        help="translate text, line by line",
+        description="Translate text, one line at a time, by greedy decoding. A blank line stays blank.",
+        allow_abbrev=False,
+    )
+    translate.add_argument("input", nargs="?", default="-", help="UTF-8 text; - or nothing means standard input")
+    translate.add_argument("--model", required=True, help="the folder of a Transformer: train-translate's, or MarianMT")
+    translate.add_argument(
+        "--pairs",
+        action="store_true",
+        help="the input has two columns, a tab between them, the second being a translation: the character error rate "
+        "of ours is told on standard error",
+    )
+    translate.add_argument(
+        "--attention",
+        metavar="FILE",
+        help="draw what the first line's translation attends to, the mean of all layers and heads, as .svg or .png",
+    )
+    for task in (tag, translate):
+        task.add_argument("--output", "-o", default="-", help="file to write; - or nothing means standard output")
+        task.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return _tag(arguments) if arguments.task == "tag" else _translate(arguments)
+
+
+def _tag(arguments: argparse.Namespace) -> int:
     from fastattn.text import parse_conllu, read_conllu
 
     if arguments.input == "-":
@@ -50,4 +76,36 @@ def run(arguments: argparse.Namespace) -> int:
     right, total = count_right(predicted, [sentence.upos for sentence in sentences])
     if total:
         print(f"accuracy: {right / total:.4f} ({right} of {total} words)", file=sys.stderr)
+    return 0
+
+
+def _translate(arguments: argparse.Namespace) -> int:
+    from fastattn.cli.embed import read_texts
+    from fastattn.training.plot import import_matplotlib, plot_attention, plot_format
+
+    if arguments.attention:
+        plot_format(arguments.attention)
+        import_matplotlib()
+
+    lines = read_texts(arguments.input)
+    references = []
+    if arguments.pairs:
+        from fastattn.text.parallel import split_columns
+
+        name = "standard input" if arguments.input == "-" else arguments.input
+        lines, references = ([pair[side] for pair in split_columns(lines, name)] for side in (0, 1))
+    use_threads(arguments.threads)
+    from fastattn.tasks import Translator
+    from fastattn.training import character_error_rate
+
+    translator = Translator.from_pretrained(arguments.model)
+    translations = translator.translate(lines)
+    with open_output(arguments.output) as file:
+        file.writelines(f"{' '.join(text.split())}\n".encode() for text in translations)
+    if arguments.attention and lines:
+        weights, source, target = translator.attention(lines[0], translations[0])
+        plot_attention(weights.mean(axis=(0, 1)), source, target, arguments.attention)
+    if arguments.pairs:
+        rate = character_error_rate(translations, references)
+        print(f"character error rate: {rate:.4f} ({len(references)} texts)", file=sys.stderr)
     return 0

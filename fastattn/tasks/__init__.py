@@ -3,5 +3,14 @@
 from fastattn.tasks.find_model import ModelNotFoundError, find_model
 from fastattn.tasks.sentence_encoder import SentenceEncoder, TextTooLongError, TruncationWarning
 from fastattn.tasks.tagger import Tagger
+from fastattn.tasks.translator import Translator
 
-__all__ = ["ModelNotFoundError", "SentenceEncoder", "Tagger", "TextTooLongError", "TruncationWarning", "find_model"]
+__all__ = [
+    "ModelNotFoundError",
+    "SentenceEncoder",
+    "Tagger",
+    "TextTooLongError",
+    "Translator",
+    "TruncationWarning",
+    "find_model",
+]

@@ -1,0 +1,150 @@
+"""Translator: text in, text out, whatever else is translated."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_translator import LETTERS, make
+
+from fastattn.autograd import Tensor
+from fastattn.tasks import Translator
+from fastattn.text import Characters, ParallelText, SubwordTokenizer
+
+TEXTS = ["abc", "", "a", "hgfe dcba" * 3, " \t", "bad 猫", "hhhh", "a b c d e"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("translator")
+    make().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def translator(folder: Path) -> Translator:
+    return Translator.from_pretrained(folder)
+
+
+def test_what_is_saved_comes_back(folder: Path, translator: Translator) -> None:
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "generation_config.json", "model.safetensors", "source.characters.json",
+        "target.characters.json",
+    }  # fmt: skip
+    assert translator.translate(TEXTS) == make().translate(TEXTS)
+    assert translator.model.frozen
+    assert not Translator.from_pretrained(folder, trainable=True).model.frozen
+    assert Translator.from_pretrained(folder, trainable=True).translate(TEXTS) == translator.translate(TEXTS)
+
+
+def test_translations_are_those_of_generate(translator: Translator) -> None:
+    ids = translator.tokenizer.encode(["abc"]).ids[None]
+    found = translator.model.generate(ids, max_new_tokens=39)
+    assert translator.translate(["abc"]) == translator.tokenizer.decode(found)
+    assert set("".join(translator.translate(TEXTS))) <= set(LETTERS.upper())
+
+
+@pytest.mark.parametrize("forced", [None, 1])
+def test_translations_do_not_depend_on_the_company(forced: int | None, threads: int) -> None:
+    translator = make(forced_eos_token_id=forced)
+    together = translator.translate(TEXTS * 3)
+    assert together == [translator.translate([text])[0] for text in TEXTS] * 3
+    assert translator.translate(TEXTS[::-1]) == together[: len(TEXTS)][::-1]
+    for batch_tokens in (1, 10, 30):
+        assert translator.translate(TEXTS, batch_tokens=batch_tokens) == together[: len(TEXTS)]
+
+
+def test_blank_texts_are_blank(translator: Translator) -> None:
+    assert translator.translate(["", "  ", "\n"]) == ["", "", ""]
+    assert translator.translate([]) == []
+
+
+def test_unknown_characters_are_one_token(translator: Translator) -> None:
+    first, second = translator.translate(["猫a", "☃a"])
+    assert first == second != translator.translate(["aa"])[0]
+
+
+def test_translations_have_an_end() -> None:
+    translator = make(max_position_embeddings=200)
+    translator.model.final_logits_bias.data[:, 1] = -1e9  # never </s>
+    assert [len(text) for text in translator.translate(["abc", "abcdefgh" * 20])] == [4 + 50, 199]
+
+
+def test_many_threads_at_once(translator: Translator) -> None:
+    expected = translator.translate(TEXTS)
+    results: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: results.append(translator.translate(TEXTS))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 4
+
+
+def test_attention(translator: Translator) -> None:
+    weights, source, target = translator.attention("ab", "BA")
+    assert weights.shape == (2, 2, 3, 3)
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    assert (source, target) == (["a", "b", "</s>"], ["B", "A", "</s>"])
+    _, _, own = translator.attention("ab")
+    assert "".join(own[:-1]) == translator.translate(["ab"])[0][:39]
+
+
+def test_the_loss_is_that_of_padded_batches(translator: Translator) -> None:
+    text = ParallelText(("abc", "hg", "d"), ("A", "BCDE", "H H"))
+    losses, count = 0.0, 0
+    for source, target in zip(text.sources, text.targets, strict=True):
+        ids, labels = (x.ids[None] for x in (translator.tokenizer.encode([source]),
+                                             translator.tokenizer.encode_target([target])))  # fmt: skip
+        loss = translator.model(ids, labels=labels).loss
+        assert isinstance(loss, Tensor)
+        losses, count = losses + loss.item() * labels.size, count + labels.size
+    assert translator.loss(text) == pytest.approx(losses / count, rel=1e-5)
+    assert translator.loss(text, batch_tokens=1) == pytest.approx(losses / count, rel=1e-5)
+
+
+def test_batches() -> None:
+    translator = make()
+    text = ParallelText(("abc", "a" * 40, "d", "e", "f" * 39), ("A", "B", "C", "D" * 40, "E" * 39))
+    batches, long = translator.batches(text, step_tokens=1000, max_tokens=90, seed=1)
+    assert (long, batches.accumulation) == (2, 12)
+    assert batches.settings["items"] == 3
+    (batch,) = translator.batches(text, step_tokens=1000, max_tokens=1000)[0].epoch(0)
+    arguments = translator.batches(text, step_tokens=1000, max_tokens=1000)[0].load(batch)
+    assert arguments.pop("share") == 1.0
+    loss = translator.model.loss_ragged(**arguments)
+    assert loss.item() == pytest.approx(translator.loss(ParallelText(text.sources[::2], text.targets[::2])), rel=1e-5)
+    loss.backward()
+    with pytest.raises(ValueError, match="no pair of texts has at most 40 tokens on each side"):
+        translator.batches(ParallelText(("a" * 40,), ("b",)))
+
+
+def test_bad_texts(translator: Translator) -> None:
+    with pytest.raises(ValueError, match=r"texts\[1\] has 41 tokens, but the model reads at most 40 \(max_position"):
+        translator.translate(["a", "b" * 40])
+    assert translator.translate(["b" * 39])
+    with pytest.raises(TypeError, match=r"texts must be a sequence of str, got one str"):
+        translator.translate("abc")
+    with pytest.raises(TypeError, match=r"texts\[0\] must be str, got int"):
+        translator.translate([1])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"attention: text must be str, got list"):
+        translator.attention(["a"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_tokens must be at least 1"):
+        translator.translate(["a"], batch_tokens=0)
+
+
+def test_bad_folders(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"):
+        Translator.from_pretrained(tmp_path / "missing")
+    make().model.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no source\.characters\.json or source\.bpe\.json"):
+        Translator.from_pretrained(tmp_path)
+    SubwordTokenizer(Characters(LETTERS + "xyz"), Characters("A")).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path}: the tokenizer has 15 source tokens, but the model only 12"):
+        Translator.from_pretrained(tmp_path)
+    SubwordTokenizer(Characters(LETTERS), Characters(LETTERS)).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a valid safetensors file"):
+        Translator.from_pretrained(tmp_path)
