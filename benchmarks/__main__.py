@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "encode": ("sentences to embeddings, tokenising included", 5),
         "train": ("training steps against PyTorch", 9),
         "recurrent": ("LSTM and GRU layers, and ELMo", 9),
+        "translation": ("whole runs of a Transformer against PyTorch, half an hour each", 3),
         "memory": ("resident memory, import time, time by tokens", 7),
     }
     rivals = "of " + ", ".join(name for name in RUNTIMES if name != "fastattn")
@@ -63,10 +64,14 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", type=Path, metavar="FILE", help="write samples, machine and tables")
         command.add_argument("--markdown", action="store_true", help="tables as benchmarks/README.md has them")
         command.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-        if name != "encode":
+        if name not in ("encode", "translation"):
             command.add_argument("--cases", type=existing_cases, default=[], metavar="NAME,...", help="default: all")
         if name in SENTENCES:
             command.add_argument("--sentences", type=Path, default=SENTENCES[name], help="default: %(default)s")
+        if name in ("train", "translation"):
+            command.add_argument("--pairs", type=Path, default=DATA / "transliteration", help="default: %(default)s")
+        if name == "translation":
+            command.add_argument("--epochs", type=positive, default=40, help="default: %(default)s")
     command = commands.add_parser("show", help="print the tables of a JSON file again")
     command.add_argument("file", type=Path)
     command.add_argument("--markdown", action="store_true")
