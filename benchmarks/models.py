@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from . import rivals
 from .measure import Case, Contender, measure, say
 from .report import Report, timing_report, write
-from .weights import VOCABULARY, flops, model_folder
+from .weights import flops, model_folder
 from .worker import Job, Worker, WorkerError
 
 CASES = (
@@ -24,6 +25,7 @@ CASES = (
     "minilm-l6-1x32",
     "minilm-l6-1x128",
     "minilm-l6-32x128",
+    "transformer-base-encoder-8x128",
 )
 TOLERANCE = 1e-3  # hidden states are layer-normalised, so this is absolute
 
@@ -38,7 +40,8 @@ def parse_case(name: str) -> tuple[str, int, int]:
 def job(runtime: str, folder: str, cache: str, threads: int, batch: int, length: int) -> Job:
     """Runs in the contender's process: load the model, then every call is one forward pass."""
     model = rivals.load(runtime, folder, cache, threads)
-    ids = np.random.default_rng(1).integers(1000, VOCABULARY, (batch, length))
+    vocabulary = json.loads(Path(folder, "config.json").read_text())["vocab_size"]
+    ids = np.random.default_rng(1).integers(1000, vocabulary, (batch, length))
     mask = np.ones_like(ids)
     return lambda: model.run(ids, mask)
 

@@ -1,4 +1,5 @@
-"""One small class per runtime, all with one face: load a BERT folder, turn ids and mask into hidden states.
+"""One small class per runtime, all with one face: load a BERT, or the encoder of a MarianMT model, and turn ids and
+mask into hidden states.
 
 A class is used in a process of its own, which may run another Python, so nothing is imported before it is
 needed. Each rival is set up as its own guide tells a user who wants the lowest latency in float32; `convert`
@@ -51,25 +52,35 @@ class Fastattn(Runtime):
     def __init__(self, folder: Path, converted: Path, threads: int) -> None:
         fastattn = importlib.import_module("fastattn")
         fastattn.set_num_threads(threads)
-        # no pooler, as for the rivals: what is compared is the hidden states
-        self.model = importlib.import_module("fastattn.models").BertModel.from_pretrained(
-            folder, add_pooling_layer=False
-        )
+        models = importlib.import_module("fastattn.models")
+        if is_marian(folder):
+            ragged = importlib.import_module("fastattn.ragged")
+            model = models.Transformer.from_pretrained(folder)
+
+            def encode(ids: Ids, mask: Ids) -> Floats:
+                tokens, cu_seqlens, positions = ragged.pack(ids, mask)
+                return ragged.unpack(model.encode_ragged(tokens, cu_seqlens, positions), cu_seqlens, mask)
+
+            self.encode = encode
+        else:
+            # no pooler, as for the rivals: what is compared is the hidden states
+            bert = models.BertModel.from_pretrained(folder, add_pooling_layer=False)
+            self.encode = lambda ids, mask: bert(ids, attention_mask=mask).last_hidden_state
 
     def run(self, ids: Ids, mask: Ids) -> Floats:
-        hidden: Floats = self.model(ids, attention_mask=mask).last_hidden_state
+        hidden: Floats = self.encode(ids, mask)
         return hidden
 
 
 class Torch(Runtime):
-    """transformers' BertModel, scaled_dot_product_attention, inference mode."""
+    """transformers' model, scaled_dot_product_attention, inference mode."""
 
     package = "torch"
 
     def __init__(self, folder: Path, converted: Path, threads: int) -> None:
         self.torch = importlib.import_module("torch")
         self.torch.set_num_threads(threads)
-        self.model = transformers_bert(folder, "sdpa")
+        self.model = transformers_encoder(folder, "sdpa")
 
     def run(self, ids: Ids, mask: Ids) -> Floats:
         with self.torch.inference_mode():
@@ -116,12 +127,12 @@ class OnnxRuntime(Runtime):
         fused = optimizer.optimize_model(
             str(converted / "exported.onnx"),
             model_type="bert",
-            num_heads=settings["num_attention_heads"],
-            hidden_size=settings["hidden_size"],
+            num_heads=settings.get("num_attention_heads") or settings["encoder_attention_heads"],
+            hidden_size=settings.get("hidden_size") or settings["d_model"],
             opt_level=0,
         )
         attentions = fused.get_fused_operator_statistics()["Attention"]
-        if attentions != settings["num_hidden_layers"]:
+        if attentions != settings.get("num_hidden_layers", attentions):
             raise RuntimeError(f"onnxruntime's optimiser fused only {attentions} attention layers")
         fused.save_model_to_file(str(converted / "model.onnx"))
         (converted / "exported.onnx").unlink()
@@ -219,9 +230,16 @@ def openvino_settings(threads: int) -> dict[str, Any]:
     return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
 
 
-def transformers_bert(folder: Path, attention: str) -> Any:
+def is_marian(folder: Path) -> bool:
+    return bool(json.loads((folder / "config.json").read_text())["model_type"] == "marian")
+
+
+def transformers_encoder(folder: Path, attention: str) -> Any:
+    transformers = importlib.import_module("transformers")
+    if is_marian(folder):
+        return transformers.MarianModel.from_pretrained(folder, attn_implementation=attention).get_encoder().eval()
     options = {"add_pooling_layer": False, "attn_implementation": attention}
-    return importlib.import_module("transformers").BertModel.from_pretrained(folder, **options).eval()
+    return transformers.BertModel.from_pretrained(folder, **options).eval()
 
 
 def hidden_states_only(folder: Path) -> Any:
@@ -231,10 +249,10 @@ def hidden_states_only(folder: Path) -> Any:
     class HiddenStates(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.bert = transformers_bert(folder, "eager")
+            self.encoder = transformers_encoder(folder, "eager")
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     return HiddenStates().eval()
 

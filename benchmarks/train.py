@@ -1,8 +1,10 @@
 """Training steps against PyTorch: `python -m benchmarks train`.
 
-A case is `MODEL-BATCHxLENGTH`, sequence classification of full sequences, or `MODEL-ud_ewt`, part-of-speech
-tags for the sentences of a CoNLL-U file in their order, 32 at a time: PyTorch's batches are padded to their
-longest sentence, ours are the same arrays. `MODEL-ud_ewt-4` is the first four batches.
+A case is `MODEL-BATCHxLENGTH`, sequence classification of full sequences, or pairs of that length on both sides for a
+Transformer; `MODEL-ud_ewt`, part-of-speech tags for the sentences of a CoNLL-U file in their order, 32 at a time; or
+`transformer-small-transliteration`, the batches that `fastattn train-translate` makes of Arabic and English names.
+PyTorch's batches are padded to their longest sentence, ours are the same arrays. `MODEL-ud_ewt-4` is the first four
+batches.
 """
 
 from __future__ import annotations
@@ -16,17 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastattn.functional.losses import IGNORE_INDEX
 
+from . import transformer
 from .measure import Case, Contender, measure
 from .models import parse_case
 from .report import Report, timing_report, write
-from .training import RUNTIMES, Batch, write_batches
+from .training import RUNTIMES, TRANSFORMER, Batch, write_batches
 from .weights import VOCABULARY, flops, installed_minilm, model_folder
 
-CASES = ("bert-base-8x128", "minilm-l6-32x128", "minilm-l6-ud_ewt")
-UD = "ud_ewt"
+CASES = (
+    "bert-base-8x128",
+    "minilm-l6-32x128",
+    "minilm-l6-ud_ewt",
+    "transformer-base-32x32",
+    "transformer-small-transliteration-20",
+)
+UD, NAMES = "ud_ewt", "transliteration"
 BATCH = 32
 MAX_LENGTH = 512
 TOLERANCE = 2e-3  # of losses, and of weights that move by about 1 a step
@@ -34,7 +44,7 @@ TOLERANCE = 2e-3  # of losses, and of weights that move by about 1 a step
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained: a model's folder, a head, and batches."""
+    """What is trained: a model's folder, a head, the number of labels, which are words for a Transformer; batches."""
 
     model: str
     folder: Path
@@ -42,20 +52,28 @@ class Task:
     labels: int
     batches: list[Batch]
 
+    def lengths(self, batch: Batch) -> list[npt.NDArray[Any]]:
+        """Tokens of the sequences, of sources and targets for a Transformer."""
+        masks = [batch["attention_mask"]] + [batch["labels"] != IGNORE_INDEX] * (self.head == TRANSFORMER)
+        return [mask.sum(1) for mask in masks]
+
     @property
     def tokens(self) -> int:
-        return sum(int(batch["attention_mask"].sum()) for batch in self.batches)
+        return sum(int(side.sum()) for batch in self.batches for side in self.lengths(batch))
 
     @property
     def padded(self) -> float:
         """Tokens with padding per token."""
-        return sum(batch["attention_mask"].size for batch in self.batches) / self.tokens
+        sides = [side for batch in self.batches for side in self.lengths(batch)]
+        return float(sum(side.size * side.max() for side in sides)) / self.tokens
 
     @property
     def flops(self) -> float:
         """Of forward and backward without any padding: three times those of the forward pass."""
-        lengths = [length for batch in self.batches for length in batch["attention_mask"].sum(1).tolist()]
-        return 3 * sum(flops(self.model, 1, length) for length in lengths)
+        sides = [self.lengths(batch) for batch in self.batches]
+        if self.head == TRANSFORMER:
+            return 3 * sum(transformer.flops(self.model, self.labels, *both) for both in sides)
+        return 3 * sum(flops(self.model, 1, length) for (own,) in sides for length in own.tolist())
 
 
 def classification(model: str, batch: int, length: int, cache: Path) -> Task:
@@ -93,7 +111,25 @@ def padded_batch(ids: Any, labels: Any, spans: list[slice]) -> Batch:
     return {**batch, "attention_mask": mask.astype(np.int64)}
 
 
+def translation(model: str, options: argparse.Namespace, limit: int | None) -> Task:
+    """Names letter by letter, with the network and the batches of `fastattn train-translate`."""
+    path = options.pairs / "ar2en-train.txt"
+    if not path.is_file():
+        raise SystemExit(f"{path}: no such file; --pairs names the folder of the transliterations")
+    batches, vocabularies = transformer.names(path, limit)
+    network = {"normalize_before": True, "position_embedding_type": "sinusoidal", "decoder_start_token_id": 0}
+    folder = transformer.model_folder(model, options.cache, vocabularies, **network)
+    return Task(model, folder, TRANSFORMER, vocabularies[1], batches)
+
+
 def make_task(name: str, options: argparse.Namespace) -> Task:
+    model, found, limit = name.partition(f"-{NAMES}")
+    if found:
+        return translation(model, options, int(limit.removeprefix("-")) if limit else None)
+    if name.startswith(tuple(transformer.SIZES)):
+        model, batch, length = parse_case(name)
+        batches = transformer.equal_pairs(batch, length)
+        return Task(model, transformer.model_folder(model, options.cache), TRANSFORMER, transformer.VOCABULARY, batches)
     model, found, limit = name.partition(f"-{UD}")
     if found:
         return tagging(model, options.sentences, int(limit.removeprefix("-")) if limit else None)

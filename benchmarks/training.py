@@ -1,4 +1,5 @@
-"""Training steps of a BERT with a head, one class per runtime with one face; runs in a contender's process.
+"""Training steps of a BERT with a head or a Transformer, one class per runtime with one face; runs in a contender's
+process.
 
 One call is a forward pass, a backward pass and a step of AdamW for each batch, with the dropout that the
 model's configuration says. Compared are the losses and the changed weights of steps without dropout.
@@ -14,16 +15,21 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from .torch_transformer import LABEL_SMOOTHING, TorchTransformer
+
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Batch = dict[str, Array]  # input_ids and attention_mask [batch, length], labels: what both libraries take
 
+TRANSFORMER = "Transformer"  # a head of its own: no BERT is below it
+
 RATE = 1e-5  # AdamW's learning rate while timed: the same batches come again and again
-CHECK_STEPS = 3
+CHECK_STEPS = 2
 CHECK_RATE = 1e-3
 # A weight moves by rate * g / (|g| + eps) at first. With the usual eps of 1e-8 a gradient that is 0 but for rounding,
-# as that of a key's bias is, would move it by as much as any other, one way or the other.
-CHECK_EPS = 1e-3
+# as that of a key's bias is, would move it by as much as any other, one way or the other. And where rounding decides
+# whether a ReLU is open, a row of gradients is there or not: from step to step there are more of them.
+CHECK_EPS = 1e-2
 
 
 class Training(ABC):
@@ -48,7 +54,7 @@ class Training(ABC):
             self.model.gradient_checkpointing_enable()
         rng = np.random.default_rng(2)
         for name in sorted(self.weights):
-            if not name.startswith(("bert.embeddings.", "bert.encoder.")):
+            if not name.startswith(("bert.embeddings.", "bert.encoder.", "model.")):
                 self.weights[name][...] = 0.02 * rng.standard_normal(self.weights[name].shape)
         self.optimize(lr=RATE)
         self.model.train()
@@ -84,18 +90,20 @@ class Fastattn(Training):
     def load(self, folder: Path, head: str, labels: int, threads: int) -> None:
         importlib.import_module("fastattn").set_num_threads(threads)
         models = importlib.import_module("fastattn.models")
-        self.model = getattr(models, head).from_pretrained(folder, num_labels=labels)
-        self.weights = {name: parameter.data for name, parameter in self.model.named_parameters()}
+        options: dict[str, Any] = {"trainable": True} if head == TRANSFORMER else {"num_labels": labels}
+        self.model = getattr(models, head).from_pretrained(folder, **options)
+        self.parameters = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
+        self.weights = {name: parameter.data for name, parameter in self.parameters.items()}
 
     def optimize(self, **settings: float) -> None:
-        self.optimizer = importlib.import_module("fastattn.training").AdamW(self.model.parameters(), **settings)
+        self.optimizer = importlib.import_module("fastattn.training").AdamW(self.parameters.values(), **settings)
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
-        return batch
+        return dict(batch)
 
 
 class Torch(Training):
-    """transformers' model, scaled_dot_product_attention, PyTorch's fused AdamW."""
+    """transformers' model with scaled_dot_product_attention, or torch.nn.Transformer; PyTorch's fused AdamW."""
 
     package = "torch"
     imports = ("torch", "transformers.models.bert.modeling_bert")
@@ -103,6 +111,10 @@ class Torch(Training):
     def load(self, folder: Path, head: str, labels: int, threads: int) -> None:
         self.torch = importlib.import_module("torch")
         self.torch.set_num_threads(threads)
+        if head == TRANSFORMER:
+            self.model = TorchTransformer(folder)
+            self.weights = self.model.weights
+            return
         model = getattr(importlib.import_module("transformers"), head)
         self.model = model.from_pretrained(folder, num_labels=labels, attn_implementation="sdpa")
         self.weights = {name: each.detach().numpy() for name, each in self.model.named_parameters()}
@@ -126,9 +138,9 @@ def import_packages(runtime: str) -> None:
 class TrainingJob:
     """Steps over all batches of an .npz file; `check` is what is compared before they are timed."""
 
-    def __init__(self, training: Training, batches: list[Batch], keep_gradients: bool) -> None:
+    def __init__(self, training: Training, batches: list[Batch], keep_gradients: bool, options: dict[str, Any]) -> None:
         self.training = training
-        self.batches = [training.prepare(batch) for batch in batches]
+        self.batches = [{**training.prepare(batch), **options} for batch in batches]
         self.keep_gradients = keep_gradients
 
     def __call__(self) -> None:
@@ -167,7 +179,9 @@ def job(
     with np.load(batches) as file:
         names = ("input_ids", "attention_mask", "labels")
         read = [{name: file[f"{name}_{index}"] for name in names} for index in range(len(file.files) // len(names))]
-    return TrainingJob(RUNTIMES[runtime](Path(folder), head, labels, threads, checkpoint), read, keep_gradients)
+    options = {"label_smoothing": LABEL_SMOOTHING} if head == TRANSFORMER else {}
+    training = RUNTIMES[runtime](Path(folder), head, labels, threads, checkpoint)
+    return TrainingJob(training, read, keep_gradients, options)
 
 
 def write_batches(path: Path, batches: list[Batch]) -> None:

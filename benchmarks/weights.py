@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import transformer
+
 SIZES: dict[str, dict[str, int]] = {
     "bert-base": {
         "hidden_size": 768,
@@ -27,7 +29,14 @@ SIZES: dict[str, dict[str, int]] = {
         "num_hidden_layers": 6,
         "num_attention_heads": 12,
     },
+    "transformer-base-encoder": {
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+    },
 }
+ENCODER = "-encoder"
 VOCABULARY = 30522
 POSITIONS = 512
 
@@ -45,7 +54,12 @@ def installed_minilm() -> Path | None:
 
 
 def model_folder(name: str, cache: Path) -> Path:
-    """A Hugging Face folder (config, weights, a vocabulary) for a model of `SIZES`; made on first use."""
+    """A Hugging Face folder (config, weights, a vocabulary) for a model of `SIZES`; made on first use.
+
+    That of an encoder is the whole Transformer's.
+    """
+    if name.endswith(ENCODER):
+        return transformer.model_folder(name.removesuffix(ENCODER), cache)
     real = installed_minilm() if name == "minilm-l6" else None
     if real is not None:
         return real
