@@ -59,7 +59,8 @@ class Fastattn(Runtime):
 
             def encode(ids: Ids, mask: Ids) -> Floats:
                 tokens, cu_seqlens, positions = ragged.pack(ids, mask)
-                return ragged.unpack(model.encode_ragged(tokens, cu_seqlens, positions), cu_seqlens, mask)
+                hidden: Floats = ragged.unpack(model.encode_ragged(tokens, cu_seqlens, positions), cu_seqlens, mask)
+                return hidden
 
             self.encode = encode
         else:

@@ -311,10 +311,12 @@ struct CrossEntropyBackward {
     float label_smoothing;
 };
 
+// y = dropout(x) + residual
 struct DropoutForward {
-    float* y;        // [rows, dim]; may be x
-    const float* x;  // [rows, dim], row stride ldx
-    i64 rows, dim, ldx;
+    float* y;               // [rows, dim]; may be x
+    const float* x;         // [rows, dim], row stride ldx
+    const float* residual;  // [rows, dim], row stride ldr, or null
+    i64 rows, dim, ldx, ldr;
     Dropout dropout;
 };
 

@@ -7,8 +7,7 @@
 >>> elmo = fastattn.models.Elmo.from_pretrained("options.json", "weights.hdf5")  # doctest: +SKIP
 >>> elmo([["Hello", "there", "."]])[0].shape  # doctest: +SKIP
 (3, 3, 1024)
->>> from fastattn.tasks import Translator
->>> Translator.from_pretrained("ar2en").translate(["مدريد"])  # doctest: +SKIP
+>>> fastattn.tasks.Translator.from_pretrained("ar2en").translate(["مدريد"])  # doctest: +SKIP
 ['madrid']
 
 `fastattn.models` has the models and `fastattn.training` what trains them; `fastattn.nn` the layers and
@@ -22,7 +21,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastattn import functional, kernels, models, nn, ragged, reference, training
+    from fastattn import functional, kernels, models, nn, ragged, reference, tasks, training
     from fastattn.autograd import Tensor, checkpoint, no_grad, use_reference
     from fastattn.random import manual_seed
     from fastattn.runtime import available_isas, build_info, empty_cache, isa, num_threads, set_num_threads, use_isa
@@ -49,6 +48,7 @@ __all__ = [
     "ragged",
     "reference",
     "set_num_threads",
+    "tasks",
     "training",
     "use_isa",
     "use_reference",

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_close, double, normal
+from helpers import assert_close, assert_same_bits, double, normal
 
-from fastattn import Tensor, reference
+from fastattn import Tensor, manual_seed, reference
 from fastattn import functional as F
 
 
@@ -138,6 +138,42 @@ def test_ragged_attention(rng: np.random.Generator) -> None:
         *double(q, k, v), cu_seqlens_q=cu_q, cu_seqlens_k=cu_k, softmax_scale=0.3
     )
     assert_close(y, wanted, length=8)
+
+
+def test_fused_projections_are_attention_of_their_parts(rng: np.random.Generator) -> None:
+    """With a scale of its own, and causal where there are fewer keys than queries, and more."""
+    q, kv, qkv = normal(rng, 7, 2, 8), normal(rng, 6, 2, 2, 8), normal(rng, 7, 3, 2, 8)
+    cu_q, cu_k = np.array([0, 3, 3, 7], np.int32), np.array([0, 1, 2, 6], np.int32)
+    for options in ({"scale": 0.3}, {"is_causal": True}):
+        wanted = F.scaled_dot_product_attention(q, kv[:, 0], kv[:, 1], cu_seqlens_q=cu_q, cu_seqlens_k=cu_k, **options)
+        assert_same_bits(F.kv_attention(q, kv, cu_q, cu_k, **options), wanted)
+        wanted = F.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2], cu_seqlens_q=cu_q, **options)
+        assert_same_bits(F.qkv_attention(qkv, cu_q, **options), wanted)
+
+
+def test_linear_drops_by_the_rules_of_both(rng: np.random.Generator) -> None:
+    x, w, r = normal(rng, 5, 8), normal(rng, 4, 8), normal(rng, 5, 4)
+
+    def dropped(**options: Any) -> Any:
+        manual_seed(7)
+        return F.linear(x, w, dropout_p=0.5, **options)
+
+    wanted = dropped(residual=r)
+    assert_same_bits(dropped() + r, wanted)
+    assert_same_bits(dropped(residual=Tensor(r, requires_grad=True)).data, wanted)
+    out = np.empty_like(r)
+    assert dropped(residual=r, out=out) is out
+    assert_same_bits(out, wanted)
+    for options, error, message in (
+        ({"residual": r[0]}, ValueError, r"residual must have shape \(5, 4\), got \(4,\)"),
+        ({"residual": r.astype(float)}, TypeError, "residual must be float32, got float64"),
+        ({"residual": r, "out": r}, ValueError, "out must not overlap residual"),
+    ):
+        with pytest.raises(error, match=message):
+            dropped(**options)
+    for p in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=rf"linear: dropout_p must be in \[0, 1\), got {p}"):
+            F.linear(x, w, dropout_p=p)
 
 
 def test_what_is_not_there_is_refused(rng: np.random.Generator) -> None:

@@ -1,7 +1,27 @@
-#include "rowwise.h"
+#include "bindings.h"
 
 namespace fastattn::bindings {
 namespace {
+
+py::object dropout_forward(py::handle x_, py::handle p, py::handle seed, py::handle residual_, py::handle out_) {
+    const char* const f = "dropout";
+    DropoutForward args{};
+    const Array x = floats(f, "x", x_).expect_contiguous_rows();
+    args.x = x.as<float>();
+    args.rows = x.rows();
+    args.dim = x.last();
+    args.ldx = x.row_stride();
+    args.dropout = dropout(f, "p", p, seed);
+    const Array residual = optional_floats(f, "residual", residual_);
+    if (residual) {
+        args.residual = residual.expect_shape_of(x).expect_contiguous_rows().as<float>();
+        args.ldr = residual.row_stride();
+    }
+    const Output out(f, "out", out_, x);
+    args.y = out.apart_from(x, true).apart_from(residual).data();
+    compute(&KernelTable::dropout_forward, args);
+    return out.object;
+}
 
 py::object dropout_backward(py::handle dy_, py::handle p, py::handle seed, py::handle out_) {
     const char* const f = "dropout_backward";
@@ -21,11 +41,7 @@ py::object dropout_backward(py::handle dy_, py::handle p, py::handle seed, py::h
 }  // namespace
 
 void bind_dropout(py::module_& m) {
-    m.def("dropout", [](py::handle x, py::handle p, py::handle seed, py::handle out) {
-        DropoutForward args{};
-        args.dropout = dropout("dropout", "p", p, seed);
-        return rowwise("dropout", &KernelTable::dropout_forward, x, out, args);
-    });
+    m.def("dropout", &dropout_forward);
     m.def("dropout_backward", &dropout_backward);
 }
 

@@ -13,7 +13,12 @@ void dropout_rows(void* context, i64 begin, i64 end, void*) {
         float* y = args.y + row * args.dim;
         const float* x = args.x + row * args.ldx;
         const DropoutRow dropout = dropout_row(args.dropout, row);
-        if (args.dropout.p > 0)
+        if (args.residual) {
+            const float* residual = args.residual + row * args.ldr;
+            const bool drops = args.dropout.p > 0;
+            fill_row(streamed, y, args.dim,
+                     [&](auto at) { return (drops ? drop(dropout, at(x), at.i) : at(x)) + at(residual); });
+        } else if (args.dropout.p > 0)
             fill_row(streamed, y, args.dim, [&](auto at) { return drop(dropout, at(x), at.i); });
         else
             fill_row(streamed, y, args.dim, [&](auto at) { return at(x); });
@@ -28,7 +33,7 @@ void dropout_forward(const DropoutForward& args) {
 }
 
 void dropout_backward(const DropoutBackward& args) {
-    dropout_forward({args.dx, args.dy, args.rows, args.dim, args.lddy, args.dropout});
+    dropout_forward({args.dx, args.dy, nullptr, args.rows, args.dim, args.lddy, 0, args.dropout});
 }
 
 }  // namespace fastattn::FASTATTN_ISA

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.autograd import mode, needs, record, values
+from fastattn import kernels
+from fastattn.autograd import mode, needs, record, recording, values
 from fastattn.functional._common import Array, Values, tensors
 from fastattn.ragged import check_cu_seqlens
 
@@ -46,8 +47,7 @@ def additive_attention(
     ops = mode.ops
     operands = (query, key, value, weight)
     q, k, v, w = values(*operands)
-    offsets_q, offsets_k = cu_seqlens_q, cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
-    _check(q, k, v, w, offsets_q, offsets_k)
+    offsets_q, offsets_k = _check(q, k, v, w, cu_seqlens_q, cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k)
 
     def sequences() -> Iterator[tuple[int, slice, slice]]:
         for i in range(len(offsets_q) - 1):
@@ -56,10 +56,12 @@ def additive_attention(
                 yield i, rows, columns
 
     y, kept = np.zeros((len(q), v.shape[1]), v.dtype), []
+    keeps = return_attn_weights or recording(*operands)
     for _, rows, columns in sequences():
         scores = ops.linear(_pairs(ops, q[rows], k[columns]), w)
         probabilities = ops.softmax(scores.reshape(rows.stop - rows.start, -1))
-        kept.append(probabilities)
+        if keeps:
+            kept.append(probabilities)
         y[rows] = ops.linear(probabilities, np.ascontiguousarray(v[columns].T))
     need_dw = needs(weight)[0]
 
@@ -98,19 +100,24 @@ def _pairs(ops: Any, q: Array, k: Array) -> Array:
     return t.reshape(-1, hidden)
 
 
-def _check(q: Array, k: Array, v: Array, w: Array, offsets_q: CuSeqlens, offsets_k: CuSeqlens) -> None:
+def _check(
+    q: Array, k: Array, v: Array, w: Array, cu_seqlens_q: CuSeqlens, cu_seqlens_k: CuSeqlens
+) -> tuple[CuSeqlens, CuSeqlens]:
+    """Both offsets, once all fit."""
     name = "additive_attention"
-    if q.ndim != 2:
-        raise ValueError(f"{name}: query must have shape (tokens_q, hidden), got {q.shape}")
-    hidden, tokens = q.shape[1], len(k)
-    for argument, array, wanted in (
-        ("key", k, (tokens, hidden)),
-        ("value", v, (tokens, *v.shape[-1:])),
-        ("weight", w, (1, hidden)),
-    ):
-        if array.shape != wanted:
+    for argument, array, wanted in (("query", q, "(tokens_q, hidden)"), ("value", v, "(tokens_k, dim)")):
+        if array.ndim != 2 or 0 in array.shape[1:]:
             raise ValueError(f"{name}: {argument} must have shape {wanted}, got {array.shape}")
-    for argument, offsets, rows in (("cu_seqlens_q", offsets_q, len(q)), ("cu_seqlens_k", offsets_k, tokens)):
-        check_cu_seqlens(offsets, rows, f"{name}: {argument}")
+    hidden, tokens = q.shape[1], len(v)
+    for argument, array, shape in (("key", k, (tokens, hidden)), ("weight", w, (1, hidden))):
+        if array.shape != shape:
+            raise ValueError(f"{name}: {argument} must have shape {shape}, got {array.shape}")
+    dtype = np.dtype(np.float32) if mode.ops is kernels else q.dtype
+    for argument, array in (("query", q), ("key", k), ("value", v), ("weight", w)):
+        if array.dtype != dtype:
+            raise TypeError(f"{name}: {argument} must be {dtype}, got {array.dtype}")
+    offsets_q = check_cu_seqlens(cu_seqlens_q, len(q), f"{name}: cu_seqlens_q")
+    offsets_k = check_cu_seqlens(cu_seqlens_k, tokens, f"{name}: cu_seqlens_k")
     if len(offsets_q) != len(offsets_k):
         raise ValueError(f"{name}: cu_seqlens_k must have shape {offsets_q.shape}, got {offsets_k.shape}")
+    return offsets_q, offsets_k

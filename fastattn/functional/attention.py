@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,7 @@ def scaled_dot_product_attention(
     """
     if is_causal and attn_mask is not None:
         raise ValueError("scaled_dot_product_attention: attn_mask must be None when is_causal=True")
-    ops = mode.ops
+    operands = (query, key, value)
     options: dict[str, Any] = {
         "cu_seqlens_q": cu_seqlens_q,
         "cu_seqlens_k": cu_seqlens_k,
@@ -65,26 +67,9 @@ def scaled_dot_product_attention(
         "softmax_scale": scale,
         "causal_alignment": "top_left",
     }
-    if dropout_p:
-        options.update(dropout_p=dropout_p, seed=next_seed())
-    if out is not None or not tensors(query, key, value):
-        return ops.scaled_dot_product_attention(
-            query, key, value, return_attn_weights=return_attn_weights, out=out, **options
-        )
-    operands = (query, key, value)
-    q, k, v = values(*operands)
-    y, lse, *weights = ops.scaled_dot_product_attention(
-        q, k, v, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options
+    return _attention(
+        operands, values(*operands), lambda backward: backward(), dropout_p, return_attn_weights, options, out
     )
-
-    def backward(dy: Array) -> tuple[Array, Array, Array]:
-        gradients: tuple[Array, Array, Array] = ops.scaled_dot_product_attention_backward(
-            dy, q, k, v, y, lse, **options
-        )
-        return gradients
-
-    result = record(y, operands, backward)
-    return (result, *weights) if weights else result
 
 
 def qkv_attention(
@@ -111,27 +96,18 @@ def qkv_attention(
     >>> x.grad[:, 2, 0].tolist()
     [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    ops = mode.ops
     (x,) = values(query_key_value)
     if x.ndim != 4 or x.shape[1] != 3:
         raise ValueError(f"qkv_attention: query_key_value must have shape (tokens, 3, heads, dim), got {x.shape}")
-    q, k, v = x[:, 0], x[:, 1], x[:, 2]
     options: dict[str, Any] = {"cu_seqlens_q": cu_seqlens, "is_causal": is_causal, "softmax_scale": scale}
-    if dropout_p:
-        options.update(dropout_p=dropout_p, seed=next_seed())
-    if not tensors(query_key_value):
-        return ops.scaled_dot_product_attention(q, k, v, return_attn_weights=return_attn_weights, **options)
-    y, lse, *weights = ops.scaled_dot_product_attention(
-        q, k, v, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options
-    )
 
-    def backward(dy: Array) -> tuple[Array]:
+    def gradients(backward: Callable[..., Any]) -> tuple[Array]:
         dx = np.empty_like(x)
-        ops.scaled_dot_product_attention_backward(dy, q, k, v, y, lse, dq=dx[:, 0], dk=dx[:, 1], dv=dx[:, 2], **options)
+        backward(dq=dx[:, 0], dk=dx[:, 1], dv=dx[:, 2])
         return (dx,)
 
-    result = record(y, (query_key_value,), backward)
-    return (result, *weights) if weights else result
+    parts = x[:, 0], x[:, 1], x[:, 2]
+    return _attention((query_key_value,), parts, gradients, dropout_p, return_attn_weights, options)
 
 
 def kv_attention(
@@ -160,12 +136,10 @@ def kv_attention(
     >>> memory.grad[:, 1, 0].round(2).tolist() == np.full((3, 2), 0.33, np.float32).tolist()
     True
     """
-    ops = mode.ops
     operands = (query, key_value)
     q, kv = values(*operands)
     if kv.ndim != 4 or kv.shape[1] != 2:
         raise ValueError(f"kv_attention: key_value must have shape (tokens, 2, heads, dim), got {kv.shape}")
-    k, v = kv[:, 0], kv[:, 1]
     options: dict[str, Any] = {
         "cu_seqlens_q": cu_seqlens_q,
         "cu_seqlens_k": cu_seqlens_k,
@@ -173,18 +147,41 @@ def kv_attention(
         "softmax_scale": scale,
         "causal_alignment": "top_left",
     }
+
+    def gradients(backward: Callable[..., Any]) -> tuple[Array, Array]:
+        dkv = np.empty_like(kv)
+        dq, _, _ = backward(dk=dkv[:, 0], dv=dkv[:, 1])
+        return dq, dkv
+
+    parts = q, kv[:, 0], kv[:, 1]
+    return _attention(operands, parts, gradients, dropout_p, return_attn_weights, options)
+
+
+def _attention(
+    operands: Sequence[Values],
+    parts: Sequence[Array],
+    gradients: Callable[[Callable[..., Any]], tuple[Array, ...]],
+    dropout_p: float,
+    return_attn_weights: bool,
+    options: dict[str, Any],
+    out: Array | None = None,
+) -> Any:
+    """Attention of `parts`, query, key and value, which lie in `operands`.
+
+    `gradients` is given the backward kernel, which needs at most `dq`, `dk` and `dv` to write to, and returns the
+    gradients of `operands`.
+    """
+    ops = mode.ops
     if dropout_p:
-        options.update(dropout_p=dropout_p, seed=next_seed())
-    if not tensors(*operands):
-        return ops.scaled_dot_product_attention(q, k, v, return_attn_weights=return_attn_weights, **options)
+        options |= {"dropout_p": dropout_p, "seed": next_seed()}
+    if out is not None or not tensors(*operands):
+        return ops.scaled_dot_product_attention(*parts, return_attn_weights=return_attn_weights, out=out, **options)
     y, lse, *weights = ops.scaled_dot_product_attention(
-        q, k, v, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options
+        *parts, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options
     )
 
-    def backward(dy: Array) -> tuple[Array, Array]:
-        dkv = np.empty_like(kv)
-        dq, _, _ = ops.scaled_dot_product_attention_backward(dy, q, k, v, y, lse, dk=dkv[:, 0], dv=dkv[:, 1], **options)
-        return dq, dkv
+    def backward(dy: Array) -> tuple[Array, ...]:
+        return gradients(partial(ops.scaled_dot_product_attention_backward, dy, *parts, y, lse, **options))
 
     result = record(y, operands, backward)
     return (result, *weights) if weights else result

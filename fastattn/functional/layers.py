@@ -39,17 +39,17 @@ def linear(
     [[3.0, 1.0]]
     """
     ops = mode.ops
+    if not 0 <= dropout_p < 1:
+        raise ValueError(f"linear: dropout_p must be in [0, 1), got {dropout_p}")
     seed = next_seed() if dropout_p else 0
 
-    def forward(x: Any, w: Any, b: Any, r: Any, **options: Any) -> Any:
+    def forward(x: Any, w: Any, b: Any, r: Any, out: Array | None = None, **options: Any) -> Any:
         if not dropout_p:
-            return ops.linear(x, w, b, r, activation=activation, **options)
+            return ops.linear(x, w, b, r, activation=activation, out=out, **options)
         result = ops.linear(x, w, b, activation=activation, **options)  # and the pre-activation, if asked for
         y = result[0] if isinstance(result, tuple) else result
-        ops.dropout(y, dropout_p, seed, out=y)
-        if r is not None:
-            y += r
-        return result
+        dropped = ops.dropout(y, dropout_p, seed, residual=r, out=y if out is None else out)
+        return result if isinstance(result, tuple) else dropped
 
     if out is not None or not tensors(input, weight, bias, residual):
         return forward(input, weight, bias, residual, out=out)

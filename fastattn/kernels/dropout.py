@@ -7,16 +7,24 @@ from fastattn import _core
 from ._types import FloatArray
 
 
-def dropout(x: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | None = None) -> FloatArray:
-    """Each element is 0 with probability p, and x / (1 - p) otherwise.
+def dropout(
+    x: FloatArray,
+    p: float = 0.5,
+    seed: int = 0,
+    *,
+    residual: FloatArray | None = None,
+    out: FloatArray | None = None,
+) -> FloatArray:
+    """Each element is 0 with probability p, and x / (1 - p) otherwise; plus that of `residual`, if it is given.
 
-    x `[..., D]`, float32, with evenly spaced rows; 0 <= p < 1, and p = 0 copies x. `out` may be x. Which elements stay
-    depends on `seed` (in [0, 2^64)), the number of the row and the column, and on nothing else.
+    x and `residual` `[..., D]`, float32, with evenly spaced rows; 0 <= p < 1, and p = 0 drops nothing. `out` may be x,
+    but must not overlap `residual`. Which elements stay depends on `seed` (in [0, 2^64)), the number of the row and
+    the column, and on nothing else.
 
     Returns an array of x's shape.
 
-    Raises TypeError for another dtype, ValueError for p or seed out of range, a strided last axis or an `out` that
-    cannot be written or overlaps x otherwise.
+    Raises TypeError for another dtype, ValueError for p or seed out of range, a `residual` of another shape, a strided
+    last axis or an `out` that cannot be written or overlaps x otherwise.
 
     Source: Srivastava et al. 2014 (JMLR 15), section 10, scaled in training; the row's random bits: SplitMix64, Steele,
     Lea and Flood 2014, figure 17.
@@ -25,7 +33,7 @@ def dropout(x: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | N
     >>> dropout(np.ones(8, np.float32), 0.5, seed=3).tolist()
     [0.0, 2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 2.0]
     """
-    return _core.dropout(x, p, seed, out)
+    return _core.dropout(x, p, seed, residual, out)
 
 
 def dropout_backward(dy: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | None = None) -> FloatArray:

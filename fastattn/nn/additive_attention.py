@@ -19,12 +19,15 @@ class AdditiveAttention(Module):
 
     It is the concatenation score too, `[W U]` being the matrix of `[query, key]`. Parameters are those of `query`
     (`[hidden_dim, query_dim]` and a bias) and `key` (`[hidden_dim, key_dim]` and a bias, which says the same as the
-    query's), and `weight` `[1, hidden_dim]`, v; `std` is that of `Linear`.
+    query's), and `weight` `[1, hidden_dim]`, v; `std` is that of `Linear`. Raises ValueError for a size below 1.
 
     Source: Bahdanau et al. 2015 (arXiv 1409.0473), appendix A.1.2.
     """
 
     def __init__(self, query_dim: int, key_dim: int, hidden_dim: int, *, std: float | None = None) -> None:
+        for name, size in (("query_dim", query_dim), ("key_dim", key_dim), ("hidden_dim", hidden_dim)):
+            if not isinstance(size, int | np.integer) or size < 1:
+                raise ValueError(f"AdditiveAttention: {name} must be an integer of at least 1, got {size!r}")
         self.query = Linear(query_dim, hidden_dim, std=std)
         self.key = Linear(key_dim, hidden_dim, std=std)
         self.weight = Parameter((1, hidden_dim), init.uniform(hidden_dim**-0.5) if std is None else init.normal(std))

@@ -15,14 +15,16 @@ from fastattn.nn.parameter import Array
 
 CuSeqlens = NDArray[np.int32]
 
+MAX_HEAD_DIM = 256  # the attention kernel's
+
 
 class MultiHeadAttention(Module):
     """Each query attends to all keys of its own sequence, in `num_heads` heads: `[tokens, embed_dim]` to the same.
 
     Parameters are those of `q_proj`, `k_proj`, `v_proj` and `out_proj`. Keys and values are one matrix product; with
     `self_attention` the queries are in it too, and a sequence can only attend to itself. `dropout` is the part of the
-    attention weights that is dropped while training; `std` is that of `Linear`. Raises ValueError for a `num_heads`
-    that does not divide `embed_dim`.
+    attention weights that is dropped while training; `std` is that of `Linear`. Raises ValueError for sizes below 1, a
+    `num_heads` that does not divide `embed_dim` or makes heads of more than 256, and a `dropout` outside [0, 1).
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2.
     """
@@ -36,8 +38,16 @@ class MultiHeadAttention(Module):
         self_attention: bool = False,
         std: float | None = None,
     ) -> None:
-        if num_heads < 1 or embed_dim % num_heads:
-            raise ValueError(f"MultiHeadAttention: num_heads must divide embed_dim, got {num_heads} and {embed_dim}")
+        for name, size in (("embed_dim", embed_dim), ("num_heads", num_heads)):
+            if not isinstance(size, int | np.integer) or size < 1:
+                raise ValueError(f"MultiHeadAttention: {name} must be an integer of at least 1, got {size!r}")
+        if embed_dim % num_heads or embed_dim // num_heads > MAX_HEAD_DIM:
+            raise ValueError(
+                f"MultiHeadAttention: num_heads must divide embed_dim into heads of at most {MAX_HEAD_DIM}, "
+                f"got {num_heads} and {embed_dim}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"MultiHeadAttention: dropout must be in [0, 1), got {dropout!r}")
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads
         self.dropout = dropout
@@ -74,7 +84,7 @@ class MultiHeadAttention(Module):
         `is_causal` a token sees those up to its own place. A query without any key gets the bias of `out_proj`. With
         `need_weights` the result is a pair; the second is an array `[batch, num_heads, longest_q, longest_k]`, 0
         outside a sequence. `residual` `[tokens_q, embed_dim]` is added to the result, of which the part `dropout_p` is
-        dropped before. Raises ValueError for a `key_value` beside `self_attention`.
+        dropped before. Raises ValueError for a `key_value` or `cu_seqlens_k` beside `self_attention`.
 
         >>> layer = MultiHeadAttention(8, num_heads=2)
         >>> offsets, others = np.array([0, 2, 5], np.int32), np.array([0, 4, 7], np.int32)
@@ -85,8 +95,9 @@ class MultiHeadAttention(Module):
         """
         ends: dict[str, Any] = {"residual": residual, "dropout_p": dropout_p}
         if self.self_attention:
-            if key_value is not None:
-                raise ValueError("MultiHeadAttention: key_value cannot be given to a layer of self_attention")
+            for name, value in (("key_value", key_value), ("cu_seqlens_k", cu_seqlens_k)):
+                if value is not None:
+                    raise ValueError(f"MultiHeadAttention: {name} cannot be given to a layer of self_attention")
             parts = self.stacked(query).reshape(-1, 3, self.num_heads, self.head_dim)
             p = self.dropout_rate(self.dropout)
             context = F.qkv_attention(parts, cu_seqlens_q, p, is_causal, return_attn_weights=need_weights)
@@ -145,8 +156,9 @@ class MultiHeadAttention(Module):
         room for every sequence; keys and values of `x` are written to its rows `places`, integers `[tokens]`, and each
         query, by `cu_seqlens_q`, attends to the rows of its sequence by `cu_seqlens_k`. Rows of a sequence without
         queries are not read, so there may be anything between the sequences. The result, `[tokens, embed_dim]`, has the
-        bits of a call over whole sequences; `residual` and `dropout_p` are as there. Raises ValueError for a layer
-        without `self_attention`.
+        bits of a call over whole sequences; `residual` and `dropout_p` are as there. The layer is frozen, or used
+        within `no_grad`. Raises ValueError for a layer without `self_attention`, and for `places` that are not rows of
+        `keys_values`, each another.
 
         >>> layer = MultiHeadAttention(8, num_heads=2, self_attention=True).freeze()
         >>> x, cache = np.random.default_rng(0).normal(size=(2, 8)).astype("f4"), np.empty((5, 2, 2, 4), "f4")
@@ -159,6 +171,11 @@ class MultiHeadAttention(Module):
         """
         if not self.self_attention:
             raise ValueError("MultiHeadAttention: step is for a layer of self_attention")
+        places, rows = np.asarray(places), len(keys_values)
+        if places.shape != (len(x),) or ((places < 0) | (places >= rows)).any() or len(np.unique(places)) < len(x):
+            raise ValueError(
+                f"MultiHeadAttention: places must be {len(x)} different rows of keys_values, [0, {rows}), got {places}"
+            )
         parts = self.stacked(x).reshape(-1, 3, self.num_heads, self.head_dim)
         keys_values[places] = parts[:, 1:]
         context = F.kv_attention(parts[:, 0], keys_values, cu_seqlens_q, cu_seqlens_k)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastattn.nn.module import Module
 
-_BLOCK = 64  # rows computed together: NumPy's last bit of a sine may depend on where in an array it stands
+_BLOCK = 64  # positions computed together: NumPy's last bit of a sine may depend on where in an array it stands
 _ORDERS = ("interleaved", "concatenated")
 
 
@@ -47,31 +47,35 @@ class SinusoidalPositions(Module):
         self.max_timescale = float(max_timescale)
 
     def __call__(self, position_ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """`position_ids` `[...]`, integers from 0 on, give `[..., dim]`, float32.
+        """`position_ids` `[...]`, integers from 0 on, give `[..., dim]`, float32. A position has the same bits always.
 
-        Raises ValueError for a negative one.
+        Raises TypeError for an array that does not hold integers, ValueError for a negative one.
         """
-        if position_ids.min(initial=0) < 0:
-            raise ValueError(f"SinusoidalPositions: position_ids must not be negative, got {position_ids.min()}")
-        rows: NDArray[np.float32] = self.table(int(position_ids.max(initial=0)) + 1)[position_ids]
+        ids = np.asarray(position_ids)
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"SinusoidalPositions: position_ids must be an integer array, got {ids.dtype}")
+        if ids.min(initial=0) < 0:
+            raise ValueError(f"SinusoidalPositions: position_ids must not be negative, got {ids.min()}")
+        blocks, places = np.unique(ids // _BLOCK, return_inverse=True)
+        parameters = self.dim, self.order, self.first_position, self.max_timescale
+        if len(blocks) == 1:
+            rows: NDArray[np.float32] = _block(int(blocks[0]), *parameters)[ids % _BLOCK]
+            return rows
+        table = np.concatenate([_block(int(block), *parameters) for block in blocks] or [np.empty((0, self.dim), "f4")])
+        rows = table[places.reshape(ids.shape) * _BLOCK + ids % _BLOCK]
         return rows
 
-    def table(self, rows: int) -> NDArray[np.float32]:
-        """The rows of positions 0, 1, ...: read-only `[rows, dim]`, float32. A row has the same bits in all tables."""
-        size = max(_BLOCK, 1 << (rows - 1).bit_length())  # so that there are few of them
-        return _table(size, self.dim, self.order, self.first_position, self.max_timescale)[:rows]
 
-
-@lru_cache(maxsize=16)
-def _table(rows: int, dim: int, order: str, first: int, max_timescale: float) -> NDArray[np.float32]:
-    table = np.empty((rows, dim), np.float32)
+@lru_cache(maxsize=256)
+def _block(number: int, dim: int, order: str, first: int, max_timescale: float) -> NDArray[np.float32]:
+    """The rows of 64 positions, read-only `[64, dim]`."""
+    table = np.empty((_BLOCK, dim), np.float32)
     half = (dim + 1) // 2
     scale = np.power(max_timescale, 2 * np.arange(half) / dim)
     sines, cosines = (table[:, 0::2], table[:, 1::2]) if order == "interleaved" else (table[:, :half], table[:, half:])
-    for start in range(0, rows, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        angles = np.arange(first + start, first + start + _BLOCK)[:, None] / scale
-        sines[block] = np.sin(angles)
-        cosines[block] = np.cos(angles)[:, : dim // 2]
+    start = first + number * _BLOCK
+    angles = np.arange(start, start + _BLOCK)[:, None] / scale
+    sines[:] = np.sin(angles)
+    cosines[:] = np.cos(angles)[:, : dim // 2]
     table.flags.writeable = False
     return table

@@ -12,13 +12,20 @@ from ._random import check, drop
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
-def dropout(x: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | None = None) -> FloatArray:
-    """Each element is 0 with probability p and x / (1 - p) otherwise.
+def dropout(
+    x: FloatArray,
+    p: float = 0.5,
+    seed: int = 0,
+    *,
+    residual: FloatArray | None = None,
+    out: FloatArray | None = None,
+) -> FloatArray:
+    """Each element is 0 with probability p and x / (1 - p) otherwise; plus that of `residual`, if it is given.
 
-    x `[..., D]` of any float dtype; p in [0, 1), where 0 copies x. Which elements stay depends on `seed` in
-    [0, 2^64) and on their place in the array seen as `[rows, D]`, and on nothing else. Returns an array of
-    `x`'s shape and dtype, in `out` if given (contiguous; may be `x`). Raises ValueError for a p or seed out of
-    range.
+    x and `residual` `[..., D]` of any float dtype; p in [0, 1), where 0 drops nothing. Which elements stay depends on
+    `seed` in [0, 2^64) and on their place in the array seen as `[rows, D]`, and on nothing else. Returns an array of
+    `x`'s shape and dtype, in `out` if given (contiguous; may be `x`, not `residual`). Raises ValueError for a p or seed
+    out of range.
 
     Source: Srivastava et al. 2014, section 10 (scaled in training); the numbers as in `_random.py`.
 
@@ -26,7 +33,10 @@ def dropout(x: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | N
     [0.0, 2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 2.0]
     """
     check("dropout", "p", p, seed)
-    return _dropout(x, p, seed, out)
+    y = _dropout(x, p, seed, out)
+    if residual is not None:
+        y += residual
+    return y
 
 
 def dropout_backward(dy: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | None = None) -> FloatArray:

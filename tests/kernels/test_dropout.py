@@ -32,6 +32,40 @@ def test_values(isa: str, threads: int, layout: str, name: str) -> None:
             assert_same_bits(call(name, x, p, seed, out=nan_out(7, dim)), expected)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_residual(isa: str, threads: int, layout: str) -> None:
+    """It is added to what is left, and none of it is dropped."""
+    rng = np.random.default_rng(6)
+    for rows, dim in ((7, 1), (7, 37), (2, 256), (700, 768)):
+        x, residual = place(normal(rng, rows, dim), layout), place(normal(rng, rows, dim), layout)
+        for p in (0.0, 0.4):
+            expected = kernels.dropout(x, p, 9) + residual
+            assert_same_bits(kernels.dropout(x, p, 9, residual=residual, out=nan_out(rows, dim)), expected)
+            assert_same_bits(reference.dropout(x, p, 9, residual=residual), expected)
+    y = np.array(x)
+    assert kernels.dropout(y, 0.4, 9, residual=residual, out=y) is y
+    assert_same_bits(y, expected)
+
+
+def test_more_than_the_caches_hold_with_a_residual(isa: str, threads: int) -> None:
+    x = np.ones((2800, 3000), np.float32)
+    y = kernels.dropout(x, 0.25, 3, residual=x)
+    assert_same_bits(y[-5:], reference.dropout(x, 0.25, 3)[-5:] + 1)
+
+
+def test_bad_residual() -> None:
+    x = np.zeros((2, 3), np.float32)
+    for residual, error, message in (
+        (np.zeros(3, np.float32), ValueError, r"residual must have shape \(2, 3\), got \(3,\)"),
+        (np.zeros((2, 3)), TypeError, "residual must be float32, got float64"),
+        (np.zeros((2, 6), np.float32)[:, ::2], ValueError, "residual"),
+    ):
+        with pytest.raises(error, match=f"^dropout: {message}"):
+            kernels.dropout(x, 0.5, residual=residual)
+    with pytest.raises(ValueError, match=r"^dropout: out must not overlap residual"):
+        kernels.dropout(np.ones((2, 3), np.float32), 0.5, residual=x, out=x)
+
+
 @BOTH
 def test_many_rows(isa: str, threads: int, name: str) -> None:
     x = normal(np.random.default_rng(2), 1031, 257)

@@ -129,7 +129,9 @@ def test_names() -> None:
     [
         ({"query": np.ones((8, 4), "f4")}, r"key must have shape \(27, 4\), got \(27, 6\)"),
         ({"query": np.ones((8, 6, 1), "f4")}, r"query must have shape \(tokens_q, hidden\), got \(8, 6, 1\)"),
-        ({"value": np.ones((26, 3), "f4")}, r"value must have shape \(27, 3\), got \(26, 3\)"),
+        ({"value": np.ones((26, 3), "f4")}, r"key must have shape \(26, 6\), got \(27, 6\)"),
+        ({"value": np.ones(27, "f4")}, r"value must have shape \(tokens_k, dim\), got \(27,\)"),
+        ({"query": np.ones((8, 0), "f4")}, r"query must have shape \(tokens_q, hidden\), got \(8, 0\)"),
         ({"weight": np.ones((6,), "f4")}, r"weight must have shape \(1, 6\), got \(6,\)"),
         ({"cu_seqlens_q": OTHERS}, "additive_attention: cu_seqlens_q must end at 8"),
         ({"cu_seqlens_k": None}, "additive_attention: cu_seqlens_k must end at 27"),

@@ -197,16 +197,32 @@ def test_nothing_at_all() -> None:
 
 def test_refused() -> None:
     x, memory = inputs()
-    for heads in (0, 5):
-        with pytest.raises(ValueError, match=f"num_heads must divide embed_dim, got {heads} and {DIM}"):
-            nn.MultiHeadAttention(DIM, heads)
+    for dim, heads, message in (
+        (DIM, 5, f"num_heads must divide embed_dim into heads of at most 256, got 5 and {DIM}"),
+        (512, 1, "num_heads must divide embed_dim into heads of at most 256, got 1 and 512"),
+        (DIM, 0, "num_heads must be an integer of at least 1, got 0"),
+        (DIM, 2.0, r"num_heads must be an integer of at least 1, got 2\.0"),
+        (0, 1, "embed_dim must be an integer of at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nn.MultiHeadAttention(dim, heads)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1\.5"):
+        nn.MultiHeadAttention(DIM, HEADS, 1.5)
     with pytest.raises(ValueError, match="key_value cannot be given to a layer of self_attention"):
         make(True)(x, memory, cu_seqlens_q=OFFSETS)
+    with pytest.raises(ValueError, match="cu_seqlens_k cannot be given to a layer of self_attention"):
+        make(True)(x, cu_seqlens_q=OFFSETS, cu_seqlens_k=OFFSETS)
+    cache, one = np.zeros((5, 2, HEADS, DIM // HEADS), "f4"), {"cu_seqlens_q": [0, 1], "cu_seqlens_k": [0, 5]}
+    for places in ([-1], [5], [0, 1], [[0]]):
+        with pytest.raises(ValueError, match=r"places must be 1 different rows of keys_values, \[0, 5\), got \["):
+            make(True).freeze().step(x[:1], cache, np.array(places), **one)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"places must be 2 different rows .* got \[3 3\]"):
+        make(True).freeze().step(x[:2], cache, np.array([3, 3]), **one)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="attend is not for a layer of self_attention"):
         make(True).attend(x, memory, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHERS)
     with pytest.raises(ValueError, match="step is for a layer of self_attention"):
         make(False).step(x, memory, np.arange(8), cu_seqlens_q=OFFSETS, cu_seqlens_k=OFFSETS)
-    with pytest.raises(ValueError, match=r"cu_seqlens_k"):
+    with pytest.raises(ValueError, match=r"cu_seqlens_k must start at 0, got 1"):
         make(False)(x, memory, cu_seqlens_q=OFFSETS, cu_seqlens_k=OFFSETS + 1)
     with pytest.raises(ValueError, match=r"key_value must have shape \(tokens, 2, heads, dim\), got \(8, 24\)"):
         make(False).attend(x, memory, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHERS)

@@ -51,16 +51,21 @@ def test_the_time_scale() -> None:
     np.testing.assert_allclose(rows, np.concatenate([np.sin(wanted), np.cos(wanted)], axis=1), atol=1e-6)
 
 
-def test_a_row_has_the_same_bits_in_all_tables() -> None:
+def test_a_position_has_the_same_bits_in_all_company() -> None:
     positions = nn.SinusoidalPositions(48)
-    whole = positions.table(1000)
+    whole = positions(np.arange(1000))
     for size in (1, 63, 64, 65, 128, 500, 513):
-        table = positions.table(size)
-        assert table.shape == (size, 48)
-        assert not table.flags.writeable
-        assert_same_bits(table, whole[:size])
+        assert_same_bits(positions(np.arange(size)), whole[:size])
     ids = np.array([[3, 700], [0, 64]])
     assert_same_bits(positions(ids), whole[ids])
+    assert_same_bits(positions(ids.astype(np.uint8)[:1, :1]), whole[ids[:1, :1]])
+
+
+def test_a_far_position_costs_no_more_than_a_near_one() -> None:
+    """No table of all positions before it: that of 2^40 would not fit."""
+    far, near = nn.SinusoidalPositions(4)(np.array([2**40, 3])), nn.SinusoidalPositions(4)(np.array([3]))
+    np.testing.assert_allclose(far[0, :2], [np.sin(2.0**40), np.cos(2.0**40)], atol=1e-6)
+    assert_same_bits(far[1], near[0])
 
 
 def test_nothing_to_load_or_train() -> None:
