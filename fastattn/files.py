@@ -47,5 +47,5 @@ def utf8_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            byte = line[error.start]
-            raise ValueError(f"{name}:{number}: not UTF-8: byte 0x{byte:02x} at {error.start + 1}") from None
+            place = error.start + len(line) - len(error.object)  # the decoder counts behind a byte order mark
+            raise ValueError(f"{name}:{number}: not UTF-8: byte 0x{line[place]:02x} at {place + 1}") from None

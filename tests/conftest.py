@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,14 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     fastattn.set_num_threads(count)
     yield count
     fastattn.set_num_threads(before)
+
+
+@pytest.fixture
+def default_interrupt() -> Iterator[None]:
+    """Python's own handling of Ctrl-C; a test runner in the background may have none."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from fastattn.cli import positive, use_threads
-from fastattn.cli.run_arguments import PLOT, above_zero, add_run_arguments, fraction
+from fastattn.cli.run_arguments import PLOT, above_zero, add_run_arguments, check_output, fraction
 
 if TYPE_CHECKING:
     from fastattn.tasks import Tagger
@@ -86,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.patience and not arguments.eval:
         raise ValueError("--patience needs --eval")
+    check_output(arguments.output, arguments.resume)
     train = read_conllu(arguments.train)
     gold = read_conllu(arguments.eval) if arguments.eval else []
     labels = sorted({tag for sentence in train for tag in sentence.upos} - {NO_TAG})
@@ -126,7 +127,6 @@ def _make_trainer(
     optimizer = _make_optimizer(tagger, arguments.learning_rate, arguments.weight_decay)
     steps = count_steps(tagger_batches, arguments.epochs, arguments.accumulation)
     schedule = get_linear_schedule_with_warmup(optimizer, int(arguments.warmup * steps), steps)
-    text = "".join(sentence.with_upos(sentence.upos) for sentence in train)
     return Trainer(
         tagger.model,
         optimizer,
@@ -143,8 +143,16 @@ def _make_trainer(
         keep=arguments.keep,
         progress=arguments.progress,
         plot=PLOT if arguments.plot else None,
-        configuration={"config": tagger.model.config.to_dict(), "train_crc32": zlib.crc32(text.encode())},
+        configuration={
+            "config": tagger.model.config.to_dict(),
+            "train_crc32": _crc32(train),
+            "eval_crc32": _crc32(gold) if arguments.patience else None,  # which decides when the run ends
+        },
     )
+
+
+def _crc32(sentences: list[ConlluSentence]) -> int:
+    return zlib.crc32("".join(sentence.with_upos(sentence.upos) for sentence in sentences).encode())
 
 
 def _make_optimizer(tagger: Tagger, learning_rate: float, weight_decay: float) -> AdamW:

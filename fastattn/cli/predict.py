@@ -12,7 +12,10 @@ got the same one is told on standard error. What translates gives a line for eac
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
+from pathlib import Path
 
 from fastattn.cli import positive, use_threads
 from fastattn.cli.embed import open_output
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pairs",
         action="store_true",
         help="the input has two columns, a tab between them, the second being a translation: the character error rate "
-        "of ours is told on standard error",
+        "of ours is told on standard error; a pair with a blank side does not count",
     )
     translate.add_argument(
         "--attention",
@@ -69,8 +72,8 @@ def _tag(arguments: argparse.Namespace) -> int:
     from fastattn.tasks.tagger import Tagger, count_right
 
     tagger = Tagger.from_pretrained(arguments.model)
-    predicted = tagger.tag([sentence.words for sentence in sentences])
     with open_output(arguments.output) as file:
+        predicted = tagger.tag([sentence.words for sentence in sentences])
         for sentence, tags in zip(sentences, predicted, strict=True):
             file.write(sentence.with_upos(tags).encode())
     right, total = count_right(predicted, [sentence.upos for sentence in sentences])
@@ -81,31 +84,34 @@ def _tag(arguments: argparse.Namespace) -> int:
 
 def _translate(arguments: argparse.Namespace) -> int:
     from fastattn.cli.embed import read_texts
+    from fastattn.tasks import Translator
+    from fastattn.text.parallel import split_columns
+    from fastattn.training import character_error_rate
     from fastattn.training.plot import import_matplotlib, plot_attention, plot_format
 
     if arguments.attention:
         plot_format(arguments.attention)
         import_matplotlib()
+        if not Path(arguments.attention).parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), arguments.attention)
 
-    lines = read_texts(arguments.input)
-    references = []
-    if arguments.pairs:
-        from fastattn.text.parallel import split_columns
-
-        name = "standard input" if arguments.input == "-" else arguments.input
-        lines, references = ([pair[side] for pair in split_columns(lines, name)] for side in (0, 1))
+    name = "standard input" if arguments.input == "-" else arguments.input
+    texts = read_texts(arguments.input)
+    pairs = split_columns(texts, name) if arguments.pairs else [(text.strip(), "") for text in texts]
+    lines = [source for source, _ in pairs]
     use_threads(arguments.threads)
-    from fastattn.tasks import Translator
-    from fastattn.training import character_error_rate
 
     translator = Translator.from_pretrained(arguments.model)
-    translations = translator.translate(lines)
+    translator.encode(lines, place=lambda i: f"{name}:{i + 1}")
     with open_output(arguments.output) as file:
+        translations = translator.translate(lines)
         file.writelines(f"{' '.join(text.split())}\n".encode() for text in translations)
     if arguments.attention and lines:
         weights, source, target = translator.attention(lines[0], translations[0])
         plot_attention(weights.mean(axis=(0, 1)), source, target, arguments.attention)
     if arguments.pairs:
-        rate = character_error_rate(translations, references)
-        print(f"character error rate: {rate:.4f} ({len(references)} texts)", file=sys.stderr)
+        counted = [i for i, pair in enumerate(pairs) if all(pair)]
+        rate = character_error_rate([translations[i] for i in counted], [pairs[i][1] for i in counted])
+        shown = f"{rate:.4f} ({len(counted)} texts)" if counted else "there are no pairs"
+        print(f"character error rate: {shown}", file=sys.stderr)
     return 0

@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastattn.cli import positive, use_threads
-from fastattn.cli.run_arguments import PLOT, above_zero, add_run_arguments, fraction
+from fastattn.cli.run_arguments import PLOT, above_zero, add_run_arguments, check_output, fraction
 
 if TYPE_CHECKING:
     from fastattn.models import BidirectionalLanguageModel
@@ -142,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--patience needs --eval")
     if arguments.vocabulary and (arguments.vocabulary_size or arguments.min_count):
         raise ValueError("--vocabulary-size and --min-count are about a vocabulary that is made, not --vocabulary")
+    check_output(arguments.output, arguments.resume)
     from fastattn.models import BidirectionalLanguageModel
     from fastattn.random import manual_seed
     from fastattn.text import Vocabulary, read_sentences, unigram_perplexity
@@ -248,5 +250,7 @@ def _make_trainer(
             "dropout": arguments.dropout,
             "num_sampled": arguments.num_sampled,
             "reset": arguments.reset,
+            "vocabulary_crc32": zlib.crc32("\n".join(vocabulary.words).encode("utf-8", "surrogatepass")),
+            "eval_crc32": gold.crc32 if gold is not None and arguments.patience else None,  # when the run ends
         },
     )

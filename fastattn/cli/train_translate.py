@@ -14,8 +14,10 @@ falling with the square root of the steps; label smoothing; --batch-tokens token
 --marian the network is one that transformers' MarianMTModel reads, and with SentencePiece models its tokenizer, too.
 
 With --eval, the loss of a text, without label smoothing, and --metrics of its greedy translations are measured once an
-epoch: cer, the character error rate (edit distance over reference characters), bleu and chrf (sacrebleu's). The model
-that is kept is the mean of the last --average saved states.
+epoch: cer, the character error rate (edit distance over reference characters), bleu and chrf (sacrebleu's). Nothing is
+left out of what is measured: a text of more than --max-length tokens is an error, before the training. The model that
+is kept is the mean of the weights at the ends of the last --average epochs; with --patience it is the best one, with
+--ema the moving average.
 
 The output folder is a model folder, which `fastattn predict translate` and Translator.from_pretrained read. Beside the
 model it holds log.jsonl (one JSON object a step), loss.svg, and in states/ what --resume continues a run from, whether
@@ -25,11 +27,16 @@ it was stopped with Ctrl-C, killed, or ran out of disk.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastattn.cli import positive, use_threads
-from fastattn.cli.run_arguments import PLOT, above_zero, add_run_arguments, fraction
+from fastattn.cli.run_arguments import PLOT, above_zero, add_run_arguments, below_one, check_output
 
 if TYPE_CHECKING:
     from fastattn.models import TransformerConfig
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "train a Transformer that translates"
 AVERAGE = 5
+VOCABULARY_SIZE = 8000
 METRICS = ("cer", "bleu", "chrf")
 SIZES = {  # d_model, layers of each side, heads, ffn_dim
     "small": (128, 3, 4, 512),
@@ -56,7 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics",
         nargs="+",
         choices=METRICS,
-        default=["cer"],
         help="beside the loss; by the first of them models are compared (default: cer)",
     )
     _add_vocabulary(parser)
@@ -65,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(
         parser,
         patience="stop after so many evaluations that are no better, and keep the best model (default: train all "
-        "epochs and keep the mean of the last states)",
+        "epochs and keep the mean of the last ones)",
     )
 
 
@@ -78,7 +85,7 @@ def _add_vocabulary(parser: argparse.ArgumentParser) -> None:
         help="bpe (byte pairs), characters, or SentencePiece model files, one or one a side (default: bpe)",
     )
     parser.add_argument(
-        "--vocabulary-size", type=positive, default=8000, metavar="TOKENS", help="of bpe (default: %(default)s)"
+        "--vocabulary-size", type=positive, metavar="TOKENS", help=f"of bpe (default: {VOCABULARY_SIZE})"
     )
     parser.add_argument(
         "--shared",
@@ -100,8 +107,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--marian", action="store_true", help="MarianMT's network: --post-norm, other positions, other first weights"
     )
-    parser.add_argument("--dropout", type=fraction, default=0.1, help="of embeddings and sublayers (default: 0.1)")
-    parser.add_argument("--attention-dropout", type=fraction, default=0.0, help="of attention weights (default: 0)")
+    parser.add_argument("--dropout", type=below_one, default=0.1, help="of embeddings and sublayers (default: 0.1)")
+    parser.add_argument("--attention-dropout", type=below_one, default=0.0, help="of attention weights (default: 0)")
     parser.add_argument(
         "--max-length", type=positive, default=512, metavar="TOKENS", help="of a text (default: %(default)s)"
     )
@@ -133,20 +140,20 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--warmup", type=positive, default=1000, metavar="STEPS", help="in which it rises (default: %(default)s)"
     )
     parser.add_argument(
-        "--label-smoothing", type=fraction, default=0.1, help="part of the target for all tokens (default: 0.1)"
+        "--label-smoothing", type=below_one, default=0.1, help="part of the target for all tokens (default: 0.1)"
     )
     parser.add_argument("--max-norm", type=above_zero, default=1.0, help="of the gradients (default: %(default)s)")
     averaging = parser.add_mutually_exclusive_group()
     averaging.add_argument(
         "--average",
         type=positive,
-        metavar="STATES",
-        help=f"keep the mean of so many last saved states (default: {AVERAGE}, or a quarter of --epochs where that is "
-        "less, but 1 with --ema or --patience)",
+        metavar="EPOCHS",
+        help=f"keep the mean of the weights at the ends of so many last epochs (default: {AVERAGE}, or a quarter of "
+        "--epochs where that is less, but 1 with --ema or --patience)",
     )
     averaging.add_argument(
         "--ema",
-        type=fraction,
+        type=below_one,
         metavar="DECAY",
         help="keep, and evaluate, an exponential moving average of the weights of all steps, such as 0.999",
     )
@@ -160,11 +167,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--patience needs --eval")
     if arguments.patience and arguments.average:
         raise ValueError("--patience keeps the best model, --average the mean of the last ones; give one of them")
+    if (arguments.average or 1) > arguments.epochs:
+        raise ValueError(f"--average {arguments.average} needs as many --epochs, got {arguments.epochs}")
+    if arguments.metrics and not (arguments.eval or arguments.test):
+        raise ValueError("--metrics needs --eval or --test")
+    metrics = arguments.metrics or METRICS[:1]
+    check_output(arguments.output, arguments.resume)
     from fastattn.models import Transformer
     from fastattn.random import manual_seed
     from fastattn.tasks import Translator
     from fastattn.training import ExponentialMovingAverage, average_states
+    from fastattn.training.metrics import import_sacrebleu
 
+    if {"bleu", "chrf"} & {*metrics}:
+        import_sacrebleu()
     text = _read("TRAIN", arguments.train)
     gold = _read("--eval", arguments.eval) if arguments.eval else None
     test = _read("--test", arguments.test) if arguments.test else None
@@ -174,8 +190,11 @@ def run(arguments: argparse.Namespace) -> int:
     translator = Translator(Transformer(_config(arguments, tokenizer, shared)), tokenizer)
     average = None if arguments.ema is None else ExponentialMovingAverage(translator.model, arguments.ema)
     single = average is not None or arguments.patience
-    states = arguments.average or (1 if single else max(1, min(AVERAGE, arguments.epochs // 4)))
-    trainer = _make_trainer(arguments, translator, text, gold, average, states)
+    averaged = arguments.average or (1 if single else max(1, min(AVERAGE, arguments.epochs // 4)))
+    for paths, some in ((arguments.eval, gold), (arguments.test, test)):
+        if some is not None:
+            _check_lengths(translator, paths, some)
+    trainer = _make_trainer(arguments, translator, text, gold, metrics, average, averaged)
     if arguments.resume and trainer.resume():
         print(f"goes on after step {trainer.step}", file=sys.stderr)
     trainer.train()
@@ -185,13 +204,13 @@ def run(arguments: argparse.Namespace) -> int:
         trainer.load_best()
     elif average is not None:
         translator.model.load_state_dict(average.state_dict())
-    elif states > 1:
-        translator.model.load_state_dict(average_states(arguments.output, states, trainer.step))
-        if gold is not None:
-            print(f"mean of the last states: {_show(evaluate(translator, gold, arguments.metrics))}")
+    elif averaged > 1:
+        translator.model.load_state_dict(average_states(arguments.output, averaged, trainer.step))
     translator.save_pretrained(arguments.output)
+    if averaged > 1 and gold is not None:
+        print(f"mean of the last states: {_show(evaluate(translator, gold, metrics))}")
     if test is not None:
-        print(f"test: {_show(evaluate(translator, test, arguments.metrics))}")
+        print(f"test: {_show(evaluate(translator, test, metrics))}")
     print(f"model: {arguments.output}")
     return 0
 
@@ -212,19 +231,31 @@ def _make_tokenizer(arguments: argparse.Namespace, text: ParallelText) -> tuple[
     from fastattn.text import BytePairs, Characters, SubwordTokenizer, sentencepiece_tokenizer
 
     kind, *more = arguments.vocabulary
-    if len(more) > (kind not in ("bpe", "characters")):
+    files = _vocabulary_files(arguments)
+    if len(more) > bool(files):
         raise ValueError("--vocabulary must be bpe, characters, or one SentencePiece model or two")
+    if arguments.vocabulary_size and kind != "bpe":
+        raise ValueError("--vocabulary-size is that of --vocabulary bpe")
     shared: bool = (kind != "characters" and not more) if arguments.shared is None else arguments.shared
-    if kind not in ("bpe", "characters"):
+    if files:
         if not (shared or more):
             raise ValueError("--no-shared needs two SentencePiece models")
-        return sentencepiece_tokenizer(kind, *more, shared=shared), shared
+        for path in files:
+            if not Path(path).exists():
+                wanted = "--vocabulary is bpe, characters, or SentencePiece model files"
+                raise FileNotFoundError(errno.ENOENT, f"No such file; {wanted}", path)
+        return sentencepiece_tokenizer(*files, shared=shared), shared
     sides = [[*text.sources, *text.targets]] if shared else [text.sources, text.targets]
     if kind == "bpe":
-        made = [BytePairs.train(some, arguments.vocabulary_size) for some in sides]
+        made = [BytePairs.train(some, arguments.vocabulary_size or VOCABULARY_SIZE) for some in sides]
         return SubwordTokenizer(made[0], made[-1]), shared
     characters = [Characters.build(some) for some in sides]
     return SubwordTokenizer(characters[0], characters[-1]), shared
+
+
+def _vocabulary_files(arguments: argparse.Namespace) -> list[str]:
+    """The SentencePiece models, where the vocabulary is not made of the text."""
+    return [] if arguments.vocabulary[0] in ("bpe", "characters") else arguments.vocabulary
 
 
 def _config(arguments: argparse.Namespace, tokenizer: TranslationTokenizer, shared: bool) -> TransformerConfig:
@@ -257,13 +288,24 @@ def _config(arguments: argparse.Namespace, tokenizer: TranslationTokenizer, shar
     )
 
 
+def _check_lengths(translator: Translator, paths: list[str], text: ParallelText) -> None:
+    """Raises ValueError, with file and line, for a text that the model cannot read to its end."""
+    for path, texts, target in ((paths[0], text.sources, False), (paths[-1], text.targets, True)):
+        translator.encode(texts, target=target, place=partial(_place, path, text))
+
+
+def _place(path: str, text: ParallelText, index: int) -> str:
+    return f"{path}:{text.lines[index]}"
+
+
 def _make_trainer(
     arguments: argparse.Namespace,
     translator: Translator,
     text: ParallelText,
     gold: ParallelText | None,
+    metrics: Sequence[str],
     average: ExponentialMovingAverage | None,
-    states: int,
+    averaged: int,
 ) -> Trainer:
     from fastattn.training import Adam, Trainer, get_noam_schedule
 
@@ -273,7 +315,7 @@ def _make_trainer(
     )
     if long:
         print(f"{long} pairs with more than {config.max_position_embeddings} tokens are left out", file=sys.stderr)
-    sizes = sorted({config.vocab_size, config.decoder_vocab_size})
+    sizes = dict.fromkeys((config.vocab_size, config.decoder_vocab_size))
     parameters = sum(p.data.size for p in model.parameters())
     print(
         f"{len(text) - long} pairs, vocabulary of {' and '.join(map(str, sizes))}, {parameters:,} parameters",
@@ -299,20 +341,29 @@ def _make_trainer(
         average=average,
         accumulation=batches.accumulation,
         max_norm=arguments.max_norm,
-        evaluate=None if gold is None else lambda: evaluate(translator, gold, arguments.metrics),
+        evaluate=None if gold is None else lambda: evaluate(translator, gold, metrics),
         evaluate_every=arguments.evaluate_every,
-        metric=arguments.metrics[0],
-        higher_is_better=arguments.metrics[0] != "cer",
+        metric=metrics[0],
+        higher_is_better=metrics[0] != "cer",
         patience=arguments.patience,
         save_every=arguments.save_every,
-        keep=max(arguments.keep, states),
+        keep=arguments.keep,
+        keep_epochs=averaged,
         progress=arguments.progress,
         plot=PLOT if arguments.plot else None,
-        configuration={"config": config.to_dict(), "label_smoothing": arguments.label_smoothing},
+        configuration={
+            "config": config.to_dict(),
+            "label_smoothing": arguments.label_smoothing,
+            "text_crc32": text.crc32,
+            "vocabulary_crc32": [zlib.crc32(Path(name).read_bytes()) for name in _vocabulary_files(arguments)],
+            "epochs": arguments.epochs,
+            "average": averaged,
+            "eval_crc32": gold.crc32 if gold is not None and arguments.patience else None,  # when the run ends
+        },
     )
 
 
-def evaluate(translator: Translator, text: ParallelText, metrics: list[str]) -> dict[str, float]:
+def evaluate(translator: Translator, text: ParallelText, metrics: Sequence[str]) -> dict[str, float]:
     """The loss of a text, and `metrics` of its greedy translations."""
     from fastattn.training import bleu, character_error_rate, chrf
 

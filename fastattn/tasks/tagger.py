@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import warnings
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,14 @@ class Tagger:
                 "labels": gather(labels, words.cu_seqlens, windows[indices])[0],
             }
 
-        return TokenBatches(words.lengths[windows], load, batch_tokens=batch_tokens, batch_size=batch_size, seed=seed)
+        return TokenBatches(
+            words.lengths[windows],
+            load,
+            batch_tokens=batch_tokens,
+            batch_size=batch_size,
+            seed=seed,
+            settings={"ids_crc32": zlib.crc32(words.ids.tobytes())},
+        )
 
     def _label_ids(self, sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> NDArray[np.int64]:
         numbers = {**{label: i for i, label in enumerate(self.labels)}, NO_TAG: IGNORE_INDEX}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fastattn.text import (
     token_budget_batches,
 )
 from fastattn.training import PairBatches, pair_arguments
+from fastattn.training.run_state import STATES, saved_states
 
 BATCH_TOKENS = 4096
 """Source tokens that are translated at once: every step of decoding reads all weights, for however many texts."""
@@ -76,16 +77,42 @@ class Translator:
             ValueError: a damaged file, or another kind of model, by name.
             ImportError: the library that reads the vocabulary is missing.
         """
+        if saved_states(Path(folder, STATES)) and not Path(folder, "config.json").exists():
+            raise FileNotFoundError(f"{folder}: no model yet; the run was not finished, continue it with --resume")
         tokenizer = read_translation_tokenizer(folder)
+        model = Transformer.from_pretrained(folder, trainable=trainable)
         try:
-            return cls(Transformer.from_pretrained(folder, trainable=trainable), tokenizer)
+            return cls(model, tokenizer)
         except ValueError as error:
-            raise ValueError(str(error).replace("Translator", str(Path(folder)), 1)) from None
+            raise ValueError(str(error).replace("Translator", str(folder), 1)) from None
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and vocabularies, each file whole or not at all."""
         self.tokenizer.save_pretrained(folder)  # a folder with a model has its vocabularies
         self.model.save_pretrained(folder)
+
+    def encode(
+        self, texts: Sequence[str], *, target: bool = False, place: Callable[[int], str] = "texts[{}]".format
+    ) -> TokenizedTexts:
+        """The tokens of texts, all of which the model can read to their ends.
+
+        Args:
+            texts: the texts.
+            target: they are of the target side.
+            place: what an error calls the text of an index, such as its file and line.
+
+        Raises TypeError for what is not a sequence of str, and ValueError for a text that is too long or not valid
+        Unicode.
+        """
+        encoded = (self.tokenizer.encode_target if target else self.tokenizer.encode)(texts)
+        long = encoded.lengths > self.max_length
+        if long.any():
+            i = int(long.argmax())
+            raise ValueError(
+                f"{place(i)} has {encoded.lengths[i]} tokens, but the model reads at most {self.max_length} "
+                "(max_position_embeddings)"
+            )
+        return encoded
 
     def translate(self, texts: Sequence[str], *, batch_tokens: int = BATCH_TOKENS) -> list[str]:
         """Translate texts; the model must be in evaluation mode, as a loaded one is.
@@ -99,7 +126,9 @@ class Translator:
             ValueError: a text is longer than the model can read or not valid Unicode, by its index, or batch_tokens is
                 below 1.
         """
-        encoded = self._encode(texts)
+        if batch_tokens < 1:
+            raise ValueError(f"translate: batch_tokens must be at least 1, got {batch_tokens}")
+        encoded = self.encode(texts)
         lengths = encoded.lengths
         limits = np.minimum(lengths + MORE_TOKENS, self.max_length - 1)
         translations = [""] * len(texts)
@@ -131,7 +160,7 @@ class Translator:
         """
         if not isinstance(text, str):
             raise TypeError(f"attention: text must be str, got {type(text).__name__}")
-        source = self._encode([text])
+        source = self.encode([text])
         wanted = self.translate([text])[0] if translation is None else translation
         target = self.tokenizer.encode_target([wanted], self.max_length)
         start = self.model.config.decoder_start_token_id
@@ -187,18 +216,6 @@ class Translator:
             for indices in token_budget_batches(source.lengths + target.lengths, batch_tokens):
                 total += self.model.loss_ragged(**pair_arguments(*sides, start, indices), reduction="sum").item()
         return total / len(target.ids)
-
-    def _encode(self, texts: Sequence[str]) -> TokenizedTexts:
-        """Tokens of the source side, once it is known that the model can read them."""
-        encoded = self.tokenizer.encode(texts)
-        long = encoded.lengths > self.max_length
-        if long.any():
-            i = int(long.argmax())
-            raise ValueError(
-                f"texts[{i}] has {encoded.lengths[i]} tokens, but the model reads at most {self.max_length} "
-                "(max_position_embeddings)"
-            )
-        return encoded
 
 
 def _ragged(texts: TokenizedTexts, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

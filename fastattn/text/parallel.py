@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from fastattn.files import text_lines
@@ -27,6 +27,7 @@ class ParallelText:
         sources: the texts.
         targets: their translations, one each.
         skipped: how many pairs were left out, for one of their sides was blank.
+        lines: the number of each pair's line in its file; nothing for pairs that were not read.
 
     >>> text = ParallelText(("Guten Tag", "Ja"), ("Good day", "Yes"))
     >>> len(text), text.skipped
@@ -36,6 +37,7 @@ class ParallelText:
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     skipped: int = 0
+    lines: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.sources) != len(self.targets):
@@ -62,8 +64,9 @@ def read_parallel(source: str | os.PathLike[str], target: str | os.PathLike[str]
             translation.
         target: the file of the translations, with as many lines.
 
-    Raises OSError, and ValueError, with file and line, for a line that is not UTF-8 or does not have two columns, and
-    with both numbers for files that do not have equally many lines, and for files without a pair.
+    Raises OSError, and ValueError, with file and line, for a line that is not UTF-8, a line of one file that does not
+    have two columns and one of two files that has a tab, with both numbers for files that do not have equally many
+    lines, and for files without a pair.
     """
     first = os.fspath(source)
     if target is None:
@@ -71,11 +74,11 @@ def read_parallel(source: str | os.PathLike[str], target: str | os.PathLike[str]
     else:
         second = os.fspath(target)
         name, pairs = f"{first} and {second}", _read_files(first, second)
-    kept = [pair for pair in pairs if all(pair)]
+    kept = [(*pair, number) for number, pair in enumerate(pairs, start=1) if all(pair)]
     if not kept:
         raise ValueError(f"{name}: no pair of texts among the {len(pairs)} lines")
-    sources, targets = zip(*kept, strict=True)
-    return ParallelText(sources, targets, len(pairs) - len(kept))
+    sources, targets, lines = zip(*kept, strict=True)
+    return ParallelText(sources, targets, len(pairs) - len(kept), lines)
 
 
 def split_columns(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
@@ -96,8 +99,15 @@ def split_columns(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
 
 
 def _read_files(source: str, target: str) -> list[tuple[str, str]]:
-    lines = list(zip_longest(text_lines(source), text_lines(target)))
+    lines = list(zip_longest(_without_tabs(source), _without_tabs(target)))
     counts = [sum(pair[side] is not None for pair in lines) for side in (0, 1)]
     if counts[0] != counts[1]:
         raise ValueError(f"{source} has {counts[0]} lines, but {target} has {counts[1]}")
     return [(first.strip(), second.strip()) for first, second in lines]
+
+
+def _without_tabs(path: str) -> Iterator[str]:
+    for number, line in enumerate(text_lines(path), start=1):
+        if "\t" in line.strip():
+            raise ValueError(f"{path}:{number}: a tab; a file with two columns is given alone")
+        yield line

@@ -105,6 +105,8 @@ class SubwordTokenizer:
         shared, source, target = (_read(Path(folder), name) for name in (SHARED, SOURCE, TARGET))
         source, target = shared or source, shared or target
         if source is None or target is None:
+            if not Path(folder).is_dir():
+                raise FileNotFoundError(f"{folder}: no such folder")
             names = " or ".join(f"{SOURCE if source is None else TARGET}.{kind.suffix}" for kind in KINDS)
             raise FileNotFoundError(f"{folder}: no {names}; a translation model needs its vocabularies")
         return cls(source, target)
@@ -113,7 +115,7 @@ class SubwordTokenizer:
         """Write the vocabularies into `folder`, which is made when missing, together or not at all.
 
         Their files are `source.` and `target.`, or `vocabulary.` where both are one object, and `characters.json` or
-        `bpe.json`. Others of these names are removed.
+        `bpe.json`. Others of these names are removed, and source.spm, by which a folder of SentencePiece is known.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,8 +124,9 @@ class SubwordTokenizer:
         with replacing(*paths) as temporary:
             for path, vocabulary in zip(temporary, sides.values(), strict=True):
                 path.write_bytes(vocabulary.to_bytes())
-        for name, kind in itertools.product((SHARED, SOURCE, TARGET), KINDS):
-            if (path := folder / f"{name}.{kind.suffix}") not in paths:
+        names = [f"{name}.{kind.suffix}" for name, kind in itertools.product((SHARED, SOURCE, TARGET), KINDS)]
+        for path in (folder / name for name in (*names, marian_tokenizer.SOURCE)):
+            if path not in paths:
                 path.unlink(missing_ok=True)
 
     @property
@@ -193,10 +196,7 @@ def sentencepiece_tokenizer(
     """
     paths = [Path(source), Path(source if target is None else target)]
     models = [path.read_bytes() for path in paths]
-    try:
-        pieces = [_pieces(model) for model in models]
-    except ValueError as error:
-        raise ValueError(f"{' or '.join(map(str, dict.fromkeys(paths)))}: {error}") from None
+    pieces = [_pieces(path, model) for path, model in zip(paths, models, strict=True)]
     if target is None or shared:
         return MarianTokenizer(models[0], models[1], _marian_vocabulary([*pieces[0], *pieces[1]]))
     return MarianTokenizer(models[0], models[1], *(_marian_vocabulary(some) for some in pieces))
@@ -235,9 +235,9 @@ def _cut(texts: TokenizedTexts, max_length: int | None) -> TokenizedTexts:
     return TokenizedTexts(texts.ids[kept], cu_seqlens, texts.full_lengths)
 
 
-def _pieces(model: bytes) -> list[str]:
-    """The pieces of a SentencePiece model that stand for text."""
-    processor = marian_tokenizer._processor("a SentencePiece file", model)
+def _pieces(path: Path, model: bytes) -> list[str]:
+    """The pieces of a SentencePiece model, read from `path`, that stand for text."""
+    processor = marian_tokenizer._processor(str(path), model)
     every = range(processor.get_piece_size())
     return [processor.id_to_piece(i) for i in every if not (processor.is_control(i) or processor.is_unknown(i))]
 

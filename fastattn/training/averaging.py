@@ -1,10 +1,11 @@
-"""Averages of weights: of a run's saved states, and along the way.
+"""Averages of weights: of a run's last epochs, and along the way.
 
     average = ExponentialMovingAverage(model, decay=0.999)
     trainer = Trainer(model, ..., average=average)                  # saved and continued with the run
     model.load_state_dict(average.state_dict())                     # at the end
 
-    model.load_state_dict(average_states("run", last=5))            # or this
+    trainer = Trainer(model, ..., folder="run", keep_epochs=5)       # or this
+    model.load_state_dict(average_states("run", last=5))
 
 Weights that a learning rate above 0 still moves lie around what they move about; their mean lies nearer to it.
 """
@@ -21,35 +22,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.training._checks import integer, number
-from fastattn.training.run_state import STATES, read_state, saved_states, weights
+from fastattn.training.run_state import STATES, read_state, saved_states, state_path, weights
 
 Arrays = dict[str, NDArray[np.float32]]
 
 
 def average_states(folder: str | os.PathLike[str], last: int, step: int | None = None) -> Arrays:
-    """The mean of the weights in the last saved states of a run, by name.
+    """The mean of a run's weights at the ends of its last epochs, by name.
+
+    States that were saved within an epoch do not count, whatever they were saved for.
 
     Args:
-        folder: of the run, as a `Trainer` has it.
-        last: how many states; fewer where there are not as many.
+        folder: of the run, as a `Trainer` has it; one with `keep_epochs=last` keeps what is needed.
+        last: how many epochs; fewer where the run did not end as many.
         step: states of later steps do not count; None for the newest.
 
-    Raises ValueError for a `last` below 1, no states, a damaged one and states of different models, and OSError.
+    Raises ValueError for a `last` below 1, no states, a damaged one and states of different models, and OSError, also
+    for a state that was not kept.
 
     Source: Vaswani et al. 2017, section 6.1.
     """
     last = integer("average_states: last", last, 1)
-    states = [path for number, path in saved_states(Path(folder) / STATES) if step is None or number <= step][:last]
-    if not states:
-        raise ValueError(f"average_states: no saved state in {Path(folder) / STATES}")
+    states = Path(folder) / STATES
+    newest = next((path for number, path in saved_states(states) if step is None or number <= step), None)
+    ends = [] if newest is None else read_state(newest)[1].get("epoch_ends", [])[-last:]
+    if not ends:
+        raise ValueError(f"average_states: no saved state at the end of an epoch in {states}")
     sums: dict[str, NDArray[np.float64]] = {}
-    for path in reversed(states):
+    for path in (state_path(states, end) for end in ends):
         tensors = weights(read_state(path)[0])
         if sums and {name: x.shape for name, x in tensors.items()} != {name: x.shape for name, x in sums.items()}:
-            raise ValueError(f"average_states: {path} is of another model than {states[-1]}")
+            raise ValueError(f"average_states: {path} is of another model than {state_path(states, ends[0])}")
         for name, tensor in tensors.items():
             sums[name] = sums.get(name, 0.0) + tensor.astype(np.float64)
-    return {name: (total / len(states)).astype(np.float32) for name, total in sums.items()}
+    return {name: (total / len(ends)).astype(np.float32) for name, total in sums.items()}
 
 
 class ExponentialMovingAverage:

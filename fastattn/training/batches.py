@@ -44,6 +44,7 @@ class TokenBatches:
         batch_tokens: at most so many tokens in a batch; a longer item is a batch of its own.
         batch_size: at most so many items in a batch.
         seed: of the permutations, from 0 on.
+        settings: what else tells these batches from others, for JSON.
 
     Raises ValueError for no items, no limit, limits below 1 and a negative seed, TypeError for limits and a seed
     that are no integers.
@@ -61,6 +62,7 @@ class TokenBatches:
         batch_tokens: int | None = None,
         batch_size: int | None = None,
         seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.lengths: IntArray = np.ascontiguousarray(lengths, np.int64)
         if self.lengths.ndim != 1 or not self.lengths.size or self.lengths.min() < 0:
@@ -73,16 +75,18 @@ class TokenBatches:
             None if limit is None else integer(f"TokenBatches: {name}", limit, 1) for name, limit in limits.items()
         )
         self._seed = integer("TokenBatches: seed", seed, 0)
+        self._settings = dict(settings or {})
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Limits, seed and the items' number and lengths."""
+        """Limits, seed, the items' number and lengths, and what else was given."""
         return {
             "items": len(self.lengths),
             "lengths_crc32": zlib.crc32(self.lengths.tobytes()),
             "batch_tokens": self._batch_tokens,
             "batch_size": self._batch_size,
             "seed": self._seed,
+            **self._settings,
         }
 
     def epoch(self, number: int) -> list[IntArray]:

@@ -118,7 +118,7 @@ def bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
     53.7
     """
     _check_texts("bleu", predictions, references)
-    return float(_import_sacrebleu().corpus_bleu(list(predictions), [list(references)]).score)
+    return float(import_sacrebleu().corpus_bleu(list(predictions), [list(references)]).score)
 
 
 def chrf(predictions: Sequence[str], references: Sequence[str]) -> float:
@@ -136,7 +136,7 @@ def chrf(predictions: Sequence[str], references: Sequence[str]) -> float:
     66.0
     """
     _check_texts("chrf", predictions, references)
-    return float(_import_sacrebleu().corpus_chrf(list(predictions), [list(references)]).score)
+    return float(import_sacrebleu().corpus_chrf(list(predictions), [list(references)]).score)
 
 
 def checked_metrics(metrics: Any, wanted: str | None = None) -> dict[str, float | None]:
@@ -176,7 +176,8 @@ def _check_texts(name: str, predictions: Sequence[str], references: Sequence[str
         raise ValueError(f"{name}: {len(predictions)} predictions, but {len(references)} references")
 
 
-def _import_sacrebleu() -> Any:
+def import_sacrebleu() -> Any:
+    """sacrebleu. Raises ImportError, which says what to install."""
     try:
         import sacrebleu  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:

@@ -74,16 +74,17 @@ class PairBatches:
         step_tokens = integer("PairBatches: step_tokens", step_tokens, 1)
         self.accumulation = -(-step_tokens // integer("PairBatches: max_tokens", max_tokens, 1))
         self._target_lengths = np.diff(target[1])
+        crc32 = 0
+        for array in (*source, *target):
+            crc32 = zlib.crc32(array.tobytes(), crc32)
         self._batches = TokenBatches(
             np.diff(source[1]) + self._target_lengths,
             partial(pair_arguments, source, target, start_id),
             batch_tokens=-(-step_tokens // self.accumulation),
             seed=seed,
+            settings={"ids_crc32": crc32},
         )
-        crc32 = 0
-        for array in (*source, *target):
-            crc32 = zlib.crc32(array.tobytes(), crc32)
-        self.settings: dict[str, Any] = {**self._batches.settings, "ids_crc32": crc32}
+        self.settings: dict[str, Any] = self._batches.settings
 
     def epoch(self, number: int) -> list[Batch]:
         """The batches of epoch `number`, as indices of pairs and shares."""

@@ -124,7 +124,7 @@ def _read(log: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def _column(records: list[dict[str, Any]], name: str) -> NDArray[np.float64]:
-    return np.array([record[name] for record in records], np.float64)
+    return np.array([record.get(name) for record in records], np.float64)
 
 
 def _draw_loss(axes: Any, steps: list[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -151,14 +151,14 @@ def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, An
     return tensors, values
 
 
-def remove_old_states(folder: Path, step: int, keep: int, best: int | None) -> None:
-    """Remove what a run at `step` no longer needs: all but the last `keep` states up to it and the best one.
+def remove_old_states(folder: Path, step: int, keep: int, needed: Collection[int] = ()) -> None:
+    """Remove what a run at `step` no longer needs: all but the last `keep` states up to it and those of steps `needed`.
 
     States of later steps are none of this run's, and stay. Pieces that a killed process left go, too.
     """
     mine = [(number, path) for number, path in saved_states(folder) if number <= step]
     for number, path in mine[keep:]:
-        if number != best:
+        if number not in needed:
             path.unlink(missing_ok=True)
     for temporary in folder.glob(".step-*.safetensors.tmp"):
         temporary.unlink(missing_ok=True)

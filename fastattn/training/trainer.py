@@ -27,6 +27,7 @@ from fastattn.random import get_rng_state, set_rng_state
 from fastattn.training._checks import integer, number
 from fastattn.training.averaging import ExponentialMovingAverage
 from fastattn.training.batches import Batches, count_steps
+from fastattn.training.evaluations import Evaluations
 from fastattn.training.interrupts import interrupts
 from fastattn.training.metrics import checked_metrics
 from fastattn.training.optimizers import Optimizer, clip_grad_norm
@@ -74,7 +75,7 @@ class Trainer:
     optimizer and the schedule. With a `folder` the run writes `log.jsonl`, one line a step and one an
     evaluation, and its states, `states/step-*.safetensors`; a run that died is continued from its last state
     with the bits, in weights and log, of one that never stopped, on the same instruction set. Ctrl-C ends the
-    step, saves the state and raises KeyboardInterrupt; a second one does not wait.
+    step, or the evaluation, saves the state and raises KeyboardInterrupt; a second one does not wait.
 
     Args:
         model: a `fastattn.nn.Module`; it is in training mode while it trains.
@@ -98,6 +99,7 @@ class Trainer:
         patience: stop after so many evaluations without a better one.
         save_every: steps from one saved state to the next, beside those after evaluations and epochs.
         keep: how many of the latest states are kept; the best one is kept anyway.
+        keep_epochs: how many of the latest states at ends of epochs are kept anyway, for `average_states`.
         progress: show a bar; None shows it when standard error is a terminal.
         plot: name of a picture of the log, such as "loss.svg", drawn in `folder` after epochs and evaluations.
         configuration: whatever else must be equal for a run to be continued, for JSON.
@@ -105,7 +107,6 @@ class Trainer:
     Attributes:
         step: steps done.
         epoch: epochs done.
-        evaluations: for each evaluation its step, epoch and metrics, None for a metric that is no finite number.
 
     Raises ValueError for a number out of range, by name, and a plot of another format, TypeError for what is no
     number, and ImportError for a plot without matplotlib.
@@ -132,6 +133,7 @@ class Trainer:
         patience: int | None = None,
         save_every: int | None = None,
         keep: int = 2,
+        keep_epochs: int = 0,
         progress: bool | None = None,
         plot: str | None = None,
         configuration: Mapping[str, Any] | None = None,
@@ -147,16 +149,17 @@ class Trainer:
         self._accumulation = integer("Trainer: accumulation", accumulation, 1)
         self._max_norm = None if max_norm is None else number("Trainer: max_norm", max_norm, above=True)
         self._evaluate_model, self._evaluate_every = evaluate, _count("evaluate_every", evaluate_every)
-        self._metric, self._higher_is_better, self._patience = metric, higher_is_better, _count("patience", patience)
+        self._metric, self._evaluations = metric, Evaluations(metric, higher_is_better, patience)
         self._save_every, self._keep = _count("save_every", save_every), integer("Trainer: keep", keep, 1)
+        self._keep_epochs = integer("Trainer: keep_epochs", keep_epochs, 0)
         self._progress, self._plot = progress, plot
         if plot is not None:
             plot_format(plot)
             import_matplotlib()
         self._configuration = as_json({**self._settings(), **(configuration or {})})
         self.step = self.epoch = 0
-        self.evaluations: list[dict[str, Any]] = []
         self._batch = 0  # batches done of the epoch
+        self._epoch_ends: list[int] = []  # steps
         self._log_size = 0  # bytes of the log that belong to the steps done
         self._saved: Path | None = None  # the state saved last, or begun with
         self._unsaved = False  # whether there were steps, or an evaluation, since
@@ -173,31 +176,25 @@ class Trainer:
             "accumulation": self._accumulation,
             "max_norm": self._max_norm,
             "average_decay": None if self._average is None else self._average.decay,
+            "patience": (stop := self._evaluations.settings) and {**stop, "evaluate_every": self._evaluate_every},
         }
 
     # The run
 
     @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """For each evaluation its step, epoch and metrics, None for a metric that is no finite number."""
+        return self._evaluations.entries
+
+    @property
     def best(self) -> dict[str, Any] | None:
         """The evaluation with the best metric, the first of equals; None before there is one."""
-        sign = 1 if self._higher_is_better else -1
-        scored = [entry for entry in self.evaluations if math.isfinite(self._score(entry))]
-        return max(scored, key=lambda entry: sign * self._score(entry), default=None)
-
-    def _score(self, evaluation: Mapping[str, Any]) -> float:
-        metrics: dict[str, float | None] = evaluation["metrics"]
-        score = metrics[next(iter(metrics)) if self._metric is None else self._metric]
-        return math.nan if score is None else score
+        return self._evaluations.best
 
     @property
     def finished(self) -> bool:
         """Whether all epochs are done or patience is at its end."""
-        return self.epoch >= self.epochs or self._out_of_patience()
-
-    def _out_of_patience(self) -> bool:
-        if self._patience is None or self.best is None:
-            return False
-        return len(self.evaluations) - self.evaluations.index(self.best) > self._patience
+        return self.epoch >= self.epochs or self._evaluations.out_of_patience
 
     def train(self) -> None:
         """Train to the end. Call `load_best` afterwards for the weights of the best evaluation.
@@ -228,7 +225,7 @@ class Trainer:
             self.model.train()
             try:
                 if self._evaluation_is_due():
-                    self._pause(log)
+                    self._pause(log, interrupted)
                 while not self.finished:
                     self._train_epoch(log, advance, interrupted)
             finally:
@@ -238,19 +235,20 @@ class Trainer:
     def _train_epoch(self, log: RunLog, advance: Callable[[str], None], interrupted: list[int]) -> None:
         """The rest of the epoch, or until patience is at its end."""
         batches = self.batches.epoch(self.epoch)
-        while self._batch < len(batches) and not self._out_of_patience():
+        while self._batch < len(batches) and not self._evaluations.out_of_patience:
             start = time.perf_counter()
             group = batches[self._batch : self._batch + self._accumulation]
             record = {"step": self.step + 1, "epoch": self.epoch + 1, **self._train_step(group, log)}
             rate = record["tokens"] / (time.perf_counter() - start)
             log.write({**record, "tokens_per_second": round(rate, 1)})
-            advance(", ".join([f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s", *self._latest_metrics()]))
+            advance(", ".join([f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s", *self._evaluations.latest()]))
+            self.step, self._random, self._unsaved = self.step + 1, get_rng_state(), True
             self._batch += len(group)
             if self._batch == len(batches):
                 self.epoch, self._batch = self.epoch + 1, 0
-            self.step, self._random, self._unsaved = self.step + 1, get_rng_state(), True
+                self._epoch_ends.append(self.step)
             self._carried_state = self._carried.state_dict()
-            self._after_step(log, bool(interrupted))
+            self._after_step(log, interrupted)
             if self._batch == 0:
                 break
 
@@ -296,13 +294,11 @@ class Trainer:
         else:  # add_note, which Python 3.10 does not have
             error.__notes__ = [*getattr(error, "__notes__", ()), place + kept]  # type: ignore[attr-defined]
 
-    def _after_step(self, log: RunLog, interrupted: bool) -> None:
+    def _after_step(self, log: RunLog, interrupted: list[int]) -> None:
         if interrupted or self._batch == 0 or self._evaluation_is_due():
             self._pause(log, interrupted)
         elif self._save_every and self.step % self._save_every == 0:
             self._save(log)
-        if interrupted:
-            raise KeyboardInterrupt
 
     def _evaluation_is_due(self) -> bool:
         """Whether an evaluation belongs after this step, and there was none yet."""
@@ -312,17 +308,16 @@ class Trainer:
         due = self.step % self._evaluate_every == 0 if self._evaluate_every else self._batch == 0
         return due or self.epoch == self.epochs
 
-    def _pause(self, log: RunLog, interrupted: bool = False) -> None:
+    def _pause(self, log: RunLog, interrupted: list[int]) -> None:
+        """Save, evaluate where that is due, and draw; after Ctrl-C, of then or before, the run ends."""
         self._save(log)
         if not interrupted and self._evaluation_is_due():
             self._evaluate(log)
             self._save(log)
         if self.folder is not None and self._plot is not None:
             plot_log(self.folder / LOG, self.folder / self._plot)
-
-    def _latest_metrics(self) -> list[str]:
-        metrics = self.evaluations[-1]["metrics"] if self.evaluations else {}
-        return [f"{name} {value:.4f}" for name, value in metrics.items() if value is not None]
+        if interrupted:
+            raise KeyboardInterrupt
 
     def _evaluate(self, log: RunLog) -> None:
         assert self._evaluate_model is not None
@@ -360,6 +355,7 @@ class Trainer:
             "step": self.step,
             "epoch": self.epoch,
             "batch": self._batch,
+            "epoch_ends": self._epoch_ends,
             "random": self._random,
             "evaluations": self.evaluations,
             "log_size": self._log_size,
@@ -367,7 +363,8 @@ class Trainer:
         }
         self._saved, self._unsaved = write_state(folder, self.step, tensors, values), False
         if remove:
-            remove_old_states(folder, self.step, self._keep, None if self.best is None else self.best["step"])
+            needed = self._epoch_ends[::-1][: self._keep_epochs] + ([self.best["step"]] if self.best else [])
+            remove_old_states(folder, self.step, self._keep, needed)
 
     def resume(self) -> bool:
         """Go on from the newest state in `folder` that can be read, and say whether there is one.
@@ -400,11 +397,13 @@ class Trainer:
             restore(tensors, values, self.model, self.optimizer, self.schedule)
             if self._average is not None:
                 self._average.load_state_dict(averages(tensors))
+            self._evaluations.load(values["evaluations"])
+            self._epoch_ends = values["epoch_ends"]
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: does not fit this run: {error}") from error
         self.step, self.epoch, self._batch = values["step"], values["epoch"], values["batch"]
-        self.evaluations, self._log_size = values["evaluations"], values["log_size"]
-        self._random, self._saved, self._carried_state = values["random"], path, carried(tensors)
+        self._random, self._log_size, self._saved = values["random"], values["log_size"], path
+        self._carried_state = carried(tensors)
 
     def load_best(self) -> int | None:
         """Load the weights of the best evaluation, and give its step; None, and nothing done, if there is none.

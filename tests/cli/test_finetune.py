@@ -152,10 +152,40 @@ def test_an_old_run_is_not_overwritten(files, capsys):
     assert main(command(files, "--epochs", "1")) == 0
     capsys.readouterr()
     before = weights(files["--output"])
+    files["--train"] = "missing"  # it is said before anything is read
     assert "states: holds states of a run; resume it, or choose another" in error_of(
         command(files, "--epochs", "1"), capsys
     )
     assert weights(files["--output"]) == before
+
+
+def test_a_model_of_somebody_is_not_overwritten(files, capsys):
+    folder = files["--model"]
+    before = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    for more in ([], ["--resume"]):
+        text = error_of(command(files, *more, output=folder), capsys)
+        assert text == f"{folder}: holds a model (config.json), but no states of a run; choose another folder"
+    assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == before
+
+
+def test_what_patience_rests_on_is_compared(files, capsys):
+    more = ["--epochs", "2", "--patience", "2"]
+    assert main(command(files, *more)) == 0
+    capsys.readouterr()
+    assert "patience is {" in error_of(command(files, "--epochs", "2", "--resume"), capsys)
+    Path(files["--eval"]).write_text(conllu(["the query"]), encoding="utf-8")
+    assert "eval_crc32 is" in error_of(command(files, *more, "--resume"), capsys)
+
+
+def test_another_tokenizer_is_refused(files, capsys):
+    assert main(command(files, "--epochs", "1")) == 0
+    capsys.readouterr()
+    words = Path(files["--model"], "vocab.txt")
+    lines = words.read_text(encoding="utf-8").splitlines()
+    the, cat = lines.index("the"), lines.index("cat")
+    lines[the], lines[cat] = lines[cat], lines[the]
+    words.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    assert "batches.ids_crc32 is" in error_of(command(files, "--epochs", "1", "--resume"), capsys)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from tiny_translator import make
 
 from fastattn.cli import main
+from fastattn.tasks import Translator
 from fastattn.training import character_error_rate
 
 TEXT = "abc\n\nbad 猫\nhh\n"
@@ -52,8 +55,20 @@ def test_pairs(model, tmp_path, capfd):
     assert main(command(model, path, "--pairs")) == 0
     captured = capfd.readouterr()
     assert captured.out == expected("abc", "", "hh")
-    rate = character_error_rate(make().translate(["abc", "", "hh"]), ["ABC", "", "G"])
-    assert captured.err == f"character error rate: {rate:.4f} (3 texts)\n"
+    rate = character_error_rate(make().translate(["abc", "hh"]), ["ABC", "G"])
+    assert captured.err == f"character error rate: {rate:.4f} (2 texts)\n"
+
+
+def test_pairs_with_a_blank_side_do_not_count(model, tmp_path, capfd):
+    rate = character_error_rate(make().translate(["abc"]), ["ABC"])
+    for text, shown in (("abc\tABC\nhh\t\n\tG\n", f"{rate:.4f} (1 texts)"), ("\nhh\t\n", "there are no pairs")):
+        assert main(command(model, write(tmp_path / "pairs", text), "--pairs")) == 0
+        assert capfd.readouterr().err == f"character error rate: {shown}\n"
+
+
+def test_space_around_a_line_is_not_part_of_it(model, tmp_path, capfd):
+    assert main(command(model, write(tmp_path / "text", " abc\t\nhh \n"))) == 0
+    assert capfd.readouterr().out == expected("abc", "hh")
 
 
 def test_a_picture_of_attention(model, tmp_path, capfd):
@@ -61,6 +76,18 @@ def test_a_picture_of_attention(model, tmp_path, capfd):
     path, picture = write(tmp_path / "text", "abc\nhh\n"), tmp_path / "a.svg"
     assert main(command(model, path, "--attention", str(picture))) == 0
     assert picture.read_bytes().startswith(b"<?xml")
+
+
+def test_the_picture_is_of_all_layers_and_heads(model, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    drawn: list[Any] = []
+    monkeypatch.setattr("fastattn.training.plot.plot_attention", lambda *arguments: drawn.append(arguments))
+    path = write(tmp_path / "text", "abc\nhh\n")
+    assert main(command(model, path, "--attention", str(tmp_path / "a.svg"))) == 0
+    weights, source, target = Translator.from_pretrained(model).attention("abc")
+    ((mean, *names, output),) = drawn
+    np.testing.assert_allclose(mean, weights.astype(np.float64).mean((0, 1)), rtol=1e-5)
+    assert (names, output) == ([source, target], str(tmp_path / "a.svg"))
 
 
 def test_nothing_in_nothing_out(model, tmp_path):
@@ -74,7 +101,9 @@ def test_nothing_in_nothing_out(model, tmp_path):
     ("text", "more", "message"),
     [
         ("a\nb\n", ["--pairs"], "text:1: a line must have 2 columns with a tab between them, got 1"),
-        ("a\n" + "b" * 40 + "\n", [], "texts[1] has 41 tokens, but the model reads at most 40"),
+        ("a\n" + "b" * 40 + "\n", [], "text:2 has 41 tokens, but the model reads at most 40"),
+        ("a\tb\n" + "b" * 40 + "\tb\n", ["--pairs"], "text:2 has 41 tokens, but the model reads at most 40"),
+        ("a\n", ["--attention", "missing/a.svg"], "missing/a.svg: No such file or directory"),
         ("a\n", ["--attention", "a.pdf"], "a.pdf: a plot is written as png or svg"),
     ],
 )
@@ -83,6 +112,13 @@ def test_errors_leave_no_file(model, tmp_path, capsys, text, more, message):
     assert main(command(model, path, *more, "-o", str(tmp_path / "out"))) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_known_before_the_work(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Translator, "translate", None)
+    path = write(tmp_path / "text", "a\n")
+    assert main(command(model, path, "-o", str(tmp_path / "missing" / "out"))) == 1
+    assert "missing/out: No such file or directory" in capsys.readouterr().err
 
 
 def test_a_model_that_is_none(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -257,7 +258,35 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
 
 def test_an_old_run_is_not_overwritten(files, capsys):
     assert main(command(files, "--epochs", "1")) == 0
+    files["train"] = "missing"  # it is said before anything is read
     assert "states: holds states of a run; resume it" in error_of(command(files, "--epochs", "1"), capsys)
+
+
+def test_a_model_of_somebody_is_not_overwritten(files, capsys):
+    assert main(command(files, "--epochs", "1")) == 0
+    folder = Path(files["--output"])
+    shutil.rmtree(folder / "states")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for more in ([], ["--resume"]):
+        text = error_of(command({**files, "train": "missing"}, *more), capsys)
+        assert text == f"{folder}: holds a model (config.json), but no states of a run; choose another folder"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_patience_rests_on_is_compared(files, capsys, tmp_path):
+    more = ["--epochs", "2", "--patience", "2"]
+    assert main(command(files, *more)) == 0
+    assert "patience is {" in error_of(command(files, "--epochs", "2", "--resume"), capsys)
+    (tmp_path / "other").write_text("the dog .\n", encoding="utf-8")
+    assert "eval_crc32 is" in error_of(command(files, *more, "--resume", eval=str(tmp_path / "other")), capsys)
+
+
+def test_another_vocabulary_is_refused(files, capsys, tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("<S>\n</S>\n<UNK>\n.\nthe\nunseen\n", encoding="utf-8")
+    assert main(command(files, "--epochs", "1", vocabulary=str(path))) == 0
+    path.write_text("<S>\n</S>\n<UNK>\n.\nthe\nabsent\n", encoding="utf-8")
+    assert "vocabulary_crc32 is" in error_of(command(files, "--epochs", "1", "--resume", vocabulary=str(path)), capsys)
 
 
 @pytest.mark.parametrize(

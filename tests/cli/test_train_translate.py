@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import random
 import re
+import shutil
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,11 @@ import numpy as np
 import pytest
 from helpers_runs import interrupt, kill_at, log_of, weights
 
-from fastattn.cli import INTERRUPTED, main
+from fastattn.cli import INTERRUPTED, build_parser, main, train_translate
 from fastattn.models import Transformer
 from fastattn.tasks import Translator
-from fastattn.text import MarianTokenizer, SubwordTokenizer, read_translation_tokenizer
+from fastattn.text import Characters, MarianTokenizer, ParallelText, SubwordTokenizer, read_translation_tokenizer
+from fastattn.training import DamagedStateWarning
 from fastattn.training.averaging import average_states
 from fastattn.training.run_state import read_state, saved_states
 
@@ -128,7 +132,7 @@ def test_same_seed_same_bits(files, threads, tmp_path):
 
 def test_options_reach_the_model_and_the_trainer(files):
     more = ["--post-norm", "--attention-dropout", "0.25", "--max-length", "30", "--evaluate-every", "2"]
-    assert main(command(files, *more, "--epochs", "2", "--max-tokens", "40", "--shared", "--average", "3")) == 0
+    assert main(command(files, *more, "--epochs", "3", "--max-tokens", "40", "--shared", "--average", "3")) == 0
     model = Transformer.from_pretrained(files["--output"])
     config = model.config
     assert (config.normalize_before, config.attention_dropout, config.max_position_embeddings) == (False, 0.25, 30)
@@ -140,7 +144,6 @@ def test_options_reach_the_model_and_the_trainer(files):
     settings = read_state(states(files)[0][1])[1]["configuration"]
     assert (settings["accumulation"], settings["batches"]["batch_tokens"]) == (3, 34)
     assert settings["schedule"] == {"schedule": "noam", "num_warmup_steps": 40, "model_size": 16}
-    assert settings["param_groups"][0]["betas"] == [0.9, 0.98]
     highest = max(record["learning_rate"] for record in log_of(files["--output"]) if "loss" in record)
     assert 0 < highest < 0.01
     assert len(states(files)) == 3
@@ -235,6 +238,140 @@ def test_a_moving_average_is_evaluated_and_kept(files, monkeypatch):
     assert {name: tensors[f"model.{name}"].tobytes() for name in seen[1]} != seen[1]
 
 
+class Made(Exception):
+    """What the trainer of a command is made of."""
+
+    def __init__(self, model: Any, optimizer: Any, schedule: Any, batches: Any, **options: Any) -> None:
+        self.model, self.optimizer, self.batches, self.options = model, optimizer, batches, options
+
+
+def made(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Made:
+    """Runs a command as far as its trainer, and no step."""
+
+    def trainer(*objects: Any, **options: Any) -> None:
+        raise Made(*objects, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastattn.training.Trainer", trainer)
+        patch.setattr("fastattn.training.metrics.import_sacrebleu", lambda: None)
+        parsed = build_parser().parse_args(arguments)
+        with pytest.raises(Made) as caught:
+            parsed.run(parsed)
+    return caught.value
+
+
+def test_what_the_trainer_is_given(files, monkeypatch):
+    more = ["--epochs", "9", "--average", "2", "--keep", "3", "--save-every", "7", "--max-norm", "0.3"]
+    run = made(command(files, *more), monkeypatch)
+    group = run.optimizer.param_groups[0]
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.98), 1e-9, 0)
+    names = ("epochs", "keep", "keep_epochs", "save_every", "max_norm", "accumulation", "metric", "higher_is_better")
+    assert [run.options[name] for name in names] == [9, 3, 2, 7, 0.3, 1, "cer", False]
+    for metrics in (["bleu"], ["chrf", "cer"]):
+        run = made(command(files, "--metrics", *metrics), monkeypatch)
+        assert (run.options["metric"], run.options["higher_is_better"]) == (metrics[0], True)
+        assert (run.options["max_norm"], run.options["keep"], run.options["keep_epochs"]) == (1.0, 1, 5)
+
+
+def test_the_loss_is_smoothed_and_shared(files, monkeypatch):
+    more = ["--dropout", "0", "--max-tokens", "40"]
+    for smoothing in ("0", "0.5"):
+        run = made(command(files, *more, "--label-smoothing", smoothing), monkeypatch)
+        batches = [run.batches.load(batch) for batch in run.batches.epoch(0)[: run.options["accumulation"]]]
+        shares = [batch["share"] for batch in batches]
+        assert len(set(shares)) > 1
+        for batch, share in zip(batches, shares, strict=True):
+            arguments = {name: value for name, value in batch.items() if name != "share"}
+            loss = run.model.loss_ragged(**arguments, label_smoothing=float(smoothing)).item()
+            assert run.options["loss"](batch).item() == pytest.approx(loss * share, rel=1e-6)
+
+
+def test_first_weights_and_positions(files, monkeypatch):
+    ours, marian = (made(command(files, *more), monkeypatch).model.config for more in ((), ("--marian",)))
+    assert (ours.init_std, ours.position_embedding_type, ours.normalize_before) == (None, "sinusoidal", True)
+    assert (marian.init_std, marian.position_embedding_type, marian.normalize_before) == (0.02, "marian", False)
+
+
+@pytest.mark.parametrize(
+    ("more", "sizes"),
+    [
+        ((), (128, 3, 4, 512)),
+        (("--size", "base"), (512, 6, 8, 2048)),
+        (("--size", "big"), (1024, 6, 16, 4096)),
+        (("--size", "base", "--layers", "2", "--ffn-dim", "64"), (512, 2, 8, 64)),
+    ],
+)
+def test_sizes(more, sizes):
+    parsed = build_parser().parse_args(["train-translate", "train.tsv", "-o", "out", *more])
+    config = train_translate._config(parsed, SubwordTokenizer(Characters("ab"), Characters("c")), shared=False)
+    width, layers, heads, ffn_dim = sizes
+    assert (config.d_model, config.vocab_size, config.decoder_vocab_size) == (width, 5, 4)
+    assert (config.encoder_layers, config.encoder_attention_heads, config.encoder_ffn_dim) == (layers, heads, ffn_dim)
+    assert (config.decoder_layers, config.decoder_attention_heads, config.decoder_ffn_dim) == (layers, heads, ffn_dim)
+
+
+def test_each_text_is_measured_for_what_it_is_given(files, tmp_path, monkeypatch, capsys):
+    seen: list[tuple[str, ...]] = []
+
+    def evaluate(_: Translator, text: ParallelText, metrics: Any) -> dict[str, float]:
+        assert list(metrics) == ["cer"]
+        seen.append(text.sources)
+        return {"loss": 1.0, "cer": len(seen) / 4}
+
+    monkeypatch.setattr("fastattn.cli.train_translate.evaluate", evaluate)
+    more = ["--epochs", "2", "--average", "2", "--test", write(tmp_path / "test.tsv", pairs(2))]
+    assert main(command(files, *more)) == 0
+    gold, test = (tuple(source for source, _ in pairs(seed)) for seed in (1, 2))
+    assert seen == [gold, gold, gold, test]
+    *_, mean, tested, _ = capsys.readouterr().out.splitlines()
+    assert (mean, tested) == ("mean of the last states: loss 1.0000, cer 0.7500", "test: loss 1.0000, cer 1.0000")
+
+
+def test_what_else_is_saved_does_not_change_the_model(files, tmp_path):
+    for name, more in (("whole", []), ("often", ["--save-every", "3"]), ("evaluated", ["--evaluate-every", "3"])):
+        assert main(command(files, "--epochs", "4", "--average", "3", *more, output=str(tmp_path / name))) == 0
+    assert weights(tmp_path / "often") == weights(tmp_path / "evaluated") == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("more", [(), ("--average", "3"), ("--patience", "9"), ("--ema", "0.9", "--max-tokens", "40")])
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError])
+def test_a_stopped_run_is_continued(files, tmp_path, monkeypatch, default_interrupt, more, failure):
+    more = ["--epochs", "4", *more]
+    assert main(command(files, *more, output=str(tmp_path / "whole"))) == 0
+    compute = Transformer.loss_ragged
+    stopped = False
+
+    def stop(model: Transformer, *arguments: Any, **options: Any) -> Any:
+        nonlocal stopped
+        last = (log_of(files["--output"]) or [{"epoch": 0}])[-1]
+        if last["epoch"] == 4 and not stopped:  # after the first step of the last epoch
+            stopped = True
+            if failure is MemoryError:
+                raise MemoryError
+            signal.raise_signal(signal.SIGINT)
+        return compute(model, *arguments, **options)
+
+    parsed = build_parser().parse_args(command(files, *more))
+    with monkeypatch.context() as patch:
+        patch.setattr(Transformer, "loss_ragged", stop)
+        with pytest.raises(failure):
+            parsed.run(parsed)
+    assert read_state(states(files)[0][1])[1]["batch"] > 0
+    assert main(command(files, *more, "--resume")) == 0
+    assert weights(files["--output"]) == weights(tmp_path / "whole")
+    assert log_of(files["--output"]) == log_of(tmp_path / "whole")
+
+
+def test_states_of_later_steps_are_none_of_the_run(files):
+    assert main(command(files, "--epochs", "2", "--average", "2")) == 0
+    before = weights(files["--output"])
+    newest = states(files)[0][1]
+    newest.with_name("step-00009999.safetensors").write_bytes(newest.read_bytes()[:-1])
+    with pytest.warns(DamagedStateWarning):
+        assert main(command(files, "--epochs", "2", "--average", "2", "--resume")) == 0
+    assert weights(files["--output"]) == before
+
+
 @pytest.mark.parametrize("more", [("--average", "3"), ("--ema", "0.9", "--max-tokens", "40")])
 def test_a_killed_run_is_continued(files, tmp_path, more):
     whole = tmp_path / "whole"
@@ -277,6 +414,9 @@ def test_a_finished_run_may_be_resumed(files, capsys):
         (["--label-smoothing", "0"], "label_smoothing is 0.1 there, 0.0 here"),
         (["--ema", "0.9"], "average_decay is null there, 0.9 here"),
         (["--max-length", "30"], "config.max_position_embeddings is 512 there, 30 here"),
+        (["--epochs", "2"], "epochs is 1 there, 2 here"),
+        (["--epochs", "2", "--average", "2"], "average is 1 there, 2 here"),
+        (["--patience", "3"], "patience is null there, "),
     ],
 )
 def test_another_configuration_is_refused(files, capsys, changes, message):
@@ -291,6 +431,53 @@ def test_other_text_is_refused(files, capsys):
     assert main(command(files, "--epochs", "1")) == 0
     write(Path(files["train"]), pairs(0)[::-1])
     assert "batches.lengths_crc32 is" in error_of(command(files, "--epochs", "1", "--resume"), capsys)
+    write(Path(files["train"]), [(source.upper(), target) for source, target in pairs(0)])  # the same numbers
+    assert "text_crc32 is" in error_of(command(files, "--epochs", "1", "--resume"), capsys)
+
+
+def test_another_sentencepiece_model_is_refused(files, capsys, tmp_path):
+    library = pytest.importorskip("sentencepiece", reason="needs the sentencepiece library")
+    path = tmp_path / "both.model"
+    for unseen in "xy":  # a letter that no text has: all numbers are the same
+        model = io.BytesIO()
+        library.SentencePieceTrainer.train(
+            sentence_iterator=iter([*(text for row in pairs(0) for text in row), unseen]), model_writer=model,
+            vocab_size=30, hard_vocab_limit=False, minloglevel=2,
+        )  # fmt: skip
+        path.write_bytes(model.getvalue())
+        if unseen == "x":
+            assert main(command(files, "--epochs", "1", vocabulary=str(path))) == 0
+    text = error_of(command(files, "--epochs", "1", "--resume", vocabulary=str(path)), capsys)
+    assert re.search(r"configuration: vocabulary_crc32 is \[\d+\] there, \[\d+\] here$", text)
+
+
+def test_what_patience_rests_on_is_compared(files, capsys):
+    more = ["--epochs", "2", "--patience", "2"]
+    assert main(command(files, *more)) == 0
+    assert "patience is {" in error_of(command(files, "--epochs", "2", "--resume"), capsys)
+    write(Path(files["--eval"]), pairs(3))
+    assert "eval_crc32 is" in error_of(command(files, *more, "--resume"), capsys)
+    assert main(command(files, "--epochs", "1", output=files["--output"] + "2")) == 0
+    write(Path(files["--eval"]), pairs(4))  # which does not shape the model
+    assert main(command(files, "--epochs", "1", "--resume", output=files["--output"] + "2")) == 0
+
+
+def test_another_metric_is_refused(files, capsys, monkeypatch):
+    assert main(command(files, "--epochs", "1")) == 0
+    monkeypatch.setattr("fastattn.training.metrics.import_sacrebleu", lambda: None)
+    text = error_of(command(files, "--epochs", "1", "--resume", "--metrics", "chrf"), capsys)
+    assert text.endswith("does not fit this run: its evaluations have no 'chrf', only loss, cer")
+
+
+def test_more_metrics_may_be_measured(files):
+    pytest.importorskip("sacrebleu", reason="needs sacrebleu")
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    arguments = command(files, "--epochs", "2", "--evaluate-every", "4")
+    arguments.remove("--no-plot")
+    kill_at(arguments, files["--output"], 5)
+    assert main([*arguments, "--resume", "--metrics", "cer", "chrf"]) == 0
+    first, *_, last = (record["metrics"] for record in log_of(files["--output"]) if "metrics" in record)
+    assert (list(first), list(last)) == (["loss", "cer"], ["loss", "cer", "chrf"])
 
 
 def test_what_is_left_out_is_told(files, capsys):
@@ -320,7 +507,11 @@ def test_a_text_that_cannot_be_learnt(files, capsys, text, message):
 def test_files_that_do_not_fit(files, capsys, tmp_path):
     short = tmp_path / "short"
     short.write_text("a\n")
+    tabs = command(files, "--test", files["train"], files["train"])
+    assert error_of(tabs, capsys) == f"{files['train']}:1: a tab; a file with two columns is given alone"
+    columns, files["train"] = files["train"], str(tmp_path / "source")
     train = files["train"]
+    Path(train).write_text("a\n" * 60)
     both = [
         text for argument in command(files) for text in ([argument, str(short)] if argument == train else [argument])
     ]
@@ -329,24 +520,59 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     assert error_of(three, capsys) == "TRAIN must be one file with two columns, or two files, got 3"
     assert error_of(command(files, "--patience", "1", eval=None), capsys) == "--patience needs --eval"
     assert "give one of them" in error_of(command(files, "--patience", "1", "--average", "2"), capsys)
+    files["train"] = columns
     assert error_of(command(files, eval=str(tmp_path / "no")), capsys).endswith("no: No such file or directory")
     assert "no: No such file" in error_of(command(files, vocabulary=str(tmp_path / "no")), capsys)
     assert "must be bpe, characters, or" in error_of([*command(files), "--vocabulary", "bpe", "bpe"], capsys)
+    assert "is that of --vocabulary bpe" in error_of(command(files, "--vocabulary-size", "50"), capsys)
+    assert error_of(command(files, "--metrics", "cer", eval=None), capsys) == "--metrics needs --eval or --test"
+    assert "needs as many --epochs, got 3" in error_of(command(files, "--average", "4", "--epochs", "3"), capsys)
+    assert "--vocabulary is bpe, characters, or Sent" in error_of(command(files, vocabulary="chars"), capsys)
     assert "--no-shared needs two" in error_of(command(files, "--no-shared", vocabulary=str(short)), capsys)
     assert "d_model must be a multiple of" in error_of(command(files, "--heads", "3"), capsys)
     assert not Path(files["--output"]).exists()
 
 
-def test_a_long_text_to_evaluate_is_refused_by_its_place(files, capsys):
-    write(Path(files["--eval"]), [("a", "β"), ("a" * 20, "β")])
-    assert "texts[1] has 21 tokens, but the model reads at most 20" in error_of(
-        command(files, "--max-length", "20", "--epochs", "1"), capsys
+@pytest.mark.parametrize("option", ["--eval", "--test"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_long_text_to_measure_is_refused_before_the_training(files, tmp_path, capsys, option, side):
+    rows = [("a", "β"), ("", "β"), ("a" * (1, 20)[side == 0], "β" * (1, 20)[side == 1])]
+    files[option] = write(tmp_path / "long.tsv", rows)
+    text = error_of(command(files, "--max-length", "20"), capsys)
+    assert text.endswith(f"{files[option]}:3 has 21 tokens, but the model reads at most 20 (max_position_embeddings)")
+    assert not Path(files["--output"]).exists()
+    paths = [tmp_path / "long.a", tmp_path / "long.b"]
+    for path, texts in zip(paths, zip(*rows, strict=True), strict=True):
+        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    text = error_of(
+        [*command({**files, option: str(paths[0])}, "--max-length", "20"), option, *map(str, paths)], capsys
     )
+    assert f"{paths[side]}:3 has 21 tokens" in text
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_a_library_that_is_missing_is_missed_before_the_training(files, capsys, monkeypatch, metric):
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    assert "need sacrebleu: pip install" in error_of(command(files, "--metrics", "cer", metric), capsys)
+    assert not Path(files["--output"]).exists()
 
 
 def test_an_old_run_is_not_overwritten(files, capsys):
     assert main(command(files, "--epochs", "1")) == 0
+    files["train"] = "missing"  # it is said before anything is read
     assert "states: holds states of a run; resume it" in error_of(command(files, "--epochs", "1"), capsys)
+
+
+def test_a_model_of_somebody_is_not_overwritten(files, capsys):
+    assert main(command(files, "--epochs", "1")) == 0
+    shutil.rmtree(Path(files["--output"], "states"))
+    folder = Path(files["--output"])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for more in ([], ["--resume"]):
+        text = error_of(command({**files, "train": "missing"}, *more), capsys)
+        assert text == f"{folder}: holds a model (config.json), but no states of a run; choose another folder"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert error_of(command(files, output=files["train"]), capsys) == f"{files['train']}: Not a directory"
 
 
 @pytest.mark.parametrize(
@@ -355,6 +581,8 @@ def test_an_old_run_is_not_overwritten(files, capsys):
         ([], "required: FILE, --output"),
         (["text", "--output", "o", "--epochs", "0"], "must be a positive integer, got '0'"),
         (["text", "--output", "o", "--dropout", "2"], "must be a number from 0 to 1, got '2'"),
+        (["text", "--output", "o", "--dropout", "1"], "--dropout: must be below 1, got '1'"),
+        (["text", "--output", "o", "--ema", "1"], "--ema: must be below 1, got '1'"),
         (["text", "--output", "o", "--metrics", "ter"], "invalid choice: 'ter'"),
         (["text", "--output", "o", "--ema", "0.9", "--average", "2"], "not allowed with argument"),
     ],

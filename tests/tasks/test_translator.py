@@ -12,6 +12,7 @@ from tiny_translator import LETTERS, make
 from fastattn.autograd import Tensor
 from fastattn.tasks import Translator
 from fastattn.text import Characters, ParallelText, SubwordTokenizer
+from fastattn.training.run_state import write_state
 
 TEXTS = ["abc", "", "a", "hgfe dcba" * 3, " \t", "bad 猫", "hhhh", "a b c d e"]
 
@@ -70,6 +71,9 @@ def test_translations_have_an_end() -> None:
     translator = make(max_position_embeddings=200)
     translator.model.final_logits_bias.data[:, 1] = -1e9  # never </s>
     assert [len(text) for text in translator.translate(["abc", "abcdefgh" * 20])] == [4 + 50, 199]
+    translator = make(max_position_embeddings=200, forced_eos_token_id=1)  # the last token that is decoded
+    translator.model.final_logits_bias.data[:, 1] = -1e9
+    assert [len(text) for text in translator.translate(["abc"])] == [4 + 50]
 
 
 def test_many_threads_at_once(translator: Translator) -> None:
@@ -131,13 +135,30 @@ def test_bad_texts(translator: Translator) -> None:
         translator.translate([1])  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"attention: text must be str, got list"):
         translator.attention(["a"])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="max_tokens must be at least 1"):
+    with pytest.raises(ValueError, match="translate: batch_tokens must be at least 1, got 0"):
         translator.translate(["a"], batch_tokens=0)
 
 
+def test_texts_that_can_be_read_to_their_ends(translator: Translator) -> None:
+    assert translator.encode(["a", "bc"]).lengths.tolist() == [2, 3]
+    for target, letter in ((False, "b"), (True, "B")):
+        assert translator.encode([letter * 39], target=target).lengths.tolist() == [40]
+        with pytest.raises(ValueError, match=r"^file:2 has 41 tokens, but the model reads at most 40"):
+            translator.encode(["a", letter * 40], target=target, place=lambda i: f"file:{i + 1}")
+
+
 def test_bad_folders(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="missing"):
+    with pytest.raises(FileNotFoundError, match="missing: no such folder"):
         Translator.from_pretrained(tmp_path / "missing")
+    run = tmp_path / "MyTranslator"
+    write_state(run / "states", 5, {}, {})
+    with pytest.raises(FileNotFoundError, match="MyTranslator: no model yet; the run was not finished, continue it"):
+        Translator.from_pretrained(run)
+    make().save_pretrained(run)
+    config = (run / "config.json").read_text(encoding="utf-8")
+    (run / "config.json").write_text(config.replace('"d_model": 16', '"d_model": 15'), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"^{run}[/:].*d_model"):  # the folder's name as it is
+        Translator.from_pretrained(run)
     make().model.save_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no source\.characters\.json or source\.bpe\.json"):
         Translator.from_pretrained(tmp_path)

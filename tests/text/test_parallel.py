@@ -24,14 +24,23 @@ def test_two_columns(tmp_path: Path) -> None:
 
 def test_two_files(tmp_path: Path) -> None:
     text = read_parallel(
-        write(tmp_path / "a.de", "eins\tzwei\n\nvier\nfünf\n"), write(tmp_path / "a.en", "one two\nthree\n \nfive\n")
+        write(tmp_path / "a.de", "eins zwei\t\n\nvier\nfünf\n"), write(tmp_path / "a.en", "one two\nthree\n \nfive\n")
     )
-    assert text == ParallelText(("eins\tzwei", "fünf"), ("one two", "five"), skipped=2)
+    assert text == ParallelText(("eins zwei", "fünf"), ("one two", "five"), skipped=2)
+    assert text.lines == (1, 4)
+
+
+def test_two_files_have_no_columns(tmp_path: Path) -> None:
+    plain, columns = write(tmp_path / "a.txt", "a\nb\n"), write(tmp_path / "b.tsv", "a\nb\tc\n")
+    for paths in ((plain, columns), (columns, plain), (columns, columns)):
+        with pytest.raises(ValueError, match=r"b\.tsv:2: a tab; a file with two columns is given alone"):
+            read_parallel(*paths)
 
 
 def test_blank_sides_are_left_out(tmp_path: Path) -> None:
     text = read_parallel(write(tmp_path / "a.tsv", "a\tb\n\n \n\tc\nd\t\n\t\ne\tf\n"))
     assert (text.sources, text.targets, text.skipped) == (("a", "e"), ("b", "f"), 5)
+    assert text.lines == (1, 7)
 
 
 def test_line_counts_that_differ_are_both_named(tmp_path: Path) -> None:
@@ -48,6 +57,8 @@ def test_line_counts_that_differ_are_both_named(tmp_path: Path) -> None:
         (b"a\tb\nc\n", r"a\.tsv:2: a line must have 2 columns with a tab between them, got 1"),
         (b"a\tb\tc\n", r"a\.tsv:1: a line must have 2 columns with a tab between them, got 3"),
         (b"a\tb\n\xff\tc\n", r"a\.tsv:2: not UTF-8: byte 0xff at 1"),
+        (b"\xef\xbb\xbfab\tc\xff\n", r"a\.tsv:1: not UTF-8: byte 0xff at 8"),
+        (b"ab\tc\xff\n", r"a\.tsv:1: not UTF-8: byte 0xff at 5"),
         (b"", r"a\.tsv: no pair of texts among the 0 lines"),
         (b"\n\ta\n", r"a\.tsv: no pair of texts among the 2 lines"),
     ],

@@ -129,11 +129,19 @@ def test_sentencepiece(tmp_path: Path) -> None:
         assert again.encode(TEXTS).ids.tolist() == tokenizer.encode(TEXTS).ids.tolist()
 
 
+def test_a_vocabulary_takes_the_place_of_sentencepiece_models(tmp_path: Path) -> None:
+    sentencepiece_tokenizer(write_model(tmp_path / "a.model", TEXTS)).save_pretrained(tmp_path)
+    SubwordTokenizer(Characters("ab"), Characters("c")).save_pretrained(tmp_path)
+    assert isinstance(read_translation_tokenizer(tmp_path), SubwordTokenizer)
+
+
 def test_what_is_no_sentencepiece_model(tmp_path: Path) -> None:
-    pytest.importorskip("sentencepiece", reason="needs the sentencepiece library")
+    good = write_model(tmp_path / "good.model", TEXTS)
     (tmp_path / "a.model").write_text("x")
     with pytest.raises(ValueError, match=r"a\.model: .*not a SentencePiece model"):
         sentencepiece_tokenizer(tmp_path / "a.model")
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/a\.model: not a SentencePiece model"):
+        sentencepiece_tokenizer(good, tmp_path / "a.model")
     with pytest.raises(FileNotFoundError, match=r"missing"):
         sentencepiece_tokenizer(tmp_path / "missing")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,20 @@ from fastattn.training import ExponentialMovingAverage, average_states
 from fastattn.training.run_state import read_state, saved_states, weights, write_state
 
 
-def write(folder: Path, step: int, **tensors: Any) -> None:
-    write_state(folder / "states", step, {name: np.array(x, np.float32) for name, x in tensors.items()}, {})
+def write(folder: Path, step: int, epoch_ends: list[int], **tensors: Any) -> None:
+    arrays = {name: np.array(x, np.float32) for name, x in tensors.items()}
+    write_state(folder / "states", step, arrays, {"epoch_ends": epoch_ends})
 
 
-def test_the_mean_of_saved_states(tmp_path: Path) -> None:
+def test_the_mean_of_the_last_epochs(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = rng.standard_normal((5, 3, 4)).astype(np.float32)
     for i, value in enumerate(values):
         tensors = {"model.a": value, "model.b": value[0], "optimizer.0.exp_avg": value, "average.a": value}
-        write_state(tmp_path / "states", i + 1, tensors, {})
-    for last, step, some in ((1, None, values[4:]), (3, None, values[2:]), (9, None, values), (2, 4, values[2:4])):
+        write(tmp_path, 10 * i + 10, list(range(10, 10 * i + 11, 10)), **tensors)
+        within = {"model.a": value + 100, "model.b": value[0]}  # a state that was saved within an epoch
+        write(tmp_path, 10 * i + 13, list(range(10, 10 * i + 11, 10)), **within)
+    for last, step, some in ((1, None, values[4:]), (3, None, values[2:]), (9, None, values), (2, 41, values[2:4])):
         found = average_states(tmp_path, last, step)
         assert set(found) == {"a", "b"}
         assert found["a"].dtype == np.float32
@@ -34,12 +38,14 @@ def test_the_mean_of_saved_states(tmp_path: Path) -> None:
 
 
 def test_states_that_cannot_be_averaged(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"average_states: no saved state in .*states"):
+    with pytest.raises(ValueError, match=r"average_states: no saved state at the end of an epoch in .*states"):
         average_states(tmp_path, 3)
     with pytest.raises(ValueError, match="last must be an integer from 1 on, got 0"):
         average_states(tmp_path, 0)
-    write(tmp_path, 1, **{"model.a": [1.0, 2.0]})
-    write(tmp_path, 2, **{"model.a": [1.0]})
+    write(tmp_path, 1, [], **{"model.a": [1.0, 2.0]})
+    with pytest.raises(ValueError, match=r"average_states: no saved state at the end of an epoch in .*states"):
+        average_states(tmp_path, 3)
+    write(tmp_path, 2, [1, 2], **{"model.a": [1.0]})
     with pytest.raises(ValueError, match=r"step-00000002\.safetensors is of another model than .*step-00000001"):
         average_states(tmp_path, 2)
     with pytest.raises(ValueError, match="no saved state"):
@@ -48,16 +54,48 @@ def test_states_that_cannot_be_averaged(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"step-00000002\.safetensors: damaged, or cut short"):
         average_states(tmp_path, 1)
+    write(tmp_path, 9, [4, 9], **{"model.a": [1.0]})
+    with pytest.raises(FileNotFoundError, match=r"step-00000004\.safetensors"):  # a run that did not keep it
+        average_states(tmp_path, 2)
 
 
-def test_a_run_is_averaged(tmp_path: Path) -> None:
-    run = Run(tmp_path, save_every=1, keep=3)
+def average_of(folder: Path, **options: Any) -> dict[str, bytes]:
+    """The mean of the last two of three epochs, whose last steps are 8, 16 and 23, of a run that is finished now."""
+    run = Run(folder, keep_epochs=2, keep=1, **options)
+    run.trainer.resume()
     run.trainer.train()
-    states = [weights(read_state(path)[0]) for _, path in saved_states(tmp_path / "states")]
-    assert len(states) == 3
-    mean = average_states(tmp_path, 3)
-    np.testing.assert_allclose(mean["scale"], np.mean([state["scale"] for state in states], 0), rtol=1e-6)
+    ends = [weights(read_state(folder / "states" / f"step-{step:08d}.safetensors")[0]) for step in (16, 23)]
+    mean = average_states(folder, 2)
+    np.testing.assert_allclose(mean["scale"], np.mean([state["scale"] for state in ends], 0), rtol=1e-6)
     run.model.load_state_dict(mean)
+    return {name: array.tobytes() for name, array in mean.items()}
+
+
+def test_what_else_is_saved_does_not_change_an_average(tmp_path: Path) -> None:
+    whole = average_of(tmp_path / "whole")
+    assert average_of(tmp_path / "often", save_every=3) == whole
+    assert average_of(tmp_path / "evaluated", evaluate=lambda: {"a": 1.0}, evaluate_every=5) == whole
+    assert len(saved_states(tmp_path / "often" / "states")) == 2
+
+
+@pytest.mark.parametrize("step", [11, 16, 20])
+@pytest.mark.parametrize("failure", [OSError("the data are gone"), KeyboardInterrupt()])
+def test_a_run_that_was_stopped_has_the_average_of_a_whole_one(
+    tmp_path: Path, default_interrupt: None, step: int, failure: BaseException
+) -> None:
+    whole = average_of(tmp_path / "whole")
+
+    def loss(batch: Any) -> Any:
+        if run.trainer.step == step:
+            if isinstance(failure, OSError):
+                raise failure
+            signal.raise_signal(signal.SIGINT)
+        return run.model(**batch).loss
+
+    run = Run(tmp_path / "parts", keep_epochs=2, keep=1, loss=loss)
+    with pytest.raises(type(failure)):
+        run.trainer.train()
+    assert average_of(tmp_path / "parts") == whole
 
 
 def test_moving_averages_by_hand() -> None:

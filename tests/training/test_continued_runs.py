@@ -223,6 +223,29 @@ def test_another_average_is_refused(tmp_path: Path) -> None:
         Run(tmp_path).trainer.resume()
 
 
+def test_what_decides_when_a_run_ends_is_compared(tmp_path: Path) -> None:
+    def run(**options: Any) -> Run:
+        return Run(tmp_path, evaluate=lambda: {"a": 1.0, "b": 2.0}, **options)
+
+    run(patience=5, metric="a").trainer.train()
+    for options, message in (
+        ({"patience": 4, "metric": "a"}, r"patience\.evaluations is 5 there, 4 here"),
+        ({"patience": 5, "metric": "b"}, r'patience\.metric is "a" there, "b" here'),
+        ({"patience": 5, "metric": "a", "higher_is_better": False}, r"patience\.higher_is_better is true there"),
+        ({"patience": 5, "metric": "a", "evaluate_every": 3}, r"patience\.evaluate_every is null there, 3 here"),
+        ({"metric": "a"}, r"patience is \{.*\} there, null here"),
+    ):
+        with pytest.raises(ValueError, match=r"of another model or configuration: " + message):
+            run(**options).trainer.resume()
+
+
+def test_a_metric_that_earlier_evaluations_do_not_have(tmp_path: Path) -> None:
+    Run(tmp_path, epochs=3, evaluate=lambda: {"loss": 1.0, "a": 1.0}, metric="a").trainer.train()
+    run = Run(tmp_path, evaluate=lambda: {"b": 1.0}, metric="b")
+    with pytest.raises(ValueError, match=r"step-.*does not fit this run: its evaluations have no 'b', only loss, a"):
+        run.trainer.resume()
+
+
 def test_another_rate_is_refused(tmp_path: Path) -> None:
     Run(tmp_path).trainer.train()
     with pytest.raises(ValueError, match=r"does not fit this run: Schedule: base_lrs of the state are \[0\.05\], here"):
@@ -235,7 +258,7 @@ def test_what_does_not_change_the_bits_may_be_changed(tmp_path: Path) -> None:
     first = Run(tmp_path, save_every=2, loss=lambda batch: stopping(first, 9)(batch))
     with pytest.raises(Stop):
         first.trainer.train()
-    second = Run(tmp_path, save_every=5, keep=1, evaluate=lambda: {"a": 1.0}, evaluate_every=7, patience=9)
+    second = Run(tmp_path, save_every=5, keep=1, evaluate=lambda: {"a": 1.0}, evaluate_every=7)
     assert second.trainer.resume()
     second.trainer.train()
     assert second.bits() == whole.bits()
@@ -277,14 +300,6 @@ def test_a_log_that_cannot_grow(tmp_path: Path) -> None:
 # Signals
 
 
-@pytest.fixture
-def default_interrupt() -> Any:
-    """Python's own handling of Ctrl-C; a test runner in the background may have none."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_ctrl_c_ends_the_step_and_saves_it(tmp_path: Path, default_interrupt: None) -> None:
     def loss(batch: Any) -> Any:
         if run.trainer.step == 4:
@@ -303,6 +318,42 @@ def test_ctrl_c_ends_the_step_and_saves_it(tmp_path: Path, default_interrupt: No
     whole = Run()
     whole.trainer.train()
     assert again.bits() == whole.bits()
+
+
+@pytest.mark.parametrize("at", [8, 23])  # the last evaluation among them
+def test_ctrl_c_in_an_evaluation_ends_it_and_then_the_run(tmp_path: Path, default_interrupt: None, at: int) -> None:
+    def evaluate() -> dict[str, float]:
+        if run.trainer.step == at:
+            signal.raise_signal(signal.SIGINT)
+        return run.metrics()
+
+    run = Run(tmp_path / "parts", evaluate=evaluate)
+    with pytest.raises(KeyboardInterrupt):
+        run.trainer.train()
+    assert run.trainer.step == run.trainer.evaluations[-1]["step"] == at
+    again = Run(tmp_path / "parts", evaluate=lambda: again.metrics())
+    assert again.trainer.resume()
+    again.trainer.train()
+    whole = Run(tmp_path / "whole", evaluate=lambda: whole.metrics())
+    whole.trainer.train()
+    assert again.bits() == whole.bits()
+    assert len(log_of(tmp_path / "parts")) == len(log_of(tmp_path / "whole"))
+
+
+def test_ctrl_c_in_an_evaluation_that_was_left_to_do(tmp_path: Path, default_interrupt: None) -> None:
+    def fail() -> dict[str, float]:
+        raise Stop
+
+    def evaluate() -> dict[str, float]:
+        signal.raise_signal(signal.SIGINT)
+        return {"a": 1.0}
+
+    for function, error in ((fail, Stop), (evaluate, KeyboardInterrupt)):
+        run = Run(tmp_path, evaluate=function)
+        run.trainer.resume()
+        with pytest.raises(error):
+            run.trainer.train()
+        assert run.trainer.step == 8
 
 
 def test_the_second_ctrl_c_does_not_wait(tmp_path: Path, default_interrupt: None) -> None:

@@ -124,7 +124,7 @@ def test_old_states_are_removed_but_for_the_best(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4, 5, 9):
         write_state(tmp_path, step, {}, {})
     (tmp_path / ".step-00000200.safetensors.tmp").touch()
-    remove_old_states(tmp_path, 5, keep=2, best=1)
+    remove_old_states(tmp_path, 5, keep=2, needed=[1])
     assert [step for step, _ in saved_states(tmp_path)] == [9, 5, 4, 1]  # 9 is of another run, or damaged
     assert not (tmp_path / ".step-00000200.safetensors.tmp").exists()
 
