@@ -36,7 +36,12 @@ CASES: dict[str, dict[str, Any]] = {
     "two vocabularies untied": {**OTHER, "tie_word_embeddings": False, "normalize_before": True},
     "learned positions": {"position_embedding_type": "learned", "normalize_before": True},
     "marian": {"position_embedding_type": "marian", "activation_function": "gelu_new", "pad_token_id": 22},
-    "other positions": {"first_position": 2, "max_timescale": 100.0, "scale_embedding": False},
+    "other positions": {
+        "first_position": 2,
+        "max_timescale": 100.0,
+        "scale_embedding": False,
+        "layer_norm_eps": 1e-2,
+    },
 }
 SMOOTHING = 0.1
 

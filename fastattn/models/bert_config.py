@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from fastattn.models.config_checks import PROBABILITY, integer, number
+
 __all__ = ["ACTIVATIONS", "BertConfig"]
 
 # hidden_act in config.json -> activation of fastattn.functional.linear
@@ -62,9 +64,7 @@ class BertConfig:
 
     def __post_init__(self) -> None:
         for name in (*_REQUIRED, "max_position_embeddings", "type_vocab_size", "num_labels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            object.__setattr__(self, name, integer(name, getattr(self, name)))
         head_dim, rest = divmod(self.hidden_size, self.num_attention_heads)
         if rest:
             raise ValueError(
@@ -76,16 +76,14 @@ class BertConfig:
                 f"num_attention_heads must split hidden_size into heads of at most {_MAX_HEAD_DIM}, "
                 f"got {self.num_attention_heads} and {self.hidden_size}"
             )
-        for name, low, high in (
-            ("layer_norm_eps", 0.0, 1.0),
-            ("hidden_dropout_prob", -1e-9, 1.0),
-            ("attention_probs_dropout_prob", -1e-9, 1.0),
-            *([] if self.classifier_dropout is None else [("classifier_dropout", -1e-9, 1.0)]),
-            ("initializer_range", 0.0, float("inf")),
+        for name, limits in (
+            ("layer_norm_eps", {"low": 0, "high": 1}),
+            ("hidden_dropout_prob", PROBABILITY),
+            ("attention_probs_dropout_prob", PROBABILITY),
+            *([] if self.classifier_dropout is None else [("classifier_dropout", PROBABILITY)]),
+            ("initializer_range", {"low": 0}),
         ):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low < value < high:
-                raise ValueError(f"{name} must be a number above {max(low, 0):g} and below {high:g}, got {value!r}")
+            object.__setattr__(self, name, number(name, getattr(self, name), **limits))
         if not isinstance(self.hidden_act, str) or self.hidden_act not in ACTIVATIONS:
             raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, got {self.hidden_act!r}")
         if self.position_embedding_type != "absolute":

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-
-from fastattn import nn
 from fastattn.formats import hugging_face
 from fastattn.models.bert_config import BertConfig
+from fastattn.models.pretrained import PreTrainedModel, check_changes
 from fastattn.nn.parameter import Array
 
 Self = TypeVar("Self", bound="BertPreTrainedModel")
@@ -23,7 +19,7 @@ Self = TypeVar("Self", bound="BertPreTrainedModel")
 _NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 
 
-class BertPreTrainedModel(nn.Module, ABC):
+class BertPreTrainedModel(PreTrainedModel):
     """A BERT encoder, alone or under a head.
 
     `tensors` are the weights, float32, under Hugging Face's names for a model of this class, and are copied. The
@@ -37,27 +33,7 @@ class BertPreTrainedModel(nn.Module, ABC):
     gradient_checkpointing = False
     loads_trainable = True
     required: tuple[str, ...] = ("bert.embeddings.", "bert.encoder.")
-    """How the names begin without which no model is loaded."""
-
-    def __init__(
-        self, config: BertConfig, tensors: Mapping[str, Array] | None = None, *, trainable: bool | None = None
-    ) -> None:
-        source = str(tensors.source) if isinstance(tensors, hugging_face.StateDict) else type(self).__name__
-        if tensors is not None:
-            _check_layers(config, tensors, source)
-        self.config = config
-        with nn.init.uninitialized():
-            self.build(config)
-        if tensors is not None:
-            self._fill(tensors, source, freeze=not (self.loads_trainable if trainable is None else trainable))
-            return
-        self.initialize()
-        if trainable is False:
-            self.freeze()
-
-    @abstractmethod
-    def build(self, config: BertConfig) -> None:
-        """Make the parts, under the names that the checkpoint has for them."""
+    layer_names: ClassVar = {"num_hidden_layers": r"(?:bert\.)?encoder\.layer\.(\d+)\."}
 
     @classmethod
     def from_pretrained(
@@ -106,18 +82,8 @@ class BertPreTrainedModel(nn.Module, ABC):
             return cls(config, tensors.renamed(cls.current_name), **options)
 
     def _fill(self, tensors: Mapping[str, Array], source: str, *, freeze: bool) -> None:
-        problems, new = [], []
-        for name, problem in self.problems(tensors):
-            if problem == "is missing" and not name.startswith(self.required):
-                new.append(name)
-            else:
-                problems.append(f"tensor {name!r} {problem}")
-        if problems:
-            raise ValueError(f"{source}: {'; '.join(problems)}")
-        if not isinstance(tensors, hugging_face.StateDict):  # which gives new arrays, ours to keep
-            tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
-        self.load(tensors, freeze=freeze)
-        self.eval()
+        new = [name for name, text in self.problems(tensors) if self._optional(name, text)]
+        super()._fill(tensors, source, freeze=freeze)
         if new:
             warnings.warn(
                 f"{type(self).__name__}: {', '.join(new)} are not in {source}: they are drawn at random and wait to "
@@ -129,22 +95,8 @@ class BertPreTrainedModel(nn.Module, ABC):
 def _read_config(folder: str | os.PathLike[str], changes: Mapping[str, Any]) -> BertConfig:
     """The configuration in a folder, with some fields changed."""
     values = hugging_face.read_config(folder)
-    known = {field.name for field in fields(BertConfig)}
-    for name in changes:
-        if name not in known:
-            raise TypeError(f"from_pretrained: {name!r} is not a field of BertConfig")
+    check_changes(BertConfig, changes)
     count = len(values.get("id2label") or ())
     if "id2label" in changes or changes.get("num_labels", count) != count:  # other labels than the folder's
         values = {name: value for name, value in values.items() if name not in ("id2label", "label2id")}
     return BertConfig.from_dict({**values, **changes}, source=str(Path(folder) / hugging_face.CONFIG))
-
-
-def _check_layers(config: BertConfig, tensors: Mapping[str, Array], source: str) -> None:
-    """Raise ValueError when there are not as many layers as `config` says."""
-    matches = (re.match(r"(?:bert\.)?encoder\.layer\.(\d+)\.", name) for name in tensors)
-    numbers = {int(match[1]) for match in matches if match}
-    if numbers != set(range(len(numbers))) or len(numbers) != config.num_hidden_layers:
-        raise ValueError(
-            f"{source}: num_hidden_layers is {config.num_hidden_layers}, but there are tensors of "
-            f"{len(numbers)} layers{f', the last one numbered {max(numbers)}' if numbers else ''}"
-        )

@@ -144,6 +144,8 @@ def integers(name: str, array: ArrayLike, shape: tuple[int, ...] | None = None) 
         raise TypeError(f"{name} must be an integer array, got {ids.dtype}")
     if shape is not None and ids.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {ids.shape}")
+    if ids.dtype == np.uint64 and (largest := ids.max(initial=0)) >= 2**63:
+        raise ValueError(f"{name} must be below 2**63, got {largest}")
     return np.ascontiguousarray(ids, np.int64)
 
 

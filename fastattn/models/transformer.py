@@ -18,13 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import nn, ragged
-from fastattn.autograd import Tensor, no_grad
+from fastattn.autograd import Tensor, mode
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.inputs import Tokens, pack, pack_ragged
 from fastattn.models.transformer_config import TransformerConfig
 from fastattn.models.transformer_inputs import (
     OWNER,
-    check_memory,
+    check_pairs,
+    check_smoothing,
+    check_states,
     check_target,
     shift_right,
     up_to_the_last_label,
@@ -107,15 +109,19 @@ class Transformer(TransformerPreTrainedModel):
         """
         source = pack(OWNER, "input_ids", input_ids, attention_mask)
         target, words = self._target(decoder_input_ids, decoder_attention_mask, labels)
+        check_pairs(target, "input_ids", source.cu_seqlens)
+        check_smoothing(label_smoothing)
         own: tuple[Weights, ...] = ([], [], []) if output_attentions else (None, None, None)
         memory = self._encode(source, own[0])
         hidden = self._decode(target, memory, source.cu_seqlens, own[1], own[2])
         loss = None if words is None else self._loss(hidden, words, label_smoothing)
         rows, states = (x.data if isinstance(x, Tensor) else x for x in (hidden, memory))
 
+        ops = mode.ops
+
         def logits() -> Array:
-            with no_grad():
-                padded: Array = target.pad(self.logits(rows))
+            weight, bias = self.lm_head.weight.value, self.final_logits_bias.value.reshape(-1)
+            padded: Array = target.pad(ops.linear(rows, weight, bias))
             return padded
 
         def attentions(weights: Weights, queries: Tokens, keys: Tokens) -> tuple[Array, ...] | None:
@@ -153,11 +159,14 @@ class Transformer(TransformerPreTrainedModel):
         gives and errors are as there.
         """
         target = pack_ragged(OWNER, "decoder_input_ids", decoder_input_ids, cu_seqlens_q, position_ids, "cu_seqlens_q")
-        name = f"{OWNER}: cu_seqlens_k"
-        return self._decode(target, memory, ragged.check_cu_seqlens(cu_seqlens_k, memory.shape[0], name))
+        check_states("memory", memory, self.config.d_model, self.final_logits_bias.dtype)
+        offsets = ragged.check_cu_seqlens(cu_seqlens_k, memory.shape[0], f"{OWNER}: cu_seqlens_k")
+        check_pairs(target, "memory", offsets)
+        return self._decode(target, memory, offsets)
 
     def logits(self, hidden: Values) -> Any:
         """The scores of all words: `hidden` `[rows, d_model]` of `decode_ragged` gives `[rows, decoder_vocab_size]`."""
+        check_states("hidden", hidden, self.config.d_model, self.final_logits_bias.dtype)
         return F.linear(hidden, self.lm_head.weight.operand, self.final_logits_bias.operand.reshape(-1))
 
     def loss_ragged(
@@ -178,6 +187,7 @@ class Transformer(TransformerPreTrainedModel):
         """
         source = pack_ragged(OWNER, "source_ids", source_ids, cu_source, None, "cu_source")
         target = pack_ragged(OWNER, "target_in", target_in, cu_target, None, "cu_target")
+        check_pairs(target, "source_ids", source.cu_seqlens)
         words = check_target("target_out", target_out, target.shape, self.config.decoder_vocab_size)
         hidden = self._decode(target, self._encode(source), source.cu_seqlens)
         return self._loss(hidden, words, label_smoothing, reduction)
@@ -186,12 +196,14 @@ class Transformer(TransformerPreTrainedModel):
         self, ids: ArrayLike | None, mask: ArrayLike | None, labels: ArrayLike | None
     ) -> tuple[Tokens, NDArray[np.int64] | None]:
         """The decoder's side of a padded batch, and the labels of its tokens."""
-        config, name, mask_name = self.config, "decoder_input_ids", "decoder_attention_mask"
-        target = None if ids is None else pack(OWNER, name, ids, mask, mask_name)
+        config, mask_name = self.config, "decoder_attention_mask"
+        target = None if ids is None else pack(OWNER, "decoder_input_ids", ids, mask, mask_name)
         if target is None and labels is not None:
             words = check_target("labels", labels, None, config.decoder_vocab_size)
+            if config.pad_token_id is None:
+                raise ValueError(f"{OWNER}: decoder_input_ids must be given, for pad_token_id of the config is None")
             shifted = shift_right(words, config.decoder_start_token_id, config.pad_token_id)
-            target = pack(OWNER, name, shifted, up_to_the_last_label(words) if mask is None else mask, mask_name)
+            target = pack(OWNER, "labels", shifted, up_to_the_last_label(words) if mask is None else mask, mask_name)
         if target is None:
             raise ValueError(f"{OWNER}: decoder_input_ids or labels must be given")
         if labels is None:
@@ -212,7 +224,6 @@ class Transformer(TransformerPreTrainedModel):
         attn_weights: Weights = None,
         cross_weights: Weights = None,
     ) -> Any:
-        check_memory(target.cu_seqlens, cu_seqlens_k)
         x = self._embed(self.decoder, target, self.config.decoder_vocab_size)
         offsets = target.cu_seqlens, cu_seqlens_k
         for layer in self.decoder.layers:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fastattn.models.config_checks import PROBABILITY, integer, number
+
 __all__ = ["TransformerConfig"]
 
 # activation_function in config.json -> activation of fastattn.functional.linear
@@ -60,8 +62,6 @@ _MARIAN_DEFAULTS: dict[str, Any] = {
 }
 # what would make it another network than the one that is built here
 _MARIAN_REFUSED: dict[str, Any] = {
-    "encoder_layerdrop": 0.0,
-    "decoder_layerdrop": 0.0,
     "normalize_before": False,
     "normalize_embedding": False,
     "add_final_layer_norm": False,
@@ -70,6 +70,8 @@ _MARIAN_REFUSED: dict[str, Any] = {
     "is_encoder_decoder": True,
     "is_decoder": False,
 }
+# what Marian does not have: transformers passes over such fields of its config.json
+_OWN = ("normalize_before", "position_embedding_type", "first_position", "max_timescale", "layer_norm_eps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,7 @@ class TransformerConfig:
       `max_position_embeddings` tokens
     - `decoder_vocab_size`: that of the target, `vocab_size` unless given
     - `tie_word_embeddings`: the matrix of the scores is the embeddings of the target
+    - `pad_token_id`: the padding's, whose embedding gets no gradient; None: there is none
     - `init_std`: of new matrices; None takes `sqrt(2 / (in + out))` (Glorot and Bengio 2010) and `d_model ** -0.5` for
       embeddings
 
@@ -120,7 +123,7 @@ class TransformerConfig:
     tie_word_embeddings: bool = True
     layer_norm_eps: float = 1e-5
     init_std: float | None = 0.02
-    pad_token_id: int = 0
+    pad_token_id: int | None = 0
     bos_token_id: int | None = 1
     eos_token_id: int = 2
     decoder_start_token_id: int = 1
@@ -130,22 +133,21 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         if self.decoder_vocab_size is None:
-            object.__setattr__(self, "decoder_vocab_size", self.vocab_size)
+            self._set("decoder_vocab_size", self.vocab_size)
         for name in (*_SIZES, *([] if self.max_length is None else ["max_length"])):
-            _integer(name, getattr(self, name), 1, 2**31, "a positive integer")
+            self._set(name, integer(name, getattr(self, name)))
+        self._set("first_position", integer("first_position", self.first_position, 0, text="an integer from 0 on"))
         for name in ("encoder_attention_heads", "decoder_attention_heads"):
             self._check_heads(name)
-        for name, low, high in (
-            ("layer_norm_eps", 0.0, 1.0),
-            ("dropout", -1e-9, 1.0),
-            ("attention_dropout", -1e-9, 1.0),
-            ("activation_dropout", -1e-9, 1.0),
-            ("max_timescale", 1.0, float("inf")),
-            *([] if self.init_std is None else [("init_std", 0.0, float("inf"))]),
+        for name, limits in (
+            ("layer_norm_eps", {"low": 0, "high": 1}),
+            ("dropout", PROBABILITY),
+            ("attention_dropout", PROBABILITY),
+            ("activation_dropout", PROBABILITY),
+            ("max_timescale", {"low": 1}),
+            *([] if self.init_std is None else [("init_std", {"low": 0})]),
         ):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low < value < high:
-                raise ValueError(f"{name} must be a number above {max(low, 0):g} and below {high:g}, got {value!r}")
+            self._set(name, number(name, getattr(self, name), **limits))
         for name, known in (("activation_function", tuple(ACTIVATIONS)), ("position_embedding_type", POSITIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -157,8 +159,10 @@ class TransformerConfig:
                 f"decoder_vocab_size must be vocab_size = {self.vocab_size} with share_encoder_decoder_embeddings, "
                 f"got {self.decoder_vocab_size}"
             )
-        _integer("first_position", self.first_position, 0, 2**31, "an integer from 0 on")
         self._check_tokens()
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     def _check_heads(self, name: str) -> None:
         head_dim, rest = divmod(self.d_model, getattr(self, name))
@@ -172,17 +176,22 @@ class TransformerConfig:
 
     def _check_tokens(self) -> None:
         target = self.decoder_vocab_size
-        if isinstance(self.pad_token_id, int) and self.pad_token_id >= self.vocab_size:
-            raise ValueError(f"pad_token_id must be below vocab_size = {self.vocab_size}, got {self.pad_token_id}")
-        for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id", "bos_token_id", "forced_eos_token_id"):
+        for name in ("eos_token_id", "forced_eos_token_id"):  # which transformers may have as lists
             value = getattr(self, name)
-            if value is not None or name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
-                _integer(name, value, 0, target, f"an id of the target vocabulary, below {target}")
+            if isinstance(value, list | tuple) and len(value) == 1:
+                self._set(name, value[0])
+        for name in ("eos_token_id", "decoder_start_token_id"):
+            self._set(name, token(name, getattr(self, name), target))
+        if self.forced_eos_token_id is not None:
+            self._set("forced_eos_token_id", token("forced_eos_token_id", self.forced_eos_token_id, target))
+        if self.pad_token_id is not None:
+            size = min(self.vocab_size, target)
+            text = f"an id of both vocabularies, below {size}"
+            self._set("pad_token_id", integer("pad_token_id", self.pad_token_id, 0, size, text))
+        if self.bos_token_id is not None:  # which nothing reads
+            self._set("bos_token_id", integer("bos_token_id", self.bos_token_id, 0, text="an id"))
         if self.bad_words_ids is not None:
-            words = tuple(tuple(word) for word in self.bad_words_ids)
-            for token in (token for word in words for token in word):
-                _integer("bad_words_ids", token, 0, target, f"ids of the target vocabulary, below {target}")
-            object.__setattr__(self, "bad_words_ids", words)
+            self._set("bad_words_ids", bad_words("bad_words_ids", self.bad_words_ids, target))
 
     @property
     def is_marian(self) -> bool:
@@ -191,7 +200,6 @@ class TransformerConfig:
             not self.normalize_before
             and (self.position_embedding_type, self.first_position, self.max_timescale) == ("marian", 0, 10000.0)
             and self.layer_norm_eps == 1e-5
-            and self.init_std is not None
         )
 
     def std(self, in_features: int, out_features: int) -> float:
@@ -204,11 +212,14 @@ class TransformerConfig:
         return float(self.d_model**-0.5) if self.init_std is None else self.init_std
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any], source: str = "TransformerConfig") -> TransformerConfig:
-        """The configuration in the object of a config.json; fields of other purposes are passed over.
+    def from_dict(
+        cls, config: Mapping[str, Any], source: str = "TransformerConfig", **changes: Any
+    ) -> TransformerConfig:
+        """The configuration in the object of a config.json, with some fields replaced by `changes`.
 
-        Raises ValueError, its message beginning with `source`, for another `model_type` than "marian" or the one that
-        `to_dict` writes, an option of Marian's that the network does not have, and an impossible value.
+        Fields of other purposes are passed over. Raises ValueError, its message beginning with `source`, for another
+        `model_type` than "marian" or the one that `to_dict` writes, an option of Marian's that the network does not
+        have, and an impossible value.
         """
         kind = config.get("model_type")
         if kind not in ("marian", OWN_TYPE):
@@ -219,9 +230,10 @@ class TransformerConfig:
             for name, usual in _MARIAN_REFUSED.items():
                 if config.get(name, usual) not in (usual, None):
                     raise ValueError(f"{source}: {name} is {config[name]!r}; only {usual!r} is supported")
+            values = {name: value for name, value in values.items() if name not in _OWN}
             values = {**_MARIAN_DEFAULTS, **values, "position_embedding_type": "marian"}
         try:
-            return cls(**values)
+            return cls(**{**values, **changes})
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
 
@@ -230,9 +242,8 @@ class TransformerConfig:
         values = asdict(self)
         if not self.is_marian:
             return {"model_type": OWN_TYPE, "architectures": ["Transformer"], **values}
-        own = ("normalize_before", "position_embedding_type", "first_position", "max_timescale", "layer_norm_eps")
-        values = {name: value for name, value in values.items() if name not in own and value is not None}
-        optional = dict.fromkeys(("bos_token_id", "forced_eos_token_id"))  # else they would be the defaults
+        values = {name: value for name, value in values.items() if name not in _OWN and value is not None}
+        optional = dict.fromkeys(("pad_token_id", "bos_token_id", "forced_eos_token_id"))  # else the defaults
         return {
             "model_type": "marian",
             "architectures": ["MarianMTModel"],
@@ -242,6 +253,18 @@ class TransformerConfig:
         }
 
 
-def _integer(name: str, value: Any, low: int, high: int, text: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
-        raise ValueError(f"{name} must be {text}, got {value!r}")
+def token(name: str, value: Any, size: int) -> int:
+    """`value`, once it is known to be an id of a target vocabulary of `size`. Raises ValueError."""
+    return integer(name, value, 0, size, f"an id of the target vocabulary, below {size}")
+
+
+def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
+    """`words` as tuples, once they are known to be lists of such ids. Raises ValueError."""
+    try:
+        phrases = tuple(tuple(word) for word in words)
+    except TypeError:
+        phrases = ((),)
+    if not all(phrases):
+        raise ValueError(f"{name} must be lists of ids, none of them empty, got {words!r}")
+    text = f"lists of ids of the target vocabulary, below {size}"
+    return tuple(tuple(integer(name, i, 0, size, text) for i in phrase) for phrase in phrases)

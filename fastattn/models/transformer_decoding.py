@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from fastattn import kernels, ragged
 from fastattn.autograd import mode, no_grad
+from fastattn.models.config_checks import integer
 from fastattn.models.inputs import Tokens
-from fastattn.models.transformer_config import TransformerConfig
+from fastattn.models.transformer_config import TransformerConfig, bad_words, token
 from fastattn.nn.parameter import Array
 
 Ids = NDArray[np.int64]
@@ -21,14 +23,50 @@ Ids = NDArray[np.int64]
 FIRST_CAPACITY = 32
 """Tokens of each sequence that there is room for at first; twice as many whenever it is full."""
 
+# Settings of transformers that change greedy decoding and are not here, each with the value that changes nothing.
+UNSUPPORTED: dict[str, Any] = {
+    "begin_suppress_tokens": None,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "exponential_decay_length_penalty": None,
+    "forced_bos_token_id": None,
+    "guidance_scale": 1.0,
+    "max_time": None,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+    "sequence_bias": None,
+    "stop_strings": None,
+    "suppress_tokens": None,
+    "watermarking_config": None,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a folder says about decoding for which the config has no field: `values`, and the file that they are of."""
+
+    source: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise ValueError for what would change the result and is not supported."""
+        for name, usual in UNSUPPORTED.items():
+            value = self.values.get(name)
+            if value not in (None, [], usual):
+                raise ValueError(f"generate: {self.source}: {name} is {value!r}; only {usual!r} is supported")
+
 
 class Rules:
     """What is decoded: `max_length`, tokens to begin with (`start`) and to end with (`end`, and `last` where a sequence
-    reaches `max_length`), and what must not occur. See `Transformer.generate` for the arguments and errors."""
+    reaches `max_length`), what follows an end (`pad`), and what must not occur. See `Transformer.generate` for the
+    arguments and errors."""
 
     def __init__(
         self,
         config: TransformerConfig,
+        settings: Settings,
         *,
         max_length: int | None,
         max_new_tokens: int | None,
@@ -36,29 +74,28 @@ class Rules:
         forced_eos_token_id: int | None,
         decoder_start_token_id: int | None,
     ) -> None:
+        settings.check()
         size, limit = config.decoder_vocab_size, config.max_position_embeddings + 1  # the last token is never read
         if max_length is not None and max_new_tokens is not None:
             raise ValueError("generate: max_length and max_new_tokens must not both be given")
         if max_new_tokens is not None:
-            _check("max_new_tokens", max_new_tokens, 1, limit, f"from 1 to max_position_embeddings = {limit - 1}")
-            max_length = 1 + max_new_tokens
+            text = f"from 1 to max_position_embeddings = {limit - 1}"
+            max_length = 1 + integer("generate: max_new_tokens", max_new_tokens, 1, limit, text)
         elif max_length is not None:
-            _check("max_length", max_length, 2, limit + 1, f"from 2 to max_position_embeddings + 1 = {limit}")
+            text = f"from 2 to max_position_embeddings + 1 = {limit}"
+            max_length = integer("generate: max_length", max_length, 2, limit + 1, text)
         self.max_length = max_length or min(config.max_length or limit - 1, limit)
-        self.end = config.eos_token_id
-        self.last = config.forced_eos_token_id if forced_eos_token_id is None else forced_eos_token_id
-        self.start = config.decoder_start_token_id if decoder_start_token_id is None else decoder_start_token_id
-        text = f"in [0, {size}), the ids of the target vocabulary"
-        for name, value in (("forced_eos_token_id", self.last), ("decoder_start_token_id", self.start)):
-            if value is not None:
-                _check(name, value, 0, size, text)
-        words = [list(word) for word in (config.bad_words_ids if bad_words_ids is None else bad_words_ids) or ()]
-        for i, word in enumerate(words):
-            if not word:
-                raise ValueError(f"generate: bad_words_ids[{i}] must have an id")
-            for token in word:
-                _check(f"bad_words_ids[{i}]", token, 0, size, text)
-        words = [word for word in words if word != [self.end]]  # as in transformers
+        self.end, self.last, self.start = config.eos_token_id, config.forced_eos_token_id, config.decoder_start_token_id
+        if forced_eos_token_id is not None:
+            self.last = token("generate: forced_eos_token_id", forced_eos_token_id, size)
+        if decoder_start_token_id is not None:
+            self.start = token("generate: decoder_start_token_id", decoder_start_token_id, size)
+        pad = settings.values.get("pad_token_id", config.pad_token_id)
+        self.pad = self.end if pad is None else token(f"generate: {settings.source}: pad_token_id", pad, size)
+        words = config.bad_words_ids or ()
+        if bad_words_ids is not None:
+            words = bad_words("generate: bad_words_ids", bad_words_ids, size)
+        words = tuple(word for word in words if word != (self.end,))  # as in transformers
         self.bad = [word[0] for word in words if len(word) == 1]
         self.phrases = [np.array(word) for word in words if len(word) > 1]
 
@@ -81,9 +118,8 @@ def decode(model: Any, source: Tokens, rules: Rules, use_cache: bool = True) -> 
     if empty.any():
         raise ValueError(f"generate: input_ids must have a token in each sequence, got none in {int(empty.argmax())}")
     if not model.frozen and mode.ops is kernels:
-        model = copy.deepcopy(model).freeze()  # else every step would pack every weight
-    ids = np.full((source.sequences, rules.max_length), model.config.pad_token_id, np.int64)
-    ids[:, 0] = rules.start
+        model = _packed(model)  # else every step would pack every weight
+    ids: Ids = np.full((source.sequences, 1), rules.start)
     length, rows = 1, np.arange(source.sequences)  # those that have not ended
     with no_grad():
         memory, scores_of = model._encode(source), _output_layer(model)
@@ -93,6 +129,8 @@ def decode(model: Any, source: Tokens, rules: Rules, use_cache: bool = True) -> 
             else partial(_recompute, model, memory, source.cu_seqlens)
         )
         while length < rules.max_length and len(rows):
+            if length == ids.shape[1]:
+                ids = np.concatenate([ids, np.full_like(ids, rules.pad)], axis=1)
             if length == rules.max_length - 1 and rules.last is not None:
                 ids[rows, length] = rules.last
             else:
@@ -149,6 +187,12 @@ class Cache:
             new.reshape(len(rows), 2 * before, -1)[:, :before] = old.reshape(-1, before, old[0].size)[kept]
 
 
+def _packed(model: Any) -> Any:
+    """A frozen copy, which shares with `model` the arrays that are not packed, and copies no gradient."""
+    parameters = {id(parameter): copy.copy(parameter) for parameter in model._arrays()}
+    return copy.deepcopy(model, parameters).freeze()
+
+
 def _output_layer(model: Any) -> Callable[[Array], Array]:
     """`model.logits` with a packed matrix, which one that is a table of embeddings, too, is not: a step of one sequence
     and 58101 words takes half the time, and packing that of three steps."""
@@ -171,8 +215,3 @@ def _one_each(rows: Ids, sequences: int) -> NDArray[np.int32]:
     counts = np.zeros(sequences, np.int64)
     counts[rows] = 1
     return ragged.cu_seqlens(counts)
-
-
-def _check(name: str, value: Any, low: int, high: int, text: str) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value < high:
-        raise ValueError(f"generate: {name} must be {text}, got {value!r}")

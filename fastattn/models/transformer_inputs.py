@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from numbers import Real
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import ragged
+from fastattn.autograd import Tensor
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.inputs import check_labels
+from fastattn.models.inputs import Tokens, check_labels
 
 OWNER = "Transformer"
 
@@ -37,13 +41,32 @@ def check_target(name: str, labels: ArrayLike, shape: tuple[int, ...] | None, cl
     return check_labels(OWNER, name, labels, shape, classes)
 
 
-def check_memory(cu_seqlens_q: NDArray[np.int32], cu_seqlens_k: NDArray[np.int32]) -> None:
-    """Raise ValueError when the sequences are not as many, or one has a target but no source."""
-    targets, sources = ragged.lengths(cu_seqlens_q), ragged.lengths(cu_seqlens_k)
+def check_pairs(target: Tokens, source: str, cu_seqlens: NDArray[np.int32]) -> None:
+    """Raise ValueError when the sequences are not as many, or one has a target but no source.
+
+    `source` is what errors call that whose sequences are `cu_seqlens`.
+    """
+    targets, sources = ragged.lengths(target.cu_seqlens), ragged.lengths(cu_seqlens)
     if len(targets) != len(sources):
-        raise ValueError(
-            f"{OWNER}: decoder_input_ids must have as many sequences as input_ids, {len(sources)}, got {len(targets)}"
-        )
+        raise ValueError(f"{target.name} must have as many sequences as {source}, {len(sources)}, got {len(targets)}")
     empty = (sources == 0) & (targets > 0)
     if empty.any():
-        raise ValueError(f"{OWNER}: input_ids must have a token in each sequence, got none in {int(empty.argmax())}")
+        raise ValueError(f"{OWNER}: {source} must have a token in each sequence, got none in {int(empty.argmax())}")
+
+
+def check_states(name: str, states: Any, dim: int, dtype: np.dtype[Any]) -> None:
+    """Raise TypeError or ValueError for what is not `[rows, dim]` of `dtype`, an array or a Tensor."""
+    if not isinstance(states, np.ndarray | Tensor):
+        raise TypeError(f"{OWNER}: {name} must be an array or a Tensor, got {type(states).__name__}")
+    if len(states.shape) != 2 or states.shape[1] != dim:
+        raise ValueError(f"{OWNER}: {name} must have shape (tokens, {dim}), got {states.shape}")
+    if states.dtype != dtype:
+        raise TypeError(f"{OWNER}: {name} must be {dtype}, got {states.dtype}")
+
+
+def check_smoothing(label_smoothing: Any) -> None:
+    """Raise TypeError or ValueError for what is not a number from 0 to 1, with or without labels to be smoothed."""
+    if not isinstance(label_smoothing, Real):
+        raise TypeError(f"{OWNER}: label_smoothing must be a number, got {type(label_smoothing).__name__}")
+    if not 0 <= float(label_smoothing) <= 1:
+        raise ValueError(f"{OWNER}: label_smoothing must be in [0, 1], got {label_smoothing!r}")

@@ -21,8 +21,8 @@ class TransformerOutput(Output):
 
     - `loss`: a Tensor that holds one number, given labels
     - `logits`: `[batch, target_seq, decoder_vocab_size]`, 0 at the padding, and `encoder_last_hidden_state`
-      `[batch, source_seq, d_model]`: computed when they are read first, the logits with the weights of that moment;
-      the loss needs neither
+      `[batch, source_seq, d_model]`: computed when they are read first, the logits with the weights of that moment
+      and the kernels of the call; the loss needs neither
     - on request the attention weights of each layer, 0 at the padding: `encoder_attentions`
       `[batch, heads, source_seq, source_seq]`, `decoder_attentions` `[batch, heads, target_seq, target_seq]` and
       `cross_attentions` `[batch, heads, target_seq, source_seq]`

@@ -23,6 +23,8 @@ CONFIG = "tokenizer_config.json"
 
 _SPECIAL = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 _SPACE = "\u2581"  # what SentencePiece writes for a space
+# the spaces that transformers takes away, in its order, where the config says clean_up_tokenization_spaces
+_CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
 class MarianTokenizer:
@@ -38,7 +40,7 @@ class MarianTokenizer:
         vocabulary: the id of each piece, and of `<unk>`, `</s>` and `<pad>`, for both sides.
         target_vocabulary: that of the target side, where the two have their own.
         config: fields of a tokenizer_config.json: names of the special tokens, `model_max_length`, `source_lang`,
-            `target_lang`. They are saved again, and the first two used.
+            `target_lang`, `clean_up_tokenization_spaces`. They are saved again, and all but the languages used.
 
     Raises ValueError for bytes that are no SentencePiece model, ids that are none and a special token that is not in
     a vocabulary; ImportError when the `sentencepiece` library is missing.
@@ -59,7 +61,7 @@ class MarianTokenizer:
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self._models = {SOURCE: source, TARGET: target}
-        self._source, self._target = _processor(SOURCE, source), _processor(TARGET, target)
+        self._source, self._target = sentencepiece_processor(SOURCE, source), sentencepiece_processor(TARGET, target)
         self._config = dict(config or {})
         names = {key: _token(self._config.get(key), default) for key, default in _SPECIAL.items()}
         self._vocabulary = dict(vocabulary)
@@ -100,9 +102,11 @@ class MarianTokenizer:
         except ValueError as error:
             raise ValueError(f"{folder}{os.sep}{error}") from None  # each message begins with the name of a file
         added = config.get("added_tokens_decoder") or {}
+        if not isinstance(added, dict):
+            raise ValueError(f"{folder / CONFIG}: added_tokens_decoder must be an object, got {type(added).__name__}")
         for i, token in added.items():
             content = _token(token, "")
-            if all(vocabulary.get(content) != int(i) for vocabulary in vocabularies):
+            if all(str(vocabulary.get(content)) != i for vocabulary in vocabularies):
                 raise ValueError(f"{folder / CONFIG}: added token {content!r}, {i}, is not in {VOCABULARY}")
         return tokenizer
 
@@ -175,20 +179,24 @@ class MarianTokenizer:
             if ids.ndim != 1:
                 raise ValueError(f"decode: sequences[{i}] must have one axis, got shape {ids.shape}")
             kept = [j for j in ids.tolist() if j not in special]
-            for j in kept:
-                if j not in self._pieces:
-                    raise ValueError(f"decode: sequences[{i}] has {j}, which is not an id of the target vocabulary")
-            text = self._target.decode_pieces([self._pieces[j] for j in kept])
-            texts.append(text.replace(_SPACE, " ").strip())  # a piece that target.spm does not have keeps its sign
+            text = self._target.decode_pieces(_pieces_of("target", self._pieces, f"decode: sequences[{i}]", kept))
+            text = text.replace(_SPACE, " ").strip()  # a piece that target.spm does not have keeps its sign
+            if self._config.get("clean_up_tokenization_spaces"):
+                for spaced in _CLEANED:
+                    text = text.replace(spaced, spaced.strip())
+            texts.append(text)
         return texts
 
     def tokens(self, ids: ArrayLike) -> list[str]:
-        """The pieces that ids of the source side stand for, special tokens included."""
-        return [self._source_pieces[i] for i in np.asarray(ids).tolist()]
+        """The pieces that ids of the source side stand for, special tokens included.
+
+        Raises ValueError for an id that the vocabulary does not have.
+        """
+        return _pieces_of("source", self._source_pieces, "tokens: ids", ids)
 
     def target_tokens(self, ids: ArrayLike) -> list[str]:
-        """The pieces that ids of the target side stand for, special tokens included."""
-        return [self._pieces[i] for i in np.asarray(ids).tolist()]
+        """The pieces that ids of the target side stand for; as `tokens`."""
+        return _pieces_of("target", self._pieces, "target_tokens: ids", ids)
 
     @property
     def _target_vocabulary(self) -> dict[str, int]:
@@ -205,7 +213,7 @@ class MarianTokenizer:
     ) -> TokenizedTexts:
         if isinstance(texts, str):
             raise TypeError(f"{name} must be a sequence of str, got one str")
-        if max_length is not None and max_length < 1:
+        if max_length is not None and (not isinstance(max_length, int | np.integer) or max_length < 1):
             raise ValueError(f"max_length must be 1, for the end of the text, or more, got {max_length}")
         codes, rest = [], []
         for i, text in enumerate(texts):
@@ -226,7 +234,8 @@ class MarianTokenizer:
         return TokenizedTexts(np.array(ids, np.int64), cu_seqlens, full_lengths)
 
 
-def _processor(name: str, model: bytes) -> Any:
+def sentencepiece_processor(name: str, model: bytes) -> Any:
+    """A model of the library, from the bytes of the file `name`. Raises ImportError, and ValueError for other bytes."""
     try:
         import sentencepiece  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
@@ -266,6 +275,16 @@ def _split_code(text: str, name: str) -> tuple[list[str], str]:
     if text.startswith(">>") and (end := text.find("<<")) >= 0:
         return [text[: end + 2]], text[end + 2 :]
     return [], text
+
+
+def _pieces_of(side: str, pieces: Mapping[int, str], name: str, ids: ArrayLike) -> list[str]:
+    """The pieces of ids, which errors call `name`."""
+    found = []
+    for i in np.asarray(ids).tolist():
+        if i not in pieces:
+            raise ValueError(f"{name} has {i!r}, which is not an id of the {side} vocabulary")
+        found.append(pieces[i])
+    return found
 
 
 def _token(value: Any, default: str) -> str:

@@ -237,7 +237,7 @@ def _cut(texts: TokenizedTexts, max_length: int | None) -> TokenizedTexts:
 
 def _pieces(path: Path, model: bytes) -> list[str]:
     """The pieces of a SentencePiece model, read from `path`, that stand for text."""
-    processor = marian_tokenizer._processor(str(path), model)
+    processor = marian_tokenizer.sentencepiece_processor(str(path), model)
     every = range(processor.get_piece_size())
     return [processor.id_to_piece(i) for i in every if not (processor.is_control(i) or processor.is_unknown(i))]
 

@@ -378,6 +378,16 @@ class TestPretrained:
         with pytest.raises(ValueError, match=r"BertForMaskedLM: tensor '[^']*self\.value\.bias' is missing"):
             models.BertForMaskedLM(BertConfig(**case.config), tensors)
 
+    def test_a_tied_matrix_of_other_values(self, tmp_path: Path) -> None:
+        case = make_case("BertForMaskedLM")
+        model, name = make_model(case), "cls.predictions.decoder.weight"
+        tensors = dict(model.state_dict())
+        tensors[name] = tensors["bert.embeddings.word_embeddings.weight"] + 0.0
+        assert models.BertForMaskedLM(model.config, tensors).cls.predictions.decoder.weight.shape == tensors[name].shape
+        tensors[name][3, 1] += 1
+        with pytest.raises(ValueError, match=rf"'{name}' must be 'bert\.embeddings\..*', to which the config ties it"):
+            models.BertForMaskedLM(model.config, tensors)
+
     def test_a_field_that_there_is_not(self, tmp_path: Path) -> None:
         make_model(make_case("BertForMaskedLM")).save_pretrained(tmp_path)
         with pytest.raises(TypeError, match="'num_label' is not a field of BertConfig"):

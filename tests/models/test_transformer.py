@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits
 from helpers_heads import assert_gradients
-from helpers_transformer import CASES, SOURCE, TARGET, WORDS, call, config_of, make_model
+from helpers_transformer import CASES, SOURCE, WORDS, call, config_of, make_model
 
 import fastattn
-from fastattn import Tensor, no_grad, ragged, use_reference
+from fastattn import Tensor, kernels, no_grad, ragged, reference, use_reference
 from fastattn.models import Transformer, TransformerConfig
 from fastattn.models.transformer_inputs import shift_right, up_to_the_last_label
 from fastattn.random import record_seeds
@@ -195,8 +196,14 @@ def test_attention_weights_are_at_their_tokens() -> None:
 
 def test_scores_are_computed_for_labels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     model, arguments, rows = make_model("post-norm"), call("post-norm"), []
-    compute = model.logits
-    monkeypatch.setattr(model, "logits", lambda hidden: rows.append(hidden.shape[0]) or compute(hidden))
+    compute = kernels.linear
+
+    def linear(x: Any, weight: Any, *others: Any, **options: Any) -> Any:
+        if weight.shape[0] == WORDS:
+            rows.append(len(x))
+        return compute(x, weight, *others, **options)
+
+    monkeypatch.setattr(kernels, "linear", linear)
     output = model(**arguments)
     assert rows == [np.count_nonzero(arguments["labels"] != -100)]
     assert output.logits is output.logits
@@ -227,6 +234,21 @@ def test_dropout_is_where_the_paper_has_it(name: str) -> None:
         assert not seeds
 
 
+@pytest.mark.parametrize("name", ["post-norm", "pre-norm"])
+def test_dropout_leaves_residuals_alone(name: str) -> None:
+    """Sub-layers that give 0 have nothing to drop; of a token, embedding and position are dropped together."""
+    model, arguments = make_model(name, dropout=0.5), call(name)
+    for key, parameter in model.named_parameters():
+        if "out_proj" in key or "fc2" in key:
+            parameter.data[...] = 0
+    usual = model(**arguments).loss.item()
+    model.train()
+    assert (model.encoder.embed(np.arange(1, 9), np.arange(8)).data == 0).any(axis=1).all()
+    for stack in (model.encoder, model.decoder):
+        stack.dropout.training = False
+    assert model(**arguments).loss.item() == usual
+
+
 def test_the_same_seed_the_same_bits() -> None:
     runs = []
     for _ in range(2):
@@ -255,8 +277,8 @@ def test_tied_weights_stay_tied_in_a_copy() -> None:
 def test_first_values() -> None:
     sizes = {"vocab_size": 500, "d_model": 64, "encoder_ffn_dim": 256, "decoder_ffn_dim": 256, "encoder_layers": 1}
     sizes.update(decoder_layers=1, tie_word_embeddings=False)
-    for std in (0.05, None):
-        model = Transformer(TransformerConfig(**sizes, init_std=std))
+    for std, positions in itertools.product((0.05, None), ("sinusoidal", "learned")):
+        model = Transformer(TransformerConfig(**sizes, init_std=std, position_embedding_type=positions))
         assert model.training
         for name, parameter in model.named_parameters():
             array = parameter.data
@@ -266,9 +288,44 @@ def test_first_values() -> None:
                 np.testing.assert_array_equal(array, 0)
             else:
                 rows, columns = array.shape
-                wanted = (1 / 64 if "shared" in name else 2 / (rows + columns)) ** 0.5 if std is None else std
+                wanted = (
+                    (1 / 64 if "shared" in name or "embed" in name else 2 / (rows + columns)) ** 0.5
+                    if std is None
+                    else std
+                )
                 assert array.std() == pytest.approx(wanted, rel=0.05), name
         np.testing.assert_array_equal(model.encoder.embed_tokens.weight.data[0], 0)  # the padding
+
+
+def test_what_is_read_may_be_changed() -> None:
+    """And the gradients are those of what was computed."""
+    wanted = None
+    for changed in (False, True):
+        model, arguments = make_model("post-norm"), {**call("post-norm"), "attention_mask": None}
+        output = model(**arguments)
+        if changed:
+            output.encoder_last_hidden_state[...] = 7
+            output.logits[...] = 7
+        output.loss.backward()
+        wanted = wanted or gradients(model)
+    for name, gradient in gradients(model).items():
+        assert_same_bits(gradient, wanted[name])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_are_computed_as_the_call_was(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the reference or by the kernels, whoever reads them and wherever."""
+    model, arguments = make_model("post-norm"), call("post-norm")
+    model.astype(dtype)
+    with use_reference():
+        expected, outside = model(**arguments).logits, model(**arguments)
+    assert expected.dtype == dtype
+    np.testing.assert_array_equal(outside.logits, expected)
+    if dtype == np.float32:
+        output = model(**arguments)
+        monkeypatch.setattr(reference, "linear", None)
+        with use_reference():
+            assert output.logits.any()
 
 
 def test_nothing_at_all() -> None:
@@ -301,7 +358,22 @@ IDS, LABELS = np.full((2, 3), 4), np.full((2, 3), 5)
         ({"labels": LABELS * 0 - 100}, ValueError, "labels must have something other than -100"),
         ({"decoder_input_ids": IDS[:, :2]}, ValueError, r"labels must have shape \(2, 2\), got \(2, 3\)"),
         ({"labels": None}, ValueError, "decoder_input_ids or labels must be given"),
-        ({"labels": LABELS[:1]}, ValueError, "decoder_input_ids must have as many sequences as input_ids, 2, got 1"),
+        ({"labels": LABELS[:1]}, ValueError, "Transformer: labels must have as many sequences as input_ids, 2, got 1"),
+        (
+            {"labels": None, "decoder_input_ids": LABELS[:1]},
+            ValueError,
+            "Transformer: decoder_input_ids must have as many sequences as input_ids, 2, got 1",
+        ),
+        (
+            {"input_ids": np.full((2, 3), 2**64 - 1, np.uint64)},
+            ValueError,
+            r"input_ids must be below 2\*\*63, got 18446744073709551615",
+        ),
+        (
+            {"labels": np.full((2, 3), 2**64 - 100, np.uint64)},
+            ValueError,
+            r"labels must be below 2\*\*63, got 18446744073709551516",
+        ),
         ({"attention_mask": IDS}, ValueError, "attention_mask must hold 0 and 1, got 4"),
         ({"attention_mask": [[1, 1, 1], [0, 0, 0]]}, ValueError, "input_ids must have a token in each .* none in 1"),
         ({"attention_mask": IDS[:1] // 4}, ValueError, r"attention_mask must have shape \(2, 3\), got \(1, 3\)"),
@@ -318,9 +390,19 @@ IDS, LABELS = np.full((2, 3), 4), np.full((2, 3), 5)
         (
             {"labels": np.full((2, 13), 4)},
             ValueError,
-            "decoder_input_ids has a token at position 12 in sequence 0, but",
+            "Transformer: labels has a token at position 12 in sequence 0, but",
         ),
-        ({"label_smoothing": 1.5}, ValueError, "label_smoothing"),
+        ({"label_smoothing": 1.5}, ValueError, r"label_smoothing must be in \[0, 1\], got 1\.5"),
+        (
+            {"label_smoothing": -0.5, "labels": None, "decoder_input_ids": LABELS},
+            ValueError,
+            r"label_smoothing must be in \[0, 1\], got -0\.5",
+        ),
+        (
+            {"label_smoothing": "much", "labels": None, "decoder_input_ids": LABELS},
+            TypeError,
+            "label_smoothing must be a number, got str",
+        ),
     ],
 )
 def test_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -346,18 +428,41 @@ def test_refused_ragged() -> None:
             r"position_ids must have shape \(2,\), got \(1,\)",
         ),
         (lambda: model.decode_ragged([4], [0, 1], memory, [0, 3]), "cu_seqlens_k must end at 2"),
-        (lambda: model.decode_ragged([4], [0, 1], memory, [0, 1, 2]), "as many sequences as input_ids, 2, got 1"),
-        (lambda: model.decode_ragged([4, 4], [0, 1, 2], memory, [0, 0, 2]), "must have a token in each .* none in 0"),
+        (
+            lambda: model.decode_ragged([4], [0, 1], memory, [0, 1, 2]),
+            "Transformer: decoder_input_ids must have as many sequences as memory, 2, got 1",
+        ),
+        (
+            lambda: model.decode_ragged([4, 4], [0, 1, 2], memory, [0, 0, 2]),
+            "Transformer: memory must have a token in each sequence, got none in 0",
+        ),
+        (
+            lambda: model.decode_ragged([4], [0, 1], memory[:, 1:], [0, 2]),
+            r"memory must have shape \(tokens, 12\), got \(2, 11\)",
+        ),
+        (lambda: model.decode_ragged([4], [0, 1], memory.data[None], [0, 2]), r"memory must have .*, got \(1, 2, 12\)"),
+        (lambda: model.logits(memory.data[0]), r"hidden must have shape \(tokens, 12\), got \(12,\)"),
+        (
+            lambda: model.loss_ragged([4, 5], [0, 1, 2], [1], [0, 1], [5]),
+            "Transformer: target_in must have as many sequences as source_ids, 2, got 1",
+        ),
         (lambda: model.loss_ragged([4], [0, 1], [1, 2], [0, 2], [5]), r"target_out must have shape \(2,\), got \(1,\)"),
         (lambda: model.loss_ragged([99], [0, 1], [1], [0, 1], [5]), "source_ids must be in .* got 99 at index 0"),
         (lambda: model.loss_ragged([4], [0, 1], [99], [0, 1], [5]), "target_in must be in .* got 99 at index 0"),
     ):
         with pytest.raises(ValueError, match=message):
             refused()  # type: ignore[no-untyped-call]
+    for states, message in (
+        (memory.data.tolist(), "an array or a Tensor, got list"),
+        (np.ones((2, 12)), "float32, got"),
+    ):
+        with pytest.raises(TypeError, match=f"Transformer: memory must be {message}"):
+            model.decode_ragged([4], [0, 1], states, [0, 2])
+        with pytest.raises(TypeError, match=f"Transformer: hidden must be {message}"):
+            model.logits(states)
 
 
 def test_the_longest_that_fits() -> None:
     model = make_model("post-norm")
     output = model(np.full((1, 12), 4), labels=np.full((1, 12), 5))
     assert output.logits.shape == (1, 12, WORDS)
-    assert SOURCE < 12 > TARGET

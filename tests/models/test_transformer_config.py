@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastattn.models import TransformerConfig
@@ -30,9 +31,9 @@ def test_the_papers_base_model() -> None:
         ({"max_length": 0}, "max_length must be a positive integer, got 0"),
         ({"encoder_attention_heads": 7}, "d_model must be a multiple of encoder_attention_heads, got 512 and 7"),
         ({"decoder_attention_heads": 1}, "decoder_attention_heads must split d_model into heads of at most 256"),
-        ({"dropout": 1.0}, "dropout must be a number above 0 and below 1, got 1.0"),
-        ({"attention_dropout": "0.1"}, "attention_dropout must be a number above 0 and below 1, got '0.1'"),
-        ({"activation_dropout": -0.1}, "activation_dropout must be a number"),
+        ({"dropout": 1.0}, "dropout must be a number from 0 on and below 1, got 1.0"),
+        ({"attention_dropout": "0.1"}, "attention_dropout must be a number from 0 on and below 1, got '0.1'"),
+        ({"activation_dropout": -1e-10}, "activation_dropout must be a number from 0 on and below 1, got -1e-10"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps must be a number above 0 and below 1, got 0.0"),
         ({"init_std": 0.0}, "init_std must be a number above 0"),
         ({"max_timescale": 1.0}, "max_timescale must be a number above 1"),
@@ -41,15 +42,19 @@ def test_the_papers_base_model() -> None:
         ({"position_embedding_type": "rotary"}, "position_embedding_type must be one of sinusoidal, marian, learned"),
         ({"normalize_before": 1}, "normalize_before must be a bool, got 1"),
         ({"decoder_vocab_size": 50}, "decoder_vocab_size must be vocab_size = 37000 with share_encoder_decoder_emb"),
-        ({"pad_token_id": 37000}, "pad_token_id must be below vocab_size = 37000, got 37000"),
+        ({"pad_token_id": 37000}, "pad_token_id must be an id of both vocabularies, below 37000, got 37000"),
         ({"eos_token_id": None}, "eos_token_id must be an id of the target vocabulary, below 37000, got None"),
         ({"eos_token_id": [1, 2]}, r"eos_token_id must be an id of the target vocabulary, below 37000, got \[1, 2\]"),
         ({"decoder_start_token_id": -1}, "decoder_start_token_id must be an id"),
         ({"forced_eos_token_id": 37000}, "forced_eos_token_id must be an id"),
+        ({"bos_token_id": -1}, "bos_token_id must be an id, got -1"),
         (
             {"bad_words_ids": ((1,), (37000,))},
-            "bad_words_ids must be ids of the target vocabulary, below 37000, got 37",
+            "bad_words_ids must be lists of ids of the target vocabulary, below 37000, got 37000",
         ),
+        ({"bad_words_ids": 3}, "bad_words_ids must be lists of ids, none of them empty, got 3"),
+        ({"bad_words_ids": [3]}, r"bad_words_ids must be lists of ids, none of them empty, got \[3\]"),
+        ({"bad_words_ids": [[3], []]}, r"bad_words_ids must be lists of ids, none of them empty, got \[\[3\], \[\]\]"),
     ],
 )
 def test_refused(changes: dict[str, Any], message: str) -> None:
@@ -74,6 +79,13 @@ def test_refused(changes: dict[str, Any], message: str) -> None:
         },
         {"position_embedding_type": "learned", "init_std": None, "max_timescale": 20.0, "first_position": 2},
         {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 50, "bad_words_ids": [[4]]},
+        {"position_embedding_type": "marian", "pad_token_id": None, "bos_token_id": 40000},
+        {
+            "vocab_size": np.int64(50),
+            "dropout": np.float32(0.25),
+            "eos_token_id": np.int16(3),
+            "max_length": np.int8(9),
+        },
     ],
 )
 def test_it_comes_back_from_json(changes: dict[str, Any]) -> None:
@@ -82,6 +94,26 @@ def test_it_comes_back_from_json(changes: dict[str, Any]) -> None:
     assert TransformerConfig.from_dict(values) == config
     assert (values["model_type"] == "marian") == config.is_marian
     assert values["architectures"] == ["MarianMTModel" if config.is_marian else "Transformer"]
+
+
+def test_marian_needs_no_word_about_first_values() -> None:
+    config = TransformerConfig(position_embedding_type="marian", init_std=None)
+    assert config.is_marian
+    assert "init_std" not in config.to_dict()
+
+
+@pytest.mark.parametrize("name", ["eos_token_id", "forced_eos_token_id"])
+def test_a_list_of_one_end(name: str) -> None:
+    assert getattr(TransformerConfig(**{name: [3]}), name) == 3
+
+
+def test_marian_has_no_fields_of_ours() -> None:
+    """transformers keeps what it does not know in a config.json, and computes as ever."""
+    own = {"layer_norm_eps": 1e-2, "first_position": 3, "max_timescale": 50.0, "position_embedding_type": "learned"}
+    plain = TransformerConfig.from_dict({"model_type": "marian", **BASE})
+    assert TransformerConfig.from_dict({"model_type": "marian", **BASE, **own}) == plain
+    changed = TransformerConfig.from_dict({"model_type": "marian", **BASE}, "somewhere", layer_norm_eps=1e-2)
+    assert changed.layer_norm_eps == 1e-2
 
 
 @pytest.mark.parametrize(
@@ -104,8 +136,7 @@ def test_marians_defaults() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"encoder_layerdrop": 0.1}, "somewhere: encoder_layerdrop is 0.1; only 0.0 is supported"),
-        ({"normalize_embedding": True}, "normalize_embedding is True; only False is supported"),
+        ({"normalize_embedding": True}, "somewhere: normalize_embedding is True; only False is supported"),
         ({"normalize_before": True}, "normalize_before is True"),
         ({"add_final_layer_norm": True}, "add_final_layer_norm is True"),
         ({"add_bias_logits": True}, "add_bias_logits is True"),

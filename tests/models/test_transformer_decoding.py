@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,10 +34,10 @@ def sources(sequences: int = 5, longest: int = 13, seed: int = 0) -> tuple[Any, 
     return rng.integers(1, 49, (sequences, longest)), np.arange(longest) < lengths[:, None]
 
 
-def ending(seed: int = 0, **changes: Any) -> Transformer:
-    """A model whose sequences end at different lengths, most of them soon."""
+def ending(seed: int = 0, more: float = 2.0, **changes: Any) -> Transformer:
+    """A model whose sequences end at different lengths, most of them soon; the sooner, the `more`."""
     model = random_transformer(seed, trainable=True, **{"bad_words_ids": VOCABULARY, **changes})
-    model.final_logits_bias.data[0, model.config.eos_token_id] += 2.0
+    model.final_logits_bias.data[0, model.config.eos_token_id] += more
     return model.freeze()
 
 
@@ -135,6 +136,27 @@ class TestOnItsOwn:
         assert trainable.records()
         assert all(parameter.grad is None for parameter in trainable.parameters())
 
+    def test_a_model_that_trains_keeps_its_weights_and_gradients(self) -> None:
+        """Packed matrices are all the memory that decoding adds to a large model."""
+        model = random_transformer(d_model=96, encoder_ffn_dim=512, decoder_ffn_dim=512, trainable=True)
+        ids, mask = sources(4)
+        model(ids, mask, labels=ids).loss.backward()
+        arrays = [(parameter.data, parameter.grad) for parameter in model.parameters()]
+        kept = [(data.copy(), None if grad is None else grad.copy()) for data, grad in arrays]
+        size = sum(data.nbytes for data, _ in arrays)
+        tracemalloc.start()
+        model.generate(ids[:1], mask[:1], max_length=3)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < size / 2  # what NumPy allocates, which packed matrices are not
+        assert all(parameter.data.flags.writeable for parameter in model.parameters())
+        for parameter, (data, grad), (old, gradient) in zip(model.parameters(), arrays, kept, strict=True):
+            np.testing.assert_array_equal(data, old)
+            assert np.shares_memory(parameter.data, data)
+            assert (parameter.grad is None) == (grad is None)
+            if gradient is not None:
+                np.testing.assert_array_equal(parameter.grad, gradient)
+
     def test_the_reference(self) -> None:
         model = random_transformer(3, trainable=True)
         ids, mask = sources(4)
@@ -196,6 +218,23 @@ class TestEnds:
         assert others[:4].tolist() == result[0, :4].tolist()
         assert others[4] != phrase[2]
 
+    def test_memory_is_that_of_the_tokens_there_are(self) -> None:
+        """Not of those that there might be."""
+        model = ending(max_position_embeddings=2_000_000, more=30.0)
+        ids, mask = sources(8)
+        tracemalloc.start()
+        result = model.generate(ids, mask)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert result.shape == (8, 2)
+        assert peak < 10 * 2**20
+
+    def test_numbers_of_numpy(self, model: Transformer) -> None:
+        ids, mask = sources(3)
+        expected = model.generate(ids, mask, max_length=9, bad_words_ids=[[3, 4]])
+        words = np.array([[3, 4]])
+        np.testing.assert_array_equal(model.generate(ids, mask, max_length=np.int32(9), bad_words_ids=words), expected)
+
     def test_no_sequences(self, model: Transformer) -> None:
         for ids in (np.zeros((0, 3), int), np.zeros((0, 0), int)):
             assert model.generate(ids).shape == (0, 1)
@@ -212,10 +251,11 @@ class TestRefusals:
             ({"max_new_tokens": 0}, "max_new_tokens must be from 1 to max_position_embeddings = 40, got 0"),
             ({"max_new_tokens": True}, "max_new_tokens must be .*, got True"),
             ({"max_new_tokens": 41}, "max_new_tokens must be .*, got 41"),
-            ({"decoder_start_token_id": 50}, r"decoder_start_token_id must be in \[0, 50\), .*, got 50"),
-            ({"forced_eos_token_id": -1}, r"forced_eos_token_id must be in \[0, 50\), .*, got -1"),
-            ({"bad_words_ids": [[3], [4, 50]]}, r"bad_words_ids\[1\] must be in \[0, 50\), .*, got 50"),
-            ({"bad_words_ids": [[3], []]}, r"bad_words_ids\[1\] must have an id"),
+            ({"decoder_start_token_id": 50}, "decoder_start_token_id must be an id of the target .*, below 50, got 50"),
+            ({"forced_eos_token_id": -1}, "forced_eos_token_id must be an id of the target .*, below 50, got -1"),
+            ({"bad_words_ids": [[3], [4, 50]]}, "bad_words_ids must be lists of ids .*, below 50, got 50"),
+            ({"bad_words_ids": [[3], []]}, r"bad_words_ids must be lists of ids, none of them empty, got \[\[3\], \["),
+            ({"bad_words_ids": [3]}, r"bad_words_ids must be lists of ids, none of them empty, got \[3\]"),
         ],
     )
     def test_options(self, model: Transformer, options: dict[str, Any], message: str) -> None:

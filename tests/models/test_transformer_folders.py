@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers_marian import MARIAN, MarianFolder, random_transformer
+from helpers_marian import MARIAN, MarianFolder, marian_tensors, random_transformer
 
 from fastattn.models import Transformer, TransformerConfig
+from fastattn.nn import SinusoidalPositions
 from fastattn.training import SGD
 
 IDS = np.arange(1, 11).reshape(2, 5)
@@ -54,6 +55,10 @@ class TestFolders:
         np.testing.assert_array_equal(logits(folder.load()), expected)
         folder.tensors["model.shared.weight"] = table
         np.testing.assert_array_equal(logits(folder.load()), expected)
+        folder.tensors[name] = table.copy()
+        folder.tensors[name][3, 5] += 0.5
+        with pytest.raises(ValueError, match=rf"'{name}' must be 'model\.shared\.weight', to which the config ties it"):
+            folder.load()
 
     def test_names_of_a_model_without_scores(self, folder: MarianFolder) -> None:
         folder.tensors["final_logits_bias"][...] = 0
@@ -66,8 +71,17 @@ class TestFolders:
     def test_stored_positions_are_passed_over(self, folder: MarianFolder) -> None:
         expected = logits(folder.load())
         for side in ("encoder", "decoder"):
-            folder.tensors[f"model.{side}.embed_positions.weight"] = np.ones((40, 24), np.float32)
-        np.testing.assert_array_equal(logits(folder.load()), expected)
+            name = f"model.{side}.embed_positions.weight"
+            table = SinusoidalPositions(24, order="concatenated")(np.arange(40))
+            folder.tensors[name] = table.astype(np.float16).astype(np.float32)  # as of a folder of halves
+            np.testing.assert_array_equal(logits(folder.load()), expected)
+            for wrong in (table + 0.01, table[1:], table[0]):
+                folder.tensors[name] = wrong
+                with pytest.raises(
+                    ValueError, match=rf"model\.safetensors: tensor '{name}' must be the positions that"
+                ):
+                    folder.load()
+            del folder.tensors[name]
 
     def test_two_tables_of_a_model_that_ties_nothing(self, folder: MarianFolder, tmp_path: Path) -> None:
         """transformers' word for it is share_encoder_decoder_embeddings, all the same."""
@@ -81,6 +95,17 @@ class TestFolders:
         assert not model.config.share_encoder_decoder_embeddings
         np.testing.assert_array_equal(logits(model), expected)
 
+    def test_a_table_that_neither_side_reads(self, folder: MarianFolder) -> None:
+        folder.config["tie_word_embeddings"] = False
+        folder.tensors = marian_tensors(folder.config)
+        table = folder.tensors["model.shared.weight"]
+        expected = logits(folder.load())
+        for side in ("encoder", "decoder"):
+            folder.tensors[f"model.{side}.embed_tokens.weight"] = table
+        assert folder.load().config.share_encoder_decoder_embeddings
+        folder.tensors["model.shared.weight"] = table + 1
+        np.testing.assert_array_equal(logits(folder.load()), expected)
+
     def test_fields_of_the_folders_that_people_have(self, folder: MarianFolder) -> None:
         expected = logits(folder.load())
         folder.config |= {
@@ -89,7 +114,9 @@ class TestFolders:
             "bad_words_ids": [[49]],
             "bos_token_id": 0,
             "classifier_dropout": 0.0,
-            "encoder_layerdrop": 0.0,
+            "encoder_layerdrop": 0.1,
+            "first_position": 3,
+            "layer_norm_eps": 0.1,
             "extra_pos_embeddings": 50,
             "id2label": {"0": "LABEL_0"},
             "max_length": 20,
@@ -119,6 +146,28 @@ class TestFolders:
         assert (model.config.dropout, model.config.max_length) == (0.3, 7)
         with pytest.raises(TypeError, match="from_pretrained: 'droput' is not a field of TransformerConfig"):
             folder.load(droput=0.3)
+        assert folder.load(layer_norm_eps=0.1).config.layer_norm_eps == 0.1
+
+    def test_layers_are_dropped_in_training_alone(self, folder: MarianFolder) -> None:
+        expected = logits(folder.load())
+        folder.config["decoder_layerdrop"] = 0.1
+        np.testing.assert_array_equal(logits(folder.load()), expected)
+        with pytest.raises(
+            ValueError, match=r"config\.json: decoder_layerdrop is 0\.1; only 0\.0 is supported in a model"
+        ):
+            folder.load(trainable=True)
+
+    def test_no_padding(self, folder: MarianFolder) -> None:
+        expected = logits(folder.load())
+        folder.config["pad_token_id"] = None
+        model = folder.load(trainable=True)
+        np.testing.assert_array_equal(logits(model), expected)
+        model.save_pretrained(folder.path)
+        assert Transformer.from_pretrained(folder.path).config == model.config
+        with pytest.raises(ValueError, match="decoder_input_ids must be given, for pad_token_id of the config is None"):
+            model(IDS, labels=WORDS)
+        model.final_logits_bias.data[0, 0] += 30.0
+        assert model.generate(IDS).tolist() == [[49, 0]] * 2
 
     def test_generation_config_comes_first(self, folder: MarianFolder) -> None:
         folder.config |= {"max_length": 9, "bad_words_ids": [[3]]}
@@ -129,9 +178,79 @@ class TestFolders:
         assert (config.max_length, config.bad_words_ids, config.forced_eos_token_id) == (11, None, None)
         assert (config.eos_token_id, config.decoder_start_token_id, config.pad_token_id) == (2, 49, 49)
         assert folder.load(max_length=6).config.max_length == 6
+        path.write_text(json.dumps({"eos_token_id": [2], "max_length": 11, "max_new_tokens": 4}))
+        assert (folder.load().config.eos_token_id, folder.load().config.max_length) == (2, 5)
+        assert folder.load(max_length=6).config.max_length == 6
+        path.write_text(json.dumps({"max_new_tokens": 0}))
+        with pytest.raises(
+            ValueError, match=r"generation_config\.json: max_new_tokens must be a positive integer, got 0"
+        ):
+            folder.load()
+        path.write_text(json.dumps({"bad_words_ids": [3]}))
+        with pytest.raises(
+            ValueError, match=r"generation_config\.json: bad_words_ids must be lists of ids, .*got \[3\]"
+        ):
+            folder.load()
         path.write_text(json.dumps({"eos_token_id": [0, 2]}))
         with pytest.raises(ValueError, match=r"generation_config\.json: eos_token_id must be .*, got \[0, 2\]"):
             folder.load()
+
+    @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+    @pytest.mark.parametrize(
+        ("name", "value", "usual"),
+        [
+            ("no_repeat_ngram_size", 2, 0),
+            ("repetition_penalty", 1.5, 1.0),
+            ("suppress_tokens", [3], None),
+            ("sequence_bias", [[[3], 2.0]], None),
+            ("min_length", 4, 0),
+        ],
+    )
+    def test_settings_of_another_greedy_choice(
+        self, folder: MarianFolder, tmp_path: Path, file: str, name: str, value: Any, usual: Any
+    ) -> None:
+        expected = folder.load()
+        path = folder.path / file
+        before = json.loads(path.read_text()) if path.exists() else {"forced_eos_token_id": 0}
+        path.write_text(json.dumps(before | {name: value, "max_new_tokens": 8}))
+        model = Transformer.from_pretrained(folder.path)
+        np.testing.assert_array_equal(logits(model), logits(expected))
+        model.save_pretrained(tmp_path / "saved")
+        again = Transformer.from_pretrained(tmp_path / "saved")
+        for refusing, source in ((model, path), (again, tmp_path / "saved/generation_config.json")):
+            message = re.escape(f"generate: {source}: {name} is {value!r}; only {usual!r} is supported")
+            with pytest.raises(ValueError, match=f"^{message}$"):
+                refusing.generate(IDS)
+        for nothing in (usual, None):
+            path.write_text(json.dumps(before | {name: nothing, "max_new_tokens": 8}))
+            model = Transformer.from_pretrained(folder.path)
+            np.testing.assert_array_equal(model.generate(IDS), expected.generate(IDS, max_new_tokens=8))
+
+    def test_the_padding_of_what_is_generated(self, folder: MarianFolder) -> None:
+        ids, phrases = np.arange(1, 49).reshape(6, 8), [[i, i] for i in range(50)]
+        folder.tensors["final_logits_bias"][0, 0] += 2.0
+        expected = folder.load().generate(ids, bad_words_ids=phrases)
+        path, padding = folder.path / "generation_config.json", (expected == 49) & (np.arange(expected.shape[1]) > 0)
+        assert padding.any()
+        shared = {"forced_eos_token_id": 0, "max_length": 40}
+        for settings, changes, pad in (
+            ({"pad_token_id": 5}, {}, 5),
+            ({"pad_token_id": 5}, {"pad_token_id": 7}, 7),
+            ({}, {}, 0),
+        ):
+            path.write_text(json.dumps(shared | settings))
+            model = Transformer.from_pretrained(folder.path, **changes)
+            actual = model.generate(ids, bad_words_ids=phrases)
+            np.testing.assert_array_equal(actual, np.where(padding, pad, expected))
+            if not changes:
+                model.save_pretrained(folder.path / "again")
+                again = Transformer.from_pretrained(folder.path / "again")
+                np.testing.assert_array_equal(again.generate(ids, bad_words_ids=phrases), actual)
+        path.write_text(json.dumps(shared | {"pad_token_id": 50}))
+        with pytest.raises(
+            ValueError, match=r"generate: .*generation_config\.json: pad_token_id must be an id .*got 50"
+        ):
+            Transformer.from_pretrained(folder.path).generate(ids)
 
 
 class TestSaving:
@@ -205,7 +324,6 @@ class TestBadFolders:
             ({"add_final_layer_norm": True}, "add_final_layer_norm is True; only False is supported"),
             ({"add_bias_logits": True}, "add_bias_logits is True; only False is supported"),
             ({"static_position_embeddings": False}, "static_position_embeddings is False; only True is supported"),
-            ({"encoder_layerdrop": 0.1}, "encoder_layerdrop is 0.1; only 0.0 is supported"),
             ({"is_decoder": True}, "is_decoder is True; only False is supported"),
             ({"activation_function": "mish"}, "activation_function must be one of relu, .*, got 'mish'"),
             ({"d_model": "24"}, "d_model must be a positive integer, got '24'"),
@@ -216,11 +334,12 @@ class TestBadFolders:
             ),
             ({"decoder_vocab_size": 60}, "decoder_vocab_size must be vocab_size = 50 with share_encoder_.*, got 60"),
             ({"scale_embedding": 1}, "scale_embedding must be a bool, got 1"),
-            ({"dropout": 1.0}, "dropout must be a number above 0 and below 1, got 1.0"),
+            ({"dropout": 1.0}, "dropout must be a number from 0 on and below 1, got 1.0"),
             ({"decoder_start_token_id": 50}, "decoder_start_token_id must be an id .*, got 50"),
             ({"decoder_start_token_id": None}, "decoder_start_token_id must be an id .*, got None"),
             ({"eos_token_id": [0, 1]}, r"eos_token_id must be an id .*, got \[0, 1\]"),
-            ({"bad_words_ids": [[50]]}, "bad_words_ids must be ids .*, got 50"),
+            ({"bad_words_ids": [[50]]}, "bad_words_ids must be lists of ids .*, got 50"),
+            ({"bad_words_ids": 3}, "bad_words_ids must be lists of ids, none of them empty, got 3"),
         ],
     )
     def test_a_config_that_cannot_be(self, folder: MarianFolder, changes: dict[str, Any], message: str) -> None:
@@ -305,4 +424,4 @@ class TestBadFolders:
         assert new.records()
         assert frozen.frozen
         assert not frozen.training
-        assert not list(itertools.chain(new.final_logits_bias.data.nonzero()[0]))
+        assert not new.final_logits_bias.data.any()

@@ -16,6 +16,8 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers, the other side of the parity tests, is not installed"
 )
 
+safetensors_torch = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+
 pytestmark = pytest.mark.filterwarnings("default")  # theirs are not our errors
 
 PARITY = 2e-5
@@ -159,6 +161,47 @@ def test_a_model_without_scores(tmp_path: Path) -> None:
     compare(Transformer.from_pretrained(tmp_path / "tied"), tied)
 
 
+FIELDS: dict[str, dict[str, Any]] = {
+    "ours": {"layer_norm_eps": 1e-2, "first_position": 3, "max_timescale": 50.0},
+    "dropped layers": {"encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5},
+    "no padding": {"pad_token_id": None},
+    "no such token": {"bos_token_id": 1000},
+    "lists": {"eos_token_id": [0], "forced_eos_token_id": [0]},
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields_that_change_nothing(tmp_path: Path, name: str) -> None:
+    random_model(4).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | FIELDS[name]))
+    theirs = transformers.MarianMTModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    compare(Transformer.from_pretrained(tmp_path), theirs)
+
+
+def test_stored_positions(tmp_path: Path) -> None:
+    """Theirs are read from the file, ours must be what is there."""
+    theirs = random_model(4)
+    tensors = {name: tensor.contiguous() for name, tensor in theirs.state_dict().items()}
+    for name in ("lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"):
+        del tensors[name]
+    theirs.save_pretrained(tmp_path)
+    safetensors_torch.save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    compare(Transformer.from_pretrained(tmp_path), theirs)
+
+
+def test_a_tie_that_holds_no_longer(tmp_path: Path) -> None:
+    """transformers writes and reads such a folder without its tie."""
+    theirs = random_model(4)
+    theirs.lm_head.weight = torch.nn.Parameter(theirs.lm_head.weight.detach() + 0.5)
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"'lm_head\.weight' must be 'model\.shared\.weight', to which the config ties it"
+    ):
+        Transformer.from_pretrained(tmp_path)
+    compare(Transformer.from_pretrained(tmp_path, tie_word_embeddings=False), theirs)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_transformers_reads_what_is_saved(tmp_path: Path, name: str) -> None:
     theirs = random_model(5, **CASES[name])
@@ -242,6 +285,16 @@ def test_settings_of_generation_config(tmp_path: Path) -> None:
     ours.save_pretrained(tmp_path / "again")
     again = transformers.MarianMTModel.from_pretrained(tmp_path / "again")
     np.testing.assert_array_equal(theirs_greedy(again, ids, np.ones_like(ids)), expected)
+    settings = json.loads((tmp_path / "generation_config.json").read_text())
+    phrases = [[i, i] for i in range(61)]
+    for changes in ({"max_new_tokens": 5}, {"pad_token_id": 7}, {"pad_token_id": None}, {"eos_token_id": [0]}):
+        changed = {name: value for name, value in (settings | changes).items() if value is not None}
+        (tmp_path / "generation_config.json").write_text(json.dumps(changed))
+        theirs = transformers.MarianMTModel.from_pretrained(tmp_path)
+        wanted = theirs_greedy(theirs, ids, np.ones_like(ids), bad_words_ids=phrases)
+        np.testing.assert_array_equal(
+            Transformer.from_pretrained(tmp_path).generate(ids, bad_words_ids=phrases), wanted, err_msg=str(changes)
+        )
     # the folders of opus-mt have them in config.json, and no generation_config.json at first
     config = json.loads((tmp_path / "config.json").read_text())
     config |= {"max_length": 12, "forced_eos_token_id": 5, "bad_words_ids": [[first[0]], first]}

@@ -133,6 +133,30 @@ def test_what_is_decoded(write: Write, separate: bool) -> None:
     assert tokenizer.decode([]) == []
 
 
+CLEANED = {
+    "ein test , ja ?": "ein test, ja?",
+    "das ist ' es ' .": "das ist'es '.",
+    "do n't ! I 'm , it 's , we 've , you 're": "don't! I'm, it's, we've, you're",
+}
+
+
+def pieces_as_ids(words: list[str]) -> dict[str, Any]:
+    """A vocabulary of these words, each with the sign of its space, and their ids as one sequence."""
+    ids = {"</s>": 0, "<unk>": 1, "<pad>": 2}
+    sequence = [ids.setdefault(f"▁{word}", len(ids)) for word in words]
+    return {"vocab__json": ids, "sequence": sequence}
+
+
+@pytest.mark.parametrize("text", CLEANED)
+def test_spaces_are_cleaned_up_where_the_config_says_so(write: Write, text: str) -> None:
+    parts = pieces_as_ids(text.split())
+    sequence = parts.pop("sequence")
+    for cleans in (None, False, True):
+        folder = write(**parts, tokenizer_config__json={"clean_up_tokenization_spaces": cleans})
+        tokenizer = MarianTokenizer.from_pretrained(folder)
+        assert tokenizer.decode([sequence]) == [CLEANED[text] if cleans else text]
+
+
 def test_two_vocabularies(write: Write) -> None:
     tokenizer = MarianTokenizer.from_pretrained(write(separate=True))
     assert tokenizer.vocab_size == len(vocabulary("source.spm"))
@@ -199,6 +223,12 @@ def test_a_missing_piece(write: Write, name: str) -> None:
             {"added_tokens_decoder": {"99": {"content": "<new>"}}},
             r"added token '<new>', 99, is not in vocab\.json",
         ),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {"x": {"content": "<pad>"}}},
+            r"added token '<pad>', x, is not in vocab\.json",
+        ),
+        ("tokenizer_config.json", {"added_tokens_decoder": [1]}, "added_tokens_decoder must be an object, got list"),
     ],
 )
 def test_a_damaged_piece(write: Write, name: str, content: Any, message: str) -> None:
@@ -221,6 +251,12 @@ def test_bad_texts_and_ids(tokenizer: MarianTokenizer) -> None:
         tokenizer.encode_target(["a\udcff"], name="lines")
     with pytest.raises(ValueError, match="max_length must be 1, for the end of the text, or more, got 0"):
         tokenizer.encode(["a"], 0)
+    with pytest.raises(ValueError, match=r"max_length must be 1, .*, got 2\.5"):
+        tokenizer.encode(["a"], 2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="tokens: ids has 999, which is not an id of the source vocabulary"):
+        tokenizer.tokens([0, 999])
+    with pytest.raises(ValueError, match="target_tokens: ids has -1, which is not an id of the target vocabulary"):
+        tokenizer.target_tokens([-1])
     with pytest.raises(ValueError, match=r"sequences\[1\] has 900, which is not an id of the target vocabulary"):
         tokenizer.decode([[0], [900]])
     with pytest.raises(TypeError, match=r"sequences\[0\] must hold integers, got float64"):
@@ -245,6 +281,13 @@ def test_as_in_transformers(write: Write, separate: bool) -> None:
         ids = theirs(text_target=text).input_ids
         assert ours.encode_target([text]).ids.tolist() == ids, text
         assert ours.decode([ids]) == theirs.batch_decode([ids], skip_special_tokens=True)
+    for cleans in (False, True):
+        for text in CLEANED:
+            parts = pieces_as_ids(text.split())
+            sequence = parts.pop("sequence")
+            spaced = write(**parts, tokenizer_config__json={"clean_up_tokenization_spaces": cleans})
+            expected = transformers.MarianTokenizer.from_pretrained(spaced).batch_decode([sequence])
+            assert MarianTokenizer.from_pretrained(spaced).decode([sequence]) == expected
     ours.save_pretrained(folder / "saved")
     again = transformers.MarianTokenizer.from_pretrained(folder / "saved")
     assert [again(text).input_ids for text in plain] == [theirs(text).input_ids for text in plain]
