@@ -29,10 +29,6 @@ MARIAN: dict[str, Any] = {
     "eos_token_id": 0,
     "forced_eos_token_id": 0,
 }
-ALIASES = {
-    "shared": ["model.shared.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"],
-    "head": ["lm_head.weight"],
-}
 
 
 def marian_tensors(config: dict[str, Any], seed: int = 0) -> dict[str, Any]:

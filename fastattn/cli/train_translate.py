@@ -208,7 +208,7 @@ def run(arguments: argparse.Namespace) -> int:
         translator.model.load_state_dict(average_states(arguments.output, averaged, trainer.step))
     translator.save_pretrained(arguments.output)
     if averaged > 1 and gold is not None:
-        print(f"mean of the last states: {_show(evaluate(translator, gold, metrics))}")
+        print(f"mean of the last epochs: {_show(evaluate(translator, gold, metrics))}")
     if test is not None:
         print(f"test: {_show(evaluate(translator, test, metrics))}")
     print(f"model: {arguments.output}")

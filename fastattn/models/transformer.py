@@ -188,6 +188,7 @@ class Transformer(TransformerPreTrainedModel):
         source = pack_ragged(OWNER, "source_ids", source_ids, cu_source, None, "cu_source")
         target = pack_ragged(OWNER, "target_in", target_in, cu_target, None, "cu_target")
         check_pairs(target, "source_ids", source.cu_seqlens)
+        check_smoothing(label_smoothing)
         words = check_target("target_out", target_out, target.shape, self.config.decoder_vocab_size)
         hidden = self._decode(target, self._encode(source), source.cu_seqlens)
         return self._loss(hidden, words, label_smoothing, reduction)

@@ -45,14 +45,18 @@ def average_states(folder: str | os.PathLike[str], last: int, step: int | None =
     last = integer("average_states: last", last, 1)
     states = Path(folder) / STATES
     newest = next((path for number, path in saved_states(states) if step is None or number <= step), None)
-    ends = [] if newest is None else read_state(newest)[1].get("epoch_ends", [])[-last:]
+    ends = [] if newest is None else read_state(newest)[1]["epoch_ends"][-last:]
     if not ends:
         raise ValueError(f"average_states: no saved state at the end of an epoch in {states}")
+    paths = [state_path(states, end) for end in ends]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"average_states: {path} was not kept; a Trainer(keep_epochs={last}) keeps it")
     sums: dict[str, NDArray[np.float64]] = {}
-    for path in (state_path(states, end) for end in ends):
+    for path in paths:
         tensors = weights(read_state(path)[0])
         if sums and {name: x.shape for name, x in tensors.items()} != {name: x.shape for name, x in sums.items()}:
-            raise ValueError(f"average_states: {path} is of another model than {state_path(states, ends[0])}")
+            raise ValueError(f"average_states: {path} is of another model than {paths[0]}")
         for name, tensor in tensors.items():
             sums[name] = sums.get(name, 0.0) + tensor.astype(np.float64)
     return {name: (total / len(ends)).astype(np.float32) for name, total in sums.items()}

@@ -394,11 +394,11 @@ class Trainer:
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""
             raise ValueError(f"{path}: of another model or configuration: {'; '.join(different[:3])}{more}")
         try:
+            self._evaluations.load(values["evaluations"])
+            self._epoch_ends = values["epoch_ends"]
             restore(tensors, values, self.model, self.optimizer, self.schedule)
             if self._average is not None:
                 self._average.load_state_dict(averages(tensors))
-            self._evaluations.load(values["evaluations"])
-            self._epoch_ends = values["epoch_ends"]
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: does not fit this run: {error}") from error
         self.step, self.epoch, self._batch = values["step"], values["epoch"], values["batch"]

@@ -80,7 +80,7 @@ def test_it_learns(files, tmp_path, capsys):
     found = [re.fullmatch(r"epoch (\d+), step (\d+): loss ([\d.]+), cer ([\d.]+)", line) for line in lines]
     assert [int(match[1]) for match in found] == list(range(1, 31))
     assert float(found[-1][4]) < 0.2 < float(found[0][4])
-    assert re.fullmatch(r"mean of the last states: loss 0\.[\d]+, cer 0\.0\d+", mean)
+    assert re.fullmatch(r"mean of the last epochs: loss 0\.[\d]+, cer 0\.0\d+", mean)
     assert re.fullmatch(r"test: loss 0\.[\d]+, cer 0\.0\d+", tested)
     folder = Path(files["--output"])
     assert {path.name for path in folder.iterdir()} == {
@@ -324,7 +324,7 @@ def test_each_text_is_measured_for_what_it_is_given(files, tmp_path, monkeypatch
     gold, test = (tuple(source for source, _ in pairs(seed)) for seed in (1, 2))
     assert seen == [gold, gold, gold, test]
     *_, mean, tested, _ = capsys.readouterr().out.splitlines()
-    assert (mean, tested) == ("mean of the last states: loss 1.0000, cer 0.7500", "test: loss 1.0000, cer 1.0000")
+    assert (mean, tested) == ("mean of the last epochs: loss 1.0000, cer 0.7500", "test: loss 1.0000, cer 1.0000")
 
 
 def test_what_else_is_saved_does_not_change_the_model(files, tmp_path):

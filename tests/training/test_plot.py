@@ -37,6 +37,7 @@ def test_pictures(log: Path, name: str, magic: bytes) -> None:
 def test_short_logs(log: Path, text: str) -> None:
     log.write_text(text, encoding="utf-8")
     plot_log(log, log.with_name("loss.png"))
+    assert log.with_name("loss.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_loss_of_evaluations_stands_with_that_of_the_steps(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
