@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from fastattn.models.config_checks import PROBABILITY, integer, number
+from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
 
 __all__ = ["ACTIVATIONS", "BertConfig"]
 
@@ -28,7 +29,6 @@ ACTIVATIONS = {
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
-_MAX_HEAD_DIM = 256
 _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
@@ -71,9 +71,9 @@ class BertConfig:
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
                 f"{self.num_attention_heads}"
             )
-        if head_dim > _MAX_HEAD_DIM:
+        if head_dim > MAX_HEAD_DIM:
             raise ValueError(
-                f"num_attention_heads must split hidden_size into heads of at most {_MAX_HEAD_DIM}, "
+                f"num_attention_heads must split hidden_size into heads of at most {MAX_HEAD_DIM}, "
                 f"got {self.num_attention_heads} and {self.hidden_size}"
             )
         for name, limits in (

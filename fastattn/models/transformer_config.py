@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from fastattn.models.config_checks import PROBABILITY, integer, number
+from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
 
 __all__ = ["TransformerConfig"]
 
@@ -26,7 +27,6 @@ ACTIVATIONS = {
 POSITIONS = ("sinusoidal", "marian", "learned")
 OWN_TYPE = "fastattn-transformer"
 
-_MAX_HEAD_DIM = 256
 _SIZES = (
     "vocab_size",
     "decoder_vocab_size",
@@ -168,9 +168,9 @@ class TransformerConfig:
         head_dim, rest = divmod(self.d_model, getattr(self, name))
         if rest:
             raise ValueError(f"d_model must be a multiple of {name}, got {self.d_model} and {getattr(self, name)}")
-        if head_dim > _MAX_HEAD_DIM:
+        if head_dim > MAX_HEAD_DIM:
             raise ValueError(
-                f"{name} must split d_model into heads of at most {_MAX_HEAD_DIM}, got {getattr(self, name)} and "
+                f"{name} must split d_model into heads of at most {MAX_HEAD_DIM}, got {getattr(self, name)} and "
                 f"{self.d_model}"
             )
 

@@ -7,23 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from small_vocabularies import TEXTS, make
 
 from fastattn.text import BytePairs, Characters, SubwordTokenizer
 from fastattn.text.subwords import Subwords
-
-TEXTS = ["the cat sat on the mat", "the dog saw a cat", "a naïve dog", "ein Hund 🐈"]
-
-
-def make(kind: str) -> Subwords:
-    if kind == "characters":
-        return Characters.build(TEXTS)
-    pytest.importorskip("tokenizers", reason="needs the tokenizers library")
-    return BytePairs.train(TEXTS, 60)
-
-
-@pytest.fixture(params=["characters", "byte pairs"])
-def vocabulary(request: pytest.FixtureRequest) -> Subwords:
-    return make(request.param)
 
 
 def test_what_goes_in_comes_out(vocabulary: Subwords) -> None:

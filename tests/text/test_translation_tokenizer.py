@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_vocabularies import TEXTS, make
 
 from fastattn.text import (
-    BytePairs,
     Characters,
     MarianTokenizer,
     SubwordTokenizer,
@@ -21,20 +21,6 @@ from fastattn.text import (
     sentencepiece_tokenizer,
 )
 from fastattn.text.subwords import Subwords
-
-TEXTS = ["the cat sat on the mat", "the dog saw a cat", "a naïve dog", "ein Hund 🐈"]
-
-
-def make(kind: str) -> Subwords:
-    if kind == "characters":
-        return Characters.build(TEXTS)
-    pytest.importorskip("tokenizers", reason="needs the tokenizers library")
-    return BytePairs.train(TEXTS, 60)
-
-
-@pytest.fixture(params=["characters", "byte pairs"])
-def vocabulary(request: pytest.FixtureRequest) -> Subwords:
-    return make(request.param)
 
 
 def test_long_texts_are_cut(vocabulary: Subwords) -> None:
