@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import checks
 from fastattn.files import replacing
@@ -228,9 +228,7 @@ class MarianTokenizer:
             lengths[i] = full_lengths[i] if max_length is None else min(full_lengths[i], max_length)
             ids.extend(vocabulary.get(piece, unknown) for piece in (code + pieces)[: lengths[i] - 1])
             ids.append(end)
-        cu_seqlens: NDArray[np.int64] = np.zeros(len(rest) + 1, np.int64)
-        np.cumsum(lengths, out=cu_seqlens[1:])
-        return TokenizedTexts(np.array(ids, np.int64), cu_seqlens, full_lengths)
+        return TokenizedTexts.of(ids, lengths, full_lengths)
 
 
 def sentencepiece_processor(name: str, model: bytes) -> Any:

@@ -19,8 +19,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from fastattn import checks
 from fastattn.formats.hugging_face import read_json
 from fastattn.text.tokenizer import TokenizedTexts, Tokenizer, import_tokenizers
@@ -124,8 +122,7 @@ class Characters(Subwords):
             ids += [self._numbers.get(character, SPECIAL.index(UNKNOWN)) for character in text]
             ids.append(SPECIAL.index(END))
             lengths.append(len(text) + 1)
-        counts = np.array(lengths, np.int64)
-        return TokenizedTexts(np.array(ids, np.int64), np.concatenate([[0], np.cumsum(counts)]), counts)
+        return TokenizedTexts.of(ids, lengths)
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self._tokens[number] for number in ids)

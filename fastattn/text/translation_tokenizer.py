@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastattn.files import replacing
 from fastattn.text import marian_tokenizer
@@ -229,9 +229,7 @@ def _cut(texts: TokenizedTexts, max_length: int | None) -> TokenizedTexts:
     places = np.arange(len(texts.ids)) - np.repeat(starts, texts.lengths)
     kept = places < max_length - 1
     kept[ends - 1] = True
-    lengths = np.minimum(texts.lengths, max_length)
-    cu_seqlens: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths)])
-    return TokenizedTexts(texts.ids[kept], cu_seqlens, texts.full_lengths)
+    return TokenizedTexts.of(texts.ids[kept], np.minimum(texts.lengths, max_length), texts.full_lengths)
 
 
 def _pieces(path: Path, model: bytes) -> list[str]:
