@@ -41,7 +41,7 @@ def cu_seqlens(lengths: ArrayLike) -> NDArray[np.int32]:
         raise TypeError(f"cu_seqlens: lengths must be integers, got {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"cu_seqlens: lengths must have shape (batch,), got {array.shape}")
-    if array.min() < 0:
+    if np.minimum.reduce(array) < 0:
         raise ValueError(f"cu_seqlens: lengths must not be negative, got {array.min()}")
     return _offsets(array)
 
@@ -218,14 +218,14 @@ def unpack(
     return padded.reshape(shape)
 
 
-def _check_total(tokens: int, name: str = "cu_seqlens") -> None:
+def _check_total(tokens: int | np.int64, name: str = "cu_seqlens") -> None:
     if tokens > _INT32_MAX:
         raise ValueError(f"{name} must end below 2**31, got {tokens} tokens")
 
 
 def _offsets(lengths: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     """`cu_seqlens` of an array of lengths that are not negative."""
-    _check_total(int(lengths.sum(dtype=np.int64)))
+    _check_total(np.add.reduce(lengths, dtype=np.int64))
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.add.accumulate(lengths, dtype=np.int32, out=offsets[1:])
     return offsets

@@ -53,7 +53,7 @@ def test_imports_go_down() -> None:
         for other in imports(path):
             up = RANKS.get(other[0], len(LEVELS)) >= RANKS[own[0]] and other[0] != own[0] and {own[0], other[0]} != TAPE
             model = own[0] in KNOW_NO_MODEL and other[0] == "models"
-            families = {parts[1] for parts in (own, other) if parts[0] == "models" and len(parts) > 2}
+            families = {parts[1] for parts in (own, other) if parts[0] == "models" and len(parts) > 1}
             family = own[0] == "models" and len({name for name in families if (ROOT / "models" / name).is_dir()}) > 1
             if up or model or family:
                 wrong.append(f"{'.'.join(own)} imports {'.'.join(other)}")

@@ -187,8 +187,8 @@ class Vocabulary:
         counts = np.bincount(text.words, minlength=len(text.forms))
         order = np.argsort(-counts, kind="stable")
         special = (BEGIN, END, UNKNOWN)
-        if size is not None and size < len(special):
-            raise ValueError(f"Vocabulary: size must be at least 3, for {', '.join(special)}, got {size}")
+        if size is not None:
+            size = integer("Vocabulary: size", size, 3, wanted=f"at least 3, for {', '.join(special)}")
         words = (text.forms[place] for place in order if counts[place] >= max(min_count, 1))
         return cls([*special, *(word for word in words if word not in special)][:size])
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from fastattn import checks
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
-from fastattn.text.tokenizer import TokenizedTexts
+from fastattn.text.tokenizer import TokenizedTexts, length_limit, special_token
 
 __all__ = ["MarianTokenizer"]
 
@@ -64,7 +64,7 @@ class MarianTokenizer:
         self._models = {SOURCE: source, TARGET: target}
         self._source, self._target = sentencepiece_processor(SOURCE, source), sentencepiece_processor(TARGET, target)
         self._config = dict(config or {})
-        names = {key: _token(self._config.get(key), default) for key, default in _SPECIAL.items()}
+        names = {key: special_token(self._config.get(key), default) for key, default in _SPECIAL.items()}
         self._vocabulary = dict(vocabulary)
         self._special = _special_ids(VOCABULARY, self._vocabulary, names)
         self._separate = None if target_vocabulary is None else dict(target_vocabulary)
@@ -73,9 +73,8 @@ class MarianTokenizer:
         )
         self._source_pieces = {i: piece for piece, i in self._vocabulary.items()}
         self._pieces = {i: piece for piece, i in self._target_vocabulary.items()}
-        limit = self._config.get("model_max_length")
         #: The limit that the folder's tokenizer_config.json names, or None.
-        self.model_max_length: int | None = limit if isinstance(limit, int) and 0 < limit < 10**9 else None
+        self.model_max_length: int | None = length_limit(self._config)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> MarianTokenizer:
@@ -106,7 +105,7 @@ class MarianTokenizer:
         if not isinstance(added, dict):
             raise ValueError(f"{folder / CONFIG}: added_tokens_decoder must be an object, got {type(added).__name__}")
         for i, token in added.items():
-            content = _token(token, "")
+            content = special_token(token, "")
             if all(str(vocabulary.get(content)) != i for vocabulary in vocabularies):
                 raise ValueError(f"{folder / CONFIG}: added token {content!r}, {i}, is not in {VOCABULARY}")
         return tokenizer
@@ -282,13 +281,6 @@ def _pieces_of(side: str, pieces: Mapping[int, str], name: str, ids: ArrayLike) 
             raise ValueError(f"{name} has {i!r}, which is not an id of the {side} vocabulary")
         found.append(pieces[i])
     return found
-
-
-def _token(value: Any, default: str) -> str:
-    """A token of tokenizer_config.json: a string, or an object that holds one."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else default
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -109,13 +109,10 @@ class Tokenizer:
             if backend.normalizer is not None:
                 steps.append(backend.normalizer)
             backend.normalizer = library.normalizers.Sequence(steps)
-        limit = config.get("model_max_length", config.get("max_len"))
-        # transformers writes 1e30 for "no limit".
-        is_limit = isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit < 10**9
         side = config.get("truncation_side", "right")
         if side not in ("left", "right"):
             raise ValueError(f"{folder / 'tokenizer_config.json'}: truncation_side must be left or right, got {side!r}")
-        return cls(backend, limit if is_limit else None, side)
+        return cls(backend, length_limit(config), side)
 
     @property
     def vocab_size(self) -> int:
@@ -253,7 +250,7 @@ def _from_vocabulary(library: Any, path: Path, config: dict[str, Any]) -> Any:
         raise ValueError(f"{path}: not UTF-8: {error}") from None
     vocabulary = {token: index for index, token in enumerate(text.rstrip("\n").split("\n"))}
     special = {
-        key: _token(config.get(key), default)
+        key: special_token(config.get(key), default)
         for key, default in {
             "unk_token": "[UNK]",
             "cls_token": "[CLS]",
@@ -284,11 +281,17 @@ def _from_vocabulary(library: Any, path: Path, config: dict[str, Any]) -> Any:
     return backend
 
 
-def _token(value: Any, default: str) -> str:
+def special_token(value: Any, default: str) -> str:
     """A token of tokenizer_config.json: a string, or an object that holds one."""
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else default
+
+
+def length_limit(config: dict[str, Any]) -> int | None:
+    """The limit in tokens that a tokenizer_config.json names, or None; transformers writes 1e30 for none."""
+    limit = config.get("model_max_length", config.get("max_len"))
+    return limit if type(limit) is int and 0 < limit < 10**9 else None
 
 
 def _lowercases(normalizer: Any) -> bool:
