@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastattn import autograd  # which imports this file: its names are looked up when an operator runs
 
 if TYPE_CHECKING:
-    from fastattn.autograd import Tensor
+    pass
 
 Array = NDArray[Any]
 
@@ -51,7 +51,7 @@ class TensorMethods:
 
     __float__ = item
 
-    def detach(self) -> Tensor:
+    def detach(self) -> Any:
         """A Tensor of the same array that is no part of the graph."""
         return autograd.Tensor(self.data)
 
@@ -67,13 +67,13 @@ class TensorMethods:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.data!r}{', requires_grad=True' * self.requires_grad})"
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any) -> Any:
         """The same numbers in another shape, as `numpy.ndarray.reshape`."""
         x = self._array()
         before = x.shape
         return autograd.record(x.reshape(*shape), (self,), lambda dy: (dy.reshape(before),))
 
-    def __getitem__(self, index: Any) -> Tensor:
+    def __getitem__(self, index: Any) -> Any:
         """A copy of a part: integers, slices and `...`. Rows by their numbers: `functional.gather_rows`."""
         for part in index if isinstance(index, tuple) else (index,):
             if not isinstance(part, int | np.integer | slice | type(...)) or isinstance(part, bool):
@@ -88,23 +88,23 @@ class TensorMethods:
 
         return autograd.record(np.array(x[index], order="C"), (self,), backward)
 
-    def sum(self) -> Tensor:
+    def sum(self) -> Any:
         """The sum of all elements, computed in float64."""
         x = self._array()
         shape = x.shape
         total = x.sum(dtype=np.float64).astype(x.dtype)
         return autograd.record(total, (self,), lambda dy: (np.full(shape, dy, dy.dtype),))
 
-    def mean(self) -> Tensor:
+    def mean(self) -> Any:
         """The mean of all elements."""
         return self.sum() / max(self.data.size, 1)
 
-    def __add__(self, other: Any) -> Tensor:
+    def __add__(self, other: Any) -> Any:
         a, b = self._pair(other)
         shapes = a.shape, b.shape
         return autograd.record(a + b, (self, other), lambda dy: [_unbroadcast(dy, shape) for shape in shapes])
 
-    def __mul__(self, other: Any) -> Tensor:
+    def __mul__(self, other: Any) -> Any:
         a, b = self._pair(other)
         wanted = autograd.needs(self, other)
 
@@ -114,7 +114,7 @@ class TensorMethods:
 
         return autograd.record(a * b, (self, other), backward)
 
-    def __truediv__(self, other: Any) -> Tensor:
+    def __truediv__(self, other: Any) -> Any:
         a, b = self._pair(other)
         y = a / b
         wanted = autograd.needs(self, other)
@@ -125,10 +125,10 @@ class TensorMethods:
 
         return autograd.record(y, (self, other), backward)
 
-    def __rtruediv__(self, other: Any) -> Tensor:
+    def __rtruediv__(self, other: Any) -> Any:
         return (self**-1.0).__mul__(other)
 
-    def __pow__(self, exponent: float) -> Tensor:
+    def __pow__(self, exponent: float) -> Any:
         if not isinstance(exponent, int | float | np.number):  # a Tensor would get no gradient
             return NotImplemented
         x, p = self._array(), float(exponent)
@@ -138,13 +138,13 @@ class TensorMethods:
 
         return autograd.record(np.asarray(x**p, x.dtype), (self,), backward)
 
-    def __sub__(self, other: Any) -> Tensor:
+    def __sub__(self, other: Any) -> Any:
         return self.__add__(-other if isinstance(other, TensorMethods) else -self._pair(other)[1])
 
-    def __rsub__(self, other: Any) -> Tensor:
+    def __rsub__(self, other: Any) -> Any:
         return self.__neg__().__add__(other)
 
-    def __neg__(self) -> Tensor:
+    def __neg__(self) -> Any:
         return self * -1.0
 
     __radd__ = __add__

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.autograd import Tensor
+from fastattn.autograd import Tensor, recording, tensors
 from fastattn.kernels import PackedMatrix
 
 Array = NDArray[Any]
@@ -15,12 +15,16 @@ Values = Array | Tensor
 Weights = Array | Tensor | PackedMatrix
 
 
-def tensors(*operands: Any) -> bool:
-    """Whether one of them is a Tensor."""
-    for operand in operands:  # noqa: SIM110 - any() of a generator takes three times as long
-        if isinstance(operand, Tensor):
-            return True
-    return False
+def plain(name: str, out: Array | None, *operands: Any) -> bool:
+    """Whether the result is an array: none of the operands makes it a Tensor, or it goes to `out`.
+
+    Raises TypeError for an `out` where the result would be recorded.
+    """
+    if not tensors(*operands):
+        return True
+    if out is not None and recording(*operands):
+        raise TypeError(f"{name}: out must be None for operands that require a gradient")
+    return out is not None
 
 
 def gradient(operand: Any) -> Array | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastattn import kernels
 from fastattn.autograd import mode, needs, record, recording, values
-from fastattn.functional._common import Array, Values, tensors
+from fastattn.functional._common import Array, Values
 from fastattn.ragged import check_cu_seqlens
 
 CuSeqlens = NDArray[np.int32]
@@ -81,7 +81,7 @@ def additive_attention(
             dq[rows], dk[columns] = dpairs.sum(axis=1), dpairs.sum(axis=0)
         return dq, dk, dv, dw
 
-    result: Any = record(y, operands, backward) if tensors(*operands) else y
+    result = record(y, operands, backward)
     if not return_attn_weights:
         return result
     longest = [int((offsets[1:] - offsets[:-1]).max(initial=0)) for offsets in (offsets_q, offsets_k)]

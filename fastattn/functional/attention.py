@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.autograd import mode, record, values
-from fastattn.functional._common import Array, Values, tensors
+from fastattn.functional._common import Array, Values, plain
 from fastattn.random import next_seed
 
 CuSeqlens = NDArray[np.int32]
@@ -174,7 +174,7 @@ def _attention(
     ops = mode.ops
     if dropout_p:
         options |= {"dropout_p": dropout_p, "seed": next_seed()}
-    if out is not None or not tensors(*operands):
+    if plain("scaled_dot_product_attention", out, *operands):
         return ops.scaled_dot_product_attention(*parts, return_attn_weights=return_attn_weights, out=out, **options)
     y, lse, *weights = ops.scaled_dot_product_attention(
         *parts, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastattn.autograd import mode, record, values
-from fastattn.functional._common import Array, Values, reshape_out, tensors
+from fastattn.functional._common import Array, Values, plain, reshape_out
 from fastattn.random import next_seed
 
 
@@ -22,9 +22,9 @@ def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) 
     [-0.15870000422000885, 0.0, 40.0]
     """
     ops = mode.ops
-    if out is not None or not tensors(input):
-        return ops.gelu(input, approximate, out=out)
     (x,) = values(input)
+    if plain("gelu", out, input):
+        return ops.gelu(x, approximate, out=out)
     return record(ops.gelu(x, approximate), (input,), lambda dy: (ops.gelu_backward(dy, x, approximate),))
 
 
@@ -46,8 +46,6 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     ops, seed = mode.ops, next_seed()
     (x,) = values(input)
     y = ops.dropout(x, p, seed)
-    if not tensors(input):
-        return y
     return record(y, (input,), lambda dy: (ops.dropout_backward(dy, p, seed),))
 
 
@@ -62,7 +60,7 @@ def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     ops = mode.ops
     (x,) = values(input)
     y = _along("softmax", ops.softmax, dim, out, x)
-    if not tensors(input):
+    if plain("softmax", out, input):
         return y
     return record(y, (input,), lambda dy: (_along("softmax", ops.softmax_backward, dim, None, dy, y),))
 
@@ -78,7 +76,7 @@ def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     ops = mode.ops
     (x,) = values(input)
     y = _along("log_softmax", ops.log_softmax, dim, out, x)
-    if not tensors(input):
+    if plain("log_softmax", out, input):
         return y
     return record(y, (input,), lambda dy: (_along("log_softmax", ops.log_softmax_backward, dim, None, dy, y),))
 
@@ -97,7 +95,7 @@ def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *
     ops = mode.ops
     (x,) = values(input)
     y = _along("normalize", lambda x, out=None: ops.l2_normalize(x, eps, out=out), dim, out, x)
-    if not tensors(input):
+    if plain("normalize", out, input):
         return y
 
     def backward(dy: Array) -> tuple[Array]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastattn.autograd import mode, needs, record, recording, values
-from fastattn.functional._common import Array, Values, Weights, gradient, reshape_out, tensors
+from fastattn.functional._common import Array, Values, Weights, gradient, plain, reshape_out
 from fastattn.random import next_seed
 
 
@@ -51,10 +51,10 @@ def linear(
         dropped = ops.dropout(y, dropout_p, seed, residual=r, out=y if out is None else out)
         return result if isinstance(result, tuple) else dropped
 
-    if out is not None or not tensors(input, weight, bias, residual):
-        return forward(input, weight, bias, residual, out=out)
     operands = (input, weight, bias, residual)
     x, w, b, r = values(*operands)
+    if plain("linear", out, *operands):
+        return forward(x, w, b, r, out=out)
     need_dx, need_dweight, need_dbias, need_dresidual = needs(*operands)
     pre_activation = None
     multiplies = need_dx or need_dweight or need_dbias
@@ -135,10 +135,10 @@ def _layer_norm(
 ) -> Any:
     ops = mode.ops
     options: dict[str, Any] = {"dropout_p": dropout_p, "seed": next_seed()} if dropout_p else {}
-    if out is not None or not tensors(input, weight, bias, residual):
-        return ops.layer_norm(input, weight, bias, eps, residual=residual, out=out, **options)
     operands = (input, weight, bias, residual)
     x, w, b, r = values(*operands)
+    if plain("layer_norm", out, *operands):
+        return ops.layer_norm(x, w, b, eps, residual=r, out=out, **options)
     need_dx, need_dweight, need_dbias, need_dresidual = needs(*operands)
     mean = rstd = None
     if recording(*operands):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn.autograd import mode, needs, record, values
-from fastattn.functional._common import Array, Values, gradient, tensors
+from fastattn.functional._common import Array, Values, gradient
 from fastattn.random import next_seed
 
 IGNORE_INDEX = -100
@@ -243,10 +243,8 @@ def _reduce(
     if reduction == "mean" and count == 0:
         raise ValueError(f"{name}: target must have something that counts for a mean, got nothing")
     if reduction == "none":
-        return record(terms, operands, backward) if tensors(*operands) else terms
+        return record(terms, operands, backward)
     divisor = count if reduction == "mean" else 1
     total = np.asarray(terms.sum(dtype=np.float64) / divisor, terms.dtype)
-    if not tensors(*operands):
-        return total
     shape = terms.shape
     return record(total, operands, lambda dy: backward(np.full(shape, dy / divisor, dy.dtype)))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn import autograd
 from fastattn.autograd import needs, record, values
-from fastattn.functional._common import Array, Values, gradient, reshape_out, tensors
+from fastattn.functional._common import Array, Values, gradient, plain, reshape_out
 from fastattn.functional.layers import layer_norm
 
 Ids = NDArray[np.int64]
@@ -30,10 +30,10 @@ def embedding(
         raise TypeError(f"embedding: input must be an integer array, got {input.dtype}")
     ids = input.astype(np.int64, copy=False)
     shape = (*ids.shape, weight.shape[-1])
-    if out is None and tensors(weight):
+    if not plain("embedding", out, weight):
         return embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx).reshape(shape)
     rows = reshape_out("embedding", out, shape, (ids.size, shape[-1]))
-    y = autograd.mode.ops.embedding(ids.reshape(-1), weight, out=rows)
+    y = autograd.mode.ops.embedding(ids.reshape(-1), *values(weight), out=rows)
     return y.reshape(shape) if out is None else out
 
 
@@ -66,19 +66,20 @@ def embedding_sum(
     ops = autograd.mode.ops
     ids: dict[str, Any] = {"position_ids": position_ids, "token_type_ids": token_type_ids}
     operands = (weight, position_weight, token_type_weight)
-    if out is not None or not tensors(*operands, norm_weight, norm_bias):
+    tables = values(*operands)
+    if plain("embedding_sum", out, *operands, norm_weight, norm_bias):
+        scale, shift = values(norm_weight, norm_bias)
         return ops.embedding(
             input_ids,
-            weight,
-            position_weight=position_weight,
-            token_type_weight=token_type_weight,
-            norm_weight=norm_weight,
-            norm_bias=norm_bias,
+            tables[0],
+            position_weight=tables[1],
+            token_type_weight=tables[2],
+            norm_weight=scale,
+            norm_bias=shift,
             eps=eps,
             out=out,
             **ids,
         )
-    tables = values(*operands)
     y = ops.embedding(input_ids, tables[0], position_weight=tables[1], token_type_weight=tables[2], **ids)
     sizes = [0 if table is None else len(table) for table in tables]
     wanted = needs(*operands)
@@ -112,9 +113,9 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
     [[2.0], [0.0], [7.0]]
     """
     ops = autograd.mode.ops  # `mode` is PyTorch's word here
-    if out is not None or not tensors(input):
-        return ops.pooling(input, cu_seqlens, mode, out=out)
     (x,) = values(input)
+    if plain("pooling", out, input):
+        return ops.pooling(x, cu_seqlens, mode, out=out)
     y = ops.pooling(x, cu_seqlens, mode)
     return record(y, (input,), lambda dy: (ops.pooling_backward(dy, x, cu_seqlens, mode),))
 
@@ -147,6 +148,4 @@ def scatter_rows(input: Values, rows: Ids, num_rows: int, fill: float = 0.0) -> 
     (x,) = values(input)
     y = np.full((num_rows, *x.shape[1:]), fill, x.dtype)
     y[rows] = x
-    if not tensors(input):
-        return y
     return record(y, (input,), lambda dy: (dy.take(rows, axis=0),))

@@ -41,7 +41,7 @@ class BertForNextSentencePrediction(BertHeadModel):
         self.bert = BertModel(config)
         self.cls = NextSentenceHead(config)
 
-    def __call__(
+    def forward(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,
@@ -87,7 +87,7 @@ class PredictionHead(nn.Module):
             bias=None if word_embeddings is None else self.bias,
         )
 
-    def __call__(self, x: Values) -> Any:
+    def forward(self, x: Values) -> Any:
         return self.decoder(self.transform.LayerNorm(self.transform.dense(x)))
 
 
@@ -124,7 +124,7 @@ class BertForMaskedLM(BertHeadModel):
         self.bert = BertModel(config, add_pooling_layer=False)
         self.cls = MaskedLMHead(config, _tied(config, self.bert))
 
-    def __call__(
+    def forward(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,
@@ -169,7 +169,7 @@ class BertForPreTraining(BertHeadModel):
         self.bert = BertModel(config)
         self.cls = PreTrainingHeads(config, _tied(config, self.bert))
 
-    def __call__(
+    def forward(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,

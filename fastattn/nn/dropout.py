@@ -17,6 +17,6 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5) -> None:
         self.p = p
 
-    def __call__(self, x: Values) -> Any:
+    def forward(self, x: Values) -> Any:
         """`x` of any shape gives one of that shape: `x` itself, unless the module is training."""
         return F.dropout(x, self.dropout_rate(self.p))

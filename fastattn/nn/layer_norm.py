@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from fastattn import functional as F
-from fastattn.autograd import mode
 from fastattn.nn import init
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Array, Parameter
@@ -20,7 +19,7 @@ class LayerNorm(Module):
         self.weight = Parameter((dim,), init.ones)
         self.bias = Parameter((dim,))
 
-    def __call__(
+    def forward(
         self, x: Values, *, residual: Values | None = None, dropout_p: float = 0.0, out: Array | None = None
     ) -> Any:
         """`x` and `residual` `[..., dim]`, arrays or Tensors, give `[..., dim]`.
@@ -31,7 +30,13 @@ class LayerNorm(Module):
         >>> LayerNorm(2)(np.array([[1.0, 3.0]], np.float32)).numpy().round(3).tolist()
         [[-1.0, 1.0]]
         """
-        if out is not None:
-            return mode.ops.layer_norm(x, self.weight.value, self.bias.value, self.eps, residual=residual, out=out)
-        weight, bias = self.weight.operand, self.bias.operand
-        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps, residual=residual, dropout_p=dropout_p)
+        return F.layer_norm(
+            x,
+            self.normalized_shape,
+            self.weight,
+            self.bias,
+            self.eps,
+            residual=residual,
+            dropout_p=dropout_p,
+            out=out,
+        )

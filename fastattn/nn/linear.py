@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastattn import functional as F
-from fastattn.autograd import mode
 from fastattn.nn import init
 from fastattn.nn.module import AnyParameter, Module, Values
 from fastattn.nn.parameter import Array, Parameter, ParameterRows
@@ -36,7 +35,7 @@ class Linear(Module):
         self.weight = Parameter((out_features, in_features), first, packed=True) if weight is None else weight
         self.bias = Parameter((out_features,)) if bias is None else bias
 
-    def __call__(self, x: Values, *, out: Array | None = None) -> Any:
+    def forward(self, x: Values, *, out: Array | None = None) -> Any:
         """`x` `[..., in_features]`, an array or a Tensor, gives `[..., out_features]`.
 
         Where the layer or `x` is recorded the result is a Tensor, else an array. `out` `[..., out_features]`, an array,
@@ -46,9 +45,7 @@ class Linear(Module):
         >>> layer(np.ones((5, 3), np.float32)).shape
         (5, 2)
         """
-        if out is None:
-            return F.linear(x, self.weight.operand, self.bias.operand, activation=self.activation)
-        return mode.ops.linear(x, self.weight.value, self.bias.value, activation=self.activation, out=out)
+        return F.linear(x, self.weight, self.bias, activation=self.activation, out=out)
 
 
 class StackedLinear(Linear):

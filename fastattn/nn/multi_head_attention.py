@@ -65,7 +65,7 @@ class MultiHeadAttention(Module):
     def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
         yield from self.stacked.own_parameters()
 
-    def __call__(
+    def forward(
         self,
         query: Values,
         key_value: Values | None = None,
@@ -184,5 +184,5 @@ class MultiHeadAttention(Module):
     def _finish(self, context: Any, need_weights: bool, **options: Any) -> Any:
         context, *weights = context if need_weights else (context,)
         out, rows = self.out_proj, context.reshape(-1, self.num_heads * self.head_dim)
-        y = F.linear(rows, out.weight.operand, out.bias.operand, **options)
+        y = F.linear(rows, out.weight, out.bias, **options)
         return (y, *weights) if weights else y

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.autograd import Node, Tensor, mode
+from fastattn.autograd import Node, Tensor
 from fastattn.kernels import PackedMatrix
 from fastattn.nn.init import Init, skipped, zeros
 
@@ -54,11 +54,6 @@ class Parameter(Tensor):
                 raise TypeError(f"Parameter: data must be floating point, got {data.dtype}")
             self._shape = data.shape
             self.value = np.require(data, None, ["C", "W"])
-
-    @property
-    def operand(self) -> Any:
-        """What `fastattn.functional` takes: the parameter itself where it is recorded now, else its value."""
-        return self if self._requires_grad and mode.grad else self.value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -189,7 +184,7 @@ class ParameterRows(Tensor):
         return self._whole.dtype
 
     @property
-    def frozen(self) -> bool:
+    def frozen(self) -> bool:  # type: ignore[override]  # of a class attribute, which is faster to ask
         return self._whole.frozen
 
     @property

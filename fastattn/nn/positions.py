@@ -46,7 +46,7 @@ class SinusoidalPositions(Module):
         self.first_position = first_position
         self.max_timescale = float(max_timescale)
 
-    def __call__(self, position_ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    def forward(self, position_ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """`position_ids` `[...]`, integers from 0 on, give `[..., dim]`, float32. A position has the same bits always.
 
         Raises TypeError for an array that does not hold integers, ValueError for a negative one.
