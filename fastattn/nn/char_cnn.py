@@ -83,9 +83,9 @@ class Highway(Module):
         for name, size in (("dim", dim), ("num_layers", num_layers)):
             if size < 1:
                 raise ValueError(f"Highway: {name} must be at least 1, got {size}")
-        self.layers = [
-            Linear(dim, 2 * dim, std=dim**-0.5, bias=Parameter((2 * dim,), _carry)) for _ in range(num_layers)
-        ]
+        self.layers = [Linear(dim, 2 * dim, std=dim**-0.5) for _ in range(num_layers)]
+        for layer in self.layers:
+            layer.bias = Parameter((2 * dim,), _carry)
 
     def forward(self, x: Values) -> Any:
         """`x` `[..., dim]`, an array or a Tensor, gives `[..., dim]`.
