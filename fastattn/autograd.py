@@ -29,7 +29,17 @@ from fastattn import _core, kernels
 from fastattn._tensor_methods import TensorMethods
 from fastattn.random import record_seeds, replay_seeds
 
-__all__ = ["Tensor", "checkpoint", "is_grad_enabled", "needs", "no_grad", "record", "use_reference", "values"]
+__all__ = [
+    "Tensor",
+    "checkpoint",
+    "is_grad_enabled",
+    "needs",
+    "no_grad",
+    "record",
+    "tensors",
+    "use_reference",
+    "values",
+]
 
 Array = NDArray[Any]
 Backward = Callable[[Array], "Sequence[Array | None] | Tensor"]
@@ -83,6 +93,7 @@ class Tensor(TensorMethods):
     data: Array
     grad: Array | None
     requires_grad: bool
+    frozen = False
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self.data = np.asarray(data, None if isinstance(data, np.ndarray | np.generic) else np.float32)
@@ -95,6 +106,17 @@ class Tensor(TensorMethods):
     def origin(self) -> Node | Tensor:
         """What its gradient goes to: the computation that it came from, or itself."""
         return self._node or self
+
+    def detach(self) -> Tensor:
+        """A Tensor of the same array that is no part of the graph."""
+        return Tensor(self.data)
+
+    def _record(self, data: Array, operands: Sequence[Any], backward: Backward) -> Any:
+        return record(data, operands, backward)
+
+    def _kernels(self, *operands: Any) -> Any:
+        values(*operands)  # raises if one was recorded with other functions
+        return mode.ops
 
     def backward(self, gradient: Array | None = None) -> None:
         """Add the gradient of this Tensor to the `grad` of every leaf that it was computed from.
@@ -134,23 +156,41 @@ def values(*operands: Any) -> list[Any]:
 
     Raises ValueError for a Tensor recorded within `use_reference` when now is outside of it, or the other way round.
     """
+    found = []
     for x in operands:
-        if isinstance(x, Tensor) and x._node is not None and x._node.ops is not mode.ops:
-            here, there = mode.ops.__name__, x._node.ops.__name__
-            raise ValueError(f"a Tensor recorded with {there} cannot be used with {here}: see fastattn.use_reference")
-    return [x.value if isinstance(x, Tensor) else x for x in operands]
+        if isinstance(x, Tensor):
+            if x._node is not None and x._node.ops is not mode.ops:
+                here, there = mode.ops.__name__, x._node.ops.__name__
+                raise ValueError(
+                    f"a Tensor recorded with {there} cannot be used with {here}: see fastattn.use_reference"
+                )
+            x = x.value
+        found.append(x)
+    return found
 
 
-def record(data: Array, operands: Sequence[Any], backward: Backward) -> Tensor:
-    """The Tensor of `data`, computed from `operands`.
+def tensors(*operands: Any) -> bool:
+    """Whether one of the operands makes the result a Tensor. Any Tensor does, except a frozen parameter."""
+    for x in operands:  # noqa: SIM110 - any() of a generator takes three times as long
+        if isinstance(x, Tensor) and not x.frozen:
+            return True
+    return False
 
-    `backward` maps its gradient to theirs, in their order and None where there is none, and is called once. What it
-    gives is new or a view of what it was given, or an operand's own `grad` when it has added to that. It must not hold
-    the Tensor that is returned here: a cycle would keep all arrays of the graph until the garbage collector comes by.
+
+def record(data: Array, operands: Sequence[Any], backward: Backward) -> Any:
+    """The Tensor of `data`, computed from `operands`, or `data` itself if none of them makes the result a Tensor.
+
+    `backward` maps the gradient of `data` to those of the operands, in their order, None where there is none. It is
+    called once. Each gradient is new, a view of what `backward` was given, or an operand's own `grad` if `backward` has
+    added to it. `backward` must not hold the Tensor that is returned here: such a cycle keeps all arrays of the graph
+    until the garbage collector finds it.
     """
-    result = Tensor(np.asarray(data, order="C"))
     wanted = needs(*operands)
-    result.requires_grad = mode.grad and any(wanted)
+    required = any(wanted)
+    if not required and not tensors(*operands):
+        return data
+    result = Tensor(np.asarray(data, order="C"))
+    result.requires_grad = mode.grad and required
     if result.requires_grad and mode.record:
         parents = zip(operands, wanted, strict=True)
         result._node = Node(tuple(x.origin() if need else None for x, need in parents), backward)

@@ -397,7 +397,7 @@ class TestErrors:
     def test_out_is_for_arrays(self) -> None:
         x = leaf(2, 3, dtype=np.float32)
         for call in (lambda out: F.gelu(x, out=out), lambda out: F.layer_norm(x, (3,), out=out)):
-            with pytest.raises((TypeError, ValueError), match="Tensor"):
+            with pytest.raises(TypeError, match="out must be None"):
                 call(np.empty((2, 3), np.float32))
 
 

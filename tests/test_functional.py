@@ -101,7 +101,7 @@ def test_an_out_that_does_not_fit_is_refused_and_not_copied(rng: np.random.Gener
 
 
 def test_out_is_for_arrays_alone(rng: np.random.Generator) -> None:
-    weight, ids, out = Tensor(normal(rng, 5, 3)), np.array([1, 2]), np.empty((2, 3), np.float32)
+    weight, ids, out = Tensor(normal(rng, 5, 3), requires_grad=True), np.array([1, 2]), np.empty((2, 3), np.float32)
     calls: list[Callable[[], Any]] = [
         lambda: F.linear(normal(rng, 2, 3), weight, out=np.empty((2, 5), np.float32)),
         lambda: F.embedding(ids, weight, out=out),
@@ -109,7 +109,7 @@ def test_out_is_for_arrays_alone(rng: np.random.Generator) -> None:
         lambda: F.embedding_sum(ids, weight.data, norm_weight=weight[0], norm_bias=weight[0], out=out),
     ]
     for call in calls:
-        with pytest.raises(TypeError, match=r"must be a.* array"):
+        with pytest.raises(TypeError, match="out must be None"):
             call()
 
 

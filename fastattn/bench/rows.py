@@ -82,6 +82,8 @@ CASES = [
     _layer_norm("BERT-base", 4096, 768),
     _layer_norm("MiniLM", 128, 384),
     _layer_norm_backward("BERT-base", 4096, 768),
+    _elementwise("activation", "tanh BERT-base", 4096, 3072, length=1, function="tanh"),
+    _elementwise("activation_backward", "tanh BERT-base", 4096, 3072, "dy x", function="tanh"),
     _elementwise("gelu", "erf BERT-base", 4096, 3072, length=1, approximate="none"),
     _elementwise("gelu", "tanh BERT-base", 4096, 3072, length=1, approximate="tanh"),
     _elementwise("gelu_backward", "erf BERT-base", 4096, 3072, "dy x", approximate="none"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.autograd import Tensor
+from fastattn.autograd import Tensor, recording, values
 from fastattn.kernels import PackedMatrix
 
 Array = NDArray[Any]
@@ -15,12 +15,25 @@ Values = Array | Tensor
 Weights = Array | Tensor | PackedMatrix
 
 
-def tensors(*operands: Any) -> bool:
-    """Whether one of them is a Tensor."""
-    for operand in operands:  # noqa: SIM110 - any() of a generator takes three times as long
-        if isinstance(operand, Tensor):
-            return True
-    return False
+def plain(name: str, out: Array | None, *operands: Any) -> list[Any] | None:
+    """The operands as kernels take them, if the result is an array: no operand makes it a Tensor, or it goes to `out`.
+
+    None if the result is a Tensor. Raises TypeError for an `out` where the result would be recorded.
+    """
+    found = []
+    for x in operands:
+        if isinstance(x, Tensor):
+            if not x.frozen:
+                break
+            x = x.value
+        found.append(x)
+    else:
+        return found
+    if out is None:
+        return None
+    if recording(*operands):
+        raise TypeError(f"{name}: out must be None for operands that require a gradient")
+    return values(*operands)
 
 
 def gradient(operand: Any) -> Array | None:

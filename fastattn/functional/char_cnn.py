@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.autograd import mode, needs, record, recording, values
-from fastattn.functional._common import Array, Values, Weights, gradient, tensors
+from fastattn.functional._common import Array, Values, Weights, gradient, plain
 
 
 def char_cnn(
@@ -45,11 +45,12 @@ def char_cnn(
     ids = np.ascontiguousarray(char_ids, np.int64)
     ops = mode.ops
     operands = (embedding, *weights, *biases)
-    if out is not None or not tensors(*operands):
-        return ops.char_cnn(ids, embedding, weights, biases, activation=activation, out=out)
     count = len(weights)
-    table, *rest = values(*operands)
+    arrays = plain("char_cnn", out, *operands)
+    table, *rest = arrays or values(*operands)
     w, b = rest[:count], rest[count:]
+    if arrays:
+        return ops.char_cnn(ids, table, w, b, activation=activation, out=out)
     wanted = needs(*operands)
     argmax = None
     if recording(*operands):
@@ -93,10 +94,11 @@ def highway(input: Values, weight: Weights, bias: Values, *, out: Array | None =
     [[6.0], [-2.0]]
     """
     ops = mode.ops
-    if out is not None or not tensors(input, weight, bias):
-        return ops.highway(input, weight, bias, out=out)
     operands = (input, weight, bias)
-    x, w, b = values(*operands)
+    arrays = plain("highway", out, *operands)
+    x, w, b = arrays or values(*operands)
+    if arrays:
+        return ops.highway(x, w, b, out=out)
     need_dx, need_dweight, need_dbias = needs(*operands)
     projection = None
     if recording(*operands):

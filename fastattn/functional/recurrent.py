@@ -9,8 +9,8 @@ import numpy as np
 
 from fastattn import ragged
 from fastattn._types import CuSeqlens
-from fastattn.autograd import Tensor, mode, needs, record, recording, values
-from fastattn.functional._common import Array, Values, Weights, gradient, tensors
+from fastattn.autograd import Tensor, mode, needs, record, recording, tensors, values
+from fastattn.functional._common import Array, Values, Weights, gradient
 
 Direction = Sequence[Weights | None]
 
@@ -278,7 +278,7 @@ def _record(outputs: Sequence[Array], operands: Sequence[Any], backward: Callabl
 
     computation = record(np.zeros(1, outputs[0].dtype), operands, complete)
 
-    def output(i: int) -> Tensor:
+    def output(i: int) -> Any:
         def hand_over(dy: Array) -> tuple[Array]:
             gradients[i] = dy
             return (np.zeros(1, dy.dtype),)

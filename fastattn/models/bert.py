@@ -44,7 +44,7 @@ class BertEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
-    def __call__(
+    def forward(
         self,
         input_ids: NDArray[np.int64],
         token_type_ids: NDArray[np.int64],
@@ -52,13 +52,13 @@ class BertEmbeddings(nn.Module):
     ) -> Any:
         x = F.embedding_sum(
             input_ids,
-            self.word_embeddings.weight.operand,
+            self.word_embeddings.weight,
             position_ids=position_ids,
-            position_weight=self.position_embeddings.weight.operand,
+            position_weight=self.position_embeddings.weight,
             token_type_ids=token_type_ids,
-            token_type_weight=self.token_type_embeddings.weight.operand,
-            norm_weight=self.LayerNorm.weight.operand,
-            norm_bias=self.LayerNorm.bias.operand,
+            token_type_weight=self.token_type_embeddings.weight,
+            norm_weight=self.LayerNorm.weight,
+            norm_bias=self.LayerNorm.bias,
             eps=self.LayerNorm.eps,
             padding_idx=self.word_embeddings.padding_idx,
         )
@@ -77,7 +77,7 @@ class BertLayer(nn.Module):
         self.feed_forward = nn.FeedForward(dim, config.intermediate_size, act, std=std)
         self.output_norm = nn.LayerNorm(dim, eps)
 
-    def children(self) -> Iterator[tuple[str, nn.Module]]:
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         yield "attention.self", self.attention.query_key_value
         yield "attention.output.dense", self.attention.output
         yield "attention.output.LayerNorm", self.attention_norm
@@ -85,7 +85,7 @@ class BertLayer(nn.Module):
         yield "output.dense", self.feed_forward.output
         yield "output.LayerNorm", self.output_norm
 
-    def __call__(
+    def forward(
         self,
         x: Values,
         cu_seqlens: NDArray[np.int32],
@@ -135,7 +135,7 @@ class BertModel(BertPreTrainedModel):
         self.layers = [BertLayer(config) for _ in range(config.num_hidden_layers)]
         self.pooler = nn.Linear(dim, dim, activation="tanh", std=std) if self._pools else None
 
-    def children(self) -> Iterator[tuple[str, nn.Module]]:
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         yield "embeddings", self.embeddings
         for i, layer in enumerate(self.layers):
             yield f"encoder.layer.{i}", layer
@@ -165,7 +165,7 @@ class BertModel(BertPreTrainedModel):
     def current_name(cls, name: str) -> str:
         return super().current_name(name).removeprefix("bert.")
 
-    def __call__(
+    def forward(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,

@@ -47,7 +47,7 @@ class BertForTokenClassification(BertHeadModel):
         self.dropout = nn.Dropout(_classifier_dropout(config))
         self.classifier = nn.Linear(config.hidden_size, config.num_labels, std=config.initializer_range)
 
-    def __call__(
+    def forward(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,
@@ -91,7 +91,7 @@ class BertForQuestionAnswering(BertHeadModel):
         self.bert = BertModel(config, add_pooling_layer=False)
         self.qa_outputs = nn.Linear(config.hidden_size, 2, std=config.initializer_range)
 
-    def __call__(
+    def forward(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,
@@ -146,7 +146,7 @@ class BertForSequenceClassification(PooledHeadModel):
     def build(self, config: BertConfig) -> None:
         self._build(config, config.num_labels)
 
-    def __call__(
+    def forward(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,
@@ -202,7 +202,7 @@ class BertForMultipleChoice(PooledHeadModel):
     def build(self, config: BertConfig) -> None:
         self._build(config, 1)
 
-    def __call__(
+    def forward(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,

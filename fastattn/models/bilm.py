@@ -90,7 +90,7 @@ class BidirectionalLanguageModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.softmax = nn.Linear(size, vocabulary_size, std=size**-0.5)
 
-    def __call__(
+    def forward(
         self,
         char_ids: NDArray[np.int64],
         inputs: NDArray[np.integer[Any]],
@@ -128,7 +128,7 @@ class BidirectionalLanguageModel(nn.Module):
 
     def _loss(self, x: Values, target: NDArray[np.integer[Any]]) -> Tensor:
         if self.training and self.num_sampled is not None:
-            weight, bias = self.softmax.weight.operand, self.softmax.bias.operand
+            weight, bias = self.softmax.weight, self.softmax.bias
             loss = F.sampled_softmax_loss(x, target, weight, bias, self.num_sampled)
         else:
             loss = F.cross_entropy(self.softmax(x), target)
@@ -219,7 +219,7 @@ class StreamLoss:
             draws = np.random.default_rng(next_seed()).random((*state[0][0].shape[:2], 1))
             keep = (draws >= self._reset).astype(np.float32)
             state = [(h * keep, c * keep) for h, c in state]
-        output = self._model(**batch, state=state)
+        output: LanguageModelOutput = self._model(**batch, state=state)
         self._state = output.state
         return output.loss
 

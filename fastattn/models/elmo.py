@@ -309,8 +309,8 @@ class Elmo(nn.Module):
             vectors = self._vectors(distinct)
             self._cache = runtime.isa(), {word: i for i, word in enumerate(distinct)}, vectors
 
-    def load(self, state: Mapping[str, Array], *, freeze: bool = False) -> None:
-        super().load(state, freeze=freeze)
+    def load(self, state: Mapping[str, Array], *, freeze: bool = False, prefix: str = "") -> None:
+        super().load(state, freeze=freeze, prefix=prefix)
         self._cache = None
 
     def _fill(self, tensors: Mapping[str, Array], freeze: bool) -> None:
@@ -323,9 +323,9 @@ class Elmo(nn.Module):
             raise ValueError(f"{getattr(tensors, 'source', 'Elmo')}: {'; '.join(problems)}")
         if not hasattr(tensors, "source"):  # a file gives new arrays, ours to keep
             tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
-        self.network._load(tensors, set(), "network.", freeze)
+        self.network.load(tensors, freeze=freeze, prefix="network.")
         for i, mix in enumerate(self.scalar_mixes):
-            mix._load(tensors, set(), f"scalar_mixes.{i}.", False)
+            mix.load(tensors, prefix=f"scalar_mixes.{i}.")
         self.eval()
 
     def _vectors(self, words: list[str]) -> Any:

@@ -34,7 +34,7 @@ class TokenEncoder(nn.Module):
         self.highway = nn.Highway(n, config.n_highway) if config.n_highway else None
         self.projection = nn.Linear(n, config.projection_dim, std=n**-0.5) if config.projects_tokens else None
 
-    def __call__(self, char_ids: NDArray[np.int64]) -> Any:
+    def forward(self, char_ids: NDArray[np.int64]) -> Any:
         """`char_ids` int64 `[words, max_characters_per_token]` gives `[words, projection_dim]`."""
         x = self.char_cnn(char_ids)
         if self.highway is not None:
@@ -57,16 +57,21 @@ class Direction(nn.Module):
 
     def operands(self) -> tuple[Any, ...]:
         """weight_ih, weight_hh, bias, no second bias, weight_hr."""
-        weight_hr = None if self.weight_hr is None else self.weight_hr.operand
-        return self.weight_ih.operand, self.weight_hh.operand, self.bias.operand, None, weight_hr
+        weight_hr = None if self.weight_hr is None else self.weight_hr
+        return self.weight_ih, self.weight_hh, self.bias, None, weight_hr
 
 
 class Layer(nn.Module):
     """A forward and a backward LSTM, which know nothing of each other."""
 
+    checkpoint_names = {  # noqa: RUF012
+        "forwards": "forward",
+        "backwards": "backward",
+    }
+
     def __init__(self, config: ElmoConfig) -> None:
-        self.forward = Direction(config)
-        self.backward = Direction(config)
+        self.forwards = Direction(config)
+        self.backwards = Direction(config)
 
 
 class ElmoNetwork(nn.Module):
@@ -132,7 +137,7 @@ class ElmoNetwork(nn.Module):
             y, last = F.lstm(
                 inputs,
                 cu_seqlens,
-                [layer.forward.operands(), layer.backward.operands()],
+                [layer.forwards.operands(), layer.backwards.operands()],
                 None if state is None else state[i],
                 reverse=reverse,
                 cell_clip=config.cell_clip,

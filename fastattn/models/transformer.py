@@ -74,7 +74,7 @@ class Transformer(TransformerPreTrainedModel):
         self.final_logits_bias = Parameter((1, config.decoder_vocab_size))
         self.final_logits_bias.requires_grad = False
 
-    def children(self) -> Iterator[tuple[str, nn.Module]]:
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         if self.shared is not None:
             yield "model.shared", self.shared
         yield "model.encoder", self.encoder
@@ -84,7 +84,7 @@ class Transformer(TransformerPreTrainedModel):
     def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
         yield "final_logits_bias", self.final_logits_bias
 
-    def __call__(
+    def forward(
         self,
         input_ids: ArrayLike,
         attention_mask: ArrayLike | None = None,
@@ -167,7 +167,7 @@ class Transformer(TransformerPreTrainedModel):
     def logits(self, hidden: Values) -> Any:
         """The scores of all words: `hidden` `[rows, d_model]` of `decode_ragged` gives `[rows, decoder_vocab_size]`."""
         check_states("hidden", hidden, self.config.d_model, self.final_logits_bias.dtype)
-        return F.linear(hidden, self.lm_head.weight.operand, self.final_logits_bias.operand.reshape(-1))
+        return F.linear(hidden, self.lm_head.weight, self.final_logits_bias.reshape(-1))
 
     def loss_ragged(
         self,

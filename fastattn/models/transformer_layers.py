@@ -52,8 +52,8 @@ class TransformerLayer(nn.Module):
     def feed_forward(self, x: Values, *, residual: Values | None = None, dropout_p: float = 0.0) -> Any:
         """`[tokens, d_model]` to the same; `residual` and `dropout_p` are those of `fastattn.functional.linear`."""
         fc1, fc2, p = self.fc1, self.fc2, self.dropout_rate(self.activation_dropout)
-        h = F.linear(x, fc1.weight.operand, fc1.bias.operand, activation=fc1.activation, dropout_p=p)
-        return F.linear(h, fc2.weight.operand, fc2.bias.operand, residual=residual, dropout_p=dropout_p)
+        h = F.linear(x, fc1.weight, fc1.bias, activation=fc1.activation, dropout_p=p)
+        return F.linear(h, fc2.weight, fc2.bias, residual=residual, dropout_p=dropout_p)
 
 
 class EncoderLayer(TransformerLayer):
@@ -63,7 +63,7 @@ class EncoderLayer(TransformerLayer):
         super().__init__(config, config.encoder_attention_heads)
         self.add_feed_forward(config, config.encoder_ffn_dim)
 
-    def __call__(self, x: Values, cu_seqlens: CuSeqlens, *, attn_weights: list[Array] | None = None) -> Any:
+    def forward(self, x: Values, cu_seqlens: CuSeqlens, *, attn_weights: list[Array] | None = None) -> Any:
         """A list given as `attn_weights` gets the attention weights appended, `[batch, heads, longest, longest]`."""
 
         def attend(h: Values, **options: Any) -> Any:
@@ -82,7 +82,7 @@ class DecoderLayer(TransformerLayer):
         self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model, config.layer_norm_eps)
         self.add_feed_forward(config, config.decoder_ffn_dim)
 
-    def __call__(
+    def forward(
         self,
         x: Values,
         memory: Values,

@@ -33,7 +33,7 @@ class AdditiveAttention(Module):
         self.key = Linear(key_dim, hidden_dim, std=std)
         self.weight = Parameter((1, hidden_dim), init.uniform(hidden_dim**-0.5) if std is None else init.normal(std))
 
-    def __call__(
+    def forward(
         self,
         query: Values,
         key: Values,
@@ -57,7 +57,7 @@ class AdditiveAttention(Module):
             self.query(query),
             self.key(key),
             key if value is None else value,
-            self.weight.operand,
+            self.weight,
             cu_seqlens_q=cu_seqlens_q,
             cu_seqlens_k=cu_seqlens_k,
             return_attn_weights=need_weights,

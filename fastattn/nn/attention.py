@@ -29,7 +29,7 @@ class SelfAttention(Module):
         self.query_key_value = StackedLinear(dim, {"query": dim, "key": dim, "value": dim}, std=std)
         self.output = Linear(dim, dim, std=std)
 
-    def __call__(
+    def forward(
         self,
         x: Values,
         cu_seqlens: NDArray[np.int32],

@@ -57,7 +57,7 @@ class CharCNN(Module):
             setattr(self, f"weight_{i}", Parameter((number, width, embedding_dim), first, packed=True))
             setattr(self, f"bias_{i}", Parameter((number,)))
 
-    def __call__(self, char_ids: NDArray[np.integer[Any]]) -> Any:
+    def forward(self, char_ids: NDArray[np.integer[Any]]) -> Any:
         """`char_ids` `[words, chars]`, integers in [0, n_characters), give `[words, output_dim]`.
 
         Padding is a character like any other. Raises ValueError for words shorter than the widest filter.
@@ -66,9 +66,9 @@ class CharCNN(Module):
         (5, 24)
         """
         parameters, count = vars(self), range(len(self.filters))
-        weights = [parameters[f"weight_{i}"].operand for i in count]
-        biases = [parameters[f"bias_{i}"].operand for i in count]
-        return F.char_cnn(char_ids, self.embedding.operand, weights, biases, activation=self.activation)
+        weights = [parameters[f"weight_{i}"] for i in count]
+        biases = [parameters[f"bias_{i}"] for i in count]
+        return F.char_cnn(char_ids, self.embedding, weights, biases, activation=self.activation)
 
 
 class Highway(Module):
@@ -84,18 +84,18 @@ class Highway(Module):
 
     def __init__(self, dim: int, num_layers: int = 1) -> None:
         dim, num_layers = integer("Highway: dim", dim), integer("Highway: num_layers", num_layers)
-        self.layers = [
-            Linear(dim, 2 * dim, std=dim**-0.5, bias=Parameter((2 * dim,), _carry)) for _ in range(num_layers)
-        ]
+        self.layers = [Linear(dim, 2 * dim, std=dim**-0.5) for _ in range(num_layers)]
+        for layer in self.layers:
+            layer.bias = Parameter((2 * dim,), _carry)
 
-    def __call__(self, x: Values) -> Any:
+    def forward(self, x: Values) -> Any:
         """`x` `[..., dim]`, an array or a Tensor, gives `[..., dim]`.
 
         >>> Highway(4, num_layers=2)(np.ones((5, 4), np.float32)).shape
         (5, 4)
         """
         for layer in self.layers:
-            x = F.highway(x, layer.weight.operand, layer.bias.operand)
+            x = F.highway(x, layer.weight, layer.bias)
         return x
 
 

@@ -25,10 +25,10 @@ class Embedding(Module):
         self.padding_idx = padding_idx
         self.weight = Parameter((num_embeddings, embedding_dim), init.normal(std, padding_idx))
 
-    def __call__(self, ids: NDArray[np.integer[Any]]) -> Any:
+    def forward(self, ids: NDArray[np.integer[Any]]) -> Any:
         """`ids` `[...]` gives `[..., embedding_dim]`. Raises ValueError for an id outside [0, num_embeddings).
 
         >>> Embedding(10, 4)(np.array([[1, 2, 3]])).shape
         (1, 3, 4)
         """
-        return F.embedding(ids, self.weight.operand, self.padding_idx)
+        return F.embedding(ids, self.weight, self.padding_idx)

@@ -19,7 +19,7 @@ class FeedForward(Module):
         self.input = Linear(dim, hidden_dim, activation=activation, std=std)
         self.output = Linear(hidden_dim, dim, std=std)
 
-    def __call__(self, x: Values, *, workspace: Workspace | None = None) -> Any:
+    def forward(self, x: Values, *, workspace: Workspace | None = None) -> Any:
         """`x` `[tokens, dim]`, an array or a Tensor, gives `[tokens, dim]`.
 
         With a `workspace`, for arrays that nothing is recorded from, the result is its `output`: valid until the

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from itertools import groupby
+from textwrap import indent
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,35 +19,113 @@ Self = TypeVar("Self", bound="Module")
 
 
 class Module:
-    """A layer or a model: its attributes are its parameters and its child modules, or lists of these.
+    """A layer or a model. Its attributes are its parameters and child modules, or lists, tuples and dicts of these.
 
-    A module whose checkpoint has other names for its parts overrides `children`, which is about names alone. Modules
-    hold parameters and settings, never an activation, so one of them can be called from many threads at once. They
-    take Tensors or arrays; dropout applies to both, and only while `training`.
+    A subclass writes `forward`; calling the module runs it. Modules hold parameters and settings, never an activation,
+    so many threads may call one at once. They take Tensors or arrays. Dropout applies to both, only while `training`.
+
+    What a call returns depends on what the module is. One with trainable parameters returns Tensors, also within
+    `no_grad` and where some have `requires_grad=False`. A frozen one returns arrays, and a Tensor for a Tensor. One
+    without parameters returns the kind that it is given.
+
+    >>> from fastattn import nn
+    >>> from fastattn import functional as F
+    >>> class Perceptron(nn.Module):
+    ...     def __init__(self, sizes):
+    ...         self.layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:])]
+    ...
+    ...     def forward(self, x):
+    ...         for layer in self.layers[:-1]:
+    ...             x = F.relu(layer(x))
+    ...         return self.layers[-1](x)
+    >>> model = Perceptron([4, 16, 3])
+    >>> [name for name, _ in model.named_parameters()]
+    ['layers.0.weight', 'layers.0.bias', 'layers.1.weight', 'layers.1.bias']
+    >>> x = np.ones((2, 4), np.float32)
+    >>> F.cross_entropy(model(x), np.array([2, 0])).backward()
+    >>> model.layers[0].weight.grad.shape
+    (16, 4)
+    >>> type(model.freeze()(x)).__name__
+    'ndarray'
     """
 
     training = True
     frozen = False
+    checkpoint_names: Mapping[str, str] = {}
+    """What the checkpoint calls the parts of this module: dotted paths relative to it, numbers of lists as `{}`, each
+    with its name there: `{"layers.{}.fc1": "encoder.layer.{}.intermediate.dense"}`."""
 
-    def children(self) -> Iterator[tuple[str, Module]]:
-        """The child modules by name; those of a list are numbered."""
-        for name, value in vars(self).items():
+    def _no_forward(self, *arguments: Any, **options: Any) -> Any:
+        raise TypeError(f"{type(self).__name__}: this module has no forward and cannot be called")
+
+    forward: Callable[..., Any] = _no_forward
+    """What a subclass computes."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """What `forward` gives."""
+        return self.forward(*arguments, **options)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The child modules by name. Those of a list or tuple are numbered, those of a dict have its keys.
+
+        Raises TypeError for an attribute that holds a module where it is not found: in a set, say.
+        """
+        for name, value in self._members():
             if isinstance(value, Module):
                 yield name, value
-            elif isinstance(value, list):
-                yield from ((f"{name}.{i}", child) for i, child in enumerate(value))
+
+    def children(self) -> Iterator[Module]:
+        """The child modules."""
+        for _, child in self.named_children():
+            yield child
+
+    def named_modules(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
+        """This module and all below it, each once, by their dotted paths, which begin with `prefix`.
+
+        Modules whose ids are in `seen` are left out.
+        """
+        seen = set() if seen is None else seen
+        if id(self) in seen:
+            return
+        seen.add(id(self))
+        yield prefix, self
+        for name, value in self._members():
+            if isinstance(value, Module):
+                yield from value.named_modules(f"{prefix}.{name}" if prefix else name, seen)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it."""
-        yield self
-        for value in vars(self).values():
-            for child in value if isinstance(value, list) else (value,):
-                if isinstance(child, Module):
-                    yield from child.modules()
+        """This module and all below it, each once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
+        """Call `fn` with every module of the tree, children first. Returns the module."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def extra_repr(self) -> str:
+        """What `repr` says of this module beside its children."""
+        return ""
+
+    def __repr__(self) -> str:
+        """The tree. Equal modules of a list are written once, as in PyTorch."""
+        lines: list[str] = []
+        rows = [(name, repr(child)) for name, child in self.named_children()]
+        for (text, _), run in groupby(rows, lambda row: (row[1], row[0].rpartition(".")[0])):
+            names = [name for name, _ in run]
+            if len(names) > 1 and all(name.rpartition(".")[2].isdigit() for name in names):
+                lines.append(f"({names[0]}-{names[-1].rpartition('.')[2]}): {len(names)} x {text}")
+            else:
+                lines += [f"({name}): {text}" for name in names]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return f"{type(self).__name__}({self.extra_repr()}\n" + indent("\n".join(lines), "  ") + "\n)"
 
     def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
         """The parameters of this module without those of its children."""
-        for name, value in vars(self).items():
+        for name, value in self._members():
             if isinstance(value, Parameter):
                 yield name, value
 
@@ -96,12 +177,23 @@ class Module:
                     raise TypeError(f"load_state_dict: tensor {name!r} must be {wanted}, got {got}")
         self.load(state)
 
-    def load(self, state: Mapping[str, Array], *, freeze: bool = False) -> None:
+    def load(self, state: Mapping[str, Array], *, freeze: bool = False, prefix: str = "") -> None:
         """Load what `state` has, unchecked, layer by layer, and freeze each at once, or draw what is missing.
+
+        `prefix` is what the names begin with in `state`.
 
         So one layer at a time is held twice while it is packed. The arrays are kept where a parameter has no values.
         """
-        self._load(state, set(), "", freeze)
+        names: dict[int, str] = {}  # of a shared parameter's names the first that `state` has
+        for name, parameter in self._names(prefix):
+            if name in state:
+                names.setdefault(id(parameter), name)
+        for module in self.modules():
+            for _, parameter in module.own_parameters():
+                if (known := names.pop(id(parameter), None)) is not None:
+                    parameter.load(state[known])
+            if freeze:
+                module._freeze_own()
         self.initialize()
         if freeze:
             self.freeze()
@@ -162,34 +254,79 @@ class Module:
 
     def _names(self, prefix: str = "") -> Iterator[tuple[str, AnyParameter]]:
         """All parameters of the tree under all of their names."""
+        table = self.checkpoint_names
         for name, parameter in self.own_parameters():
-            yield prefix + name, parameter
-        for name, child in self.children():
-            yield from child._names(f"{prefix}{name}.")
+            yield prefix + _renamed(name, table), parameter
+        for child_name, child in self.named_children():
+            for name, parameter in child._names(f"{child_name}."):
+                yield prefix + _renamed(name, table), parameter
 
     def _arrays(self) -> Iterator[Parameter]:
         """The parameters of the tree as they are held: stacked ones whole, shared ones more than once."""
         for module in self.modules():
-            for value in vars(module).values():
+            for _, value in module._members():
                 if isinstance(value, Parameter):
                     yield value
 
     def _freeze_own(self) -> None:
         self.frozen, self.training = True, False
-        for value in vars(self).values():
+        for _, value in self._members():
             if isinstance(value, Parameter):
                 value.freeze()
 
-    def _load(self, state: Mapping[str, Array], done: set[int], prefix: str, freeze: bool) -> None:
-        """`load`; of a shared parameter's names the first that `state` has counts; `done` has the ids of the loaded."""
-        for name, parameter in self.own_parameters():
-            if prefix + name in state and id(parameter) not in done:
-                done.add(id(parameter))
-                parameter.load(state[prefix + name])
-        if freeze:
-            self._freeze_own()
-        for name, child in self.children():
-            child._load(state, done, f"{prefix}{name}.", freeze)
+    def _members(self) -> Iterator[tuple[str, Module | Parameter]]:
+        """The modules and parameters of this module by name."""
+        return _members(vars(self), type(self).__name__)
+
+
+def _members(values: Mapping[Any, Any], owner: str, prefix: str = "") -> Iterator[tuple[str, Module | Parameter]]:
+    """The modules and parameters among `values`, and in lists, tuples and dicts among them, by name."""
+    for key, value in values.items():
+        if isinstance(value, _PLAIN):
+            continue
+        name = f"{prefix}{key}"
+        if isinstance(value, Module | Parameter):
+            yield name, value
+        elif isinstance(value, list | tuple):
+            yield from _members(dict(enumerate(value)), owner, f"{name}.")
+        elif isinstance(value, dict):
+            yield from _members(value, owner, f"{name}.")
+        elif _hides(value):
+            raise TypeError(
+                f"{owner}: {name} hides a module or a parameter in a {type(value).__name__}; "
+                "they are found in attributes, lists, tuples and dicts"
+            )
+
+
+_PLAIN = (int, float, str, bytes, np.ndarray, np.generic, type(None), type)
+
+
+def _hides(value: Any) -> bool:
+    """Whether `value` has a module or parameter among its items, attributes or arguments, or is bound to one."""
+    if isinstance(value, Tensor):
+        return False
+    inner: list[Any] = [getattr(value, "__self__", None), *getattr(value, "__dict__", {}).values()]
+    if isinstance(value, partial):
+        inner += [value.func, getattr(value.func, "__self__", None), *value.args, *value.keywords.values()]
+    elif isinstance(value, Mapping):
+        inner += [*value.keys(), *value.values()]
+    elif isinstance(value, Collection):
+        inner += value
+    return any(isinstance(item, Module | Parameter) for item in inner)
+
+
+def _renamed(name: str, table: Mapping[str, str]) -> str:
+    """A dotted name after `table`, see `Module.checkpoint_names`; the longest beginning that it has counts."""
+    if not table:
+        return name
+    parts = name.split(".")
+    general = ["{}" if part.isdigit() else part for part in parts]
+    for end in range(len(parts), 0, -1):
+        found = table.get(".".join(general[:end]))
+        if found is not None:
+            numbers = [part for part in parts[:end] if part.isdigit()]
+            return ".".join(filter(None, [found.format(*numbers), *parts[end:]]))
+    return name
 
 
 def shape_of(state: Mapping[str, Array], name: str) -> tuple[int, ...]:

@@ -55,7 +55,7 @@ class MultiHeadAttention(Module):
         self.stacked = StackedLinear(embed_dim, dict.fromkeys(names, embed_dim), std=std)
         self.out_proj = Linear(embed_dim, embed_dim, std=std)
 
-    def children(self) -> Iterator[tuple[str, Module]]:
+    def named_children(self) -> Iterator[tuple[str, Module]]:
         if self.q_proj is not None:
             yield "q_proj", self.q_proj
         yield "out_proj", self.out_proj
@@ -63,7 +63,7 @@ class MultiHeadAttention(Module):
     def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
         yield from self.stacked.own_parameters()
 
-    def __call__(
+    def forward(
         self,
         query: Values,
         key_value: Values | None = None,
@@ -182,5 +182,5 @@ class MultiHeadAttention(Module):
     def _finish(self, context: Any, need_weights: bool, **options: Any) -> Any:
         context, *weights = context if need_weights else (context,)
         out, rows = self.out_proj, context.reshape(-1, self.num_heads * self.head_dim)
-        y = F.linear(rows, out.weight.operand, out.bias.operand, **options)
+        y = F.linear(rows, out.weight, out.bias, **options)
         return (y, *weights) if weights else y

@@ -41,7 +41,7 @@ class SinusoidalPositions(Module):
         self.first_position = integer(f"{name}: first_position", first_position, 0)
         self.max_timescale = number(f"{name}: max_timescale", max_timescale, **POSITIVE)
 
-    def __call__(self, position_ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    def forward(self, position_ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """`position_ids` `[...]`, integers from 0 on, give `[..., dim]`, float32. A position has the same bits always.
 
         Raises TypeError for an array that does not hold integers, ValueError for a negative one.

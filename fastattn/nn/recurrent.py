@@ -169,7 +169,7 @@ class LSTM(_Recurrent):
         self.cell_clip = cell_clip
         self.proj_clip = proj_clip
 
-    def __call__(
+    def forward(
         self, input: Values, hx: tuple[Values, Values] | None = None, cu_seqlens: CuSeqlens | None = None
     ) -> tuple[Any, tuple[Any, Any]]:
         """`(output, (h_n, c_n))`: the top layer's states at all tokens, and all layers' after the last ones.
@@ -241,7 +241,7 @@ class GRU(_Recurrent):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, recompute=recompute
         )
 
-    def __call__(self, input: Values, hx: Values | None = None, cu_seqlens: CuSeqlens | None = None) -> tuple[Any, Any]:
+    def forward(self, input: Values, hx: Values | None = None, cu_seqlens: CuSeqlens | None = None) -> tuple[Any, Any]:
         """`(output, h_n)`: the top layer's states at all tokens, and all layers' after the last ones.
 
         `input`, `cu_seqlens` and errors are as for `LSTM`, and `hx` is h_0, `[num_layers * directions, batch,
@@ -270,7 +270,7 @@ class LSTMCell(Module):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
         _add_cell(self, LSTM._gates, input_size, hidden_size, bias)
 
-    def __call__(self, input: Values, hx: tuple[Values, Values] | None = None) -> tuple[Any, Any]:
+    def forward(self, input: Values, hx: tuple[Values, Values] | None = None) -> tuple[Any, Any]:
         """`input` `[batch, input_size]` and `hx`, `(h, c)`, each `[batch, hidden_size]`, 0 by default, give `(h, c)`.
 
         All of them may be without the axis of the batch.
@@ -298,7 +298,7 @@ class GRUCell(Module):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
         _add_cell(self, GRU._gates, input_size, hidden_size, bias)
 
-    def __call__(self, input: Values, hx: Values | None = None) -> Any:
+    def forward(self, input: Values, hx: Values | None = None) -> Any:
         """`input` `[batch, input_size]` and `hx` `[batch, hidden_size]`, 0 by default, give h `[batch, hidden_size]`.
 
         All of them may be without the axis of the batch.
@@ -338,7 +338,7 @@ def _add_weights(
 def _operands(module: Module, suffix: str, parts: tuple[str, ...]) -> tuple[Any, ...]:
     """The weights of one layer in one direction as `fastattn.functional` takes them, None for what it has not."""
     parameters = vars(module)
-    return tuple(parameters[name].operand if (name := part + suffix) in parameters else None for part in parts)
+    return tuple(parameters[name] if (name := part + suffix) in parameters else None for part in parts)
 
 
 def _row(x: Values | None) -> Any:

@@ -61,7 +61,7 @@ class ScalarMix(Module):
         yield "gamma", self.gamma
         yield from self.rows.items()
 
-    def __call__(self, layers: Iterable[Values]) -> Any:
+    def forward(self, layers: Iterable[Values]) -> Any:
         """`layers`, `mixture_size` arrays or Tensors `[tokens, dim]` (any shape without `do_layer_norm`), give one.
 
         Raises ValueError for another number of layers, or one of another shape than the first.
@@ -76,7 +76,7 @@ class ScalarMix(Module):
         for j, layer in enumerate(layers):
             if layer.shape != layers[0].shape:
                 raise ValueError(f"ScalarMix: layers must have shape {layers[0].shape}, got {layer.shape} at {j}")
-        weights = F.softmax(self.scalars.operand, dim=0) * self.gamma.operand
+        weights = F.softmax(self.scalars, dim=0) * self.gamma
         total: Any = None
         for j, layer in enumerate(layers):
             if self.do_layer_norm:
