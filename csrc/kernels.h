@@ -24,17 +24,22 @@ struct Dropout {  // kernels/random.h; p = 0: none
     std::uint64_t seed;
 };
 
+struct WeightView {       // of a weight W [n, k]
+    const float* panels;  // W in panels (packing.h), or null: then
+    const float* array;   // W, row stride ld
+    i64 ld;
+};
+
 // y = act(x W^T + bias) + residual
 struct LinearForward {
     float* y;               // [m, n], row stride ldy
     float* pre_activation;  // x W^T + bias, [m, n] contiguous, or null
     const float* x;         // [m, k], row stride ldx
-    const float* panels;    // W in panels (packing.h), or null: then
-    const float* weight;    // W [n, k], row stride ldw
+    WeightView weight;      // [n, k]
     const float* bias;      // [n] or null
     const float* residual;  // [m, n], row stride ldr, or null
     i64 m, n, k;
-    i64 ldy, ldx, ldw, ldr;
+    i64 ldy, ldx, ldr;
     Activation activation;
 };
 
@@ -47,11 +52,10 @@ struct LinearBackward {
     float* block_sums;            // [sum_blocks(m), n], written; given with dbias
     const float* dy;              // [m, n], row stride ldy
     const float* x;               // [m, k], row stride ldx; given with dweight
-    const float* panels;          // W in panels (packing.h), or null: then, for dx,
-    const float* weight;          // W [n, k], row stride ldw
+    WeightView weight;            // [n, k]; given with dx
     const float* pre_activation;  // [m, n], row stride ldp; given with an activation
     i64 m, n, k;
-    i64 ldy, ldx, ldw, ldp;
+    i64 ldy, ldx, ldp;
     Activation activation;
     bool add_to_dweight, add_to_dbias;  // to what stands there
 };
@@ -213,8 +217,8 @@ struct EmbeddingBackward {
 
 // One width of a character CNN: filters over windows of `width` characters.
 struct CharConvolution {
-    const float* panels;  // W [filters, width * dim] in panels (packing.h), or null: then, and backward,
-    const float* weight;  // W contiguous
+    const float* panels;  // W [filters, width * dim] in panels (packing.h); forward only
+    const float* weight;  // W contiguous; for dembedding
     const float* bias;    // [filters]; forward only
     float* dweight;       // as W, added to, or null; backward only
     float* dbias;         // [filters], added to, or null; backward only
@@ -246,31 +250,18 @@ struct CharCnnBackward {
     bool tanh;
 };
 
-// y = sigmoid(t) relu(h) + (1 - sigmoid(t)) x, h and t being the halves of x W^T + bias
+// y = sigmoid(t) relu(h) + (1 - sigmoid(t)) x, h and t being the halves of the projection x W^T + bias
 struct HighwayForward {
-    float* y;             // [rows, dim]
-    float* projection;    // x W^T + bias, [rows, 2 dim], or null, which needs panels
-    const float* x;       // [rows, dim], row stride ldx
-    const float* panels;  // W in panels (packing.h), or null: then
-    const float* weight;  // W [2 dim, dim], row stride ldw
-    const float* bias;    // [2 dim]
-    i64 rows, dim, ldx, ldw;
+    LinearForward linear;  // the projection, n = 2 k; its y is contiguous, or null, which needs panels
+    float* y;              // [m, k]
 };
 
 struct HighwayBackward {
-    float* dx;                // [rows, dim] or null
-    float* dweight;           // [2 dim, dim] or null
-    float* dbias;             // [2 dim] or null
-    float* d;                 // [rows, 2 dim], written: the gradient of the projection
-    float* block_sums;        // [sum_blocks(rows), 2 dim], written; given with dbias
-    const float* dy;          // [rows, dim], row stride lddy
-    const float* x;           // [rows, dim], row stride ldx
-    const float* panels;      // W in panels, or null: then, for dx,
-    const float* weight;      // W [2 dim, dim], row stride ldw
-    const float* projection;  // [rows, 2 dim]
-    i64 rows, dim;
-    i64 lddy, ldx, ldw;
-    bool add_to_dweight, add_to_dbias;  // to what stands there
+    LinearBackward linear;    // of the projection; its dy is d, its dx that of y
+    float* d;                 // [m, n], written: the gradient of the projection
+    const float* dy;          // [m, k], row stride lddy
+    const float* projection;  // [m, n]
+    i64 lddy;
 };
 
 struct PoolingForward {

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -14,47 +15,17 @@ namespace {
 constexpr i64 huge_page = 1 << 21;
 constexpr i64 worth_keeping = 1 << 18;
 
-struct Job {
-    const float* weight;
-    float* panels;
-    float* unpacked;
-    i64 n, k, ldw, groups;
-
-    // The panel'th panel: `columns` rows of W from row `first` on.
-    void locate(i64 panel, i64& first, i64& columns) const {
-        const i64 of_group = n / groups, unit = panel / groups * panel_width;
-        first = panel % groups * of_group + unit;
-        columns = of_group - unit < panel_width ? of_group - unit : panel_width;
-    }
-};
-
-void pack_range(void* context, i64 begin, i64 end, void*) {
-    const Job& job = *static_cast<Job*>(context);
-    for (i64 p = begin; p < end; ++p) {
-        i64 first, columns;
-        job.locate(p, first, columns);
-        pack_panel(job.panels + p * panel_width * job.k, job.weight + first * job.ldw, job.ldw, columns, job.k);
-    }
-}
-
-void pack_transposed_range(void* context, i64 begin, i64 end, void*) {
-    const Job& job = *static_cast<Job*>(context);
-    for (i64 p = begin; p < end; ++p) {
-        i64 first, columns;
-        job.locate(p, first, columns);
-        copy_panel(job.panels + p * panel_width * job.k, job.weight + first, job.ldw, columns, job.k);
-    }
-}
-
-void unpack_range(void* context, i64 begin, i64 end, void*) {
-    const Job& job = *static_cast<Job*>(context);
-    for (i64 p = begin; p < end; ++p) {
-        i64 first, columns;
-        job.locate(p, first, columns);
-        const float* panel = job.panels + p * panel_width * job.k;
-        for (i64 c = 0; c < columns; ++c)
-            for (i64 i = 0; i < job.k; ++i) job.unpacked[(first + c) * job.k + i] = panel[i * panel_width + c];
-    }
+// f(at, first, columns) for every panel, by several threads: from the float `at` on it holds `columns` rows of W, the
+// first of which is `first`.
+template <typename F>
+void for_panels(const PackedMatrix& w, const F& f) {
+    const i64 of_group = w.n() / w.groups();
+    parallel_for(w.groups() * w.panels_of_group(), 4, [&](i64 begin, i64 end, float*) {
+        for (i64 p = begin; p < end; ++p) {
+            const i64 unit = p / w.groups() * panel_width;
+            f(p * panel_width * w.k(), p % w.groups() * of_group + unit, std::min(of_group - unit, panel_width));
+        }
+    });
 }
 
 }  // namespace
@@ -86,14 +57,16 @@ std::unique_ptr<float[], PackedMatrix::Free> PackedMatrix::allocate(i64 floats) 
 PackedMatrix::PackedMatrix(i64 n, i64 k, i64 groups) : n_(n), k_(k), groups_(groups), panels_(allocate(floats())) {}
 
 PackedMatrix::PackedMatrix(const float* weight, i64 n, i64 k, i64 ldw, i64 groups) : PackedMatrix(n, k, groups) {
-    Job job{weight, panels_.get(), nullptr, n, k, ldw, groups};
-    parallel_for(groups * panels_of_group(), 4, pack_range, &job);
+    for_panels(*this, [&](i64 at, i64 first, i64 columns) {
+        pack_panel(panels_.get() + at, weight + first * ldw, ldw, columns, k);
+    });
 }
 
 PackedMatrix PackedMatrix::transposed(const float* weight, i64 n, i64 k, i64 ldw) {
     PackedMatrix result(k, n, 1);
-    Job job{weight, result.panels_.get(), nullptr, k, n, ldw, 1};
-    parallel_for(result.panels_of_group(), 4, pack_transposed_range, &job);
+    for_panels(result, [&](i64 at, i64 first, i64 columns) {
+        copy_panel(result.panels_.get() + at, weight + first, ldw, columns, n);
+    });
     return result;
 }
 
@@ -104,8 +77,11 @@ PackedMatrix PackedMatrix::transposed() const {
 }
 
 void PackedMatrix::unpack(float* weight) const {
-    Job job{nullptr, panels_.get(), weight, n_, k_, 0, groups_};
-    parallel_for(groups_ * panels_of_group(), 4, unpack_range, &job);
+    for_panels(*this, [&](i64 at, i64 first, i64 columns) {
+        const float* panel = panels_.get() + at;
+        for (i64 c = 0; c < columns; ++c)
+            for (i64 i = 0; i < k_; ++i) weight[(first + c) * k_ + i] = panel[i * panel_width + c];
+    });
 }
 
 }  // namespace fastattn

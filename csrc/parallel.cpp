@@ -52,22 +52,23 @@ private:
 class Scratch {
 public:
     ~Scratch() { std::free(data_); }
-    char* reserve(std::size_t bytes) {
-        if (bytes > size_) {
+    float* reserve(i64 floats) {
+        if (floats > size_) {
             std::free(data_);
             data_ = nullptr;
             size_ = 0;
             void* fresh = nullptr;
-            if (posix_memalign(&fresh, 64, bytes) != 0) throw std::bad_alloc();
-            data_ = static_cast<char*>(fresh);
-            size_ = bytes;
+            if (posix_memalign(&fresh, 64, static_cast<std::size_t>(floats) * sizeof(float)) != 0)
+                throw std::bad_alloc();
+            data_ = static_cast<float*>(fresh);
+            size_ = floats;
         }
         return data_;
     }
 
 private:
-    char* data_ = nullptr;
-    std::size_t size_ = 0;
+    float* data_ = nullptr;
+    i64 size_ = 0;
 };
 
 class Workers {  // a share of the budget, returned at the end of the call
@@ -89,12 +90,12 @@ private:
 
 // Runs body(thread, its scratch) on the calling thread and on up to `wanted` further ones that the budget has free.
 template <typename Body>
-void on_threads(i64 wanted, i64 scratch_bytes, const Body& body) {
+void on_threads(i64 wanted, i64 scratch_floats, const Body& body) {
     const Workers workers(has_openmp() ? static_cast<int>(std::min<i64>(wanted, 1 << 16)) : 0);
     const int threads = 1 + workers.count();
     thread_local Scratch memory;
-    scratch_bytes = (scratch_bytes + 127) / 128 * 128;
-    char* const scratch = scratch_bytes ? memory.reserve(static_cast<std::size_t>(scratch_bytes * threads)) : nullptr;
+    scratch_floats = (scratch_floats + 31) / 32 * 32;
+    float* const scratch = scratch_floats ? memory.reserve(scratch_floats * threads) : nullptr;
     if (threads == 1) {
         const FlushDenormals flush;
         body(0, threads, scratch);
@@ -106,7 +107,7 @@ void on_threads(i64 wanted, i64 scratch_bytes, const Body& body) {
     {
         const FlushDenormals flush;
         const int thread = omp_get_thread_num();
-        body(thread, threads, scratch + thread * scratch_bytes);
+        body(thread, threads, scratch + thread * scratch_floats);
     }
 #endif
 }
@@ -121,22 +122,22 @@ void pause_briefly() {
 
 }  // namespace
 
-void parallel_for(i64 n, i64 grain, LoopBody body, void* context, i64 scratch_bytes) {
+void parallel_for(i64 n, i64 grain, LoopBody body, const void* context, i64 scratch_floats) {
     if (n <= 0) return;
     std::atomic<i64> next{0};
-    on_threads((n + grain - 1) / grain - 1, scratch_bytes, [&](int, int, char* scratch) {
+    on_threads((n + grain - 1) / grain - 1, scratch_floats, [&](int, int, float* scratch) {
         for (i64 begin; (begin = next.fetch_add(grain, std::memory_order_relaxed)) < n;)
             body(context, begin, std::min(n, begin + grain), scratch);
     });
 }
 
-void parallel_phases(i64 phases, i64 pieces, PhaseBody body, void* context, i64 scratch_bytes) {
+void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context, i64 scratch_floats) {
     struct alignas(64) Claim {
         std::atomic<i64> phase{0};  // the next one in which the piece is free
     };
     Claim claims[most_pieces];
     alignas(64) std::atomic<i64> done{0};
-    on_threads(pieces - 1, scratch_bytes, [&](int thread, int threads, char* scratch) {
+    on_threads(pieces - 1, scratch_floats, [&](int thread, int threads, float* scratch) {
         for (i64 phase = 0; phase < phases; ++phase) {
             // A thread begins with its own pieces and goes on with those that nobody has begun.
             for (i64 i = 0; i < pieces; ++i) {
@@ -158,9 +159,9 @@ void parallel_phases(i64 phases, i64 pieces, PhaseBody body, void* context, i64 
     });
 }
 
-void* shared_scratch(i64 bytes) {
+float* shared_scratch(i64 floats) {
     thread_local Scratch memory;
-    return memory.reserve(static_cast<std::size_t>(bytes));
+    return memory.reserve(floats);
 }
 
 int num_threads() { return budget; }

@@ -19,6 +19,8 @@ class PackedMatrix:
     def nbytes(self) -> int: ...
     def unpack(self) -> _Floats: ...
 
+class RecurrentReserve: ...
+
 def isa() -> str: ...
 def isa_reason() -> str: ...
 def available_isas() -> list[str]: ...
@@ -212,7 +214,7 @@ def lstm_backward(
     x: _Floats | Sequence[_Floats],
     cu_seqlens: npt.NDArray[np.int32],
     weights: Sequence[Any],
-    reserve: Any,
+    reserve: RecurrentReserve,
     h0: _Optional,
     c0: _Optional,
     reverse: Sequence[bool],
@@ -239,7 +241,7 @@ def gru_backward(
     x: _Floats | Sequence[_Floats],
     cu_seqlens: npt.NDArray[np.int32],
     weights: Sequence[Any],
-    reserve: Any,
+    reserve: RecurrentReserve,
     h0: _Optional,
     reverse: Sequence[bool],
     need_dx: bool,

@@ -11,11 +11,11 @@ void adamw(py::handle param_, py::handle grad_, py::handle exp_avg_, py::handle 
     const char* const f = "adamw";
     const Array grad = floats(f, "grad", grad_).expect_contiguous();
     const Array like = floats(f, "param", param_);
-    grad.expect_shape_of(like);
+    grad.expect_shape(like.shape);
     floats(f, "exp_avg", exp_avg_);  // None would be a new array
     floats(f, "exp_avg_sq", exp_avg_sq_);
-    const Output param(f, "param", param_, like), exp_avg(f, "exp_avg", exp_avg_, like),
-        exp_avg_sq(f, "exp_avg_sq", exp_avg_sq_, like);
+    const Output param(f, "param", param_, like.shape), exp_avg(f, "exp_avg", exp_avg_, like.shape),
+        exp_avg_sq(f, "exp_avg_sq", exp_avg_sq_, like.shape);
     param.apart_from(grad);
     exp_avg.apart_from(grad).apart_from(param.array());
     exp_avg_sq.apart_from(grad).apart_from(param.array()).apart_from(exp_avg.array());

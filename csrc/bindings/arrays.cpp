@@ -56,9 +56,25 @@ bool has_dtype(py::handle object, Dtype dtype) {
 void value_error(const std::string& message) { throw py::value_error(message); }
 void type_error(const std::string& message) { throw py::type_error(message); }
 
-std::string shape_text(const i64* shape, i64 ndim) {
+Shape::Shape(std::initializer_list<i64> axes) : ndim(static_cast<int>(axes.size())) {
+    std::copy(axes.begin(), axes.end(), axes_);
+}
+
+Shape Shape::without_last() const {
+    Shape result = *this;
+    --result.ndim;
+    return result;
+}
+
+Shape Shape::with_last(i64 n) const {
+    Shape result = *this;
+    result[ndim - 1] = n;
+    return result;
+}
+
+std::string Shape::str() const {
     std::string text = "(";
-    for (i64 i = 0; i < ndim; ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+    for (int i = 0; i < ndim; ++i) text += (i ? ", " : "") + std::to_string(axes_[i]);
     return text + (ndim == 1 ? ",)" : ")");
 }
 
@@ -73,20 +89,38 @@ Array array(const char* function, const char* argument, py::handle object, Dtype
         type_error(a.where.str() + " must be " + name_of(dtype) + ", got " +
                    std::string(py::str(object.attr("dtype"))));
     const auto* proxy = py::detail::array_proxy(object.ptr());
-    if (proxy->nd > Array::max_ndim)
+    if (proxy->nd > Shape::max_ndim)
         value_error(a.where.str() + " must have at most 8 axes, got " + std::to_string(proxy->nd));
-    a.object = object;
     a.data = proxy->data;
-    a.ndim = proxy->nd;
+    a.shape.ndim = proxy->nd;
     a.itemsize = size_of(dtype);
     bool aligned = reinterpret_cast<std::uintptr_t>(a.data) % static_cast<std::uintptr_t>(a.itemsize) == 0;
-    for (int i = 0; i < a.ndim; ++i) {
+    for (int i = 0; i < a.shape.ndim; ++i) {
         a.shape[i] = proxy->dimensions[i];
         aligned = aligned && (proxy->strides[i] % a.itemsize == 0 || a.shape[i] <= 1);
         a.stride[i] = proxy->strides[i] / a.itemsize;
     }
     if (!aligned) value_error(a.where.str() + " must be aligned to its item size");
     return a;
+}
+
+bool is_list(py::handle object) { return py::isinstance<py::tuple>(object) || py::isinstance<py::list>(object); }
+
+py::tuple items(const char* function, const char* argument, py::handle object) {
+    if (!is_list(object))
+        type_error(Where{function, argument}.str() + " must be a list or tuple, got " + type_name(object));
+    return py::tuple(py::reinterpret_borrow<py::object>(object));
+}
+
+py::tuple items(const char* function, const char* argument, py::handle object, i64 least, i64 most,
+                const char* reason) {
+    py::tuple result = items(function, argument, object);
+    const i64 count = static_cast<i64>(result.size());
+    if (count < least || count > most)
+        value_error(Where{function, argument}.str() + " must have " + std::to_string(least) +
+                    (most > least ? " to " + std::to_string(most) : "") + " items" + reason + ", got " +
+                    std::to_string(count));
+    return result;
 }
 
 Array optional_array(const char* function, const char* argument, py::handle object, Dtype dtype) {
@@ -96,45 +130,34 @@ Array optional_array(const char* function, const char* argument, py::handle obje
 
 i64 Array::size() const {
     i64 n = 1;
-    for (int i = 0; i < ndim; ++i) n *= shape[i];
+    for (const i64 axis : shape) n *= axis;
     return n;
 }
 
 const Array& Array::expect_ndim(int wanted) const {
-    if (ndim != wanted)
+    if (shape.ndim != wanted)
         value_error(where.str() + " must have " + std::to_string(wanted) + (wanted == 1 ? " axis" : " axes") +
-                    ", got shape " + shape_str());
+                    ", got shape " + shape.str());
     return *this;
 }
 
-const Array& Array::expect_shape(std::initializer_list<i64> wanted) const {
-    bool same = ndim == static_cast<int>(wanted.size());
-    for (int i = 0; same && i < ndim; ++i) same = shape[i] == wanted.begin()[i];
-    if (!same)
-        value_error(where.str() + " must have shape " + shape_text(wanted.begin(), static_cast<i64>(wanted.size())) +
-                    ", got " + shape_str());
-    return *this;
-}
-
-const Array& Array::expect_shape_of(const Array& other) const {
-    bool same = ndim == other.ndim;
-    for (int i = 0; same && i < ndim; ++i) same = shape[i] == other.shape[i];
-    if (!same) value_error(where.str() + " must have shape " + other.shape_str() + ", got " + shape_str());
+const Array& Array::expect_shape(const Shape& wanted) const {
+    if (!(shape == wanted)) value_error(where.str() + " must have shape " + wanted.str() + ", got " + shape.str());
     return *this;
 }
 
 const Array& Array::expect_contiguous_rows() const {
-    if (ndim == 0) value_error(where.str() + " must have at least one axis, got a scalar");
-    if (last() > 1 && stride[ndim - 1] != 1 && size() > 0)
+    if (shape.ndim == 0) value_error(where.str() + " must have at least one axis, got a scalar");
+    if (last() > 1 && stride[shape.ndim - 1] != 1 && size() > 0)
         value_error(where.str() + " must be contiguous along its last axis, got strides of " +
-                    std::to_string(stride[ndim - 1]) + " elements");
+                    std::to_string(stride[shape.ndim - 1]) + " elements");
     return *this;
 }
 
 bool Array::contiguous() const {
     if (size() == 0) return true;  // NumPy gives an array without elements strides of 0
     i64 step = 1;
-    for (int i = ndim - 1; i >= 0; --i) {
+    for (int i = shape.ndim - 1; i >= 0; --i) {
         if (shape[i] != 1 && stride[i] != step) return false;
         step *= shape[i];
     }
@@ -143,20 +166,20 @@ bool Array::contiguous() const {
 
 const Array& Array::expect_contiguous() const {
     if (!contiguous())
-        value_error(where.str() + " must be C-contiguous, got shape " + shape_str() + " with other strides");
+        value_error(where.str() + " must be C-contiguous, got shape " + shape.str() + " with other strides");
     return *this;
 }
 
 i64 Array::rows() const {
     i64 n = 1;
-    for (int i = 0; i + 1 < ndim; ++i) n *= shape[i];
+    for (int i = 0; i + 1 < shape.ndim; ++i) n *= shape[i];
     return n;
 }
 
 i64 Array::row_stride() const {
     if (size() == 0) return last();
     i64 step = 0, rows = 0;  // of the innermost row axis longer than one, and the rows below the axis looked at
-    for (int i = ndim - 2; i >= 0; --i) {
+    for (int i = shape.ndim - 2; i >= 0; --i) {
         if (shape[i] == 1) continue;
         if (rows == 0) {
             step = stride[i];
@@ -165,7 +188,7 @@ i64 Array::row_stride() const {
             rows *= shape[i];
         } else {
             value_error(where.str() + " must have evenly spaced rows: its leading axes, of shape " +
-                        shape_text(shape, ndim - 1) + ", cannot be merged into one");
+                        shape.without_last().str() + ", cannot be merged into one");
         }
     }
     return rows == 0 ? last() : step;
@@ -173,7 +196,7 @@ i64 Array::row_stride() const {
 
 void Array::bytes(const char** begin, const char** end) const {
     *begin = *end = data;
-    for (int i = 0; i < ndim; ++i) {
+    for (int i = 0; i < shape.ndim; ++i) {
         if (shape[i] == 0) {
             *begin = *end = data;
             return;
@@ -191,9 +214,9 @@ bool Array::overlaps(const Array& other) const {
     return b0 < e1 && b1 < e0;
 }
 
-py::object new_floats(const i64* shape, i64 ndim, bool zeroed) {
+py::object new_floats(const Shape& shape, bool zeroed) {
     constexpr std::size_t worth_keeping = std::size_t{1} << 18;
-    std::vector<py::ssize_t> dims(shape, shape + ndim);
+    const std::vector<py::ssize_t> dims(shape.begin(), shape.end());
     std::size_t bytes = sizeof(float);
     for (const py::ssize_t size : dims) bytes *= static_cast<std::size_t>(size);
     py::array_t<float> fresh;
@@ -212,22 +235,19 @@ py::object new_floats(const i64* shape, i64 ndim, bool zeroed) {
     return std::move(fresh);
 }
 
-Output accumulator(const char* function, const char* argument, py::handle given, const i64* shape, i64 ndim) {
-    if (!given.is_none()) return Output(function, argument, given, shape, ndim);
-    return Output(function, argument, new_floats(shape, ndim, true), shape, ndim);
+Output accumulator(const char* function, const char* argument, py::handle given, const Shape& shape) {
+    if (!given.is_none()) return Output(function, argument, given, shape);
+    return Output(function, argument, new_floats(shape, true), shape);
 }
 
-Output::Output(const char* function, const char* argument, py::handle given, const i64* shape, i64 ndim) {
+Output::Output(const char* function, const char* argument, py::handle given, const Shape& shape) {
     if (given.is_none()) {
-        object = new_floats(shape, ndim);
+        object = new_floats(shape);
         array_ = floats(function, argument, object);
         return;
     }
     array_ = floats(function, argument, given);
-    bool same = array_.ndim == ndim;
-    for (int i = 0; same && i < ndim; ++i) same = array_.shape[i] == shape[i];
-    if (!same)
-        value_error(array_.where.str() + " must have shape " + shape_text(shape, ndim) + ", got " + array_.shape_str());
+    array_.expect_shape(shape);
     if (!py::reinterpret_borrow<py::array>(given).writeable())
         value_error(array_.where.str() + " must be writable, got a read-only array");
     array_.expect_contiguous();
@@ -238,6 +258,12 @@ const Output& Output::apart_from(const Array& input, bool in_place) const {
     if (!input || !array_.overlaps(input)) return *this;
     if (in_place && array_.data == input.data && input.contiguous() && array_.size() == input.size()) return *this;
     value_error(array_.where.str() + " must not overlap " + input.where.argument);
+}
+
+float* Occupied::take(const Output& out) {
+    for (const Array& array : arrays_) out.apart_from(array);
+    arrays_.push_back(out.array());
+    return out.data();
 }
 
 const std::int32_t* cu_seqlens(const Array& array, i64 tokens) {

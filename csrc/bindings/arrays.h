@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -23,33 +24,47 @@ struct Where {  // the argument that a message is about
 
 [[noreturn]] void value_error(const std::string& message);
 [[noreturn]] void type_error(const std::string& message);
-std::string shape_text(const i64* shape, i64 ndim);  // (2, 3)
+
+class Shape {
+public:
+    static constexpr int max_ndim = 8;
+
+    Shape() = default;
+    Shape(std::initializer_list<i64> axes);
+    Shape with_last(i64 n) const;  // in the place of the last axis
+    Shape without_last() const;
+    bool operator==(const Shape& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
+    i64& operator[](int axis) { return axes_[axis]; }
+    i64 operator[](int axis) const { return axes_[axis]; }
+    const i64* begin() const { return axes_; }
+    const i64* end() const { return axes_ + ndim; }
+    std::string str() const;  // (2, 3)
+
+    int ndim = 0;
+
+private:
+    i64 axes_[max_ndim];
+};
 
 // A checked array: right dtype, native byte order, aligned. Strides count elements.
 class Array {
 public:
-    static constexpr int max_ndim = 8;
-
     Where where;
     char* data = nullptr;
-    int ndim = 0;
-    i64 shape[max_ndim];
-    i64 stride[max_ndim];
+    Shape shape;
+    i64 stride[Shape::max_ndim];
     i64 itemsize = 0;
-    py::handle object;
 
     explicit operator bool() const { return data != nullptr; }
     template <typename T>
     T* as() const {
         return reinterpret_cast<T*>(data);
     }
-    i64 last() const { return ndim ? shape[ndim - 1] : 1; }
+    i64 last() const { return shape.ndim ? shape[shape.ndim - 1] : 1; }
     i64 size() const;
-    std::string shape_str() const { return shape_text(shape, ndim); }
 
     const Array& expect_ndim(int wanted) const;
-    const Array& expect_shape(std::initializer_list<i64> wanted) const;
-    const Array& expect_shape_of(const Array& other) const;
+    const Array& expect_shape(const Shape& wanted) const;
     const Array& expect_contiguous_rows() const;  // the last axis
     const Array& expect_contiguous() const;
     bool contiguous() const;
@@ -73,12 +88,17 @@ inline Array optional_floats(const char* function, const char* argument, py::han
 }
 bool is_array_of(py::handle object, Dtype dtype);
 
+// The items of a list or tuple, `least` to `most` of them. The caller holds the result until the kernel is done:
+// another thread may put other arrays into a list meanwhile, and then nobody else keeps those that the kernel reads.
+bool is_list(py::handle object);
+py::tuple items(const char* function, const char* argument, py::handle object);
+py::tuple items(const char* function, const char* argument, py::handle object, i64 least, i64 most,
+                const char* reason = "");
+
 // A result: `given` (checked: float32, writable, contiguous, right shape) or, when it is None, a new array.
 class Output {
 public:
-    Output(const char* function, const char* argument, py::handle given, const i64* shape, i64 ndim);
-    Output(const char* function, const char* argument, py::handle given, const Array& like)
-        : Output(function, argument, given, like.shape, like.ndim) {}
+    Output(const char* function, const char* argument, py::handle given, const Shape& shape);
     // Neither may the result overlap `input`, unless `in_place` allows it to be exactly the input's memory.
     const Output& apart_from(const Array& input, bool in_place = false) const;
     float* data() const { return array_.as<float>(); }
@@ -90,9 +110,20 @@ private:
 };
 
 // A gradient: `given`, to which the kernel adds, or a new array of zeros.
-Output accumulator(const char* function, const char* argument, py::handle given, const i64* shape, i64 ndim);
+Output accumulator(const char* function, const char* argument, py::handle given, const Shape& shape);
 
-py::object new_floats(const i64* shape, i64 ndim, bool zeroed = false);
+// What a call reads and writes. A result may overlap nothing of it, and is a part of it from then on.
+class Occupied {
+public:
+    Occupied(std::initializer_list<Array> arrays) : arrays_(arrays) {}
+    void add(const Array& array) { arrays_.push_back(array); }
+    float* take(const Output& out);
+
+private:
+    std::vector<Array> arrays_;
+};
+
+py::object new_floats(const Shape& shape, bool zeroed = false);
 inline float* data_of(const py::object& array) {
     return reinterpret_cast<float*>(py::detail::array_proxy(array.ptr())->data);
 }

@@ -20,6 +20,7 @@ void bind_highway(py::module_& m);
 void bind_pooling(py::module_& m);
 void bind_l2_normalize(py::module_& m);
 void bind_cross_entropy(py::module_& m);
+void bind_recurrent(py::module_& m);
 void bind_lstm(py::module_& m);
 void bind_gru(py::module_& m);
 void bind_dropout(py::module_& m);

@@ -34,7 +34,7 @@ py::object cross_entropy(py::handle logits_, py::handle target_, py::handle igno
     CrossEntropyForward args{};
     const Array logits = floats(f, "logits", logits_), target = array(f, "target", target_, Dtype::int64);
     fill(args, f, logits, target, ignore_index, label_smoothing);
-    const py::object loss = new_floats(&args.rows, 1), lse = new_floats(&args.rows, 1);
+    const py::object loss = new_floats({args.rows}), lse = new_floats({args.rows});
     args.loss = data_of(loss);
     args.lse = data_of(lse);
     compute(&KernelTable::cross_entropy_forward, args);
@@ -50,7 +50,7 @@ py::object cross_entropy_backward(py::handle dloss_, py::handle logits_, py::han
     fill(args, f, logits, target, ignore_index, label_smoothing);
     args.dloss = dloss.expect_shape({args.rows}).expect_contiguous().as<float>();
     args.lse = lse.expect_shape({args.rows}).expect_contiguous().as<float>();
-    const Output out(f, "out", out_, logits);
+    const Output out(f, "out", out_, logits.shape);
     args.dlogits = out.apart_from(logits, true).apart_from(dloss).apart_from(target).apart_from(lse).data();
     compute(&KernelTable::cross_entropy_backward, args);
     return out.object;

@@ -14,10 +14,10 @@ py::object dropout_forward(py::handle x_, py::handle p, py::handle seed, py::han
     args.dropout = dropout(f, "p", p, seed);
     const Array residual = optional_floats(f, "residual", residual_);
     if (residual) {
-        args.residual = residual.expect_shape_of(x).expect_contiguous_rows().as<float>();
+        args.residual = residual.expect_shape(x.shape).expect_contiguous_rows().as<float>();
         args.ldr = residual.row_stride();
     }
-    const Output out(f, "out", out_, x);
+    const Output out(f, "out", out_, x.shape);
     args.y = out.apart_from(x, true).apart_from(residual).data();
     compute(&KernelTable::dropout_forward, args);
     return out.object;
@@ -32,7 +32,7 @@ py::object dropout_backward(py::handle dy_, py::handle p, py::handle seed, py::h
     args.dim = dy.last();
     args.lddy = dy.row_stride();
     args.dropout = dropout(f, "p", p, seed);
-    const Output out(f, "out", out_, dy);
+    const Output out(f, "out", out_, dy.shape);
     args.dx = out.apart_from(dy, true).data();
     compute(&KernelTable::dropout_backward, args);
     return out.object;

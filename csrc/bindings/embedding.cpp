@@ -58,8 +58,7 @@ py::object embedding(py::handle input_ids_, py::handle weight_, py::handle posit
         args.norm_bias = norm_bias.expect_shape({args.dim}).expect_contiguous().as<float>();
     }
     args.eps = static_cast<float>(not_negative(f, "eps", eps));
-    const i64 shape[] = {args.tokens, args.dim};
-    const Output out(f, "out", out_, shape, 2);
+    const Output out(f, "out", out_, {args.tokens, args.dim});
     for (const Array* input : {&word.indices, &word.table, &position.indices, &position.table, &type.indices,
                                &type.table, &norm_weight, &norm_bias})
         out.apart_from(*input);
@@ -77,7 +76,7 @@ py::object embedding_backward(py::handle dy_, py::handle input_ids_, py::handle 
     args.tokens = dy.shape[0];
     args.dim = dy.shape[1];
     args.lddy = dy.row_stride();
-    const i64 shape[] = {integer(f, "num_embeddings", num_embeddings), args.dim};
+    const Shape shape{integer(f, "num_embeddings", num_embeddings), args.dim};
     if (shape[0] < 0)
         value_error(std::string(f) + ": num_embeddings must not be negative, got " + std::to_string(shape[0]));
     const Array input_ids = array(f, "input_ids", input_ids_, Dtype::int64).expect_shape({args.tokens});
@@ -89,7 +88,7 @@ py::object embedding_backward(py::handle dy_, py::handle input_ids_, py::handle 
             value_error(std::string(f) + ": padding_idx must be in [0, " + std::to_string(shape[0]) +
                         "), the rows of dweight, got " + std::to_string(args.padding_idx));
     }
-    const Output dweight = accumulator(f, "dweight", dweight_, shape, 2);
+    const Output dweight = accumulator(f, "dweight", dweight_, shape);
     args.dweight = dweight.apart_from(dy).apart_from(input_ids).data();
     compute(&KernelTable::embedding_backward, args);
     return dweight.object;

@@ -10,11 +10,8 @@ constexpr i64 piece = 16384;  // floats that are summed before their sum is adde
 
 double gradient_norm(py::handle gradients) {
     const char* const f = "gradient_norm";
-    if (!py::isinstance<py::list>(gradients) && !py::isinstance<py::tuple>(gradients))
-        type_error(std::string(f) + ": gradients must be a list or tuple of NumPy arrays, got " +
-                   std::string(py::str(py::type::handle_of(gradients).attr("__name__"))));
     std::vector<GradientNormForward::Piece> pieces;
-    const py::tuple arrays(py::reinterpret_borrow<py::object>(gradients));
+    const py::tuple arrays = items(f, "gradients", gradients);
     for (std::size_t i = 0; i < arrays.size(); ++i) {
         const std::string name = "gradients[" + std::to_string(i) + "]";
         const Array gradient = floats(f, name.c_str(), arrays[i]).expect_contiguous();

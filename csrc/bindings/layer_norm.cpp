@@ -1,5 +1,3 @@
-#include <optional>
-
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -19,19 +17,19 @@ py::object layer_norm(py::handle x_, py::handle weight_, py::handle bias_, py::h
     if (bias) args.bias = bias.expect_shape({args.dim}).expect_contiguous().as<float>();
     const Array residual = optional_floats(f, "residual", residual_);
     if (residual) {
-        args.residual = residual.expect_shape_of(x).expect_contiguous_rows().as<float>();
+        args.residual = residual.expect_shape(x.shape).expect_contiguous_rows().as<float>();
         args.ldr = residual.row_stride();
     }
     args.eps = static_cast<float>(not_negative(f, "eps", eps));
     args.dropout = dropout(f, "dropout_p", dropout_p, seed);
-    const Output out(f, "out", out_, x);
+    const Output out(f, "out", out_, x.shape);
     out.apart_from(x, true).apart_from(residual, true).apart_from(weight).apart_from(bias);
     args.y = out.data();
     args.ldy = args.dim;
     py::object mean, rstd;
     if (return_stats) {
-        mean = new_floats(x.shape, x.ndim - 1);
-        rstd = new_floats(x.shape, x.ndim - 1);
+        mean = new_floats(x.shape.without_last());
+        rstd = new_floats(x.shape.without_last());
         args.mean = data_of(mean);
         args.rstd = data_of(rstd);
     }
@@ -47,7 +45,7 @@ py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_
     const char* const f = "layer_norm_backward";
     LayerNormBackward args{};
     const Array dy = floats(f, "dy", dy_).expect_contiguous_rows();
-    const Array x = floats(f, "x", x_).expect_contiguous_rows().expect_shape_of(dy);
+    const Array x = floats(f, "x", x_).expect_contiguous_rows().expect_shape(dy.shape);
     args.dy = dy.as<float>();
     args.x = x.as<float>();
     args.rows = x.rows();
@@ -56,38 +54,31 @@ py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_
     args.ldx = x.row_stride();
     const Array weight = optional_floats(f, "weight", weight_);
     if (weight) args.weight = weight.expect_shape({args.dim}).expect_contiguous().as<float>();
-    Array rows = x;  // the shape of the statistics
-    --rows.ndim;
-    const Array mean = floats(f, "mean", mean_).expect_shape_of(rows).expect_contiguous();
-    const Array rstd = floats(f, "rstd", rstd_).expect_shape_of(rows).expect_contiguous();
+    const Array mean = floats(f, "mean", mean_).expect_shape(x.shape.without_last()).expect_contiguous();
+    const Array rstd = floats(f, "rstd", rstd_).expect_shape(x.shape.without_last()).expect_contiguous();
     args.mean = mean.as<float>();
     args.rstd = rstd.as<float>();
     const Array residual = optional_floats(f, "residual", residual_);
     if (residual) {
-        args.residual = residual.expect_shape_of(x).expect_contiguous_rows().as<float>();
+        args.residual = residual.expect_shape(x.shape).expect_contiguous_rows().as<float>();
         args.ldr = residual.row_stride();
     }
     args.dropout = dropout(f, "dropout_p", dropout_p, seed);
 
     py::object dx = py::none(), dresidual = py::none(), dweight = py::none(), dbias = py::none();
-    if (need_dx) args.dx = data_of(dx = new_floats(x.shape, x.ndim));
-    if (need_dresidual && residual) args.dresidual = data_of(dresidual = new_floats(x.shape, x.ndim));
-    std::optional<Output> sums;
+    if (need_dx) args.dx = data_of(dx = new_floats(x.shape));
+    if (need_dresidual && residual) args.dresidual = data_of(dresidual = new_floats(x.shape));
+    Occupied occupied{dy, x, weight, mean, rstd, residual};
     const auto sum_over_rows = [&](const char* name, py::handle given, py::object& result) {
-        const Output sum = accumulator(f, name, given, &args.dim, 1);
-        for (const Array* input : {&dy, &x, &weight, &mean, &rstd, &residual}) sum.apart_from(*input);
-        if (sums) sum.apart_from(sums->array());
-        sums = sum;
+        const Output sum = accumulator(f, name, given, {args.dim});
         result = sum.object;
-        return sum.data();
+        return occupied.take(sum);
     };
     if (need_dweight && weight) args.dweight = sum_over_rows("dweight", dweight_, dweight);
     if (need_dbias && weight) args.dbias = sum_over_rows("dbias", dbias_, dbias);
     py::object block_sums;
-    if (sums) {
-        const i64 sums_shape[] = {sum_blocks(args.rows), 2, args.dim};
-        args.block_sums = data_of(block_sums = new_floats(sums_shape, 3));
-    }
+    if (args.dweight || args.dbias)
+        args.block_sums = data_of(block_sums = new_floats({sum_blocks(args.rows), 2, args.dim}));
     compute(&KernelTable::layer_norm_backward, args);
     return py::make_tuple(dx, dresidual, dweight, dbias);
 }

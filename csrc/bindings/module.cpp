@@ -31,6 +31,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_pooling(m);
     bind_l2_normalize(m);
     bind_cross_entropy(m);
+    bind_recurrent(m);
     bind_lstm(m);
     bind_gru(m);
     bind_dropout(m);

@@ -29,8 +29,7 @@ void bind_packing(py::module_& m) {
         .def_property_readonly("nbytes", [](const PackedMatrix& w) { return w.floats() * i64{sizeof(float)}; })
         .def("unpack",
              [](const PackedMatrix& w) {
-                 const i64 shape[] = {w.n(), w.k()};
-                 py::object plain = new_floats(shape, 2);
+                 py::object plain = new_floats({w.n(), w.k()});
                  {
                      const py::gil_scoped_release release;
                      w.unpack(data_of(plain));

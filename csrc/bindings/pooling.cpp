@@ -23,8 +23,7 @@ py::object pooling(py::handle x_, py::handle cu_seqlens_, py::handle mode, py::h
     args.cu_seqlens = cu_seqlens(cu, x.shape[0]);
     args.batch = cu.shape[0] - 1;
     args.mode = choose(f, "mode", mode, modes);
-    const i64 shape[] = {args.batch, args.dim};
-    const Output out(f, "out", out_, shape, 2);
+    const Output out(f, "out", out_, {args.batch, args.dim});
     args.y = out.apart_from(x).apart_from(cu).data();
     compute(&KernelTable::pooling_forward, args);
     return out.object;
@@ -44,7 +43,7 @@ py::object pooling_backward(py::handle dy_, py::handle x_, py::handle cu_seqlens
     const Array dy = floats(f, "dy", dy_).expect_shape({args.batch, args.dim}).expect_contiguous_rows();
     args.dy = dy.as<float>();
     args.lddy = dy.row_stride();
-    const Output out(f, "out", out_, x);
+    const Output out(f, "out", out_, x.shape);
     args.dx = out.apart_from(x).apart_from(dy).apart_from(cu).data();
     compute(&KernelTable::pooling_backward, args);
     return out.object;

@@ -1,160 +1,97 @@
 #include "recurrent.h"
 
-#include <pybind11/stl.h>
-
-#include <algorithm>
 #include <numeric>
+
+#include "bindings.h"
 
 namespace fastattn::bindings {
 namespace {
 
-bool is_list(py::handle object) { return py::isinstance<py::tuple>(object) || py::isinstance<py::list>(object); }
+constexpr i64 gates_at_once = i64{1} << 21;  // floats of gates that stay in the last cache
+
+const char* name_of(i64 gates) { return gates == 4 ? "lstm" : "gru"; }
+
+std::size_t count_of(i64 n) { return static_cast<std::size_t>(n); }
+
+template <typename Object>
+py::object tuple_of(const Object* objects, i64 count) {
+    py::tuple result(count);
+    for (i64 i = 0; i < count; ++i) result[count_of(i)] = objects[i];
+    return std::move(result);
+}
 
 }  // namespace
 
-SequenceOrder::SequenceOrder(const Array& cu_seqlens_, i64 tokens) : sequences_{} {
-    const std::int32_t* cu = cu_seqlens(cu_seqlens_, tokens);
-    const i64 batch = cu_seqlens_.shape[0] - 1;
+float* Buffers::rows(i64 count, i64 columns) {
+    arrays_.push_back(new_floats({count, columns}));
+    return data_of(arrays_.back());
+}
+
+SequenceOrder::SequenceOrder(const Array& array, i64 tokens_) : tokens(tokens_) {
+    const std::int32_t* cu = bindings::cu_seqlens(array, tokens);
+    batch = array.shape[0] - 1;
+    steps = longest(cu, batch);
+    cu_seqlens.assign(cu, cu + batch + 1);
     const auto length = [&](i64 i) { return cu[i + 1] - cu[i]; };
-    order_.resize(static_cast<std::size_t>(batch));
+    order_.resize(count_of(batch));
     std::iota(order_.begin(), order_.end(), 0);
     std::stable_sort(order_.begin(), order_.end(), [&](i64 a, i64 b) { return length(a) > length(b); });
-    const i64 steps = longest(cu, batch);
-    step_begin_.resize(static_cast<std::size_t>(steps) + 1);
-    i64 rows = batch, begin = 0;
+    step_begin_.push_back(0);
+    i64 rows = batch;
     for (i64 t = 0; t < steps; ++t) {
-        step_begin_[static_cast<std::size_t>(t)] = begin;
-        while (rows > 0 && length(order_[static_cast<std::size_t>(rows - 1)]) <= t) --rows;
-        begin += rows;
+        while (rows > 0 && length(order_[count_of(rows - 1)]) <= t) --rows;
+        step_begin_.push_back(step_begin_.back() + rows);
     }
-    step_begin_.back() = begin;
-    sequences_ = {cu, order_.data(), step_begin_.data(), batch, tokens, steps};
 }
 
 bool SequenceOrder::is_token_order(bool reverse) const {
-    const auto& s = sequences_;
-    return s.tokens <= 1 || (!reverse && s.cu_seqlens[s.order[0] + 1] - s.cu_seqlens[s.order[0]] == s.tokens) ||
-           (s.steps == 1 && s.tokens == s.batch);
+    const bool one_sequence = steps == tokens, one_step = steps == 1 && tokens == batch;
+    return tokens <= 1 || (one_sequence && !reverse) || one_step;
 }
 
-py::tuple items(const char* function, const char* argument, py::handle object, i64 least, i64 most) {
-    if (!is_list(object))
-        type_error(Where{function, argument}.str() + " must be a tuple or list, got " +
-                   std::string(py::str(py::type::handle_of(object).attr("__name__"))));
-    const py::tuple result(py::reinterpret_borrow<py::object>(object));
-    const i64 count = static_cast<i64>(result.size());
-    if (count < least || count > most)
-        value_error(Where{function, argument}.str() + " must have " + std::to_string(least) +
-                    (most > least ? " to " + std::to_string(most) : "") + " items, got " + std::to_string(count));
-    return result;
+DirectionWeights::DirectionWeights(const char* function, py::handle tuple, i64 gates)
+    : owned_(items(function, "weights", tuple, 4, 4)) {
+    ih = Weight(function, "weight_ih", owned_[0]);
+    hh = Weight(function, "weight_hh", owned_[1], gates);
+    const py::object third = owned_[2], fourth = owned_[3];
+    bias_ih = optional_floats(function, gates == 4 ? "bias" : "bias_ih", third);
+    if (gates == 3)
+        bias_hh = optional_floats(function, "bias_hh", fourth);
+    else if (!fourth.is_none())
+        hr = Weight(function, "weight_hr", fourth);
 }
 
-Inputs::Inputs(const char* function, py::handle x, i64 directions) : shared(!is_list(x)) {
-    if (shared) {
-        arrays_.push_back(floats(function, "x", x).expect_ndim(2).expect_contiguous_rows());
-    } else {
-        for (py::handle item : items(function, "x", x, directions, directions)) {
-            arrays_.push_back(floats(function, "x", item).expect_ndim(2).expect_contiguous_rows());
-            arrays_.back().expect_shape_of(arrays_.front());
-        }
+RecurrentLayer::RecurrentLayer(const char* f, i64 gates_, py::handle x, py::handle cu_seqlens, py::handle weights_,
+                               py::handle h0_, py::handle reverse_)
+    : function(f), gates(gates_), shares_x(!is_list(x)) {
+    given_weights_ = items(f, "weights", weights_, 1, most_directions);
+    directions = static_cast<i64>(given_weights_.size());
+    given_x_ = shares_x ? py::make_tuple(x) : items(f, "x", x, directions, directions);
+    for (std::size_t i = 0; i < given_x_.size(); ++i) {
+        x_[i] = floats(f, "x", given_x_[i]).expect_ndim(2).expect_contiguous_rows();
+        x_[i].expect_shape(x_[0].shape);
     }
-    tokens = arrays_.front().shape[0];
-    input = arrays_.front().shape[1];
-}
-
-RecurrentWeight::RecurrentWeight(const char* function, const char* argument, py::handle object, i64 groups)
-    : where_{function, argument}, groups_(groups) {
-    if (py::isinstance<PackedMatrix>(object)) {
-        packed_ = &object.cast<const PackedMatrix&>();
-        if (packed_->groups() != groups)
-            value_error(where_.str() + " must be packed with groups=" + std::to_string(groups) + ", got " +
-                        std::to_string(packed_->groups()));
-        n = packed_->n();
-        k = packed_->k();
-    } else {
-        array = floats(function, argument, object).expect_ndim(2).expect_contiguous_rows();
-        n = array.shape[0];
-        k = array.shape[1];
+    tokens = x_[0].shape[0];
+    input = x_[0].shape[1];
+    order = SequenceOrder(array(f, "cu_seqlens", cu_seqlens, Dtype::int32), tokens);
+    batch = order.batch;
+    i64 flags = 0;
+    for (py::handle flag : items(f, "reverse", reverse_, directions, most_directions)) {
+        if (!PyBool_Check(flag.ptr()))
+            type_error(Where{f, "reverse"}.str() + " must be True or False for each direction, got " +
+                       std::string(py::repr(flag)));
+        reverse[flags++] = flag.ptr() == Py_True;
     }
-}
+    for (i64 i = 0; i < directions; ++i) weights[i] = DirectionWeights(f, given_weights_[count_of(i)], gates);
 
-void RecurrentWeight::expect_shape(i64 rows, i64 columns) const {
-    const i64 wanted[] = {rows, columns}, got[] = {n, k};
-    if (n != rows || k != columns)
-        value_error(where_.str() + " must have shape " + shape_text(wanted, 2) + ", got " + shape_text(got, 2));
-}
-
-const float* RecurrentWeight::panels() {
-    if (packed_) return packed_->panels();
-    if (!made_) {
-        const py::gil_scoped_release release;
-        made_ = std::make_unique<PackedMatrix>(array.as<float>(), n, k, array.stride[0], groups_);
-    }
-    return made_->panels();
-}
-
-const float* RecurrentWeight::transposed_panels() {
-    const py::gil_scoped_release release;
-    transposed_ = std::make_unique<PackedMatrix>(
-        packed_ ? packed_->transposed() : PackedMatrix::transposed(array.as<float>(), n, k, array.stride[0]));
-    return transposed_->panels();
-}
-
-std::vector<bool> flags(const char* function, const char* argument, py::handle object, i64 directions) {
-    std::vector<bool> result;
-    for (py::handle item : items(function, argument, object, directions, most_directions)) {
-        if (!PyBool_Check(item.ptr()))
-            type_error(Where{function, argument}.str() + " must be True or False for each direction, got " +
-                       std::string(py::repr(item)));
-        result.push_back(item.ptr() == Py_True);
-    }
-    return result;
-}
-
-const float* state(const Array& array, i64 directions, i64 batch, i64 dim) {
-    return array ? array.expect_shape({directions, batch, dim}).expect_contiguous().as<float>() : nullptr;
-}
-
-RecurrentWeights::RecurrentWeights(const char* function, py::handle tuple, i64 gates) {
-    const py::tuple given = items(function, "weights", tuple, 4, 4);
-    ih = RecurrentWeight(function, "weight_ih", given[0], 1);
-    hh = RecurrentWeight(function, "weight_hh", given[1], gates);
-    if (gates == 4) {
-        bias_ih = optional_floats(function, "bias", given[2]);
-        if (!given[3].is_none()) hr = RecurrentWeight(function, "weight_hr", given[3], 1);
-    } else {
-        bias_ih = optional_floats(function, "bias_ih", given[2]);
-        bias_hh = optional_floats(function, "bias_hh", given[3]);
-    }
-}
-
-namespace {
-
-i64 count_directions(const char* function, py::handle weights) {
-    return static_cast<i64>(items(function, "weights", weights, 1, most_directions).size());
-}
-
-}  // namespace
-
-RecurrentLayer::RecurrentLayer(const char* f, py::handle x, py::handle cu_seqlens, py::handle weights_, py::handle h0_,
-                               py::handle reverse_, i64 gates_)
-    : function(f),
-      directions(count_directions(f, weights_)),
-      gates(gates_),
-      inputs(f, x, directions),
-      order(fastattn::bindings::array(f, "cu_seqlens", cu_seqlens, Dtype::int32), inputs.tokens),
-      reverse(flags(f, "reverse", reverse_, directions)),
-      tokens(inputs.tokens),
-      batch(order.batch()),
-      input(inputs.input) {
-    for (py::handle item : items(f, "weights", weights_, 1, most_directions)) weights.emplace_back(f, item, gates);
-    const RecurrentWeights& first = weights.front();
+    const DirectionWeights& first = weights[0];
     hidden = first.hh.n / gates;
     width = first.hr ? first.hr.n : hidden;
     if (hidden < 1 || first.hh.n % gates != 0 || width < 1)
         value_error(std::string(f) + ": weight_hh must have " + std::to_string(gates) + " * hidden rows, got " +
                     std::to_string(first.hh.n));
-    for (const RecurrentWeights& w : weights) {
+    for (i64 i = 0; i < directions; ++i) {
+        const DirectionWeights& w = weights[i];
         w.ih.expect_shape(gates * hidden, input);
         w.hh.expect_shape(gates * hidden, width);
         for (const Array& bias : {w.bias_ih, w.bias_hh})
@@ -163,78 +100,177 @@ RecurrentLayer::RecurrentLayer(const char* f, py::handle x, py::handle cu_seqlen
             value_error(std::string(f) + ": weight_hr must be given for all directions or for none");
         if (w.hr) w.hr.expect_shape(width, hidden);
     }
-    h0 = optional_floats(f, "h0", h0_);
-    state(h0, directions, batch, width);
+    h0 = optional_states("h0", h0_, width);
 }
 
-i64 RecurrentLayer::rows_of_gates(i64 ldg) const {
-    constexpr i64 floats_at_once = 1 << 21;  // they stay in the last cache
-    return std::min(tokens, std::max({batch, i64{1}, floats_at_once / ldg}));
+Array RecurrentLayer::optional_states(const char* argument, py::handle object, i64 dim) const {
+    const Array result = optional_floats(function, argument, object);
+    if (result) result.expect_shape(states(dim)).expect_contiguous();
+    return result;
 }
 
-py::object new_rows(i64 count, i64 columns) {
-    const i64 shape[] = {count, columns};
-    return new_floats(shape, 2);
+void RecurrentLayer::fill(Recurrent& args) const {
+    args.sequences = order.sequences();
+    args.directions = directions;
+    args.gates = gates;
+    args.input = input;
+    args.hidden = hidden;
+    args.width = width;
+    args.ldg = 4 * hidden + padding_of_gates;
+    args.ldo = directions * width;
 }
 
-float* Buffers::rows(i64 count, i64 columns) {
-    arrays_.push_back(new_rows(count, columns));
-    return data_of(arrays_.back());
+RecurrentReserve::RecurrentReserve(const RecurrentLayer& layer)
+    : gates_(layer.gates),
+      sizes_{layer.input, layer.hidden, layer.width},
+      reverse_(layer.reverse, layer.reverse + layer.directions),
+      cu_seqlens_(layer.order.cu_seqlens),
+      has_h0_(layer.h0) {}
+
+const RecurrentReserve& RecurrentReserve::of(const RecurrentLayer& layer, py::handle object) {
+    const Where where{layer.function, "reserve"};
+    if (!py::isinstance<RecurrentReserve>(object))
+        type_error(where.str() + " must be what " + name_of(layer.gates) + " returned with return_reserve, got " +
+                   std::string(py::str(py::type::handle_of(object).attr("__name__"))));
+    const auto& reserve = object.cast<const RecurrentReserve&>();
+    const auto refuse = [&](const std::string& wanted, const std::string& got) {
+        value_error(where.str() + " must be of a call " + wanted + ", got one " + got);
+    };
+    const auto flags = [](const std::vector<bool>& reverse) {
+        std::string text = "with reverse (";
+        for (std::size_t i = 0; i < reverse.size(); ++i)
+            text += (i ? ", " : "") + std::string(reverse[i] ? "True" : "False");
+        return text + (reverse.size() == 1 ? ",)" : ")");
+    };
+    const RecurrentReserve wanted(layer);
+    if (reserve.gates_ != wanted.gates_)
+        refuse(std::string("of ") + name_of(wanted.gates_), std::string("of ") + name_of(reserve.gates_));
+    if (!(reserve.sizes_ == wanted.sizes_))
+        refuse("with inputs, hidden units and outputs " + wanted.sizes_.str(), "with " + reserve.sizes_.str());
+    if (reserve.reverse_ != wanted.reverse_) refuse(flags(wanted.reverse_), flags(reserve.reverse_));
+    if (reserve.cu_seqlens_ != wanted.cu_seqlens_) refuse("with this cu_seqlens", "with another");
+    if (reserve.has_h0_ != wanted.has_h0_)
+        refuse(wanted.has_h0_ ? "with h0" : "without h0", reserve.has_h0_ ? "with it" : "without it");
+    return reserve;
 }
 
-RecurrentGradients::RecurrentGradients(const RecurrentLayer& layer, py::handle dout, py::handle dh_n,
-                                       py::handle reserve, bool need_dx, bool need_dweights, py::handle dweights)
-    : layer_(layer), need_dx_(need_dx), need_dweights_(need_dweights) {
-    const char* const f = layer.function;
-    dout_ = optional_floats(f, "dout", dout);
-    if (dout_) dout_.expect_shape({layer.tokens, layer.directions * layer.width}).expect_contiguous_rows();
-    dh_n_ = optional_floats(f, "dh_n", dh_n);
-    state(dh_n_, layer.directions, layer.batch, layer.width);
-    const i64 shape[] = {layer.directions, layer.batch, layer.width};
-    dh0 = new_floats(shape, 3);
-    for (py::handle item : items(f, "reserve", reserve, layer.directions, layer.directions))
-        reserve_.push_back(items(f, "reserve", item, 4, 4));
-    const py::tuple none = py::make_tuple(py::none(), py::none(), py::none(), py::none());
-    if (dweights.is_none()) {
-        given_.assign(static_cast<std::size_t>(layer.directions), none);
-    } else {
-        for (py::handle item : items(f, "dweights", dweights, layer.directions, layer.directions))
-            given_.push_back(items(f, "dweights", item, 4, 4));
+RecurrentForwardPass::RecurrentForwardPass(RecurrentLayer& layer, RecurrentForward& args, bool keeps_gates)
+    : h_n(new_floats(layer.states(layer.width))),
+      reserve(std::make_unique<RecurrentReserve>(layer)),
+      layer_(layer),
+      args_(args) {
+    layer.fill(args);
+    args.keeps_gates = keeps_gates;
+    args.gate_rows =
+        keeps_gates ? layer.tokens : std::min(layer.tokens, std::max({layer.batch, i64{1}, gates_at_once / args.ldg}));
+    out = new_floats({layer.tokens, args.ldo});
+}
+
+void RecurrentForwardPass::set(ForwardDirection& d, i64 i) {
+    DirectionWeights& w = layer_.weights[i];
+    RecurrentReserve::Direction& kept = reserve->direction[i];
+    if (args_.keeps_gates) kept.gates = reserve->buffers.rows(args_.gate_rows, args_.ldg);
+    if (layer_.is_gathered(i)) kept.x_rows = reserve->buffers.rows(layer_.tokens, layer_.input);
+    kept.h_rows = reserve->buffers.rows(layer_.batch + layer_.tokens, layer_.width);
+    d.gates = kept.gates ? kept.gates : buffers.rows(args_.gate_rows, args_.ldg);
+    d.x_rows = kept.x_rows;
+    d.h_rows = kept.h_rows;
+    d.x = layer_.x(i).as<float>();
+    d.ldx = layer_.x(i).stride[0];
+    d.reverse = layer_.reverse[i];
+    d.out = data_of(out) + i * layer_.width;
+    d.h_n = layer_.part(data_of(h_n), i, layer_.width);
+    d.h0 = layer_.part(layer_.h0, i, layer_.width);
+    d.weight_ih = w.ih.view();
+    d.hh_panels = w.hh.panels();
+    d.bias_ih = w.bias_ih.as<float>();
+}
+
+RecurrentBackwardPass::RecurrentBackwardPass(RecurrentLayer& layer, RecurrentBackward& args, py::handle dout,
+                                             py::handle dh_n, py::handle reserve_, bool need_dx, bool need_dweights,
+                                             py::handle dweights)
+    : reserve(RecurrentReserve::of(layer, reserve_)),
+      dh0(new_floats(layer.states(layer.width))),
+      layer_(layer),
+      args_(args),
+      dout_(optional_floats(layer.function, "dout", dout)),
+      dh_n_(layer.optional_states("dh_n", dh_n, layer.width)),
+      need_dx_(need_dx),
+      need_dweights_(need_dweights) {
+    layer.fill(args);
+    if (dout_) args.ldo = dout_.expect_shape({layer.tokens, args.ldo}).expect_contiguous_rows().stride[0];
+    args.ldd = layer.gates * layer.hidden + padding_of_gates;
+    const i64 directions = layer.directions;
+    py::tuple all;
+    if (!dweights.is_none()) all = items(layer.function, "dweights", dweights, directions, directions);
+    for (i64 i = 0; i < directions; ++i) {
+        given_[i] = dweights.is_none() ? py::make_tuple(py::none(), py::none(), py::none(), py::none())
+                                       : items(layer.function, "dweights", all[count_of(i)], 4, 4);
+        dweights_[i] = py::make_tuple(py::none(), py::none(), py::none(), py::none());
     }
-    for (i64 i = 0; i < layer.directions; ++i) dweights_.push_back(py::tuple(py::list(none)));
 }
 
-float* RecurrentGradients::kept(i64 direction, std::size_t index, i64 count, i64 columns) const {
-    const py::object object = reserve_[static_cast<std::size_t>(direction)][index];
-    if (object.is_none()) return nullptr;
-    return floats(layer_.function, "reserve", object).expect_shape({count, columns}).expect_contiguous().as<float>();
-}
-
-float* RecurrentGradients::weight(i64 direction, std::size_t index, const char* name, std::initializer_list<i64> shape,
-                                  bool& adds) {
+float* RecurrentBackwardPass::dweight(i64 i, std::size_t index, const char* name, const Shape& shape, bool& adds) {
     if (!need_dweights_) return nullptr;
-    const auto at = static_cast<std::size_t>(direction);
-    const py::object given = given_[at][index];
-    const Output out(layer_.function, name, given, shape.begin(), static_cast<i64>(shape.size()));
-    for (const RecurrentWeights& w : layer_.weights)
-        for (const Array* array : {&w.ih.array, &w.hh.array, &w.hr.array, &w.bias_ih, &w.bias_hh})
+    const py::object given = given_[i][index];
+    const Output out(layer_.function, name, given, shape);
+    for (i64 j = 0; j < layer_.directions; ++j) {
+        const DirectionWeights& w = layer_.weights[j];
+        for (const Array* array : {&w.ih.array, &w.hh.array, &w.hr.array, &w.bias_ih, &w.bias_hh, &layer_.x(j)})
             out.apart_from(*array);
-    for (i64 i = 0; i < (layer_.inputs.shared ? 1 : layer_.directions); ++i) out.apart_from(layer_.inputs.of(i));
+    }
     out.apart_from(dout_).apart_from(dh_n_).apart_from(layer_.h0);
     adds = !given.is_none();
-    PyTuple_SetItem(dweights_[at].ptr(), static_cast<py::ssize_t>(index), py::object(out.object).release().ptr());
+    dweights_[i][index] = out.object;
     return out.data();
 }
 
-py::object RecurrentGradients::dx() const {
-    if (!need_dx_) return py::none();
-    if (layer_.inputs.shared) return dx_.front();
-    return py::tuple(py::cast(dx_));
+void RecurrentBackwardPass::set(BackwardDirection& d, i64 i) {
+    DirectionWeights& w = layer_.weights[i];
+    const RecurrentReserve::Direction& kept = reserve.direction[i];
+    const i64 tokens = layer_.tokens, input = layer_.input, width = layer_.width, rows = layer_.gates * layer_.hidden;
+    const bool gathered = layer_.is_gathered(i);
+    d.reverse = layer_.reverse[i];
+    d.starts_from_zero = !layer_.h0;
+    d.x_rows = gathered ? kept.x_rows : layer_.x(i).as<float>();
+    d.ldx = gathered ? input : layer_.x(i).stride[0];
+    d.gates = kept.gates;
+    d.h_rows = kept.h_rows;
+    if (dout_) d.dout = dout_.as<float>() + i * width;
+    d.dh_n = layer_.part(dh_n_, i, width);
+    d.dh0 = layer_.part(data_of(dh0), i, width);
+    d.dh = buffers.rows(layer_.batch, width);
+    d.dgates = buffers.rows(tokens, args_.ldd);
+    d.weight_ih = w.ih.view();
+    d.bias_ih = w.bias_ih.as<float>();
+    d.hh_transposed_panels = w.hh.transposed_panels();
+    if (need_dx_) {
+        d.add_to_dx = i > 0 && layer_.shares_x;
+        dx_[i] = d.add_to_dx ? dx_[0] : new_floats({tokens, input});
+        d.dx = data_of(dx_[i]);
+        d.dx_rows = gathered || d.add_to_dx ? buffers.rows(tokens, input) : d.dx;
+    }
+    if (w.ih.array) d.dweight_ih = dweight(i, 0, "dweight_ih", {rows, input}, d.add_to_dweight_ih);
+    if (w.hh.array) d.dweight_hh = dweight(i, 1, "dweight_hh", {rows, width}, d.add_to_dweight_hh);
+    if (w.bias_ih) d.dbias_ih = dweight(i, 2, layer_.gates == 4 ? "dbias" : "dbias_ih", {rows}, d.add_to_dbias_ih);
+    if (w.bias_ih || w.bias_hh) d.block_sums = buffers.rows(sum_blocks(tokens), rows);
+    if (!kept.gates) d.hh_panels = w.hh.panels();
+    if (!kept.gates || d.dweight_hh) d.previous_h = buffers.rows(tokens, width);
 }
 
-py::object RecurrentGradients::dweights() const {
+py::object RecurrentBackwardPass::dx() const {
+    if (!need_dx_) return py::none();
+    return layer_.shares_x ? dx_[0] : tuple_of(dx_, layer_.directions);
+}
+
+py::object RecurrentBackwardPass::dweights() const {
     if (!need_dweights_) return py::none();
-    return py::tuple(py::cast(dweights_));
+    return tuple_of(dweights_, layer_.directions);
+}
+
+void bind_recurrent(py::module_& m) {
+    py::class_<RecurrentReserve>(m, "RecurrentReserve",
+                                 "What lstm and gru keep for their backward passes, which alone read it.");
 }
 
 }  // namespace fastattn::bindings

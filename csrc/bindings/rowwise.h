@@ -13,7 +13,7 @@ py::object rowwise(const char* function, void (*KernelTable::*kernel)(const Args
     args.rows = x.rows();
     args.dim = x.last();
     args.ldx = x.row_stride();
-    const Output out(function, "out", out_, x);
+    const Output out(function, "out", out_, x.shape);
     args.y = out.apart_from(x, true).data();
     compute(kernel, args);
     return out.object;
@@ -29,14 +29,14 @@ py::object rowwise_backward(const char* function, void (*KernelTable::*kernel)(c
                             Saved saved_, const float* Args::* data, i64 Args::* stride, py::handle out_,
                             Args args = {}) {
     const Array dy = floats(function, "dy", dy_).expect_contiguous_rows();
-    const Array saved = floats(function, saved_.name, saved_.object).expect_contiguous_rows().expect_shape_of(dy);
+    const Array saved = floats(function, saved_.name, saved_.object).expect_contiguous_rows().expect_shape(dy.shape);
     args.dy = dy.as<float>();
     args.*data = saved.as<float>();
     args.rows = dy.rows();
     args.dim = dy.last();
     args.lddy = dy.row_stride();
     args.*stride = saved.row_stride();
-    const Output out(function, "out", out_, dy);
+    const Output out(function, "out", out_, dy.shape);
     args.dx = out.apart_from(dy, true).apart_from(saved, true).data();
     compute(kernel, args);
     return out.object;

@@ -22,32 +22,22 @@ py::dict build_info() {
     return info;
 }
 
-struct Burst {
-    double flops[64] = {};
-    double seconds;
-};
-
 double fma_peak(double seconds) {
     if (!(seconds > 0 && seconds <= 10))
         value_error("fma_peak: seconds must be in (0, 10], got " + std::to_string(seconds));
     const py::gil_scoped_release release;
     using clock = std::chrono::steady_clock;
-    Burst burst;
-    burst.seconds = seconds;
+    double flops_of[64] = {};
     const i64 threads = std::min(num_threads(), 64);
     const auto begin = clock::now();
-    parallel_for(
-        threads, 1,
-        [](void* context, i64 first, i64, void*) {
-            Burst& burst = *static_cast<Burst*>(context);
-            const auto begin = clock::now();
-            do burst.flops[first] += kernels().fma_burst(20000);
-            while (std::chrono::duration<double>(clock::now() - begin).count() < burst.seconds);
-        },
-        &burst);
+    parallel_for(threads, 1, [&](i64 thread, i64, float*) {
+        const auto begin = clock::now();
+        do flops_of[thread] += kernels().fma_burst(20000);
+        while (std::chrono::duration<double>(clock::now() - begin).count() < seconds);
+    });
     const double elapsed = std::chrono::duration<double>(clock::now() - begin).count();
     double total = 0;
-    for (const double flops : burst.flops) total += flops;
+    for (const double flops : flops_of) total += flops;
     return total / elapsed * 1e-9;
 }
 

@@ -28,17 +28,16 @@ void set_mask(const char* f, ScaledDotProductAttention& args, Inputs& in, py::ha
                                                       : std::string(Py_TYPE(object.ptr())->tp_name)));
     in.mask = array(f, "attn_mask", object, boolean ? Dtype::boolean : Dtype::float32);
     const Array& mask = in.mask;
-    const i64 wanted[] = {args.batch, args.heads, args.seqlen_q, args.seqlen_k};
-    bool fits = mask.ndim <= 4;
+    const Shape wanted{args.batch, args.heads, args.seqlen_q, args.seqlen_k};
+    bool fits = mask.shape.ndim <= 4;
     for (int i = 0; i < 4 && fits; ++i) {
-        const int axis = mask.ndim - 4 + i;  // NumPy's broadcasting: axes are matched from the last one
+        const int axis = mask.shape.ndim - 4 + i;  // NumPy's broadcasting: axes are matched from the last one
         const i64 have = axis < 0 ? 1 : mask.shape[axis];
         fits = have == wanted[i] || have == 1;
         args.mask_stride[i] = axis < 0 || have == 1 ? 0 : mask.stride[axis];
     }
     if (!fits)
-        value_error(mask.where.str() + " must be broadcastable to " + shape_text(wanted, 4) + ", got " +
-                    mask.shape_str());
+        value_error(mask.where.str() + " must be broadcastable to " + wanted.str() + ", got " + mask.shape.str());
     args.mask = mask.data;
     args.mask_kind = boolean ? MaskKind::boolean : MaskKind::additive;
 }
@@ -55,7 +54,7 @@ Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_,
     args.head_dim = q.last();
     args.heads = q.shape[1];
     if (args.head_dim < 1 || args.head_dim > max_head_dim)
-        value_error(q.where.str() + " must have a head dimension from 1 to 256, got shape " + q.shape_str());
+        value_error(q.where.str() + " must have a head dimension from 1 to 256, got shape " + q.shape.str());
     if (in.ragged) {
         k.expect_shape({k.shape[0], args.heads, args.head_dim});
         in.cu_seqlens_q = array(f, "cu_seqlens_q", cu_seqlens_q_, Dtype::int32);
@@ -79,7 +78,7 @@ Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_,
         args.seqlen_q = q.shape[2];
         args.seqlen_k = k.shape[2];
     }
-    v.expect_shape_of(k);
+    v.expect_shape(k.shape);
     args.q = q.as<float>();
     args.k = k.as<float>();
     args.v = v.as<float>();
@@ -103,7 +102,7 @@ py::object attention(py::handle q, py::handle k, py::handle v, py::handle cu_seq
     ScaledDotProductAttentionForward args{};
     const Inputs in = set_inputs(f, args, q, k, v, cu_seqlens_q, cu_seqlens_k, attn_mask, is_causal, softmax_scale,
                                  causal_alignment, dropout_p, seed);
-    const Output out(f, "out", out_, in.q);
+    const Output out(f, "out", out_, in.q.shape);
     for (const Array* input : {&in.q, &in.k, &in.v, &in.mask, &in.cu_seqlens_q, &in.cu_seqlens_k})
         out.apart_from(*input);
     args.out = out.data();
@@ -111,14 +110,12 @@ py::object attention(py::handle q, py::handle k, py::handle v, py::handle cu_seq
     py::list results;
     results.append(out.object);
     if (return_softmax_lse) {
-        const i64 ragged_shape[] = {args.heads, args.total_q};
-        py::object lse = in.ragged ? new_floats(ragged_shape, 2) : new_floats(in.q.shape, 3);
+        py::object lse = new_floats(in.ragged ? Shape{args.heads, args.total_q} : in.q.shape.without_last());
         args.softmax_lse = data_of(lse);
         results.append(lse);
     }
     if (return_attn_weights) {
-        const i64 shape[] = {args.batch, args.heads, args.seqlen_q, args.seqlen_k};
-        py::object weights = new_floats(shape, 4, true);
+        py::object weights = new_floats({args.batch, args.heads, args.seqlen_q, args.seqlen_k}, true);
         args.attn_weights = data_of(weights);
         results.append(weights);
     }
@@ -130,8 +127,8 @@ py::object attention(py::handle q, py::handle k, py::handle v, py::handle cu_seq
 // A gradient of `like`: a new array, or the given one, which may be a strided view.
 struct Gradient {
     Gradient(const char* f, const char* argument, py::handle given, const Array& like) {
-        object = given.is_none() ? new_floats(like.shape, like.ndim) : py::reinterpret_borrow<py::object>(given);
-        array = floats(f, argument, object).expect_shape_of(like).expect_contiguous_rows();
+        object = given.is_none() ? new_floats(like.shape) : py::reinterpret_borrow<py::object>(given);
+        array = floats(f, argument, object).expect_shape(like.shape).expect_contiguous_rows();
         if (!py::reinterpret_borrow<py::array>(object).writeable())
             value_error(array.where.str() + " must be writable, got a read-only array");
     }
@@ -148,8 +145,8 @@ py::object attention_backward(py::handle dout_, py::handle q, py::handle k, py::
     ScaledDotProductAttentionBackward args{};
     const Inputs in = set_inputs(f, args, q, k, v, cu_seqlens_q, cu_seqlens_k, attn_mask, is_causal, softmax_scale,
                                  causal_alignment, dropout_p, seed);
-    const Array dout = floats(f, "dout", dout_).expect_shape_of(in.q).expect_contiguous_rows();
-    const Array out = floats(f, "out", out_).expect_shape_of(in.q).expect_contiguous_rows();
+    const Array dout = floats(f, "dout", dout_).expect_shape(in.q.shape).expect_contiguous_rows();
+    const Array out = floats(f, "out", out_).expect_shape(in.q.shape).expect_contiguous_rows();
     const Array lse = floats(f, "softmax_lse", softmax_lse).expect_contiguous();
     if (in.ragged)
         lse.expect_shape({args.heads, args.total_q});

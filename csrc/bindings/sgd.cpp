@@ -8,8 +8,8 @@ void sgd(py::handle param_, py::handle grad_, py::handle momentum_buffer_, py::h
     const char* const f = "sgd";
     const Array grad = floats(f, "grad", grad_).expect_contiguous();
     const Array like = floats(f, "param", param_);
-    grad.expect_shape_of(like);
-    const Output param(f, "param", param_, like);
+    grad.expect_shape(like.shape);
+    const Output param(f, "param", param_, like.shape);
     param.apart_from(grad);
     SgdForward args{};
     args.momentum = static_cast<float>(not_negative(f, "momentum", momentum_));
@@ -17,7 +17,7 @@ void sgd(py::handle param_, py::handle grad_, py::handle momentum_buffer_, py::h
         if (momentum_buffer_.is_none())
             value_error(std::string(f) + ": momentum_buffer must be given with momentum " +
                         std::string(py::str(momentum_)));
-        const Output buffer(f, "momentum_buffer", momentum_buffer_, like);
+        const Output buffer(f, "momentum_buffer", momentum_buffer_, like.shape);
         args.momentum_buffer = buffer.apart_from(grad).apart_from(param.array()).data();
     }
     args.param = param.data();

@@ -4,8 +4,7 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-void adamw_floats(void* context, i64 begin, i64 end, void*) {
-    const AdamwForward& args = *static_cast<AdamwForward*>(context);
+void adamw_floats(const AdamwForward& args, i64 begin, i64 end) {
     const vf decay = set1(-args.decay), l2 = set1(args.l2), step_size = set1(args.step_size);
     const vf one_minus_beta1 = set1(args.one_minus_beta1);
     const vf beta2 = set1(args.beta2), one_minus_beta2 = set1(args.one_minus_beta2);
@@ -28,8 +27,7 @@ void adamw_floats(void* context, i64 begin, i64 end, void*) {
 }  // namespace
 
 void adamw_forward(const AdamwForward& args) {
-    AdamwForward context = args;
-    parallel_for(args.count, row_grain(1), adamw_floats, &context);
+    parallel_for(args.count, row_grain(1), [&](i64 begin, i64 end, float*) { adamw_floats(args, begin, end); });
 }
 
 }  // namespace fastattn::FASTATTN_ISA

@@ -9,15 +9,16 @@ namespace {
 // vocabulary is read from memory once.
 constexpr i64 block = 2048;
 
-void cross_entropy_rows(void* context, i64 begin, i64 end, void*) {
-    const CrossEntropyForward& args = *static_cast<CrossEntropyForward*>(context);
+}  // namespace
+
+void cross_entropy_forward(const CrossEntropyForward& args) {
     constexpr float inf = __builtin_inff();
     const float smoothing = args.label_smoothing;
-    for (i64 row = begin; row < end; ++row) {
+    for_rows(args.rows, args.classes, [&](i64 row) {
         const i64 target = args.target[row];
         if (target == args.ignore_index) {
             args.loss[row] = args.lse[row] = 0.0f;
-            continue;
+            return;
         }
         const float* logits = args.logits + row * args.ldx;
         float largest = -inf, shift = 0.0f, sum = 0.0f, plain = 0.0f;
@@ -37,18 +38,17 @@ void cross_entropy_rows(void* context, i64 begin, i64 end, void*) {
         if (smoothing > 0.0f) loss += smoothing * (shift - plain / static_cast<float>(args.classes));
         args.loss[row] = loss;
         args.lse[row] = shift + log_sum;
-    }
+    });
 }
 
-void cross_entropy_backward_rows(void* context, i64 begin, i64 end, void*) {
-    const CrossEntropyBackward& args = *static_cast<CrossEntropyBackward*>(context);
+void cross_entropy_backward(const CrossEntropyBackward& args) {
     const bool streamed = args.rows * args.classes >= streamed_from && args.dlogits != args.logits;
-    for (i64 row = begin; row < end; ++row) {
+    for_rows(args.rows, args.classes, [&](i64 row) {
         float* dlogits = args.dlogits + row * args.classes;
         const i64 target = args.target[row];
         if (target == args.ignore_index) {
             for_vectors(args.classes, [&](i64 i, i64 n) { store_n(dlogits + i, zero(), n); });
-            continue;
+            return;
         }
         const float* logits = args.logits + row * args.ldx;
         const float scale = args.dloss[row], lse = args.lse[row];
@@ -59,19 +59,7 @@ void cross_entropy_backward_rows(void* context, i64 begin, i64 end, void*) {
             return constant<V>(scale) * (exp(x - constant<V>(lse)) - constant<V>(uniform));
         });
         dlogits[target] -= scale * (1.0f - args.label_smoothing);
-    }
-}
-
-}  // namespace
-
-void cross_entropy_forward(const CrossEntropyForward& args) {
-    CrossEntropyForward context = args;
-    parallel_for(args.rows, row_grain(args.classes), cross_entropy_rows, &context);
-}
-
-void cross_entropy_backward(const CrossEntropyBackward& args) {
-    CrossEntropyBackward context = args;
-    parallel_for(args.rows, row_grain(args.classes), cross_entropy_backward_rows, &context);
+    });
 }
 
 }  // namespace fastattn::FASTATTN_ISA

@@ -3,13 +3,11 @@
 #include "row.h"
 
 namespace fastattn::FASTATTN_ISA {
-namespace {
 
 // Forward and backward are one function: the generator says again what was kept.
-void dropout_rows(void* context, i64 begin, i64 end, void*) {
-    const DropoutForward& args = *static_cast<DropoutForward*>(context);
+void dropout_forward(const DropoutForward& args) {
     const bool streamed = args.rows * args.dim >= streamed_from;
-    for (i64 row = begin; row < end; ++row) {
+    for_rows(args.rows, args.dim, [&](i64 row) {
         float* y = args.y + row * args.dim;
         const float* x = args.x + row * args.ldx;
         const DropoutRow dropout = dropout_row(args.dropout, row);
@@ -22,14 +20,7 @@ void dropout_rows(void* context, i64 begin, i64 end, void*) {
             fill_row(streamed, y, args.dim, [&](auto at) { return drop(dropout, at(x), at.i); });
         else
             fill_row(streamed, y, args.dim, [&](auto at) { return at(x); });
-    }
-}
-
-}  // namespace
-
-void dropout_forward(const DropoutForward& args) {
-    DropoutForward context = args;
-    parallel_for(args.rows, row_grain(args.dim), dropout_rows, &context);
+    });
 }
 
 void dropout_backward(const DropoutBackward& args) {

@@ -4,8 +4,7 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-void embedding_rows(void* context, i64 begin, i64 end, void*) {
-    const EmbeddingForward& args = *static_cast<EmbeddingForward*>(context);
+void embed_tokens(const EmbeddingForward& args, i64 begin, i64 end) {
     for (i64 token = begin; token < end; ++token) {
         float* y = args.y + token * args.dim;
         const float* word = args.weight + args.input_ids[token] * args.ldw;
@@ -25,8 +24,7 @@ void embedding_rows(void* context, i64 begin, i64 end, void*) {
 }
 
 // A thread has columns of its own, and takes all tokens in order: any number of threads gives the same sums.
-void embedding_backward_columns(void* context, i64 begin, i64 end, void*) {
-    const EmbeddingBackward& args = *static_cast<EmbeddingBackward*>(context);
+void add_columns(const EmbeddingBackward& args, i64 begin, i64 end) {
     for (i64 token = 0; token < args.tokens; ++token) {
         const i64 id = args.input_ids[token];
         if (id == args.padding_idx) continue;
@@ -40,14 +38,12 @@ void embedding_backward_columns(void* context, i64 begin, i64 end, void*) {
 }  // namespace
 
 void embedding_forward(const EmbeddingForward& args) {
-    EmbeddingForward context = args;
-    parallel_for(args.tokens, row_grain(args.dim), embedding_rows, &context);
+    parallel_for(args.tokens, row_grain(args.dim), [&](i64 begin, i64 end, float*) { embed_tokens(args, begin, end); });
 }
 
 void embedding_backward(const EmbeddingBackward& args) {
-    EmbeddingBackward context = args;
     const i64 columns = greater(row_grain(args.tokens), args.dim / num_threads() + 1);
-    parallel_for(args.dim, round_up(columns, 16), embedding_backward_columns, &context);
+    parallel_for(args.dim, round_up(columns, 16), [&](i64 begin, i64 end, float*) { add_columns(args, begin, end); });
 }
 
 }  // namespace fastattn::FASTATTN_ISA

@@ -6,16 +6,16 @@ namespace {
 
 constexpr i64 gates = 3;                           // r, z, n
 constexpr i64 tile_columns = gates * panel_width;  // of the same 16 units
-constexpr i64 scratch_bytes = row_block * tile_columns * i64{sizeof(float)};
 
 // The gates of `rows` rows and of the units [unit, unit + n), in rows of 48: r and z before their activation, and what
 // h gave n, which r multiplies before x comes to it. Without `h` it is 0.
-FASTATTN_INLINE void fill_tile(float* tile, const Gru& args, const float* from_x, const float* bias_hh, const float* h,
-                               const float* panels, i64 rows, i64 unit, i64 n) {
+template <typename Direction>
+FASTATTN_INLINE void fill_tile(float* tile, const Recurrent& args, const Direction& d, const float* from_x,
+                               const float* h, i64 rows, i64 unit, i64 n) {
     for (i64 r = 0; r < rows; ++r)
         for (i64 gate = 0; gate < gates; ++gate) {
             const float* from = gate < 2 ? from_x + r * args.ldg + gate * args.hidden + unit : nullptr;
-            const float* bias = bias_hh ? bias_hh + gate * args.hidden + unit : nullptr;
+            const float* bias = d.bias_hh ? d.bias_hh + gate * args.hidden + unit : nullptr;
             float* to = tile + r * tile_columns + gate * panel_width;
             for_vectors(panel_width, [&](i64 i, i64) {
                 const i64 count = greater(0, lesser(W, n - i));
@@ -23,73 +23,47 @@ FASTATTN_INLINE void fill_tile(float* tile, const Gru& args, const float* from_x
                 store(to + i, bias ? x + load_n(bias + i, count) : x);
             });
         }
-    if (h) multiply_h(tile, gates, h, args.hidden, panels, rows, unit);
+    if (h) multiply_h(tile, args, h, d.hh_panels, rows, unit);
 }
 
-struct ForwardContext {
-    const GruForward& args;
-    Pieces pieces;
-    i64 first_step;  // of this chunk; its rows of gates begin at the first
-};
-
-// One step of the units of a part.
-void step_units(const ForwardContext& context, const GruForward::Direction& d, i64 t, i64 part, float* tile) {
-    const GruForward& args = context.args;
+// Step t of the units of a part; the row `first_row` is the first of the gates.
+void step_units(const GruForward& args, const GruForward::Direction& d, const Pieces& pieces, i64 t, i64 part,
+                i64 first_row, float* tile) {
     const Sequences& s = args.sequences;
-    const i64 begin = s.step_begin[t], rows = step_rows(s, t), hidden = args.hidden;
-    for (i64 unit = context.pieces.begin(part, hidden); unit < context.pieces.begin(part + 1, hidden);
-         unit += panel_width) {
-        const i64 n = lesser(panel_width, hidden - unit);
-        for (i64 first = 0; first < rows; first += row_block) {
-            const i64 last = lesser(rows, first + row_block);
-            float* gate_rows = d.gates + (begin - s.step_begin[context.first_step] + first) * args.ldg;
-            const float* before = d.h_rows + previous_row(s, t, first) * hidden;
-            fill_tile(tile, args, gate_rows, d.bias_hh, t == 0 && !d.h0 ? nullptr : before, d.hh_panels, last - first,
-                      unit, n);
-            for (i64 r = first; r < last; ++r) {
-                const float* row = tile + (r - first) * tile_columns;
-                const float* h = before + (r - first) * hidden + unit;
-                float* kept = gate_rows + (r - first) * args.ldg + unit;
-                float* h_row = d.h_rows + state_row(s, t, r) * hidden + unit;
-                float* out = d.out + token_of(s, t, r, d.reverse) * args.ldo + unit;
-                for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
-                    const auto reset = sigmoid(at(row)), update = sigmoid(at(row + panel_width));
-                    const auto from_h = at(row + 2 * panel_width);
-                    const auto candidate = tanh(fma(reset, from_h, at(kept + 2 * hidden)));
-                    const auto y = fma(update, at(h) - candidate, candidate);
-                    at.put(h_row, y);
-                    at.put(out, y);
-                    if (!args.keeps_gates) return;
-                    at.put(kept, reset);
-                    at.put(kept + hidden, update);
-                    at.put(kept + 2 * hidden, candidate);
-                    at.put(kept + 3 * hidden, from_h);
-                });
-            }
+    const i64 hidden = args.hidden;
+    pieces.for_blocks(part, hidden, step_rows(s, t), [&](i64 unit, i64 n, i64 first, i64 last) {
+        float* gate_rows = d.gates + (s.step_begin[t] - first_row + first) * args.ldg;
+        const float* before = d.h_rows + previous_row(s, t, first) * hidden;
+        fill_tile(tile, args, d, gate_rows, t == 0 && !d.h0 ? nullptr : before, last - first, unit, n);
+        for (i64 r = first; r < last; ++r) {
+            const float* row = tile + (r - first) * tile_columns;
+            const float* h = before + (r - first) * hidden + unit;
+            float* kept = gate_rows + (r - first) * args.ldg + unit;
+            float* h_row = d.h_rows + state_row(s, t, r) * hidden + unit;
+            float* out = d.out + token_of(s, t, r, d.reverse) * args.ldo + unit;
+            for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
+                const auto reset = sigmoid(at(row)), update = sigmoid(at(row + panel_width));
+                const auto from_h = at(row + 2 * panel_width);
+                const auto candidate = tanh(fma(reset, from_h, at(kept + 2 * hidden)));
+                const auto y = fma(update, at(h) - candidate, candidate);
+                at.put(h_row, y);
+                at.put(out, y);
+                if (!args.keeps_gates) return;
+                at.put(kept, reset);
+                at.put(kept + hidden, update);
+                at.put(kept + 2 * hidden, candidate);
+                at.put(kept + 3 * hidden, from_h);
+            });
         }
-    }
-}
-
-void forward_phase(void* context_, i64 phase, i64 piece, void* scratch) {
-    const ForwardContext& context = *static_cast<ForwardContext*>(context_);
-    context.pieces.visit(piece, [&](i64 direction, i64 part) {
-        step_units(context, context.args.direction[direction], context.first_step + phase, part,
-                   static_cast<float*>(scratch));
     });
 }
 
-struct BackwardContext {
-    const GruBackward& args;
-    Pieces pieces;
-};
-
 // Step t for the columns of a part: the gradient of its h, of its gates, and what goes past them to the h before. t =
 // -1 is the first state.
-void step_back(const BackwardContext& context, const GruBackward::Direction& d, i64 t, i64 part) {
-    const GruBackward& args = context.args;
+void step_back(const GruBackward& args, const GruBackward::Direction& d, const Pieces& pieces, i64 t, i64 part) {
     const Sequences& s = args.sequences;
     const i64 hidden = args.hidden;
-    const i64 begin = context.pieces.begin(part, hidden), end = context.pieces.begin(part + 1, hidden);
+    const i64 begin = pieces.begin(part, hidden), end = pieces.end(part, hidden);
     if (begin == end) return;
     if (t + 1 < s.steps) {
         StepProduct p{};
@@ -111,7 +85,7 @@ void step_back(const BackwardContext& context, const GruBackward::Direction& d, 
         const float* before = d.h_rows + previous_row(s, t, r) * hidden + begin;
         const float* dout = d.dout ? d.dout + token_of(s, t, r, d.reverse) * args.ldo + begin : nullptr;
         float* dh_row = d.dh + r * hidden + begin;
-        float* to_x = d.dgates_x + row * args.ldd + begin;
+        float* to_x = d.dgates + row * args.ldd + begin;
         float* to_h = d.dgates_h + row * args.ldd + begin;
         for_floats(0, end - begin, [&](auto at) __attribute__((always_inline)) {
             using V = decltype(at(x));
@@ -133,31 +107,23 @@ void step_back(const BackwardContext& context, const GruBackward::Direction& d, 
     }
 }
 
-void backward_phase(void* context_, i64 phase, i64 piece, void*) {
-    const BackwardContext& context = *static_cast<BackwardContext*>(context_);
-    context.pieces.visit(piece, [&](i64 direction, i64 part) {
-        step_back(context, context.args.direction[direction], context.args.sequences.steps - 1 - phase, part);
-    });
-}
-
 // The gates of all rows once more, as the forward pass had them.
 void compute_gates_again(const GruBackward& args, const GruBackward::Direction& d) {
     const i64 hidden = args.hidden;
-    revisit_gates(args, d, gates, hidden,
-                  [&](float* gate_rows, const float* h, i64 rows, i64 unit, i64 n, float* tile) {
-                      fill_tile(tile, args, gate_rows, d.bias_hh, h, d.hh_panels, rows, unit, n);
-                      for (i64 r = 0; r < rows; ++r) {
-                          const float* row = tile + r * tile_columns;
-                          float* to = gate_rows + r * args.ldg + unit;
-                          for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
-                              const auto reset = sigmoid(at(row)), from_h = at(row + 2 * panel_width);
-                              at.put(to, reset);
-                              at.put(to + hidden, sigmoid(at(row + panel_width)));
-                              at.put(to + 2 * hidden, tanh(fma(reset, from_h, at(to + 2 * hidden))));
-                              at.put(to + 3 * hidden, from_h);
-                          });
-                      }
-                  });
+    revisit_gates(args, d, [&](float* gate_rows, const float* h, i64 rows, i64 unit, i64 n, float* tile) {
+        fill_tile(tile, args, d, gate_rows, h, rows, unit, n);
+        for (i64 r = 0; r < rows; ++r) {
+            const float* row = tile + r * tile_columns;
+            float* to = gate_rows + r * args.ldg + unit;
+            for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
+                const auto reset = sigmoid(at(row)), from_h = at(row + 2 * panel_width);
+                at.put(to, reset);
+                at.put(to + hidden, sigmoid(at(row + panel_width)));
+                at.put(to + 2 * hidden, tanh(fma(reset, from_h, at(to + 2 * hidden))));
+                at.put(to + 3 * hidden, from_h);
+            });
+        }
+    });
 }
 
 // The sum of the gradients of what h gave the gates.
@@ -178,34 +144,21 @@ void differentiate_bias_hh(const GruBackward& args, const GruBackward::Direction
 }  // namespace
 
 void gru_forward(const GruForward& args) {
-    const Sequences& s = args.sequences;
-    const i64 work = (s.steps ? step_rows(s, 0) : 0) * gates * args.hidden * args.hidden * args.directions;
-    ForwardContext context{args, Pieces(args.directions, args.hidden, work), 0};
-    run_forward(args, gates, args.hidden, [&](i64 first, i64 last) {
-        context.first_step = first;
-        parallel_phases(last - first, context.pieces.count, forward_phase, &context, scratch_bytes);
-    });
+    const Pieces pieces(args);
+    run_forward(args, 1, row_block * tile_columns, pieces,
+                [&](const GruForward::Direction& d, i64 t, i64, i64 part, i64 first_row, float* tile) {
+                    step_units(args, d, pieces, t, part, first_row, tile);
+                });
 }
 
 void gru_backward(const GruBackward& args) {
-    const Sequences& s = args.sequences;
+    const Pieces pieces(args);
+    run_backward(
+        args, 1, 0, pieces, [&](const GruBackward::Direction& d) { compute_gates_again(args, d); },
+        [&](const GruBackward::Direction& d, i64 t, i64, i64 part, float*) { step_back(args, d, pieces, t, part); });
     for (i64 i = 0; i < args.directions; ++i) {
-        const auto& d = args.direction[i];
-        sort_states(s, d.dh, d.dh_n, args.hidden);
-        if (d.previous_h) gather_previous(s, d.previous_h, d.h_rows, args.hidden);
-        if (d.hh_panels && s.steps) compute_gates_again(args, d);
-    }
-    if (s.steps) {
-        const i64 work = step_rows(s, 0) * gates * args.hidden * args.hidden * args.directions;
-        BackwardContext context{args, Pieces(args.directions, args.hidden, work)};
-        parallel_phases(s.steps + 1, context.pieces.count, backward_phase, &context);
-    }
-    for (i64 i = 0; i < args.directions; ++i) {
-        const auto& d = args.direction[i];
-        unsort_states(s, d.dh0, d.dh, args.hidden);
-        differentiate_x(args, d, d.dgates_x, args.ldd, gates);
-        differentiate_h(args, d, d.dgates_h, args.ldd, gates, args.hidden);
-        differentiate_bias_hh(args, d);
+        differentiate_h(args, args.direction[i], args.direction[i].dgates_h);
+        differentiate_bias_hh(args, args.direction[i]);
     }
 }
 

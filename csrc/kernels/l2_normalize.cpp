@@ -2,11 +2,9 @@
 #include "row.h"
 
 namespace fastattn::FASTATTN_ISA {
-namespace {
 
-void l2_normalize_rows(void* context, i64 begin, i64 end, void*) {
-    const L2NormalizeForward& args = *static_cast<L2NormalizeForward*>(context);
-    for (i64 row = begin; row < end; ++row) {
+void l2_normalize_forward(const L2NormalizeForward& args) {
+    for_rows(args.rows, args.dim, [&](i64 row) {
         float* y = args.y + row * args.dim;
         const float* x = args.x + row * args.ldx;
         const float square = row_sum(args.dim, [&](i64 i, i64 n) {
@@ -16,13 +14,12 @@ void l2_normalize_rows(void* context, i64 begin, i64 end, void*) {
         const float norm = __builtin_sqrtf(square);
         const vf divisor = set1(norm < args.eps ? args.eps : norm);  // NaN stays
         for_vectors(args.dim, [&](i64 i, i64 n) { store_n(y + i, load_n(x + i, n) / divisor, n); });
-    }
+    });
 }
 
 // (dy - u sum(u dy)) / ||x||, u = x / ||x||; dy / eps where eps takes the place of the norm.
-void l2_normalize_backward_rows(void* context, i64 begin, i64 end, void*) {
-    const L2NormalizeBackward& args = *static_cast<L2NormalizeBackward*>(context);
-    for (i64 row = begin; row < end; ++row) {
+void l2_normalize_backward(const L2NormalizeBackward& args) {
+    for_rows(args.rows, args.dim, [&](i64 row) {
         float* dx = args.dx + row * args.dim;
         const float* dy = args.dy + row * args.lddy;
         const float* x = args.x + row * args.ldx;
@@ -37,19 +34,7 @@ void l2_normalize_backward_rows(void* context, i64 begin, i64 end, void*) {
         for_vectors(args.dim, [&](i64 i, i64 n) {
             store_n(dx + i, (load_n(dy + i, n) - load_n(x + i, n) / divisor * along) / divisor, n);
         });
-    }
-}
-
-}  // namespace
-
-void l2_normalize_forward(const L2NormalizeForward& args) {
-    L2NormalizeForward context = args;
-    parallel_for(args.rows, row_grain(args.dim), l2_normalize_rows, &context);
-}
-
-void l2_normalize_backward(const L2NormalizeBackward& args) {
-    L2NormalizeBackward context = args;
-    parallel_for(args.rows, row_grain(args.dim), l2_normalize_backward_rows, &context);
+    });
 }
 
 }  // namespace fastattn::FASTATTN_ISA

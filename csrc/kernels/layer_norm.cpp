@@ -29,25 +29,6 @@ struct Sum {
     }
 };
 
-void layer_norm_rows(void* context, i64 begin, i64 end, void*) {
-    const LayerNormForward& args = *static_cast<LayerNormForward*>(context);
-    for (i64 row = begin; row < end; ++row) {
-        float* y = args.y + row * args.ldy;
-        const Sum t(args, row);
-        const float* source = t.x;
-        if (t.residual || t.drops) {
-            for_vectors(args.dim, [&](i64 i, i64 n) {
-                __builtin_prefetch(t.next_residual + i);
-                store_n(y + i, t(i, n), n);
-            });
-            source = y;
-        }
-        const Moments moments = normalize_row(y, source, args.weight, args.bias, args.dim, args.eps, t.x + args.ldx);
-        if (args.mean) args.mean[row] = moments.mean;
-        if (args.rstd) args.rstd[row] = moments.rstd;
-    }
-}
-
 // With z = (t - mean) rstd and g = dy weight: dt = rstd (g - mean(g) - z mean(g z)), which is dresidual, and dropout of
 // it dx. dy z and dy are added to the two rows of `sums`, if there are any. `scratch` has room for one row.
 FASTATTN_INLINE void backward_row(const LayerNormBackward& args, i64 row, const float* weight, float* scratch,
@@ -87,35 +68,47 @@ FASTATTN_INLINE void backward_row(const LayerNormBackward& args, i64 row, const 
         fill_floats(dx, 0, dim, [&](auto at) { return at(dt); });
 }
 
-void layer_norm_backward_blocks(void* context, i64 begin, i64 end, void* scratch) {
-    const LayerNormBackward& args = *static_cast<LayerNormBackward*>(context);
+// `scratch` has room for two rows.
+void backward_blocks(const LayerNormBackward& args, i64 begin, i64 end, float* scratch) {
     const i64 dim = args.dim;
-    float* const space = static_cast<float*>(scratch);
     const float* weight = args.weight;
     if (!weight) {
-        for_vectors(dim, [&](i64 i, i64 n) { store_n(space + dim + i, set1(1.0f), n); });
-        weight = space + dim;
+        for_vectors(dim, [&](i64 i, i64 n) { store_n(scratch + dim + i, set1(1.0f), n); });
+        weight = scratch + dim;
     }
     for (i64 block = begin; block < end; ++block) {
         float* const sums = args.block_sums ? args.block_sums + block * 2 * dim : nullptr;
         if (sums) for_vectors(2 * dim, [&](i64 i, i64 n) { store_n(sums + i, zero(), n); });
         const i64 last = lesser(args.rows, (block + 1) * sum_block);
-        for (i64 row = block * sum_block; row < last; ++row) backward_row(args, row, weight, space, sums);
+        for (i64 row = block * sum_block; row < last; ++row) backward_row(args, row, weight, scratch, sums);
     }
 }
 
 }  // namespace
 
 void layer_norm_forward(const LayerNormForward& args) {
-    LayerNormForward context = args;
-    parallel_for(args.rows, row_grain(args.dim), layer_norm_rows, &context);
+    for_rows(args.rows, args.dim, [&](i64 row) {
+        float* y = args.y + row * args.ldy;
+        const Sum t(args, row);
+        const float* source = t.x;
+        if (t.residual || t.drops) {
+            for_vectors(args.dim, [&](i64 i, i64 n) {
+                __builtin_prefetch(t.next_residual + i);
+                store_n(y + i, t(i, n), n);
+            });
+            source = y;
+        }
+        const Moments moments = normalize_row(y, source, args.weight, args.bias, args.dim, args.eps, t.x + args.ldx);
+        if (args.mean) args.mean[row] = moments.mean;
+        if (args.rstd) args.rstd[row] = moments.rstd;
+    });
 }
 
 void layer_norm_backward(const LayerNormBackward& args) {
-    LayerNormBackward context = args;
     const i64 blocks = sum_blocks(args.rows), dim = args.dim;
-    parallel_for(blocks, greater(1, row_grain(dim) / sum_block), layer_norm_backward_blocks, &context,
-                 2 * dim * i64{sizeof(float)});
+    parallel_for(
+        blocks, greater(1, row_grain(dim) / sum_block),
+        [&](i64 begin, i64 end, float* scratch) { backward_blocks(args, begin, end, scratch); }, 2 * dim);
     if (args.dweight) add_block_sums(args.dweight, args.block_sums, 2 * dim, blocks, dim, true);
     if (args.dbias) add_block_sums(args.dbias, args.block_sums + dim, 2 * dim, blocks, dim, true);
 }

@@ -3,12 +3,10 @@
 #include "row.h"
 
 namespace fastattn::FASTATTN_ISA {
-namespace {
 
-void log_softmax_rows(void* context, i64 begin, i64 end, void*) {
-    const LogSoftmaxForward& args = *static_cast<LogSoftmaxForward*>(context);
+void log_softmax_forward(const LogSoftmaxForward& args) {
     constexpr float inf = __builtin_inff();
-    for (i64 row = begin; row < end; ++row) {
+    for_rows(args.rows, args.dim, [&](i64 row) {
         float* y = args.y + row * args.dim;
         const float* x = args.x + row * args.ldx;
         const float largest = row_max(args.dim, [&](i64 i, i64 n) { return load_or(x + i, n, -inf); });
@@ -16,12 +14,11 @@ void log_softmax_rows(void* context, i64 begin, i64 end, void*) {
         const float sum = row_sum(args.dim, [&](i64 i, i64 n) { return exp(load_or(x + i, n, -inf) - shift); });
         const vf log_sum = set1(sum == 0.0f ? 0.0f : __builtin_logf(sum));
         for_vectors(args.dim, [&](i64 i, i64 n) { store_n(y + i, load_n(x + i, n) - shift - log_sum, n); });
-    }
+    });
 }
 
-void log_softmax_backward_rows(void* context, i64 begin, i64 end, void*) {
-    const LogSoftmaxBackward& args = *static_cast<LogSoftmaxBackward*>(context);
-    for (i64 row = begin; row < end; ++row) {
+void log_softmax_backward(const LogSoftmaxBackward& args) {
+    for_rows(args.rows, args.dim, [&](i64 row) {
         float* dx = args.dx + row * args.dim;
         const float* dy = args.dy + row * args.lddy;
         const float* y = args.y + row * args.ldy;
@@ -30,19 +27,7 @@ void log_softmax_backward_rows(void* context, i64 begin, i64 end, void*) {
             using V = decltype(at(y));
             return at(dy) - exp(at(y)) * constant<V>(sum);
         });
-    }
-}
-
-}  // namespace
-
-void log_softmax_forward(const LogSoftmaxForward& args) {
-    LogSoftmaxForward context = args;
-    parallel_for(args.rows, row_grain(args.dim), log_softmax_rows, &context);
-}
-
-void log_softmax_backward(const LogSoftmaxBackward& args) {
-    LogSoftmaxBackward context = args;
-    parallel_for(args.rows, row_grain(args.dim), log_softmax_backward_rows, &context);
+    });
 }
 
 }  // namespace fastattn::FASTATTN_ISA

@@ -2,12 +2,11 @@
 #include "recurrent.h"
 
 namespace fastattn::FASTATTN_ISA {
-
 namespace {
 
 constexpr i64 gates = 4;                           // i, f, g, o
 constexpr i64 tile_columns = gates * panel_width;  // of the same 16 units
-constexpr i64 scratch_bytes = row_block * tile_columns * i64{sizeof(float)};
+constexpr i64 scratch_floats = row_block * tile_columns;
 
 template <typename V>
 FASTATTN_INLINE V clip(V x, float limit) {  // NaN stays
@@ -22,15 +21,15 @@ FASTATTN_INLINE V not_clipped(V x, float limit) {
 
 // The gates of `rows` rows and of the units [unit, unit + n), before their activation, in rows of 64: what `x` gave
 // them and, unless `h` is null, the product of h with W_hh.
-FASTATTN_INLINE void fill_tile(float* tile, const Lstm& args, const float* from_x, const float* h, const float* panels,
-                               i64 rows, i64 unit, i64 n) {
+FASTATTN_INLINE void fill_tile(float* tile, const Recurrent& args, const float* from_x, const float* h,
+                               const float* panels, i64 rows, i64 unit, i64 n) {
     for (i64 r = 0; r < rows; ++r)
         for (i64 gate = 0; gate < gates; ++gate) {
             const float* from = from_x + r * args.ldg + gate * args.hidden + unit;
             copy_units(tile + r * tile_columns + gate * panel_width, from, n);
             __builtin_prefetch(from + panel_width);  // for the next 16 units
         }
-    if (h) multiply_h(tile, gates, h, args.projection, panels, rows, unit);
+    if (h) multiply_h(tile, args, h, panels, rows, unit);
 }
 
 template <typename At, typename V>
@@ -41,68 +40,56 @@ FASTATTN_INLINE void put_gates(At at, float* row, i64 stride, V i, V f, V g, V o
     at.put(row + 3 * stride, o);
 }
 
-struct ForwardContext {
-    const LstmForward& args;
-    Pieces pieces;
-    i64 first_step;  // of this chunk; its rows of gates begin at the first
-};
-
-// One step of the units of a part: c, and h or, with a projection, m.
-void step_units(const ForwardContext& context, const LstmForward::Direction& d, i64 t, i64 part, float* tile) {
-    const LstmForward& args = context.args;
+// Step t of the units of a part: c, and h or, with a projection, m. The row `first_row` is the first of the gates.
+void step_units(const LstmForward& args, const LstmForward::Direction& d, const Pieces& pieces, i64 t, i64 part,
+                i64 first_row, float* tile) {
     const Sequences& s = args.sequences;
-    const i64 begin = s.step_begin[t], rows = step_rows(s, t), hidden = args.hidden, projection = args.projection;
-    for (i64 unit = context.pieces.begin(part, hidden); unit < context.pieces.begin(part + 1, hidden);
-         unit += panel_width) {
-        const i64 n = lesser(panel_width, hidden - unit);
-        for (i64 first = 0; first < rows; first += row_block) {
-            const i64 last = lesser(rows, first + row_block);
-            float* gate_rows = d.gates + (begin - s.step_begin[context.first_step] + first) * args.ldg;
-            const float* h = t == 0 && !d.h0 ? nullptr : d.h_rows + previous_row(s, t, first) * projection;
-            fill_tile(tile, args, gate_rows, h, d.hh_panels, last - first, unit, n);
-            for (i64 r = first; r < last; ++r) {
-                const float* row = tile + (r - first) * tile_columns;
-                float* c_n = d.c_n + s.order[r] * hidden + unit;
-                float* c_row = d.c_rows ? d.c_rows + state_row(s, t, r) * hidden + unit : nullptr;
-                float* h_row = d.m ? d.m + r * args.ldm + unit : d.h_rows + state_row(s, t, r) * hidden + unit;
-                float* out = d.m ? nullptr : d.out + token_of(s, t, r, d.reverse) * args.ldo + unit;
-                float* kept = args.keeps_gates ? gate_rows + (r - first) * args.ldg + unit : nullptr;
-                for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
-                    const auto i = sigmoid(at(row)), f = sigmoid(at(row + panel_width));
-                    const auto g = tanh(at(row + 2 * panel_width)), o = sigmoid(at(row + 3 * panel_width));
-                    const auto c = clip(fma(f, at(c_n), i * g), args.cell_clip);
-                    const auto y = o * tanh(c);
-                    at.put(c_n, c);
-                    if (c_row) at.put(c_row, c);
-                    at.put(h_row, y);
-                    if (out) at.put(out, y);
-                    if (kept) put_gates(at, kept, hidden, i, f, g, o);
-                });
-            }
+    const i64 hidden = args.hidden, width = args.width;
+    pieces.for_blocks(part, hidden, step_rows(s, t), [&](i64 unit, i64 n, i64 first, i64 last) {
+        float* gate_rows = d.gates + (s.step_begin[t] - first_row + first) * args.ldg;
+        const float* h = t == 0 && !d.h0 ? nullptr : d.h_rows + previous_row(s, t, first) * width;
+        fill_tile(tile, args, gate_rows, h, d.hh_panels, last - first, unit, n);
+        for (i64 r = first; r < last; ++r) {
+            const float* row = tile + (r - first) * tile_columns;
+            float* c_n = d.c_n + s.order[r] * hidden + unit;
+            float* c_row = d.c_rows ? d.c_rows + state_row(s, t, r) * hidden + unit : nullptr;
+            float* h_row = d.m ? d.m + r * args.ldm + unit : d.h_rows + state_row(s, t, r) * hidden + unit;
+            float* out = d.m ? nullptr : d.out + token_of(s, t, r, d.reverse) * args.ldo + unit;
+            float* kept = args.keeps_gates ? gate_rows + (r - first) * args.ldg + unit : nullptr;
+            for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
+                const auto i = sigmoid(at(row)), f = sigmoid(at(row + panel_width));
+                const auto g = tanh(at(row + 2 * panel_width)), o = sigmoid(at(row + 3 * panel_width));
+                const auto c = clip(fma(f, at(c_n), i * g), args.cell_clip);
+                const auto y = o * tanh(c);
+                at.put(c_n, c);
+                if (c_row) at.put(c_row, c);
+                at.put(h_row, y);
+                if (out) at.put(out, y);
+                if (kept) put_gates(at, kept, hidden, i, f, g, o);
+            });
         }
-    }
+    });
 }
 
-// h = clip(m W_hr^T) of one step, the columns of a part.
-void step_projection(const ForwardContext& context, const LstmForward::Direction& d, i64 t, i64 part) {
-    const LstmForward& args = context.args;
+// h = clip(m W_hr^T) of step t, the columns of a part.
+void step_projection(const LstmForward& args, const LstmForward::Direction& d, const Pieces& pieces, i64 t, i64 part) {
     const Sequences& s = args.sequences;
-    const i64 projection = args.projection;
-    const i64 begin = context.pieces.begin(part, projection), end = context.pieces.begin(part + 1, projection);
+    const i64 width = args.width;
+    const i64 begin = pieces.begin(part, width), end = pieces.end(part, width);
     if (begin == end) return;
-    float* h_rows = d.h_rows + state_row(s, t, 0) * projection + begin;
+    float* h_rows = d.h_rows + state_row(s, t, 0) * width + begin;
     StepProduct p{};
     p.a = d.m;
     p.lda = args.ldm;
     p.panels = d.hr_panels + begin * args.hidden;
     p.c = h_rows;
-    p.ldc = projection;
+    p.ldc = width;
     p.rows = step_rows(s, t);
     p.columns = end - begin;
     p.depth = args.hidden;
     multiply_step(p);
     for (i64 r = 0; r < p.rows; ++r) {
-        float* h = h_rows + r * projection;
+        float* h = h_rows + r * width;
         float* out = d.out + token_of(s, t, r, d.reverse) * args.ldo + begin;
         for_floats(0, end - begin, [&](auto at) __attribute__((always_inline)) {
             const auto y = clip(at(h), args.proj_clip);
@@ -111,25 +98,6 @@ void step_projection(const ForwardContext& context, const LstmForward::Direction
         });
     }
 }
-
-void forward_phase(void* context_, i64 phase, i64 piece, void* scratch) {
-    const ForwardContext& context = *static_cast<ForwardContext*>(context_);
-    const LstmForward& args = context.args;
-    const bool projects = args.direction[0].hr_panels;
-    const i64 t = context.first_step + (projects ? phase / 2 : phase);
-    context.pieces.visit(piece, [&](i64 direction, i64 part) {
-        const auto& d = args.direction[direction];
-        if (projects && phase % 2)
-            step_projection(context, d, t, part);
-        else
-            step_units(context, d, t, part, static_cast<float*>(scratch));
-    });
-}
-
-struct BackwardContext {
-    const LstmBackward& args;
-    Pieces pieces;
-};
 
 // From the gradients of m = sigmoid(o) tanh(c), 16 for each of the rows [first, last) of step t, and of the next step's
 // c: that of the gates and of this step's c.
@@ -140,7 +108,7 @@ FASTATTN_INLINE void differentiate_units(const LstmBackward& args, const LstmBac
     for (i64 r = first; r < last; ++r, dm += panel_width) {
         const i64 row = s.step_begin[t] + r;
         const float* from = d.gates + row * args.ldg + unit;
-        float* to = d.dgates + row * args.ldg + unit;
+        float* to = d.dgates + row * args.ldd + unit;
         const float* c_row = d.c_rows + state_row(s, t, r) * hidden + unit;
         const float* c_before = d.c_rows + previous_row(s, t, r) * hidden + unit;
         float* dc_row = d.dc + r * hidden + unit;
@@ -161,35 +129,32 @@ FASTATTN_INLINE void differentiate_units(const LstmBackward& args, const LstmBac
 
 // The gradient of the h of step t, the columns of a part: what step t + 1 made of it and what came from outside. t = -1
 // is the first state.
-void step_dh(const BackwardContext& context, const LstmBackward::Direction& d, i64 t, i64 part, float* dm) {
-    const LstmBackward& args = context.args;
+void step_dh(const LstmBackward& args, const LstmBackward::Direction& d, const Pieces& pieces, i64 t, i64 part,
+             float* dm) {
     const Sequences& s = args.sequences;
-    const i64 projection = args.projection;
-    const i64 end = context.pieces.begin(part + 1, projection);
-    for (i64 column = context.pieces.begin(part, projection); column < end; column += panel_width) {
-        const i64 n = lesser(panel_width, projection - column);
+    const i64 width = args.width, rows = t < 0 ? 0 : step_rows(s, t);
+    for (i64 column = pieces.begin(part, width); column < pieces.end(part, width); column += panel_width) {
+        const i64 n = lesser(panel_width, width - column);
         if (t + 1 < s.steps) {
             StepProduct p{};
-            p.a = d.dgates + s.step_begin[t + 1] * args.ldg;
-            p.lda = args.ldg;
+            p.a = d.dgates + s.step_begin[t + 1] * args.ldd;
+            p.lda = args.ldd;
             p.panels = d.hh_transposed_panels + column * gates * args.hidden;
             p.c = d.dh + column;
-            p.ldc = projection;
+            p.ldc = width;
             p.rows = step_rows(s, t + 1);
             p.columns = n;
             p.depth = gates * args.hidden;
             multiply_step(p);
         }
-        if (t < 0) continue;
-        const i64 rows = step_rows(s, t);
         for (i64 first = 0; first < rows; first += row_block) {
             const i64 last = lesser(rows, first + row_block);
             for (i64 r = first; r < last; ++r) {
-                const float* dh = d.dh + r * projection + column;
-                const float* dout = d.dout ? d.dout + token_of(s, t, r, d.reverse) * args.ldo + column : nullptr;
-                const float* h = d.h_rows + state_row(s, t, r) * projection + column;
                 const i64 row = s.step_begin[t] + r;
-                float* to = d.dprojection ? d.dprojection + row * projection + column : dm + (r - first) * panel_width;
+                const float* dh = d.dh + r * width + column;
+                const float* dout = d.dout ? d.dout + token_of(s, t, r, d.reverse) * args.ldo + column : nullptr;
+                const float* h = d.h_rows + state_row(s, t, r) * width + column;
+                float* to = d.dprojection ? d.dprojection + row * width + column : dm + (r - first) * panel_width;
                 for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
                     auto value = at(dh);
                     if (dout) value = value + at(dout);
@@ -203,56 +168,34 @@ void step_dh(const BackwardContext& context, const LstmBackward::Direction& d, i
 }
 
 // With a projection: the gradient of m of step t, and from there on to the gates, the units of a part.
-void step_dm(const BackwardContext& context, const LstmBackward::Direction& d, i64 t, i64 part, float* dm) {
-    const LstmBackward& args = context.args;
+void step_dm(const LstmBackward& args, const LstmBackward::Direction& d, const Pieces& pieces, i64 t, i64 part,
+             float* dm) {
     const Sequences& s = args.sequences;
-    const i64 rows = step_rows(s, t), hidden = args.hidden, projection = args.projection;
-    for (i64 unit = context.pieces.begin(part, hidden); unit < context.pieces.begin(part + 1, hidden);
-         unit += panel_width) {
-        for (i64 first = 0; first < rows; first += row_block) {
-            const i64 last = lesser(rows, first + row_block);
-            StepProduct p{};
-            p.a = d.dprojection + (s.step_begin[t] + first) * projection;
-            p.lda = projection;
-            p.panels = d.hr_transposed_panels + unit * projection;
-            p.c = dm;
-            p.ldc = panel_width;
-            p.rows = last - first;
-            p.columns = panel_width;
-            p.depth = projection;
-            multiply_step(p);
-            differentiate_units(args, d, t, first, last, unit, lesser(panel_width, hidden - unit), dm);
-        }
-    }
-}
-
-void backward_phase(void* context_, i64 phase, i64 piece, void* scratch) {
-    const BackwardContext& context = *static_cast<BackwardContext*>(context_);
-    const LstmBackward& args = context.args;
-    const bool projects = args.direction[0].dprojection;
-    const i64 t = args.sequences.steps - 1 - (projects ? phase / 2 : phase);
-    context.pieces.visit(piece, [&](i64 direction, i64 part) {
-        const auto& d = args.direction[direction];
-        if (projects && phase % 2)
-            step_dm(context, d, t, part, static_cast<float*>(scratch));
-        else
-            step_dh(context, d, t, part, static_cast<float*>(scratch));
+    pieces.for_blocks(part, args.hidden, step_rows(s, t), [&](i64 unit, i64 n, i64 first, i64 last) {
+        StepProduct p{};
+        p.a = d.dprojection + (s.step_begin[t] + first) * args.width;
+        p.lda = p.depth = args.width;
+        p.panels = d.hr_transposed_panels + unit * args.width;
+        p.c = dm;
+        p.ldc = p.columns = panel_width;
+        p.rows = last - first;
+        multiply_step(p);
+        differentiate_units(args, d, t, first, last, unit, n, dm);
     });
 }
 
 // The gates of all rows once more, as the forward pass had them.
 void compute_gates_again(const LstmBackward& args, const LstmBackward::Direction& d) {
-    revisit_gates(args, d, gates, args.projection,
-                  [&](float* gate_rows, const float* h, i64 rows, i64 unit, i64 n, float* tile) {
-                      fill_tile(tile, args, gate_rows, h, d.hh_panels, rows, unit, n);
-                      for (i64 r = 0; r < rows; ++r)
-                          for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
-                              const float* row = tile + r * tile_columns;
-                              put_gates(at, gate_rows + r * args.ldg + unit, args.hidden, sigmoid(at(row)),
-                                        sigmoid(at(row + panel_width)), tanh(at(row + 2 * panel_width)),
-                                        sigmoid(at(row + 3 * panel_width)));
-                          });
-                  });
+    revisit_gates(args, d, [&](float* gate_rows, const float* h, i64 rows, i64 unit, i64 n, float* tile) {
+        fill_tile(tile, args, gate_rows, h, d.hh_panels, rows, unit, n);
+        for (i64 r = 0; r < rows; ++r)
+            for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
+                const float* row = tile + r * tile_columns;
+                put_gates(at, gate_rows + r * args.ldg + unit, args.hidden, sigmoid(at(row)),
+                          sigmoid(at(row + panel_width)), tanh(at(row + 2 * panel_width)),
+                          sigmoid(at(row + 3 * panel_width)));
+            });
+    });
 }
 
 // The gradient of the projection's weight.
@@ -260,7 +203,7 @@ void differentiate_projection(const LstmBackward& args, const LstmBackward::Dire
     if (!d.dweight_hr) return;
     LinearBackward p{};
     p.dy = d.dprojection;
-    p.ldy = p.n = args.projection;
+    p.ldy = p.n = args.width;
     p.m = args.sequences.tokens;
     p.k = args.hidden;
     p.x = d.m;
@@ -280,38 +223,34 @@ void lstm_forward(const LstmForward& args) {
         if (d.c_rows) sort_states(s, d.c_rows, d.c0, hidden);
         for (i64 b = 0; b < s.batch; ++b) copy_row(d.c_n + b * hidden, d.c0 ? d.c0 + b * hidden : nullptr, hidden);
     }
-    const i64 work = (s.steps ? step_rows(s, 0) : 0) * gates * hidden * args.projection * args.directions;
-    ForwardContext context{args, Pieces(args.directions, hidden, work), 0};
-    run_forward(args, gates, args.projection, [&](i64 first, i64 last) {
-        context.first_step = first;
-        const i64 phases = (last - first) * (args.direction[0].hr_panels ? 2 : 1);
-        parallel_phases(phases, context.pieces.count, forward_phase, &context, scratch_bytes);
-    });
+    const Pieces pieces(args);
+    const i64 phases = args.direction[0].hr_panels ? 2 : 1;
+    run_forward(args, phases, scratch_floats, pieces,
+                [&](const LstmForward::Direction& d, i64 t, i64 phase, i64 part, i64 first_row, float* tile) {
+                    if (phase == 0)
+                        step_units(args, d, pieces, t, part, first_row, tile);
+                    else
+                        step_projection(args, d, pieces, t, part);
+                });
 }
 
 void lstm_backward(const LstmBackward& args) {
     const Sequences& s = args.sequences;
-    const i64 hidden = args.hidden, projection = args.projection;
+    for (i64 i = 0; i < args.directions; ++i) sort_states(s, args.direction[i].dc, args.direction[i].dc_n, args.hidden);
+    const Pieces pieces(args);
+    const i64 phases = args.direction[0].dprojection ? 2 : 1;
+    run_backward(
+        args, phases, scratch_floats, pieces, [&](const LstmBackward::Direction& d) { compute_gates_again(args, d); },
+        [&](const LstmBackward::Direction& d, i64 t, i64 phase, i64 part, float* dm) {
+            if (phase == 0)
+                step_dh(args, d, pieces, t, part, dm);
+            else
+                step_dm(args, d, pieces, t, part, dm);
+        });
     for (i64 i = 0; i < args.directions; ++i) {
         const auto& d = args.direction[i];
-        sort_states(s, d.dh, d.dh_n, projection);
-        sort_states(s, d.dc, d.dc_n, hidden);
-        if (d.previous_h) gather_previous(s, d.previous_h, d.h_rows, projection);
-        if (d.hh_panels && s.steps) compute_gates_again(args, d);
-    }
-    if (s.steps) {
-        const i64 work = step_rows(s, 0) * gates * hidden * projection * args.directions;
-        const bool projects = args.direction[0].dprojection;
-        BackwardContext context{args, Pieces(args.directions, hidden, work)};
-        parallel_phases(projects ? 2 * s.steps + 1 : s.steps + 1, context.pieces.count, backward_phase, &context,
-                        scratch_bytes);
-    }
-    for (i64 i = 0; i < args.directions; ++i) {
-        const auto& d = args.direction[i];
-        unsort_states(s, d.dh0, d.dh, projection);
-        unsort_states(s, d.dc0, d.dc, hidden);
-        differentiate_x(args, d, d.dgates, args.ldg, gates);
-        differentiate_h(args, d, d.dgates, args.ldg, gates, projection);
+        unsort_states(s, d.dc0, d.dc, args.hidden);
+        differentiate_h(args, d, d.dgates);
         differentiate_projection(args, d);
     }
 }

@@ -26,55 +26,44 @@ FASTATTN_INLINE void fold_rows(float* y, const float* x, i64 ldx, i64 rows, i64 
     });
 }
 
-// Sequences per piece of a parallel loop, by their mean length.
-template <typename Args>
-FASTATTN_INLINE i64 sequence_grain(const Args& args) {
-    const i64 tokens = args.batch > 0 ? args.cu_seqlens[args.batch] : 0;
-    return row_grain(args.dim * (tokens / greater(1, args.batch) + 1));
-}
-
 FASTATTN_INLINE void scale_row(float* y, i64 dim, float divisor) {
     for_vectors(dim, [&](i64 i, i64 n) { store_n(y + i, load_n(y + i, n) / set1(divisor), n); });
 }
 
-void pooling_sequences(void* context, i64 begin, i64 end, void*) {
-    const PoolingForward& args = *static_cast<PoolingForward*>(context);
+void pool(const PoolingForward& args, i64 b) {
     const i64 dim = args.dim, ldx = args.ldx;
-    for (i64 b = begin; b < end; ++b) {
-        float* y = args.y + b * dim;
-        const float* x = args.x + args.cu_seqlens[b] * ldx;
-        const i64 rows = args.cu_seqlens[b + 1] - args.cu_seqlens[b];
-        const float length = static_cast<float>(rows);
-        if (rows == 0) {
-            for_vectors(dim, [&](i64 i, i64 n) { store_n(y + i, zero(), n); });
-            continue;
-        }
-        const auto add = [](vf sum, vf row, i64) { return sum + row; };
-        const auto take = [](vf, vf row, i64) { return row; };
-        switch (args.mode) {
-            case Pooling::mean:
-                fold_rows(y, x, ldx, rows, dim, add);
-                scale_row(y, dim, length);
-                break;
-            case Pooling::mean_sqrt_len:
-                fold_rows(y, x, ldx, rows, dim, add);
-                scale_row(y, dim, __builtin_sqrtf(length));
-                break;
-            case Pooling::weighted_mean:
-                fold_rows(y, x, ldx, rows, dim,
-                          [](vf sum, vf row, i64 i) { return fma(set1(static_cast<float>(i + 1)), row, sum); });
-                scale_row(y, dim, length * (length + 1.0f) / 2.0f);
-                break;
-            case Pooling::max:
-                // a NaN stays: max gives its second argument where either is NaN, and the comparison keeps an earlier
-                // one
-                fold_rows(y, x, ldx, rows, dim, [](vf sum, vf row, i64 i) {
-                    return i == 0 ? row : select(equal(sum, sum), max(sum, row), sum);
-                });
-                break;
-            case Pooling::cls: fold_rows(y, x, ldx, 1, dim, take); break;
-            case Pooling::last: fold_rows(y, x + (rows - 1) * ldx, ldx, 1, dim, take); break;
-        }
+    float* y = args.y + b * dim;
+    const float* x = args.x + args.cu_seqlens[b] * ldx;
+    const i64 rows = args.cu_seqlens[b + 1] - args.cu_seqlens[b];
+    const float length = static_cast<float>(rows);
+    if (rows == 0) {
+        for_vectors(dim, [&](i64 i, i64 n) { store_n(y + i, zero(), n); });
+        return;
+    }
+    const auto add = [](vf sum, vf row, i64) { return sum + row; };
+    const auto take = [](vf, vf row, i64) { return row; };
+    switch (args.mode) {
+        case Pooling::mean:
+            fold_rows(y, x, ldx, rows, dim, add);
+            scale_row(y, dim, length);
+            break;
+        case Pooling::mean_sqrt_len:
+            fold_rows(y, x, ldx, rows, dim, add);
+            scale_row(y, dim, __builtin_sqrtf(length));
+            break;
+        case Pooling::weighted_mean:
+            fold_rows(y, x, ldx, rows, dim,
+                      [](vf sum, vf row, i64 i) { return fma(set1(static_cast<float>(i + 1)), row, sum); });
+            scale_row(y, dim, length * (length + 1.0f) / 2.0f);
+            break;
+        case Pooling::max:
+            // a NaN stays: max gives its second argument where either is NaN, and the comparison keeps an earlier
+            // one
+            fold_rows(y, x, ldx, rows, dim,
+                      [](vf sum, vf row, i64 i) { return i == 0 ? row : select(equal(sum, sum), max(sum, row), sum); });
+            break;
+        case Pooling::cls: fold_rows(y, x, ldx, 1, dim, take); break;
+        case Pooling::last: fold_rows(y, x + (rows - 1) * ldx, ldx, 1, dim, take); break;
     }
 }
 
@@ -96,51 +85,52 @@ FASTATTN_INLINE void spread_to_largest(float* dx, const float* dy, const float* 
     });
 }
 
-void pooling_backward_sequences(void* context, i64 begin, i64 end, void*) {
-    const PoolingBackward& args = *static_cast<PoolingBackward*>(context);
+void spread(const PoolingBackward& args, i64 b) {
     const i64 dim = args.dim;
-    for (i64 b = begin; b < end; ++b) {
-        const float* dy = args.dy + b * args.lddy;
-        const i64 first_row = args.cu_seqlens[b], rows = args.cu_seqlens[b + 1] - first_row;
-        if (rows == 0) continue;
-        float* dx = args.dx + first_row * dim;
-        if (args.mode == Pooling::max) {
-            spread_to_largest(dx, dy, args.x + first_row * args.ldx, args.ldx, rows, dim);
-            continue;
-        }
-        const float length = static_cast<float>(rows);
-        for (i64 row = 0; row < rows; ++row) {
-            bool takes = true;
-            float share = 1.0f, divisor = 1.0f;
-            switch (args.mode) {
-                case Pooling::mean: divisor = length; break;
-                case Pooling::mean_sqrt_len: divisor = __builtin_sqrtf(length); break;
-                case Pooling::weighted_mean:
-                    share = static_cast<float>(row + 1);
-                    divisor = length * (length + 1.0f) / 2.0f;
-                    break;
-                case Pooling::cls: takes = row == 0; break;
-                case Pooling::last: takes = row == rows - 1; break;
-                case Pooling::max: break;
-            }
-            const vf factor = set1(share / divisor);
-            for_vectors(dim, [&](i64 i, i64 n) {
-                store_n(dx + row * dim + i, takes ? load_n(dy + i, n) * factor : zero(), n);
-            });
-        }
+    const float* dy = args.dy + b * args.lddy;
+    const i64 first_row = args.cu_seqlens[b], rows = args.cu_seqlens[b + 1] - first_row;
+    if (rows == 0) return;
+    float* dx = args.dx + first_row * dim;
+    if (args.mode == Pooling::max) {
+        spread_to_largest(dx, dy, args.x + first_row * args.ldx, args.ldx, rows, dim);
+        return;
     }
+    const float length = static_cast<float>(rows);
+    for (i64 row = 0; row < rows; ++row) {
+        bool takes = true;
+        float share = 1.0f, divisor = 1.0f;
+        switch (args.mode) {
+            case Pooling::mean: divisor = length; break;
+            case Pooling::mean_sqrt_len: divisor = __builtin_sqrtf(length); break;
+            case Pooling::weighted_mean:
+                share = static_cast<float>(row + 1);
+                divisor = length * (length + 1.0f) / 2.0f;
+                break;
+            case Pooling::cls: takes = row == 0; break;
+            case Pooling::last: takes = row == rows - 1; break;
+            case Pooling::max: break;
+        }
+        const vf factor = set1(share / divisor);
+        for_vectors(dim,
+                    [&](i64 i, i64 n) { store_n(dx + row * dim + i, takes ? load_n(dy + i, n) * factor : zero(), n); });
+    }
+}
+
+// f(b) for every sequence, by several threads; a piece is some of mean length.
+template <typename Args, typename F>
+FASTATTN_INLINE void for_sequences(const Args& args, const F& f) {
+    const i64 tokens = args.batch > 0 ? args.cu_seqlens[args.batch] : 0;
+    for_rows(args.batch, args.dim * (tokens / greater(1, args.batch) + 1), f);
 }
 
 }  // namespace
 
 void pooling_forward(const PoolingForward& args) {
-    PoolingForward context = args;
-    parallel_for(args.batch, sequence_grain(args), pooling_sequences, &context);
+    for_sequences(args, [&](i64 b) { pool(args, b); });
 }
 
 void pooling_backward(const PoolingBackward& args) {
-    PoolingBackward context = args;
-    parallel_for(args.batch, sequence_grain(args), pooling_backward_sequences, &context);
+    for_sequences(args, [&](i64 b) { spread(args, b); });
 }
 
 }  // namespace fastattn::FASTATTN_ISA

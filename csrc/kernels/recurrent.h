@@ -1,4 +1,4 @@
-// What the recurrent layers share: the order of their rows, and the products of a step.
+// What the recurrent layers share: the order of their rows, the products of a step, and the frame of both passes.
 #pragma once
 
 #include "../parallel.h"
@@ -34,32 +34,24 @@ FASTATTN_INLINE void copy_row(float* to, const float* from, i64 dim) {
 
 // f(t, r) for every row, by several threads.
 template <typename F>
-FASTATTN_INLINE void for_rows(const Sequences& s, i64 dim, F f) {
-    struct Context {
-        const Sequences* s;
-        F* f;
-    } context{&s, &f};
+FASTATTN_INLINE void for_steps(const Sequences& s, i64 dim, const F& f) {
     const i64 rows_of_step = greater(1, s.steps ? s.tokens / s.steps : 1);
-    parallel_for(
-        s.steps, greater(1, 65536 / greater(1, dim * rows_of_step)),
-        [](void* context, i64 begin, i64 end, void*) {
-            const auto& [s, f] = *static_cast<Context*>(context);
-            for (i64 t = begin; t < end; ++t)
-                for (i64 r = 0; r < step_rows(*s, t); ++r) (*f)(t, r);
-        },
-        &context);
+    parallel_for(s.steps, greater(1, 65536 / greater(1, dim * rows_of_step)), [&](i64 begin, i64 end, float*) {
+        for (i64 t = begin; t < end; ++t)
+            for (i64 r = 0; r < step_rows(s, t); ++r) f(t, r);
+    });
 }
 
 // rows = the rows of x, which are in the order of the tokens, in time-major order.
 FASTATTN_INLINE void gather_rows(const Sequences& s, float* rows, const float* x, i64 ldx, i64 dim, bool reverse) {
-    for_rows(s, dim, [&](i64 t, i64 r) {
+    for_steps(s, dim, [&](i64 t, i64 r) {
         copy_row(rows + (s.step_begin[t] + r) * dim, x + token_of(s, t, r, reverse) * ldx, dim);
     });
 }
 
 // x (+)= rows
 FASTATTN_INLINE void scatter_rows(const Sequences& s, float* x, const float* rows, i64 dim, bool reverse, bool add) {
-    for_rows(s, dim, [&](i64 t, i64 r) {
+    for_steps(s, dim, [&](i64 t, i64 r) {
         float* to = x + token_of(s, t, r, reverse) * dim;
         const float* from = rows + (s.step_begin[t] + r) * dim;
         if (!add) return copy_row(to, from, dim);
@@ -69,7 +61,7 @@ FASTATTN_INLINE void scatter_rows(const Sequences& s, float* x, const float* row
 
 // previous_h: for every row the state that it began with.
 FASTATTN_INLINE void gather_previous(const Sequences& s, float* previous, const float* states, i64 dim) {
-    for_rows(s, dim, [&](i64 t, i64 r) {
+    for_steps(s, dim, [&](i64 t, i64 r) {
         copy_row(previous + (s.step_begin[t] + r) * dim, states + previous_row(s, t, r) * dim, dim);
     });
 }
@@ -100,8 +92,7 @@ struct StepProduct {
 };
 
 FASTATTN_INLINE void multiply_step(const StepProduct& p) {
-    const i64 blocks = (p.depth + depth_block - 1) / depth_block;
-    const i64 depth = round_up((p.depth + blocks - 1) / blocks, panel_width);
+    const i64 depth = round_up(divide_up(p.depth, divide_up(p.depth, depth_block)), panel_width);
     const RowTiles tiles(lesser(p.rows, row_block));
     Tile t;
     t.lda = p.lda;
@@ -123,9 +114,23 @@ FASTATTN_INLINE void multiply_step(const StepProduct& p) {
     }
 }
 
-// What x gives the gates of the steps [first, last), for the direction d.
-template <typename Args, typename Direction>
-FASTATTN_INLINE void multiply_x(const Args& args, const Direction& d, const float* x, i64 ldx, i64 gates, i64 first,
+// tile [rows, gates * 16] += h W_hh^T for the units [unit, unit + 16), h [rows, width].
+FASTATTN_INLINE void multiply_h(float* tile, const Recurrent& args, const float* h, const float* panels, i64 rows,
+                                i64 unit) {
+    StepProduct p{};
+    p.a = h;
+    p.lda = p.depth = args.width;
+    p.panels = panels + unit * args.gates * args.width;
+    p.c = tile;
+    p.ldc = p.columns = args.gates * panel_width;
+    p.rows = rows;
+    p.resume = true;
+    multiply_step(p);
+}
+
+// What x, whose rows are time-major, gives the gates of the steps [first, last).
+template <typename Direction>
+FASTATTN_INLINE void multiply_x(const Recurrent& args, const Direction& d, const float* x, i64 ldx, i64 first,
                                 i64 last) {
     const i64 begin = args.sequences.step_begin[first];
     LinearForward p{};
@@ -133,134 +138,24 @@ FASTATTN_INLINE void multiply_x(const Args& args, const Direction& d, const floa
     p.ldy = args.ldg;
     p.x = x + begin * ldx;
     p.ldx = ldx;
-    p.panels = d.ih_panels;
     p.weight = d.weight_ih;
-    p.ldw = d.ld_ih;
     p.bias = d.bias_ih;
     p.m = args.sequences.step_begin[last] - begin;
-    p.n = gates * args.hidden;
+    p.n = args.gates * args.hidden;
     p.k = args.input;
     linear_forward(p);
-}
-
-// The forward pass of all directions: run(first, last) computes the steps of a chunk, whose gates have what x gave
-// them.
-template <typename Args, typename Run>
-FASTATTN_INLINE void run_forward(const Args& args, i64 gates, i64 width, Run run) {
-    const Sequences& s = args.sequences;
-    for (i64 i = 0; i < args.directions; ++i) {
-        const auto& d = args.direction[i];
-        sort_states(s, d.h_rows, d.h0, width);
-        if (d.x_rows) gather_rows(s, d.x_rows, d.x, d.ldx, args.input, d.reverse);
-    }
-    for (i64 first = 0, last; first < s.steps; first = last) {
-        last = first + 1;
-        while (last < s.steps && s.step_begin[last + 1] - s.step_begin[first] <= args.gate_rows) ++last;
-        for (i64 i = 0; i < args.directions; ++i) {
-            const auto& d = args.direction[i];
-            multiply_x(args, d, d.x_rows ? d.x_rows : d.x, d.x_rows ? args.input : d.ldx, gates, first, last);
-        }
-        run(first, last);
-    }
-    for (i64 i = 0; i < args.directions; ++i) {
-        const auto& d = args.direction[i];
-        for (i64 r = 0; r < s.batch; ++r)
-            copy_row(d.h_n + s.order[r] * width, d.h_rows + last_row(s, r) * width, width);
-    }
-}
-
-// Gradients of x and of the weight that multiplies it, from `dgates`, those of what it gave the gates.
-template <typename Args, typename Direction>
-FASTATTN_INLINE void differentiate_x(const Args& args, const Direction& d, const float* dgates, i64 ld, i64 gates) {
-    LinearBackward p{};
-    p.dy = dgates;
-    p.ldy = ld;
-    p.x = d.x_rows;
-    p.ldx = d.ldx;
-    p.panels = d.ih_panels;
-    p.weight = d.weight_ih;
-    p.ldw = d.ld_ih;
-    p.m = args.sequences.tokens;
-    p.n = gates * args.hidden;
-    p.k = args.input;
-    p.dx = d.dx ? d.dx_rows : nullptr;
-    p.dweight = d.dweight_ih;
-    p.add_to_dweight = d.add_to_dweight_ih;
-    p.dbias = d.dbias_ih;
-    p.add_to_dbias = d.add_to_dbias_ih;
-    p.block_sums = d.dbias_ih ? d.block_sums : nullptr;
-    if (p.dx || p.dweight || p.dbias) linear_backward(p);
-    if (d.dx && d.dx != d.dx_rows) scatter_rows(args.sequences, d.dx, d.dx_rows, args.input, d.reverse, d.add_to_dx);
-}
-
-// The gradient of the weight that multiplies the state before each step, from those of what it gave the gates.
-template <typename Args, typename Direction>
-FASTATTN_INLINE void differentiate_h(const Args& args, const Direction& d, const float* dgates, i64 ld, i64 gates,
-                                     i64 width) {
-    const Sequences& s = args.sequences;
-    if (!d.dweight_hh) return;
-    const i64 skipped = d.starts_from_zero && s.steps ? s.step_begin[1] : 0;  // they multiply zeros
-    LinearBackward p{};
-    p.dy = dgates + skipped * ld;
-    p.ldy = ld;
-    p.x = d.previous_h + skipped * width;
-    p.ldx = width;
-    p.m = s.tokens - skipped;
-    p.n = gates * args.hidden;
-    p.k = width;
-    p.dweight = d.dweight_hh;
-    p.add_to_dweight = d.add_to_dweight_hh;
-    linear_backward(p);
-}
-
-// tile [rows, gates * 16] += h W_hh^T for the units [unit, unit + 16), h [rows, width].
-FASTATTN_INLINE void multiply_h(float* tile, i64 gates, const float* h, i64 width, const float* panels, i64 rows,
-                                i64 unit) {
-    StepProduct p{};
-    p.a = h;
-    p.lda = p.depth = width;
-    p.panels = panels + unit * gates * width;
-    p.c = tile;
-    p.ldc = p.columns = gates * panel_width;
-    p.rows = rows;
-    p.resume = true;
-    multiply_step(p);
-}
-
-// The gates of all rows once more, by blocks: visit(their rows, the h before them or null, how many, unit, n, a tile),
-// as a step of the forward pass has them.
-template <typename Args, typename Direction, typename Visit>
-FASTATTN_INLINE void revisit_gates(const Args& args, const Direction& d, i64 gates, i64 width, Visit visit) {
-    struct Context {
-        const Args& args;
-        const Direction& d;
-        i64 width;
-        Visit& visit;
-    } context{args, d, width, visit};
-    multiply_x(args, d, d.x_rows, d.ldx, gates, 0, args.sequences.steps);
-    parallel_for((args.hidden + panel_width - 1) / panel_width, 1,
-                 [](void* opaque, i64 block, i64, void* tile) {
-                     const Context& c = *static_cast<Context*>(opaque);
-                     const Sequences& s = c.args.sequences;
-                     const i64 unit = block * panel_width, n = lesser(panel_width, c.args.hidden - unit);
-                     const i64 from_zero = c.d.starts_from_zero ? s.step_begin[1] : 0;
-                     for (i64 first = 0, last; first < s.tokens; first = last) {
-                         last = lesser(first < from_zero ? from_zero : s.tokens, first + row_block);
-                         const float* h = first < from_zero ? nullptr : c.d.previous_h + first * c.width;
-                         c.visit(c.d.gates + first * c.args.ldg, h, last - first, unit, n, static_cast<float*>(tile));
-                     }
-                 },
-                 &context, row_block * gates * panel_width * i64{sizeof(float)});
 }
 
 // The work of a phase: `directions` times `parts` pieces, each some blocks of 16 columns; done by one thread where
 // there is too little for two.
 struct Pieces {
-    Pieces(i64 directions, i64 columns, i64 multiply_adds_of_phase) {
-        const i64 blocks = (columns + panel_width - 1) / panel_width;
-        parts = lesser(lesser(blocks, most_pieces / directions), greater(1, 2 * num_threads() / directions));
-        all = directions * parts;
-        count = multiply_adds_of_phase < (1 << 18) ? 1 : all;
+    explicit Pieces(const Recurrent& args) {
+        const i64 rows = args.sequences.steps ? step_rows(args.sequences, 0) : 0;
+        const i64 work = rows * args.gates * args.hidden * args.width * args.directions;
+        const i64 blocks = divide_up(args.hidden, panel_width);
+        parts = lesser(lesser(blocks, most_pieces / args.directions), greater(1, 2 * num_threads() / args.directions));
+        all = args.directions * parts;
+        count = work < (1 << 18) ? 1 : all;
     }
     // f(direction, part) for the pieces that the piece'th of parallel_phases stands for.
     template <typename F>
@@ -269,11 +164,136 @@ struct Pieces {
     }
     // Of `columns` columns those of a part, whole blocks of 16.
     i64 begin(i64 part, i64 columns) const {
-        const i64 blocks = (columns + panel_width - 1) / panel_width;
-        return lesser(columns, part * blocks / parts * panel_width);
+        return lesser(columns, part * divide_up(columns, panel_width) / parts * panel_width);
+    }
+    i64 end(i64 part, i64 columns) const { return begin(part + 1, columns); }
+    // f(first column, how many, first row, last row) for the columns of a part, 16 at a time, and blocks of the rows.
+    template <typename F>
+    inline __attribute__((always_inline)) void for_blocks(i64 part, i64 columns, i64 rows, F f) const {
+        for (i64 column = begin(part, columns); column < end(part, columns); column += panel_width)
+            for (i64 first = 0; first < rows; first += row_block)
+                f(column, lesser(panel_width, columns - column), first, lesser(rows, first + row_block));
     }
     i64 parts, all, count;
 };
+
+// A forward pass, by chunks of steps: what x gives their gates, then `phases` phases a step; step(d, t, phase of the
+// step, part, the row of gates that the chunk begins with, scratch) does a piece of one.
+template <typename Args, typename Step>
+FASTATTN_INLINE void run_forward(const Args& args, i64 phases, i64 scratch_floats, const Pieces& pieces,
+                                 const Step& step) {
+    const Sequences& s = args.sequences;
+    for (i64 i = 0; i < args.directions; ++i) {
+        const auto& d = args.direction[i];
+        sort_states(s, d.h_rows, d.h0, args.width);
+        if (d.x_rows) gather_rows(s, d.x_rows, d.x, d.ldx, args.input, d.reverse);
+    }
+    for (i64 first = 0, last; first < s.steps; first = last) {
+        last = first + 1;
+        while (last < s.steps && s.step_begin[last + 1] - s.step_begin[first] <= args.gate_rows) ++last;
+        for (i64 i = 0; i < args.directions; ++i) {
+            const auto& d = args.direction[i];
+            multiply_x(args, d, d.x_rows ? d.x_rows : d.x, d.x_rows ? args.input : d.ldx, first, last);
+        }
+        parallel_phases((last - first) * phases, pieces.count,
+                        [&](i64 phase, i64 piece, float* scratch) {
+                            pieces.visit(piece, [&](i64 i, i64 part) {
+                                step(args.direction[i], first + phase / phases, phase % phases, part,
+                                     s.step_begin[first], scratch);
+                            });
+                        },
+                        scratch_floats);
+    }
+    for (i64 i = 0; i < args.directions; ++i) {
+        const auto& d = args.direction[i];
+        for (i64 r = 0; r < s.batch; ++r)
+            copy_row(d.h_n + s.order[r] * args.width, d.h_rows + last_row(s, r) * args.width, args.width);
+    }
+}
+
+// The gates of all rows once more, by blocks: visit(their rows, the h before them or null, how many, unit, n, a tile),
+// as a step of the forward pass has them.
+template <typename Direction, typename Visit>
+FASTATTN_INLINE void revisit_gates(const Recurrent& args, const Direction& d, const Visit& visit) {
+    const Sequences& s = args.sequences;
+    multiply_x(args, d, d.x_rows, d.ldx, 0, s.steps);
+    const auto visit_block = [&](i64 block, i64, float* tile) {
+        const i64 unit = block * panel_width, n = lesser(panel_width, args.hidden - unit);
+        const i64 from_zero = d.starts_from_zero ? s.step_begin[1] : 0;
+        for (i64 first = 0, last; first < s.tokens; first = last) {
+            last = lesser(first < from_zero ? from_zero : s.tokens, first + row_block);
+            const float* h = first < from_zero ? nullptr : d.previous_h + first * args.width;
+            visit(d.gates + first * args.ldg, h, last - first, unit, n, tile);
+        }
+    };
+    parallel_for(divide_up(args.hidden, panel_width), 1, visit_block, row_block * args.gates * panel_width);
+}
+
+// Gradients of x and of the weight that multiplies it, from those of what it gave the gates.
+FASTATTN_INLINE void differentiate_x(const RecurrentBackward& args, const BackwardDirection& d) {
+    LinearBackward p{};
+    p.dy = d.dgates;
+    p.ldy = args.ldd;
+    p.x = d.x_rows;
+    p.ldx = d.ldx;
+    p.weight = d.weight_ih;
+    p.m = args.sequences.tokens;
+    p.n = args.gates * args.hidden;
+    p.k = args.input;
+    p.dx = d.dx ? d.dx_rows : nullptr;
+    p.dweight = d.dweight_ih;
+    p.add_to_dweight = d.add_to_dweight_ih;
+    p.dbias = d.dbias_ih;
+    p.add_to_dbias = d.add_to_dbias_ih;
+    p.block_sums = d.block_sums;
+    if (p.dx || p.dweight || p.dbias) linear_backward(p);
+    if (d.dx && d.dx != d.dx_rows) scatter_rows(args.sequences, d.dx, d.dx_rows, args.input, d.reverse, d.add_to_dx);
+}
+
+// The gradient of the weight that multiplies the state before each step, from those of what it gave the gates.
+FASTATTN_INLINE void differentiate_h(const RecurrentBackward& args, const BackwardDirection& d, const float* dgates) {
+    const Sequences& s = args.sequences;
+    if (!d.dweight_hh) return;
+    const i64 skipped = d.starts_from_zero && s.steps ? s.step_begin[1] : 0;  // they multiply zeros
+    LinearBackward p{};
+    p.dy = dgates + skipped * args.ldd;
+    p.ldy = args.ldd;
+    p.x = d.previous_h + skipped * args.width;
+    p.ldx = args.width;
+    p.m = s.tokens - skipped;
+    p.n = args.gates * args.hidden;
+    p.k = args.width;
+    p.dweight = d.dweight_hh;
+    p.add_to_dweight = d.add_to_dweight_hh;
+    linear_backward(p);
+}
+
+// A backward pass, from the last step to -1, which stands for the first states: `phases` phases a step, but one for -1;
+// step(d, t, phase of the step, part, scratch) does a piece of one. `again(d)` computes the gates that are not there.
+template <typename Args, typename Again, typename Step>
+FASTATTN_INLINE void run_backward(const Args& args, i64 phases, i64 scratch_floats, const Pieces& pieces,
+                                  const Again& again, const Step& step) {
+    const Sequences& s = args.sequences;
+    for (i64 i = 0; i < args.directions; ++i) {
+        const auto& d = args.direction[i];
+        sort_states(s, d.dh, d.dh_n, args.width);
+        if (d.previous_h) gather_previous(s, d.previous_h, d.h_rows, args.width);
+        if (d.hh_panels && s.steps) again(d);
+    }
+    if (s.steps)
+        parallel_phases(
+            phases * s.steps + 1, pieces.count,
+            [&](i64 phase, i64 piece, float* scratch) {
+                pieces.visit(piece, [&](i64 i, i64 part) {
+                    step(args.direction[i], s.steps - 1 - phase / phases, phase % phases, part, scratch);
+                });
+            },
+            scratch_floats);
+    for (i64 i = 0; i < args.directions; ++i) {
+        unsort_states(s, args.direction[i].dh0, args.direction[i].dh, args.width);
+        differentiate_x(args, args.direction[i]);
+    }
+}
 
 }  // namespace
 }  // namespace fastattn::FASTATTN_ISA

@@ -1,6 +1,7 @@
 // What the kernels that work row by row share.
 #pragma once
 
+#include "../parallel.h"
 #include "../simd/simd.h"
 
 namespace fastattn::FASTATTN_ISA {
@@ -8,6 +9,14 @@ namespace {
 
 // Rows per piece of a parallel loop: enough floats to be worth handing to another thread.
 FASTATTN_INLINE i64 row_grain(i64 dim) { return greater(1, 32768 / greater(1, dim)); }
+
+// f(row) for every row, by several threads.
+template <typename F>
+FASTATTN_INLINE void for_rows(i64 rows, i64 dim, const F& f) {
+    parallel_for(rows, row_grain(dim), [&](i64 begin, i64 end, float*) {
+        for (i64 row = begin; row < end; ++row) f(row);
+    });
+}
 
 // The sums of f(i, n) over a row, one for each lane. The order depends on the length and the instruction set alone:
 // four interleaved partial sums, then the vectors that are left; f gives 0 in lanes that do not exist. V is vf, or vf2

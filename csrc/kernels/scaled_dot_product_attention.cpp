@@ -404,27 +404,24 @@ void scaled_dot_product_attention_forward(const Forward& args) {
     i64 query_block = max_query_block;
     while (query_block > min_query_block && (args.total_q + query_block - 1) / query_block * args.heads < wanted_items)
         query_block /= 2;
-    Plan plan{&args, query_block};
+    const Plan plan{&args, query_block};
     const i64 blocks = (args.total_q + query_block - 1) / query_block;
     const i64 work = lesser(args.total_q, query_block) * greater(1, args.seqlen_k) * args.head_dim * 2;
     parallel_for(
         blocks * args.heads, greater(1, 65536 / greater(1, work)),
-        [](void* plan, i64 begin, i64 end, void* scratch) {
-            for (i64 item = begin; item < end; ++item)
-                attention_item(*static_cast<Plan*>(plan), item, static_cast<float*>(scratch));
+        [&](i64 begin, i64 end, float* scratch) {
+            for (i64 item = begin; item < end; ++item) attention_item(plan, item, scratch);
         },
-        &plan, Layout(args.head_dim, query_block).floats * i64{sizeof(float)});
+        Layout(args.head_dim, query_block).floats);
 }
 
 void scaled_dot_product_attention_backward(const Backward& args) {
-    Backward context = args;
     parallel_for(
         args.batch * args.heads, 1,
-        [](void* context, i64 begin, i64 end, void* scratch) {
-            for (i64 item = begin; item < end; ++item)
-                backward_item(*static_cast<Backward*>(context), item, static_cast<float*>(scratch));
+        [&](i64 begin, i64 end, float* scratch) {
+            for (i64 item = begin; item < end; ++item) backward_item(args, item, scratch);
         },
-        &context, BackwardLayout(args.head_dim, args.seqlen_q).floats * i64{sizeof(float)});
+        BackwardLayout(args.head_dim, args.seqlen_q).floats);
 }
 
 }  // namespace fastattn::FASTATTN_ISA

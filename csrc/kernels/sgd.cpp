@@ -4,8 +4,7 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-void sgd_floats(void* context, i64 begin, i64 end, void*) {
-    const SgdForward& args = *static_cast<SgdForward*>(context);
+void sgd_floats(const SgdForward& args, i64 begin, i64 end) {
     const vf minus_lr = set1(-args.lr), decay = set1(args.weight_decay);
     const vf momentum = set1(args.momentum), one_minus_dampening = set1(args.one_minus_dampening);
     float* param = args.param + begin;
@@ -26,8 +25,7 @@ void sgd_floats(void* context, i64 begin, i64 end, void*) {
 }  // namespace
 
 void sgd_forward(const SgdForward& args) {
-    SgdForward context = args;
-    parallel_for(args.count, row_grain(1), sgd_floats, &context);
+    parallel_for(args.count, row_grain(1), [&](i64 begin, i64 end, float*) { sgd_floats(args, begin, end); });
 }
 
 }  // namespace fastattn::FASTATTN_ISA

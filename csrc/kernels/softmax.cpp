@@ -3,12 +3,10 @@
 #include "row.h"
 
 namespace fastattn::FASTATTN_ISA {
-namespace {
 
-void softmax_rows(void* context, i64 begin, i64 end, void*) {
-    const SoftmaxForward& args = *static_cast<SoftmaxForward*>(context);
+void softmax_forward(const SoftmaxForward& args) {
     constexpr float inf = __builtin_inff();
-    for (i64 row = begin; row < end; ++row) {
+    for_rows(args.rows, args.dim, [&](i64 row) {
         float* y = args.y + row * args.dim;
         const float* x = args.x + row * args.ldx;
         const float largest = row_max(args.dim, [&](i64 i, i64 n) { return load_or(x + i, n, -inf); });
@@ -20,30 +18,17 @@ void softmax_rows(void* context, i64 begin, i64 end, void*) {
         });
         const vf divisor = set1(sum == 0.0f ? 1.0f : sum);
         for_vectors(args.dim, [&](i64 i, i64 n) { store_n(y + i, load_n(y + i, n) / divisor, n); });
-    }
+    });
 }
 
-void softmax_backward_rows(void* context, i64 begin, i64 end, void*) {
-    const SoftmaxBackward& args = *static_cast<SoftmaxBackward*>(context);
-    for (i64 row = begin; row < end; ++row) {
+void softmax_backward(const SoftmaxBackward& args) {
+    for_rows(args.rows, args.dim, [&](i64 row) {
         float* dx = args.dx + row * args.dim;
         const float* dy = args.dy + row * args.lddy;
         const float* y = args.y + row * args.ldy;
         const vf sum = set1(row_sum(args.dim, [&](i64 i, i64 n) { return load_n(dy + i, n) * load_n(y + i, n); }));
         for_vectors(args.dim, [&](i64 i, i64 n) { store_n(dx + i, load_n(y + i, n) * (load_n(dy + i, n) - sum), n); });
-    }
-}
-
-}  // namespace
-
-void softmax_forward(const SoftmaxForward& args) {
-    SoftmaxForward context = args;
-    parallel_for(args.rows, row_grain(args.dim), softmax_rows, &context);
-}
-
-void softmax_backward(const SoftmaxBackward& args) {
-    SoftmaxBackward context = args;
-    parallel_for(args.rows, row_grain(args.dim), softmax_backward_rows, &context);
+    });
 }
 
 }  // namespace fastattn::FASTATTN_ISA

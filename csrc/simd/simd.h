@@ -60,7 +60,8 @@ FASTATTN_INLINE V constant(float x) {
 }
 
 FASTATTN_INLINE vf zero() { return set1(0.0f); }
-FASTATTN_INLINE i64 round_up(i64 n, i64 multiple) { return (n + multiple - 1) / multiple * multiple; }
+FASTATTN_INLINE i64 divide_up(i64 n, i64 divisor) { return (n + divisor - 1) / divisor; }
+FASTATTN_INLINE i64 round_up(i64 n, i64 multiple) { return divide_up(n, multiple) * multiple; }
 FASTATTN_INLINE i64 lesser(i64 a, i64 b) { return a < b ? a : b; }
 FASTATTN_INLINE i64 greater(i64 a, i64 b) { return a > b ? a : b; }
 

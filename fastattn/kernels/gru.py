@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastattn import _core
-from fastattn._core import PackedMatrix
+from fastattn._core import PackedMatrix, RecurrentReserve
 from fastattn._types import FloatArray
 
 __all__ = ["gru", "gru_backward", "gru_cell"]
@@ -39,8 +39,8 @@ def gru(
     n = tanh(x W_in^T + b_in + r (h W_hn^T + b_hn)) with the last thirds; h = (1 - z) n + z h.
 
     Returns (out `[tokens, D * H]`, h_n `[D, batch, H]`): h of every step and after the last one, that of a sequence
-    without tokens being h0. With `return_reserve` a third item: what `gru_backward` starts from, without the gates,
-    `[tokens, 4H]`, when `recompute` asks to compute them once more.
+    without tokens being h0. With `return_reserve` a third item, which `gru_backward` alone can read: what it starts
+    from, without the gates, `[tokens, 4H]`, when `recompute` asks to compute them once more.
 
     The bits of a sequence's result are the same whatever the others are, and when a sequence is given in parts, each
     with the state after the one before. NaN stays in its sequence.
@@ -66,7 +66,7 @@ def gru_backward(
     x: FloatArray | Sequence[FloatArray],
     cu_seqlens: npt.NDArray[np.int32],
     weights: Sequence[Any],
-    reserve: Any,
+    reserve: RecurrentReserve,
     h0: FloatArray | None = None,
     *,
     reverse: Sequence[bool] = (False, True),
@@ -85,8 +85,9 @@ def gru_backward(
     that `dweights`, of the same structure, has for it, and is a new array where that has None. The same bits for any
     number of threads.
 
-    Raises TypeError for another dtype, ValueError for shapes that do not match, as `gru`, and for a `reserve` of
-    another call.
+    Raises TypeError for another dtype and for what is no `reserve`, ValueError for shapes that do not match, as `gru`,
+    and for the `reserve` of another call: of `lstm`, of other sizes, `reverse` or `cu_seqlens`, or one that had h0
+    where this one has none.
 
     Source: Werbos 1990 (Proceedings of the IEEE 78), back-propagation through time.
 

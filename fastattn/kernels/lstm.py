@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastattn import _core
-from fastattn._core import PackedMatrix
+from fastattn._core import PackedMatrix, RecurrentReserve
 from fastattn._types import FloatArray
 
 __all__ = ["lstm", "lstm_backward", "lstm_cell"]
@@ -43,8 +43,9 @@ def lstm(
     c = clip(f c + i g, ±cell_clip); h = o tanh(c), or with a projection clip((o tanh(c)) W_hr^T, ±proj_clip).
 
     Returns (out `[tokens, D * P]`, h_n `[D, batch, P]`, c_n `[D, batch, H]`): h of every step and both states after
-    the last one; those of a sequence without tokens are h0 and c0. With `return_reserve` a fourth item: what
-    `lstm_backward` starts from, without the gates, `[tokens, 4H]`, when `recompute` asks to compute them once more.
+    the last one; those of a sequence without tokens are h0 and c0. With `return_reserve` a fourth item, which
+    `lstm_backward` alone can read: what it starts from, without the gates, `[tokens, 4H]`, when `recompute` asks to
+    compute them once more.
 
     The bits of a sequence's result are the same whatever the others are, and when a sequence is given in parts, each
     with the states after the one before. NaN stays in its sequence.
@@ -73,7 +74,7 @@ def lstm_backward(
     x: FloatArray | Sequence[FloatArray],
     cu_seqlens: npt.NDArray[np.int32],
     weights: Sequence[Any],
-    reserve: Any,
+    reserve: RecurrentReserve,
     h0: FloatArray | None = None,
     c0: FloatArray | None = None,
     *,
@@ -95,8 +96,9 @@ def lstm_backward(
     added to the array that `dweights`, of the same structure, has for it, and is a new array where that has None. What
     was clipped has no gradient. The same bits for any number of threads.
 
-    Raises TypeError for another dtype, ValueError for shapes that do not match, as `lstm`, and for a `reserve` of
-    another call.
+    Raises TypeError for another dtype and for what is no `reserve`, ValueError for shapes that do not match, as `lstm`,
+    and for the `reserve` of another call: of `gru`, of other sizes, `reverse` or `cu_seqlens`, or one that had h0
+    where this one has none.
 
     Source: Werbos 1990 (Proceedings of the IEEE 78), back-propagation through time.
 

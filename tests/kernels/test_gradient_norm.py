@@ -66,7 +66,7 @@ def test_bad_input() -> None:
     good = np.zeros((4, 6), np.float32)
     for bad in (good, None, iter([good])):
         name = type(bad).__name__
-        with pytest.raises(TypeError, match=f"^gradient_norm: gradients must be a list or tuple .*, got {name}$"):
+        with pytest.raises(TypeError, match=f"^gradient_norm: gradients must be a list or tuple, got {name}$"):
             kernels.gradient_norm(bad)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^gradient_norm: gradients\[1\] must be float32, got float64$"):
         kernels.gradient_norm([good, double(good)])

@@ -84,7 +84,7 @@ def test_weights(kind: str, backward: bool) -> None:
     rows = case.weights[0][0].shape[0]
     gates = rows // HIDDEN
     own = case.weights[0]
-    refuses(TypeError, "weights must be a tuple or list, got int", replace(case, weights=5), backward)
+    refuses(TypeError, "weights must be a list or tuple, got int", replace(case, weights=5), backward)
     refuses(ValueError, "weights must have 1 to 2 items, got 0", replace(case, weights=[]), backward)
     refuses(ValueError, "weights must have 1 to 2 items, got 3", replace(case, weights=[own] * 3), backward)
     refuses(ValueError, "weights must have 4 items, got 3", replace(case, weights=[own[:3]] * 2), backward)
@@ -132,7 +132,7 @@ def test_states_and_flags(kind: str, backward: bool) -> None:
             refuses(error, words, replace(case, states=states), backward)
     refuses(ValueError, "reverse must have 2 items, got 1", case, backward, reverse=(False,))
     refuses(TypeError, "reverse must be True or False for each direction, got 1", case, backward, reverse=(0 == 0, 1))
-    refuses(TypeError, "reverse must be a tuple or list, got bool", case, backward, reverse=True)
+    refuses(TypeError, "reverse must be a list or tuple, got bool", case, backward, reverse=True)
 
 
 @PASS
@@ -193,7 +193,7 @@ def test_accumulators(kind: str) -> None:
     ):
         with pytest.raises(ValueError, match=f"{name}{words}$"):
             call(bad)
-    with pytest.raises(TypeError, match=f"{name}dweights must be a tuple or list, got int$"):
+    with pytest.raises(TypeError, match=f"{name}dweights must be a list or tuple, got int$"):
         call(5)
     last = () if kind == "lstm" else ("dbias_hh",)
     names = ("dweight_ih", "dweight_hh", "dbias" if kind == "lstm" else "dbias_ih", *last)
@@ -223,9 +223,50 @@ def test_a_reserve_of_another_call(kind: str) -> None:
         *_, reserve = other.forward(kernels, return_reserve=True)
         with pytest.raises(ValueError, match=name):
             case.backward(kernels, gradients, reserve)
-    for bad in (None, 5, (1, 2)):
-        with pytest.raises((TypeError, ValueError), match=name):
+    for bad in (None, 5, (1, 2), ((None,) * 4,) * 2):
+        with pytest.raises(
+            TypeError, match=f"{name}must be what {kind} returned with return_reserve, got {type(bad).__name__}$"
+        ):
             case.backward(kernels, gradients, bad)
+
+
+@KIND
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_reserve_of_another_kind_of_call(kind: str, recompute: bool) -> None:
+    """Their arrays might have the same shapes, or not be there: it is known whose they are."""
+    case = make_case(kind, (5,), HIDDEN, HIDDEN, directions=2)
+    single = make_case(kind, (5,), HIDDEN, HIDDEN, reverse=(False,))
+    other = "gru" if kind == "lstm" else "lstm"
+    for given, wanted, words in (
+        (make_case(other, (5,), HIDDEN, HIDDEN, directions=2), case, f"of {kind}, got one of {other}"),
+        (
+            replace(case, options={"reverse": (True, False)}),
+            case,
+            r"with reverse \(False, True\), got one with reverse .*",
+        ),
+        (single, replace(single, options={"reverse": (True,)}), r"with reverse \(True,\), got one with reverse .*"),
+        (make_case(kind, (2, 3), HIDDEN, HIDDEN, directions=2), case, "with this cu_seqlens, got one with another"),
+        (replace(case, states=(None,) * len(case.states)), case, "with h0, got one without it"),
+        (case, replace(case, states=(None,) * len(case.states)), "without h0, got one with it"),
+        (
+            make_case(kind, (5,), HIDDEN + 1, HIDDEN, directions=2),
+            case,
+            r"with inputs, .* \(4, 4, 4\), got .* \(5, 4, 4\)",
+        ),
+        (single, case, "with reverse .*"),
+    ):
+        *_, reserve = given.forward(kernels, return_reserve=True, recompute=recompute)
+        with pytest.raises(ValueError, match=f"^{kind}_backward: reserve must be of a call {words}$"):
+            wanted.backward(kernels, case.gradients() if len(wanted.weights) == 2 else single.gradients(), reserve)
+
+
+def test_a_reserve_of_a_projection() -> None:
+    case, other = (make_case("lstm", (5,), 4, 4, projection=p) for p in (0, 3))
+    *_, reserve = other.forward(kernels, return_reserve=True)
+    with pytest.raises(
+        ValueError, match=r"^lstm_backward: reserve must be of a call .* \(4, 4, 4\), got .* \(4, 4, 3\)$"
+    ):
+        case.backward(kernels, case.gradients(), reserve)
 
 
 def test_cells() -> None:

@@ -1,0 +1,36 @@
+// What the bindings of linear and highway share: a product with a weight, and its gradients.
+#pragma once
+
+#include "weight.h"
+
+namespace fastattn::bindings {
+
+// x [..., k] and a weight [n, k]
+struct LinearOperands {
+    LinearOperands(const char* function, py::handle x, py::handle weight);
+    template <typename Args>
+    void fill(Args& args) const {
+        args.x = x.as<float>();
+        args.weight = weight.view();
+        args.m = x.rows();
+        args.n = weight.n;
+        args.k = weight.k;
+        args.ldx = x.row_stride();
+    }
+    Array x;
+    Weight weight;
+    Shape projection;  // [..., n], that of x W^T
+};
+
+// The gradients of a linear layer that are asked for: of x, new, and of weight and bias, added to what was given.
+struct LinearGradients {
+    LinearGradients(const char* function, LinearBackward& args, const Array& x, Occupied occupied, bool need_dx,
+                    bool need_dweight, bool need_dbias, py::handle dweight, py::handle dbias);
+    py::object tuple() const { return py::make_tuple(dx, dweight, dbias); }
+    py::object dx = py::none(), dweight = py::none(), dbias = py::none();
+
+private:
+    py::object block_sums_;
+};
+
+}  // namespace fastattn::bindings

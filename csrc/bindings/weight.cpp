@@ -1,0 +1,58 @@
+#include "weight.h"
+
+namespace fastattn::bindings {
+
+Weight::Weight(const char* function, const char* argument, py::handle object, i64 groups, int axes)
+    : where_{function, argument}, groups_(groups), owned_(py::reinterpret_borrow<py::object>(object)) {
+    if (py::isinstance<PackedMatrix>(object)) {
+        packed_ = &object.cast<const PackedMatrix&>();
+        if (packed_->groups() != groups)
+            value_error(where_.str() + " must be packed with groups=" + std::to_string(groups) + ", got " +
+                        std::to_string(packed_->groups()));
+        n = packed_->n();
+        k = packed_->k();
+        return;
+    }
+    array = floats(function, argument, object).expect_ndim(axes);
+    axes == 2 ? array.expect_contiguous_rows() : array.expect_contiguous();
+    n = array.shape[0];
+    k = 1;
+    for (int i = 1; i < axes; ++i) k *= array.shape[i];
+}
+
+void Weight::expect_shape(i64 rows, i64 columns) const {
+    if (n != rows || k != columns)
+        value_error(where_.str() + " must have shape " + Shape{rows, columns}.str() + ", got " + Shape{n, k}.str());
+}
+
+WeightView Weight::view() const {
+    if (packed_) return {packed_->panels(), nullptr, 0};
+    return {nullptr, array.as<float>(), array ? array.stride[0] : 0};
+}
+
+const float* Weight::panels() {
+    if (packed_) return packed_->panels();
+    if (!made_) {
+        const py::gil_scoped_release release;
+        made_ = std::make_unique<PackedMatrix>(array.as<float>(), n, k, array.stride[0], groups_);
+    }
+    return made_->panels();
+}
+
+const float* Weight::transposed_panels() {
+    const py::gil_scoped_release release;
+    transposed_ = std::make_unique<PackedMatrix>(
+        packed_ ? packed_->transposed() : PackedMatrix::transposed(array.as<float>(), n, k, array.stride[0]));
+    return transposed_->panels();
+}
+
+const float* Weight::contiguous() {
+    if (!packed_) return array.expect_contiguous().as<float>();
+    unpacked_ = new_floats({n, k});
+    float* const to = data_of(unpacked_);
+    const py::gil_scoped_release release;
+    packed_->unpack(to);
+    return to;
+}
+
+}  // namespace fastattn::bindings

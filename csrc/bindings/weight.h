@@ -1,0 +1,37 @@
+// A weight as calls give it: an array, or a PackedMatrix.
+#pragma once
+
+#include <memory>
+
+#include "../packing.h"
+#include "arrays.h"
+
+namespace fastattn::bindings {
+
+// W [n, k]. It owns what the kernel reads of it: another thread may take the weight out of its list meanwhile.
+class Weight {
+public:
+    Weight() = default;  // none: false
+    // A PackedMatrix must have `groups`, an array `axes`; the axes after the first are the columns.
+    Weight(const char* function, const char* argument, py::handle object, i64 groups = 1, int axes = 2);
+    void expect_shape(i64 rows, i64 columns) const;
+    explicit operator bool() const { return packed_ || array; }
+    bool is_packed() const { return packed_ != nullptr; }
+
+    WeightView view() const;
+    const float* panels();             // of the PackedMatrix, or of one that is made of the array
+    const float* transposed_panels();  // of W^T
+    const float* contiguous();         // the array, or one that the PackedMatrix is unpacked into
+
+    Array array;  // none for a PackedMatrix
+    i64 n = 0, k = 0;
+
+private:
+    Where where_;
+    i64 groups_ = 1;
+    py::object owned_, unpacked_;
+    const PackedMatrix* packed_ = nullptr;
+    std::unique_ptr<PackedMatrix> made_, transposed_;
+};
+
+}  // namespace fastattn::bindings
