@@ -3,19 +3,6 @@
 #include "row.h"
 
 namespace fastattn::FASTATTN_ISA {
-namespace {
-
-// f(row, floats) for every row, or for many at once where they lie without gaps.
-template <typename Args, typename F>
-FASTATTN_INLINE void for_runs(const Args& args, bool gapless, const F& f) {
-    parallel_for(args.rows, row_grain(args.dim), [&](i64 begin, i64 end, float*) {
-        if (gapless) return f(begin, (end - begin) * args.dim);
-        for (i64 row = begin; row < end; ++row) f(row, args.dim);
-    });
-}
-
-}  // namespace
-
 void gelu_forward(const GeluForward& args) {
     const bool streamed = args.rows * args.dim >= streamed_from;
     for_runs(args, args.ldx == args.dim, [&](i64 row, i64 count) {

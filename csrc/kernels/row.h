@@ -116,5 +116,14 @@ FASTATTN_INLINE Moments normalize_row(float* y, const float* x, const float* wei
     return {mean, rstd};
 }
 
+// f(row, floats) for every row, or for many at once where they lie without gaps.
+template <typename Args, typename F>
+FASTATTN_INLINE void for_runs(const Args& args, bool gapless, const F& f) {
+    parallel_for(args.rows, row_grain(args.dim), [&](i64 begin, i64 end, float*) {
+        if (gapless) return f(begin, (end - begin) * args.dim);
+        for (i64 row = begin; row < end; ++row) f(row, args.dim);
+    });
+}
+
 }  // namespace
 }  // namespace fastattn::FASTATTN_ISA
