@@ -137,7 +137,12 @@ class TestModuleDict:
         a, b = layers(2)
         heads = nn.ModuleDict({"a": a})
         heads["b"] = b
-        assert (len(heads), list(heads), list(heads.keys()), list(heads.values())) == (2, ["a", "b"], ["a", "b"], [a, b])
+        assert (len(heads), list(heads), list(heads.keys()), list(heads.values())) == (
+            2,
+            ["a", "b"],
+            ["a", "b"],
+            [a, b],
+        )
         assert dict(heads.items()) == {"a": a, "b": b}
         assert heads["b"] is b
         assert "a" in heads
@@ -208,8 +213,16 @@ class TestLayers:
     @pytest.mark.parametrize(
         ("build", "error", "message"),
         [
-            (lambda: nn.Linear(0, 3), ValueError, "Linear: in_features and out_features must be at least 1, got 0 and 3"),
-            (lambda: nn.Linear(2, 3, bias=nn.Parameter((3,))), TypeError, "Linear: bias must be True or False, got Param"),  # type: ignore[arg-type]  # on purpose
+            (
+                lambda: nn.Linear(0, 3),
+                ValueError,
+                "Linear: in_features and out_features must be at least 1, got 0 and 3",
+            ),
+            (
+                lambda: nn.Linear(2, 3, bias=nn.Parameter((3,))),
+                TypeError,
+                "Linear: bias must be True or False, got Param",
+            ),  # type: ignore[arg-type]  # on purpose
             (lambda: nn.Linear(2, 3, activation="elu"), ValueError, "Linear: activation must be None or .*, got 'elu'"),
             (lambda: nn.LayerNorm(()), ValueError, "LayerNorm: normalized_shape must have sizes of at least 1"),
             (lambda: nn.LayerNorm((2, 0)), ValueError, r"normalized_shape must have sizes .*, got \(2, 0\)"),
