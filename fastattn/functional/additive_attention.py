@@ -64,7 +64,7 @@ def additive_attention(
         y[rows] = ops.linear(probabilities, np.ascontiguousarray(v[columns].T))
     need_dw = needs(weight)[0]
 
-    def backward(dy: Array | None, dweights: Array | None = None) -> tuple[Array, Array, Array, Array | None]:
+    def backward(dy: Any, dweights: Array | None = None) -> tuple[Array, Array, Array, Array | None]:
         dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
         dw = np.zeros_like(w) if need_dw else None
         options = {"need_dbias": False}

@@ -188,7 +188,7 @@ def _attention(
         return result
 
     def backward_weights(dweights: Array) -> tuple[Array, ...]:
-        return gradients(partial(_weights_backward, ops, dweights, *parts, weights[0], **options))
+        return gradients(partial(_weights_backward, ops, dweights, parts[0], parts[1], weights[0], **options))
 
     return result, record(weights[0], operands, backward_weights)
 
@@ -198,7 +198,6 @@ def _weights_backward(
     dweights: Array,
     query: Array,
     key: Array,
-    value: Array,
     weights: Array,
     *,
     cu_seqlens_q: CuSeqlens | None = None,

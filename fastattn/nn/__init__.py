@@ -20,16 +20,16 @@ from fastattn.nn.scalar_mix import ScalarMix
 from fastattn.nn.workspace import Workspace
 
 __all__ = [
+    "GELU",
+    "GRU",
+    "LSTM",
     "AdditiveAttention",
     "CharCNN",
     "Dropout",
     "Embedding",
     "FeedForward",
-    "GELU",
-    "GRU",
     "GRUCell",
     "Highway",
-    "LSTM",
     "LSTMCell",
     "LayerNorm",
     "Linear",

@@ -12,8 +12,8 @@ import pytest
 from helpers import assert_same_bits, normal
 
 import fastattn
-from fastattn import nn
 from fastattn import functional as F
+from fastattn import nn
 
 X = normal(np.random.default_rng(0), 5, 4)
 
@@ -66,7 +66,7 @@ class TestModuleList:
     def test_what_does_not_fit(self) -> None:
         modules = nn.ModuleList(layers(1))
         for wrong in (lambda: modules.append(F.relu), lambda: nn.ModuleList([1])):  # type: ignore[arg-type, list-item]  # on purpose
-            with pytest.raises(TypeError, match="ModuleList: module '.' must be a Module, got "):
+            with pytest.raises(TypeError, match=r"ModuleList: module '.' must be a Module, got "):
                 wrong()
         for index in (1, -2):
             with pytest.raises(IndexError, match=rf"ModuleList: index must be in \[-1, 1\), got {index}"):
@@ -103,7 +103,7 @@ class TestSequential:
         assert model.dense is model[0]
         assert isinstance(model.act, nn.ReLU)
         with pytest.raises(AttributeError, match="'Sequential' object has no attribute 'other'"):
-            model.other
+            _ = model.other
         assert list(dict(model[:1].named_children())) == ["dense"]
         part = nn.Sequential(*layers(3))[1:]
         assert isinstance(part, nn.Sequential)
