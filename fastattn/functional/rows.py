@@ -123,7 +123,7 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
 
 
 def gather_rows(input: Values, rows: IntArray) -> Any:
-    """The rows of `input` `[tokens, dim]` with these numbers, int64 `[n]`: `[n, dim]`, in their order.
+    """The rows of `input` `[tokens, dim]` at the places `rows`, int64 `[n]`: `[n, dim]`, in that order.
 
     Raises ValueError for a number outside `input`.
 
@@ -140,9 +140,9 @@ def gather_rows(input: Values, rows: IntArray) -> Any:
 
 
 def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0) -> Any:
-    """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at their places `rows`, int64 `[n]`, each another one.
+    """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at the places `rows`, int64 `[n]`, which all differ.
 
-    All others are `fill`. This is how a ragged batch is padded. Raises IndexError for a place outside `num_rows`.
+    The other rows are `fill`. A ragged batch is padded this way. Raises IndexError for a place outside `num_rows`.
 
     >>> scatter_rows(np.array([[1.0], [2.0]], np.float32), np.array([3, 0]), 4).tolist()
     [[2.0], [0.0], [0.0], [1.0]]

@@ -80,10 +80,9 @@ class PredictionHead(nn.Module):
     def __init__(self, config: BertConfig, word_embeddings: Parameter | None) -> None:
         self.transform = PredictionTransform(config)
         self.bias = Parameter((config.vocab_size,))
-        tied = word_embeddings is not None
-        with nn.init.uninitialized() if tied else nullcontext():
+        with nullcontext() if word_embeddings is None else nn.init.uninitialized():
             self.decoder = nn.Linear(config.hidden_size, config.vocab_size, std=config.initializer_range)
-        if tied:
+        if word_embeddings is not None:
             self.decoder.weight, self.decoder.bias = word_embeddings, self.bias
 
     def forward(self, x: Values) -> Any:

@@ -52,8 +52,8 @@ class Module:
     training = True
     frozen = False
     checkpoint_names: Mapping[str, str] = {}
-    """What the checkpoint calls the parts of this module: dotted paths relative to it, numbers of lists as `{}`, each
-    with its name there: `{"layers.{}.fc1": "encoder.layer.{}.intermediate.dense"}`."""
+    """The checkpoint's names of parts of this module, by their dotted paths here, with `{}` for the numbers of lists:
+    `{"layers.{}.fc1": "encoder.layer.{}.intermediate.dense"}`."""
 
     def _no_forward(self, *arguments: Any, **options: Any) -> Any:
         raise TypeError(f"{type(self).__name__}: this module has no forward and cannot be called")
@@ -146,7 +146,8 @@ class Module:
             yield parameter
 
     def state_dict(self) -> dict[str, Array]:
-        """All parameters of the tree as read-only arrays by name: views, where they train, so copy what is to stay."""
+        """All parameters of the tree as read-only arrays by name. Those of trainable parameters are views: copy them to
+        keep their values."""
         state = {}
         for name, parameter in self.named_parameters():
             state[name] = parameter.data.view()
@@ -156,8 +157,8 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Array], strict: bool = True) -> None:
         """Load every parameter of the tree from the array of its name.
 
-        Raises ValueError that lists what has another shape and, unless `strict` is False, what is missing or not
-        known, and TypeError for another dtype than the parameter's. Nothing is changed then.
+        Raises ValueError that lists the tensors with another shape and, unless `strict` is False, those that are
+        missing or not known, and TypeError for another dtype than the parameter's. Then nothing has changed.
         """
         if not hasattr(state, "shape"):  # the tensors of files are float32 arrays
             for name, array in state.items():
@@ -178,13 +179,12 @@ class Module:
         self.load(state)
 
     def load(self, state: Mapping[str, Array], *, freeze: bool = False, prefix: str = "") -> None:
-        """Load what `state` has, unchecked, layer by layer, and freeze each at once, or draw what is missing.
+        """Load the arrays of `state`, unchecked, and draw values for parameters that it does not have.
 
-        `prefix` is what the names begin with in `state`.
-
-        So one layer at a time is held twice while it is packed. The arrays are kept where a parameter has no values.
+        With `freeze`, each layer is frozen as soon as it is loaded, so that only one is held twice, plain and packed.
+        A parameter without values keeps the array it is given. Names in `state` begin with `prefix`.
         """
-        names: dict[int, str] = {}  # of a shared parameter's names the first that `state` has
+        names: dict[int, str] = {}  # for a shared parameter, the first of its names that `state` has
         for name, parameter in self._names(prefix):
             if name in state:
                 names.setdefault(id(parameter), name)
@@ -199,7 +199,7 @@ class Module:
             self.freeze()
 
     def problems(self, state: Mapping[str, Array]) -> list[tuple[str, str]]:
-        """The names of parameters that `state` does not have ("is missing") or in another shape; reads no tensor."""
+        """The parameters that `state` lacks or has in another shape, with a description of each. Reads no tensor."""
         problems = []
         names: dict[int, list[str]] = {}
         for name, parameter in self._names():
@@ -210,7 +210,7 @@ class Module:
         return missing + problems
 
     def train(self: Self, mode: bool = True) -> Self:
-        """Switch dropout on, or off, in the whole tree, but for frozen modules. Returns the module."""
+        """Switch dropout on or off in the whole tree; in frozen modules it stays off. Returns the module."""
         for module in self.modules():
             module.training = mode and not module.frozen
         return self
@@ -226,26 +226,26 @@ class Module:
         return self
 
     def initialize(self) -> None:
-        """First values for the parameters of the tree that have none."""
+        """Give first values to the parameters of the tree that have none."""
         for parameter in self._arrays():
             parameter.initialize()
 
     def zero_grad(self) -> None:
-        """Take the gradients away."""
+        """Remove all gradients."""
         for parameter in self._arrays():
             parameter.grad = None
 
     def astype(self, dtype: Any) -> None:
-        """Turn the arrays of a trainable model into another float dtype, for `fastattn.use_reference()`.
+        """Convert a trainable model to another float dtype, for `fastattn.use_reference()`.
 
-        Raises ValueError when some are frozen.
+        Raises ValueError if a parameter is frozen.
         """
         for parameter in self._arrays():
             parameter.data = parameter.data.astype(dtype)
             parameter.grad = None
 
     def records(self) -> bool:
-        """Whether a call would be recorded now for the sake of a parameter."""
+        """Whether a call would now be recorded because of a parameter."""
         return not self.frozen and is_grad_enabled() and any(p.requires_grad for p in self._arrays())
 
     def dropout_rate(self, p: float) -> float:
@@ -262,7 +262,7 @@ class Module:
                 yield prefix + _renamed(name, table), parameter
 
     def _arrays(self) -> Iterator[Parameter]:
-        """The parameters of the tree as they are held: stacked ones whole, shared ones more than once."""
+        """The parameters of the tree as they are stored: stacked ones as a whole, shared ones more than once."""
         for module in self.modules():
             for _, value in module._members():
                 if isinstance(value, Parameter):
@@ -316,7 +316,7 @@ def _hides(value: Any) -> bool:
 
 
 def _renamed(name: str, table: Mapping[str, str]) -> str:
-    """A dotted name after `table`, see `Module.checkpoint_names`; the longest beginning that it has counts."""
+    """A dotted name renamed by `table` (see `Module.checkpoint_names`). The longest matching beginning counts."""
     if not table:
         return name
     parts = name.split(".")
@@ -330,6 +330,6 @@ def _renamed(name: str, table: Mapping[str, str]) -> str:
 
 
 def shape_of(state: Mapping[str, Array], name: str) -> tuple[int, ...]:
-    """The shape of a tensor; of one in a file without reading it."""
+    """The shape of a tensor. One in a file is not read."""
     shape = getattr(state, "shape", None)
     return np.shape(state[name]) if shape is None else tuple(shape(name))

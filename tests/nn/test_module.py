@@ -6,6 +6,7 @@ import copy
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from fastattn.nn import init
 class Block(nn.Module):
     """Stacked, listed, shared and renamed parts."""
 
+    checkpoint_names = MappingProxyType({"stack": "attention.self"})
+
     def __init__(self) -> None:
         self.words = nn.Embedding(7, 4)
         self.stack = nn.StackedLinear(4, {"query": 4, "key": 4})
@@ -29,8 +32,6 @@ class Block(nn.Module):
         self.scale = nn.Parameter((4,), init.ones)
         self.scores = nn.Linear(4, 7)
         self.scores.weight = self.words.weight
-
-    checkpoint_names = {"stack": "attention.self"}
 
     def forward(self, ids: Any) -> Any:
         h = self.words(ids)
