@@ -24,9 +24,7 @@ def activation(x: FloatArray, function: str, *, out: FloatArray | None = None) -
     return _core.activation(x, function, out)
 
 
-def activation_backward(
-    dy: FloatArray, x: FloatArray, function: str, *, out: FloatArray | None = None
-) -> FloatArray:
+def activation_backward(dy: FloatArray, x: FloatArray, function: str, *, out: FloatArray | None = None) -> FloatArray:
     """The gradient of `activation`'s x, given dy, that of its result. It is 0 where relu's x is 0.
 
     dy, x `[..., D]`, float32, with evenly spaced rows; `function` as in the forward call. `out` may be dy or x.

@@ -33,9 +33,7 @@ def activation(x: FloatArray, function: str, *, out: FloatArray | None = None) -
     return y
 
 
-def activation_backward(
-    dy: FloatArray, x: FloatArray, function: str, *, out: FloatArray | None = None
-) -> FloatArray:
+def activation_backward(dy: FloatArray, x: FloatArray, function: str, *, out: FloatArray | None = None) -> FloatArray:
     """The gradient of `activation`'s x: dy * function'(x), elementwise.
 
     dy and x of one shape and float dtype, `function` as in the forward call. Returns an array of their shape, in `out`

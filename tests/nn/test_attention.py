@@ -1,4 +1,4 @@
-"""nn.MultiHeadAttention: against its definition, torch and nn.SelfAttention; cached steps, company, errors."""
+"""nn.MultiHeadAttention: against its definition and torch; cached steps, company, errors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_self_attention(causal: bool, isa: str, threads: int) -> None:
     y, weights = layer(x, cu_seqlens_q=OFFSETS, is_causal=causal, need_weights=True)
     wanted, wanted_weights = by_hand(layer, x, x, OFFSETS, causal)
     np.testing.assert_allclose(y.data, wanted, rtol=0, atol=2e-5)
-    np.testing.assert_allclose(weights, wanted_weights, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(weights.data, wanted_weights, rtol=0, atol=2e-6)
     plain = make(True).freeze()(x, cu_seqlens_q=OFFSETS, is_causal=causal)
     assert_same_bits(plain, y.data)
     other = make(False)  # two products instead of one: the same chains
@@ -75,23 +75,23 @@ def test_to_a_memory(isa: str, threads: int) -> None:
     y, weights = layer(x, memory, **offsets, need_weights=True)
     wanted, wanted_weights = by_hand(layer, x, memory, OTHERS, False)
     np.testing.assert_allclose(y.data, wanted, rtol=0, atol=2e-5)
-    np.testing.assert_allclose(weights, wanted_weights, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(weights.data, wanted_weights, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(y.data[-1], layer.out_proj.bias.data)  # its sequence has no keys
     frozen = make(False).freeze()
     assert_same_bits(frozen(x, memory, **offsets), y.data)
     assert_same_bits(frozen.attend(x, frozen.keys_values(memory), **offsets), y.data)
 
 
-def test_same_bits_as_self_attention() -> None:
-    x, _ = inputs()
-    layer, other = make(True), nn.SelfAttention(DIM, HEADS)
-    state = layer.state_dict()
-    names = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
-    other.query_key_value.load_state_dict(
-        {f"{name}.{part}": state[f"{ours}.{part}"] for name, ours in names.items() for part in ("weight", "bias")}
-    )
-    other.output.load_state_dict({part: state[f"out_proj.{part}"] for part in ("weight", "bias")})
-    assert_same_bits(other(x, OFFSETS).data, layer(x, cu_seqlens_q=OFFSETS).data)
+@pytest.mark.parametrize("self_attention", [True, False])
+def test_without_biases(self_attention: bool) -> None:
+    layer, other = make(self_attention, bias=False), make(self_attention)
+    assert {name.split(".")[1] for name in layer.state_dict()} == {"weight"}
+    zeros = {name: np.zeros_like(x) for name, x in other.state_dict().items() if name.endswith("bias")}
+    other.load_state_dict({**zeros, **layer.state_dict()})
+    x, memory = inputs()
+    arguments = {"cu_seqlens_q": OFFSETS} if self_attention else {"cu_seqlens_q": OFFSETS, "cu_seqlens_k": OTHERS}
+    operands = (x,) if self_attention else (x, memory)
+    assert_same_bits(layer(*operands, **arguments), other(*operands, **arguments))
 
 
 @pytest.mark.parametrize("self_attention", [True, False])
@@ -261,7 +261,7 @@ def test_against_torch(self_attention: bool) -> None:
         y, ours_weights = ours(leaves[0], leaves[1], cu_seqlens_k=cumulative([4, 4]), **offsets)
     y.backward(dy.reshape(-1, DIM))
     np.testing.assert_allclose(y.data, wanted.detach().numpy().reshape(-1, DIM), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(ours_weights, weights.detach().numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ours_weights.data, weights.detach().numpy(), rtol=0, atol=1e-6)
     expected = {"x": query.grad.numpy().reshape(-1, DIM), "out_proj.weight": theirs.out_proj.weight.grad.numpy()}
     for kind, gradient in (("weight", theirs.in_proj_weight.grad), ("bias", theirs.in_proj_bias.grad)):
         parts = zip("qkv", np.split(gradient.numpy(), 3), strict=True)
