@@ -1,0 +1,149 @@
+"""BERT with the heads of its pre-training: the masked words, and whether one sentence follows another.
+
+Calls, labels and errors are as in `bert.heads`.
+
+Source: Devlin et al. 2019, section 3.1 and figure 1; losses as in transformers' `modeling_bert`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastattn import functional as F
+from fastattn import nn
+from fastattn.functional.losses import IGNORE_INDEX
+from fastattn.models.bert.config import ACTIVATIONS, BertConfig
+from fastattn.models.bert.heads import BertHeadModel, LabelledModel, tensor
+from fastattn.models.bert.model import Batch, BertModel
+from fastattn.models.bert.outputs import BertOutput, HeadOutput, MaskedLMOutput, PreTrainingOutput
+from fastattn.models.inputs import check_labels
+from fastattn.models.outputs import later
+from fastattn.nn.module import Values
+from fastattn.nn.parameter import Array, Parameter
+
+__all__ = ["BertForMaskedLM", "BertForNextSentencePrediction", "BertForPreTraining"]
+
+_SEQ_RELATIONSHIP = {"seq_relationship": "cls.seq_relationship"}
+_PREDICTIONS = {"predictions": "cls.predictions"}
+_TRANSFORM = {"dense": "transform.dense", "LayerNorm": "transform.LayerNorm"}
+
+
+class BertForNextSentencePrediction(LabelledModel):
+    """Whether the second sentence follows the first (0) or is a random one (1).
+
+    `labels` are 0 or 1, integers `[batch]`. The result is a `HeadOutput`.
+    """
+
+    checkpoint_names = _SEQ_RELATIONSHIP
+
+    def build(self, config: BertConfig) -> None:
+        self.bert = BertModel(config)
+        self.seq_relationship = nn.Linear(config.hidden_size, 2, std=config.initializer_range)
+
+    def _target(self, batch: Batch, labels: ArrayLike) -> Any:
+        return check_labels("BertForNextSentencePrediction", "labels", labels, (batch.sequences,), 2)
+
+    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
+        scores = self.seq_relationship(output.pooler_output)
+        loss = None if target is None else tensor(F.cross_entropy(scores, target))
+        return HeadOutput(loss, scores, **extras)
+
+
+class PredictionHead(nn.Module):
+    """Scores of all words for a token: `[tokens, hidden_size]` to `[tokens, vocab_size]`.
+
+    Its matrix is `word_embeddings`, the parameter, unless that is None.
+    """
+
+    checkpoint_names = _TRANSFORM
+
+    def __init__(self, config: BertConfig, word_embeddings: Parameter | None) -> None:
+        dim, std = config.hidden_size, config.initializer_range
+        self.dense = nn.Linear(dim, dim, activation=ACTIVATIONS[config.hidden_act], std=std)
+        self.LayerNorm = nn.LayerNorm(dim, config.layer_norm_eps)
+        self.bias = Parameter((config.vocab_size,))
+        with nn.init.uninitialized():
+            self.decoder = nn.Linear(dim, config.vocab_size, std=std)
+        if word_embeddings is not None:
+            self.decoder.weight, self.decoder.bias = word_embeddings, self.bias
+
+    def forward(self, x: Values) -> Any:
+        return self.decoder(self.LayerNorm(self.dense(x)))
+
+    def loss(self, hidden: Values, target: Array) -> Any:
+        """The mean cross-entropy of the tokens that have a `target`, the only ones that are computed."""
+        places = np.flatnonzero(target != IGNORE_INDEX)
+        return tensor(F.cross_entropy(self(F.gather_rows(hidden, places)), target[places]))
+
+
+class BertForMaskedLM(LabelledModel):
+    """The words behind the [MASK]s. The matrix of its scores is the word embeddings if `tie_word_embeddings`.
+
+    `labels`, `[batch, seq]`, are the words at the places to predict and -100 elsewhere. The result is a
+    `MaskedLMOutput`.
+    """
+
+    checkpoint_names = _PREDICTIONS
+
+    def build(self, config: BertConfig) -> None:
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.predictions = PredictionHead(config, _tied(config, self.bert))
+
+    def _target(self, batch: Batch, labels: ArrayLike) -> Any:
+        return batch.pack_labels("BertForMaskedLM", labels, self.config.vocab_size)
+
+    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> MaskedLMOutput:
+        hidden, head = output.last_hidden_state, self.predictions
+        loss = None if target is None else head.loss(hidden, target)
+        return MaskedLMOutput(loss, later(lambda: batch.pad(head(hidden))), **extras)
+
+
+class BertForPreTraining(BertHeadModel):
+    """Both tasks of BERT's pre-training: the masked words, and whether the second sentence follows the first."""
+
+    checkpoint_names = _PREDICTIONS | _SEQ_RELATIONSHIP
+
+    def build(self, config: BertConfig) -> None:
+        self.bert = BertModel(config)
+        self.predictions = PredictionHead(config, _tied(config, self.bert))
+        self.seq_relationship = nn.Linear(config.hidden_size, 2, std=config.initializer_range)
+
+    def forward(
+        self,
+        input_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        token_type_ids: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        next_sentence_label: ArrayLike | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> PreTrainingOutput:
+        """`labels` as in `BertForMaskedLM` and `next_sentence_label` as in `BertForNextSentencePrediction`.
+
+        The loss is the sum of both. Raises ValueError when one is given alone.
+        """
+        owner = "BertForPreTraining"
+        if (labels is None) != (next_sentence_label is None):
+            raise ValueError(f"{owner}: labels and next_sentence_label must be given together")
+        batch = self.bert.pack(input_ids, attention_mask, token_type_ids)
+        targets = None
+        if labels is not None and next_sentence_label is not None:
+            targets = (
+                batch.pack_labels(owner, labels, self.config.vocab_size),
+                check_labels(owner, "next_sentence_label", next_sentence_label, (batch.sequences,), 2),
+            )
+        output: PreTrainingOutput = self._run(batch, targets, output_hidden_states, output_attentions)
+        return output
+
+    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> PreTrainingOutput:
+        hidden, head = output.last_hidden_state, self.predictions
+        scores = self.seq_relationship(output.pooler_output)
+        loss = None if target is None else head.loss(hidden, target[0]) + F.cross_entropy(scores, target[1])
+        return PreTrainingOutput(loss, later(lambda: batch.pad(head(hidden))), scores, **extras)
+
+
+def _tied(config: BertConfig, bert: BertModel) -> Parameter | None:
+    return bert.embeddings.word_embeddings.weight if config.tie_word_embeddings else None
