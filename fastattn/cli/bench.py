@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fastattn.cli import info, positive, use_threads
-from fastattn.cli.embed import open_output
+from fastattn.files import open_output
 
 if TYPE_CHECKING:
     from fastattn.cli.bench_case import KernelCase

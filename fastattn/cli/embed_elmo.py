@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from fastattn.cli import embed, use_threads
+from fastattn.files import open_output
 
 FORMATS = {".npz": "npz", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 LAYERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     choose = LAYERS[arguments.layers or "all"]
     progress = sys.stderr.isatty() if arguments.progress is None else arguments.progress
     with (
-        embed.open_output(arguments.output) as file,
+        open_output(arguments.output) as file,
         (_Arrays if output_format == "npz" else _Lines)(file) as output,
         progress_bar(progress, len(texts), delay=0 if arguments.progress else 1) as advance,
     ):

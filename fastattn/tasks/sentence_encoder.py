@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn import kernels, runtime
+from fastattn import checks, kernels, runtime
 from fastattn.models import BertModel
 from fastattn.tasks.find_model import find_model
 from fastattn.tasks.progress import progress_bar
@@ -87,9 +87,7 @@ class SentenceEncoder:
     """
 
     def __init__(self, name_or_folder: str | os.PathLike[str], truncation: str = "warn") -> None:
-        if truncation not in TRUNCATION:
-            raise ValueError(f"truncation must be one of {', '.join(TRUNCATION)}, got {truncation!r}")
-        self._truncation = truncation
+        self._truncation = checks.choice("truncation", truncation, TRUNCATION)
         self._description = description = read_sentence_folder(find_model(name_or_folder))
         self.tokenizer = Tokenizer.from_pretrained(description.transformer, lowercase=description.lowercase)
         self._model = BertModel.from_pretrained(description.transformer, add_pooling_layer=False)
@@ -118,9 +116,8 @@ class SentenceEncoder:
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
         lowest = self.tokenizer.special_tokens + 1
-        if not lowest <= value <= self._position_limit:
-            raise ValueError(f"max_seq_length must be from {lowest} to {self._position_limit}, got {value}")
-        self._max_seq_length = int(value)
+        wanted = f"from {lowest} to {self._position_limit}"
+        self._max_seq_length = checks.integer("max_seq_length", value, lowest, self._position_limit + 1, wanted)
 
     @property
     def similarity_fn_name(self) -> str:
@@ -129,9 +126,7 @@ class SentenceEncoder:
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: str) -> None:
-        if value not in SIMILARITIES:
-            raise ValueError(f"similarity_fn_name must be one of {', '.join(SIMILARITIES)}, got {value!r}")
-        self._similarity = value
+        self._similarity = checks.choice("similarity_fn_name", value, SIMILARITIES)
 
     def get_sentence_embedding_dimension(self) -> int:
         """Length of an embedding, after `truncate_dim` if the model has one."""
@@ -185,10 +180,11 @@ class SentenceEncoder:
         """
         single = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else _as_list(sentences)
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"encode: batch_size must be at least 1, got {batch_size}")
-        if truncate_dim is not None and not 1 <= truncate_dim <= self._dimension:
-            raise ValueError(f"encode: truncate_dim must be from 1 to {self._dimension}, got {truncate_dim}")
+        if batch_size is not None:
+            batch_size = checks.integer("encode: batch_size", batch_size)
+        if truncate_dim is not None:
+            wanted = f"from 1 to {self._dimension}"
+            truncate_dim = checks.integer("encode: truncate_dim", truncate_dim, 1, self._dimension + 1, wanted)
         dimension = truncate_dim or self.get_sentence_embedding_dimension()
         prompt = self._resolve_prompt(prompt_name, prompt)
 
@@ -223,9 +219,7 @@ class SentenceEncoder:
 
     def _resolve_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
         if prompt is not None:
-            if not isinstance(prompt, str):
-                raise TypeError(f"encode: prompt must be str, got {type(prompt).__name__}")
-            return prompt
+            return checks.text("encode: prompt", prompt)
         name = self.default_prompt_name if prompt_name is None else prompt_name
         if name is None:
             return ""

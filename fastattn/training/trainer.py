@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.autograd import no_grad
+from fastattn.checks import POSITIVE, integer, number
 from fastattn.random import get_rng_state, set_rng_state
-from fastattn.training._checks import integer, number
 from fastattn.training.averaging import ExponentialMovingAverage
 from fastattn.training.batches import Batches, count_steps
 from fastattn.training.evaluations import Evaluations
@@ -147,7 +147,7 @@ class Trainer:
         self._carried, self._average = carried or NothingCarried(), average
         self._carried_state = self._carried.state_dict()
         self._accumulation = integer("Trainer: accumulation", accumulation, 1)
-        self._max_norm = None if max_norm is None else number("Trainer: max_norm", max_norm, above=True)
+        self._max_norm = None if max_norm is None else number("Trainer: max_norm", max_norm, **POSITIVE)
         self._evaluate_model, self._evaluate_every = evaluate, _count("evaluate_every", evaluate_every)
         self._metric, self._evaluations = metric, Evaluations(metric, higher_is_better, patience)
         self._save_every, self._keep = _count("save_every", save_every), integer("Trainer: keep", keep, 1)
