@@ -28,6 +28,7 @@ import numpy as np
 
 from fastattn.cli import positive, use_threads
 from fastattn.files import open_output, text_lines, utf8_lines
+from fastattn.progress import progress_bar
 
 if TYPE_CHECKING:
     from fastattn.tasks import SentenceEncoder
@@ -85,15 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     texts = read_texts(arguments.input)
     use_threads(arguments.threads)
     from fastattn.tasks import SentenceEncoder, TextTooLongError
-    from fastattn.tasks.progress import progress_bar
 
     encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation or "warn")
     dimension = arguments.truncate_dim or encoder.get_sentence_embedding_dimension()
-    progress = sys.stderr.isatty() if arguments.progress is None else arguments.progress
     truncated = _Truncated()
     with (
         open_output(arguments.output) as file,
-        progress_bar(progress, len(texts), delay=0 if arguments.progress else 1) as advance,
+        progress_bar(len(texts), show=arguments.progress, delay=0 if arguments.progress else 1) as advance,
     ):
         if output_format == "npy":
             write_npy_header(file, (len(texts), dimension))

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks, kernels, runtime
+from fastattn.hub import find_model
 from fastattn.models import BertModel
-from fastattn.tasks.find_model import find_model
-from fastattn.tasks.progress import progress_bar
-from fastattn.tasks.sentence_folder import SIMILARITIES, read_sentence_folder
+from fastattn.progress import progress_bar
+from fastattn.tasks.sentence_folder import FILES, SIMILARITIES, read_sentence_folder
 from fastattn.tasks.sentence_layers import load_layers, pool
 from fastattn.tasks.similarity import similarity, similarity_pairwise
 from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batches
@@ -71,9 +71,10 @@ class SentenceEncoder:
 
     Args:
         name_or_folder: a folder, or the name of an installed model package or of a Hugging Face model;
-            `fastattn.tasks.find_model` says where it is looked for.
+            `fastattn.hub.find_model` says where it is looked for.
         truncation: what happens to texts over `max_seq_length` tokens. "warn" cuts them and says how many
             (`TruncationWarning`), "silent" only cuts them, "error" refuses them (`TextTooLongError`).
+        revision, token, local_files_only: as for `fastattn.hub.find_model`.
 
     Raises:
         ModelNotFoundError: no such model; the message lists where it was looked for.
@@ -86,9 +87,18 @@ class SentenceEncoder:
     array([[0.7331]], dtype=float32)
     """
 
-    def __init__(self, name_or_folder: str | os.PathLike[str], truncation: str = "warn") -> None:
+    def __init__(
+        self,
+        name_or_folder: str | os.PathLike[str],
+        truncation: str = "warn",
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> None:
         self._truncation = checks.choice("truncation", truncation, TRUNCATION)
-        self._description = description = read_sentence_folder(find_model(name_or_folder))
+        folder = find_model(name_or_folder, FILES, revision=revision, token=token, local_files_only=local_files_only)
+        self._description = description = read_sentence_folder(folder)
         self.tokenizer = Tokenizer.from_pretrained(description.transformer, lowercase=description.lowercase)
         self._model = BertModel.from_pretrained(description.transformer, add_pooling_layer=False)
         self._position_limit = self._model.config.max_position_embeddings
@@ -195,7 +205,7 @@ class SentenceEncoder:
         if show_progress_bar is None:
             level = logging.getLogger("fastattn").getEffectiveLevel()
             show_progress_bar = level in (logging.INFO, logging.DEBUG)
-        with progress_bar(show_progress_bar, len(texts)) as advance:
+        with progress_bar(len(texts), show=show_progress_bar) as advance:
             for indices in token_budget_batches(tokens.lengths, tokens_per_batch(threads), batch_size):
                 input_ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)
                 hidden = self._model.forward_ragged(input_ids, cu_seqlens).last_hidden_state

@@ -24,6 +24,7 @@ from typing import Any
 
 from fastattn.autograd import no_grad
 from fastattn.checks import POSITIVE, integer, number
+from fastattn.progress import progress_bar
 from fastattn.random import get_rng_state, set_rng_state
 from fastattn.training.averaging import ExponentialMovingAverage
 from fastattn.training.batches import Batches, count_steps
@@ -32,7 +33,6 @@ from fastattn.training.interrupts import interrupts
 from fastattn.training.metrics import checked_metrics
 from fastattn.training.optimizers import Optimizer, clip_grad_norm
 from fastattn.training.plot import import_matplotlib, plot_format, plot_log
-from fastattn.training.progress import training_bar
 from fastattn.training.run_log import RunLog
 from fastattn.training.run_state import (
     STATES,
@@ -219,7 +219,7 @@ class Trainer:
         total = count_steps(self.batches, self.epochs, self._accumulation)
         with (
             RunLog(None if self.folder is None else self.folder / LOG, self._log_size) as log,
-            training_bar(self._progress, total, self.step) as advance,
+            progress_bar(total, show=self._progress, unit="step", done=self.step, extra="train") as advance,
             interrupts() as interrupted,
         ):
             self.model.train()
@@ -232,7 +232,7 @@ class Trainer:
                 self.model.eval()
                 self.optimizer.zero_grad()
 
-    def _train_epoch(self, log: RunLog, advance: Callable[[str], None], interrupted: list[int]) -> None:
+    def _train_epoch(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
         """The rest of the epoch, or until patience is at its end."""
         batches = self.batches.epoch(self.epoch)
         while self._batch < len(batches) and not self._evaluations.out_of_patience:
@@ -241,7 +241,8 @@ class Trainer:
             record = {"step": self.step + 1, "epoch": self.epoch + 1, **self._train_step(group, log)}
             rate = record["tokens"] / (time.perf_counter() - start)
             log.write({**record, "tokens_per_second": round(rate, 1)})
-            advance(", ".join([f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s", *self._evaluations.latest()]))
+            notes = [f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s", *self._evaluations.latest()]
+            advance(note=", ".join(notes))
             self.step, self._random, self._unsaved = self.step + 1, get_rng_state(), True
             self._batch += len(group)
             if self._batch == len(batches):

@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from sentence_folders import (
+from helpers_sentences import (
     CASES,
     HIDDEN,
     POSITIONS,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_translator import LETTERS, make
+from helpers_translator import LETTERS, make
 
 from fastattn.autograd import Tensor
 from fastattn.tasks import Translator
