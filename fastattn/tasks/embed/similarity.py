@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import kernels
-from fastattn.tasks.sentence_folder import SIMILARITIES
 
 FloatArray = NDArray[np.float32]
+
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 _BLOCK = 1 << 20  # differences held at once, in elements
 
