@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,59 @@ def test_a_pipe(model, text):
     assert np.load(io.BytesIO(result.stdout)).shape == (len(TEXTS), HIDDEN)
 
 
+def test_a_slow_pipe_is_answered_at_once(model):
+    command = [sys.executable, "-m", "fastattn", "embed", "--model", str(model)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        alarm = threading.Timer(60, process.kill)
+        alarm.start()
+        for text in ("the cat", "sat", "two\nlines"):
+            process.stdin.write(f"{text}\n".encode())
+            process.stdin.flush()
+            for line in text.split("\n"):
+                assert json.loads(process.stdout.readline())["text"] == line
+        process.stdin.write(b"no ")
+        process.stdin.flush()
+        process.stdin.write(b"end")
+        process.stdin.close()
+        assert json.loads(process.stdout.read())["text"] == "no end"
+        alarm.cancel()
+    assert process.returncode == 0
+
+
+MEMORY = """
+import resource, sys
+from fastattn.cli import main
+assert main(sys.argv[1:]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1))
+"""
+
+
+@pytest.mark.parametrize("ending", ["npy", "jsonl"])
+def test_memory_does_not_grow_with_the_input(model, tmp_path, ending):
+    kilobytes = []
+    for lines in (2000, 30000):
+        text = tmp_path / f"{lines}.txt"
+        text.write_text(("the cat sat. " + " " * 1000 + "\n") * lines)
+        arguments = ["embed", "--model", str(model), str(text), "-o", str(tmp_path / f"out.{ending}")]
+        result = subprocess.run([sys.executable, "-c", MEMORY, *arguments], capture_output=True, timeout=60)
+        assert result.stderr == b""
+        kilobytes.append(int(result.stdout))
+    assert np.load(tmp_path / "out.npy").shape == (30000, HIDDEN) if ending == "npy" else True
+    assert kilobytes[1] - kilobytes[0] < 10_000  # the text of the larger file alone takes 30,000
+
+
+def test_a_named_pipe_as_output(model, text, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "fastattn", "embed", "--model", str(model), str(text), "--format", "npy"]
+    with subprocess.Popen([*command, "-o", str(pipe)]) as process:
+        data = pipe.read_bytes()
+    assert process.returncode == 0
+    np.testing.assert_array_equal(np.load(io.BytesIO(data)), SentenceEncoder(model).encode(TEXTS))
+
+
 def test_options(tmp_path, text, restore_runtime):
     folder = write_model(tmp_path / "m", config_sentence_transformers={"prompts": {"cat": "the cat "}})
     output = tmp_path / "out.npy"
@@ -93,13 +147,6 @@ def test_chunks_do_not_show(model, text, tmp_path, monkeypatch):
         outputs.append(tmp_path / f"{chunk}.npy")
         assert main(["embed", "--model", str(model), str(text), "-o", str(outputs[-1])]) == 0
     assert outputs[0].read_bytes() == outputs[1].read_bytes() == outputs[2].read_bytes()
-
-
-def test_chunks_are_runs_of_about_so_many_characters():
-    texts = ["a" * n for n in (9000, 9000, 0, 5, 40_000, 1, 1)]
-    assert [len(chunk) for chunk in embed.chunks(texts, 100_000)] == [2, 3, 2]
-    assert [len(chunk) for chunk in embed.chunks(texts, 10)] == [7]
-    assert list(embed.chunks([], 10)) == []
 
 
 def test_lines_are_rows(model, tmp_path, monkeypatch, capsysbinary):
@@ -149,7 +196,7 @@ def test_truncation(tmp_path, text, capsys, monkeypatch):
 def test_progress_on_stderr_alone(model, text, capsys):
     assert main(["embed", "--model", str(model), str(text), "--progress"]) == 0
     captured = capsys.readouterr()
-    assert f"{len(TEXTS)}/{len(TEXTS)}" in captured.err
+    assert f"{len(TEXTS)}text [" in captured.err
     assert len(captured.out.splitlines()) == len(TEXTS)
 
 

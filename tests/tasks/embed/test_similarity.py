@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastattn.tasks.embed.similarity import SIMILARITIES
-from fastattn.tasks.embed.similarity import similarity, similarity_pairwise
+from fastattn.tasks.embed.similarity import SIMILARITIES, similarity, similarity_pairwise
 
 
 def definition(a: np.ndarray, b: np.ndarray, name: str) -> np.ndarray:
