@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     output_format = embed.choose_format(arguments, FORMATS)
     texts = embed.read_texts(source)
     use_threads(arguments.threads)
-    from fastattn.models import Elmo
+    from fastattn.tasks import WordEncoder
 
-    elmo = Elmo.from_pretrained(*files)
+    elmo = WordEncoder.from_pretrained(*files)
     choose = LAYERS[arguments.layers or "all"]
     with (
         open_output(arguments.output) as file,

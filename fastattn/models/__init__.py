@@ -8,8 +8,7 @@ from fastattn.models.bert_heads import (
     BertForTokenClassification,
 )
 from fastattn.models.bert_pretraining import BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining
-from fastattn.models.bilm import BidirectionalLanguageModel, StreamLoss
-from fastattn.models.elmo import Elmo, ElmoConfig, ElmoOutput, ElmoState
+from fastattn.models.elmo import BidirectionalLanguageModel, Elmo, ElmoConfig, ElmoOutput, StreamLoss
 from fastattn.models.transformer import Transformer, TransformerConfig, TransformerOutput
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "Elmo",
     "ElmoConfig",
     "ElmoOutput",
-    "ElmoState",
     "StreamLoss",
     "Transformer",
     "TransformerConfig",
