@@ -12,7 +12,8 @@ import pytest
 from helpers_runs import interrupt, kill_at, log_of, weights
 
 from fastattn.cli import INTERRUPTED, main
-from fastattn.models import BidirectionalLanguageModel, Elmo
+from fastattn.models import BidirectionalLanguageModel
+from fastattn.tasks import WordEncoder
 from fastattn.text import Vocabulary, character_ids, read_sentences, sentence_batches
 from fastattn.training.run_state import read_state, saved_states
 
@@ -85,7 +86,7 @@ def test_it_learns(files, capsys):
         read_sentences([files["train"]]), vocabulary, lambda words: character_ids(words, max_characters=16)
     )
     assert model.perplexities(batches)["perplexity"] == pytest.approx(last["perplexity"], rel=1e-6)
-    assert [x.shape for x in Elmo.from_pretrained(folder)([["the", "猫"], ["dog"]])] == [(3, 2, 16), (3, 1, 16)]
+    assert [x.shape for x in WordEncoder.from_pretrained(folder)([["the", "猫"], ["dog"]])] == [(3, 2, 16), (3, 1, 16)]
 
 
 def test_without_an_evaluation(files, capsys):

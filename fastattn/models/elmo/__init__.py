@@ -3,5 +3,16 @@
 from fastattn.models.elmo.config import ElmoConfig
 from fastattn.models.elmo.language_model import BidirectionalLanguageModel, LanguageModelOutput, StreamLoss
 from fastattn.models.elmo.model import Elmo, ElmoOutput
+from fastattn.models.registry import Family
 
-__all__ = ["BidirectionalLanguageModel", "Elmo", "ElmoConfig", "ElmoOutput", "LanguageModelOutput", "StreamLoss"]
+__all__ = [
+    "FAMILY",
+    "BidirectionalLanguageModel",
+    "Elmo",
+    "ElmoConfig",
+    "ElmoOutput",
+    "LanguageModelOutput",
+    "StreamLoss",
+]
+
+FAMILY = Family(ElmoConfig, Elmo, {"LanguageModel": BidirectionalLanguageModel})

@@ -51,8 +51,8 @@ class ElmoConfig(PreTrainedConfig):
     - `num_output_representations`: how many scalar mixes it gives
     - `do_layer_norm`: whether each mix normalises each layer first, row by row
     - `dropout`: of the mixes, while training
-    - `scalar_mix_parameters`: weights of the `n_layers + 1` layers before the softmax, the same for all mixes, which are
-      not trained then; None: they train and begin with equal weights
+    - `scalar_mix_parameters`: weights of the `n_layers + 1` layers before the softmax, the same for all mixes, which
+      do not train then; None: they train and begin with equal weights
     - `keep_sentence_boundaries`: leave the vectors of `<S>` and `</S>` in the results
 
     Of `BidirectionalLanguageModel`:
@@ -185,9 +185,8 @@ class ElmoConfig(PreTrainedConfig):
         if architecture == "BidirectionalLanguageModel":
             settings = {key: getattr(self, name) for name, key in _LANGUAGE_MODEL.items()}
             return {**values, "language_model": settings}
-        return {
-            **values, "architectures": [architecture or "Elmo"], **{name: getattr(self, name) for name in _MIXES}
-        }  # fmt: skip
+        mixes = {name: getattr(self, name) for name in _MIXES}
+        return {**values, "architectures": [architecture or "Elmo"], **mixes}
 
 
 def _pairs(filters: Any) -> tuple[tuple[int, int], ...]:

@@ -9,8 +9,8 @@ the Limits of Language Modeling", section 3.1, for the characters. Sizes, clips 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class Direction(nn.Module):
 class Layer(nn.Module):
     """A forward and a backward LSTM, which know nothing of each other."""
 
-    checkpoint_names: ClassVar = {"forwards": "forward", "backwards": "backward"}
+    checkpoint_names: Mapping[str, str] = {"forwards": "forward", "backwards": "backward"}
 
     def __init__(self, config: ElmoConfig) -> None:
         self.forwards = Direction(config)

@@ -13,19 +13,17 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
 from fastattn import nn, ragged, runtime
-from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import config_integer, texts
 from fastattn.models.elmo import Elmo, ElmoOutput
 from fastattn.models.elmo.network import detached
-from fastattn.nn.module import Values
-from fastattn.nn.parameter import Array, Parameter
+from fastattn.nn.parameter import Parameter
 from fastattn.tasks.words.state import ElmoState
 from fastattn.text import gather, token_budget_batches
 from fastattn.text.characters import character_ids, index_words
@@ -49,7 +47,7 @@ class WordEncoder(nn.Module):
     Raises TypeError for a `model` that is no `Elmo`.
     """
 
-    checkpoint_names: ClassVar[Mapping[str, str]] = {"model": ""}
+    checkpoint_names: Mapping[str, str] = {"model": ""}
 
     def __init__(self, model: Elmo) -> None:
         if not isinstance(model, Elmo):
@@ -81,8 +79,7 @@ class WordEncoder(nn.Module):
 
         Layer 0 is the token vectors, twice; then come the LSTM layers, the forward direction's half first. An empty
         sentence gives `[n_layers + 1, 0, 2 * projection_dim]`. A call takes any number of sentences of any length.
-        Nothing is recorded, `represent` is for training: of a trainable network the results are Tensors that have no
-        gradient, else arrays.
+        Where the network is trainable they are Tensors, else arrays.
 
         Args:
             sentences: sequences of words, which are not changed in any way.
@@ -99,21 +96,16 @@ class WordEncoder(nn.Module):
         words, index, cu_seqlens = index_words(sentences, first)
         results: list[Any] = [None] * (len(cu_seqlens) - 1)
         everything = [np.arange(len(results))]
-        network, trainable = self.model.network, not self.model.network.frozen
-        with no_grad():
-            vectors = _array(self._vectors(words))
-            lengths = ragged.lengths(cu_seqlens)
-            for batch in everything if state is not None else token_budget_batches(lengths, BATCH_TOKENS):
-                places, offsets = gather(index, cu_seqlens, batch)
-                x = F.embedding(places, vectors)
-                before = self._begin(state, len(batch))
-                outputs, after = network.lstm(x, x, offsets, before)
-                if state is not None:
-                    state.end(detached(after))
-                outputs = [_array(y) for y in outputs]
-                for i, start, stop in zip(batch, *self.model.rows(offsets), strict=True):
-                    layers = _stack(x[start:stop], [y[start:stop] for y in outputs])
-                    results[i] = Tensor(layers) if trainable else layers
+        vectors, lengths = self._vectors(words), ragged.lengths(cu_seqlens)
+        for batch in everything if state is not None else token_budget_batches(lengths, BATCH_TOKENS):
+            places, offsets = gather(index, cu_seqlens, batch)
+            x = F.embedding(places, vectors)
+            outputs, after = self.model.network.lstm(x, x, offsets, self._begin(state, len(batch)))
+            if state is not None:
+                state.end(detached(after))
+            layers = [F.cat([x, x], 1), *outputs]
+            for i, start, stop in zip(batch, *self.model.rows(offsets), strict=True):
+                results[i] = F.stack([layer[start:stop] for layer in layers])
         return results
 
     def represent(self, sentences: Iterable[Sequence[str]], state: ElmoState | None = None) -> ElmoOutput:
@@ -135,7 +127,7 @@ class WordEncoder(nn.Module):
 
     def embed_batch(self, batch: Iterable[Sequence[str]], state: ElmoState | None = None) -> list[Any]:
         """The call under the name that AllenNLP's `ElmoEmbedder` has for it; `batch` is sentences."""
-        return self(batch, state)
+        return self._embed(batch, state)
 
     def embed_sentences(
         self, sentences: Iterable[Sequence[str]], batch_size: int = 64, state: ElmoState | None = None
@@ -198,7 +190,7 @@ class WordEncoder(nn.Module):
             return network.tokens(character_ids(words, length))
         starts = range(0, max(1, len(words)), WORDS)
         parts = [network.tokens(character_ids(words[i : i + WORDS], length)) for i in starts]
-        return np.concatenate([_array(part) for part in parts]) if len(parts) > 1 else parts[0]
+        return F.cat(parts) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +204,3 @@ class _Cache:
 
     def counts(self) -> bool:
         return self.isa == runtime.isa() and all(parameter.value is value for parameter, value in self.weights)
-
-
-def _array(x: Values) -> Array:
-    return x.data if isinstance(x, Tensor) else x
-
-
-def _stack(x: Array, outputs: list[Array]) -> Array:
-    words, dim = x.shape
-    result = np.empty((len(outputs) + 1, words, 2 * dim), x.dtype)
-    result[0, :, :dim] = result[0, :, dim:] = x
-    for y, row in zip(outputs, result[1:], strict=True):
-        row[...] = y
-    return result

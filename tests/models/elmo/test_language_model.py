@@ -67,8 +67,8 @@ def test_the_losses_by_hand() -> None:
     model, batch = make().eval(), batch_of(SENTENCES)
     with no_grad():
         vectors = model.network.tokens(batch["char_ids"])
-        x = [vectors[rows] for rows in batch["inputs"]]
-        top = model.network.lstm(*x, batch["cu_seqlens"], None, (False, False))[0][-1].astype(np.float64)
+        x = [vectors.numpy()[rows] for rows in batch["inputs"]]
+        top = model.network.lstm(*x, batch["cu_seqlens"], None, (False, False))[0][-1].numpy().astype(np.float64)
     weight, bias = (p.data.astype(np.float64) for p in (model.softmax.weight, model.softmax.bias))
     wanted = []
     for half, targets in zip(np.split(top, 2, axis=1), batch["targets"], strict=True):
@@ -288,13 +288,15 @@ def test_perplexities_of_nothing() -> None:
 
 def test_first_values_are_those_of_bilm_tf() -> None:
     manual_seed(0)
-    config = ElmoConfig(char_embedding_dim=16, filters=((1, 32), (3, 64)), dim=128, projection_dim=32, vocabulary_size=1000)
+    config = ElmoConfig(
+        char_embedding_dim=16, filters=((1, 32), (3, 64)), dim=128, projection_dim=32, vocabulary_size=1000
+    )
     model = BidirectionalLanguageModel(config)
     assert model.training
     weight = model.softmax.weight.data
     assert weight.std() == pytest.approx(32**-0.5, rel=0.05)
     assert not model.softmax.bias.data.any()
-    bias = model.network.layers[1].backward.bias.data.reshape(4, -1)
+    bias = model.network.layers[1].backwards.bias.data.reshape(4, -1)
     assert [set(row.tolist()) for row in bias] == [{0.0}, {1.0}, {0.0}, {0.0}]
     for _ in range(2):
         manual_seed(0)
@@ -330,7 +332,7 @@ def test_elmo_reads_the_folder(tmp_path: Path) -> None:
     batch = batch_of([sentence])
     with no_grad():
         vectors = model.network.tokens(batch["char_ids"])
-        x = [vectors[rows] for rows in batch["inputs"]]
+        x = [vectors.numpy()[rows] for rows in batch["inputs"]]
         outputs, _ = model.network.lstm(*x, batch["cu_seqlens"], None, (False, False))
     for layer, output in zip(layers[1:], outputs, strict=True):
         np.testing.assert_allclose(layer[:, :4], output[1:, :4], atol=1e-6)
@@ -343,7 +345,10 @@ def test_elmo_reads_the_folder(tmp_path: Path) -> None:
     [
         (None, "language_model must be an object with vocabulary_size, num_sampled and dropout, got None"),
         ({"vocabulary_size": 5}, "language_model must be an object with"),
-        ({"vocabulary_size": 0, "num_sampled": None, "dropout": 0}, "vocabulary_size must be a positive integer, got 0"),
+        (
+            {"vocabulary_size": 0, "num_sampled": None, "dropout": 0},
+            "vocabulary_size must be a positive integer, got 0",
+        ),
         ({"vocabulary_size": "5", "num_sampled": None, "dropout": 0}, "vocabulary_size must be a positive integer"),
         ({"vocabulary_size": 90, "num_sampled": None, "dropout": 0}, r"tensor 'softmax\.weight' must have shape \(90"),
     ],

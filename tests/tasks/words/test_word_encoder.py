@@ -15,6 +15,7 @@ pytest.importorskip("h5py", reason="needs h5py")
 
 import h5py
 
+from fastattn import Tensor
 from fastattn.tasks import WordEncoder
 
 CASES = [
@@ -32,10 +33,14 @@ CASES = [
 def test_values(tmp_path, changes, trainable):
     some = options(**changes)
     datasets = random_datasets(some)
-    elmo, oracle = WordEncoder.from_pretrained(*write(tmp_path, some, datasets), trainable=trainable), Oracle(some, datasets)
+    elmo, oracle = (
+        WordEncoder.from_pretrained(*write(tmp_path, some, datasets), trainable=trainable),
+        Oracle(some, datasets),
+    )
     assert elmo.model.network.frozen is not trainable
     for result, sentence in zip(elmo(SENTENCES), SENTENCES, strict=True):
-        size = some["lstm"]["projection_dim"]
+        assert isinstance(result, Tensor) is trainable
+        result, size = (result.numpy() if trainable else result), some["lstm"]["projection_dim"]
         assert result.dtype == np.float32
         assert result.shape == (some["lstm"]["n_layers"] + 1, len(sentence), 2 * size)
         np.testing.assert_allclose(result, oracle(sentence), atol=1e-5)
@@ -94,7 +99,9 @@ def test_a_state_of_another_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="state was made by a model of another shape"):
         elmo(SENTENCES, state=state)
     for wrong in ({}, 5, elmo):
-        with pytest.raises(TypeError, match=f"WordEncoder: state must be an ElmoState or None, got {type(wrong).__name__}"):
+        with pytest.raises(
+            TypeError, match=f"WordEncoder: state must be an ElmoState or None, got {type(wrong).__name__}"
+        ):
             elmo(SENTENCES, state=wrong)
 
 
@@ -167,7 +174,7 @@ class TestBilmTf:
 
     @pytest.fixture
     def folder(self) -> Path:
-        data = Path(os.environ.get("FASTATTN_DATA") or Path(__file__).parents[3] / "shared" / "data")
+        data = Path(os.environ.get("FASTATTN_DATA") or Path(__file__).parents[4] / "shared" / "data")
         path = data / "bilm-tf" / "model"
         if not path.is_dir():
             pytest.skip(f"bilm-tf's model is missing: {path} (set FASTATTN_DATA)")

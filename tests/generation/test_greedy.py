@@ -1,4 +1,4 @@
-"""Transformer.generate: the bits of decoding with a cache, what ends a sequence, and every refusal."""
+"""generate: the bits of decoding with a cache, what ends a sequence, and every refusal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from helpers_marian import random_transformer
 
 import fastattn
 from fastattn import ragged
-from fastattn.models import Transformer, transformer_decoding
-from fastattn.models.transformer_decoding import Cache
+from fastattn.generation import generate, greedy
+from fastattn.generation.greedy import Cache
+from fastattn.models import Transformer
 
 KINDS: dict[str, dict[str, Any]] = {
     "post-norm": {},
@@ -63,7 +64,7 @@ class TestTheCache:
     def test_hidden_states_have_the_same_bits(
         self, isa: str, threads: int, monkeypatch: pytest.MonkeyPatch, kind: str, capacity: int
     ) -> None:
-        monkeypatch.setattr(transformer_decoding, "FIRST_CAPACITY", capacity)
+        monkeypatch.setattr(greedy, "FIRST_CAPACITY", capacity)
         model = random_transformer(**KINDS[kind])
         ids, mask = sources()
         tokens, offsets, _ = ragged.pack(ids, mask)
@@ -83,12 +84,12 @@ class TestTheCache:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_results(self, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-        monkeypatch.setattr(transformer_decoding, "FIRST_CAPACITY", 3)
+        monkeypatch.setattr(greedy, "FIRST_CAPACITY", 3)
         model = ending(**KINDS[kind])
         for options in ({}, {"bad_words_ids": []}):
             ids, mask = sources(9)
-            expected = model.generate(ids, mask, max_length=25, use_cache=False, **options)
-            np.testing.assert_array_equal(model.generate(ids, mask, max_length=25, **options), expected)
+            expected = generate(model, ids, mask, max_length=25, use_cache=False, **options)
+            np.testing.assert_array_equal(generate(model, ids, mask, max_length=25, **options), expected)
 
     def test_more_tokens_than_the_kernel_takes_at_once(self, isa: str) -> None:
         model = random_transformer(max_position_embeddings=600, forced_eos_token_id=None)
@@ -107,32 +108,32 @@ class TestTheCache:
 class TestOnItsOwn:
     def test_a_sequence_does_not_depend_on_the_others(self, threads: int, model: Transformer) -> None:
         ids, mask = sources(12)
-        together = rows(model.generate(ids, mask, max_length=30))
+        together = rows(generate(model, ids, mask, max_length=30))
         assert len({len(row) for row in together}) > 3  # they end here and there
         for i in range(12):
-            alone = model.generate(ids[i : i + 1, : mask[i].sum()], max_length=30)
+            alone = generate(model, ids[i : i + 1, : mask[i].sum()], max_length=30)
             assert rows(alone) == together[i : i + 1]
         order = np.random.default_rng(0).permutation(12)
-        again = rows(model.generate(ids[order], mask[order], max_length=30))
+        again = rows(generate(model, ids[order], mask[order], max_length=30))
         assert again == [together[i] for i in order]
 
     def test_many_threads(self, model: Transformer) -> None:
         ids, mask = sources(6)
-        expected = model.generate(ids, mask)
+        expected = generate(model, ids, mask)
         with ThreadPoolExecutor(4) as pool:
-            for actual in pool.map(lambda _: model.generate(ids, mask), range(12)):
+            for actual in pool.map(lambda _: generate(model, ids, mask), range(12)):
                 np.testing.assert_array_equal(actual, expected)
 
     def test_padding_is_never_looked_at(self, model: Transformer) -> None:
         ids, mask = sources(6)
-        expected = model.generate(ids, mask)
+        expected = generate(model, ids, mask)
         ids[~mask] = -7
-        np.testing.assert_array_equal(model.generate(ids.astype(np.int16), mask.astype(int)), expected)
+        np.testing.assert_array_equal(generate(model, ids.astype(np.int16), mask.astype(int)), expected)
 
     def test_a_model_that_trains(self) -> None:
         trainable, frozen = (random_transformer(3, trainable=t) for t in (True, False))
         ids, mask = sources(4)
-        np.testing.assert_array_equal(trainable.generate(ids, mask), frozen.generate(ids, mask))
+        np.testing.assert_array_equal(generate(trainable, ids, mask), generate(frozen, ids, mask))
         assert trainable.records()
         assert all(parameter.grad is None for parameter in trainable.parameters())
 
@@ -145,7 +146,7 @@ class TestOnItsOwn:
         kept = [(data.copy(), None if grad is None else grad.copy()) for data, grad in arrays]
         size = sum(data.nbytes for data, _ in arrays)
         tracemalloc.start()
-        model.generate(ids[:1], mask[:1], max_length=3)
+        generate(model, ids[:1], mask[:1], max_length=3)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < size / 2  # what NumPy allocates, which packed matrices are not
@@ -161,14 +162,14 @@ class TestOnItsOwn:
         model = random_transformer(3, trainable=True)
         ids, mask = sources(4)
         with fastattn.use_reference():
-            expected = model.generate(ids, mask)
-        np.testing.assert_array_equal(model.generate(ids, mask), expected)
+            expected = generate(model, ids, mask)
+        np.testing.assert_array_equal(generate(model, ids, mask), expected)
 
 
 class TestEnds:
     def test_what_is_given(self, model: Transformer) -> None:
         ids, mask = sources(12)
-        result = model.generate(ids, mask, max_length=20)
+        result = generate(model, ids, mask, max_length=20)
         assert result.dtype == np.int64
         assert (result[:, 0] == 49).all()
         for row in rows(result):
@@ -177,7 +178,7 @@ class TestEnds:
 
     def test_the_greedy_choice(self, model: Transformer) -> None:
         ids, mask = sources(3)
-        result = model.generate(ids, mask, max_length=9, bad_words_ids=[])
+        result = generate(model, ids, mask, max_length=9, bad_words_ids=[])
         scores = model(ids, mask, result).logits
         for i, row in enumerate(rows(result)):
             for j in range(1, min(len(row), 8)):
@@ -186,35 +187,35 @@ class TestEnds:
     def test_lengths(self) -> None:
         model = random_transformer(max_length=11)
         ids, _ = sources(3)
-        assert model.generate(ids).shape == (3, 11)
-        assert model.generate(ids, max_length=6).shape == (3, 6)
-        assert model.generate(ids, max_new_tokens=6).shape == (3, 7)
-        assert model.generate(ids, max_length=41).shape == (3, 41)
-        assert random_transformer().generate(ids).shape == (3, 40)
-        np.testing.assert_array_equal(model.generate(ids, max_length=2), [[49, 0]] * 3)
+        assert generate(model, ids).shape == (3, 11)
+        assert generate(model, ids, max_length=6).shape == (3, 6)
+        assert generate(model, ids, max_new_tokens=6).shape == (3, 7)
+        assert generate(model, ids, max_length=41).shape == (3, 41)
+        assert generate(random_transformer(), ids).shape == (3, 40)
+        np.testing.assert_array_equal(generate(model, ids, max_length=2), [[49, 0]] * 3)
 
     def test_the_last_token(self) -> None:
         model = random_transformer(forced_eos_token_id=None)
         ids, _ = sources(3)
-        free, forced = (model.generate(ids, max_length=6, forced_eos_token_id=i) for i in (None, 7))
+        free, forced = (generate(model, ids, max_length=6, forced_eos_token_id=i) for i in (None, 7))
         assert (free[:, -1] != 0).all()
         np.testing.assert_array_equal(free[:, :-1], forced[:, :-1])
         assert (forced[:, -1] == 7).all()
 
     def test_another_first_token(self, model: Transformer) -> None:
         ids, _ = sources(3)
-        assert (model.generate(ids, decoder_start_token_id=5)[:, 0] == 5).all()
+        assert (generate(model, ids, decoder_start_token_id=5)[:, 0] == 5).all()
 
     def test_bad_words(self) -> None:
         model = random_transformer(bad_words_ids=VOCABULARY)
         ids, mask = sources(6)
-        result = model.generate(ids, mask)
+        result = generate(model, ids, mask)
         assert (result[:, 1:] != result[:, :-1]).all()
-        assert (np.diff(model.generate(ids, mask, bad_words_ids=[])) == 0).any()
+        assert (np.diff(generate(model, ids, mask, bad_words_ids=[])) == 0).any()
         word = int(result[0, 1])
-        assert not (model.generate(ids, mask, bad_words_ids=[[word]])[:, 1:] == word).any()
+        assert not (generate(model, ids, mask, bad_words_ids=[[word]])[:, 1:] == word).any()
         phrase = result[0, 2:5].tolist()
-        others = model.generate(ids, mask, bad_words_ids=[*VOCABULARY, phrase])[0]
+        others = generate(model, ids, mask, bad_words_ids=[*VOCABULARY, phrase])[0]
         assert others[:4].tolist() == result[0, :4].tolist()
         assert others[4] != phrase[2]
 
@@ -223,7 +224,7 @@ class TestEnds:
         model = ending(max_position_embeddings=2_000_000, more=30.0)
         ids, mask = sources(8)
         tracemalloc.start()
-        result = model.generate(ids, mask)
+        result = generate(model, ids, mask)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert result.shape == (8, 2)
@@ -231,13 +232,13 @@ class TestEnds:
 
     def test_numbers_of_numpy(self, model: Transformer) -> None:
         ids, mask = sources(3)
-        expected = model.generate(ids, mask, max_length=9, bad_words_ids=[[3, 4]])
+        expected = generate(model, ids, mask, max_length=9, bad_words_ids=[[3, 4]])
         words = np.array([[3, 4]])
-        np.testing.assert_array_equal(model.generate(ids, mask, max_length=np.int32(9), bad_words_ids=words), expected)
+        np.testing.assert_array_equal(generate(model, ids, mask, max_length=np.int32(9), bad_words_ids=words), expected)
 
     def test_no_sequences(self, model: Transformer) -> None:
         for ids in (np.zeros((0, 3), int), np.zeros((0, 0), int)):
-            assert model.generate(ids).shape == (0, 1)
+            assert generate(model, ids).shape == (0, 1)
 
 
 class TestRefusals:
@@ -260,22 +261,22 @@ class TestRefusals:
     )
     def test_options(self, model: Transformer, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=f"generate: {message}"):
-            model.generate(sources()[0], **options)
+            generate(model, sources()[0], **options)
 
     def test_sources(self, model: Transformer) -> None:
         ids, mask = sources()
         with pytest.raises(ValueError, match=r"input_ids must be in \[0, 50\), got 50 at \(1, 0\)"):
-            model.generate(np.where(np.arange(5)[:, None] == 1, 50, ids), mask)
+            generate(model, np.where(np.arange(5)[:, None] == 1, 50, ids), mask)
         with pytest.raises(TypeError, match="input_ids must be an integer array, got float64"):
-            model.generate(ids * 1.0)
+            generate(model, ids * 1.0)
         with pytest.raises(ValueError, match=r"attention_mask must have shape \(5, 13\), got \(5, 12\)"):
-            model.generate(ids, mask[:, 1:])
+            generate(model, ids, mask[:, 1:])
         with pytest.raises(ValueError, match="input_ids must have a token in each sequence, got none in 2"):
-            model.generate(ids, mask & (np.arange(5) != 2)[:, None])
+            generate(model, ids, mask & (np.arange(5) != 2)[:, None])
         with pytest.raises(ValueError, match="position 40 in sequence 0, but max_position_embeddings is 40"):
-            model.generate(np.ones((1, 41), int))
+            generate(model, np.ones((1, 41), int))
 
     def test_training_mode(self) -> None:
         model = random_transformer(trainable=True).train()
         with pytest.raises(ValueError, match=r"generate: the model is in training mode; call eval\(\) first"):
-            model.generate(sources()[0])
+            generate(model, sources()[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastattn.autograd import Tensor
-from fastattn.models.bert import BertModel
-from fastattn.models.bert_outputs import BertOutput
-from fastattn.models.bert_pretrained import BertPreTrainedModel
+from fastattn.models.bert.model import BertModel
+from fastattn.models.bert.outputs import BertOutput
+from fastattn.models.bert.pretrained import BertPreTrainedModel
 from fastattn.models.inputs import Tokens
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array

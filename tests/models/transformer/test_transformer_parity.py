@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastattn.generation import generate
 from fastattn.models import Transformer
 
 torch = pytest.importorskip("torch", reason="torch, the other side of the parity tests, is not installed")
@@ -264,11 +265,11 @@ def test_greedy_decoding(tmp_path: Path, name: str, ends: float) -> None:
         {"max_length": 30, "bad_words_ids": [[theirs.config.pad_token_id]]},
         {"max_length": 40, "bad_words_ids": no_repetition},
     ):
-        np.testing.assert_array_equal(ours.generate(ids, mask, **options), theirs_greedy(theirs, ids, mask, **options))
-    words = ours.generate(ids, mask, max_length=40, bad_words_ids=no_repetition)[0].tolist()
+        np.testing.assert_array_equal(generate(ours, ids, mask, **options), theirs_greedy(theirs, ids, mask, **options))
+    words = generate(ours, ids, mask, max_length=40, bad_words_ids=no_repetition)[0].tolist()
     phrases = [*no_repetition, words[1:2], words[2:4], words[3:6], [theirs.config.eos_token_id]]
     options = {"max_length": 25, "bad_words_ids": [phrase for phrase in phrases if phrase]}
-    np.testing.assert_array_equal(ours.generate(ids, mask, **options), theirs_greedy(theirs, ids, mask, **options))
+    np.testing.assert_array_equal(generate(ours, ids, mask, **options), theirs_greedy(theirs, ids, mask, **options))
 
 
 def test_settings_of_generation_config(tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ def test_settings_of_generation_config(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path)
     ours = Transformer.from_pretrained(tmp_path)
     expected = theirs_greedy(theirs, ids, np.ones_like(ids))
-    np.testing.assert_array_equal(ours.generate(ids), expected)
+    np.testing.assert_array_equal(generate(ours, ids), expected)
     ours.save_pretrained(tmp_path / "again")
     again = transformers.MarianMTModel.from_pretrained(tmp_path / "again")
     np.testing.assert_array_equal(theirs_greedy(again, ids, np.ones_like(ids)), expected)
@@ -293,11 +294,11 @@ def test_settings_of_generation_config(tmp_path: Path) -> None:
         theirs = transformers.MarianMTModel.from_pretrained(tmp_path)
         wanted = theirs_greedy(theirs, ids, np.ones_like(ids), bad_words_ids=phrases)
         np.testing.assert_array_equal(
-            Transformer.from_pretrained(tmp_path).generate(ids, bad_words_ids=phrases), wanted, err_msg=str(changes)
+            generate(Transformer.from_pretrained(tmp_path), ids, bad_words_ids=phrases), wanted, err_msg=str(changes)
         )
     # the folders of opus-mt have them in config.json, and no generation_config.json at first
     config = json.loads((tmp_path / "config.json").read_text())
     config |= {"max_length": 12, "forced_eos_token_id": 5, "bad_words_ids": [[first[0]], first]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "generation_config.json").unlink()
-    np.testing.assert_array_equal(Transformer.from_pretrained(tmp_path).generate(ids), expected)
+    np.testing.assert_array_equal(generate(Transformer.from_pretrained(tmp_path), ids), expected)

@@ -12,7 +12,7 @@ import pytest
 from fastattn import ragged
 from fastattn.models import BertModel
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 PARITY = 2e-5
 
 Make = Callable[..., BertModel]

@@ -16,10 +16,10 @@ from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor, no_grad
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.bert import Batch, BertModel
-from fastattn.models.bert_config import ACTIVATIONS, BertConfig
-from fastattn.models.bert_head_model import BertHeadModel, numbers, tensor
-from fastattn.models.bert_outputs import HeadOutput, MaskedLMOutput, PreTrainingOutput
+from fastattn.models.bert.config import ACTIVATIONS, BertConfig
+from fastattn.models.bert.head_model import BertHeadModel, numbers, tensor
+from fastattn.models.bert.model import Batch, BertModel
+from fastattn.models.bert.outputs import HeadOutput, MaskedLMOutput, PreTrainingOutput
 from fastattn.models.inputs import Tokens, check_labels
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.models.config import PreTrainedConfig
 from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
 
 __all__ = ["ACTIVATIONS", "BertConfig"]
@@ -33,7 +34,7 @@ _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_he
 
 
 @dataclass(frozen=True, kw_only=True)
-class BertConfig:
+class BertConfig(PreTrainedConfig):
     """The shape of a BERT model, field by field as in Hugging Face's config.json; the defaults are BERT-base.
 
     `num_labels` is the length of `id2label`, which is LABEL_0, LABEL_1, ... unless given, and `label2id` its inverse.
@@ -64,7 +65,7 @@ class BertConfig:
 
     def __post_init__(self) -> None:
         for name in (*_REQUIRED, "max_position_embeddings", "type_vocab_size", "num_labels"):
-            object.__setattr__(self, name, config_integer(name, getattr(self, name)))
+            self._set(name, config_integer(name, getattr(self, name)))
         head_dim, rest = divmod(self.hidden_size, self.num_attention_heads)
         if rest:
             raise ValueError(
@@ -83,53 +84,49 @@ class BertConfig:
             *([] if self.classifier_dropout is None else [("classifier_dropout", PROBABILITY)]),
             ("initializer_range", POSITIVE),
         ):
-            object.__setattr__(self, name, config_number(name, getattr(self, name), **limits))
+            self._set(name, config_number(name, getattr(self, name), **limits))
         choice("hidden_act", self.hidden_act, ACTIVATIONS)
         if self.position_embedding_type != "absolute":
             raise ValueError(f"position_embedding_type must be 'absolute', got {self.position_embedding_type!r}")
         if self.problem_type is not None:
             choice("problem_type", self.problem_type, PROBLEM_TYPES)
-        object.__setattr__(self, "tie_word_embeddings", boolean("tie_word_embeddings", self.tie_word_embeddings))
+        self._set("tie_word_embeddings", boolean("tie_word_embeddings", self.tie_word_embeddings))
         names = self.id2label or {i: f"LABEL_{i}" for i in range(self.num_labels)}
         if set(names) != set(range(self.num_labels)):
             raise ValueError(f"id2label must name 0 to num_labels - 1 = {self.num_labels - 1}, got {sorted(names)}")
-        object.__setattr__(self, "id2label", names)
-        object.__setattr__(self, "label2id", self.label2id or {name: i for i, name in names.items()})
+        self._set("id2label", names)
+        self._set("label2id", self.label2id or {name: i for i, name in names.items()})
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any], source: str = "BertConfig") -> BertConfig:
-        """The configuration in the object of a config.json; fields of other purposes are passed over.
-
-        Raises ValueError, its message beginning with `source`, for another architecture, a decoder, a
-        missing field (of the sizes, which no default can guess) and an impossible value.
-        """
-        kind = config.get("model_type", "bert")
-        architectures = config.get("architectures") or []
+    def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a config.json. The sizes must be there, for no default can guess them."""
+        kind = values.get("model_type", "bert")
+        architectures = values.get("architectures") or []
         if kind != "bert":
-            raise ValueError(f"{source}: model_type is {kind!r}; BertModel reads 'bert'")
-        if "model_type" not in config and not all(str(name).startswith("Bert") for name in architectures):
-            raise ValueError(f"{source}: architectures is {architectures!r}; BertModel reads Bert models")
+            raise ValueError(f"model_type is {kind!r}; BertModel reads 'bert'")
+        if "model_type" not in values and not all(str(name).startswith("Bert") for name in architectures):
+            raise ValueError(f"architectures is {architectures!r}; BertModel reads Bert models")
         for name in ("is_decoder", "add_cross_attention"):
-            if config.get(name):
-                raise ValueError(f"{source}: {name} is {config[name]!r}; BertModel is an encoder")
+            if values.get(name):
+                raise ValueError(f"{name} is {values[name]!r}; BertModel is an encoder")
         for name in _REQUIRED:
-            if name not in config:
-                raise ValueError(f"{source}: {name} is missing")
-        known = {entry.name for entry in fields(cls)}
-        values = {name: value for name, value in config.items() if name in known}
-        try:
-            if values.get("id2label"):
-                values["id2label"] = _names(values["id2label"])
-                values["num_labels"] = len(values["id2label"])
-            return cls(**values)
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
+            if name not in values:
+                raise ValueError(f"{name} is missing")
+        found = super()._read(values, changes)
+        if found.get("id2label"):
+            found["id2label"] = _names(found["id2label"])
+        count = len(found.get("id2label") or ())
+        if "id2label" in changes or changes.get("num_labels", count) != count:  # other labels than the file's
+            found = {name: value for name, value in found.items() if name not in ("id2label", "label2id")}
+        if names := changes.get("id2label") or found.get("id2label"):
+            found["num_labels"] = len(names)
+        return found
 
-    def to_dict(self, architecture: str = "BertModel") -> dict[str, Any]:
+    def to_dict(self, architecture: str = "") -> dict[str, Any]:
         """The object of a config.json for a model of this class."""
         values = asdict(self)
         del values["num_labels"]  # it is the length of id2label
-        return {"model_type": "bert", "architectures": [architecture], **values}
+        return {"model_type": "bert", "architectures": [architecture or "BertModel"], **values}
 
 
 def _names(id2label: Any) -> dict[int, str]:

@@ -10,10 +10,9 @@ Understanding". Names, files and numbers are those of Hugging Face's `BertModel`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn import functional as F
 from fastattn import nn, ragged
 from fastattn.autograd import Tensor, checkpoint
-from fastattn.models.bert_config import ACTIVATIONS, BertConfig
-from fastattn.models.bert_outputs import BertOutput
-from fastattn.models.bert_pretrained import BertPreTrainedModel
+from fastattn.models.bert.config import ACTIVATIONS, BertConfig
+from fastattn.models.bert.outputs import BertOutput
+from fastattn.models.bert.pretrained import BertPreTrainedModel
 from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
@@ -109,14 +108,17 @@ class Batch(Tokens):
 
 
 class BertModel(BertPreTrainedModel):
-    """A BERT encoder: with `tensors` frozen, unless `trainable`, else new and trainable, unless `trainable=False`.
+    """A BERT encoder, which is frozen when it is loaded, unless it is `trainable`.
 
-    Any number of threads may call it at once. The names of `tensors` are Hugging Face's for a `BertModel`; without a
-    `pooler.dense.weight`, or without `add_pooling_layer`, the model has no pooler.
+    Any number of threads may call it at once. The names of `tensors` are Hugging Face's for a `BertModel`. Without a
+    `pooler.dense.weight` among them, or without `add_pooling_layer`, the model has no pooler.
     """
 
     loads_trainable = False
+    options = ("add_pooling_layer",)
+    layer_names: ClassVar = {"num_hidden_layers": "encoder.layer.{}."}
     required = ("",)
+    prefixed = ()
 
     def __init__(
         self,
@@ -124,10 +126,10 @@ class BertModel(BertPreTrainedModel):
         tensors: Mapping[str, Array] | None = None,
         *,
         add_pooling_layer: bool = True,
-        trainable: bool | None = None,
+        **options: Any,
     ) -> None:
         self._pools = add_pooling_layer and (tensors is None or "pooler.dense.weight" in tensors)
-        super().__init__(config, tensors, trainable=trainable)
+        super().__init__(config, tensors, **options)
 
     def build(self, config: BertConfig) -> None:
         dim, std = config.hidden_size, config.initializer_range
@@ -141,29 +143,6 @@ class BertModel(BertPreTrainedModel):
             yield f"encoder.layer.{i}", layer
         if self.pooler is not None:
             yield "pooler.dense", self.pooler
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        folder: str | os.PathLike[str],
-        *,
-        add_pooling_layer: bool = True,
-        trainable: bool | None = None,
-        **changes: Any,
-    ) -> BertModel:
-        """Load a Hugging Face BERT folder: config.json and safetensors, single or sharded, F32, F16 or BF16.
-
-        The weights of a head beside the encoder are passed over, and so is the pooler without
-        `add_pooling_layer`: who reads hidden states only saves its time and memory. The model is frozen unless
-        `trainable`; `changes` replace fields of the config. Raises FileNotFoundError or ValueError, naming the file
-        and the value, for a file that is missing or damaged, another architecture, and weights that do not fit the
-        config.
-        """
-        return cls._read(folder, changes, trainable=trainable, add_pooling_layer=add_pooling_layer)
-
-    @classmethod
-    def current_name(cls, name: str) -> str:
-        return super().current_name(name).removeprefix("bert.")
 
     def forward(
         self,

@@ -16,10 +16,10 @@ from helpers_transformer import CASES, SOURCE, WORDS, call, config_of, make_mode
 import fastattn
 from fastattn import Tensor, kernels, no_grad, ragged, reference, use_reference
 from fastattn.models import Transformer, TransformerConfig
-from fastattn.models.transformer_inputs import shift_right, up_to_the_last_label
+from fastattn.models.transformer.inputs import shift_right, up_to_the_last_label
 from fastattn.random import record_seeds
 
-GOLDEN = Path(__file__).parents[1] / "data" / "transformer.npz"
+GOLDEN = Path(__file__).parents[2] / "data" / "transformer.npz"
 
 
 @pytest.fixture(scope="module")

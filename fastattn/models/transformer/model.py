@@ -21,8 +21,8 @@ from fastattn import nn, ragged
 from fastattn.autograd import Tensor, mode
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.inputs import Tokens, pack, pack_ragged
-from fastattn.models.transformer_config import TransformerConfig
-from fastattn.models.transformer_inputs import (
+from fastattn.models.transformer.config import TransformerConfig
+from fastattn.models.transformer.inputs import (
     OWNER,
     check_pairs,
     check_smoothing,
@@ -31,9 +31,9 @@ from fastattn.models.transformer_inputs import (
     shift_right,
     up_to_the_last_label,
 )
-from fastattn.models.transformer_layers import DecoderLayer, EncoderLayer, OutputLayer, Stack
-from fastattn.models.transformer_outputs import TransformerOutput
-from fastattn.models.transformer_pretrained import TransformerPreTrainedModel
+from fastattn.models.transformer.layers import DecoderLayer, EncoderLayer, OutputLayer, Stack
+from fastattn.models.transformer.outputs import TransformerOutput
+from fastattn.models.transformer.pretrained import TransformerPreTrainedModel
 from fastattn.nn import init
 from fastattn.nn.module import AnyParameter, Values
 from fastattn.nn.parameter import Array, Parameter

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.models.config import PreTrainedConfig
 from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
 
 __all__ = ["TransformerConfig"]
@@ -75,7 +76,7 @@ _OWN = ("normalize_before", "position_embedding_type", "first_position", "max_ti
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
+class TransformerConfig(PreTrainedConfig):
     """The shape of a Transformer; the defaults are the base model of Vaswani et al. 2017.
 
     Where Hugging Face's `MarianConfig` has a field, it has its name here. The others:
@@ -159,9 +160,6 @@ class TransformerConfig:
             )
         self._check_tokens()
 
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
-
     def _check_heads(self, name: str) -> None:
         head_dim, rest = divmod(self.d_model, getattr(self, name))
         if rest:
@@ -210,36 +208,25 @@ class TransformerConfig:
         return float(self.d_model**-0.5) if self.init_std is None else self.init_std
 
     @classmethod
-    def from_dict(
-        cls, config: Mapping[str, Any], source: str = "TransformerConfig", **changes: Any
-    ) -> TransformerConfig:
-        """The configuration in the object of a config.json, with some fields replaced by `changes`.
-
-        Fields of other purposes are passed over. Raises ValueError, its message beginning with `source`, for another
-        `model_type` than "marian" or the one that `to_dict` writes, an option of Marian's that the network does not
-        have, and an impossible value.
-        """
-        kind = config.get("model_type")
+    def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a config.json of MarianMT or of `to_dict`; Marian's defaults are others than ours."""
+        kind = values.get("model_type")
         if kind not in ("marian", OWN_TYPE):
-            raise ValueError(f"{source}: model_type is {kind!r}; Transformer reads 'marian' and {OWN_TYPE!r}")
-        known = {entry.name for entry in fields(cls)}
-        values = {name: value for name, value in config.items() if name in known}
-        if kind == "marian":
-            for name, usual in _MARIAN_REFUSED.items():
-                if config.get(name, usual) not in (usual, None):
-                    raise ValueError(f"{source}: {name} is {config[name]!r}; only {usual!r} is supported")
-            values = {name: value for name, value in values.items() if name not in _OWN}
-            values = {**_MARIAN_DEFAULTS, **values, "position_embedding_type": "marian"}
-        try:
-            return cls(**{**values, **changes})
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
+            raise ValueError(f"model_type is {kind!r}; Transformer reads 'marian' and {OWN_TYPE!r}")
+        found = super()._read(values, changes)
+        if kind == OWN_TYPE:
+            return found
+        for name, usual in _MARIAN_REFUSED.items():
+            if values.get(name, usual) not in (usual, None):
+                raise ValueError(f"{name} is {values[name]!r}; only {usual!r} is supported")
+        found = {name: value for name, value in found.items() if name not in _OWN}
+        return {**_MARIAN_DEFAULTS, **found, "position_embedding_type": "marian"}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, architecture: str = "") -> dict[str, Any]:
         """The object of a config.json: transformers' for a `MarianMTModel` where that computes the same."""
         values = asdict(self)
         if not self.is_marian:
-            return {"model_type": OWN_TYPE, "architectures": ["Transformer"], **values}
+            return {"model_type": OWN_TYPE, "architectures": [architecture or "Transformer"], **values}
         values = {name: value for name, value in values.items() if name not in _OWN and value is not None}
         optional = dict.fromkeys(("pad_token_id", "bos_token_id", "forced_eos_token_id"))  # else the defaults
         return {

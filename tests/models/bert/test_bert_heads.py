@@ -18,7 +18,7 @@ from fastattn import models
 from fastattn.models import BertConfig
 from fastattn.random import get_rng_state
 
-GOLDEN = Path(__file__).parents[1] / "data" / "bert_heads.npz"
+GOLDEN = Path(__file__).parents[2] / "data" / "bert_heads.npz"
 LOGITS = ("logits", "start_logits", "end_logits", "prediction_logits", "seq_relationship_logits")
 
 

@@ -3,59 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn import kernels, ragged
 from fastattn.autograd import mode, no_grad
 from fastattn.checks import config_integer
-from fastattn.models.inputs import Tokens
-from fastattn.models.transformer_config import TransformerConfig, bad_words, token
+from fastattn.models.generation_config import UNSUPPORTED, GenerationSettings
+from fastattn.models.inputs import Tokens, pack
+from fastattn.models.transformer.config import TransformerConfig, bad_words, token
 from fastattn.nn.parameter import Array
 
 Ids = NDArray[np.int64]
 
 FIRST_CAPACITY = 32
 """Tokens of each sequence that there is room for at first; twice as many whenever it is full."""
-
-# Settings of transformers that change greedy decoding and are not here, each with the value that changes nothing.
-UNSUPPORTED: dict[str, Any] = {
-    "begin_suppress_tokens": None,
-    "encoder_no_repeat_ngram_size": 0,
-    "encoder_repetition_penalty": 1.0,
-    "exponential_decay_length_penalty": None,
-    "forced_bos_token_id": None,
-    "guidance_scale": 1.0,
-    "max_time": None,
-    "min_length": 0,
-    "min_new_tokens": 0,
-    "no_repeat_ngram_size": 0,
-    "repetition_penalty": 1.0,
-    "sequence_bias": None,
-    "stop_strings": None,
-    "suppress_tokens": None,
-    "watermarking_config": None,
-}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a folder says about decoding for which the config has no field: `values`, and the file that they are of."""
-
-    source: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Raise ValueError for what would change the result and is not supported."""
-        for name, usual in UNSUPPORTED.items():
-            value = self.values.get(name)
-            if value not in (None, [], usual):
-                raise ValueError(f"generate: {self.source}: {name} is {value!r}; only {usual!r} is supported")
 
 
 class Rules:
@@ -66,7 +32,7 @@ class Rules:
     def __init__(
         self,
         config: TransformerConfig,
-        settings: Settings,
+        settings: GenerationSettings,
         *,
         max_length: int | None,
         max_new_tokens: int | None,
@@ -74,7 +40,10 @@ class Rules:
         forced_eos_token_id: int | None,
         decoder_start_token_id: int | None,
     ) -> None:
-        settings.check()
+        for name, usual in UNSUPPORTED.items():
+            value = settings.values.get(name)
+            if value not in (None, [], usual):
+                raise ValueError(f"generate: {settings.source}: {name} is {value!r}; only {usual!r} is supported")
         size, limit = config.decoder_vocab_size, config.max_position_embeddings + 1  # the last token is never read
         if max_length is not None and max_new_tokens is not None:
             raise ValueError("generate: max_length and max_new_tokens must not both be given")
@@ -108,6 +77,56 @@ class Rules:
                 scores[(before[:, -len(head) :] == head).all(1), phrase[-1]] = -np.inf
         best: Ids = scores.argmax(1)
         return best
+
+
+def generate(
+    model: Any,
+    input_ids: ArrayLike,
+    attention_mask: ArrayLike | None = None,
+    *,
+    max_length: int | None = None,
+    max_new_tokens: int | None = None,
+    bad_words_ids: Sequence[Sequence[int]] | None = None,
+    forced_eos_token_id: int | None = None,
+    decoder_start_token_id: int | None = None,
+    use_cache: bool = True,
+) -> NDArray[np.int64]:
+    """The most probable token, again and again, until `config.eos_token_id`: greedy decoding, nothing is recorded.
+
+    It is what transformers does with `num_beams=1, do_sample=False`. Sequences that have ended cost nothing. The
+    ids of a sequence do not depend on the others, nor on the number of threads. A model that trains is copied and
+    packed first, which pays after some steps; in training mode, with its dropout, none decodes.
+
+    Args:
+        input_ids: sources, integers `[batch, seq]`.
+        attention_mask: `[batch, seq]`, bool or integers, with 1 at the tokens; None: everywhere.
+        max_length: of a result, with what it begins with; None: `config.max_length`, or else
+            `config.max_position_embeddings`.
+        max_new_tokens: the same, without what it begins with; one of the two.
+        bad_words_ids: sequences of ids that must not occur in a result; None: `config.bad_words_ids`.
+        forced_eos_token_id: what a result ends with that reaches `max_length`; None: `config.forced_eos_token_id`,
+            which may be None, too: any token.
+        decoder_start_token_id: what a result begins with; None: `config.decoder_start_token_id`.
+        use_cache: keep keys and values from step to step; without, everything is computed again, for the same bits.
+
+    Returns int64 `[batch, longest]`: what each sequence begins with, its tokens and `eos_token_id`, then the
+    `pad_token_id` of generation_config.json, or of the config where there is no such file; or `eos_token_id`, where
+    that is None.
+
+    Raises TypeError or ValueError for ids, a mask or an option that cannot be, and for a source without tokens;
+    ValueError, naming the file, for what the folder asks for and is not done here (`no_repeat_ngram_size`).
+    """
+    source = pack("Transformer", "input_ids", input_ids, attention_mask)
+    rules = Rules(
+        model.config,
+        model.settings,
+        max_length=max_length,
+        max_new_tokens=max_new_tokens,
+        bad_words_ids=bad_words_ids,
+        forced_eos_token_id=forced_eos_token_id,
+        decoder_start_token_id=decoder_start_token_id,
+    )
+    return decode(model, source, rules, use_cache)
 
 
 def decode(model: Any, source: Tokens, rules: Rules, use_cache: bool = True) -> Ids:

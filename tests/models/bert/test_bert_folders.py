@@ -193,5 +193,5 @@ class TestBadFolders:
             BertModel.from_pretrained(folder.path)
 
     def test_no_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        with pytest.raises(FileNotFoundError, match=r"no such folder: .*nowhere"):
             BertModel.from_pretrained(tmp_path / "nowhere")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers_marian import MARIAN, MarianFolder, marian_tensors, random_transformer
 
+from fastattn.generation import generate
 from fastattn.models import Transformer, TransformerConfig
 from fastattn.nn import SinusoidalPositions
 from fastattn.training import SGD
@@ -167,7 +168,7 @@ class TestFolders:
         with pytest.raises(ValueError, match="decoder_input_ids must be given, for pad_token_id of the config is None"):
             model(IDS, labels=WORDS)
         model.final_logits_bias.data[0, 0] += 30.0
-        assert model.generate(IDS).tolist() == [[49, 0]] * 2
+        assert generate(model, IDS).tolist() == [[49, 0]] * 2
 
     def test_generation_config_comes_first(self, folder: MarianFolder) -> None:
         folder.config |= {"max_length": 9, "bad_words_ids": [[3]]}
@@ -220,16 +221,16 @@ class TestFolders:
         for refusing, source in ((model, path), (again, tmp_path / "saved/generation_config.json")):
             message = re.escape(f"generate: {source}: {name} is {value!r}; only {usual!r} is supported")
             with pytest.raises(ValueError, match=f"^{message}$"):
-                refusing.generate(IDS)
+                generate(refusing, IDS)
         for nothing in (usual, None):
             path.write_text(json.dumps(before | {name: nothing, "max_new_tokens": 8}))
             model = Transformer.from_pretrained(folder.path)
-            np.testing.assert_array_equal(model.generate(IDS), expected.generate(IDS, max_new_tokens=8))
+            np.testing.assert_array_equal(generate(model, IDS), generate(expected, IDS, max_new_tokens=8))
 
     def test_the_padding_of_what_is_generated(self, folder: MarianFolder) -> None:
         ids, phrases = np.arange(1, 49).reshape(6, 8), [[i, i] for i in range(50)]
         folder.tensors["final_logits_bias"][0, 0] += 2.0
-        expected = folder.load().generate(ids, bad_words_ids=phrases)
+        expected = generate(folder.load(), ids, bad_words_ids=phrases)
         path, padding = folder.path / "generation_config.json", (expected == 49) & (np.arange(expected.shape[1]) > 0)
         assert padding.any()
         shared = {"forced_eos_token_id": 0, "max_length": 40}
@@ -240,17 +241,17 @@ class TestFolders:
         ):
             path.write_text(json.dumps(shared | settings))
             model = Transformer.from_pretrained(folder.path, **changes)
-            actual = model.generate(ids, bad_words_ids=phrases)
+            actual = generate(model, ids, bad_words_ids=phrases)
             np.testing.assert_array_equal(actual, np.where(padding, pad, expected))
             if not changes:
                 model.save_pretrained(folder.path / "again")
                 again = Transformer.from_pretrained(folder.path / "again")
-                np.testing.assert_array_equal(again.generate(ids, bad_words_ids=phrases), actual)
+                np.testing.assert_array_equal(generate(again, ids, bad_words_ids=phrases), actual)
         path.write_text(json.dumps(shared | {"pad_token_id": 50}))
         with pytest.raises(
             ValueError, match=r"generate: .*generation_config\.json: pad_token_id must be an id .*got 50"
         ):
-            Transformer.from_pretrained(folder.path).generate(ids)
+            generate(Transformer.from_pretrained(folder.path), ids)
 
 
 class TestSaving:
@@ -408,9 +409,9 @@ class TestBadFolders:
         with pytest.raises(ValueError, match=r"marian/generation_config\.json: must hold a JSON object, got list"):
             Transformer.from_pretrained(path)
         (path / "config.json").unlink()
-        with pytest.raises(FileNotFoundError, match=r"marian/config\.json: no such file"):
+        with pytest.raises(FileNotFoundError, match=r"marian: no config\.json in this folder"):
             Transformer.from_pretrained(path)
-        with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        with pytest.raises(FileNotFoundError, match=r"no such folder: .*nowhere"):
             Transformer.from_pretrained(path / "nowhere")
 
     def test_no_config(self) -> None:

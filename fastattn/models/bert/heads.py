@@ -24,10 +24,10 @@ from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.bert import Batch, BertModel
-from fastattn.models.bert_config import BertConfig
-from fastattn.models.bert_head_model import BertHeadModel, numbers, tensor
-from fastattn.models.bert_outputs import HeadOutput, QuestionAnsweringOutput
+from fastattn.models.bert.config import BertConfig
+from fastattn.models.bert.head_model import BertHeadModel, numbers, tensor
+from fastattn.models.bert.model import Batch, BertModel
+from fastattn.models.bert.outputs import HeadOutput, QuestionAnsweringOutput
 from fastattn.models.inputs import Tokens, check_labels, integers
 from fastattn.nn.parameter import Array
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastattn import functional as F
 from fastattn import nn
-from fastattn.models.transformer_config import ACTIVATIONS, TransformerConfig
+from fastattn.models.transformer.config import ACTIVATIONS, TransformerConfig
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter
 
