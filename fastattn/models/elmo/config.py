@@ -18,8 +18,8 @@ ACTIVATIONS = ("relu", "tanh")
 CHARACTERS = 261
 """The ids of `fastattn.text.characters`. Options say 262: AllenNLP and bilm-tf's inference count one for a mask."""
 
-_SIZES = ("char_embedding_dim", "max_characters_per_token", "dim", "projection_dim", "n_layers")
-_SWITCHES = ("use_skip_connections", "do_layer_norm", "keep_sentence_boundaries")
+_SIZES = {"char_embedding_dim": 1, "max_characters_per_token": 3, "dim": 1, "projection_dim": 1, "n_layers": 1}
+_COUNTS = {"n_highway": 0, "num_output_representations": 0}
 _REQUIRED = {"dim", "projection_dim", "n_layers", "filters"}
 _SECTIONS = {  # of options.json
     "lstm": ("dim", "projection_dim", "n_layers", "cell_clip", "proj_clip", "use_skip_connections"),
@@ -86,10 +86,8 @@ class ElmoConfig(PreTrainedConfig):
     lstm_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in _SIZES:
-            self._set(name, config_integer(name, getattr(self, name)))
-        for name in ("n_highway", "num_output_representations"):
-            self._set(name, config_integer(name, getattr(self, name), 0))
+        for name, least in (_SIZES | _COUNTS).items():
+            self._set(name, config_integer(name, getattr(self, name), least))
         if self.projection_dim > self.dim:
             raise ValueError(f"projection_dim must be at most dim = {self.dim}, got {self.projection_dim}")
         for name in ("cell_clip", "proj_clip"):
@@ -97,24 +95,21 @@ class ElmoConfig(PreTrainedConfig):
                 self._set(name, config_number(name, getattr(self, name), **POSITIVE))
         for name in ("dropout", "lstm_dropout"):
             self._set(name, config_number(name, getattr(self, name), **PROBABILITY))
-        for name in _SWITCHES:
+        for name in ("use_skip_connections", "do_layer_norm", "keep_sentence_boundaries"):
             self._set(name, boolean(name, getattr(self, name)))
         choice("activation", self.activation, ACTIVATIONS)
         self._set("filters", _pairs(self.filters))
-        length = self.max_characters_per_token
-        for width, _ in self.filters:
-            if width > length:
-                raise ValueError(f"filters must not be wider than max_characters_per_token = {length}, got {width}")
-        if length < 3:
-            raise ValueError(f"max_characters_per_token must be at least 3, got {length}")
+        width, length = max(self.filters)[0], self.max_characters_per_token
+        if width > length:
+            raise ValueError(f"filters must not be wider than max_characters_per_token = {length}, got {width}")
         if self.scalar_mix_parameters is not None:
             self._set("scalar_mix_parameters", _weights(self.scalar_mix_parameters, self.n_layers + 1))
         if self.vocabulary_size is not None:
             self._set("vocabulary_size", config_integer("vocabulary_size", self.vocabulary_size))
         if self.num_sampled is not None:
-            words = self.vocabulary_size or 0
-            wanted = f"from 1 to below the vocabulary's {words}"
-            self._set("num_sampled", config_integer("num_sampled", self.num_sampled, high=words, wanted=wanted))
+            wanted = f"from 1 to below the vocabulary's {self.vocabulary_size}"
+            high = self.vocabulary_size or 0
+            self._set("num_sampled", config_integer("num_sampled", self.num_sampled, high=high, wanted=wanted))
 
     @property
     def n_filters(self) -> int:
@@ -150,20 +145,17 @@ class ElmoConfig(PreTrainedConfig):
                     found[name] = part[name]
                 elif name in _REQUIRED:
                     raise ValueError(f"{section}.{name} is missing")
-        characters = values["char_cnn"]
-        rows = characters.get("n_characters", CHARACTERS)
+        rows, embedding = values["char_cnn"].get("n_characters", CHARACTERS), values["char_cnn"].get("embedding")
         if rows not in (CHARACTERS, CHARACTERS + 1):
             raise ValueError(f"char_cnn.n_characters must be 261 or 262, got {rows!r}")
-        embedding = characters.get("embedding")
         if not isinstance(embedding, Mapping) or "dim" not in embedding:
             raise ValueError("char_cnn.embedding.dim is missing")
         found["char_embedding_dim"] = embedding["dim"]
         found["n_highway"] = found["n_highway"] or 0  # bilm-tf's null
         found |= {name: values[name] for name in _MIXES if values.get(name) is not None}
         if "language_model" in values:
-            settings = values["language_model"]
+            settings, wanted = values["language_model"], "vocabulary_size, num_sampled and dropout"
             if not isinstance(settings, Mapping) or set(settings) != set(_LANGUAGE_MODEL.values()):
-                wanted = "vocabulary_size, num_sampled and dropout"
                 raise ValueError(f"language_model must be an object with {wanted}, got {settings!r}")
             found |= {name: settings[key] for name, key in _LANGUAGE_MODEL.items()}
         return found
@@ -173,10 +165,8 @@ class ElmoConfig(PreTrainedConfig):
         options: dict[str, Any] = {
             section: {name: getattr(self, name) for name in names} for section, names in _SECTIONS.items()
         }
-        characters = options["char_cnn"]
-        characters["filters"] = [list(pair) for pair in self.filters]
-        characters["embedding"] = {"dim": self.char_embedding_dim}
-        characters["n_characters"] = CHARACTERS + 1
+        filters, embedding = [list(pair) for pair in self.filters], {"dim": self.char_embedding_dim}
+        options["char_cnn"] |= {"filters": filters, "embedding": embedding, "n_characters": CHARACTERS + 1}
         return options
 
     def to_dict(self, architecture: str = "") -> dict[str, Any]:

@@ -1,13 +1,6 @@
 """The bidirectional language model that ELMo is taken from: the next word, and the previous one.
 
-    model = BidirectionalLanguageModel(config.replace(vocabulary_size=len(vocabulary)))
-    loss = StreamLoss(model)                        # carries the LSTMs' state from one step to the next
-    trainer = Trainer(model, Adam(model.parameters()), None, batches, loss=loss, carried=loss, epochs=10)
-    trainer.train()
-    model.perplexities(sentence_batches(text, vocabulary, character_ids))
-    model.save_pretrained("model")                  # which Elmo.from_pretrained reads
-
-`fastattn.text.language_model` makes the batches. One softmax serves both directions.
+One softmax serves both directions. `fastattn.text.language_model` makes the batches.
 
 Source: Peters et al. 2018, "Deep contextualized word representations", section 3.1; sizes, dropout and first values are
 those of bilm-tf's training.
@@ -56,9 +49,7 @@ class LanguageModelOutput:
 
 
 class BidirectionalLanguageModel(PreTrainedModel):
-    """ELMo's network and a softmax over `config.vocabulary_size` words; a loaded one is trainable, too.
-
-    `save_pretrained` writes a folder that `Elmo.from_pretrained` reads as well.
+    """ELMo's network and a softmax over `vocabulary_size` words, trainable also when loaded. `Elmo` reads its folder.
 
     >>> config = ElmoConfig(filters=((1, 4),), dim=8, projection_dim=4, vocabulary_size=3)
     >>> model = BidirectionalLanguageModel(config)

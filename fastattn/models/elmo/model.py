@@ -88,15 +88,10 @@ class Elmo(PreTrainedModel):
         trainable: bool | None = None,
         **options: Any,
     ) -> Self:
-        """Load a folder, as every model does; or an options.json and the HDF5 weights beside it.
+        """Load a folder or a name as every model does, or an options.json with its HDF5 weights.
 
-        Args:
-            name_or_folder: as for every model; or an options.json.
-            weight_file: HDF5.
-            trainable: load the network to be trained.
-            options: what else `PreTrainedModel.from_pretrained` takes. Of a pair of files the fields of the config.
-
-        Raises what every model does, for files the errors name the dataset too; ImportError when h5py is missing.
+        `options` are those of `PreTrainedModel.from_pretrained`, for the two files fields of the config alone. Raises
+        what that does, naming the dataset, too; ImportError when h5py is missing.
         """
         if weight_file is None:
             if Path(name_or_folder).is_file():
@@ -113,11 +108,6 @@ class Elmo(PreTrainedModel):
         """Write the network as bilm-tf does, each of the two files whole or not at all; AllenNLP reads them, too.
 
         The scalar mixes are not in it, and the forget gates' biases, which are kept less 1, may lose their last bit.
-
-        Args:
-            options_file: becomes an options.json.
-            weight_file: becomes HDF5.
-
         Raises ImportError when h5py is missing, and ValueError when both are the same file.
         """
         weights = {name: array for name, array in self.state_dict().items() if name.startswith("network.")}
@@ -141,9 +131,8 @@ class Elmo(PreTrainedModel):
 
         Raises TypeError and ValueError for other types, shapes and ids, and for a sequence without its two marks.
         """
-        return self.read(
-            self.network.tokens(char_ids), np.arange(len(char_ids)) if index is None else index, cu_seqlens, state
-        )
+        vectors = self.network.tokens(char_ids)
+        return self.read(vectors, np.arange(len(char_ids)) if index is None else index, cu_seqlens, state)
 
     def read(
         self,

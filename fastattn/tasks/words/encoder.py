@@ -123,18 +123,17 @@ class WordEncoder(nn.Module):
 
     def embed_sentence(self, sentence: Sequence[str], state: ElmoState | None = None) -> Any:
         """`[n_layers + 1, words, 2 * projection_dim]` of one sentence, a sequence of words; see a call for `state`."""
-        return self.embed_batch([sentence], state)[0]
+        return self._embed([sentence], state)[0]
 
-    def embed_batch(self, batch: Iterable[Sequence[str]], state: ElmoState | None = None) -> list[Any]:
-        """The call under the name that AllenNLP's `ElmoEmbedder` has for it; `batch` is sentences."""
-        return self._embed(batch, state)
+    embed_batch = forward
+    """The call under the name that AllenNLP's `ElmoEmbedder` has for it."""
 
     def embed_sentences(
         self, sentences: Iterable[Sequence[str]], batch_size: int = 64, state: ElmoState | None = None
     ) -> Iterator[Any]:
         """The results of a call, sentence by sentence, with `batch_size` sentences read and held at once.
 
-        Unlike `ElmoEmbedder`'s they do not depend on `batch_size`, unless a `state` is given.
+        Unlike `ElmoEmbedder`'s, they do not depend on `batch_size`, unless a `state` is given.
         """
         batch_size = config_integer("embed_sentences: batch_size", batch_size)
         rest, first = iter(sentences), 0
@@ -146,11 +145,8 @@ class WordEncoder(nn.Module):
         """Keep the token vectors of these words, in place of those that were kept before; none: keep nothing.
 
         They are used wherever the word occurs from now on, with the same bits as without, and take `4 *
-        projection_dim` bytes each. An instruction set that is chosen later, or weights that are loaded later, compute
-        their own.
-
-        Args:
-            words: strings; `<S>` and `</S>` are added.
+        projection_dim` bytes each. `<S>` and `</S>` are added. The vectors count for the current instruction set and
+        weights; after a change of these every word is computed again.
 
         Raises ValueError when the network is trainable, so that its vectors change; TypeError for one str in place of
         `words`, and else as a call.

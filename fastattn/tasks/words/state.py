@@ -60,9 +60,8 @@ def _shape(config: ElmoConfig) -> tuple[int, int, int]:
 
 def _first(slots: Array, count: int) -> Array:
     """The first slots, zeros where there are fewer."""
-    if slots.shape[1] < count:
-        slots = np.concatenate([slots, np.zeros((2, count - slots.shape[1], slots.shape[2]), slots.dtype)], axis=1)
-    return np.ascontiguousarray(slots[:, :count])
+    new = np.zeros((2, max(0, count - slots.shape[1]), slots.shape[2]), slots.dtype)
+    return np.concatenate([slots[:, :count], new], axis=1)
 
 
 def _replaced(slots: Array, new: Array) -> Array:

@@ -93,6 +93,9 @@ def test_new_weights_empty_the_cache(elmo, tmp_path):
     state[name] = state[name] * np.float32(2)
     other.load_state_dict(state)
     assert (other(SENTENCES)[0] != elmo(SENTENCES)[0]).any()
+    other.cache_vocabulary(WORDS)
+    other.model.load_state_dict(elmo.state_dict())
+    equal(other(SENTENCES), elmo(SENTENCES))
 
 
 def test_a_trainable_network_is_not_cached(elmo, tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,22 @@ def test_sentence_boundaries(tmp_path):
     for whole, inner in zip(kept(SENTENCES), elmo(SENTENCES), strict=True):
         assert whole.shape[1] == inner.shape[1] + 2
         np.testing.assert_array_equal(whole[:, 1:-1], inner)
+
+
+def test_copies_and_pickles(tmp_path):
+    small(tmp_path)[0].save_pretrained(tmp_path / "folder")
+    for elmo in (small(tmp_path)[0], WordEncoder.from_pretrained(tmp_path / "folder")):
+        elmo.cache_vocabulary(["the", "cat"])
+        for again in (copy.deepcopy(elmo), pickle.loads(pickle.dumps(elmo))):
+            for a, b in zip(again(SENTENCES), elmo(SENTENCES), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_parameters_have_the_names_of_the_model(tmp_path):
+    elmo, _ = small(tmp_path, num_output_representations=1)
+    assert list(elmo.state_dict()) == list(elmo.model.state_dict())
+    with pytest.raises(TypeError, match="WordEncoder: model must be an Elmo, got str"):
+        WordEncoder("elmo")
 
 
 def test_bad_sentences(tmp_path):
