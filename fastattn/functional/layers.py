@@ -81,6 +81,17 @@ def linear(
     return record(y, operands, backward)
 
 
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
+"""What `linear` may compute beside the product."""
+
+
+def check_activation(name: str, activation: str | None) -> None:
+    """Raise ValueError for an `activation` that `linear` does not know."""
+    if activation is not None and activation not in ACTIVATIONS:
+        known = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"{name}: activation must be None or one of {known}, got {activation!r}")
+
+
 def layer_norm(
     input: Values,
     normalized_shape: Sequence[int],

@@ -76,7 +76,7 @@ class BertLayer(nn.Module):
         self.feed_forward = nn.FeedForward(dim, config.intermediate_size, act, std=std)
         self.output_norm = nn.LayerNorm(dim, eps)
 
-    def children(self) -> Iterator[tuple[str, nn.Module]]:
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         yield "attention.self", self.attention.query_key_value
         yield "attention.output.dense", self.attention.output
         yield "attention.output.LayerNorm", self.attention_norm
@@ -137,7 +137,7 @@ class BertModel(BertPreTrainedModel):
         self.layers = [BertLayer(config) for _ in range(config.num_hidden_layers)]
         self.pooler = nn.Linear(dim, dim, activation="tanh", std=std) if self._pools else None
 
-    def children(self) -> Iterator[tuple[str, nn.Module]]:
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         yield "embeddings", self.embeddings
         for i, layer in enumerate(self.layers):
             yield f"encoder.layer.{i}", layer

@@ -7,6 +7,7 @@ Source: Devlin et al. 2019, section 3.1 and figure 1; losses as in transformers'
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -79,13 +80,11 @@ class PredictionHead(nn.Module):
     def __init__(self, config: BertConfig, word_embeddings: Parameter | None) -> None:
         self.transform = PredictionTransform(config)
         self.bias = Parameter((config.vocab_size,))
-        self.decoder = nn.Linear(
-            config.hidden_size,
-            config.vocab_size,
-            std=config.initializer_range,
-            weight=word_embeddings,
-            bias=None if word_embeddings is None else self.bias,
-        )
+        tied = word_embeddings is not None
+        with nn.init.uninitialized() if tied else nullcontext():
+            self.decoder = nn.Linear(config.hidden_size, config.vocab_size, std=config.initializer_range)
+        if tied:
+            self.decoder.weight, self.decoder.bias = word_embeddings, self.bias
 
     def forward(self, x: Values) -> Any:
         return self.decoder(self.transform.LayerNorm(self.transform.dense(x)))

@@ -74,7 +74,7 @@ class Transformer(TransformerPreTrainedModel):
         self.final_logits_bias = Parameter((1, config.decoder_vocab_size))
         self.final_logits_bias.requires_grad = False
 
-    def children(self) -> Iterator[tuple[str, nn.Module]]:
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         if self.shared is not None:
             yield "model.shared", self.shared
         yield "model.encoder", self.encoder

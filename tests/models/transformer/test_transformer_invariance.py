@@ -99,7 +99,7 @@ def test_nan_stays_in_its_own_pair() -> None:
 def test_a_call_leaves_nothing_on_a_module() -> None:
     def tree(module: Any) -> list[tuple[str, int]]:
         here = [(name, id(value)) for name, value in vars(module).items()]
-        return here + [entry for _, child in module.children() for entry in tree(child)]
+        return here + [entry for child in module.children() for entry in tree(child)]
 
     model = make_model("pre-norm")
     before = tree(model)
