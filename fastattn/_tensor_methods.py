@@ -57,6 +57,10 @@ class TensorMethods:
 
     __float__ = item
 
+    def tolist(self) -> Any:
+        """The numbers in nested lists."""
+        return self.data.tolist()
+
     def numpy(self) -> Array:
         """`data`, cut off from the graph."""
         return self.data

@@ -45,7 +45,8 @@ def linear(
 
     arrays = plain("linear", out, input, weight, bias, residual)
     if arrays is not None and not dropout_p:
-        return ops.linear(*arrays, activation=activation, out=out)
+        x, w, b, r = arrays
+        return ops.linear(x, w, b, r, activation=activation, out=out)
     operands = (input, weight, bias, residual)
     x, w, b, r = arrays or values(*operands)
     need_dx, need_dweight, need_dbias, need_dresidual = needs(*operands)

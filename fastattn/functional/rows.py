@@ -35,7 +35,7 @@ def embedding(
     if arrays is None:
         return embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx).reshape(shape)
     rows = reshape_out("embedding", out, shape, (ids.size, shape[-1]))
-    y = autograd.mode.ops.embedding(ids.reshape(-1), *arrays, out=rows)
+    y = autograd.mode.ops.embedding(ids.reshape(-1), arrays[0], out=rows)
     return y.reshape(shape) if out is None else out
 
 
@@ -115,8 +115,9 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
     [[2.0], [0.0], [7.0]]
     """
     ops = autograd.mode.ops  # `mode` is PyTorch's word here
-    if arrays := plain("pooling", out, input):
-        return ops.pooling(*arrays, cu_seqlens, mode, out=out)
+    arrays = plain("pooling", out, input)
+    if arrays is not None:
+        return ops.pooling(arrays[0], cu_seqlens, mode, out=out)
     (x,) = values(input)
     y = ops.pooling(x, cu_seqlens, mode)
     return record(y, (input,), lambda dy: (ops.pooling_backward(dy, x, cu_seqlens, mode),))
