@@ -96,6 +96,7 @@ class WordEncoder(nn.Module):
         words, index, cu_seqlens = index_words(sentences, first)
         results: list[Any] = [None] * (len(cu_seqlens) - 1)
         everything = [np.arange(len(results))]
+        stack: Any = np.array if self.model.network.frozen else F.stack  # the faster one, of arrays alone
         vectors, lengths = self._vectors(words), ragged.lengths(cu_seqlens)
         for batch in everything if state is not None else token_budget_batches(lengths, BATCH_TOKENS):
             places, offsets = gather(index, cu_seqlens, batch)
@@ -105,7 +106,7 @@ class WordEncoder(nn.Module):
                 state.end(detached(after))
             layers = [F.cat([x, x], 1), *outputs]
             for i, start, stop in zip(batch, *self.model.rows(offsets), strict=True):
-                results[i] = F.stack([layer[start:stop] for layer in layers])
+                results[i] = stack([layer[start:stop] for layer in layers])
         return results
 
     def represent(self, sentences: Iterable[Sequence[str]], state: ElmoState | None = None) -> ElmoOutput:
