@@ -39,7 +39,7 @@ class ElmoOutput:
     - `cu_seqlens`: int32 `[sequences + 1]`
     - `state`: what each LSTM layer remembers, as `ElmoNetwork.lstm` takes it: arrays, through which no gradient goes
 
-    The layers are Tensors where the network is trainable, the mixes also where they alone are, else float32 arrays.
+    The layers are float32 arrays where the network is frozen, the mixes where the whole model is, else Tensors.
     """
 
     elmo_representations: list[Any]
