@@ -141,6 +141,23 @@ struct GeluBackward {
     bool tanh;
 };
 
+enum class ActivationFunction : int { relu, sigmoid, silu, tanh };
+
+struct ActivationForward {
+    float* y;        // [rows, dim]; may be x
+    const float* x;  // [rows, dim], row stride ldx
+    i64 rows, dim, ldx;
+    ActivationFunction function;
+};
+
+struct ActivationBackward {
+    float* dx;        // [rows, dim]; may be dy or x
+    const float* dy;  // [rows, dim], row stride lddy
+    const float* x;   // [rows, dim], row stride ldx
+    i64 rows, dim, lddy, ldx;
+    ActivationFunction function;
+};
+
 struct SoftmaxForward {
     float* y;        // [rows, dim]; may be x
     const float* x;  // [rows, dim], row stride ldx

@@ -1,19 +1,17 @@
-"""What a Tensor has of an array: shape and dtype, and `+ - * / **`, `[]`, `reshape`, `sum`, `mean`, all recorded."""
+"""What a Tensor shares with an array: shape and dtype, arithmetic, `@`, `[]`, reshaping and sums, all recorded."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import autograd  # which imports this file: its names are looked up when an operator runs
-
-if TYPE_CHECKING:
-    pass
-
 Array = NDArray[Any]
+Axis = int | Sequence[int] | None
 
 
 class TensorMethods:
@@ -24,9 +22,17 @@ class TensorMethods:
     data: Array
     requires_grad: bool
 
+    @abstractmethod
+    def _record(self, data: Array, operands: Sequence[Any], backward: Callable[[Array], Sequence[Array | None]]) -> Any:
+        """`autograd.record`."""
+
+    @abstractmethod
+    def _kernels(self, *operands: Any) -> Any:
+        """The functions in use. Raises ValueError for an operand that was recorded with others."""
+
     @property
     def value(self) -> Any:
-        """What the kernels take: `data`, or the packed form of a parameter."""
+        """What kernels take: `data`, or the packed form of a parameter."""
         return self.data
 
     @property
@@ -42,7 +48,7 @@ class TensorMethods:
         return self.data.dtype
 
     def numel(self) -> int:
-        """How many numbers it holds."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     def item(self) -> float:
@@ -51,9 +57,9 @@ class TensorMethods:
 
     __float__ = item
 
-    def detach(self) -> Any:
-        """A Tensor of the same array that is no part of the graph."""
-        return autograd.Tensor(self.data)
+    def tolist(self) -> Any:
+        """The numbers in nested lists."""
+        return self.data.tolist()
 
     def numpy(self) -> Array:
         """`data`, cut off from the graph."""
@@ -67,14 +73,45 @@ class TensorMethods:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.data!r}{', requires_grad=True' * self.requires_grad})"
 
+    def __len__(self) -> int:
+        """The size of the first axis."""
+        if not self.shape:
+            raise TypeError("len() of a Tensor without axes")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The parts along the first axis."""
+        return (self[i] for i in range(len(self)))
+
     def reshape(self, *shape: Any) -> Any:
         """The same numbers in another shape, as `numpy.ndarray.reshape`."""
         x = self._array()
         before = x.shape
-        return autograd.record(x.reshape(*shape), (self,), lambda dy: (dy.reshape(before),))
+        return self._record(x.reshape(*shape), (self,), lambda dy: (dy.reshape(before),))
+
+    def permute(self, *dims: Any) -> Any:
+        """The axes in the order `dims`, as `torch.Tensor.permute`. Raises ValueError for other axes."""
+        order = tuple(dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims)
+        y = np.ascontiguousarray(self._array().transpose(order))
+        back = np.argsort([axis % y.ndim for axis in order])
+        return self._record(y, (self,), lambda dy: (dy.transpose(back),))
+
+    def transpose(self, dim0: int, dim1: int) -> Any:
+        """Two axes swapped, as `torch.Tensor.transpose`. Raises IndexError for other axes."""
+        order = list(range(self.ndim))
+        order[dim0], order[dim1] = order[dim1], order[dim0]
+        return self.permute(order)
+
+    @property
+    def T(self) -> Any:
+        """All axes in reverse order."""
+        return self.permute(range(self.ndim)[::-1])
 
     def __getitem__(self, index: Any) -> Any:
-        """A copy of a part: integers, slices and `...`. Rows by their numbers: `functional.gather_rows`."""
+        """A copy of a part: integers, slices and `...`. For rows by their numbers see `functional.gather_rows`."""
         for part in index if isinstance(index, tuple) else (index,):
             if not isinstance(part, int | np.integer | slice | type(...)) or isinstance(part, bool):
                 raise TypeError(f"Tensor: index must be of integers, slices and ..., got {part!r}")
@@ -86,44 +123,62 @@ class TensorMethods:
             dx[index] = dy
             return (dx,)
 
-        return autograd.record(np.array(x[index], order="C"), (self,), backward)
+        return self._record(np.array(x[index], order="C"), (self,), backward)
 
-    def sum(self) -> Any:
-        """The sum of all elements, computed in float64."""
+    def sum(self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
+        """The sum of all elements, or along `axis`, one or several, computed in float64.
+
+        `keepdims` keeps these axes with size 1. `dim` and `keepdim` are PyTorch's names for both. Raises
+        numpy.exceptions.AxisError for an axis that does not exist.
+
+        >>> from fastattn import Tensor
+        >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=1).numpy().tolist()
+        [3.0, 7.0]
+        """
         x = self._array()
         shape = x.shape
-        total = x.sum(dtype=np.float64).astype(x.dtype)
-        return autograd.record(total, (self,), lambda dy: (np.full(shape, dy, dy.dtype),))
+        axes = _axes(axis if dim is None else dim)
+        kept = [1 if axes is None else n for n in shape]
+        for i in axes or ():
+            kept[i] = 1
+        total = x.sum(axis=axes, dtype=np.float64, keepdims=keepdims or keepdim).astype(x.dtype)
+        return self._record(total, (self,), lambda dy: (np.full(shape, dy.reshape(kept), dy.dtype),))
 
-    def mean(self) -> Any:
-        """The mean of all elements."""
-        return self.sum() / max(self.data.size, 1)
+    def mean(self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
+        """The mean of all elements, or along `axis`. Arguments and errors are those of `sum`.
+
+        >>> from fastattn import Tensor
+        >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).mean(axis=0).numpy().tolist()
+        [2.0, 3.0]
+        """
+        total = self.sum(axis, keepdims, dim=dim, keepdim=keepdim)
+        return total / max(self.numel() // max(math.prod(total.shape), 1), 1)
 
     def __add__(self, other: Any) -> Any:
         a, b = self._pair(other)
         shapes = a.shape, b.shape
-        return autograd.record(a + b, (self, other), lambda dy: [_unbroadcast(dy, shape) for shape in shapes])
+        return self._record(a + b, (self, other), lambda dy: [_unbroadcast(dy, shape) for shape in shapes])
 
     def __mul__(self, other: Any) -> Any:
         a, b = self._pair(other)
-        wanted = autograd.needs(self, other)
+        need_da, need_db = self.requires_grad, _needed(other)
 
         def backward(dy: Array) -> tuple[Array | None, Array | None]:
-            da = _unbroadcast(dy * b, a.shape) if wanted[0] else None
-            return da, _unbroadcast(dy * a, b.shape) if wanted[1] else None
+            da = _unbroadcast(dy * b, a.shape) if need_da else None
+            return da, _unbroadcast(dy * a, b.shape) if need_db else None
 
-        return autograd.record(a * b, (self, other), backward)
+        return self._record(a * b, (self, other), backward)
 
     def __truediv__(self, other: Any) -> Any:
         a, b = self._pair(other)
         y = a / b
-        wanted = autograd.needs(self, other)
+        need_db = _needed(other)
 
         def backward(dy: Array) -> tuple[Array, Array | None]:
             da = dy / b
-            return _unbroadcast(da, a.shape), _unbroadcast(-da * y, b.shape) if wanted[1] else None
+            return _unbroadcast(da, a.shape), _unbroadcast(-da * y, b.shape) if need_db else None
 
-        return autograd.record(y, (self, other), backward)
+        return self._record(y, (self, other), backward)
 
     def __rtruediv__(self, other: Any) -> Any:
         return (self**-1.0).__mul__(other)
@@ -136,7 +191,7 @@ class TensorMethods:
         def backward(dy: Array) -> tuple[Array]:
             return (np.asarray(dy * p * x ** (p - 1), x.dtype) if p else np.zeros_like(x),)
 
-        return autograd.record(np.asarray(x**p, x.dtype), (self,), backward)
+        return self._record(np.asarray(x**p, x.dtype), (self,), backward)
 
     def __sub__(self, other: Any) -> Any:
         return self.__add__(-other if isinstance(other, TensorMethods) else -self._pair(other)[1])
@@ -150,8 +205,54 @@ class TensorMethods:
     __radd__ = __add__
     __rmul__ = __mul__
 
+    def __matmul__(self, other: Any) -> Any:
+        """The matrix product, as `torch.matmul`: of vectors, matrices, or batches of matrices, which broadcast.
+
+        Raises ValueError for shapes that do not fit.
+        """
+        return self._product(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self._product(other, self)
+
+    def _product(self, left: Any, right: Any) -> Any:
+        a, b = self._pair(right)
+        if left is not self:
+            b, a = self._pair(left)
+        if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2:][0]:
+            raise ValueError(f"Tensor: @ needs shapes (..., m, k) and (..., k, n), got {a.shape} and {b.shape}")
+        if a.ndim == 1:
+            y = left.reshape(1, -1) @ right
+            return y.reshape(*y.shape[:-2], *y.shape[-1:])
+        if b.ndim == 1:
+            y = left @ right.reshape(-1, 1)
+            return y.reshape(y.shape[:-1])
+        if a.ndim > 2 and b.ndim == 2:  # all rows in one product
+            return (left.reshape(-1, a.shape[-1]) @ right).reshape(*a.shape[:-1], b.shape[1])
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        xs = np.ascontiguousarray(np.broadcast_to(a, (*batch, *a.shape[-2:])))
+        weights = np.ascontiguousarray(np.broadcast_to(b, (*batch, *b.shape[-2:])).swapaxes(-1, -2))
+        products = np.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+        ops, need_da, need_db = self._kernels(), _needed(left), _needed(right)
+        for i in np.ndindex(batch):
+            products[i] = ops.linear(xs[i], weights[i])
+
+        def backward(dy: Array) -> tuple[Array | None, Array | None]:
+            dxs, dweights = np.empty_like(xs), np.empty_like(weights)
+            options = {"need_dx": need_da, "need_dweight": need_db, "need_dbias": False}
+            for i in np.ndindex(batch):
+                dx, dweight, _ = ops.linear_backward(dy[i], xs[i], weights[i], **options)
+                if need_da:
+                    dxs[i] = dx
+                if need_db:
+                    dweights[i] = dweight
+            da = _unbroadcast(dxs, a.shape) if need_da else None
+            return da, _unbroadcast(dweights.swapaxes(-1, -2), b.shape) if need_db else None
+
+        return self._record(products, (left, right), backward)
+
     def _array(self) -> Array:
-        autograd.values(self)  # raises where the Tensor was recorded with other functions
+        self._kernels(self)  # raises if the Tensor was recorded with other functions
         return self.data
 
     def _pair(self, other: Any) -> tuple[Array, Array]:
@@ -161,6 +262,16 @@ class TensorMethods:
         if b.dtype != a.dtype:
             raise TypeError(f"Tensor: the other operand must be {a.dtype} too, got {b.dtype}")
         return a, b
+
+
+def _needed(operand: Any) -> bool:
+    """Whether an operand gets a gradient."""
+    return isinstance(operand, TensorMethods) and operand.requires_grad
+
+
+def _axes(axis: Axis) -> Any:
+    """`axis` as NumPy takes it: an integer or a tuple becomes a tuple."""
+    return axis if axis is None else (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
 
 
 def _unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:

@@ -107,6 +107,17 @@ class Tensor(TensorMethods):
         """What its gradient goes to: the computation that it came from, or itself."""
         return self._node or self
 
+    def detach(self) -> Tensor:
+        """A Tensor of the same array that is no part of the graph."""
+        return Tensor(self.data)
+
+    def _record(self, data: Array, operands: Sequence[Any], backward: Backward) -> Any:
+        return record(data, operands, backward)
+
+    def _kernels(self, *operands: Any) -> Any:
+        values(*operands)  # raises if one was recorded with other functions
+        return mode.ops
+
     def backward(self, gradient: Array | None = None) -> None:
         """Add the gradient of this Tensor to the `grad` of every leaf that it was computed from.
 
@@ -159,7 +170,7 @@ def values(*operands: Any) -> list[Any]:
 
 
 def tensors(*operands: Any) -> bool:
-    """Whether one of them makes the result a Tensor: any Tensor does, but for a frozen parameter."""
+    """Whether one of the operands makes the result a Tensor. Any Tensor does, except a frozen parameter."""
     for x in operands:  # noqa: SIM110 - any() of a generator takes three times as long
         if isinstance(x, Tensor) and not x.frozen:
             return True
@@ -167,17 +178,19 @@ def tensors(*operands: Any) -> bool:
 
 
 def record(data: Array, operands: Sequence[Any], backward: Backward) -> Any:
-    """The Tensor of `data`, computed from `operands`; `data` itself where none of them makes it a Tensor.
+    """The Tensor of `data`, computed from `operands`, or `data` itself if none of them makes the result a Tensor.
 
-    `backward` maps its gradient to theirs, in their order and None where there is none, and is called once. What it
-    gives is new or a view of what it was given, or an operand's own `grad` when it has added to that. It must not hold
-    the Tensor that is returned here: a cycle would keep all arrays of the graph until the garbage collector comes by.
+    `backward` maps the gradient of `data` to those of the operands, in their order, None where there is none. It is
+    called once. Each gradient is new, a view of what `backward` was given, or an operand's own `grad` if `backward` has
+    added to it. `backward` must not hold the Tensor that is returned here: such a cycle keeps all arrays of the graph
+    until the garbage collector finds it.
     """
-    if not tensors(*operands):
+    wanted = needs(*operands)
+    required = any(wanted)
+    if not required and not tensors(*operands):
         return data
     result = Tensor(np.asarray(data, order="C"))
-    wanted = needs(*operands)
-    result.requires_grad = mode.grad and any(wanted)
+    result.requires_grad = mode.grad and required
     if result.requires_grad and mode.record:
         parents = zip(operands, wanted, strict=True)
         result._node = Node(tuple(x.origin() if need else None for x, need in parents), backward)

@@ -21,6 +21,7 @@ IDS = np.array([1, 2, 1, 0, 4, 2, 1])
 RNG = np.random.default_rng(0)
 SEEN = RNG.random((2, 1, 4, 5)) < 0.7
 TARGET = np.array([2, -100, 0, 5])
+CLASS_WEIGHTS = np.array([1.0, 0.0, 2.0, 0.5, 3.0, 1.5])
 NUMBERS = RNG.normal(size=(4, 6))
 
 LSTM = ((12, 3), (12, 2), (12,), (12,), (2, 3))
@@ -81,6 +82,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     ),
     "gelu": (F.gelu, ((4, 6),)),
     "gelu tanh": (lambda x: F.gelu(x, "tanh"), ((4, 6),)),
+    **{name: (getattr(F, name), ((4, 6),)) for name in ("relu", "tanh", "sigmoid", "silu")},
+    "cat": (lambda *t: F.cat(t, dim=1), ((2, 3, 4), (2, 1, 4), (2, 2, 4))),
+    "cat last": (lambda *t: F.cat(t, dim=-1), ((2, 3), (2, 1))),
+    "stack": (lambda *t: F.stack(t), ((2, 3), (2, 3))),
+    "stack last": (lambda *t: F.stack(t, -1), ((2, 3), (2, 3), (2, 3))),
     "dropout": (lambda x: F.dropout(x, 0.4), ((4, 6),)),
     **{
         f"{name} {dim}": (lambda x, name=name, dim=dim: getattr(F, name)(x, dim=dim), ((3, 4, 5),))
@@ -132,6 +138,25 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         lambda *t: F.additive_attention(*t, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHER),
         ((7, 24), (9, 24), (9, 5), (1, 24)),
     ),
+    "additive_attention weights": (
+        lambda *t: joined(*F.additive_attention(*t, cu_seqlens_q=OFFSETS, return_attn_weights=True)),
+        ((7, 3), (7, 3), (7, 2), (1, 3)),
+    ),
+    **{
+        f"scaled_dot_product_attention weights{name}": (
+            lambda *t, options=options: joined(*F.scaled_dot_product_attention(*t, return_attn_weights=True, **options)),
+            ((2, 3, 4, 5),) * 3,
+        )
+        for name, options in (("", {"scale": 0.7}), (" causal", {"is_causal": True}), (" mask", {"attn_mask": SEEN[..., :4]}))
+    },
+    "qkv_attention weights": (
+        lambda x: joined(*F.qkv_attention(x, OFFSETS, 0.3, is_causal=True, return_attn_weights=True)),
+        ((7, 3, 2, 5),),
+    ),
+    "kv_attention weights": (
+        lambda q, x: joined(*F.kv_attention(q, x, OFFSETS, OTHER, scale=0.4, return_attn_weights=True)),
+        ((7, 2, 5), (9, 2, 2, 5)),
+    ),
     "additive_attention self": (
         lambda *t: F.additive_attention(*t, cu_seqlens_q=OFFSETS),
         ((7, 3), (7, 3), (7, 2), (1, 3)),
@@ -142,6 +167,25 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
             ((4, 6),),
         )
         for how in ("mean", "sum", "none")
+    },
+    **{
+        f"cross_entropy weight {how} {smoothing}": (
+            lambda x, how=how, smoothing=smoothing: F.cross_entropy(
+                x, TARGET, CLASS_WEIGHTS, reduction=how, label_smoothing=smoothing
+            ),
+            ((4, 6),),
+        )
+        for how in ("mean", "sum", "none")
+        for smoothing in (0.0, 0.1)
+    },
+    **{
+        f"cross_entropy images {how}": (
+            lambda x, how=how: F.cross_entropy(
+                x, np.array([[2, -100], [0, 1]]), CLASS_WEIGHTS[:3], reduction=how, label_smoothing=0.2
+            ),
+            ((2, 3, 2),),
+        )
+        for how in ("mean", "none")
     },
     "cross_entropy ignore": (lambda x: F.cross_entropy(x, np.array([2, 1, 0, 5]), ignore_index=1), ((4, 6),)),
     **{
@@ -155,6 +199,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         )
         for how in ("mean", "sum", "none")
     },
+    "binary_cross_entropy_with_logits weights": (
+        lambda x: F.binary_cross_entropy_with_logits(x, NUMBERS > 0, CLASS_WEIGHTS, pos_weight=[1, 2, 3, 4, 5, 6]),
+        ((4, 6),),
+    ),
     **{
         f"sampled_softmax_loss {how}": (
             lambda x, w, b, how=how: F.sampled_softmax_loss(x, IDS, w, b, 4, reduction=how),
@@ -260,14 +308,15 @@ def test_inputs_are_not_changed(name: str) -> None:
         assert_same_bits(tensor.data, copy)
 
 
-def test_attention_weights_are_arrays() -> None:
+def test_attention_weights() -> None:
     rng = np.random.default_rng(0)
     x = Tensor(rng.normal(size=(7, 3, 2, 5)).astype(np.float32), requires_grad=True)
     y, weights = F.qkv_attention(x, OFFSETS, return_attn_weights=True)
     q, k, v = (Tensor(np.ascontiguousarray(x.data[:, i]), requires_grad=True) for i in range(3))
     z, more = F.scaled_dot_product_attention(q, k, v, cu_seqlens_q=OFFSETS, return_attn_weights=True)
     assert_same_bits(y.data, z.data)
-    assert_same_bits(weights, more)
+    assert isinstance(weights, Tensor)
+    assert_same_bits(weights.data, more.data)
     dy = rng.normal(size=y.shape).astype(np.float32)
     y.backward(dy)
     z.backward(dy)
@@ -275,7 +324,7 @@ def test_attention_weights_are_arrays() -> None:
         assert_same_bits(x.grad[:, i], part.grad)
     plain, again = F.qkv_attention(x.data, OFFSETS, return_attn_weights=True)
     assert_same_bits(plain, y.data)
-    assert_same_bits(again, weights)
+    assert_same_bits(again, weights.data)
 
 
 def test_a_packed_weight_passes_the_gradient_on() -> None:

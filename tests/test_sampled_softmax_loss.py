@@ -169,7 +169,7 @@ class TestGradients:
     def test_of_a_layer(self, rng: np.random.Generator) -> None:
         x, target, _, _ = problem(rng)
         layer = nn.Linear(DIM, CLASSES)
-        F.sampled_softmax_loss(x, target, layer.weight.operand, layer.bias.operand, 7).backward()
+        F.sampled_softmax_loss(x, target, layer.weight, layer.bias, 7).backward()
         assert layer.weight.grad is not None
         assert layer.bias.grad is not None
 

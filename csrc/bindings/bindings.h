@@ -11,6 +11,7 @@ void bind_linear(py::module_& m);
 void bind_scaled_dot_product_attention(py::module_& m);
 void bind_layer_norm(py::module_& m);
 void bind_gelu(py::module_& m);
+void bind_activation(py::module_& m);
 void bind_softmax(py::module_& m);
 void bind_log_softmax(py::module_& m);
 void bind_embedding(py::module_& m);

@@ -22,6 +22,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_scaled_dot_product_attention(m);
     bind_layer_norm(m);
     bind_gelu(m);
+    bind_activation(m);
     bind_softmax(m);
     bind_log_softmax(m);
     bind_embedding(m);

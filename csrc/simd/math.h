@@ -148,6 +148,14 @@ FASTATTN_INLINE V silu_gradient(V x) {
     return reflected(x, logistic_gradient(n, n));
 }
 
+// s (1 - s) = e / (1 + e)^2, e = e^-|x|
+template <typename V>
+FASTATTN_INLINE V sigmoid_gradient(V x) {
+    const V e = exp(-abs(x));
+    const V r = constant<V>(1.0f) / (constant<V>(1.0f) + e);
+    return e * r * r;
+}
+
 // 1 - tanh(x)^2 = 4 e / (1 + e)^2, e = e^(-2 |x|)
 template <typename V>
 FASTATTN_INLINE V tanh_gradient(V x) {

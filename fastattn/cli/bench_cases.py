@@ -191,6 +191,7 @@ def kernel_cases(contains: str | None = None) -> list[KernelCase]:
         _ragged_attention("MiniLM", (8, 12, 15, 20, 24, 33, 47, 97), 12, 32),
         _layer_norm("BERT-base", 4096, 768),
         _layer_norm("MiniLM", 128, 384),
+        _elementwise("activation", "tanh BERT-base", 4096, 3072, 1, function="tanh"),
         _elementwise("gelu", "erf BERT-base", 4096, 3072, 1, approximate="none"),
         _elementwise("gelu", "tanh BERT-base", 4096, 3072, 1, approximate="tanh"),
         _elementwise("softmax", "BERT-base 12x512 attention rows", 6144, 512, 512),

@@ -200,6 +200,7 @@ def training_cases() -> list[KernelCase]:
         _linear("BERT-base feed-forward", 1024, 768, 3072),
         _attention("BERT-base", 1, 12, 512, 64),
         _layer_norm("BERT-base", 4096, 768),
+        _elementwise("activation_backward", "tanh BERT-base", 4096, 3072, "dy x", function="tanh"),
         _elementwise("gelu_backward", "erf BERT-base", 4096, 3072, "dy x", approximate="none"),
         _elementwise("gelu_backward", "tanh BERT-base", 4096, 3072, "dy x", approximate="tanh"),
         _elementwise("softmax_backward", "BERT-base 12x512 attention rows", 6144, 512, "dy y"),

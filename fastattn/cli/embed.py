@@ -131,11 +131,11 @@ def _sentences(chunks: Iterable[list[str]], arguments: argparse.Namespace) -> tu
 
 def _words(files: list[str], chunks: Iterable[list[str]], arguments: argparse.Namespace) -> tuple[int, Embedded]:
     """The same for ELMo: the words of each text, and their vectors. Their length is not asked for."""
-    from fastattn.models import Elmo
+    from fastattn.tasks import WordEncoder
 
-    elmo, choose = Elmo.from_pretrained(*files), LAYERS[arguments.layers or "all"]
+    encoder, choose = WordEncoder.from_pretrained(*files), LAYERS[arguments.layers or "all"]
     sentences = ([text.split() for text in chunk] for chunk in chunks)
-    return 0, ((words, [choose(layers) for layers in elmo(words)]) for words in sentences)
+    return 0, ((words, [choose(layers) for layers in encoder(words)]) for words in sentences)
 
 
 def _describe(warning: Warning | str) -> str:

@@ -34,6 +34,7 @@ WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
 _ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
+_SAMPLE = 512
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -110,11 +111,24 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         """The shape of a tensor, from the header."""
         return self._entries[name].shape
 
-    def renamed(self, rename: Callable[[str], str]) -> StateDict:
-        """The same tensors under the names `rename` gives them. Raises ValueError for a name given twice."""
+    def sample(self, name: str) -> bytes:
+        """Some bytes of a tensor, from its beginning, its middle and its end: enough to see that it is another."""
+        entry = self._entries[name]
+        size = math.prod(entry.shape) * _ITEM_SIZES.get(entry.dtype, 1)
+        places = (0, size // 2, max(0, size - _SAMPLE))
+        return b"".join(os.pread(entry.file.fileno(), min(_SAMPLE, size), entry.start + place) for place in places)
+
+    def renamed(self, rename: Callable[[str], str | None]) -> StateDict:
+        """The same tensors under the names `rename` gives them, without those that get None.
+
+        Raises ValueError for a name given twice.
+        """
         entries: dict[str, _Entry] = {}
         for name, entry in self._entries.items():
-            other = entries.setdefault(rename(name), entry)
+            new = rename(name)
+            if new is None:
+                continue
+            other = entries.setdefault(new, entry)
             if other is not entry:
                 raise ValueError(f"{self.source}: tensors {other.name!r} and {entry.name!r} mean the same")
         return StateDict(self.source, entries, self._files)

@@ -1,10 +1,10 @@
 """The kernels under PyTorch's names and argument meanings: Tensors in, Tensor out; arrays in, arrays out.
 
-Models are written in these functions. Where an argument is a `fastattn.autograd.Tensor` the result is one too, and
-`backward()` goes through it; where all are arrays it is an array, and nothing else happens. What is not PyTorch's
-(`residual`, `activation`, `cu_seqlens_q`, `out`) comes as keywords. Arrays are float32 (any float dtype within
-`fastattn.use_reference()`), `out` is written and returned and is for arrays alone, and errors are those of
-`fastattn.kernels`. Dropout draws its seed from `fastattn.random`.
+Models are written in these functions. If an argument is a `fastattn.Tensor`, so is the result, and `backward()` goes
+through it; otherwise the result is an array. A frozen `nn.Parameter` counts as its array. Arguments that PyTorch does
+not have (`residual`, `activation`, `cu_seqlens_q`, `out`) are keywords. Arrays are float32, or any float dtype within
+`fastattn.use_reference()`. `out` is an array, written and returned, for results that are not recorded. Errors are those
+of `fastattn.kernels`. Dropout draws its seed from `fastattn.random`.
 
     >>> import numpy as np
     >>> from fastattn import functional as F
@@ -15,7 +15,7 @@ Models are written in these functions. Where an argument is a `fastattn.autograd
 from fastattn.functional.additive_attention import additive_attention
 from fastattn.functional.attention import kv_attention, qkv_attention, scaled_dot_product_attention
 from fastattn.functional.char_cnn import char_cnn, highway
-from fastattn.functional.elementwise import dropout, gelu, log_softmax, normalize, softmax
+from fastattn.functional.elementwise import dropout, gelu, log_softmax, normalize, relu, sigmoid, silu, softmax, tanh
 from fastattn.functional.layers import layer_norm, linear
 from fastattn.functional.losses import (
     binary_cross_entropy_with_logits,
@@ -24,11 +24,12 @@ from fastattn.functional.losses import (
     sampled_softmax_loss,
 )
 from fastattn.functional.recurrent import gru, gru_cell, lstm, lstm_cell
-from fastattn.functional.rows import embedding, embedding_sum, gather_rows, pooling, scatter_rows
+from fastattn.functional.rows import cat, embedding, embedding_sum, gather_rows, pooling, scatter_rows, stack
 
 __all__ = [
     "additive_attention",
     "binary_cross_entropy_with_logits",
+    "cat",
     "char_cnn",
     "cross_entropy",
     "dropout",
@@ -49,8 +50,13 @@ __all__ = [
     "normalize",
     "pooling",
     "qkv_attention",
+    "relu",
     "sampled_softmax_loss",
     "scaled_dot_product_attention",
     "scatter_rows",
+    "sigmoid",
+    "silu",
     "softmax",
+    "stack",
+    "tanh",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.autograd import Tensor, recording, tensors
+from fastattn.autograd import Tensor, recording, values
 from fastattn.kernels import PackedMatrix
 
 Array = NDArray[Any]
@@ -15,16 +15,25 @@ Values = Array | Tensor
 Weights = Array | Tensor | PackedMatrix
 
 
-def plain(name: str, out: Array | None, *operands: Any) -> bool:
-    """Whether the result is an array: none of the operands makes it a Tensor, or it goes to `out`.
+def plain(name: str, out: Array | None, *operands: Any) -> list[Any] | None:
+    """The operands as kernels take them, if the result is an array: no operand makes it a Tensor, or it goes to `out`.
 
-    Raises TypeError for an `out` where the result would be recorded.
+    None if the result is a Tensor. Raises TypeError for an `out` where the result would be recorded.
     """
-    if not tensors(*operands):
-        return True
-    if out is not None and recording(*operands):
+    found = []
+    for x in operands:
+        if isinstance(x, Tensor):
+            if not x.frozen:
+                break
+            x = x.value
+        found.append(x)
+    else:
+        return found
+    if out is None:
+        return None
+    if recording(*operands):
         raise TypeError(f"{name}: out must be None for operands that require a gradient")
-    return out is not None
+    return values(*operands)
 
 
 def gradient(operand: Any) -> Array | None:

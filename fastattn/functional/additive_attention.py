@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import gcd
 from typing import Any
 
 import numpy as np
@@ -31,9 +30,9 @@ def additive_attention(
 
     `query` `[tokens_q, hidden]`, `key` `[tokens_k, hidden]` and `value` `[tokens_k, dim]` are ragged by `cu_seqlens_q`
     and `cu_seqlens_k`, int32 `[batch + 1]`, the same unless given; `weight` is `[1, hidden]`. Gives `[tokens_q, dim]`,
-    0 for a query without keys; with `return_attn_weights` `(out, weights)`, weights `[batch, longest_q, longest_k]`, an
-    array in any case. Within a sequence there are as many rows of `hidden` numbers as pairs; the backward pass computes
-    them again.
+    0 for a query without keys; with `return_attn_weights` `(out, weights)`, weights `[batch, longest_q, longest_k]`, 0
+    outside a sequence, and a Tensor if `out` is one. Within a sequence there are as many rows of `hidden` numbers as
+    pairs; the backward pass computes them again.
 
     Raises TypeError for another dtype, ValueError for shapes that do not fit.
 
@@ -65,14 +64,18 @@ def additive_attention(
         y[rows] = ops.linear(probabilities, np.ascontiguousarray(v[columns].T))
     need_dw = needs(weight)[0]
 
-    def backward(dy: Array) -> tuple[Array, Array, Array, Array | None]:
+    def backward(dy: Array | None, dweights: Array | None = None) -> tuple[Array, Array, Array, Array | None]:
         dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
         dw = np.zeros_like(w) if need_dw else None
         options = {"need_dbias": False}
-        for (_, rows, columns), probabilities in zip(sequences(), kept, strict=True):
-            transposed = np.ascontiguousarray(v[columns].T)
-            dp, dtransposed, _ = ops.linear_backward(dy[rows], probabilities, transposed, **options)
-            dv[columns] = dtransposed.T
+        for (i, rows, columns), probabilities in zip(sequences(), kept, strict=True):
+            if dweights is not None:
+                n, m = probabilities.shape
+                dp = np.ascontiguousarray(dweights[i, :n, :m])
+            else:
+                transposed = np.ascontiguousarray(v[columns].T)
+                dp, dtransposed, _ = ops.linear_backward(dy[rows], probabilities, transposed, **options)
+                dv[columns] = dtransposed.T
             dscores = ops.softmax_backward(dp, probabilities).reshape(-1, 1)
             t = _pairs(ops, q[rows], k[columns])
             dt, _, _ = ops.linear_backward(dscores, t, w, need_dweight=need_dw, dweight=dw, **options)
@@ -88,16 +91,13 @@ def additive_attention(
     weights = np.zeros((len(offsets_q) - 1, *longest), y.dtype)
     for (i, _, _), probabilities in zip(sequences(), kept, strict=True):
         weights[i, : probabilities.shape[0], : probabilities.shape[1]] = probabilities
-    return result, weights
+    return result, record(weights, operands, lambda dweights: backward(None, dweights))
 
 
 def _pairs(ops: Any, q: Array, k: Array) -> Array:
-    """`tanh(q[i] + k[j])`, `[pairs, hidden]`: the activation of a product with 1."""
-    sums = q[:, None] + k
-    hidden = q.shape[1]
-    block = gcd(hidden, 16)  # a panel of the product
-    t: Array = ops.linear(sums.reshape(-1, block), np.eye(block, dtype=q.dtype), activation="tanh")
-    return t.reshape(-1, hidden)
+    """`tanh(q[i] + k[j])`, `[pairs, hidden]`."""
+    t: Array = ops.activation((q[:, None] + k).reshape(-1, q.shape[1]), "tanh")
+    return t
 
 
 def _check(

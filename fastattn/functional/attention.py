@@ -41,8 +41,8 @@ def scaled_dot_product_attention(
     `attn_mask` is bool (True: may attend) or float32 (added), broadcast to `[batch, heads, seq_q, seq_k]`; it is an
     array and gets no gradient. `dropout_p` is the part of the attention weights that is dropped. A causal query i
     sees the keys 0 to i, as in PyTorch; `fastattn.kernels.scaled_dot_product_attention` aligns the last ones instead.
-    With `return_attn_weights` the result is `(out, weights)`, weights `[batch, heads, longest_q, longest_k]`, an array
-    in any case, before dropout.
+    With `return_attn_weights` the result is `(out, weights)`: the weights before dropout, `[batch, heads, longest_q,
+    longest_k]`, 0 outside a sequence. If `out` is a Tensor they are one too, with a gradient.
 
     Raises ValueError for `attn_mask` together with `is_causal`, and for shapes that do not fit.
 
@@ -174,7 +174,7 @@ def _attention(
     ops = mode.ops
     if dropout_p:
         options |= {"dropout_p": dropout_p, "seed": next_seed()}
-    if plain("scaled_dot_product_attention", out, *operands):
+    if plain("scaled_dot_product_attention", out, *operands) is not None:
         return ops.scaled_dot_product_attention(*parts, return_attn_weights=return_attn_weights, out=out, **options)
     y, lse, *weights = ops.scaled_dot_product_attention(
         *parts, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options
@@ -184,4 +184,50 @@ def _attention(
         return gradients(partial(ops.scaled_dot_product_attention_backward, dy, *parts, y, lse, **options))
 
     result = record(y, operands, backward)
-    return (result, *weights) if weights else result
+    if not weights:
+        return result
+
+    def backward_weights(dweights: Array) -> tuple[Array, ...]:
+        return gradients(partial(_weights_backward, ops, dweights, *parts, weights[0], **options))
+
+    return result, record(weights[0], operands, backward_weights)
+
+
+def _weights_backward(
+    ops: Any,
+    dweights: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    weights: Array,
+    *,
+    cu_seqlens_q: CuSeqlens | None = None,
+    cu_seqlens_k: CuSeqlens | None = None,
+    softmax_scale: float | None = None,
+    dq: Array | None = None,
+    dk: Array | None = None,
+    dv: Array | None = None,
+    **_: Any,
+) -> tuple[Array, Array, Array | None]:
+    """The gradients of query and key, given that of the weights `[batch, heads, longest_q, longest_k]`; that of value
+    is 0. What masks, causality and padding leave out has the weight 0, so nothing passes there."""
+    dq = np.empty_like(query) if dq is None else dq
+    dk = np.empty_like(key) if dk is None else dk
+    if dv is not None:
+        dv[...] = 0
+    for array in (dq, dk):
+        array[...] = 0
+    scale = query.dtype.type(query.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale)
+    for i, head in np.ndindex(weights.shape[:2]):
+        rows: Any = i, head  # of padded sequences
+        columns: Any = i, head
+        if cu_seqlens_q is not None:
+            offsets_k = cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k
+            rows = slice(*cu_seqlens_q[i : i + 2]), head
+            columns = slice(*offsets_k[i : i + 2]), head
+        q, k = (np.ascontiguousarray(array) for array in (query[rows], key[columns]))
+        place = i, head, slice(len(q)), slice(len(k))
+        if q.size and k.size:
+            dscores = ops.softmax_backward(np.ascontiguousarray(dweights[place]), np.ascontiguousarray(weights[place]))
+            dq[rows], dk[columns], _ = ops.linear_backward(dscores * scale, q, k, need_dbias=False)
+    return dq, dk, dv

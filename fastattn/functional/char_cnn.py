@@ -46,9 +46,10 @@ def char_cnn(
     ops = mode.ops
     operands = (embedding, *weights, *biases)
     count = len(weights)
-    table, *rest = values(*operands)
+    arrays = plain("char_cnn", out, *operands)
+    table, *rest = arrays or values(*operands)
     w, b = rest[:count], rest[count:]
-    if plain("char_cnn", out, *operands):
+    if arrays:
         return ops.char_cnn(ids, table, w, b, activation=activation, out=out)
     wanted = needs(*operands)
     argmax = None
@@ -94,8 +95,9 @@ def highway(input: Values, weight: Weights, bias: Values, *, out: Array | None =
     """
     ops = mode.ops
     operands = (input, weight, bias)
-    x, w, b = values(*operands)
-    if plain("highway", out, *operands):
+    arrays = plain("highway", out, *operands)
+    x, w, b = arrays or values(*operands)
+    if arrays:
         return ops.highway(x, w, b, out=out)
     need_dx, need_dweight, need_dbias = needs(*operands)
     projection = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.autograd import mode, record, values
+from fastattn.autograd import Tensor, mode, record, values
 from fastattn.functional._common import Array, Values, plain, reshape_out
 from fastattn.random import next_seed
 
@@ -22,18 +22,57 @@ def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) 
     [-0.15870000422000885, 0.0, 40.0]
     """
     ops = mode.ops
+    arrays = plain("gelu", out, input)
+    if arrays is not None:
+        return ops.gelu(arrays[0], approximate, out=out)
     (x,) = values(input)
-    if plain("gelu", out, input):
-        return ops.gelu(x, approximate, out=out)
     return record(ops.gelu(x, approximate), (input,), lambda dy: (ops.gelu_backward(dy, x, approximate),))
 
 
-def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
-    """`input` with a part `p` of its elements set to 0 and the others divided by 1 - p; `input` itself unless
-    `training`.
+def relu(input: Values, *, out: Array | None = None) -> Any:
+    """`max(input, 0)` of each element; its gradient at 0 is 0.
 
-    `input` `[..., D]`, an array or a Tensor; gives its shape. Which elements are dropped depends on
-    `fastattn.manual_seed` and on the draws since. Raises ValueError for a `p` outside [0, 1).
+    `input` `[...]`; gives its shape, in `out` if given, which may be `input`. `tanh`, `sigmoid` and `silu` are alike.
+
+    >>> relu(np.array([-1.0, 2.0], np.float32)).tolist()
+    [0.0, 2.0]
+    """
+    return _activation("relu", input, out)
+
+
+def tanh(input: Values, *, out: Array | None = None) -> Any:
+    """The hyperbolic tangent of each element of `input` `[...]`, in `out` if given.
+
+    >>> tanh(np.array([0.0, 100.0], np.float32)).tolist()
+    [0.0, 1.0]
+    """
+    return _activation("tanh", input, out)
+
+
+def sigmoid(input: Values, *, out: Array | None = None) -> Any:
+    """`1 / (1 + exp(-input))` of each element of `input` `[...]`, in `out` if given.
+
+    >>> sigmoid(np.array([-200.0, 0.0], np.float32)).tolist()
+    [0.0, 0.5]
+    """
+    return _activation("sigmoid", input, out)
+
+
+def silu(input: Values, *, out: Array | None = None) -> Any:
+    """`input * sigmoid(input)` of each element of `input` `[...]`, in `out` if given.
+
+    >>> silu(np.array([-200.0, 200.0], np.float32)).tolist()
+    [-0.0, 200.0]
+    """
+    return _activation("silu", input, out)
+
+
+def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
+    """`input` with a fraction `p` of its elements set to 0 and the others divided by 1 - p.
+
+    Gives `input` itself if `training` is False. `input` `[..., D]`, an array or a Tensor; gives its shape. Which
+    elements are dropped depends on `fastattn.manual_seed` and the draws since then. Raises ValueError for a `p` outside
+    [0, 1).
 
     >>> y = dropout(np.ones((100, 100), np.float32), 0.2)
     >>> sorted(set(y.ravel().tolist())), bool(0.7 < (y != 0).mean() < 0.9)
@@ -42,7 +81,7 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     if not 0.0 <= p < 1.0:
         raise ValueError(f"dropout: p must be in [0, 1), got {p}")
     if not training or p == 0.0:
-        return input
+        return input.value if isinstance(input, Tensor) and input.frozen else input
     ops, seed = mode.ops, next_seed()
     (x,) = values(input)
     y = ops.dropout(x, p, seed)
@@ -58,9 +97,10 @@ def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     [[0.25, 0.75]]
     """
     ops = mode.ops
-    (x,) = values(input)
+    arrays = plain("softmax", out, input)
+    (x,) = arrays or values(input)
     y = _along("softmax", ops.softmax, dim, out, x)
-    if plain("softmax", out, input):
+    if arrays:
         return y
     return record(y, (input,), lambda dy: (_along("softmax", ops.softmax_backward, dim, None, dy, y),))
 
@@ -74,9 +114,10 @@ def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     [[-200.0, 0.0]]
     """
     ops = mode.ops
-    (x,) = values(input)
+    arrays = plain("log_softmax", out, input)
+    (x,) = arrays or values(input)
     y = _along("log_softmax", ops.log_softmax, dim, out, x)
-    if plain("log_softmax", out, input):
+    if arrays:
         return y
     return record(y, (input,), lambda dy: (_along("log_softmax", ops.log_softmax_backward, dim, None, dy, y),))
 
@@ -93,15 +134,27 @@ def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *
     if p != 2.0:
         raise ValueError(f"normalize: p must be 2.0, got {p}")
     ops = mode.ops
-    (x,) = values(input)
+    arrays = plain("normalize", out, input)
+    (x,) = arrays or values(input)
     y = _along("normalize", lambda x, out=None: ops.l2_normalize(x, eps, out=out), dim, out, x)
-    if plain("normalize", out, input):
+    if arrays:
         return y
 
     def backward(dy: Array) -> tuple[Array]:
         return (_along("normalize", lambda dy, x, out=None: ops.l2_normalize_backward(dy, x, eps), dim, None, dy, x),)
 
     return record(y, (input,), backward)
+
+
+def _activation(name: str, input: Values, out: Array | None) -> Any:
+    ops = mode.ops
+    if not input.shape and out is None:  # kernels take rows
+        return _activation(name, input.reshape(1), None).reshape(())
+    arrays = plain(name, out, input)
+    if arrays is not None:
+        return ops.activation(arrays[0], name, out=out)
+    (x,) = values(input)
+    return record(ops.activation(x, name), (input,), lambda dy: (ops.activation_backward(dy, x, name),))
 
 
 def _along(name: str, kernel: Callable[..., Array], dim: int, out: Array | None, *arrays: Array) -> Array:

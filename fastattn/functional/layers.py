@@ -43,25 +43,24 @@ def linear(
         raise ValueError(f"linear: dropout_p must be in [0, 1), got {dropout_p}")
     seed = next_seed() if dropout_p else 0
 
-    def forward(x: Any, w: Any, b: Any, r: Any, out: Array | None = None, **options: Any) -> Any:
-        if not dropout_p:
-            return ops.linear(x, w, b, r, activation=activation, out=out, **options)
-        result = ops.linear(x, w, b, activation=activation, **options)  # and the pre-activation, if asked for
-        y = result[0] if isinstance(result, tuple) else result
-        dropped = ops.dropout(y, dropout_p, seed, residual=r, out=y if out is None else out)
-        return result if isinstance(result, tuple) else dropped
-
+    arrays = plain("linear", out, input, weight, bias, residual)
+    if arrays is not None and not dropout_p:
+        x, w, b, r = arrays
+        return ops.linear(x, w, b, r, activation=activation, out=out)
     operands = (input, weight, bias, residual)
-    x, w, b, r = values(*operands)
-    if plain("linear", out, *operands):
-        return forward(x, w, b, r, out=out)
+    x, w, b, r = arrays or values(*operands)
     need_dx, need_dweight, need_dbias, need_dresidual = needs(*operands)
-    pre_activation = None
     multiplies = need_dx or need_dweight or need_dbias
+    pre_activation = None
+    added = None if dropout_p else r
     if activation is not None and multiplies and recording(*operands):
-        y, pre_activation = forward(x, w, b, r, return_pre_activation=True)
+        y, pre_activation = ops.linear(x, w, b, added, activation=activation, return_pre_activation=True)
     else:
-        y = forward(x, w, b, r)
+        y = ops.linear(x, w, b, added, activation=activation)
+    if dropout_p:
+        y = ops.dropout(y, dropout_p, seed, residual=r, out=y if out is None else out)
+        if arrays is not None:
+            return y
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
         gradients: tuple[Array | None, ...] = (None, None, None)
@@ -81,6 +80,17 @@ def linear(
         return (*gradients, dy if need_dresidual else None)
 
     return record(y, operands, backward)
+
+
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
+"""What `linear` may compute beside the product."""
+
+
+def check_activation(name: str, activation: str | None) -> None:
+    """Raise ValueError for an `activation` that `linear` does not know."""
+    if activation is not None and activation not in ACTIVATIONS:
+        known = ", ".join(map(repr, ACTIVATIONS))
+        raise ValueError(f"{name}: activation must be None or one of {known}, got {activation!r}")
 
 
 def layer_norm(
@@ -135,10 +145,12 @@ def _layer_norm(
 ) -> Any:
     ops = mode.ops
     options: dict[str, Any] = {"dropout_p": dropout_p, "seed": next_seed()} if dropout_p else {}
+    arrays = plain("layer_norm", out, input, weight, bias, residual)
+    if arrays is not None:
+        x, w, b, r = arrays
+        return ops.layer_norm(x, w, b, eps, residual=r, out=out, **options)
     operands = (input, weight, bias, residual)
     x, w, b, r = values(*operands)
-    if plain("layer_norm", out, *operands):
-        return ops.layer_norm(x, w, b, eps, residual=r, out=out, **options)
     need_dx, need_dweight, need_dbias, need_dresidual = needs(*operands)
     mean = rstd = None
     if recording(*operands):

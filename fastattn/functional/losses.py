@@ -21,41 +21,67 @@ IGNORE_INDEX = -100
 def cross_entropy(
     input: Values,
     target: NDArray[np.integer[Any]],
+    weight: ArrayLike | None = None,
     *,
     ignore_index: int = IGNORE_INDEX,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    """`-log softmax(input)[target]` of each row: `input` `[rows, classes]`, `target` integers `[rows]`.
+    """`-weight[target] * log_softmax(input)[target]` of each row, as PyTorch's.
 
-    Rows whose target is `ignore_index` count for nothing. `reduction` is "mean" (over the rows that count), "sum" or
-    "none" (`[rows]`, 0 where ignored); `label_smoothing` is the part of the target spread over all classes.
+    `input` is `[rows, classes]` or `[batch, classes, ...]`, `target` integers `[rows]` or `[batch, ...]`, `weight`
+    `[classes]`, 1 by default, an array that gets no gradient. Rows whose target is `ignore_index` do not count.
+    `reduction` is "mean" (the sum divided by the weights of the targets that count), "sum" or "none" (the shape of
+    `target`, 0 where ignored). `label_smoothing` is the part of the target spread over all classes.
 
     Raises TypeError for a `target` that does not hold integers; ValueError for another shape, a class outside
-    [0, classes), another `reduction`, and a "mean" of no rows.
+    [0, classes), another `reduction`, and a "mean" of no rows or of weights that are 0.
 
     >>> logits = np.log(np.array([[1.0, 3.0], [1.0, 1.0]], np.float32))
     >>> np.exp(-cross_entropy(logits, np.array([1, 0]), reduction="none")).round(4).tolist()
     [0.75, 0.5]
     """
-    ops = mode.ops
-    (x,) = values(input)
     ids = np.asarray(target)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: target must be an integer array, got {ids.dtype}")
-    if x.ndim != 2:
-        raise ValueError(f"cross_entropy: input must have shape (rows, classes), got {x.shape}")
-    if ids.shape != x.shape[:1]:
-        raise ValueError(f"cross_entropy: target must have shape {x.shape[:1]}, got {ids.shape}")
-    ids = np.ascontiguousarray(ids, np.int64)
+    if len(input.shape) < 2:
+        raise ValueError(f"cross_entropy: input must have shape (rows, classes), got {input.shape}")
+    shape = (input.shape[0], *input.shape[2:])
+    if ids.shape != shape:
+        raise ValueError(f"cross_entropy: target must have shape {shape}, got {ids.shape}")
+    ids = np.ascontiguousarray(ids.reshape(-1), np.int64)
+    operand: Any = input
+    if len(input.shape) > 2:  # the classes are the second axis
+        operand = _last(operand).reshape(-1, input.shape[1])
+    ops = mode.ops
+    (x,) = values(operand)
     options: dict[str, Any] = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
     rows, lse = ops.cross_entropy(x, ids, **options)
-    count = int(np.count_nonzero(ids != ignore_index))
+    counts = ids != ignore_index
+    count: float = int(np.count_nonzero(counts))
+    own = spread = None
+    if weight is not None:
+        classes = np.asarray(weight, x.dtype)
+        if classes.shape != x.shape[1:]:
+            raise ValueError(f"cross_entropy: weight must have shape {x.shape[1:]}, got {classes.shape}")
+        own = np.where(counts, classes[np.where(counts, ids, 0)], x.dtype.type(0))
+        count = float(own.sum(dtype=np.float64))
+        if label_smoothing:  # the kernel's smoothing knows no weights
+            options["label_smoothing"] = 0.0
+            rows, own = ops.cross_entropy(x, ids, **options)[0], own * x.dtype.type(1 - label_smoothing)
+            spread, logs = counts * x.dtype.type(label_smoothing / x.shape[1]), ops.log_softmax(x)
+        rows = rows * own
+        if spread is not None:
+            rows -= spread * ops.linear(logs, classes[None])[:, 0]
 
     def backward(dloss: Array) -> tuple[Array]:
-        return (ops.cross_entropy_backward(dloss, x, ids, lse, **options),)
+        d = dloss.reshape(-1)
+        dx = ops.cross_entropy_backward(d if own is None else d * own, x, ids, lse, **options)
+        if spread is not None:
+            dx -= ops.log_softmax_backward((d * spread)[:, None] * classes, logs)
+        return (dx,)
 
-    return _reduce("cross_entropy", (input,), rows, count, reduction, backward)
+    return _reduce("cross_entropy", (operand,), rows.reshape(shape), count, reduction, backward)
 
 
 def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> Any:
@@ -77,27 +103,44 @@ def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> An
     return _reduce("mse_loss", (input,), terms, terms.size, reduction, lambda dy: (2 * difference * dy,))
 
 
-def binary_cross_entropy_with_logits(input: Values, target: ArrayLike, *, reduction: str = "mean") -> Any:
-    """`-(target log s + (1 - target) log(1 - s))` of each element, s being `1 / (1 + exp(-input))`.
+def binary_cross_entropy_with_logits(
+    input: Values,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: ArrayLike | None = None,
+) -> Any:
+    """`-weight * (pos_weight * target * log s + (1 - target) * log(1 - s))`, s being `1 / (1 + exp(-input))`.
 
-    `target`, an array of `input`'s shape, has probabilities; `reduction` is "mean", "sum" or "none" (`input`'s shape).
-    Raises ValueError for another shape or `reduction`, and a "mean" of no elements.
+    `target`, an array of `input`'s shape, has probabilities. `weight` and `pos_weight`, arrays that broadcast to this
+    shape, are 1 by default and get no gradient. `reduction` is "mean", "sum" or "none" (`input`'s shape). Raises
+    ValueError for another shape or `reduction`, and a "mean" of no elements.
 
     >>> logits = np.log(np.array([3.0, 1.0], np.float32))  # s is 0.75 and 0.5
     >>> np.exp(-binary_cross_entropy_with_logits(logits, [1, 0], reduction="none")).round(4).tolist()
     [0.75, 0.5]
     """
+    name = "binary_cross_entropy_with_logits"
     ops = mode.ops
     (x,) = values(input)
-    t = _target("binary_cross_entropy_with_logits", target, x)
+    t = _target(name, target, x)
     pairs = np.stack([x, np.zeros_like(x)], axis=-1)  # log s and log(1 - s) are the log-softmax of (x, 0)
     logs = ops.log_softmax(pairs)
-    terms = -(t * logs[..., 0] + (1 - t) * logs[..., 1])
+    factors = [np.asarray(1 if given is None else given, x.dtype) for given in (weight, pos_weight)]
+    for argument, factor in zip(("weight", "pos_weight"), factors, strict=True):
+        if np.broadcast_shapes(factor.shape, x.shape) != x.shape:
+            raise ValueError(f"{name}: {argument} must have a shape that broadcasts to {x.shape}, got {factor.shape}")
+    scale, positive = factors
+    terms = -scale * (positive * t * logs[..., 0] + (1 - t) * logs[..., 1])
 
     def backward(dy: Array) -> tuple[Array]:
-        return ((ops.softmax(pairs)[..., 0] - t) * dy,)
+        s = ops.softmax(pairs)
+        if pos_weight is None:
+            return (scale * (s[..., 0] - t) * dy,)
+        return (scale * ((1 - t) * s[..., 0] - positive * t * s[..., 1]) * dy,)
 
-    return _reduce("binary_cross_entropy_with_logits", (input,), terms, terms.size, reduction, backward)
+    return _reduce(name, (input,), terms, terms.size, reduction, backward)
 
 
 def sampled_softmax_loss(
@@ -223,6 +266,13 @@ def _log_expected(ids: NDArray[np.int64], tries: int, classes: int) -> NDArray[n
     return expected
 
 
+def _last(x: Values) -> Any:
+    """`x` with its second axis moved to the end."""
+    (array,) = values(x)
+    y = np.ascontiguousarray(np.moveaxis(array, 1, -1))
+    return record(y, (x,), lambda dy: (np.moveaxis(dy, -1, 1),))
+
+
 def _target(name: str, target: ArrayLike, x: Array) -> Array:
     array = np.asarray(target, x.dtype)
     if array.shape != x.shape:
@@ -234,11 +284,11 @@ def _reduce(
     name: str,
     operands: Sequence[Any],
     terms: Array,
-    count: int,
+    count: float,
     reduction: str,
     backward: Callable[[Array], Sequence[Array | None]],
 ) -> Any:
-    """The terms, their sum, or their sum over `count`; `backward` maps the gradient of the terms to the operands'."""
+    """The terms, their sum, or that divided by `count`. `backward` maps the gradient of the terms to the operands'."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     if reduction == "mean" and count == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,11 @@ def embedding(
         raise TypeError(f"embedding: input must be an integer array, got {input.dtype}")
     ids = input.astype(np.int64, copy=False)
     shape = (*ids.shape, weight.shape[-1])
-    if not plain("embedding", out, weight):
+    arrays = plain("embedding", out, weight)
+    if arrays is None:
         return embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx).reshape(shape)
     rows = reshape_out("embedding", out, shape, (ids.size, shape[-1]))
-    y = autograd.mode.ops.embedding(ids.reshape(-1), *values(weight), out=rows)
+    y = autograd.mode.ops.embedding(ids.reshape(-1), arrays[0], out=rows)
     return y.reshape(shape) if out is None else out
 
 
@@ -66,20 +68,20 @@ def embedding_sum(
     ops = autograd.mode.ops
     ids: dict[str, Any] = {"position_ids": position_ids, "token_type_ids": token_type_ids}
     operands = (weight, position_weight, token_type_weight)
-    tables = values(*operands)
-    if plain("embedding_sum", out, *operands, norm_weight, norm_bias):
-        scale, shift = values(norm_weight, norm_bias)
+    arrays = plain("embedding_sum", out, *operands, norm_weight, norm_bias)
+    if arrays is not None:
         return ops.embedding(
             input_ids,
-            tables[0],
-            position_weight=tables[1],
-            token_type_weight=tables[2],
-            norm_weight=scale,
-            norm_bias=shift,
+            arrays[0],
+            position_weight=arrays[1],
+            token_type_weight=arrays[2],
+            norm_weight=arrays[3],
+            norm_bias=arrays[4],
             eps=eps,
             out=out,
             **ids,
         )
+    tables = values(*operands)
     y = ops.embedding(input_ids, tables[0], position_weight=tables[1], token_type_weight=tables[2], **ids)
     sizes = [0 if table is None else len(table) for table in tables]
     wanted = needs(*operands)
@@ -113,9 +115,10 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
     [[2.0], [0.0], [7.0]]
     """
     ops = autograd.mode.ops  # `mode` is PyTorch's word here
+    arrays = plain("pooling", out, input)
+    if arrays is not None:
+        return ops.pooling(arrays[0], cu_seqlens, mode, out=out)
     (x,) = values(input)
-    if plain("pooling", out, input):
-        return ops.pooling(x, cu_seqlens, mode, out=out)
     y = ops.pooling(x, cu_seqlens, mode)
     return record(y, (input,), lambda dy: (ops.pooling_backward(dy, x, cu_seqlens, mode),))
 
@@ -149,3 +152,44 @@ def scatter_rows(input: Values, rows: Ids, num_rows: int, fill: float = 0.0) -> 
     y = np.full((num_rows, *x.shape[1:]), fill, x.dtype)
     y[rows] = x
     return record(y, (input,), lambda dy: (dy.take(rows, axis=0),))
+
+
+def cat(tensors: Sequence[Values], dim: int = 0) -> Any:
+    """`tensors`, arrays or Tensors, joined along their axis `dim`; the other axes have the same sizes.
+
+    Raises ValueError for an empty sequence or shapes that do not fit, TypeError for arrays of several dtypes.
+
+    >>> cat([np.ones((1, 2), np.float32), np.zeros((1, 1), np.float32)], dim=1).tolist()
+    [[1.0, 1.0, 0.0]]
+    """
+    return _join("cat", np.concatenate, tensors, dim)
+
+
+def stack(tensors: Sequence[Values], dim: int = 0) -> Any:
+    """`tensors`, arrays or Tensors of one shape, side by side along a new axis `dim`.
+
+    Raises ValueError for an empty sequence or several shapes, TypeError for arrays of several dtypes.
+
+    >>> stack([np.ones(2, np.float32), np.zeros(2, np.float32)]).tolist()
+    [[1.0, 1.0], [0.0, 0.0]]
+    """
+    return _join("stack", np.stack, tensors, dim)
+
+
+def _join(name: str, join: Callable[..., Array], tensors: Sequence[Values], dim: int) -> Any:
+    tensors = tuple(tensors)
+    arrays = values(*tensors)
+    dtypes = {np.asarray(array).dtype for array in arrays}
+    if len(dtypes) > 1:
+        raise TypeError(f"{name}: tensors must have one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+    try:
+        y = join(arrays, axis=dim)
+    except ValueError as error:  # of NumPy, whose words name no function of ours
+        raise ValueError(f"{name}: {error}") from None
+
+    def backward(dy: Array) -> list[Array]:
+        if name == "stack":
+            return list(np.moveaxis(dy, dim, 0))
+        return np.split(dy, np.cumsum([array.shape[dim] for array in arrays])[:-1], axis=dim)
+
+    return record(y, tensors, backward)

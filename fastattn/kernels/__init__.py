@@ -15,6 +15,7 @@ else is in the call and not on the number of threads. `fastattn.reference` has t
 [[0.25, 0.25, 0.25, 0.25]]
 """
 
+from .activation import activation, activation_backward
 from .adamw import adamw
 from .char_cnn import char_cnn, char_cnn_backward
 from .cross_entropy import cross_entropy, cross_entropy_backward
@@ -36,6 +37,8 @@ from .softmax import softmax, softmax_backward
 
 __all__ = [
     "PackedMatrix",
+    "activation",
+    "activation_backward",
     "adamw",
     "char_cnn",
     "char_cnn_backward",

@@ -1,9 +1,11 @@
 """Layers: small modules over `fastattn.functional`, ragged inside, trainable or frozen, and thread-safe."""
 
 from fastattn.nn import init
+from fastattn.nn.activations import GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from fastattn.nn.additive_attention import AdditiveAttention
 from fastattn.nn.attention import SelfAttention
 from fastattn.nn.char_cnn import CharCNN, Highway
+from fastattn.nn.containers import ModuleDict, ModuleList, Sequential
 from fastattn.nn.dropout import Dropout
 from fastattn.nn.embedding import Embedding
 from fastattn.nn.feed_forward import FeedForward
@@ -18,26 +20,35 @@ from fastattn.nn.scalar_mix import ScalarMix
 from fastattn.nn.workspace import Workspace
 
 __all__ = [
-    "GRU",
-    "LSTM",
     "AdditiveAttention",
     "CharCNN",
     "Dropout",
     "Embedding",
     "FeedForward",
+    "GELU",
+    "GRU",
     "GRUCell",
     "Highway",
+    "LSTM",
     "LSTMCell",
     "LayerNorm",
     "Linear",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "MultiHeadAttention",
     "Parameter",
     "ParameterRows",
+    "ReLU",
     "ScalarMix",
     "SelfAttention",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
     "SinusoidalPositions",
+    "Softmax",
     "StackedLinear",
+    "Tanh",
     "Workspace",
     "init",
 ]

@@ -84,9 +84,9 @@ class Highway(Module):
 
     def __init__(self, dim: int, num_layers: int = 1) -> None:
         dim, num_layers = integer("Highway: dim", dim), integer("Highway: num_layers", num_layers)
-        self.layers = [
-            Linear(dim, 2 * dim, std=dim**-0.5, bias=Parameter((2 * dim,), _carry)) for _ in range(num_layers)
-        ]
+        self.layers = [Linear(dim, 2 * dim, std=dim**-0.5) for _ in range(num_layers)]
+        for layer in self.layers:
+            layer.bias = Parameter((2 * dim,), _carry)
 
     def forward(self, x: Values) -> Any:
         """`x` `[..., dim]`, an array or a Tensor, gives `[..., dim]`.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from fastattn import functional as F
 from fastattn.nn import init
@@ -11,21 +14,37 @@ from fastattn.nn.parameter import Array, Parameter
 
 
 class LayerNorm(Module):
-    """`(h - mean) / sqrt(var + eps) * weight + bias` over the last axis `[dim]`, `h` being `dropout(x) + residual`."""
+    """`(h - mean) / sqrt(var + eps) * weight + bias` over the last axes of `h = dropout(x) + residual`.
 
-    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+    `normalized_shape` is the shape of these axes, or the size of one. `weight` and `bias` have this shape, and are None
+    with `elementwise_affine=False`; `bias=False` leaves out the bias alone. As `torch.nn.LayerNorm`. Raises ValueError
+    for a `normalized_shape` without axes or with sizes less than 1.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
+        one = isinstance(normalized_shape, int | np.integer)
+        shape: tuple[int, ...] = (normalized_shape,) if one else tuple(normalized_shape)  # type: ignore[arg-type]  # mypy does not follow `one`
+        if min(shape, default=0) < 1:
+            raise ValueError(f"LayerNorm: normalized_shape must have sizes of at least 1, got {normalized_shape}")
+        self.normalized_shape = shape
         self.eps = eps
-        self.normalized_shape = (dim,)
-        self.weight = Parameter((dim,), init.ones)
-        self.bias = Parameter((dim,))
+        self.elementwise_affine = elementwise_affine
+        self.weight = Parameter(shape, init.ones) if elementwise_affine else None
+        self.bias = Parameter(shape) if elementwise_affine and bias else None
 
     def forward(
         self, x: Values, *, residual: Values | None = None, dropout_p: float = 0.0, out: Array | None = None
     ) -> Any:
-        """`x` and `residual` `[..., dim]`, arrays or Tensors, give `[..., dim]`.
+        """`x` and `residual` `[..., *normalized_shape]`, arrays or Tensors, give the same shape.
 
-        `dropout_p` is the part of `x` that is dropped. `out`, an array of this shape, is written and returned; it is
-        for arrays, and nothing is recorded or dropped then.
+        `dropout_p` is the part of `x` that is dropped. `out`, an array of this shape, is written and returned, where
+        nothing is recorded.
 
         >>> LayerNorm(2)(np.array([[1.0, 3.0]], np.float32)).numpy().round(3).tolist()
         [[-1.0, 1.0]]
@@ -40,3 +59,6 @@ class LayerNorm(Module):
             dropout_p=dropout_p,
             out=out,
         )
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"

@@ -6,40 +6,48 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastattn import functional as F
+from fastattn.functional.layers import check_activation
 from fastattn.nn import init
 from fastattn.nn.module import AnyParameter, Module, Values
 from fastattn.nn.parameter import Array, Parameter, ParameterRows
 
 
 class Linear(Module):
-    """`y = activation(x weight^T + bias)`: `[..., in_features]` to `[..., out_features]`.
+    """`y = activation(x weight^T + bias)`: `[..., in_features]` to `[..., out_features]`, as `torch.nn.Linear`.
 
-    `weight` is `[out_features, in_features]`, packed when frozen, and `bias` `[out_features]`; either can be the
-    parameter of another layer, which is then shared. `activation` is one of `fastattn.functional.linear`'s and is
-    computed in the same pass. A new weight is normally distributed with `std`, or by default uniformly up to
-    1 / sqrt(in_features); a new bias is 0.
+    `weight` is `[out_features, in_features]`, packed when frozen, and `bias` `[out_features]`, or None with
+    `bias=False`. `activation`, one of `fastattn.functional.linear`'s, is computed in the same pass. A new weight is
+    normally distributed with `std`, or by default uniformly up to 1 / sqrt(in_features); a new bias is 0. Layers share
+    a parameter that is assigned to both. Raises ValueError for sizes less than 1 and another `activation`, TypeError
+    for a `bias` that is no bool.
     """
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
+        bias: bool = True,
         *,
         activation: str | None = None,
         std: float | None = None,
-        weight: Parameter | None = None,
-        bias: Parameter | None = None,
     ) -> None:
+        if min(in_features, out_features) < 1:
+            sizes = f"{in_features} and {out_features}"
+            raise ValueError(f"Linear: in_features and out_features must be at least 1, got {sizes}")
+        if not isinstance(bias, bool):
+            raise TypeError(f"Linear: bias must be True or False, got {type(bias).__name__}")
+        check_activation("Linear", activation)
+        self.in_features = in_features
+        self.out_features = out_features
         self.activation = activation
         first = init.uniform(in_features**-0.5) if std is None else init.normal(std)
-        self.weight = Parameter((out_features, in_features), first, packed=True) if weight is None else weight
-        self.bias = Parameter((out_features,)) if bias is None else bias
+        self.weight = Parameter((out_features, in_features), first, packed=True)
+        self.bias = Parameter((out_features,)) if bias else None
 
     def forward(self, x: Values, *, out: Array | None = None) -> Any:
         """`x` `[..., in_features]`, an array or a Tensor, gives `[..., out_features]`.
 
-        Where the layer or `x` is recorded the result is a Tensor, else an array. `out` `[..., out_features]`, an array,
-        is written and returned; it is for an array `x`, and nothing is recorded then.
+        `out` `[..., out_features]`, an array, is written and returned, where nothing is recorded.
 
         >>> layer = Linear(3, 2)
         >>> layer(np.ones((5, 3), np.float32)).shape
@@ -47,22 +55,29 @@ class Linear(Module):
         """
         return F.linear(x, self.weight, self.bias, activation=self.activation, out=out)
 
+    def extra_repr(self) -> str:
+        text = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return text if self.activation is None else f"{text}, activation={self.activation!r}"
+
 
 class StackedLinear(Linear):
     """Several linear layers of one input, computed as one: its weight is theirs, one below the other.
 
-    `out_features` gives each layer's name and size in that order, and the checkpoint has `{name}.weight` and
-    `{name}.bias` of each.
+    `out_features` gives each layer's name and size in that order, and the checkpoint has `{name}.weight` and, with
+    `bias`, `{name}.bias` of each. `std` is that of `Linear`.
     """
 
-    def __init__(self, in_features: int, out_features: Mapping[str, int], *, std: float | None = None) -> None:
-        super().__init__(in_features, sum(out_features.values()), std=std)
+    def __init__(
+        self, in_features: int, out_features: Mapping[str, int], bias: bool = True, *, std: float | None = None
+    ) -> None:
+        super().__init__(in_features, sum(out_features.values()), bias, std=std)
         self.rows: dict[str, ParameterRows] = {}
-        trained: tuple[set[int], set[int]] = (set(), set())
+        wholes = {name: whole for name, whole in (("weight", self.weight), ("bias", self.bias)) if whole is not None}
+        trained: dict[str, set[int]] = {name: set() for name in wholes}
         start = 0
         for name, size in out_features.items():
-            self.rows[f"{name}.weight"] = ParameterRows(self.weight, start, start + size, trained[0])
-            self.rows[f"{name}.bias"] = ParameterRows(self.bias, start, start + size, trained[1])
+            for part, whole in wholes.items():
+                self.rows[f"{name}.{part}"] = ParameterRows(whole, start, start + size, trained[part])
             start += size
 
     def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
+from itertools import groupby
+from textwrap import indent
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +19,7 @@ Self = TypeVar("Self", bound="Module")
 
 
 class Module:
-    """A layer or a model: its attributes are its parameters and child modules, or lists, tuples and dicts of these.
+    """A layer or a model. Its attributes are its parameters and child modules, or lists, tuples and dicts of these.
 
     A subclass writes `forward`; calling the module runs it. Modules hold parameters and settings, never an activation,
     so many threads may call one at once. They take Tensors or arrays. Dropout applies to both, only while `training`.
@@ -25,6 +27,26 @@ class Module:
     What a call returns depends on what the module is. One with trainable parameters returns Tensors, also within
     `no_grad` and where some have `requires_grad=False`. A frozen one returns arrays, and a Tensor for a Tensor. One
     without parameters returns the kind that it is given.
+
+    >>> from fastattn import nn
+    >>> from fastattn import functional as F
+    >>> class Perceptron(nn.Module):
+    ...     def __init__(self, sizes):
+    ...         self.layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:])]
+    ...
+    ...     def forward(self, x):
+    ...         for layer in self.layers[:-1]:
+    ...             x = F.relu(layer(x))
+    ...         return self.layers[-1](x)
+    >>> model = Perceptron([4, 16, 3])
+    >>> [name for name, _ in model.named_parameters()]
+    ['layers.0.weight', 'layers.0.bias', 'layers.1.weight', 'layers.1.bias']
+    >>> x = np.ones((2, 4), np.float32)
+    >>> F.cross_entropy(model(x), np.array([2, 0])).backward()
+    >>> model.layers[0].weight.grad.shape
+    (16, 4)
+    >>> type(model.freeze()(x)).__name__
+    'ndarray'
     """
 
     training = True
@@ -43,25 +65,67 @@ class Module:
         """What `forward` gives."""
         return self.forward(*arguments, **options)
 
-    def children(self) -> Iterator[tuple[str, Module]]:
-        """The child modules by name; those of a list or tuple are numbered, those of a dict have its keys.
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The child modules by name. Those of a list or tuple are numbered, those of a dict have its keys.
 
         Raises TypeError for an attribute that holds a module where it is not found: in a set, say.
         """
-        for name, value in _members(vars(self), type(self).__name__):
+        for name, value in self._members():
             if isinstance(value, Module):
                 yield name, value
 
-    def modules(self) -> Iterator[Module]:
-        """This module and all below it."""
-        yield self
-        for _, value in _members(vars(self), type(self).__name__):
+    def children(self) -> Iterator[Module]:
+        """The child modules."""
+        for _, child in self.named_children():
+            yield child
+
+    def named_modules(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
+        """This module and all below it, each once, by their dotted paths, which begin with `prefix`.
+
+        Modules whose ids are in `seen` are left out.
+        """
+        seen = set() if seen is None else seen
+        if id(self) in seen:
+            return
+        seen.add(id(self))
+        yield prefix, self
+        for name, value in self._members():
             if isinstance(value, Module):
-                yield from value.modules()
+                yield from value.named_modules(f"{prefix}.{name}" if prefix else name, seen)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
+        """Call `fn` with every module of the tree, children first. Returns the module."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def extra_repr(self) -> str:
+        """What `repr` says of this module beside its children."""
+        return ""
+
+    def __repr__(self) -> str:
+        """The tree. Equal modules of a list are written once, as in PyTorch."""
+        lines: list[str] = []
+        rows = [(name, repr(child)) for name, child in self.named_children()]
+        for (text, _), run in groupby(rows, lambda row: (row[1], row[0].rpartition(".")[0])):
+            names = [name for name, _ in run]
+            if len(names) > 1 and all(name.rpartition(".")[2].isdigit() for name in names):
+                lines.append(f"({names[0]}-{names[-1].rpartition('.')[2]}): {len(names)} x {text}")
+            else:
+                lines += [f"({name}): {text}" for name in names]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return f"{type(self).__name__}({self.extra_repr()}\n" + indent("\n".join(lines), "  ") + "\n)"
 
     def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
         """The parameters of this module without those of its children."""
-        for name, value in _members(vars(self), type(self).__name__):
+        for name, value in self._members():
             if isinstance(value, Parameter):
                 yield name, value
 
@@ -193,22 +257,26 @@ class Module:
         table = self.checkpoint_names
         for name, parameter in self.own_parameters():
             yield prefix + _renamed(name, table), parameter
-        for child_name, child in self.children():
+        for child_name, child in self.named_children():
             for name, parameter in child._names(f"{child_name}."):
                 yield prefix + _renamed(name, table), parameter
 
     def _arrays(self) -> Iterator[Parameter]:
         """The parameters of the tree as they are held: stacked ones whole, shared ones more than once."""
         for module in self.modules():
-            for _, value in _members(vars(module), type(module).__name__):
+            for _, value in module._members():
                 if isinstance(value, Parameter):
                     yield value
 
     def _freeze_own(self) -> None:
         self.frozen, self.training = True, False
-        for _, value in _members(vars(self), type(self).__name__):
+        for _, value in self._members():
             if isinstance(value, Parameter):
                 value.freeze()
+
+    def _members(self) -> Iterator[tuple[str, Module | Parameter]]:
+        """The modules and parameters of this module by name."""
+        return _members(vars(self), type(self).__name__)
 
 
 def _members(values: Mapping[Any, Any], owner: str, prefix: str = "") -> Iterator[tuple[str, Module | Parameter]]:

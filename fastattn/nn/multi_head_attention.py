@@ -56,7 +56,7 @@ class MultiHeadAttention(Module):
         self.stacked = StackedLinear(embed_dim, dict.fromkeys(names, embed_dim), std=std)
         self.out_proj = Linear(embed_dim, embed_dim, std=std)
 
-    def children(self) -> Iterator[tuple[str, Module]]:
+    def named_children(self) -> Iterator[tuple[str, Module]]:
         if self.q_proj is not None:
             yield "q_proj", self.q_proj
         yield "out_proj", self.out_proj

@@ -123,12 +123,28 @@ class Parameter(Tensor):
             self.value = self._freeze(self.value)
             self.frozen, self._requires_grad, self.grad = True, False, None
 
-    def __getstate__(self) -> tuple[None, dict[str, Any]]:
-        return None, {name: getattr(self, name) for name in ("_node", "grad", *Parameter.__slots__)}
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle has: the plain array of a packed value, and an `init` only if it is still needed."""
+        state = {name: getattr(self, name) for name in ("_node", "grad", *Parameter.__slots__)}
+        if self.value is not None:
+            state["value"], state["_init"] = self.data, zeros
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        if self.frozen:
+            self.value = self._freeze(self.value)
+
+    def __copy__(self) -> Parameter:
+        new = object.__new__(type(self))
+        for name in ("_node", "grad", *Parameter.__slots__):
+            setattr(new, name, getattr(self, name))
+        return new
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         new = copy.copy(self)
-        if not self.frozen:  # which shares its value: nothing writes to that
+        if not self.frozen:  # a frozen value is never written to and can be shared
             new.value, new.grad = copy.deepcopy(self.value), copy.deepcopy(self.grad)
         return new
 

@@ -11,6 +11,7 @@ modes, ids, `cu_seqlens`) and leave the rest to NumPy's own errors; `fastattn.ke
 [0.25, 0.75]
 """
 
+from .activation import activation, activation_backward
 from .adamw import adamw
 from .char_cnn import char_cnn, char_cnn_backward
 from .cross_entropy import cross_entropy, cross_entropy_backward
@@ -31,6 +32,8 @@ from .sgd import sgd
 from .softmax import softmax, softmax_backward
 
 __all__ = [
+    "activation",
+    "activation_backward",
     "adamw",
     "char_cnn",
     "char_cnn_backward",

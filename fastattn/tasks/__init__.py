@@ -4,6 +4,7 @@ from fastattn.hub import ModelNotFoundError, find_model
 from fastattn.tasks.embed import SentenceEncoder, TextTooLongError, TruncationWarning
 from fastattn.tasks.tagger import Tagger
 from fastattn.tasks.translator import Translator
+from fastattn.tasks.words import WordEncoder
 
 __all__ = [
     "ModelNotFoundError",
@@ -12,5 +13,6 @@ __all__ = [
     "TextTooLongError",
     "Translator",
     "TruncationWarning",
+    "WordEncoder",
     "find_model",
 ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastattn import checks, ragged
 from fastattn.autograd import no_grad
+from fastattn.generation import generate
 from fastattn.models import Transformer
 from fastattn.text import (
     ParallelText,
@@ -138,7 +139,7 @@ class Translator:
             mask = np.arange(lengths[indices].max()) < lengths[indices][:, None]
             # One more than is wanted, so that what a model says when it is cut off is not part of a translation.
             most = int(limits[indices].max()) + 1
-            found = self.model.generate(ragged.unpack(ids, cu_seqlens), mask, max_new_tokens=most)
+            found = generate(self.model, ragged.unpack(ids, cu_seqlens), mask, max_new_tokens=most)
             words = self.tokenizer.decode(row[1 : 1 + limits[i]] for i, row in zip(indices, found, strict=True))
             for i, text in zip(indices, words, strict=True):
                 translations[i] = text

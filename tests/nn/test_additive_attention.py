@@ -51,7 +51,7 @@ def test_values_and_weights(hidden: int, isa: str, threads: int) -> None:
     y, weights = layer(*arrays, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHERS, need_weights=True)
     wanted, wanted_weights = by_hand(layer, *arrays)
     np.testing.assert_allclose(y.data, wanted, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(weights, wanted_weights, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(weights.data, wanted_weights, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(y.data[-1], 0)  # no keys
     plain = make(hidden).freeze()(*arrays, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHERS)
     assert_same_bits(plain, y.data)
@@ -66,8 +66,8 @@ def test_it_is_the_concatenation_score(isa: str) -> None:
     matrix = np.concatenate([layer.query.weight.data, layer.key.weight.data], axis=1)
     t = F.linear(pairs, matrix, layer.query.bias.data + layer.key.bias.data, activation="tanh")
     scores = F.linear(t, layer.weight.data).reshape(1, 3)
-    np.testing.assert_allclose(weights[0], F.softmax(scores, dim=1), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(y.data[0], (weights[0, 0, :, None] * key).sum(axis=0), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(weights.data[0], F.softmax(scores, dim=1), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(y.data[0], (weights.data[0, 0, :, None] * key).sum(axis=0), rtol=0, atol=1e-5)
 
 
 def test_gradients() -> None:

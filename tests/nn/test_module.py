@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,17 @@ class Block(nn.Module):
         self.stack = nn.StackedLinear(4, {"query": 4, "key": 4})
         self.layers = [nn.Linear(4, 4, activation="gelu"), nn.LayerNorm(4)]
         self.scale = nn.Parameter((4,), init.ones)
-        self.scores = nn.Linear(4, 7, weight=self.words.weight)
+        self.scores = nn.Linear(4, 7)
+        self.scores.weight = self.words.weight
 
-    def children(self) -> Iterator[tuple[str, nn.Module]]:
-        for name, child in super().children():
-            yield {"stack": "attention.self"}.get(name, name), child
+    checkpoint_names = {"stack": "attention.self"}
 
-    def __call__(self, ids: Any) -> Any:
+    def forward(self, ids: Any) -> Any:
         h = self.words(ids)
         h = self.stack(h)[:, 4:] + h
         for layer in self.layers:
             h = layer(h)
-        return self.scores(h * self.scale.operand)
+        return self.scores(h * self.scale)
 
 
 NAMES = [
@@ -296,8 +296,38 @@ class TestCopies:
             assert p.frozen
             with pytest.raises(ValueError, match="requires_grad of a frozen parameter stays False"):
                 p.requires_grad = True
-        with pytest.raises(TypeError, match=r"cannot pickle .*PackedMatrix"):
-            pickle.dumps(block)
+
+    def test_a_pickle_of_a_frozen_module(self, block: Block) -> None:
+        expected = block.freeze()(IDS)
+        other = pickle.loads(pickle.dumps(block))
+        assert_same_bits(other(IDS), expected)
+        assert other.scores.weight is other.words.weight
+        assert isinstance(other.stack.weight.value, PackedMatrix)
+        for name, p in other.named_parameters():
+            assert p.frozen
+            assert not p.requires_grad
+            assert_same_bits(np.array(p.data), np.array(block.state_dict()[name]))
+        assert not other.layers[1].weight.data.flags.writeable
+        other.load_state_dict({name: np.zeros(p.shape, np.float32) for name, p in block.named_parameters()})
+        assert not other(IDS).any()
+        assert_same_bits(block(IDS), expected)
+
+    def test_packed_groups_are_kept(self) -> None:
+        lstm, x = nn.LSTM(3, 5).freeze(), np.ones((4, 3), np.float32)
+        other = pickle.loads(pickle.dumps(lstm))
+        assert other.weight_hh_l0.value.groups == 4
+        assert_same_bits(other(x)[0], lstm(x)[0])
+
+    def test_in_a_process_that_was_spawned(self) -> None:
+        model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.StackedLinear(3, {"a": 2, "b": 2})).freeze()
+        x = normal(np.random.default_rng(0), 5, 4)
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            y = pool.submit(model, x).result()
+        assert_same_bits(y, model(x))
+
+    def test_first_values_that_are_a_function_of_the_users(self) -> None:
+        p = nn.Parameter((2,), lambda shape: np.full(shape, 3, np.float32))
+        assert pickle.loads(pickle.dumps(p)).data.tolist() == [3, 3]
 
     def test_of_one_without_values(self) -> None:
         with init.uninitialized():
@@ -350,12 +380,14 @@ class TestModes:
         with no_grad():
             assert not block.records()
             y = block(IDS)
-        assert isinstance(y, np.ndarray)
-        assert_same_bits(y, expected.data)
+        assert isinstance(y, Tensor)
+        assert not y.requires_grad
+        assert_same_bits(y.data, expected.data)
         for p in block.parameters():
             p.requires_grad = False
         assert not block.records()
-        assert isinstance(block(IDS), np.ndarray)
+        assert isinstance(block(IDS), Tensor)
+        assert not block(IDS).requires_grad
 
     def test_another_dtype(self, block: Block) -> None:
         loss(block).backward()
@@ -412,5 +444,5 @@ class TestLayers:
         recorded = network(x)
         assert recorded.requires_grad
         with no_grad():
-            assert_same_bits(network(x), recorded.data)
+            assert_same_bits(network(x).data, recorded.data)
             assert_same_bits(network(x, workspace=nn.Workspace(9, 12, 3, 20)), recorded.data)

@@ -60,7 +60,7 @@ def test_self_attention(causal: bool, isa: str, threads: int) -> None:
     y, weights = layer(x, cu_seqlens_q=OFFSETS, is_causal=causal, need_weights=True)
     wanted, wanted_weights = by_hand(layer, x, x, OFFSETS, causal)
     np.testing.assert_allclose(y.data, wanted, rtol=0, atol=2e-5)
-    np.testing.assert_allclose(weights, wanted_weights, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(weights.data, wanted_weights, rtol=0, atol=2e-6)
     plain = make(True).freeze()(x, cu_seqlens_q=OFFSETS, is_causal=causal)
     assert_same_bits(plain, y.data)
     other = make(False)  # two products instead of one: the same chains
@@ -75,7 +75,7 @@ def test_to_a_memory(isa: str, threads: int) -> None:
     y, weights = layer(x, memory, **offsets, need_weights=True)
     wanted, wanted_weights = by_hand(layer, x, memory, OTHERS, False)
     np.testing.assert_allclose(y.data, wanted, rtol=0, atol=2e-5)
-    np.testing.assert_allclose(weights, wanted_weights, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(weights.data, wanted_weights, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(y.data[-1], layer.out_proj.bias.data)  # its sequence has no keys
     frozen = make(False).freeze()
     assert_same_bits(frozen(x, memory, **offsets), y.data)
@@ -261,7 +261,7 @@ def test_against_torch(self_attention: bool) -> None:
         y, ours_weights = ours(leaves[0], leaves[1], cu_seqlens_k=cumulative([4, 4]), **offsets)
     y.backward(dy.reshape(-1, DIM))
     np.testing.assert_allclose(y.data, wanted.detach().numpy().reshape(-1, DIM), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(ours_weights, weights.detach().numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ours_weights.data, weights.detach().numpy(), rtol=0, atol=1e-6)
     expected = {"x": query.grad.numpy().reshape(-1, DIM), "out_proj.weight": theirs.out_proj.weight.grad.numpy()}
     for kind, gradient in (("weight", theirs.in_proj_weight.grad), ("bias", theirs.in_proj_bias.grad)):
         parts = zip("qkv", np.split(gradient.numpy(), 3), strict=True)

@@ -60,8 +60,9 @@ def test_the_same_bits_in_any_company(norm: bool, isa: str) -> None:
 def test_fixed_or_trained() -> None:
     mix = nn.ScalarMix(3, trainable=False)
     y = mix(LAYERS)
-    assert isinstance(y, np.ndarray)
-    np.testing.assert_allclose(y, LAYERS.mean(axis=0), rtol=0, atol=1e-5)
+    assert isinstance(y, Tensor)
+    assert not y.requires_grad
+    np.testing.assert_allclose(y.data, LAYERS.mean(axis=0), rtol=0, atol=1e-5)
     assert not any(p.requires_grad for p in mix.parameters())
     trained = nn.ScalarMix(3)
     F.mse_loss(trained(LAYERS), LAYERS[2]).backward()

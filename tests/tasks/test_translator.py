@@ -10,6 +10,7 @@ import pytest
 from helpers_translator import LETTERS, make
 
 from fastattn.autograd import Tensor
+from fastattn.generation import generate
 from fastattn.tasks import Translator
 from fastattn.text import Characters, ParallelText, SubwordTokenizer
 from fastattn.training.run_state import write_state
@@ -42,7 +43,7 @@ def test_what_is_saved_comes_back(folder: Path, translator: Translator) -> None:
 
 def test_translations_are_those_of_generate(translator: Translator) -> None:
     ids = translator.tokenizer.encode(["abc"]).ids[None]
-    found = translator.model.generate(ids, max_new_tokens=39)
+    found = generate(translator.model, ids, max_new_tokens=39)
     assert translator.translate(["abc"]) == translator.tokenizer.decode(found)
     assert set("".join(translator.translate(TEXTS))) <= set(LETTERS.upper())
 

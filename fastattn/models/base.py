@@ -1,0 +1,346 @@
+"""The base of all models: how one is made, loaded, saved and sent to another process, written once."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import re
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from fastattn import nn
+from fastattn.checks import choice
+from fastattn.formats import hugging_face
+from fastattn.hub import Files, find_model
+from fastattn.models.config import PreTrainedConfig
+from fastattn.nn.parameter import Array
+
+__all__ = ["HUGGING_FACE", "PreTrainedModel"]
+
+Self = TypeVar("Self", bound="PreTrainedModel")
+
+HUGGING_FACE = Files(
+    patterns=(hugging_face.CONFIG, hugging_face.WEIGHTS, hugging_face.WEIGHTS_INDEX, "model-*-of-*.safetensors"),
+    required=(hugging_face.CONFIG, (hugging_face.WEIGHTS, hugging_face.WEIGHTS_INDEX)),
+)
+"""The files of a model folder as Hugging Face has it."""
+
+
+class PreTrainedModel(nn.Module, ABC):
+    """A model with a `config`: new and trainable, or with the weights of a checkpoint.
+
+    A family says in class attributes what its checkpoints are like, and writes `build` and `forward`.
+
+    Args:
+        config: the shape of the model.
+        tensors: the weights, float32, under the names of `state_dict`, which are those of the checkpoint. Arrays are
+            copied. Without them all weights are drawn at random, as `fastattn.manual_seed` says, and the model begins
+            in training mode; else in evaluation mode.
+        trainable: False freezes the model. None: a new model trains; a loaded one is frozen, unless its class has a
+            head to be trained (`loads_trainable`).
+        new_head: what happens to weights of a head that `tensors` lack, and that are drawn at random then: "warn",
+            "draw" without a word, or "refuse".
+
+    Raises TypeError for a `config` of another class; ValueError for a tensor that is missing, has another shape than
+    `config` says, or is there under several of its names with different values.
+    """
+
+    config_class: ClassVar[type[PreTrainedConfig]]
+    files: ClassVar[Files] = HUGGING_FACE
+    """The files that a model of this class reads."""
+    loads_trainable: ClassVar[bool] = False
+    """Whether a loaded model is trainable unless `trainable` says so."""
+    options: ClassVar[tuple[str, ...]] = ()
+    """Keywords of the class that are no fields of the config; `from_pretrained` takes them too."""
+    layer_names: ClassVar[Mapping[str, str]] = {}
+    """Fields of the config that count layers, each with how the names of their tensors begin, the number as `{}`."""
+    required: ClassVar[tuple[str, ...]] = ("",)
+    """How the names begin without which no model is loaded; what else is missing belongs to a head."""
+    defaulted: ClassVar[tuple[str, ...]] = ()
+    """How the names begin of what has its first value where it is missing, without a warning."""
+    prefix: ClassVar[str] = ""
+    """What the names of the encoder begin with in a checkpoint of a model that has a head, such as `bert.`"""
+    prefixed: ClassVar[tuple[str, ...]] = ()
+    """How names of this model begin behind the `prefix`; none in the encoder itself, which has no prefix."""
+    old_endings: ClassVar[Mapping[str, str]] = {}
+    """Ends of names in old checkpoints, each with today's."""
+
+    config: Any
+    _origin: _Origin | None = None
+
+    def __init__(
+        self,
+        config: Any,
+        tensors: Mapping[str, Array] | None = None,
+        *,
+        trainable: bool | None = None,
+        new_head: str = "warn",
+    ) -> None:
+        name, wanted = type(self).__name__, self.config_class.__name__
+        if not isinstance(config, self.config_class):
+            article = "an" if wanted[0] in "AEIOU" else "a"
+            raise TypeError(f"{name}: config must be {article} {wanted}, got {type(config).__name__}")
+        choice(f"{name}: new_head", new_head, ("warn", "draw", "refuse"))
+        if tensors is not None:
+            self._check_layers(config, tensors)
+        self.config = config
+        with nn.init.uninitialized():
+            self.build(config)
+        if tensors is not None:
+            freeze = not (self.loads_trainable if trainable is None else trainable)
+            self._fill(tensors, freeze=freeze, new_head=new_head)
+            return
+        self.initialize()
+        if trainable is False:
+            self._freeze_untrained()
+
+    @abstractmethod
+    def build(self, config: Any) -> None:
+        """Make the parts."""
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self],
+        name_or_folder: str | os.PathLike[str],
+        *,
+        trainable: bool | None = None,
+        new_head: str = "warn",
+        revision: str | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        **changes: Any,
+    ) -> Self:
+        """Load a model, in evaluation mode.
+
+        The folder may be that of another head, or of the encoder alone: what this model does not have is passed over,
+        and a head that is not there is drawn at random.
+
+        Args:
+            name_or_folder: a folder, or a name; `fastattn.hub.find_model` says where it is looked for.
+            trainable: as for the class.
+            new_head: as for the class.
+            revision: a branch, a tag or a commit of a repository on the hub, "main" by default.
+            token: for the hub, as huggingface_hub takes it.
+            local_files_only: do not ask the hub.
+            changes: replace fields of the config (`num_labels=3`), or are options of the class. A number of layers
+                below the folder's keeps the first ones.
+
+        Raises FileNotFoundError or ValueError, naming the file and the value, for a file that is missing or damaged,
+        another architecture, and weights that do not fit the config; TypeError for a field that the config does not
+        have.
+        """
+        cls.config_class.check_changes("from_pretrained", {k: v for k, v in changes.items() if k not in cls.options})
+        folder = find_model(
+            name_or_folder, cls.files, revision=revision, token=token, local_files_only=local_files_only
+        )
+        return cls._load(folder, changes, trainable=trainable, new_head=new_head)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the folder that `from_pretrained` reads, each file whole or not at all; transformers reads it too,
+        where it has this model."""
+        config = self.config.to_dict(type(self).__name__)
+        hugging_face.write_checkpoint(folder, config, self._tensors_to_save())
+        self._write_more(Path(folder))
+
+    @classmethod
+    def current_name(cls, name: str) -> str:
+        """What a tensor of a checkpoint is called in this model."""
+        for old, new in cls.old_endings.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        name = name.removeprefix(cls.prefix)
+        return f"{cls.prefix}{name}" if name.startswith(cls.prefixed) else name
+
+    def refusals(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
+        """The names of tensors that cannot be loaded, or are not there, and why."""
+        found = [(name, text) for name, text in self.problems(tensors) if not self._optional(name, text)]
+        return found or self._untied(tensors)
+
+    # What a family may write beside `build` and `forward`.
+
+    @classmethod
+    def _read_config(cls, folder: Path, changes: Mapping[str, Any]) -> Any:
+        """The configuration in a folder, with some fields changed."""
+        source = str(folder / hugging_face.CONFIG)
+        return cls.config_class.from_dict(hugging_face.read_config(folder), source, **changes)
+
+    @classmethod
+    def _open_tensors(cls, folder: Path, config: Any) -> Any:
+        """The tensors of a folder under today's names, a mapping and a context manager. It has the attribute `source`,
+        what errors call it, gives new arrays, and its `sample(name)` is some bytes that tell a tensor from others."""
+        return hugging_face.read_state_dict(folder).renamed(cls.current_name)
+
+    @classmethod
+    def _fit(cls, config: Any, tensors: Mapping[str, Array]) -> Any:
+        """The configuration of the model that is made of these tensors."""
+        return config
+
+    def _freeze_untrained(self) -> None:
+        """Freeze what `trainable=False` freezes. A family that leaves a part trainable writes `load`, too."""
+        self.freeze()
+
+    def _read_more(self, folder: Path, changes: Mapping[str, Any]) -> None:
+        """Read what else a folder has."""
+
+    def _tensors_to_save(self) -> Mapping[str, Array]:
+        return self.state_dict()
+
+    def _write_more(self, folder: Path) -> None:
+        """Write what else a folder has."""
+
+    # Loading.
+
+    @classmethod
+    def _load(cls: type[Self], folder: Path, changes: Mapping[str, Any], **options: Any) -> Self:
+        fields = {name: value for name, value in changes.items() if name not in cls.options}
+        options |= {name: value for name, value in changes.items() if name in cls.options}
+        config = cls._read_config(folder, fields)
+        with cls._open_tensors(folder, config) as tensors:
+            tensors = cls._first_layers(config, tensors, fields)
+            model = cls(cls._fit(config, tensors), tensors, **options)
+            model._read_more(folder, fields)
+            if model.frozen and not model._new(tensors):
+                model._origin = _Origin(model, folder.absolute(), changes, _fingerprint(cls.files, folder, tensors))
+        return model
+
+    @classmethod
+    def _first_layers(cls, config: Any, tensors: Any, changes: Mapping[str, Any]) -> Any:
+        """`tensors` without those of the layers from those on that are wanted, where fewer are than there are."""
+        for field, begin in cls.layer_names.items():
+            if field in changes and getattr(config, field) < len(_numbers(begin, tensors)):
+                pattern, layers = _pattern(begin), getattr(config, field)
+
+                def kept(name: str, pattern: re.Pattern[str] = pattern, layers: int = layers) -> str | None:
+                    match = pattern.match(name)
+                    return None if match and int(match[1]) >= layers else name
+
+                tensors = tensors.renamed(kept)
+        return tensors
+
+    @classmethod
+    def _check_layers(cls, config: Any, tensors: Mapping[str, Array]) -> None:
+        """Raise ValueError when there are not as many layers as `config` says, before any is made."""
+        for field, begin in cls.layer_names.items():
+            numbers, layers = _numbers(begin, tensors), getattr(config, field)
+            if numbers != set(range(len(numbers))) or len(numbers) != layers:
+                raise ValueError(
+                    f"{cls._source(tensors)}: {field} is {layers}, but there are tensors of {len(numbers)} layers"
+                    f"{f', the last one numbered {max(numbers)}' if numbers else ''}"
+                )
+
+    @classmethod
+    def _source(cls, tensors: Mapping[str, Array]) -> str:
+        return str(getattr(tensors, "source", cls.__name__))
+
+    def _optional(self, name: str, text: str) -> bool:
+        return text == "is missing" and (not name.startswith(self.required) or name.startswith(self.defaulted))
+
+    def _new(self, tensors: Mapping[str, Array]) -> list[str]:
+        """The names of a head's weights that are not there."""
+        missing = [name for name, text in self.problems(tensors) if text == "is missing"]
+        return [name for name in missing if not name.startswith(self.defaulted)]
+
+    def _untied(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
+        """The names under which a shared parameter is there with other values than under its first one."""
+        names: dict[int, list[str]] = {}
+        for name, parameter in self._names():
+            if name in tensors:
+                names.setdefault(id(parameter), []).append(name)
+        return [
+            (name, f"must be {first!r}, to which the config ties it, but has other values")
+            for first, *others in names.values()
+            for name in others
+            if not np.array_equal(tensors[name], tensors[first], equal_nan=True)
+        ]
+
+    def _fill(self, tensors: Mapping[str, Array], *, freeze: bool, new_head: str) -> None:
+        source = self._source(tensors)
+        problems = [f"tensor {name!r} {text}" for name, text in self.refusals(tensors)]
+        if problems:
+            raise ValueError(f"{source}: {'; '.join(problems)}")
+        new = self._new(tensors)
+        if new and new_head == "refuse":
+            raise ValueError(f"{source}: no {type(self).__name__}, {', '.join(new)} are not there")
+        if not hasattr(tensors, "source"):  # a file gives new arrays, ours to keep
+            tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
+        self.load(tensors, freeze=freeze)
+        self.eval()
+        if new and new_head == "warn":
+            warnings.warn(
+                f"{type(self).__name__}: {', '.join(new)} are not in {source}: they are drawn at random and wait to "
+                "be trained",
+                stacklevel=5,
+            )
+
+    # Pickling: a frozen model of a folder goes by the folder's name, any other with its weights.
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        origin = self._origin
+        if origin is None or not origin.is_of(self):
+            return super().__reduce_ex__(protocol)
+        return _from_origin, (type(self), str(origin.folder), origin.changes, origin.fingerprint)
+
+    def __copy__(self: Self) -> Self:
+        new = type(self).__new__(type(self))
+        vars(new).update(vars(self))
+        return new
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        new = memo[id(self)] = type(self).__new__(type(self))
+        vars(new).update(copy.deepcopy(vars(self), memo))
+        return new
+
+
+class _Origin:
+    """The folder that a frozen model was read from."""
+
+    __slots__ = ("changes", "config", "fingerprint", "folder", "values")
+
+    def __init__(self, model: PreTrainedModel, folder: Path, changes: Mapping[str, Any], fingerprint: str) -> None:
+        self.folder, self.changes, self.fingerprint = folder, dict(changes), fingerprint
+        self.config = model.config
+        self.values = [parameter.value for parameter in model._arrays()]
+
+    def is_of(self, model: PreTrainedModel) -> bool:
+        """Whether `model` still is what was read: other weights, parts or a config make it another."""
+        now = [parameter.value for parameter in model._arrays()]
+        same = len(now) == len(self.values) and all(a is b for a, b in zip(now, self.values, strict=True))
+        return same and bool(model.config == self.config)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Origin:
+        return self  # a copy of a frozen model shares its values
+
+
+def _from_origin(cls: type[Self], folder: str, changes: Mapping[str, Any], fingerprint: str) -> Self:
+    """The model of a pickle. Raises ValueError when its folder has changed since."""
+    model = cls._load(Path(folder), changes, trainable=False, new_head="refuse")
+    if model._origin is None or model._origin.fingerprint != fingerprint:
+        raise ValueError(f"{folder}: the files of this model have changed since it was pickled")
+    return model
+
+
+def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
+    """A checksum of what a model is read from: small files whole, of every tensor its name, its shape and a sample."""
+    sha = hashlib.sha256()
+    for pattern in files.patterns:
+        if pattern.endswith(".json") and (folder / pattern).is_file():
+            sha.update(f"{pattern}\0".encode() + (folder / pattern).read_bytes() + b"\0")
+    for name in sorted(tensors):
+        sha.update(f"{name}\0{nn.module.shape_of(tensors, name)}\0".encode() + tensors.sample(name))
+    return sha.hexdigest()
+
+
+def _pattern(begin: str) -> re.Pattern[str]:
+    return re.compile(re.escape(begin).replace(r"\{\}", r"(\d+)"))
+
+
+def _numbers(begin: str, tensors: Mapping[str, Array]) -> set[int]:
+    """The numbers of the layers whose tensors' names begin so."""
+    pattern = _pattern(begin)
+    return {int(match[1]) for match in map(pattern.match, tensors) if match}

@@ -1,0 +1,137 @@
+"""The configuration of BERT, as Hugging Face writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.models.config import PreTrainedConfig
+from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
+
+__all__ = ["ACTIVATIONS", "BertConfig"]
+
+# hidden_act in config.json -> activation of fastattn.functional.linear
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+    "linear": None,
+}
+
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+_REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig(PreTrainedConfig):
+    """The shape of a BERT model, field by field as in Hugging Face's config.json; the defaults are BERT-base.
+
+    `num_labels` is the length of `id2label`, which is LABEL_0, LABEL_1, ... unless given, and `label2id` its inverse.
+
+    Raises ValueError for a value that no BERT model can have, naming the field and the value.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    position_embedding_type: str = "absolute"
+    classifier_dropout: float | None = None
+    tie_word_embeddings: bool = True
+    problem_type: str | None = None
+    num_labels: int = 2
+    id2label: dict[int, str] = field(default_factory=dict)
+    label2id: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (*_REQUIRED, "max_position_embeddings", "type_vocab_size", "num_labels"):
+            self._set(name, config_integer(name, getattr(self, name)))
+        head_dim, rest = divmod(self.hidden_size, self.num_attention_heads)
+        if rest:
+            raise ValueError(
+                f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
+                f"{self.num_attention_heads}"
+            )
+        if head_dim > MAX_HEAD_DIM:
+            raise ValueError(
+                f"num_attention_heads must split hidden_size into heads of at most {MAX_HEAD_DIM}, "
+                f"got {self.num_attention_heads} and {self.hidden_size}"
+            )
+        for name, limits in (
+            ("layer_norm_eps", {"high": 1.0, "above": True}),
+            ("hidden_dropout_prob", PROBABILITY),
+            ("attention_probs_dropout_prob", PROBABILITY),
+            *([] if self.classifier_dropout is None else [("classifier_dropout", PROBABILITY)]),
+            ("initializer_range", POSITIVE),
+        ):
+            self._set(name, config_number(name, getattr(self, name), **limits))
+        choice("hidden_act", self.hidden_act, ACTIVATIONS)
+        if self.position_embedding_type != "absolute":
+            raise ValueError(f"position_embedding_type must be 'absolute', got {self.position_embedding_type!r}")
+        if self.problem_type is not None:
+            choice("problem_type", self.problem_type, PROBLEM_TYPES)
+        self._set("tie_word_embeddings", boolean("tie_word_embeddings", self.tie_word_embeddings))
+        names = self.id2label or {i: f"LABEL_{i}" for i in range(self.num_labels)}
+        if set(names) != set(range(self.num_labels)):
+            raise ValueError(f"id2label must name 0 to num_labels - 1 = {self.num_labels - 1}, got {sorted(names)}")
+        self._set("id2label", names)
+        self._set("label2id", self.label2id or {name: i for i, name in names.items()})
+
+    @classmethod
+    def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a config.json. The sizes must be there, for no default can guess them."""
+        kind = values.get("model_type", "bert")
+        architectures = values.get("architectures") or []
+        if kind != "bert":
+            raise ValueError(f"model_type is {kind!r}; BertModel reads 'bert'")
+        if "model_type" not in values and not all(str(name).startswith("Bert") for name in architectures):
+            raise ValueError(f"architectures is {architectures!r}; BertModel reads Bert models")
+        for name in ("is_decoder", "add_cross_attention"):
+            if values.get(name):
+                raise ValueError(f"{name} is {values[name]!r}; BertModel is an encoder")
+        for name in _REQUIRED:
+            if name not in values:
+                raise ValueError(f"{name} is missing")
+        found = super()._read(values, changes)
+        if found.get("id2label"):
+            found["id2label"] = _names(found["id2label"])
+        count = len(found.get("id2label") or ())
+        if "id2label" in changes or changes.get("num_labels", count) != count:  # other labels than the file's
+            found = {name: value for name, value in found.items() if name not in ("id2label", "label2id")}
+        if names := changes.get("id2label") or found.get("id2label"):
+            found["num_labels"] = len(names)
+        return found
+
+    def to_dict(self, architecture: str = "") -> dict[str, Any]:
+        """The object of a config.json for a model of this class."""
+        values = asdict(self)
+        del values["num_labels"]  # it is the length of id2label
+        return {"model_type": "bert", "architectures": [architecture or "BertModel"], **values}
+
+
+def _names(id2label: Any) -> dict[int, str]:
+    """The keys of JSON are strings."""
+    try:
+        return {int(i): str(name) for i, name in id2label.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"id2label must be an object of numbered names, got {id2label!r}") from None

@@ -1,0 +1,260 @@
+"""BERT, the bidirectional encoder.
+
+    >>> model = BertModel.from_pretrained("all-MiniLM-L6-v2")                 # doctest: +SKIP
+    >>> model(np.array([[101, 7592, 102]])).last_hidden_state.shape           # doctest: +SKIP
+    (1, 3, 384)
+
+Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language
+Understanding". Names, files and numbers are those of Hugging Face's `BertModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastattn import functional as F
+from fastattn import nn, ragged
+from fastattn.autograd import Tensor, checkpoint
+from fastattn.models.bert.config import ACTIVATIONS, BertConfig
+from fastattn.models.bert.outputs import BertOutput
+from fastattn.models.bert.pretrained import BertPreTrainedModel
+from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
+from fastattn.nn.module import Values
+from fastattn.nn.parameter import Array
+
+OWNER = "BertModel"
+
+__all__ = ["BertConfig", "BertModel", "BertOutput"]
+
+
+class BertEmbeddings(nn.Module):
+    """Word, token type and position rows summed, then normalised: `[tokens]` to `[tokens, hidden_size]`."""
+
+    def __init__(self, config: BertConfig) -> None:
+        dim, std = config.hidden_size, config.initializer_range
+        self.word_embeddings = nn.Embedding(config.vocab_size, dim, config.pad_token_id, std=std)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, dim, std=std)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, dim, std=std)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    def forward(
+        self,
+        input_ids: NDArray[np.int64],
+        token_type_ids: NDArray[np.int64],
+        position_ids: NDArray[np.int64],
+    ) -> Any:
+        x = F.embedding_sum(
+            input_ids,
+            self.word_embeddings.weight,
+            position_ids=position_ids,
+            position_weight=self.position_embeddings.weight,
+            token_type_ids=token_type_ids,
+            token_type_weight=self.token_type_embeddings.weight,
+            norm_weight=self.LayerNorm.weight,
+            norm_bias=self.LayerNorm.bias,
+            eps=self.LayerNorm.eps,
+            padding_idx=self.word_embeddings.padding_idx,
+        )
+        return self.dropout(x)
+
+
+class BertLayer(nn.Module):
+    """One encoder layer, normalised after each residual: `[tokens, hidden_size]` to the same."""
+
+    def __init__(self, config: BertConfig) -> None:
+        dim, eps, std = config.hidden_size, config.layer_norm_eps, config.initializer_range
+        dropout_p, act = config.attention_probs_dropout_prob, ACTIVATIONS[config.hidden_act]
+        self.dropout_p = config.hidden_dropout_prob
+        self.attention = nn.SelfAttention(dim, config.num_attention_heads, dropout_p=dropout_p, std=std)
+        self.attention_norm = nn.LayerNorm(dim, eps)
+        self.feed_forward = nn.FeedForward(dim, config.intermediate_size, act, std=std)
+        self.output_norm = nn.LayerNorm(dim, eps)
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        yield "attention.self", self.attention.query_key_value
+        yield "attention.output.dense", self.attention.output
+        yield "attention.output.LayerNorm", self.attention_norm
+        yield "intermediate.dense", self.feed_forward.input
+        yield "output.dense", self.feed_forward.output
+        yield "output.LayerNorm", self.output_norm
+
+    def forward(
+        self,
+        x: Values,
+        cu_seqlens: NDArray[np.int32],
+        *,
+        workspace: nn.Workspace | None = None,
+        attn_weights: list[Array] | None = None,
+        out: Array | None = None,
+    ) -> Any:
+        """The result goes into `out`, which may be `x`. See `fastattn.nn.SelfAttention` for the rest."""
+        attended = self.attention(x, cu_seqlens, workspace=workspace, attn_weights=attn_weights)
+        p = self.dropout_rate(self.dropout_p)
+        h = self.attention_norm(attended, residual=x, dropout_p=p, out=out)
+        return self.output_norm(self.feed_forward(h, workspace=workspace), residual=h, dropout_p=p, out=out)
+
+
+@dataclass
+class Batch(Tokens):
+    """Tokens and, unless all are 0, their `token_type_ids`, int64 `[tokens]`."""
+
+    token_type_ids: NDArray[np.int64] | None = None
+
+
+class BertModel(BertPreTrainedModel):
+    """A BERT encoder, which is frozen when it is loaded, unless it is `trainable`.
+
+    Any number of threads may call it at once. The names of `tensors` are Hugging Face's for a `BertModel`. Without a
+    `pooler.dense.weight` among them, or without `add_pooling_layer`, the model has no pooler.
+    """
+
+    loads_trainable = False
+    options = ("add_pooling_layer",)
+    layer_names: ClassVar = {"num_hidden_layers": "encoder.layer.{}."}
+    required = ("",)
+    prefixed = ()
+
+    def __init__(
+        self,
+        config: BertConfig,
+        tensors: Mapping[str, Array] | None = None,
+        *,
+        add_pooling_layer: bool = True,
+        **options: Any,
+    ) -> None:
+        self._pools = add_pooling_layer and (tensors is None or "pooler.dense.weight" in tensors)
+        super().__init__(config, tensors, **options)
+
+    def build(self, config: BertConfig) -> None:
+        dim, std = config.hidden_size, config.initializer_range
+        self.embeddings = BertEmbeddings(config)
+        self.layers = [BertLayer(config) for _ in range(config.num_hidden_layers)]
+        self.pooler = nn.Linear(dim, dim, activation="tanh", std=std) if self._pools else None
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        yield "embeddings", self.embeddings
+        for i, layer in enumerate(self.layers):
+            yield f"encoder.layer.{i}", layer
+        if self.pooler is not None:
+            yield "pooler.dense", self.pooler
+
+    def forward(
+        self,
+        input_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        token_type_ids: ArrayLike | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> BertOutput:
+        """Encode a padded batch; no padding token is computed.
+
+        All arguments are `[batch, seq]`, ids of any integer dtype, the mask bool or integers with 1 at the
+        tokens (None: everywhere). Tokens keep their column as their position, behind left padding and holes
+        too, and the pooler reads the first token that the mask keeps. Padding ids are never looked at.
+
+        Raises TypeError for ids or a mask that are not integers; ValueError for shapes that differ, ids
+        outside the vocabulary and positions from `max_position_embeddings` on.
+        """
+        batch = self.pack(input_ids, attention_mask, token_type_ids)
+        output = self.encode(batch, output_hidden_states, output_attentions)
+        last, states, attentions = output.last_hidden_state, output.hidden_states, output.attentions
+        states = states and tuple(batch.pad(x) for x in states)
+        last = states[-1] if states else batch.pad(last)
+        attentions = attentions and tuple(batch.pad_weights(x) for x in attentions)
+        return BertOutput(last, output.pooler_output, states, attentions)
+
+    def forward_ragged(
+        self,
+        input_ids: ArrayLike,
+        cu_seqlens: ArrayLike,
+        token_type_ids: ArrayLike | None = None,
+        position_ids: ArrayLike | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> BertOutput:
+        """Encode sequences that stand one after the other without padding.
+
+        Ids are integers `[tokens]`, and sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of them;
+        positions count from 0 in each sequence unless given. Errors as for the padded call.
+        """
+        batch = self.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
+        return self.encode(batch, output_hidden_states, output_attentions)
+
+    def check_ragged(
+        self,
+        input_ids: ArrayLike,
+        cu_seqlens: ArrayLike,
+        token_type_ids: ArrayLike | None = None,
+        position_ids: ArrayLike | None = None,
+    ) -> Batch:
+        """A ragged batch for `encode`; arguments and errors are those of `forward_ragged`."""
+        batch = pack_ragged(OWNER, "input_ids", input_ids, cu_seqlens, position_ids)
+        types = None
+        if token_type_ids is not None:
+            types = integers(f"{OWNER}: token_type_ids", token_type_ids, batch.shape)
+        if position_ids is not None or len(batch.ids) > self.config.max_position_embeddings:
+            batch.check_positions(self.config.max_position_embeddings)
+        return Batch(**vars(batch), token_type_ids=types)
+
+    def pack(
+        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
+    ) -> Batch:
+        """A padded batch without its padding; arguments and errors are those of the padded call."""
+        batch = pack(OWNER, "input_ids", input_ids, attention_mask)
+        if batch.shape[1] > self.config.max_position_embeddings:
+            batch.check_positions(self.config.max_position_embeddings)
+        types = None
+        if token_type_ids is not None:
+            types = integers(f"{OWNER}: token_type_ids", token_type_ids, batch.shape)
+            types = ragged.pack(types, batch.mask)[0]
+        return Batch(**vars(batch), token_type_ids=types)
+
+    def encode(self, batch: Batch, output_hidden_states: bool = False, output_attentions: bool = False) -> BertOutput:
+        """Encode a batch of `pack`; the result is ragged, as that of `forward_ragged`."""
+        config, tokens, cu_seqlens = self.config, len(batch.ids), batch.cu_seqlens
+        types = batch.token_type_ids
+        if types is None:
+            types = np.zeros(tokens, np.int64)
+        try:
+            x = self.embeddings(batch.ids, types, batch.position_ids)
+        except ValueError:
+            batch.check_ids(config.vocab_size)
+            batch.check_rows(f"{OWNER}: token_type_ids", types, config.type_vocab_size)
+            raise
+        workspace = None
+        states = [x] if output_hidden_states else None
+        attentions: list[Array] | None = [] if output_attentions else None
+        for layer in self.layers:
+            if layer.training or isinstance(x, Tensor) or layer.records():
+                if self.gradient_checkpointing and attentions is None:
+                    x = checkpoint(layer, x, cu_seqlens)
+                else:
+                    x = layer(x, cu_seqlens, attn_weights=attentions)
+            else:
+                if workspace is None:
+                    heads, hidden = config.num_attention_heads, config.intermediate_size
+                    workspace = nn.Workspace(tokens, config.hidden_size, heads, hidden, x.dtype)
+                out = x if states is None else None
+                x = layer(x, cu_seqlens, workspace=workspace, attn_weights=attentions, out=out)
+            if states is not None:
+                states.append(x)
+        return BertOutput(
+            x,
+            None if self.pooler is None else self._pool(self.pooler, x, cu_seqlens),
+            None if states is None else tuple(states),
+            None if attentions is None else tuple(attentions),
+        )
+
+    def _pool(self, pooler: nn.Linear, x: Values, cu_seqlens: NDArray[np.int32]) -> Any:
+        pooled = pooler(F.pooling(x, cu_seqlens, "cls"))
+        full = cu_seqlens[1:] > cu_seqlens[:-1]
+        if np.count_nonzero(full) == len(full):
+            return pooled
+        kept = full.nonzero()[0]
+        return F.scatter_rows(F.gather_rows(pooled, kept), kept, len(full))

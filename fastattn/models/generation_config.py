@@ -1,0 +1,78 @@
+"""generation_config.json: what a folder says about decoding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastattn.checks import config_integer
+from fastattn.files import replacing
+from fastattn.formats import hugging_face
+from fastattn.models.config import PreTrainedConfig
+
+__all__ = ["GENERATION_CONFIG", "UNSUPPORTED", "GenerationSettings"]
+
+GENERATION_CONFIG = "generation_config.json"
+
+# Settings of transformers that change greedy decoding and are not here, each with the value that changes nothing.
+UNSUPPORTED: dict[str, Any] = {
+    "begin_suppress_tokens": None,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "exponential_decay_length_penalty": None,
+    "forced_bos_token_id": None,
+    "guidance_scale": 1.0,
+    "max_time": None,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+    "sequence_bias": None,
+    "stop_strings": None,
+    "suppress_tokens": None,
+    "watermarking_config": None,
+}
+
+# Of a generation_config.json these count even where it leaves them out, the others only where it has them.
+_DECODING = ("max_length", "bad_words_ids", "forced_eos_token_id")
+_TOKENS = ("decoder_start_token_id", "eos_token_id")
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What a folder says about decoding and the config has no field for: `values`, and the file that they are of."""
+
+    source: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path, changes: Mapping[str, Any]) -> tuple[GenerationSettings, dict[str, Any]]:
+        """The settings of a folder, and the fields of the config for which generation_config.json comes before
+        config.json, but not before `changes`. Without such a file the settings are those of config.json."""
+        path = folder / GENERATION_CONFIG
+        fields: dict[str, Any] = {}
+        names = [*UNSUPPORTED]
+        if path.is_file():
+            values = hugging_face.read_json(path)
+            fields = {name: values.get(name) for name in _DECODING}
+            fields |= {name: values[name] for name in _TOKENS if values.get(name) is not None}
+            names += ["pad_token_id"] * ("pad_token_id" not in changes)
+        else:
+            path, values = folder / hugging_face.CONFIG, hugging_face.read_config(folder)
+        if values.get("max_new_tokens") is not None:
+            try:
+                fields["max_length"] = 1 + config_integer("max_new_tokens", values["max_new_tokens"])
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+        return cls(str(path), {name: values.get(name) for name in names}), fields
+
+    def write(self, folder: Path, config: PreTrainedConfig) -> None:
+        """Write generation_config.json, whole or not at all."""
+        names = (*_DECODING, *_TOKENS, "pad_token_id", "bos_token_id")
+        values = {**{name: getattr(config, name) for name in names}, **self.values}
+        text = json.dumps({name: value for name, value in values.items() if value is not None}, indent=2) + "\n"
+        with replacing(folder / GENERATION_CONFIG) as (file,):
+            file.write_text(text, encoding="utf-8")

@@ -1,0 +1,100 @@
+"""Which families of models there are: `model_type` of a config.json -> configuration, encoder and heads.
+
+A new family is a folder, whose `__init__` has a `FAMILY`, and a line in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastattn.formats import hugging_face
+from fastattn.hub import find_model
+from fastattn.models.base import HUGGING_FACE, PreTrainedModel
+from fastattn.models.config import PreTrainedConfig
+
+__all__ = ["FAMILIES", "Family", "family", "family_of", "load_encoder", "load_head"]
+
+# model_type -> folder in fastattn/models, which is imported when it is asked for
+FAMILIES = {
+    "bert": "bert",
+    "elmo": "elmo",
+    "fastattn-transformer": "transformer",
+    "marian": "transformer",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family: its configuration, the encoder without a head, and models by the kind of their head.
+
+    Kinds are transformers' names without that of the family: "TokenClassification" of `BertForTokenClassification`.
+    """
+
+    config: type[PreTrainedConfig]
+    encoder: type[PreTrainedModel] | None = None
+    heads: Mapping[str, type[PreTrainedModel]] = field(default_factory=dict)
+
+    def head(self, kind: str) -> type[PreTrainedModel]:
+        """The model with a head of this kind. Raises ValueError where the family has none."""
+        if kind not in self.heads:
+            known = ", ".join(self.heads) or "none"
+            raise ValueError(f"{self.config.__name__}: no model for {kind}, only for {known}")
+        return self.heads[kind]
+
+
+def family(model_type: str) -> Family:
+    """The family of a `model_type`. Raises ValueError for one that is not known.
+
+    >>> family("bert").head("TokenClassification").__name__
+    'BertForTokenClassification'
+    """
+    if model_type not in FAMILIES:
+        raise ValueError(f"model_type is {model_type!r}; known are {', '.join(FAMILIES)}")
+    found: Family = importlib.import_module(f"fastattn.models.{FAMILIES[model_type]}").FAMILY
+    return found
+
+
+def family_of(folder: str | os.PathLike[str]) -> Family:
+    """The family of the model in a folder; a config.json without a `model_type` is BERT's, as the first ones were.
+
+    Raises FileNotFoundError for a folder without a config.json, and ValueError, naming the file, for another
+    architecture.
+    """
+    model_type = hugging_face.read_config(folder).get("model_type", "bert")
+    try:
+        return family(model_type)
+    except ValueError as error:
+        raise ValueError(f"{Path(folder) / hugging_face.CONFIG}: {error}") from None
+
+
+def load_encoder(name_or_folder: str | os.PathLike[str], **options: Any) -> Any:
+    """The encoder of a model of any family; `options` and errors are those of its `from_pretrained`."""
+    folder = _find(name_or_folder, options)
+    found = family_of(folder)
+    if found.encoder is None:
+        raise ValueError(f"{folder}: {found.config.__name__} is of no model with an encoder alone")
+    return found.encoder.from_pretrained(folder, **options)
+
+
+def load_head(name_or_folder: str | os.PathLike[str], kind: str, **options: Any) -> Any:
+    """The model of any family with a head of this kind; `options` and errors are those of its `from_pretrained`.
+
+    `new_head="refuse"` refuses a folder with another head, by name.
+    """
+    folder = _find(name_or_folder, options)
+    try:
+        model = family_of(folder).head(kind)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    return model.from_pretrained(folder, **options)
+
+
+def _find(name_or_folder: str | os.PathLike[str], options: dict[str, Any]) -> Path:
+    """The folder of a model; takes the options that say where it is looked for."""
+    place = {name: options.pop(name) for name in ("revision", "token", "local_files_only") if name in options}
+    return find_model(name_or_folder, HUGGING_FACE, **place)

@@ -1,0 +1,10 @@
+"""The Transformer, encoder and decoder: configuration and model."""
+
+from fastattn.models.registry import Family
+from fastattn.models.transformer.config import TransformerConfig
+from fastattn.models.transformer.model import Transformer
+from fastattn.models.transformer.outputs import TransformerOutput
+
+__all__ = ["FAMILY", "Transformer", "TransformerConfig", "TransformerOutput"]
+
+FAMILY = Family(TransformerConfig, heads={"ConditionalGeneration": Transformer})

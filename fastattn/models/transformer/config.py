@@ -1,0 +1,255 @@
+"""The configuration of a Transformer, under the names of Hugging Face's Marian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.models.config import PreTrainedConfig
+from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
+
+__all__ = ["TransformerConfig"]
+
+# activation_function in config.json -> activation of fastattn.functional.linear
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+
+POSITIONS = ("sinusoidal", "marian", "learned")
+OWN_TYPE = "fastattn-transformer"
+
+_SIZES = (
+    "vocab_size",
+    "decoder_vocab_size",
+    "d_model",
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+    "max_position_embeddings",
+)
+_SWITCHES = ("scale_embedding", "normalize_before", "share_encoder_decoder_embeddings", "tie_word_embeddings")
+
+# what transformers takes where the config.json of a Marian model has no such field
+_MARIAN_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 58101,
+    "d_model": 1024,
+    "encoder_layers": 12,
+    "decoder_layers": 12,
+    "encoder_attention_heads": 16,
+    "decoder_attention_heads": 16,
+    "encoder_ffn_dim": 4096,
+    "decoder_ffn_dim": 4096,
+    "activation_function": "gelu",
+    "max_position_embeddings": 1024,
+    "scale_embedding": False,
+    "pad_token_id": 58100,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "decoder_start_token_id": 58100,
+    "forced_eos_token_id": 0,
+}
+# what would make it another network than the one that is built here
+_MARIAN_REFUSED: dict[str, Any] = {
+    "normalize_before": False,
+    "normalize_embedding": False,
+    "add_final_layer_norm": False,
+    "add_bias_logits": False,
+    "static_position_embeddings": True,
+    "is_encoder_decoder": True,
+    "is_decoder": False,
+}
+# what Marian does not have: transformers passes over such fields of its config.json
+_OWN = ("normalize_before", "position_embedding_type", "first_position", "max_timescale", "layer_norm_eps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig(PreTrainedConfig):
+    """The shape of a Transformer; the defaults are the base model of Vaswani et al. 2017.
+
+    Where Hugging Face's `MarianConfig` has a field, it has its name here. The others:
+
+    - `normalize_before`: each sub-layer normalises what it reads and each stack what it gives (pre-norm); else each
+      sub-layer normalises its sum with what it read (post-norm, the paper)
+    - `position_embedding_type`: "sinusoidal" (sine and cosine by turns, the paper), "marian" (all sines, then all
+      cosines) or "learned"; the first two begin with the angle of `first_position` and have wavelengths up to
+      `max_timescale` times 2 pi, see `fastattn.nn.SinusoidalPositions`. Whatever the type, no sequence has more than
+      `max_position_embeddings` tokens
+    - `decoder_vocab_size`: that of the target, `vocab_size` unless given
+    - `tie_word_embeddings`: the matrix of the scores is the embeddings of the target
+    - `pad_token_id`: the padding's, whose embedding gets no gradient; None: there is none
+    - `init_std`: of new matrices; None takes `sqrt(2 / (in + out))` (Glorot and Bengio 2010) and `d_model ** -0.5` for
+      embeddings
+
+    `max_length`, `forced_eos_token_id` and `bad_words_ids` are about decoding alone.
+
+    Raises ValueError for a value that no such model can have, naming the field and the value.
+
+    >>> TransformerConfig(vocab_size=8000, encoder_layers=3, decoder_layers=3).decoder_vocab_size
+    8000
+    """
+
+    vocab_size: int = 37000
+    decoder_vocab_size: int = None  # type: ignore[assignment]  # `vocab_size`
+    d_model: int = 512
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    encoder_attention_heads: int = 8
+    decoder_attention_heads: int = 8
+    encoder_ffn_dim: int = 2048
+    decoder_ffn_dim: int = 2048
+    activation_function: str = "relu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    max_position_embeddings: int = 512
+    position_embedding_type: str = "sinusoidal"
+    first_position: int = 0
+    max_timescale: float = 10000.0
+    scale_embedding: bool = True
+    normalize_before: bool = False
+    share_encoder_decoder_embeddings: bool = True
+    tie_word_embeddings: bool = True
+    layer_norm_eps: float = 1e-5
+    init_std: float | None = 0.02
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int = 2
+    decoder_start_token_id: int = 1
+    forced_eos_token_id: int | None = None
+    bad_words_ids: tuple[tuple[int, ...], ...] | None = None
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.decoder_vocab_size is None:
+            self._set("decoder_vocab_size", self.vocab_size)
+        for name in (*_SIZES, *([] if self.max_length is None else ["max_length"])):
+            self._set(name, config_integer(name, getattr(self, name)))
+        self._set("first_position", config_integer("first_position", self.first_position, 0))
+        for name in ("encoder_attention_heads", "decoder_attention_heads"):
+            self._check_heads(name)
+        for name, limits in (
+            ("layer_norm_eps", {"high": 1.0, "above": True}),
+            ("dropout", PROBABILITY),
+            ("attention_dropout", PROBABILITY),
+            ("activation_dropout", PROBABILITY),
+            ("max_timescale", {"low": 1.0, "above": True}),
+            *([] if self.init_std is None else [("init_std", POSITIVE)]),
+        ):
+            self._set(name, config_number(name, getattr(self, name), **limits))
+        for name, known in (("activation_function", ACTIVATIONS), ("position_embedding_type", POSITIONS)):
+            choice(name, getattr(self, name), known)
+        for name in _SWITCHES:
+            self._set(name, boolean(name, getattr(self, name)))
+        if self.share_encoder_decoder_embeddings and self.decoder_vocab_size != self.vocab_size:
+            raise ValueError(
+                f"decoder_vocab_size must be vocab_size = {self.vocab_size} with share_encoder_decoder_embeddings, "
+                f"got {self.decoder_vocab_size}"
+            )
+        self._check_tokens()
+
+    def _check_heads(self, name: str) -> None:
+        head_dim, rest = divmod(self.d_model, getattr(self, name))
+        if rest:
+            raise ValueError(f"d_model must be a multiple of {name}, got {self.d_model} and {getattr(self, name)}")
+        if head_dim > MAX_HEAD_DIM:
+            raise ValueError(
+                f"{name} must split d_model into heads of at most {MAX_HEAD_DIM}, got {getattr(self, name)} and "
+                f"{self.d_model}"
+            )
+
+    def _check_tokens(self) -> None:
+        target = self.decoder_vocab_size
+        for name in ("eos_token_id", "forced_eos_token_id"):  # which transformers may have as lists
+            value = getattr(self, name)
+            if isinstance(value, list | tuple) and len(value) == 1:
+                self._set(name, value[0])
+        for name in ("eos_token_id", "decoder_start_token_id"):
+            self._set(name, token(name, getattr(self, name), target))
+        if self.forced_eos_token_id is not None:
+            self._set("forced_eos_token_id", token("forced_eos_token_id", self.forced_eos_token_id, target))
+        if self.pad_token_id is not None:
+            size = min(self.vocab_size, target)
+            text = f"an id of both vocabularies, below {size}"
+            self._set("pad_token_id", config_integer("pad_token_id", self.pad_token_id, 0, high=size, wanted=text))
+        if self.bos_token_id is not None:  # which nothing reads
+            self._set("bos_token_id", config_integer("bos_token_id", self.bos_token_id, 0, wanted="an id"))
+        if self.bad_words_ids is not None:
+            self._set("bad_words_ids", bad_words("bad_words_ids", self.bad_words_ids, target))
+
+    @property
+    def is_marian(self) -> bool:
+        """Whether transformers' `MarianMTModel` computes the same with this configuration."""
+        return (
+            not self.normalize_before
+            and (self.position_embedding_type, self.first_position, self.max_timescale) == ("marian", 0, 10000.0)
+            and self.layer_norm_eps == 1e-5
+        )
+
+    def std(self, in_features: int, out_features: int) -> float:
+        """The standard deviation of a new matrix."""
+        return float((2 / (in_features + out_features)) ** 0.5) if self.init_std is None else self.init_std
+
+    @property
+    def embedding_std(self) -> float:
+        """The standard deviation of new embeddings."""
+        return float(self.d_model**-0.5) if self.init_std is None else self.init_std
+
+    @classmethod
+    def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a config.json of MarianMT or of `to_dict`; Marian's defaults are others than ours."""
+        kind = values.get("model_type")
+        if kind not in ("marian", OWN_TYPE):
+            raise ValueError(f"model_type is {kind!r}; Transformer reads 'marian' and {OWN_TYPE!r}")
+        found = super()._read(values, changes)
+        if kind == OWN_TYPE:
+            return found
+        for name, usual in _MARIAN_REFUSED.items():
+            if values.get(name, usual) not in (usual, None):
+                raise ValueError(f"{name} is {values[name]!r}; only {usual!r} is supported")
+        found = {name: value for name, value in found.items() if name not in _OWN}
+        return {**_MARIAN_DEFAULTS, **found, "position_embedding_type": "marian"}
+
+    def to_dict(self, architecture: str = "") -> dict[str, Any]:
+        """The object of a config.json: transformers' for a `MarianMTModel` where that computes the same."""
+        values = asdict(self)
+        if not self.is_marian:
+            return {"model_type": OWN_TYPE, "architectures": [architecture or "Transformer"], **values}
+        values = {name: value for name, value in values.items() if name not in _OWN and value is not None}
+        optional = dict.fromkeys(("pad_token_id", "bos_token_id", "forced_eos_token_id"))  # else the defaults
+        return {
+            "model_type": "marian",
+            "architectures": ["MarianMTModel"],
+            "is_encoder_decoder": True,
+            **optional,
+            **values,
+        }
+
+
+def token(name: str, value: Any, size: int) -> int:
+    """`value`, once it is known to be an id of a target vocabulary of `size`. Raises ValueError."""
+    return config_integer(name, value, 0, high=size, wanted=f"an id of the target vocabulary, below {size}")
+
+
+def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
+    """`words` as tuples, once they are known to be lists of such ids. Raises ValueError."""
+    try:
+        phrases = tuple(tuple(word) for word in words)
+    except TypeError:
+        phrases = ((),)
+    if not all(phrases):
+        raise ValueError(f"{name} must be lists of ids, none of them empty, got {words!r}")
+    text = f"lists of ids of the target vocabulary, below {size}"
+    return tuple(tuple(config_integer(name, i, 0, high=size, wanted=text) for i in phrase) for phrase in phrases)

@@ -1,0 +1,248 @@
+"""The Transformer, encoder and decoder.
+
+    >>> model = Transformer.from_pretrained("opus-mt-de-en")                                      # doctest: +SKIP
+    >>> model(np.array([[72, 1511, 0]]), decoder_input_ids=np.array([[58100, 812]])).logits.shape  # doctest: +SKIP
+    (1, 2, 58101)
+
+Source: Vaswani et al. 2017, "Attention is all you need" (arXiv 1706.03762). Names, files and numbers are those of
+Hugging Face's `MarianMTModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastattn import functional as F
+from fastattn import nn, ragged
+from fastattn.autograd import Tensor, mode
+from fastattn.functional.losses import IGNORE_INDEX
+from fastattn.models.inputs import Tokens, pack, pack_ragged
+from fastattn.models.transformer.config import TransformerConfig
+from fastattn.models.transformer.inputs import (
+    OWNER,
+    check_pairs,
+    check_smoothing,
+    check_states,
+    check_target,
+    shift_right,
+    up_to_the_last_label,
+)
+from fastattn.models.transformer.layers import DecoderLayer, EncoderLayer, OutputLayer, Stack
+from fastattn.models.transformer.outputs import TransformerOutput
+from fastattn.models.transformer.pretrained import TransformerPreTrainedModel
+from fastattn.nn import init
+from fastattn.nn.module import AnyParameter, Values
+from fastattn.nn.parameter import Array, Parameter
+
+__all__ = ["Transformer", "TransformerConfig", "TransformerOutput"]
+
+Weights = list[Array] | None
+
+
+class Transformer(TransformerPreTrainedModel):
+    """The encoder-decoder of the paper, and MarianMT's.
+
+    Both sides of a batch are ragged inside: no padding token is computed. Any number of threads may call it at once.
+
+    >>> config = TransformerConfig(vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16,
+    ...     decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2)
+    >>> model = Transformer(config)
+    >>> ids, mask = np.array([[5, 6, 2], [7, 2, 0]]), np.array([[1, 1, 1], [1, 1, 0]])
+    >>> output = model(ids, mask, labels=np.array([[9, 2], [8, 2]]))
+    >>> output.logits.shape, output.encoder_last_hidden_state.shape
+    ((2, 2, 20), (2, 3, 8))
+    >>> output.loss.backward()
+    """
+
+    def build(self, config: TransformerConfig) -> None:
+        dim, std, pad = config.d_model, config.embedding_std, config.pad_token_id
+        source = nn.Embedding(config.vocab_size, dim, pad, std=std)
+        shared = config.share_encoder_decoder_embeddings
+        target = source if shared else nn.Embedding(config.decoder_vocab_size, dim, pad, std=std)
+        self.shared = source if shared else None
+        self.encoder = Stack(config, source, [EncoderLayer(config) for _ in range(config.encoder_layers)])
+        self.decoder = Stack(config, target, [DecoderLayer(config) for _ in range(config.decoder_layers)])
+        weight = target.weight
+        if not config.tie_word_embeddings:
+            first = init.normal(config.std(dim, config.decoder_vocab_size))
+            weight = Parameter((config.decoder_vocab_size, dim), first, packed=True)
+        self.lm_head = OutputLayer(weight)
+        self.final_logits_bias = Parameter((1, config.decoder_vocab_size))
+        self.final_logits_bias.requires_grad = False
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        if self.shared is not None:
+            yield "model.shared", self.shared
+        yield "model.encoder", self.encoder
+        yield "model.decoder", self.decoder
+        yield "lm_head", self.lm_head
+
+    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
+        yield "final_logits_bias", self.final_logits_bias
+
+    def forward(
+        self,
+        input_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        decoder_input_ids: ArrayLike | None = None,
+        decoder_attention_mask: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        label_smoothing: float = 0.0,
+        output_attentions: bool = False,
+    ) -> TransformerOutput:
+        """Score a padded batch; no padding token is computed.
+
+        `input_ids` and `attention_mask` are `[batch, source_seq]`, the other arrays `[batch, target_seq]`: ids and
+        labels of any integer dtype, masks bool or integers with 1 at the tokens (None: everywhere). Tokens keep their
+        column as their position, behind left padding and holes too. `labels` are the words to be predicted, and -100
+        where none is; the loss is the mean cross-entropy of the others, which alone it computes scores for, smoothed by
+        `label_smoothing`. Without `decoder_input_ids` the decoder reads the labels moved by one to the right, behind
+        `decoder_start_token_id`, up to the last one of each row that is not -100.
+
+        Raises TypeError for ids, labels or a mask that are not integers; ValueError for shapes that do not fit, ids
+        outside the vocabulary, positions from `max_position_embeddings` on, a row of the source without any token, and
+        when neither `decoder_input_ids` nor `labels` are given.
+        """
+        source = pack(OWNER, "input_ids", input_ids, attention_mask)
+        target, words = self._target(decoder_input_ids, decoder_attention_mask, labels)
+        check_pairs(target, "input_ids", source.cu_seqlens)
+        check_smoothing(label_smoothing)
+        own: tuple[Weights, ...] = ([], [], []) if output_attentions else (None, None, None)
+        memory = self._encode(source, own[0])
+        hidden = self._decode(target, memory, source.cu_seqlens, own[1], own[2])
+        loss = None if words is None else self._loss(hidden, words, label_smoothing)
+        rows, states = (x.data if isinstance(x, Tensor) else x for x in (hidden, memory))
+
+        ops = mode.ops
+
+        def logits() -> Array:
+            weight, bias = self.lm_head.weight.value, self.final_logits_bias.value.reshape(-1)
+            padded: Array = target.pad(ops.linear(rows, weight, bias))
+            return padded
+
+        def attentions(weights: Weights, queries: Tokens, keys: Tokens) -> tuple[Array, ...] | None:
+            return None if weights is None else tuple(queries.pad_weights(x, keys) for x in weights)
+
+        return TransformerOutput(
+            loss=loss,
+            compute_logits=logits,
+            decoder_attentions=attentions(own[1], target, target),
+            cross_attentions=attentions(own[2], target, source),
+            # a copy: what is recorded must not be changed by the caller
+            compute_encoder_last_hidden_state=lambda: np.array(source.pad(states)),
+            encoder_attentions=attentions(own[0], source, source),
+        )
+
+    def encode_ragged(self, input_ids: ArrayLike, cu_seqlens: ArrayLike, position_ids: ArrayLike | None = None) -> Any:
+        """Encode sequences that stand one after the other without padding: `[tokens]` to `[tokens, d_model]`.
+
+        Sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of `input_ids`; `position_ids` `[tokens]` count from 0 in
+        each sequence unless given. A Tensor where something is recorded, else an array. Errors as for the padded call.
+        """
+        return self._encode(pack_ragged(OWNER, "input_ids", input_ids, cu_seqlens, position_ids))
+
+    def decode_ragged(
+        self,
+        decoder_input_ids: ArrayLike,
+        cu_seqlens_q: ArrayLike,
+        memory: Values,
+        cu_seqlens_k: ArrayLike,
+        position_ids: ArrayLike | None = None,
+    ) -> Any:
+        """What `logits` reads: `decoder_input_ids` `[tokens]` by `cu_seqlens_q` give `[tokens, d_model]`.
+
+        `memory` `[source_tokens, d_model]` by `cu_seqlens_k` is what `encode_ragged` gave. `position_ids`, what it
+        gives and errors are as there.
+        """
+        target = pack_ragged(OWNER, "decoder_input_ids", decoder_input_ids, cu_seqlens_q, position_ids, "cu_seqlens_q")
+        check_states("memory", memory, self.config.d_model, self.final_logits_bias.dtype)
+        offsets = ragged.check_cu_seqlens(cu_seqlens_k, memory.shape[0], f"{OWNER}: cu_seqlens_k")
+        check_pairs(target, "memory", offsets)
+        return self._decode(target, memory, offsets)
+
+    def logits(self, hidden: Values) -> Any:
+        """The scores of all words: `hidden` `[rows, d_model]` of `decode_ragged` gives `[rows, decoder_vocab_size]`."""
+        check_states("hidden", hidden, self.config.d_model, self.final_logits_bias.dtype)
+        return F.linear(hidden, self.lm_head.weight, self.final_logits_bias.reshape(-1))
+
+    def loss_ragged(
+        self,
+        source_ids: ArrayLike,
+        cu_source: ArrayLike,
+        target_in: ArrayLike,
+        cu_target: ArrayLike,
+        target_out: ArrayLike,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+    ) -> Tensor:
+        """The loss of a ragged batch: what the decoder reads is `target_in`, what it is to say `target_out`.
+
+        `source_ids` by `cu_source` are the sources; `target_in` and `target_out` `[tokens]` the targets by `cu_target`,
+        -100 in `target_out` where nothing is to be said. `label_smoothing` is as in a call, `reduction` "mean", "sum"
+        or "none" as in `fastattn.functional.cross_entropy`, over the tokens that count. Errors as for the padded call.
+        """
+        source = pack_ragged(OWNER, "source_ids", source_ids, cu_source, None, "cu_source")
+        target = pack_ragged(OWNER, "target_in", target_in, cu_target, None, "cu_target")
+        check_pairs(target, "source_ids", source.cu_seqlens)
+        check_smoothing(label_smoothing)
+        words = check_target("target_out", target_out, target.shape, self.config.decoder_vocab_size)
+        hidden = self._decode(target, self._encode(source), source.cu_seqlens)
+        return self._loss(hidden, words, label_smoothing, reduction)
+
+    def _target(
+        self, ids: ArrayLike | None, mask: ArrayLike | None, labels: ArrayLike | None
+    ) -> tuple[Tokens, NDArray[np.int64] | None]:
+        """The decoder's side of a padded batch, and the labels of its tokens."""
+        config, mask_name = self.config, "decoder_attention_mask"
+        target = None if ids is None else pack(OWNER, "decoder_input_ids", ids, mask, mask_name)
+        if target is None and labels is not None:
+            words = check_target("labels", labels, None, config.decoder_vocab_size)
+            if config.pad_token_id is None:
+                raise ValueError(f"{OWNER}: decoder_input_ids must be given, for pad_token_id of the config is None")
+            shifted = shift_right(words, config.decoder_start_token_id, config.pad_token_id)
+            target = pack(OWNER, "labels", shifted, up_to_the_last_label(words) if mask is None else mask, mask_name)
+        if target is None:
+            raise ValueError(f"{OWNER}: decoder_input_ids or labels must be given")
+        if labels is None:
+            return target, None
+        return target, target.pack_labels(OWNER, labels, config.decoder_vocab_size, mask_name)
+
+    def _encode(self, source: Tokens, attn_weights: Weights = None) -> Any:
+        x = self._embed(self.encoder, source, self.config.vocab_size)
+        for layer in self.encoder.layers:
+            x = layer(x, source.cu_seqlens, attn_weights=attn_weights)
+        return self.encoder.finish(x)
+
+    def _decode(
+        self,
+        target: Tokens,
+        memory: Values,
+        cu_seqlens_k: NDArray[np.int32],
+        attn_weights: Weights = None,
+        cross_weights: Weights = None,
+    ) -> Any:
+        x = self._embed(self.decoder, target, self.config.decoder_vocab_size)
+        offsets = target.cu_seqlens, cu_seqlens_k
+        for layer in self.decoder.layers:
+            x = layer(x, memory, *offsets, attn_weights=attn_weights, cross_weights=cross_weights)
+        return self.decoder.finish(x)
+
+    def _embed(self, stack: Stack, tokens: Tokens, vocab_size: int) -> Any:
+        tokens.check_positions(self.config.max_position_embeddings)
+        try:
+            return stack.embed(tokens.ids, tokens.position_ids)
+        except ValueError:
+            tokens.check_ids(vocab_size)
+            raise
+
+    def _loss(self, hidden: Values, words: NDArray[np.int64], smoothing: float, reduction: str = "mean") -> Tensor:
+        """The cross-entropy of the tokens that have a word to predict, which alone get scores."""
+        places = np.flatnonzero(words != IGNORE_INDEX)
+        if len(places) < len(words):
+            hidden, words = F.gather_rows(hidden, places), words[places]
+        loss = F.cross_entropy(self.logits(hidden), words, label_smoothing=smoothing, reduction=reduction)
+        return loss if isinstance(loss, Tensor) else Tensor(loss)

@@ -1,0 +1,187 @@
+"""Modules that hold others: Sequential, ModuleList and ModuleDict, as PyTorch has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, overload
+
+from fastattn.nn.module import Module, _members
+from fastattn.nn.parameter import Parameter
+
+Self = TypeVar("Self", bound="_Container")
+
+
+class _Container(Module):
+    """Modules in order, by names that are no attributes."""
+
+    _modules: dict[str, Module]
+
+    def _members(self) -> Iterator[tuple[str, Module | Parameter]]:
+        owner = type(self).__name__
+        yield from _members(self._modules, owner)
+        yield from _members({name: value for name, value in vars(self).items() if name != "_modules"}, owner)
+
+    def _put(self, modules: Mapping[str, Module]) -> None:
+        for name, module in modules.items():
+            if not isinstance(module, Module):
+                raise TypeError(f"{type(self).__name__}: module {name!r} must be a Module, got {type(module).__name__}")
+            if not isinstance(name, str) or not name or "." in name:
+                raise ValueError(f"{type(self).__name__}: names must be strings without dots, got {name!r}")
+        self._modules = {**vars(self).get("_modules", {}), **modules}
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __getattr__(self, name: str) -> Module:
+        """A module by its name."""
+        modules: dict[str, Module] = vars(self).get("_modules", {})
+        if name not in modules:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return modules[name]
+
+
+class _List(_Container):
+    """Modules by their numbers."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        self._set(modules)
+
+    def _set(self, modules: Iterable[Module]) -> None:
+        given = {str(i): module for i, module in enumerate(modules)}
+        self._modules = {}
+        self._put(given)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(list(self._modules.values()))
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self: Self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        """The module at a place, or a container of the same kind that shares the modules of a slice."""
+        if isinstance(index, slice):
+            return self._part(dict(list(self._modules.items())[index]))
+        return self._modules[self._name(index)]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        self._put({self._name(index): module})
+
+    def __delitem__(self, index: int | slice) -> None:
+        modules = list(self)
+        del modules[index]
+        self._set(modules)
+
+    def append(self: Self, module: Module) -> Self:
+        """Add a module at the end. Returns the container. Raises TypeError for anything else."""
+        self._put({str(len(self)): module})
+        return self
+
+    def extend(self: Self, modules: Iterable[Module]) -> Self:
+        """Add modules at the end. Returns the container. Raises TypeError for anything else."""
+        self._put({str(i): module for i, module in enumerate(modules, len(self))})
+        return self
+
+    def insert(self, index: int, module: Module) -> None:
+        """Put a module before the one at `index`, as `list.insert`. Raises TypeError for anything else."""
+        modules = list(self)
+        modules.insert(index, module)
+        self._set(modules)
+
+    def _part(self, modules: dict[str, Module]) -> Any:
+        return type(self)(modules.values())
+
+    def _name(self, index: int) -> str:
+        names = list(self._modules)
+        if not -len(names) <= index < len(names):
+            raise IndexError(f"{type(self).__name__}: index must be in [{-len(names)}, {len(names)}), got {index}")
+        return names[index]
+
+
+class ModuleList(_List):
+    """A list of modules, numbered from 0 in names of parameters. It has no `forward`.
+
+    `modules` is any iterable. Raises TypeError for an item that is no Module, IndexError for a place that does not
+    exist.
+
+    >>> from fastattn import nn
+    >>> layers = ModuleList(nn.Linear(4, 4) for _ in range(3)).append(nn.LayerNorm(4))
+    >>> len(layers), [name for name, _ in layers[2:].named_parameters()]
+    (4, ['0.weight', '0.bias', '1.weight', '1.bias'])
+    """
+
+
+class Sequential(_List):
+    """Modules of which each gets what the one before it gives.
+
+    `Sequential(first, second)` numbers them from 0; of `Sequential({"name": module, ...})`, a dict or OrderedDict, each
+    has its name. Raises TypeError for anything else, IndexError for a place that does not exist.
+
+    >>> from fastattn import nn
+    >>> model = Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> model(np.ones((5, 2), np.float32)).shape
+    (5, 3)
+    >>> model
+    Sequential(
+      (0): Linear(in_features=2, out_features=3, bias=True)
+      (1): ReLU()
+    )
+    """
+
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            self._put(modules[0])
+        else:
+            super().__init__(modules)  # type: ignore[arg-type]  # which checks them
+
+    def forward(self, x: Any) -> Any:
+        """What the last module gives; `x` itself if there is none."""
+        for module in self._modules.values():
+            x = module(x)
+        return x
+
+    def _part(self, modules: dict[str, Module]) -> Any:
+        return type(self)(modules)
+
+
+class ModuleDict(_Container):
+    """Modules by name, in the order in which they were added. It has no `forward`.
+
+    `modules` is a mapping. Raises TypeError for a value that is no Module, ValueError for a name that is empty, has a
+    dot or is no string, KeyError for a name that does not exist.
+
+    >>> from fastattn import nn
+    >>> heads = ModuleDict({"tags": nn.Linear(4, 3), "words": nn.Linear(4, 9)})
+    >>> heads["tags"](np.ones((2, 4), np.float32)).shape, "words" in heads, list(heads)
+    ((2, 3), True, ['tags', 'words'])
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        self._put(modules or {})
+
+    def __getitem__(self, name: str) -> Module:
+        return self._modules[name]
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        self._put({name: module})
+
+    def __delitem__(self, name: str) -> None:
+        del self._modules[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._modules.keys()
+
+    def values(self) -> Iterable[Module]:
+        """The modules."""
+        return self._modules.values()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        """Names and modules."""
+        return self._modules.items()

@@ -1,0 +1,69 @@
+"""What ELMo remembers from one call to the next."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastattn.models.elmo.config import ElmoConfig
+from fastattn.nn.parameter import Array
+
+Layer = tuple[Array, Array]
+
+
+class ElmoState:
+    """The states of the LSTMs, of every layer and both directions, by slot.
+
+    Slot i belongs to sentence i of a call: it begins with zeros, is what the sentence begins with, and then holds what
+    is remembered at its end. Slots beyond the sentences of a call keep what they have. This is what bilm-tf did
+    between the batches of one session. A state belongs to one stream of calls: two threads need two. `copy()` gives
+    one that goes its own way.
+    """
+
+    def __init__(self, config: ElmoConfig) -> None:
+        self._shape = _shape(config)
+        self._layers: list[Layer] = []
+        for _ in range(config.n_layers):
+            h, c = (np.zeros((2, 0, size), np.float32) for size in (config.projection_dim, config.dim))
+            self._layers.append((h, c))
+
+    def __len__(self) -> int:
+        """How many slots were used."""
+        return int(self._layers[0][0].shape[1])
+
+    def copy(self) -> ElmoState:
+        """The same state, to go on from twice."""
+        return copy.copy(self)
+
+    def begin(self, sentences: int, config: ElmoConfig) -> list[Layer]:
+        """h `[2, sentences, projection_dim]` and c `[2, sentences, dim]` of each layer.
+
+        Raises ValueError unless `config`, the reader's, has the shape that the state was made for.
+        """
+        if _shape(config) != self._shape:
+            raise ValueError("WordEncoder: state was made by a model of another shape")
+        return [(_first(h, sentences), _first(c, sentences)) for h, c in self._layers]
+
+    def end(self, layers: Sequence[Layer]) -> None:
+        """Keep what is remembered at the end of the sentences, in the shapes of `begin`."""
+        self._layers = [
+            (_replaced(old_h, h), _replaced(old_c, c))
+            for (old_h, old_c), (h, c) in zip(self._layers, layers, strict=True)
+        ]
+
+
+def _shape(config: ElmoConfig) -> tuple[int, int, int]:
+    return config.n_layers, config.projection_dim, config.dim
+
+
+def _first(slots: Array, count: int) -> Array:
+    """The first slots, zeros where there are fewer."""
+    new = np.zeros((2, max(0, count - slots.shape[1]), slots.shape[2]), slots.dtype)
+    return np.concatenate([slots[:, :count], new], axis=1)
+
+
+def _replaced(slots: Array, new: Array) -> Array:
+    """`new`, and the slots beyond it."""
+    return np.concatenate([new, slots[:, new.shape[1] :]], axis=1)

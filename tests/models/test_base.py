@@ -1,0 +1,174 @@
+"""What all families share: layers that are left out, heads that are refused, and models in other processes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import multiprocessing
+import pickle
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+from helpers_marian import MarianFolder, random_transformer
+
+import fastattn
+from fastattn.models import BertForMaskedLM, BertForTokenClassification, BertModel, Transformer
+from fastattn.models.registry import family, family_of, load_encoder, load_head
+
+IDS = np.arange(1, 11).reshape(2, 5)
+WORDS = np.arange(3, 11).reshape(2, 4)
+
+
+class TestFirstLayers:
+    def test_of_bert(self, folder: Any) -> None:
+        expected = folder.load()(IDS, output_hidden_states=True).hidden_states
+        model = BertModel.from_pretrained(folder.path, num_hidden_layers=1)
+        assert len(model.layers) == model.config.num_hidden_layers == 1
+        assert_same_bits(model(IDS).last_hidden_state, expected[1])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            head = BertForTokenClassification.from_pretrained(folder.path, num_hidden_layers=1, num_labels=3)
+        assert len(head.bert.layers) == 1
+
+    def test_of_a_transformer(self, tmp_path: Path) -> None:
+        folder = MarianFolder(tmp_path)
+        model = folder.load(decoder_layers=1)
+        assert (len(model.encoder.layers), len(model.decoder.layers)) == (2, 1)
+        whole = folder.load()
+        whole.decoder.layers = whole.decoder.layers[:1]
+        assert_same_bits(model(IDS, decoder_input_ids=WORDS).logits, whole(IDS, decoder_input_ids=WORDS).logits)
+
+    @pytest.mark.parametrize("layers", [3, 2**31 - 1])
+    def test_there_cannot_be_more(self, folder: Any, layers: int) -> None:
+        with pytest.raises(ValueError, match=f"num_hidden_layers is {layers}, but there are tensors of 2 layers"):
+            BertModel.from_pretrained(folder.write(), num_hidden_layers=layers)
+
+
+class TestHeads:
+    def test_one_that_is_not_there(self, folder: Any) -> None:
+        folder.write()
+        with pytest.warns(UserWarning, match="drawn at random"):
+            BertForTokenClassification.from_pretrained(folder.path)
+        BertForTokenClassification.from_pretrained(folder.path, new_head="draw")
+        with pytest.raises(
+            ValueError, match=r"model\.safetensors: no BertForTokenClassification, classifier\.weight, classifier\.bias"
+        ):
+            BertForTokenClassification.from_pretrained(folder.path, new_head="refuse")
+        with pytest.raises(ValueError, match="new_head must be one of warn, draw, refuse, got 'no'"):
+            BertForTokenClassification.from_pretrained(folder.path, new_head="no")
+
+    def test_where_a_name_is_looked_for(self, folder: Any) -> None:
+        folder.write()
+        assert BertModel.from_pretrained(str(folder.path), revision="main", local_files_only=True).frozen
+        with pytest.raises(FileNotFoundError, match="local_files_only is set"):
+            BertModel.from_pretrained("no-such-model-of-this-name", local_files_only=True)
+
+
+class TestRegistry:
+    def test_a_folder_knows_its_family(self, folder: Any, tmp_path: Path) -> None:
+        folder.write()
+        assert family_of(folder.path) is family("bert")
+        assert isinstance(load_encoder(folder.path), BertModel)
+        head = load_head(folder.path, "TokenClassification", new_head="draw", num_labels=4, local_files_only=True)
+        assert isinstance(head, BertForTokenClassification)
+        assert head.config.num_labels == 4
+        random_transformer().save_pretrained(tmp_path / "marian")
+        assert isinstance(load_head(tmp_path / "marian", "ConditionalGeneration"), Transformer)
+        assert family("marian") is family("fastattn-transformer")
+
+    def test_what_there_is_not(self, folder: Any, tmp_path: Path) -> None:
+        random_transformer().save_pretrained(tmp_path / "marian")
+        with pytest.raises(ValueError, match="marian: TransformerConfig is of no model with an encoder alone"):
+            load_encoder(tmp_path / "marian")
+        with pytest.raises(
+            ValueError, match="TransformerConfig: no model for MaskedLM, only for ConditionalGeneration"
+        ):
+            load_head(tmp_path / "marian", "MaskedLM")
+        path = folder.write() / "config.json"
+        path.write_text(json.dumps({**folder.config, "model_type": "gpt2"}))
+        with pytest.raises(ValueError, match=r"config\.json: model_type is 'gpt2'; known are bert, elmo, "):
+            load_encoder(folder.path)
+
+
+def _encode(model: Any) -> Any:
+    return model(IDS).last_hidden_state
+
+
+class TestPickling:
+    def test_a_spawned_process(self, folder: Any) -> None:
+        model = folder.load()
+        assert len(pickle.dumps(model)) < 1000
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert_same_bits(pool.apply(_encode, (model,)), _encode(model))
+
+    def test_options_are_kept(self, folder: Any, tmp_path: Path) -> None:
+        folder.write()
+        model = BertModel.from_pretrained(folder.path, add_pooling_layer=False, num_hidden_layers=1)
+        again = pickle.loads(pickle.dumps(model))
+        assert again.pooler is None
+        assert again.config == model.config
+        assert pickle.loads(pickle.dumps(again)).config == model.config
+        marian = MarianFolder(tmp_path / "marian").load(max_length=7)
+        assert pickle.loads(pickle.dumps(marian)).config.max_length == 7
+        assert pickle.loads(pickle.dumps(marian)).settings == marian.settings
+
+    @pytest.mark.parametrize("name", ["pooler.dense.bias", "encoder.layer.1.output.dense.weight"])
+    def test_a_folder_that_has_changed(self, folder: Any, name: str) -> None:
+        pickled = pickle.dumps(folder.load())
+        pickle.loads(pickled)
+        folder.write()
+        pickle.loads(pickled)
+        folder.tensors[name] = folder.tensors[name] + 1
+        folder.write()
+        with pytest.raises(ValueError, match="bert: the files of this model have changed since it was pickled"):
+            pickle.loads(pickled)
+        shutil.rmtree(folder.path)
+        with pytest.raises(FileNotFoundError, match="bert: no such folder"):
+            pickle.loads(pickled)
+
+    def test_a_changed_config(self, folder: Any) -> None:
+        pickled = pickle.dumps(folder.load())
+        folder.config["layer_norm_eps"] = 1e-6
+        folder.write()
+        with pytest.raises(ValueError, match="have changed"):
+            pickle.loads(pickled)
+
+    def test_a_model_with_other_weights_than_the_folders(self, folder: Any) -> None:
+        """It goes with its weights: it was trained, loaded again, or its head was drawn."""
+        trained = BertModel.from_pretrained(folder.write(), trainable=True)
+        trained.embeddings.word_embeddings.weight.data += 1
+        trained.freeze()
+        loaded = BertModel.from_pretrained(folder.path)
+        loaded.layers[0].load_state_dict(trained.layers[1].state_dict())
+        fastattn.manual_seed(0)
+        drawn = BertForTokenClassification.from_pretrained(folder.path, trainable=False, new_head="draw")
+        shorter = BertModel.from_pretrained(folder.path)
+        del shorter.layers[1]
+        shutil.rmtree(folder.path)
+        for model in (trained, loaded, drawn, shorter):
+            again = pickle.loads(pickle.dumps(model))
+            for name, array in model.state_dict().items():
+                np.testing.assert_array_equal(again.state_dict()[name], array)
+
+    def test_copies_need_no_folder(self, folder: Any) -> None:
+        model = folder.load()
+        pickled = pickle.dumps(model)
+        expected = _encode(model)
+        copies = copy.copy(model), copy.deepcopy(model)
+        assert [pickle.dumps(other) for other in copies] == [pickled] * 2
+        shutil.rmtree(folder.path)
+        for other in (*copies, copy.deepcopy(model)):
+            assert_same_bits(_encode(other), expected)
+        assert copies[1].layers[0] is not model.layers[0]
+
+    def test_a_trainable_model(self, folder: Any) -> None:
+        model = BertForMaskedLM.from_pretrained(folder.write(), new_head="draw")
+        shutil.rmtree(folder.path)
+        again = pickle.loads(pickle.dumps(model))
+        assert again.records()
+        assert again.cls.predictions.decoder.weight is again.bert.embeddings.word_embeddings.weight
