@@ -32,7 +32,7 @@ from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batche
 FloatArray = NDArray[np.float32]
 
 
-class SentenceEncoder(nn.Module):
+class SentenceEncoder(nn.Sequential):
     """Sentence embeddings, with the meanings of `sentence_transformers.SentenceTransformer`.
 
     Reads sentence-transformers folders (Transformer, Pooling, Dense, Normalize; prompts and limits) and plain
@@ -73,8 +73,6 @@ class SentenceEncoder(nn.Module):
     array([[0.7331]], dtype=float32)
     """
 
-    checkpoint_names: Mapping[str, str] = {"layers": ""}
-
     def __init__(
         self,
         name_or_folder: str | os.PathLike[str] | None = None,
@@ -107,8 +105,8 @@ class SentenceEncoder(nn.Module):
             modules = load_modules(description, trainable)
         elif name_or_folder is not None:
             raise TypeError("SentenceEncoder: name_or_folder must not be given beside modules")
-        self.layers = list(modules)
-        self._dimension = check_modules(self.layers, str(self.folder or "SentenceEncoder"))
+        check_modules(modules, str(self.folder or "SentenceEncoder"))
+        super().__init__(*modules)
         if self.folder is not None:
             self.eval() if trainable else self.freeze()
         self.prompts: dict[str, str] = {**DEFAULT_PROMPTS, **options.get("prompts", {}), **(prompts or {})}
@@ -132,13 +130,13 @@ class SentenceEncoder(nn.Module):
         """
         path = Path(folder)
         entries = []
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self):
             kind = type(layer)
             if kind not in (Transformer, Pooling, Dense, Normalize):
                 raise TypeError(f"save_pretrained: module {i} must be one of fastattn's, got {kind.__name__}")
             name, place = kind.__name__, f"{i}_{kind.__name__}" if i else ""
             entries.append({"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{name}"})
-        for layer, entry in zip(self.layers, entries, strict=True):
+        for layer, entry in zip(self, entries, strict=True):
             layer.save(path / str(entry["path"]))  # type: ignore[attr-defined]  # of a module of fastattn's
         options = {
             "model_type": "SentenceTransformer",
@@ -153,20 +151,20 @@ class SentenceEncoder(nn.Module):
     save = save_pretrained
 
     def __repr__(self) -> str:
-        return f"SentenceEncoder({str(self.folder or [type(layer).__name__ for layer in self.layers])!r})"
+        return f"SentenceEncoder({str(self.folder or [type(layer).__name__ for layer in self])!r})"
 
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __getitem__(self, index: int) -> nn.Module:
-        return self.layers[index]
-
-    def __iter__(self) -> Iterator[nn.Module]:
-        return iter(self.layers)
+    def _part(self, modules: dict[str, nn.Module]) -> nn.Sequential:
+        return nn.Sequential(modules)
 
     @property
     def _transformer(self) -> Transformer:
-        return cast("Transformer", self.layers[0])
+        return cast("Transformer", self[0])
+
+    @property
+    def _dimension(self) -> int:
+        """Length of an embedding before `truncate_dim`: what the last module that knows says."""
+        sizes = [module.get_embedding_dimension() for module in self if hasattr(module, "get_embedding_dimension")]
+        return int(sizes[-1])
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -223,9 +221,7 @@ class SentenceEncoder(nn.Module):
 
         `sentence_embedding` is `[batch, dim]`: a Tensor where the encoder is trainable, else a float32 array.
         """
-        result = dict(features)
-        for layer in self.layers:
-            result = layer(result)
+        result: dict[str, Any] = super().forward(features)
         return result
 
     def embed(
@@ -398,7 +394,7 @@ class SentenceEncoder(nn.Module):
 
     def _prompt_tokens(self, prompt: str) -> int:
         """How many leading tokens the pooling leaves out."""
-        if not prompt or all(getattr(layer, "include_prompt", True) for layer in self.layers):
+        if not prompt or all(getattr(layer, "include_prompt", True) for layer in self):
             return 0
         length, limit = self.tokenizer.prefix_length(prompt), self.max_seq_length
         if length >= limit - 1:

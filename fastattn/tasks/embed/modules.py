@@ -16,9 +16,8 @@ import numpy as np
 
 from fastattn import checks, nn, ragged
 from fastattn import functional as F
-from fastattn.autograd import record, values
 from fastattn.formats.hugging_face import read_state_dict, write_checkpoint
-from fastattn.models import BertModel
+from fastattn.models.registry import load_encoder
 from fastattn.nn import init
 from fastattn.nn.parameter import Parameter
 from fastattn.tasks.embed.folder import ACTIVATIONS, POOLING_MODES, TRANSFORMER_OPTIONS, SentenceFolder, write_json
@@ -43,21 +42,20 @@ def load_modules(description: SentenceFolder, trainable: bool) -> list[nn.Module
     return modules
 
 
-def check_modules(modules: Sequence[nn.Module], source: str) -> int:
-    """The length of an embedding. Raises ValueError, which begins with `source`, for modules that do not fit."""
+def check_modules(modules: Sequence[nn.Module], source: str) -> None:
+    """Raise ValueError, which begins with `source`, for modules that do not fit."""
     kinds = [type(module) for module in modules]
     if kinds[:2] != [Transformer, Pooling]:
         got = [kind.__name__ for kind in kinds]
         raise ValueError(f"{source}: the first two modules must be Transformer and Pooling, got {got}")
-    dimension: int = 0
+    dimension = 0
     for i, module in enumerate(modules):
         name = {Pooling: "embedding_dimension", Dense: "in_features"}.get(type(module), "")
         wanted = getattr(module, name, dimension)
         if wanted != dimension:
             raise ValueError(f"{source}: module {i}: {name} is {wanted}, but the module before gives {dimension}")
         if hasattr(module, "get_embedding_dimension"):
-            dimension = int(module.get_embedding_dimension())
-    return dimension
+            dimension = module.get_embedding_dimension()
 
 
 class Transformer(nn.Module):
@@ -87,10 +85,11 @@ class Transformer(nn.Module):
     ) -> Transformer:
         """Read the model and tokenizer of a folder; texts are lower-cased before all else with `do_lower_case`.
 
-        The model is frozen unless `trainable`. Raises as `BertModel.from_pretrained` and `Tokenizer.from_pretrained`.
+        The model is frozen unless `trainable`. Raises as `fastattn.models.registry.load_encoder` and
+        `Tokenizer.from_pretrained`.
         """
         tokenizer = Tokenizer.from_pretrained(folder, lowercase=do_lower_case)
-        model = BertModel.from_pretrained(folder, add_pooling_layer=False, trainable=trainable)
+        model = load_encoder(folder, add_pooling_layer=False, trainable=trainable)
         return cls(model, tokenizer, max_seq_length, do_lower_case)
 
     @property
@@ -175,7 +174,7 @@ class Pooling(nn.Module):
             own, extra = count * (count + 1) / 2, count * skip
             mean = F.pooling(hidden, cu_seqlens, "mean")
             parts[index] = (parts[index] * own + mean * extra) / np.maximum(own + extra, 1)
-        return {**features, "sentence_embedding": _concatenate(parts)}
+        return {**features, "sentence_embedding": F.cat(parts, 1) if len(parts) > 1 else parts[0]}
 
     def save(self, folder: Path) -> None:
         """Write config.json, with the names that all versions of sentence-transformers know where these suffice."""
@@ -273,11 +272,3 @@ class Normalize(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Nothing has to be written."""
-
-
-def _concatenate(parts: list[Any]) -> Any:
-    """Columns beside each other."""
-    if len(parts) == 1:
-        return parts[0]
-    y = np.concatenate(values(*parts), axis=1)
-    return record(y, parts, lambda dy: [np.ascontiguousarray(part) for part in np.split(dy, len(parts), axis=1)])
