@@ -151,7 +151,8 @@ class SentenceEncoder(nn.Sequential):
     save = save_pretrained
 
     def __repr__(self) -> str:
-        return f"SentenceEncoder({str(self.folder or [type(layer).__name__ for layer in self])!r})"
+        parts = [type(module).__name__ for module in self]
+        return f"SentenceEncoder({parts if self.folder is None else str(self.folder)!r})"
 
     def _part(self, modules: dict[str, nn.Module]) -> nn.Sequential:
         return nn.Sequential(modules)
@@ -231,7 +232,7 @@ class SentenceEncoder(nn.Sequential):
 
         Of a trainable encoder they are a Tensor, and `backward()` reaches its parameters.
 
-        >>> optimizer = AdamW(encoder.named_parameters(), lr=2e-5)                  # doctest: +SKIP
+        >>> optimizer = AdamW(encoder.parameters(), lr=2e-5)                        # doctest: +SKIP
         >>> a, b = encoder.embed(["A cat sleeps."]), encoder.embed(["A kitten."])   # doctest: +SKIP
         >>> F.mse_loss(a, b.numpy()).backward()                                     # doctest: +SKIP
         """
