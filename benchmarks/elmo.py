@@ -101,7 +101,7 @@ def files(cache: Path) -> tuple[Path, Path]:
 def fastattn_job(files: list[str], sentences: list[list[str]], threads: int) -> Job:
     """The model as a user loads and calls it."""
     importlib.import_module("fastattn").set_num_threads(threads)
-    elmo = importlib.import_module("fastattn.models").Elmo.from_pretrained(*files)
+    elmo = importlib.import_module("fastattn.tasks").WordEncoder.from_pretrained(*files)
     return lambda: elmo(sentences)
 
 

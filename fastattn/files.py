@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
@@ -72,11 +73,43 @@ def text_lines(path: str) -> Iterator[str]:
         yield from utf8_lines(file, path)
 
 
-def utf8_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    """The lines of a text, which may begin with a byte order mark. Raises ValueError with `name`, line and byte."""
-    for number, line in enumerate(lines, start=1):
+def utf8_lines(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[str]:
+    """The lines of a text, which may begin with a byte order mark. Raises ValueError with `name`, line and byte.
+
+    `first` is the number of the first line.
+    """
+    for number, line in enumerate(lines, start=first):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             place = error.start + len(line) - len(error.object)  # the decoder counts behind a byte order mark
             raise ValueError(f"{name}:{number}: not UTF-8: byte 0x{line[place]:02x} at {place + 1}") from None
+
+
+@contextlib.contextmanager
+def line_chunks(path: str, size: int) -> Iterator[Iterator[list[str]]]:
+    """The lines of a UTF-8 file without their ends, as they arrive: lists of those that about `size` bytes hold.
+
+    `-` is standard input. Of a pipe, a list is what has been written to it so far. Raises OSError for a file that
+    cannot be opened; the iterator raises ValueError as `utf8_lines`.
+    """
+    if path == "-":
+        yield _line_chunks(sys.stdin.buffer, "standard input", size)
+        return
+    with open(path, "rb") as file:
+        yield _line_chunks(file, path, size)
+
+
+def _line_chunks(file: Any, name: str, size: int) -> Iterator[list[str]]:
+    first, rest, data = 1, [], b"begin"  # the number of the next line, and the pieces of its beginning
+    while data:
+        data = file.read1(size)
+        lines, end, beginning = data.rpartition(b"\n")
+        if data and not end:
+            rest.append(data)
+            continue
+        block = io.BytesIO(b"".join([*rest, lines, end]))
+        rest = [beginning]
+        if chunk := [line.rstrip("\r\n") for line in utf8_lines(block, name, first)]:
+            first += len(chunk)
+            yield chunk

@@ -9,12 +9,18 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def progress_bar(
-    total: int, *, show: bool | None = None, unit: str = "text", done: int = 0, delay: float = 0.0, extra: str = "text"
+    total: int | None,
+    *,
+    show: bool | None = None,
+    unit: str = "text",
+    done: int = 0,
+    delay: float = 0.0,
+    extra: str = "text",
 ) -> Iterator[Callable[..., None]]:
     """Give a function `advance(count=1, note="")`, which counts on and shows a text behind the bar.
 
     Args:
-        total: how many units there are.
+        total: how many units there are, or None where nobody knows.
         show: whether to show a bar. None shows one where standard error is a terminal and tqdm is installed.
         unit: what is counted, as tqdm writes it.
         done: how many of them are done already.

@@ -49,3 +49,23 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, files.replacing(tmp_path / "missing" / "a"):
         raise AssertionError("must not be reached")
     assert caught.value.filename == str(tmp_path / "missing" / "a")
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 1000])
+def test_lines_in_chunks(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "text"
+    for data in (b"", b"\n", b"\xef\xbb\xbfab\r\n\ncd\rcd\nno end", "é\n日本\n".encode() * 5, b"\n\n"):
+        path.write_bytes(data)
+        with files.line_chunks(str(path), size) as chunks:
+            found = list(chunks)
+        assert all(found)
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        assert [line for chunk in found for line in chunk] == text.removesuffix("\n").split("\n") * bool(data)
+    path.write_bytes(b"one\ntwo\nthr\xffe")
+    with (
+        files.line_chunks(str(path), size) as chunks,
+        pytest.raises(ValueError, match=f"{path}:3: not UTF-8: byte 0xff at 4"),
+    ):
+        list(chunks)
+    with pytest.raises(FileNotFoundError), files.line_chunks(str(tmp_path / "missing"), size):
+        raise AssertionError("must not be reached")

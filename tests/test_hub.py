@@ -19,7 +19,7 @@ from helpers_sentences import HIDDEN, dense, write_bert, write_model
 
 from fastattn import hub as resolver
 from fastattn.hub import Files, ModelNotFoundError, cache_folder
-from fastattn.tasks.sentence_folder import FILES
+from fastattn.tasks.embed.folder import FILES
 
 BERT = Files(("config.json", "model.safetensors"), ("config.json", ("model.safetensors", "other")))
 

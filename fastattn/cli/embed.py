@@ -19,32 +19,33 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
+import stat
 import sys
+import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from fastattn.cli import positive, use_threads
-from fastattn.files import open_output, text_lines, utf8_lines
+from fastattn.files import line_chunks, open_output
 from fastattn.progress import progress_bar
 
-if TYPE_CHECKING:
-    from fastattn.tasks import SentenceEncoder
-
 SUMMARY = "turn text, one text a line, into embeddings"
-CHUNK = 16384  # characters embedded, and written, at once: about one pass through the model
-FORMATS = {".npy": "npy", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
-ELMO_FORMATS = {".npz": "npz", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
-ELMO_LAYERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+CHUNK = 1 << 15  # bytes of text that are read, embedded and written at once, at most: a few passes through a model
+ENDINGS = {".npy": "npy", ".npz": "npz", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+LAYERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "all": lambda layers: layers,
     "average": lambda layers: layers.mean(axis=0),
     "top": lambda layers: layers[-1],
 }
 NOT_FOR_ELMO = {"normalize": False, "prompt_name": None, "truncate_dim": None, "truncation": None}
+
+Embedded = Iterator[tuple[list[Any], Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,177 +86,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.elmo:
-        return _embed_words(arguments)
-    if arguments.layers:
-        raise ValueError("--layers is for --elmo, not for --model")
-    output_format = choose_format(arguments, FORMATS)
-    texts = read_texts(arguments.input)
+    files, source = _split(arguments) if arguments.elmo else ([], arguments.input)
+    _check_options(arguments)
+    output_format = _choose_format(arguments)
+    if source == "-" and sys.stdin.isatty():
+        print("fastattn embed: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
     use_threads(arguments.threads)
-    from fastattn.tasks import SentenceEncoder, TextTooLongError
+    from fastattn.tasks import TextTooLongError
 
-    encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation or "warn")
-    dimension = arguments.truncate_dim or encoder.get_sentence_embedding_dimension()
-    truncated = _Truncated()
-    with (
-        open_output(arguments.output) as file,
-        progress_bar(len(texts), show=arguments.progress, delay=0 if arguments.progress else 1) as advance,
-    ):
-        if output_format == "npy":
-            write_npy_header(file, (len(texts), dimension))
-        start = 0
-        for chunk in chunks(texts, encoder.max_seq_length):
-            try:
-                with truncated.counting():
-                    embeddings = _encode(encoder, chunk, arguments)
-            except TextTooLongError as error:
-                line = start + error.index + 1
-                raise ValueError(
-                    f"{_name(arguments.input)}:{line}: {error.tokens} tokens, the model takes {error.limit}"
-                ) from None
-            if output_format == "npy":
-                file.write(embeddings.tobytes())
-            else:
-                file.writelines(json_line(text, row) for text, row in zip(chunk, embeddings, strict=True))
-            start += len(chunk)
-            advance(len(chunk))
-    if truncated.count:
-        print(
-            f"fastattn embed: {truncated.count} of {len(texts)} texts have more than {truncated.limit} "
-            "tokens and were cut",
-            file=sys.stderr,
-        )
+    with line_chunks(source, CHUNK) as chunks, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        dimension, embedded = _words(files, chunks, arguments) if files else _sentences(chunks, arguments)
+        try:
+            with (
+                open_output(arguments.output) as file,
+                WRITERS[output_format](file, dimension) as output,
+                progress_bar(None, show=arguments.progress, delay=0 if arguments.progress else 1) as advance,
+            ):
+                for texts, embeddings in embedded:
+                    output.write(texts, embeddings)
+                    file.flush()
+                    advance(len(texts))
+        except TextTooLongError as error:
+            place = f"{'standard input' if source == '-' else source}:{error.index + 1}"
+            raise ValueError(f"{place}: {error.tokens} tokens, the model takes {error.limit}") from None
+    for warning in caught:
+        print(f"fastattn embed: {_describe(warning.message)}", file=sys.stderr)
     return 0
 
 
-def chunks(texts: list[str], limit: int) -> Iterator[list[str]]:
-    """Runs of about `CHUNK` characters; what lies far beyond `limit` tokens of a text does not count."""
-    chunk: list[str] = []
-    size = 0
-    for text in texts:
-        chunk.append(text)
-        size += 1 + min(len(text), 4 * limit)
-        if size >= CHUNK:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+def _sentences(chunks: Iterable[list[str]], arguments: argparse.Namespace) -> tuple[int, Embedded]:
+    """The length of an embedding; the texts of each chunk with their embeddings."""
+    from fastattn.tasks import SentenceEncoder
 
-
-def _encode(encoder: SentenceEncoder, texts: list[str], arguments: argparse.Namespace) -> np.ndarray:
-    return encoder.encode(
-        texts,
+    encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation or "warn")
+    embedded = encoder.encode_stream(
+        chunks,
         prompt_name=arguments.prompt_name,
         normalize_embeddings=arguments.normalize,
         truncate_dim=arguments.truncate_dim,
-        show_progress_bar=False,
     )
+    return arguments.truncate_dim or encoder.get_embedding_dimension(), embedded
 
 
-def choose_format(arguments: argparse.Namespace, formats: Mapping[str, str]) -> str:
-    """The format to write, one of those that `formats` has for endings of files."""
-    if arguments.format:
-        chosen: str = arguments.format
-        if chosen not in formats.values():
-            raise ValueError(f"--format {chosen} is for {'--model' if arguments.elmo else '--elmo'}")
-    elif arguments.output == "-":
-        chosen = "jsonl"
-    else:
-        suffix = Path(arguments.output).suffix.lower()
-        if suffix not in formats:
-            choices = " or ".join(dict.fromkeys(formats.values()))
-            raise ValueError(f"--output {arguments.output}: not {', '.join(formats)}; give --format {choices}")
-        chosen = formats[suffix]
-    if chosen != "jsonl" and arguments.output == "-" and sys.stdout.isatty():
-        raise ValueError(f"--format {chosen} is binary and standard output is a terminal: give --output")
-    return chosen
+def _words(files: list[str], chunks: Iterable[list[str]], arguments: argparse.Namespace) -> tuple[int, Embedded]:
+    """The same for ELMo: the words of each text, and their vectors. Their length is not asked for."""
+    from fastattn.tasks import WordEncoder
+
+    encoder, choose = WordEncoder.from_pretrained(*files), LAYERS[arguments.layers or "all"]
+    sentences = ([text.split() for text in chunk] for chunk in chunks)
+    return 0, ((words, [choose(layers) for layers in encoder(words)]) for words in sentences)
 
 
-def _name(path: str) -> str:
-    return "standard input" if path == "-" else path
+def _describe(warning: Warning | str) -> str:
+    from fastattn.tasks import TruncationWarning
+
+    if not isinstance(warning, TruncationWarning):
+        return str(warning)
+    counts = f"{warning.truncated} of {warning.total} texts have more than {warning.limit} tokens"
+    return f"{counts} and were cut"
 
 
-def read_texts(path: str) -> list[str]:
-    """The lines of a UTF-8 file without their ends; a line that is not UTF-8 is named by file and number."""
-    if path == "-":
-        if sys.stdin.isatty():
-            print("fastattn embed: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
-        return _without_ends(utf8_lines(sys.stdin.buffer, "standard input"))
-    return _without_ends(text_lines(path))
-
-
-def _without_ends(lines: Iterable[str]) -> list[str]:
-    return [line.rstrip("\r\n") for line in lines]
-
-
-def write_npy_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """The header of a .npy file of float32, after which the rows follow."""
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype("<f4")), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def json_line(text: str, embedding: np.ndarray) -> bytes:
-    """One line of JSON."""
-    return f'{{"text": {json.dumps(text, ensure_ascii=False)}, "embedding": [{numbers(embedding)}]}}\n'.encode()
-
-
-def numbers(vector: np.ndarray) -> str:
-    """The numbers of a vector for JSON; every float32 with the fewest digits that give it back."""
-    if np.isfinite(vector).all():
-        return ", ".join(vector.astype("U").tolist())
-    return ", ".join(str(x) if np.isfinite(x) else "null" for x in vector)
-
-
-class _Truncated:
-    """Adds up the truncation warnings of all chunks, to be told once."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.limit = 0
-
-    @contextlib.contextmanager
-    def counting(self) -> Iterator[None]:
-        from fastattn.tasks import TruncationWarning
-
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", TruncationWarning)
-            yield
-        for warning in caught:
-            if isinstance(warning.message, TruncationWarning):
-                self.count += warning.message.truncated
-                self.limit = warning.message.limit
-            else:
-                print(f"fastattn embed: {warning.message}", file=sys.stderr)
-
-
-def _embed_words(arguments: argparse.Namespace) -> int:
-    """Embed with the model of `--elmo`: a vector for every word of every line."""
+def _check_options(arguments: argparse.Namespace) -> None:
+    if arguments.layers and not arguments.elmo:
+        raise ValueError("--layers is for --elmo, not for --model")
     for name, unused in NOT_FOR_ELMO.items():
-        if getattr(arguments, name) != unused:
+        if arguments.elmo and getattr(arguments, name) != unused:
             raise ValueError(f"--{name.replace('_', '-')} is for --model, not for --elmo")
-    files, source = _split(arguments.elmo, arguments.input)
-    output_format = choose_format(arguments, ELMO_FORMATS)
-    texts = read_texts(source)
-    use_threads(arguments.threads)
-    from fastattn.models import Elmo
-
-    elmo = Elmo.from_pretrained(*files)
-    choose = ELMO_LAYERS[arguments.layers or "all"]
-    with (
-        open_output(arguments.output) as file,
-        (_Arrays if output_format == "npz" else _Lines)(file) as output,
-        progress_bar(len(texts), show=arguments.progress, delay=0 if arguments.progress else 1) as advance,
-    ):
-        for chunk in chunks(texts, CHUNK):
-            sentences = [text.split() for text in chunk]
-            for words, layers in zip(sentences, elmo(sentences), strict=True):
-                output.write(words, choose(layers))
-            advance(len(chunk))
-    return 0
 
 
-def _split(values: list[str], source: str) -> tuple[list[str], str]:
-    """The model's files, and the text; which may stand behind them."""
+def _split(arguments: argparse.Namespace) -> tuple[list[str], str]:
+    """The files of `--elmo`, and the text; which may stand behind them."""
+    values, source = arguments.elmo, arguments.input
     count = 1 if os.path.isdir(values[0]) else 2
     files, rest = values[:count], values[count:]
     if len(files) < count:
@@ -265,42 +167,105 @@ def _split(values: list[str], source: str) -> tuple[list[str], str]:
     return files, rest[0] if rest else source
 
 
-class _Arrays:
-    """An .npz file, array by array: "0", "1", ..."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._zip = zipfile.ZipFile(file, "w")
-        self._count = 0
-
-    def write(self, words: list[str], embedding: np.ndarray) -> None:
-        entry = zipfile.ZipInfo(f"{self._count}.npy")  # of 1980: the same text gives the same bytes
-        self._count += 1
-        with self._zip.open(entry, "w", force_zip64=True) as file:
-            np.lib.format.write_array(file, np.ascontiguousarray(embedding), allow_pickle=False)
-
-    def __enter__(self) -> _Arrays:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._zip.close()
+def _choose_format(arguments: argparse.Namespace) -> str:
+    """The format to write: the one asked for, or that of the output's ending."""
+    other = "npy" if arguments.elmo else "npz"
+    endings = {ending: name for ending, name in ENDINGS.items() if name != other}
+    chosen: str | None = arguments.format
+    if chosen == other:
+        raise ValueError(f"--format {chosen} is for {'--model' if arguments.elmo else '--elmo'}")
+    if chosen is None:
+        ending = ".jsonl" if arguments.output == "-" else Path(arguments.output).suffix.lower()
+        chosen = endings.get(ending)
+    if chosen is None:
+        choices = " or ".join(dict.fromkeys(endings.values()))
+        raise ValueError(f"--output {arguments.output}: not {', '.join(endings)}; give --format {choices}")
+    if chosen != "jsonl" and arguments.output == "-" and sys.stdout.isatty():
+        raise ValueError(f"--format {chosen} is binary and standard output is a terminal: give --output")
+    return chosen
 
 
 class _Lines:
     """Lines of JSON; numbers have the fewest digits that give every bit back."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, _: int) -> None:
         self._file = file
 
-    def write(self, words: list[str], embedding: np.ndarray) -> None:
-        text, numbers = json.dumps(words, ensure_ascii=False), _nested(embedding)
-        self._file.write(f'{{"words": {text}, "embedding": {numbers}}}\n'.encode())
+    def write(self, texts: list[Any], embeddings: Iterable[np.ndarray]) -> None:
+        self._file.writelines(json_line(text, row) for text, row in zip(texts, embeddings, strict=True))
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self: Any) -> Any:
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
 
-def _nested(array: np.ndarray) -> str:
-    inner = numbers(array) if array.ndim == 1 else ", ".join(map(_nested, array))
-    return f"[{inner}]"
+class _Npy(_Lines):
+    """A .npy file of float32, `[texts, dimension]`. Its header counts the texts, so it is written again at the end.
+
+    What cannot be gone back in (a pipe, a device) is written at the end as a whole; until then the rows are in a
+    temporary file.
+    """
+
+    def __init__(self, file: BinaryIO, dimension: int) -> None:
+        self._file, self._shape = file, (0, dimension)
+        regular = file is not sys.stdout.buffer and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        self._rows: Any = file if regular else tempfile.TemporaryFile()  # noqa: SIM115  # it goes with its last name
+        self._write_header()
+
+    def write(self, texts: list[Any], embeddings: Any) -> None:
+        self._rows.write(embeddings.tobytes())
+        self._shape = self._shape[0] + len(texts), self._shape[1]
+
+    def _write_header(self) -> None:
+        """It has as many bytes for any count: NumPy leaves room for one that grows."""
+        header = {"descr": "<f4", "fortran_order": False, "shape": self._shape}
+        np.lib.format.write_array_header_1_0(self._rows, header)
+
+    def __exit__(self, *raised: object) -> None:
+        spooled = self._rows is not self._file
+        with self._rows if spooled else contextlib.nullcontext():
+            if any(raised):
+                return
+            self._rows.seek(0)
+            self._write_header()
+            if spooled:
+                self._rows.seek(0)
+                shutil.copyfileobj(self._rows, self._file, 1 << 20)
+
+
+class _Npz(_Lines):
+    """An .npz file, array by array: "0", "1", ..."""
+
+    def __init__(self, file: BinaryIO, _: int) -> None:
+        self._zip, self._count = zipfile.ZipFile(file, "w"), 0
+
+    def write(self, texts: list[Any], embeddings: Iterable[np.ndarray]) -> None:
+        for _, embedding in zip(texts, embeddings, strict=True):
+            entry = zipfile.ZipInfo(f"{self._count}.npy")  # of 1980: the same text gives the same bytes
+            self._count += 1
+            with self._zip.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(embedding), allow_pickle=False)
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+
+WRITERS: dict[str, type[_Lines]] = {"jsonl": _Lines, "npy": _Npy, "npz": _Npz}
+
+
+def json_line(text: str | list[str], embedding: np.ndarray) -> bytes:
+    """One line of JSON: a text, or words, with the embedding."""
+    key = "text" if isinstance(text, str) else "words"
+    return f'{{"{key}": {json.dumps(text, ensure_ascii=False)}, "embedding": {_numbers(embedding)}}}\n'.encode()
+
+
+def _numbers(array: np.ndarray) -> str:
+    """An array in JSON; every float32 has the fewest digits that give it back."""
+    if array.ndim > 1:
+        numbers = [_numbers(row) for row in array]
+    elif np.isfinite(array).all():
+        numbers = array.astype("U").tolist()
+    else:
+        numbers = [str(x) if np.isfinite(x) else "null" for x in array]
+    return f"[{', '.join(numbers)}]"

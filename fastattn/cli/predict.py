@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from fastattn.cli import positive, use_threads
-from fastattn.files import open_output
+from fastattn.files import line_chunks, open_output
 
 SUMMARY = "label or translate text with a trained model"
 
@@ -83,7 +83,6 @@ def _tag(arguments: argparse.Namespace) -> int:
 
 
 def _translate(arguments: argparse.Namespace) -> int:
-    from fastattn.cli.embed import read_texts
     from fastattn.tasks import Translator
     from fastattn.text.parallel import split_columns
     from fastattn.training import character_error_rate
@@ -96,7 +95,8 @@ def _translate(arguments: argparse.Namespace) -> int:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), arguments.attention)
 
     name = "standard input" if arguments.input == "-" else arguments.input
-    texts = read_texts(arguments.input)
+    with line_chunks(arguments.input, 1 << 20) as chunks:
+        texts = [text for chunk in chunks for text in chunk]
     pairs = split_columns(texts, name) if arguments.pairs else [(text.strip(), "") for text in texts]
     lines = [source for source, _ in pairs]
     use_threads(arguments.threads)

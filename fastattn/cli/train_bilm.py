@@ -157,7 +157,9 @@ def run(arguments: argparse.Namespace) -> int:
     use_threads(arguments.threads)
     manual_seed(arguments.seed)
     model = BidirectionalLanguageModel(
-        _config(arguments), len(vocabulary), num_sampled=arguments.num_sampled, dropout=arguments.dropout
+        _config(arguments).replace(
+            vocabulary_size=len(vocabulary), num_sampled=arguments.num_sampled, lstm_dropout=arguments.dropout
+        )
     )
     baseline = None if gold is None else unigram_perplexity(text, gold, vocabulary)
     trainer = _make_trainer(arguments, model, vocabulary, text, gold, baseline)
@@ -191,7 +193,7 @@ def _config(arguments: argparse.Namespace) -> Any:
     given = {name: value for name, value in changes.items() if value is not None}
     if isinstance(options.get("lstm"), dict):
         options = {**options, "lstm": {**options["lstm"], **given}}
-    return ElmoConfig.from_options(options, arguments.options or "options")
+    return ElmoConfig.from_dict(options, arguments.options or "options")
 
 
 def _make_trainer(

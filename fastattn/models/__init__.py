@@ -18,8 +18,7 @@ if TYPE_CHECKING:
         BertModel,
         BertOutput,
     )
-    from fastattn.models.bilm import BidirectionalLanguageModel, StreamLoss
-    from fastattn.models.elmo import Elmo, ElmoConfig, ElmoOutput, ElmoState
+    from fastattn.models.elmo import BidirectionalLanguageModel, Elmo, ElmoConfig, ElmoOutput, StreamLoss
     from fastattn.models.transformer import Transformer, TransformerConfig, TransformerOutput
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "Elmo",
     "ElmoConfig",
     "ElmoOutput",
-    "ElmoState",
     "StreamLoss",
     "Transformer",
     "TransformerConfig",
@@ -45,7 +43,7 @@ __all__ = [
 ]
 
 # How the names begin that a folder exports.
-_FOLDERS = {"Bert": "bert", "Bidirectional": "bilm", "Elmo": "elmo", "Stream": "bilm", "Transformer": "transformer"}
+_FOLDERS = {"Bert": "bert", "Bidirectional": "elmo", "Elmo": "elmo", "Stream": "elmo", "Transformer": "transformer"}
 
 
 def __getattr__(name: str) -> Any:

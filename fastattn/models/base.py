@@ -84,7 +84,8 @@ class PreTrainedModel(nn.Module, ABC):
     ) -> None:
         name, wanted = type(self).__name__, self.config_class.__name__
         if not isinstance(config, self.config_class):
-            raise TypeError(f"{name}: config must be a {wanted}, got {type(config).__name__}")
+            article = "an" if wanted[0] in "AEIOU" else "a"
+            raise TypeError(f"{name}: config must be {article} {wanted}, got {type(config).__name__}")
         choice(f"{name}: new_head", new_head, ("warn", "draw", "refuse"))
         if tensors is not None:
             self._check_layers(config, tensors)
@@ -97,7 +98,7 @@ class PreTrainedModel(nn.Module, ABC):
             return
         self.initialize()
         if trainable is False:
-            self.freeze()
+            self._freeze_untrained()
 
     @abstractmethod
     def build(self, config: Any) -> None:
@@ -179,6 +180,10 @@ class PreTrainedModel(nn.Module, ABC):
     def _fit(cls, config: Any, tensors: Mapping[str, Array]) -> Any:
         """The configuration of the model that is made of these tensors."""
         return config
+
+    def _freeze_untrained(self) -> None:
+        """Freeze what `trainable=False` freezes. A family that leaves a part trainable writes `load`, too."""
+        self.freeze()
 
     def _read_more(self, folder: Path, changes: Mapping[str, Any]) -> None:
         """Read what else a folder has."""

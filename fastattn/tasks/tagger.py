@@ -21,9 +21,8 @@ from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
 from fastattn.models import BertForTokenClassification
-from fastattn.tasks.sentence_encoder import tokens_per_batch
-from fastattn.tasks.sentence_folder import FILES, read_sentence_folder
-from fastattn.text import Tokenizer, encode_words, gather, token_budget_batches
+from fastattn.tasks.embed.folder import FILES, read_sentence_folder
+from fastattn.text import Tokenizer, encode_words, gather, token_budget_batches, tokens_per_batch
 from fastattn.text.conllu import NO_TAG
 from fastattn.training import TokenBatches
 

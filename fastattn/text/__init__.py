@@ -1,6 +1,6 @@
 """Text in, token ids out: tokenizers, readers and batching. Nothing here knows a model."""
 
-from fastattn.text.batching import gather, token_budget_batches
+from fastattn.text.batching import gather, token_budget_batches, tokens_per_batch
 from fastattn.text.characters import character_ids
 from fastattn.text.conllu import ConlluSentence, parse_conllu, read_conllu
 from fastattn.text.language_model import (
@@ -48,5 +48,6 @@ __all__ = [
     "sentence_batches",
     "sentencepiece_tokenizer",
     "token_budget_batches",
+    "tokens_per_batch",
     "unigram_perplexity",
 ]

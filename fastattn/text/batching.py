@@ -80,3 +80,14 @@ def gather(
     offsets = ragged.cu_seqlens(lengths)
     rows = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
     return values[rows], offsets
+
+
+def tokens_per_batch(threads: int) -> int:
+    """Tokens of one pass through a model: enough rows for every thread, activations that fit into caches.
+
+    Measured with MiniLM on two cores: from 256 to 4096 tokens speed differs by 6 %, 16384 are the slowest.
+
+    >>> tokens_per_batch(4)
+    2048
+    """
+    return min(max(512 * threads, 1024), 8192)

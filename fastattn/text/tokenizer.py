@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks
+from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 
+CONFIG = "tokenizer_config.json"
 CHUNK = 1024  # texts tokenised at once: an Encoding takes some kilobytes, its ids a few dozen bytes
 
 
@@ -66,8 +69,14 @@ class Tokenizer:
     array([ 101, 7592, 2088,  102,  101, 7632,  102])
     """
 
-    def __init__(self, backend: Any, model_max_length: int | None = None, truncation_side: str = "right") -> None:
-        """Wrap a `tokenizers.Tokenizer`, which must not be changed afterwards."""
+    def __init__(
+        self,
+        backend: Any,
+        model_max_length: int | None = None,
+        truncation_side: str = "right",
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        """Wrap a `tokenizers.Tokenizer`, which must not be changed afterwards; `config` is saved with it."""
         backend.no_padding()
         backend.no_truncation()
         self._backend = backend
@@ -79,6 +88,8 @@ class Tokenizer:
         self._trailing: int = self.special_tokens - self._leading
         #: The limit that the folder's tokenizer_config.json names, or None.
         self.model_max_length = model_max_length
+        self._config = config or {}
+        self._origin: tuple[str, bool, str] | None = None
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, lowercase: bool = False) -> Tokenizer:
@@ -97,7 +108,7 @@ class Tokenizer:
         """
         library = import_tokenizers()
         folder = Path(folder)
-        config = _read_config(folder / "tokenizer_config.json")
+        config = _read_config(folder / CONFIG)
         if (folder / "tokenizer.json").is_file():
             backend = _from_tokenizer_json(library, folder / "tokenizer.json", config)
         elif (folder / "vocab.txt").is_file():
@@ -112,7 +123,22 @@ class Tokenizer:
         side = config.get("truncation_side", "right")
         if side not in ("left", "right"):
             raise ValueError(f"{folder / 'tokenizer_config.json'}: truncation_side must be left or right, got {side!r}")
-        return cls(backend, length_limit(config), side)
+        tokenizer = cls(backend, length_limit(config), side, config)
+        tokenizer._origin = str(folder.absolute()), lowercase, _fingerprint(folder)
+        return tokenizer
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write tokenizer.json and tokenizer_config.json, each whole or not at all; transformers reads them, too."""
+        with replacing(Path(folder, "tokenizer.json"), Path(folder, CONFIG)) as (tokenizer, config):
+            tokenizer.write_text(self._backend.to_str(pretty=True), encoding="utf-8")
+            config.write_text(json.dumps(self._config, indent=2) + "\n", encoding="utf-8")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A pickle holds the folder's name and a checksum, or all of a tokenizer that has no folder."""
+        return super().__reduce_ex__(protocol) if self._origin is None else (_from_origin, self._origin)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tokenizer:
+        return self  # nothing changes it
 
     @property
     def vocab_size(self) -> int:
@@ -169,6 +195,21 @@ class Tokenizer:
         if self._cuts_left:
             return ids[: self._leading] + ids[len(ids) - (max_length - self._leading) :]
         return ids[: max_length - self._trailing] + ids[len(ids) - self._trailing :]
+
+
+def _from_origin(folder: str, lowercase: bool, fingerprint: str) -> Tokenizer:
+    """The tokenizer of a pickle. Raises ValueError when its files have changed since."""
+    if _fingerprint(Path(folder)) != fingerprint:
+        raise ValueError(f"{folder}: the files of this tokenizer have changed since it was pickled")
+    return Tokenizer.from_pretrained(folder, lowercase=lowercase)
+
+
+def _fingerprint(folder: Path) -> str:
+    """A checksum of the files that a tokenizer is read from."""
+    sha = hashlib.sha256()
+    for name in ("tokenizer.json", "vocab.txt", CONFIG):
+        sha.update(b"%s\0" % ((folder / name).read_bytes() if (folder / name).is_file() else b""))
+    return sha.hexdigest()
 
 
 def import_tokenizers() -> Any:

@@ -8,6 +8,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +69,56 @@ def test_a_pipe(model, text):
     assert np.load(io.BytesIO(result.stdout)).shape == (len(TEXTS), HIDDEN)
 
 
+def test_a_slow_pipe_is_answered_at_once(model):
+    command = [sys.executable, "-m", "fastattn", "embed", "--model", str(model)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        alarm = threading.Timer(60, process.kill)
+        alarm.start()
+        for text in ("the cat", "sat", "two\nlines"):
+            process.stdin.write(f"{text}\n".encode())
+            process.stdin.flush()
+            for line in text.split("\n"):
+                assert json.loads(process.stdout.readline())["text"] == line
+        process.stdin.write(b"no ")
+        process.stdin.flush()
+        process.stdin.write(b"end")
+        process.stdin.close()
+        assert json.loads(process.stdout.read())["text"] == "no end"
+        alarm.cancel()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("output_format", ["npy", "jsonl"])
+def test_memory_does_not_grow_with_the_input(tmp_path, monkeypatch, output_format):
+    def zeros(chunks: Iterable[list[str]], _: object) -> tuple[int, object]:
+        return 4, ((texts, np.zeros((len(texts), 4), np.float32)) for texts in chunks)
+
+    monkeypatch.setattr(embed, "_sentences", zeros)
+    text, output = tmp_path / "text.txt", tmp_path / "out"
+    text.write_text(("the cat sat. " * 20 + "\n") * 60_000)
+    arguments = ["embed", "--model", "none", str(text), "-o", str(output), "--format", output_format]
+    assert main(arguments) == 0
+    tracemalloc.start()
+    assert main(arguments) == 0
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+    assert text.stat().st_size > 15_000_000
+    if output_format == "npy":
+        assert np.load(output).shape == (60_000, 4)
+
+
+def test_a_named_pipe_as_output(model, text, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "fastattn", "embed", "--model", str(model), str(text), "--format", "npy"]
+    with subprocess.Popen([*command, "-o", str(pipe)]) as process:
+        data = pipe.read_bytes()
+    assert process.returncode == 0
+    np.testing.assert_array_equal(np.load(io.BytesIO(data)), SentenceEncoder(model).encode(TEXTS))
+
+
 def test_options(tmp_path, text, restore_runtime):
     folder = write_model(tmp_path / "m", config_sentence_transformers={"prompts": {"cat": "the cat "}})
     output = tmp_path / "out.npy"
@@ -93,13 +146,6 @@ def test_chunks_do_not_show(model, text, tmp_path, monkeypatch):
         outputs.append(tmp_path / f"{chunk}.npy")
         assert main(["embed", "--model", str(model), str(text), "-o", str(outputs[-1])]) == 0
     assert outputs[0].read_bytes() == outputs[1].read_bytes() == outputs[2].read_bytes()
-
-
-def test_chunks_are_runs_of_about_so_many_characters():
-    texts = ["a" * n for n in (9000, 9000, 0, 5, 40_000, 1, 1)]
-    assert [len(chunk) for chunk in embed.chunks(texts, 100_000)] == [2, 3, 2]
-    assert [len(chunk) for chunk in embed.chunks(texts, 10)] == [7]
-    assert list(embed.chunks([], 10)) == []
 
 
 def test_lines_are_rows(model, tmp_path, monkeypatch, capsysbinary):
@@ -149,7 +195,7 @@ def test_truncation(tmp_path, text, capsys, monkeypatch):
 def test_progress_on_stderr_alone(model, text, capsys):
     assert main(["embed", "--model", str(model), str(text), "--progress"]) == 0
     captured = capsys.readouterr()
-    assert f"{len(TEXTS)}/{len(TEXTS)}" in captured.err
+    assert f"{len(TEXTS)}text [" in captured.err
     assert len(captured.out.splitlines()) == len(TEXTS)
 
 

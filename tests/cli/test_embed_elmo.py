@@ -15,7 +15,7 @@ from helpers_elmo import options, random_datasets, write
 pytest.importorskip("h5py", reason="needs h5py")
 
 from fastattn.cli import embed, main
-from fastattn.models import Elmo
+from fastattn.tasks import WordEncoder
 
 LINES = ["The cat sat .", "", "naïve\t日本語  cat ", "Go !"]
 WORDS = [line.split() for line in LINES]
@@ -38,7 +38,7 @@ def test_npz(model, text, tmp_path, layers):
     output = tmp_path / "out.npz"
     chosen = [] if layers is None else ["--layers", layers]
     assert main(["embed", "--elmo", *model, text, "-o", str(output), *chosen]) == 0
-    results = Elmo.from_pretrained(*model)(WORDS)
+    results = WordEncoder.from_pretrained(*model)(WORDS)
     with np.load(output) as arrays:
         assert list(arrays) == ["0", "1", "2", "3"]
         for name, result in zip(arrays, results, strict=True):
@@ -51,14 +51,14 @@ def test_json_lines_give_back_every_bit(model, text, capsysbinary):
     assert main(["embed", "--elmo", *model, text]) == 0
     rows = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
     assert [row["words"] for row in rows] == WORDS
-    for row, expected in zip(rows, Elmo.from_pretrained(*model)(WORDS), strict=True):
+    for row, expected in zip(rows, WordEncoder.from_pretrained(*model)(WORDS), strict=True):
         found = np.array(row["embedding"], np.float32)
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
 
 def test_a_folder_and_a_pipe(model, text, tmp_path):
     folder = str(tmp_path / "saved")
-    Elmo.from_pretrained(*model).save_pretrained(folder)
+    WordEncoder.from_pretrained(*model).save_pretrained(folder)
     main(["embed", "--elmo", *model, text, "-o", str(tmp_path / "a.npz")])
     main(["embed", text, "--elmo", folder, "-o", str(tmp_path / "b.npz")])
     command = [sys.executable, "-m", "fastattn", "embed", "--elmo", folder, "--format", "npz"]
@@ -83,7 +83,7 @@ def test_chunks_do_not_show(model, text, tmp_path, monkeypatch):
 def test_progress_and_threads(model, text, capsys, restore_runtime):
     assert main(["embed", "--elmo", *model, text, "--progress", "--threads", "1"]) == 0
     captured = capsys.readouterr()
-    assert "4/4" in captured.err
+    assert "4text [" in captured.err
     assert len(captured.out.splitlines()) == 4
 
 
@@ -99,7 +99,7 @@ def test_a_failed_run_leaves_no_output(model, text, tmp_path, monkeypatch):
     def fail(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(embed._Arrays, "write", fail)
+    monkeypatch.setattr(embed._Npz, "write", fail)
     (tmp_path / "out").mkdir()
     assert main(["embed", "--elmo", *model, text, "-o", str(tmp_path / "out" / "out.npz")]) == 1
     assert not list((tmp_path / "out").iterdir())

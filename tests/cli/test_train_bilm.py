@@ -12,7 +12,8 @@ import pytest
 from helpers_runs import interrupt, kill_at, log_of, weights
 
 from fastattn.cli import INTERRUPTED, main
-from fastattn.models import BidirectionalLanguageModel, Elmo
+from fastattn.models import BidirectionalLanguageModel
+from fastattn.tasks import WordEncoder
 from fastattn.text import Vocabulary, character_ids, read_sentences, sentence_batches
 from fastattn.training.run_state import read_state, saved_states
 
@@ -85,7 +86,7 @@ def test_it_learns(files, capsys):
         read_sentences([files["train"]]), vocabulary, lambda words: character_ids(words, max_characters=16)
     )
     assert model.perplexities(batches)["perplexity"] == pytest.approx(last["perplexity"], rel=1e-6)
-    assert [x.shape for x in Elmo.from_pretrained(folder)([["the", "猫"], ["dog"]])] == [(3, 2, 16), (3, 1, 16)]
+    assert [x.shape for x in WordEncoder.from_pretrained(folder)([["the", "猫"], ["dog"]])] == [(3, 2, 16), (3, 1, 16)]
 
 
 def test_without_an_evaluation(files, capsys):
@@ -116,7 +117,7 @@ def test_options_reach_the_model_and_the_trainer(files):
     model = BidirectionalLanguageModel.from_pretrained(files["--output"])
     config = model.config
     assert (config.dim, config.projection_dim, config.n_layers, config.filters) == (12, 12, 1, ((1, 8), (2, 8)))
-    assert (model.num_sampled, model.dropout.p) == (5, 0.0)
+    assert (model.config.num_sampled, model.dropout.p) == (5, 0.0)
     assert [record["step"] for record in log_of(files["--output"]) if "metrics" in record] == [5, 10, 12]
     states = saved_states(Path(files["--output"], "states"))
     assert len(states) >= 2
@@ -136,7 +137,7 @@ def test_a_vocabulary_of_ones_own(files, tmp_path):
     path.write_text("<S>\n</S>\n<UNK>\n.\n猫\n", encoding="utf-8")
     assert main(command(files, "--epochs", "1", vocabulary=str(path))) == 0
     assert Path(files["--output"], "vocab.txt").read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
-    assert BidirectionalLanguageModel.from_pretrained(files["--output"]).vocabulary_size == 5
+    assert BidirectionalLanguageModel.from_pretrained(files["--output"]).config.vocabulary_size == 5
     assert main(command(files, "--epochs", "1", vocabulary_size="7", output=str(tmp_path / "other"))) == 0
     assert len(Vocabulary.from_file(tmp_path / "other" / "vocab.txt")) == 7
 

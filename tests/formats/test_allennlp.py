@@ -19,7 +19,7 @@ import h5py
 from fastattn import nn
 from fastattn.formats.allennlp import read_options, read_weights, write_files
 from fastattn.models import ElmoConfig
-from fastattn.models.elmo_network import ElmoNetwork
+from fastattn.models.elmo.network import ElmoNetwork
 
 OPTIONS = options()
 DATASETS = random_datasets(OPTIONS)
@@ -28,7 +28,7 @@ CELL = "RNN_1/RNN/MultiRNNCell/Cell2/LSTMCell"
 
 def shapes_of(options: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     with nn.init.uninitialized():
-        network = ElmoNetwork(ElmoConfig.from_options(options))
+        network = ElmoNetwork(ElmoConfig.from_dict(options))
     return {name: parameter.shape for name, parameter in network.named_parameters("network.")}
 
 

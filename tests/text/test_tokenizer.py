@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -222,3 +224,18 @@ def test_a_forked_child_tokenises_without_a_warning(folder, setting):
     command = [sys.executable, "-W", "ignore", "-c", FORK, str(folder), setting]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_saved_and_pickled(folder, tmp_path, lowercase):
+    tokenizer = Tokenizer.from_pretrained(folder, lowercase=lowercase)
+    tokenizer.save_pretrained(tmp_path)
+    texts = ["The CAT sat.", "", "été"]
+    for again in (Tokenizer.from_pretrained(tmp_path), pickle.loads(pickle.dumps(tokenizer)), copy.deepcopy(tokenizer)):
+        np.testing.assert_array_equal(again.encode(texts).ids, tokenizer.encode(texts).ids)
+        assert again.model_max_length == tokenizer.model_max_length
+    pickled = pickle.dumps(tokenizer)
+    assert len(pickled) < 500
+    (folder / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{folder}: the files of this tokenizer have changed since it was pickled"):
+        pickle.loads(pickled)

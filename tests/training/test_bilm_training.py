@@ -43,9 +43,12 @@ def test_bilm_tf_demands_a_perplexity_below_20(data: Path, num_sampled: int | No
         n_highway=1,
         dim=64,
         projection_dim=16,
+        vocabulary_size=len(vocabulary),
+        num_sampled=num_sampled,
+        lstm_dropout=0.0,
     )
     manual_seed(0)
-    model = BidirectionalLanguageModel(config, len(vocabulary), num_sampled=num_sampled, dropout=0.0)
+    model = BidirectionalLanguageModel(config)
     characters = partial(character_ids, max_characters=config.max_characters_per_token)
     batches = StreamBatches(text, vocabulary, characters, batch_size=2, unroll_steps=10)
     loss = StreamLoss(model)

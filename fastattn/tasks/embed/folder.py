@@ -3,57 +3,36 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fastattn.checks import config_integer
+from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files
+from fastattn.tasks.embed.similarity import SIMILARITIES
 
-#: Pooling modes of sentence-transformers in the order in which several at once are concatenated: the key of
-#: an old config, the name in a new one, and the mode of fastattn.kernels.pooling.
-POOLING_MODES = (
-    ("pooling_mode_cls_token", "cls", "cls"),
-    ("pooling_mode_max_tokens", "max", "max"),
-    ("pooling_mode_mean_tokens", "mean", "mean"),
-    ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens", "mean_sqrt_len"),
-    ("pooling_mode_weightedmean_tokens", "weightedmean", "weighted_mean"),
-    ("pooling_mode_lasttoken", "lasttoken", "last"),
-)
+#: Pooling modes of sentence-transformers in the order in which several at once are concatenated: the name, the key of
+#: an old config, and the mode of fastattn.kernels.pooling.
+POOLING_MODES = {
+    "cls": ("pooling_mode_cls_token", "cls"),
+    "max": ("pooling_mode_max_tokens", "max"),
+    "mean": ("pooling_mode_mean_tokens", "mean"),
+    "mean_sqrt_len_tokens": ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len"),
+    "weightedmean": ("pooling_mode_weightedmean_tokens", "weighted_mean"),
+    "lasttoken": ("pooling_mode_lasttoken", "last"),
+}
 
 #: The last part of a Dense layer's `activation_function`, and the activation of fastattn.kernels.linear.
 ACTIVATIONS = {"Identity": None, "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu", "SiLU": "silu"}
 
 # As in sentence-transformers, every model has these two; without a text they add nothing.
-_DEFAULT_PROMPTS = {"query": "", "document": ""}
+DEFAULT_PROMPTS = {"query": "", "document": ""}
 
-SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """Pooling: the modes of fastattn.kernels.pooling, concatenated in this order."""
-
-    modes: tuple[str, ...] = ("mean",)
-    include_prompt: bool = True
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A Dense layer; its weights are in `folder`."""
-
-    folder: Path
-    in_features: int
-    out_features: int
-    bias: bool
-    activation: str | None
-    residual: bool
-
-
-@dataclass(frozen=True)
-class Normalize:
-    """L2 normalisation."""
+MODULES = "modules.json"
+TRANSFORMER_OPTIONS = "sentence_bert_config.json"
+ENCODER_OPTIONS = "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True)
@@ -62,27 +41,18 @@ class SentenceFolder:
 
     Attributes:
         folder: the model's folder.
-        transformer: the folder of its BERT model and tokenizer.
-        pooling: how token vectors become a sentence vector.
-        layers: what follows, in order.
-        max_seq_length: limit in tokens, or None where the folder names none.
-        lowercase: texts are lower-cased before the tokenizer sees them.
-        prompts: texts to be put in front of every sentence, by name.
-        default_prompt_name: the prompt that is used when none is asked for.
-        similarity: one of `SIMILARITIES`.
-        truncate_dim: leading dimensions to keep, or None.
+        modules: kind, folder and options of each: a Transformer, a Pooling, then Dense and Normalize in any order.
+        options: of the whole: `prompts`, `default_prompt_name`, `similarity_fn_name` and `truncate_dim`.
     """
 
     folder: Path
-    transformer: Path
-    pooling: Pooling = Pooling()
-    layers: tuple[Dense | Normalize, ...] = ()
-    max_seq_length: int | None = None
-    lowercase: bool = False
-    prompts: dict[str, str] = field(default_factory=lambda: dict(_DEFAULT_PROMPTS))
-    default_prompt_name: str | None = None
-    similarity: str = "cosine"
-    truncate_dim: int | None = None
+    modules: list[tuple[str, Path, dict[str, Any]]]
+    options: dict[str, Any]
+
+    @property
+    def transformer(self) -> Path:
+        """The folder of its BERT model and tokenizer."""
+        return self.modules[0][1]
 
 
 def read_sentence_folder(folder: Path) -> SentenceFolder:
@@ -93,39 +63,33 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         ValueError: a module, pooling mode, activation or option that fastattn does not have, by name; or a
             damaged file.
     """
-    modules_path = folder / "modules.json"
-    if not modules_path.is_file():
+    path = folder / MODULES
+    if not path.is_file():
         # sentence-transformers puts mean pooling on a model that has no modules.json.
-        return SentenceFolder(folder, transformer=folder)
-    modules = _read_modules(modules_path)
+        return SentenceFolder(folder, [("Transformer", folder, {}), ("Pooling", folder, {})], {})
+    modules = _read_modules(path)
     kinds = [kind for kind, _ in modules]
     if kinds[:2] != ["Transformer", "Pooling"]:
-        raise ValueError(f"{modules_path}: the first two modules must be Transformer and Pooling, got {kinds}")
-    layers: list[Dense | Normalize] = []
-    for kind, path in modules[2:]:
-        if kind == "Dense":
-            layers.append(_read_dense(path))
-        elif kind == "Normalize":
-            _check_module_input(path / "config.json")
-            layers.append(Normalize())
-        else:
-            raise ValueError(f"{modules_path}: a second {kind} module is not supported")
-    transformer = modules[0][1]
-    return SentenceFolder(
-        folder,
-        transformer,
-        _read_pooling(modules[1][1] / "config.json"),
-        tuple(layers),
-        **_read_transformer_options(transformer),
-        **_read_encoder_options(folder),
-    )
+        raise ValueError(f"{path}: the first two modules must be Transformer and Pooling, got {kinds}")
+    for kind in kinds[2:]:
+        if kind in ("Transformer", "Pooling"):
+            raise ValueError(f"{path}: a second {kind} module is not supported")
+    described = [(kind, module, _READERS[kind](module)) for kind, module in modules]
+    return SentenceFolder(folder, described, _read_encoder_options(folder))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all; its folder is made when missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as (temporary,):
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _missing_files(folder: Path) -> list[str]:
     """Files that loading needs but that `folder` (a download, perhaps of a part) does not hold."""
     modules = [("Transformer", folder)]
-    if (folder / "modules.json").is_file():
-        modules = _read_modules(folder / "modules.json")
+    if (folder / MODULES).is_file():
+        modules = _read_modules(folder / MODULES)
     missing = []
     for kind, path in modules:
         needed: list[tuple[str, ...]] = []
@@ -150,7 +114,7 @@ _TRANSFORMER_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
-    "sentence_bert_config.json",
+    TRANSFORMER_OPTIONS,
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.txt",
@@ -159,12 +123,12 @@ _TRANSFORMER_FILES = (
 #: What a sentence encoder reads: no ONNX, OpenVINO or TensorFlow files, no pickles.
 FILES = Files(
     patterns=(
-        "modules.json",
-        "config_sentence_transformers.json",
+        MODULES,
+        ENCODER_OPTIONS,
         *_TRANSFORMER_FILES,
         *(f"[0-9]_*/{name}" for name in _TRANSFORMER_FILES),
     ),
-    marks=("modules.json", "config.json"),
+    marks=(MODULES, "config.json"),
     more=_missing_files,
     organization="sentence-transformers",
 )
@@ -186,67 +150,64 @@ def _module(modules_path: Path, entry: Any) -> tuple[str, Path]:
         raise ValueError(f"{modules_path}: a module must be an object with a type, got {entry!r}")
     module_type, path = entry["type"], entry.get("path", "")
     kind = module_type.rpartition(".")[2]
-    if not module_type.startswith("sentence_transformers.") or kind not in _KINDS:
-        raise ValueError(f"{modules_path}: the module {module_type!r} is not supported, only {', '.join(_KINDS)}")
+    if not module_type.startswith("sentence_transformers.") or kind not in _READERS:
+        raise ValueError(f"{modules_path}: the module {module_type!r} is not supported, only {', '.join(_READERS)}")
     if not isinstance(path, str) or path.startswith("/") or ".." in PurePosixPath(path).parts:
         raise ValueError(f"{modules_path}: the path of {kind} must lie inside the model's folder, got {path!r}")
     return kind, modules_path.parent / path
 
 
-_KINDS = ("Transformer", "Pooling", "Dense", "Normalize")
-
-
-def _read_pooling(path: Path) -> Pooling:
+def _read_pooling(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
     config = read_json(path)
     include_prompt = _optional(path, config, "include_prompt", bool, True)
     if "pooling_mode" in config:
         names = config["pooling_mode"]
         names = [names] if isinstance(names, str) else names
-        known = {name: mode for _, name, mode in POOLING_MODES}
         if not isinstance(names, list):
             raise ValueError(f"{path}: pooling_mode must be a name or a list of names, got {names!r}")
         for name in names:
-            if not isinstance(name, str) or name not in known:
-                raise ValueError(f"{path}: the pooling mode {name!r} is not supported, only {', '.join(known)}")
-        modes = tuple(known[name] for name in names)
+            if not isinstance(name, str) or name not in POOLING_MODES:
+                raise ValueError(f"{path}: the pooling mode {name!r} is not supported, only {', '.join(POOLING_MODES)}")
     else:
-        legacy = {key: mode for key, _, mode in POOLING_MODES}
+        legacy = {key: name for name, (key, _) in POOLING_MODES.items()}
         for key, value in config.items():
             if key.startswith("pooling_mode_") and key not in legacy and value:
                 raise ValueError(f"{path}: the pooling mode {key!r} is not supported, only {', '.join(legacy)}")
-        modes = tuple(mode for key, mode in legacy.items() if config.get(key))
-    return Pooling(modes or ("mean",), include_prompt)
+        names = [name for key, name in legacy.items() if config.get(key)]
+    return {"pooling_mode": names or ["mean"], "include_prompt": include_prompt}
 
 
-def _read_dense(folder: Path) -> Dense:
+def _read_dense(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     config = read_json(path)
-    _check_module_input(path)
+    _read_normalize(folder)
     name = _optional(path, config, "activation_function", str, "torch.nn.modules.activation.Tanh")
     activation = name.rpartition(".")[2]
     if not name.startswith("torch.nn.") or activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise ValueError(f"{path}: the activation_function {name!r} is not supported, only torch.nn's {known}")
-    return Dense(
-        folder,
-        config_integer(f"{path}: in_features", config.get("in_features")),
-        config_integer(f"{path}: out_features", config.get("out_features")),
-        bias=_optional(path, config, "bias", bool, True),
-        activation=ACTIVATIONS[activation],
-        residual=_optional(path, config, "use_residual", bool, False),
-    )
+    return {
+        "in_features": config_integer(f"{path}: in_features", config.get("in_features")),
+        "out_features": config_integer(f"{path}: out_features", config.get("out_features")),
+        "bias": _optional(path, config, "bias", bool, True),
+        "activation_function": activation,
+        "use_residual": _optional(path, config, "use_residual", bool, False),
+    }
 
 
-def _check_module_input(path: Path) -> None:
+def _read_normalize(folder: Path) -> dict[str, Any]:
     """Dense and Normalize can also work on token vectors, which a sentence vector does not need."""
+    path = folder / "config.json"
     config = read_json(path) if path.is_file() else {}
     for key in ("module_input_name", "module_output_name"):
         if config.get(key) not in (None, "sentence_embedding"):
             raise ValueError(f"{path}: {key} {config[key]!r} is not supported, only 'sentence_embedding'")
+    return {}
 
 
-def _read_transformer_options(transformer: Path) -> dict[str, Any]:
-    path = transformer / "sentence_bert_config.json"
+def _read_transformer(folder: Path) -> dict[str, Any]:
+    path = folder / TRANSFORMER_OPTIONS
     if not path.is_file():
         return {}
     config = read_json(path)
@@ -256,11 +217,19 @@ def _read_transformer_options(transformer: Path) -> dict[str, Any]:
     if config.get("processing_kwargs"):
         raise ValueError(f"{path}: processing_kwargs {config['processing_kwargs']!r} are not supported")
     limit = _size(path, config, "max_seq_length")
-    return {"max_seq_length": limit, "lowercase": _optional(path, config, "do_lower_case", bool, False)}
+    return {"max_seq_length": limit, "do_lower_case": _optional(path, config, "do_lower_case", bool, False)}
+
+
+_READERS = {
+    "Transformer": _read_transformer,
+    "Pooling": _read_pooling,
+    "Dense": _read_dense,
+    "Normalize": _read_normalize,
+}
 
 
 def _read_encoder_options(folder: Path) -> dict[str, Any]:
-    path = folder / "config_sentence_transformers.json"
+    path = folder / ENCODER_OPTIONS
     config = read_json(path) if path.is_file() else {}
     model_type = config.get("model_type", "SentenceTransformer")
     if model_type != "SentenceTransformer":
@@ -269,7 +238,7 @@ def _read_encoder_options(folder: Path) -> dict[str, Any]:
     for name, text in prompts.items():
         if not isinstance(text, str | None):
             raise ValueError(f"{path}: the prompt {name!r} must be a string, got {text!r}")
-    prompts = {**_DEFAULT_PROMPTS, **{name: text or "" for name, text in prompts.items()}}
+    prompts = {**DEFAULT_PROMPTS, **{name: text or "" for name, text in prompts.items()}}
     default = _optional(path, config, "default_prompt_name", str, None)
     if default is not None and default not in prompts:
         raise ValueError(f"{path}: default_prompt_name {default!r} is none of the prompts {sorted(prompts)}")
@@ -281,7 +250,7 @@ def _read_encoder_options(folder: Path) -> dict[str, Any]:
     return {
         "prompts": prompts,
         "default_prompt_name": default,
-        "similarity": similarity,
+        "similarity_fn_name": similarity,
         "truncate_dim": _size(path, config, "truncate_dim"),
     }
 

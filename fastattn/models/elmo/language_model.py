@@ -1,13 +1,6 @@
 """The bidirectional language model that ELMo is taken from: the next word, and the previous one.
 
-    model = BidirectionalLanguageModel(config, len(vocabulary))
-    loss = StreamLoss(model)                        # carries the LSTMs' state from one step to the next
-    trainer = Trainer(model, Adam(model.parameters()), None, batches, loss=loss, carried=loss, epochs=10)
-    trainer.train()
-    model.perplexities(sentence_batches(text, vocabulary, character_ids))
-    model.save_pretrained("model")                  # which Elmo.from_pretrained reads
-
-`fastattn.text.language_model` makes the batches. One softmax serves both directions.
+One softmax serves both directions. `fastattn.text.language_model` makes the batches.
 
 Source: Peters et al. 2018, "Deep contextualized word representations", section 3.1; sizes, dropout and first values are
 those of bilm-tf's training.
@@ -15,11 +8,10 @@ those of bilm-tf's training.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,19 +19,16 @@ from numpy.typing import NDArray
 from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor, no_grad
-from fastattn.checks import FRACTION, PROBABILITY, config_integer, config_number
+from fastattn.checks import FRACTION, config_number
 from fastattn.formats import hugging_face
-from fastattn.models.elmo_config import ElmoConfig
-from fastattn.models.elmo_network import ElmoNetwork, State, detached
+from fastattn.models.base import PreTrainedModel
+from fastattn.models.elmo.config import ElmoConfig
+from fastattn.models.elmo.network import ElmoNetwork, State, detached
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 from fastattn.random import next_seed
 
 __all__ = ["BidirectionalLanguageModel", "LanguageModelOutput", "StreamLoss"]
-
-_SETTINGS = "language_model"  # what config.json has beside the network's options
-
-Self = TypeVar("Self", bound="BidirectionalLanguageModel")
 
 
 @dataclass(frozen=True)
@@ -59,36 +48,36 @@ class LanguageModelOutput:
     state: list[tuple[Array, Array]]
 
 
-class BidirectionalLanguageModel(nn.Module):
-    """ELMo's network and a softmax over a vocabulary, with new parameters, in training mode.
+class BidirectionalLanguageModel(PreTrainedModel):
+    """ELMo's network and a softmax over `vocabulary_size` words, trainable also when loaded. `Elmo` reads its folder.
 
-    Args:
-        config: of the network.
-        vocabulary_size: how many words the softmax knows.
-        num_sampled: how many wrong words a softmax compares the right one with while training; None for all of them.
-            In evaluation mode it is always all. A sampled one wants a vocabulary sorted by frequency.
-        dropout: of the input of each LSTM and of the last one's output, while training.
-
-    Raises TypeError for a `config` that is none; ValueError for a `vocabulary_size` below 1, a `num_sampled` that is
-    not below it, and a dropout out of range.
+    >>> config = ElmoConfig(filters=((1, 4),), dim=8, projection_dim=4, vocabulary_size=3)
+    >>> model = BidirectionalLanguageModel(config)
+    >>> char_ids, words = np.full((2, 50), 260), np.array([[0, 1], [1, 0]])
+    >>> model(char_ids, inputs=words, targets=words, cu_seqlens=np.array([0, 2], np.int32)).state[0][0].shape
+    (2, 1, 4)
     """
 
-    def __init__(
-        self, config: ElmoConfig, vocabulary_size: int, *, num_sampled: int | None = None, dropout: float = 0.1
-    ) -> None:
-        name = type(self).__name__
-        if not isinstance(config, ElmoConfig):
-            raise TypeError(f"{name}: config must be an ElmoConfig, got {type(config).__name__}")
-        vocabulary_size = config_integer(f"{name}: vocabulary_size", vocabulary_size)
-        if num_sampled is not None:
-            wanted = f"from 1 to below the vocabulary's {vocabulary_size}"
-            num_sampled = config_integer(f"{name}: num_sampled", num_sampled, high=vocabulary_size, wanted=wanted)
-        dropout = config_number(f"{name}: dropout", dropout, **PROBABILITY)
-        self.config, self.vocabulary_size, self.num_sampled = config, vocabulary_size, num_sampled
+    config_class = ElmoConfig
+    loads_trainable = True
+    layer_names: ClassVar = {"n_layers": "network.layers.{}."}
+
+    config: ElmoConfig
+
+    def build(self, config: ElmoConfig) -> None:
+        if config.vocabulary_size is None:
+            raise ValueError(f"{type(self).__name__}: vocabulary_size must be a positive integer, got None")
         size = config.projection_dim
-        self.network = ElmoNetwork(config, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
-        self.softmax = nn.Linear(size, vocabulary_size, std=size**-0.5)
+        self.network = ElmoNetwork(config, dropout=config.lstm_dropout)
+        self.dropout = nn.Dropout(config.lstm_dropout)
+        self.softmax = nn.Linear(size, config.vocabulary_size, std=size**-0.5)
+
+    @classmethod
+    def _read_config(cls, folder: Path, changes: Mapping[str, Any]) -> Any:
+        config = super()._read_config(folder, changes)
+        if config.vocabulary_size is None:
+            raise ValueError(f"{folder / hugging_face.CONFIG}: language_model is missing; {cls.__name__} needs it")
+        return config
 
     def forward(
         self,
@@ -127,9 +116,9 @@ class BidirectionalLanguageModel(nn.Module):
         return LanguageModelOutput((forward_loss + backward_loss) * 0.5, forward_loss, backward_loss, detached(states))
 
     def _loss(self, x: Values, target: NDArray[np.integer[Any]]) -> Tensor:
-        if self.training and self.num_sampled is not None:
+        if self.training and self.config.num_sampled is not None:
             weight, bias = self.softmax.weight, self.softmax.bias
-            loss = F.sampled_softmax_loss(x, target, weight, bias, self.num_sampled)
+            loss = F.sampled_softmax_loss(x, target, weight, bias, self.config.num_sampled)
         else:
             loss = F.cross_entropy(self.softmax(x), target)
         return loss if isinstance(loss, Tensor) else Tensor(loss)
@@ -159,44 +148,6 @@ class BidirectionalLanguageModel(nn.Module):
         with np.errstate(over="ignore"):
             forward, backward, both = np.exp([*total / tokens, total.mean() / tokens]).tolist()
         return {"perplexity": both, "forward_perplexity": forward, "backward_perplexity": backward}
-
-    @classmethod
-    def from_pretrained(cls: type[Self], folder: str | os.PathLike[str], *, trainable: bool = True) -> Self:
-        """Load a folder that `save_pretrained` wrote, in evaluation mode; `trainable=False` freezes it.
-
-        Raises FileNotFoundError or ValueError, naming the file and the value, for a file that is missing or damaged,
-        and weights that do not fit the configuration.
-        """
-        source = str(Path(folder) / hugging_face.CONFIG)
-        values = hugging_face.read_config(folder)
-        config = ElmoConfig.from_options(values, source)
-        settings = values.get(_SETTINGS)
-        if not isinstance(settings, dict) or set(settings) != {"vocabulary_size", "num_sampled", "dropout"}:
-            wanted = "vocabulary_size, num_sampled and dropout"
-            raise ValueError(f"{source}: {_SETTINGS} must be an object with {wanted}, got {settings!r}")
-        try:
-            with nn.init.uninitialized():
-                model = cls(config, **settings)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{source}: {_SETTINGS}: {error}") from error
-        with hugging_face.read_state_dict(folder) as tensors:
-            if problems := [f"tensor {name!r} {text}" for name, text in model.problems(tensors)]:
-                raise ValueError(f"{tensors.source}: {'; '.join(problems)}")
-            model.load(tensors, freeze=not trainable)
-        return model.eval()
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write config.json and model.safetensors, each whole or not at all; `Elmo.from_pretrained` reads them, too."""
-        config = {
-            "model_type": "elmo",
-            **self.config.to_options(),
-            _SETTINGS: {
-                "vocabulary_size": self.vocabulary_size,
-                "num_sampled": self.num_sampled,
-                "dropout": self.dropout.p,
-            },
-        }
-        hugging_face.write_checkpoint(folder, config, self.state_dict())
 
 
 class StreamLoss:

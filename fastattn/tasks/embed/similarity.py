@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from fastattn import kernels
 from fastattn._types import FloatArray
-from fastattn.tasks.sentence_folder import SIMILARITIES
+
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 _BLOCK = 1 << 20  # differences held at once, in elements
 

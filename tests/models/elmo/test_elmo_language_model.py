@@ -15,6 +15,7 @@ from helpers_gradients import differences
 from fastattn import Tensor, no_grad, use_reference
 from fastattn.models import BidirectionalLanguageModel, Elmo, ElmoConfig, StreamLoss
 from fastattn.random import manual_seed
+from fastattn.tasks import WordEncoder
 from fastattn.text import Sentences, Vocabulary, character_ids, sentence_batches
 
 CONFIG = ElmoConfig(
@@ -39,7 +40,9 @@ def characters(words: Any) -> Any:
 def make(seed: int = 0, config: ElmoConfig = CONFIG, **options: Any) -> BidirectionalLanguageModel:
     """A model with weights that are large enough for every word to matter."""
     manual_seed(seed)
-    model = BidirectionalLanguageModel(config, len(VOCABULARY), **{"dropout": 0.0, **options})
+    model = BidirectionalLanguageModel(
+        config.replace(**{"vocabulary_size": len(VOCABULARY), "lstm_dropout": 0.0, **options})
+    )
     rng = np.random.default_rng(seed)
     for parameter in model.parameters():
         parameter.data[...] = rng.normal(0, 0.4, parameter.shape)
@@ -64,8 +67,8 @@ def test_the_losses_by_hand() -> None:
     model, batch = make().eval(), batch_of(SENTENCES)
     with no_grad():
         vectors = model.network.tokens(batch["char_ids"])
-        x = [vectors[rows] for rows in batch["inputs"]]
-        top = model.network.lstm(*x, batch["cu_seqlens"], None, (False, False))[0][-1].astype(np.float64)
+        x = [vectors.numpy()[rows] for rows in batch["inputs"]]
+        top = model.network.lstm(*x, batch["cu_seqlens"], None, (False, False))[0][-1].numpy().astype(np.float64)
     weight, bias = (p.data.astype(np.float64) for p in (model.softmax.weight, model.softmax.bias))
     wanted = []
     for half, targets in zip(np.split(top, 2, axis=1), batch["targets"], strict=True):
@@ -128,7 +131,7 @@ def test_the_directions_have_weights_of_their_own() -> None:
 
 
 def test_dropout_is_for_training() -> None:
-    model, batch = make(dropout=0.5), batch_of(SENTENCES)
+    model, batch = make(lstm_dropout=0.5), batch_of(SENTENCES)
     manual_seed(1)
     values = [losses(model, batch)[0] for _ in range(2)]
     manual_seed(1)
@@ -138,7 +141,7 @@ def test_dropout_is_for_training() -> None:
 
 
 def test_the_last_output_is_dropped_too() -> None:
-    model, batch = make(dropout=0.5), batch_of(SENTENCES)
+    model, batch = make(lstm_dropout=0.5), batch_of(SENTENCES)
     model.network.train(False)
     assert losses(model, batch)[0] != losses(model, batch)[0]
 
@@ -246,7 +249,7 @@ def test_a_stream_may_begin_anew() -> None:
 
 
 def test_perplexities_do_not_depend_on_the_batches() -> None:
-    model = make(dropout=0.5, num_sampled=2)
+    model = make(lstm_dropout=0.5, num_sampled=2)
     results = []
     for budget in (1, 9, 1000):
         results.append(model.perplexities(sentence_batches(TEXT, VOCABULARY, characters, budget)))
@@ -285,26 +288,28 @@ def test_perplexities_of_nothing() -> None:
 
 def test_first_values_are_those_of_bilm_tf() -> None:
     manual_seed(0)
-    config = ElmoConfig(char_embedding_dim=16, filters=((1, 32), (3, 64)), dim=128, projection_dim=32)
-    model = BidirectionalLanguageModel(config, 1000)
+    config = ElmoConfig(
+        char_embedding_dim=16, filters=((1, 32), (3, 64)), dim=128, projection_dim=32, vocabulary_size=1000
+    )
+    model = BidirectionalLanguageModel(config)
     assert model.training
     weight = model.softmax.weight.data
     assert weight.std() == pytest.approx(32**-0.5, rel=0.05)
     assert not model.softmax.bias.data.any()
-    bias = model.network.layers[1].backward.bias.data.reshape(4, -1)
+    bias = model.network.layers[1].backwards.bias.data.reshape(4, -1)
     assert [set(row.tolist()) for row in bias] == [{0.0}, {1.0}, {0.0}, {0.0}]
     for _ in range(2):
         manual_seed(0)
-        other = BidirectionalLanguageModel(config, 1000)
+        other = BidirectionalLanguageModel(config)
         assert_same_bits(other.softmax.weight.data, weight)
 
 
 def test_a_folder_is_read_back(tmp_path: Path) -> None:
-    model = make(num_sampled=3, dropout=0.25)
+    model = make(num_sampled=3, lstm_dropout=0.25)
     model.save_pretrained(tmp_path)
     again = BidirectionalLanguageModel.from_pretrained(tmp_path)
-    assert (again.config, again.vocabulary_size) == (CONFIG, len(VOCABULARY))
-    assert (again.num_sampled, again.dropout.p, again.network.dropout.p) == (3, 0.25, 0.25)
+    assert again.config == model.config
+    assert (again.config.num_sampled, again.dropout.p, again.network.dropout.p) == (3, 0.25, 0.25)
     assert not again.training
     for (name, ours), (other, theirs) in zip(model.state_dict().items(), again.state_dict().items(), strict=True):
         assert name == other
@@ -320,14 +325,14 @@ def test_elmo_reads_the_folder(tmp_path: Path) -> None:
     """A word's vectors are what the forward model remembers after it, and the backward model before it."""
     model = make().eval()
     model.save_pretrained(tmp_path)
-    elmo = Elmo.from_pretrained(tmp_path)
+    elmo = WordEncoder.from_pretrained(tmp_path)
     sentence = SENTENCES[0]
     (layers,) = elmo([sentence])
     assert layers.shape == (3, 5, 8)
     batch = batch_of([sentence])
     with no_grad():
         vectors = model.network.tokens(batch["char_ids"])
-        x = [vectors[rows] for rows in batch["inputs"]]
+        x = [vectors.numpy()[rows] for rows in batch["inputs"]]
         outputs, _ = model.network.lstm(*x, batch["cu_seqlens"], None, (False, False))
     for layer, output in zip(layers[1:], outputs, strict=True):
         np.testing.assert_allclose(layer[:, :4], output[1:, :4], atol=1e-6)
@@ -340,8 +345,11 @@ def test_elmo_reads_the_folder(tmp_path: Path) -> None:
     [
         (None, "language_model must be an object with vocabulary_size, num_sampled and dropout, got None"),
         ({"vocabulary_size": 5}, "language_model must be an object with"),
-        ({"vocabulary_size": 0, "num_sampled": None, "dropout": 0}, "language_model: .* a positive integer, got 0"),
-        ({"vocabulary_size": "5", "num_sampled": None, "dropout": 0}, "language_model: "),
+        (
+            {"vocabulary_size": 0, "num_sampled": None, "dropout": 0},
+            "vocabulary_size must be a positive integer, got 0",
+        ),
+        ({"vocabulary_size": "5", "num_sampled": None, "dropout": 0}, "vocabulary_size must be a positive integer"),
         ({"vocabulary_size": 90, "num_sampled": None, "dropout": 0}, r"tensor 'softmax\.weight' must have shape \(90"),
     ],
 )
@@ -362,13 +370,21 @@ def test_a_folder_of_something_else(tmp_path: Path, settings: Any, message: str)
         ({"num_sampled": 0}, "num_sampled must be from 1 to below the vocabulary's 50, got 0"),
         ({"num_sampled": 2.5}, r"num_sampled must be from 1 to below the vocabulary's 50, got 2\.5"),
         ({"vocabulary_size": "50"}, "vocabulary_size must be a positive integer, got '50'"),
-        ({"dropout": "0.1"}, "dropout must be a number in .0, 1., got '0.1'"),
-        ({"dropout": 1.0}, r"dropout must be a number in .0, 1., got 1\.0"),
+        ({"lstm_dropout": "0.1"}, "dropout must be a number in .0, 1., got '0.1'"),
+        ({"lstm_dropout": 1.0}, r"dropout must be a number in .0, 1., got 1\.0"),
     ],
 )
 def test_models_that_cannot_be(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"BidirectionalLanguageModel: {message}"):
-        BidirectionalLanguageModel(**{"config": CONFIG, "vocabulary_size": 50, **options})
+    with pytest.raises(ValueError, match=message):
+        BidirectionalLanguageModel(CONFIG.replace(**{"vocabulary_size": 50, **options}))
+
+
+def test_no_model_without_a_vocabulary(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="BidirectionalLanguageModel: vocabulary_size must be a positive integer"):
+        BidirectionalLanguageModel(CONFIG)
+    Elmo(CONFIG).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/config.json: language_model is missing"):
+        BidirectionalLanguageModel.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["inputs", "targets"])
@@ -385,7 +401,7 @@ def test_what_is_no_array() -> None:
         with pytest.raises(TypeError, match=f"BidirectionalLanguageModel: {name} must be an array, got list"):
             model(**{**batch, name: array.tolist()})
     with pytest.raises(TypeError, match="BidirectionalLanguageModel: config must be an ElmoConfig, got dict"):
-        BidirectionalLanguageModel(vars(CONFIG), 50)  # type: ignore[arg-type]
+        BidirectionalLanguageModel(vars(CONFIG))
 
 
 def test_a_state_of_other_layers() -> None:

@@ -1,12 +1,13 @@
-"""What ELMo remembers from one call to the next, when it is asked to."""
+"""What ELMo remembers from one call to the next."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
 
-from fastattn.models.elmo_config import ElmoConfig
+from fastattn.models.elmo.config import ElmoConfig
 from fastattn.nn.parameter import Array
 
 Layer = tuple[Array, Array]
@@ -22,7 +23,7 @@ class ElmoState:
     """
 
     def __init__(self, config: ElmoConfig) -> None:
-        self._config = config
+        self._shape = _shape(config)
         self._layers: list[Layer] = []
         for _ in range(config.n_layers):
             h, c = (np.zeros((2, 0, size), np.float32) for size in (config.projection_dim, config.dim))
@@ -34,17 +35,15 @@ class ElmoState:
 
     def copy(self) -> ElmoState:
         """The same state, to go on from twice."""
-        new = ElmoState(self._config)
-        new._layers = self._layers
-        return new
+        return copy.copy(self)
 
     def begin(self, sentences: int, config: ElmoConfig) -> list[Layer]:
         """h `[2, sentences, projection_dim]` and c `[2, sentences, dim]` of each layer.
 
-        Raises ValueError unless `config`, the reader's, is the one that the state was made for.
+        Raises ValueError unless `config`, the reader's, has the shape that the state was made for.
         """
-        if config != self._config:
-            raise ValueError("Elmo: state was made by a model of another shape")
+        if _shape(config) != self._shape:
+            raise ValueError("WordEncoder: state was made by a model of another shape")
         return [(_first(h, sentences), _first(c, sentences)) for h, c in self._layers]
 
     def end(self, layers: Sequence[Layer]) -> None:
@@ -55,11 +54,14 @@ class ElmoState:
         ]
 
 
+def _shape(config: ElmoConfig) -> tuple[int, int, int]:
+    return config.n_layers, config.projection_dim, config.dim
+
+
 def _first(slots: Array, count: int) -> Array:
     """The first slots, zeros where there are fewer."""
-    if slots.shape[1] < count:
-        slots = np.concatenate([slots, np.zeros((2, count - slots.shape[1], slots.shape[2]), slots.dtype)], axis=1)
-    return np.ascontiguousarray(slots[:, :count])
+    new = np.zeros((2, max(0, count - slots.shape[1]), slots.shape[2]), slots.dtype)
+    return np.concatenate([slots[:, :count], new], axis=1)
 
 
 def _replaced(slots: Array, new: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers_sentences import HIDDEN, dense, module, normalize, write_bert, write_json, write_model
 
-from fastattn.tasks.sentence_folder import FILES, Normalize, Pooling, read_sentence_folder
+from fastattn.tasks.embed.folder import FILES, read_sentence_folder
 
 
 def change_json(path: Path, **fields: Any) -> None:
@@ -17,15 +17,10 @@ def change_json(path: Path, **fields: Any) -> None:
 
 
 def test_a_plain_bert_folder_gets_mean_pooling(tmp_path):
-    description = read_sentence_folder(write_bert(tmp_path / "bert"))
-    assert description.pooling == Pooling(("mean",))
-    assert description.layers == ()
-    assert description.prompts == {"query": "", "document": ""}
-    assert (description.max_seq_length, description.default_prompt_name, description.similarity) == (
-        None,
-        None,
-        "cosine",
-    )
+    folder = write_bert(tmp_path / "bert")
+    description = read_sentence_folder(folder)
+    assert description.modules == [("Transformer", folder, {}), ("Pooling", folder, {})]
+    assert description.options == {}
 
 
 def test_everything_is_read(tmp_path):
@@ -44,21 +39,25 @@ def test_everything_is_read(tmp_path):
         },
     )
     description = read_sentence_folder(folder)
-    assert description.pooling == Pooling(("cls", "max"), include_prompt=False)
-    assert description.layers[0].activation == "tanh"
-    assert description.layers[0].folder == folder / "2_Dense"
-    assert description.layers[1] == Normalize()
-    assert description.max_seq_length == 9
-    assert description.lowercase
-    assert description.prompts == {"query": "q: ", "document": "", "empty": ""}
-    assert description.default_prompt_name == "query"
-    assert description.similarity == "dot"
-    assert description.truncate_dim == 3
+    assert description.transformer == folder
+    sizes = {"in_features": 2 * HIDDEN, "out_features": 4}
+    assert description.modules == [
+        ("Transformer", folder, {"max_seq_length": 9, "do_lower_case": True}),
+        ("Pooling", folder / "1_Pooling", {"pooling_mode": ["cls", "max"], "include_prompt": False}),
+        ("Dense", folder / "2_Dense", {**sizes, "bias": True, "activation_function": "Tanh", "use_residual": False}),
+        ("Normalize", folder / "3_Normalize", {}),
+    ]
+    assert description.options == {
+        "prompts": {"query": "q: ", "document": "", "empty": ""},
+        "default_prompt_name": "query",
+        "similarity_fn_name": "dot",
+        "truncate_dim": 3,
+    }
 
 
 def test_no_pooling_flag_means_mean(tmp_path):
     folder = write_model(tmp_path / "m", pooling={"pooling_mode_mean_tokens": False})
-    assert read_sentence_folder(folder).pooling.modes == ("mean",)
+    assert read_sentence_folder(folder).modules[1][2]["pooling_mode"] == ["mean"]
 
 
 @pytest.mark.parametrize(

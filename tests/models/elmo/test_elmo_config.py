@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from helpers_elmo import options
 
@@ -27,7 +28,7 @@ def test_the_default_is_the_original_model():
             "max_characters_per_token": 50,
         },
     }
-    config = ElmoConfig.from_options(original)
+    config = ElmoConfig.from_dict(original)
     assert config == ElmoConfig()
     assert config.to_options() == original
     assert (config.n_filters, config.projects_tokens, config.projects_outputs) == (2048, True, True)
@@ -39,19 +40,19 @@ def test_what_may_be_left_out():
         del some["lstm"][name]
     for name in ("activation", "n_highway", "n_characters", "max_characters_per_token"):
         del some["char_cnn"][name]
-    config = ElmoConfig.from_options({**some, "bidirectional": True, "n_tokens_vocab": 10})
+    config = ElmoConfig.from_dict({**some, "bidirectional": True, "n_tokens_vocab": 10})
     assert (config.cell_clip, config.proj_clip, config.use_skip_connections) == (None, None, False)
     assert (config.activation, config.n_highway, config.max_characters_per_token) == ("relu", 0, 50)
-    assert ElmoConfig.from_options(options(n_highway=None)).n_highway == 0
+    assert ElmoConfig.from_dict(options(n_highway=None)).n_highway == 0
 
 
 def test_both_counts_of_characters_mean_the_same():
-    assert ElmoConfig.from_options(options(n_characters=261)) == ElmoConfig.from_options(options())
+    assert ElmoConfig.from_dict(options(n_characters=261)) == ElmoConfig.from_dict(options())
 
 
 def test_rules_of_the_projections():
-    assert not ElmoConfig.from_options(options(projection_dim=12, dim=14)).projects_tokens
-    assert not ElmoConfig.from_options(options(projection_dim=10)).projects_outputs
+    assert not ElmoConfig.from_dict(options(projection_dim=12, dim=14)).projects_tokens
+    assert not ElmoConfig.from_dict(options(projection_dim=10)).projects_outputs
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,10 @@ def test_rules_of_the_projections():
         ({"filters": 7}, r"filters must be pairs \(width, number\), got 7"),
         ({"filters": [[0, 2]]}, "filters: a (width|number) must be a positive integer, got 0"),
         ({"filters": [[7, 2]], "max_characters_per_token": 6}, "max_characters_per_token = 6, got 7"),
-        ({"filters": [[1, 2]], "max_characters_per_token": 2}, "max_characters_per_token must be at least 3, got 2"),
+        (
+            {"filters": [[1, 2]], "max_characters_per_token": 2},
+            "max_characters_per_token must be .* from 3 on, got 2",
+        ),
         ({"embedding": {}}, r"char_cnn.embedding.dim is missing"),
         ({"embedding": {"dim": "4"}}, "char_embedding_dim must be a positive integer, got '4'"),
         ({"n_characters": 300}, "char_cnn.n_characters must be 261 or 262, got 300"),
@@ -80,21 +84,38 @@ def test_rules_of_the_projections():
 )
 def test_impossible_values_are_named(changes, message):
     with pytest.raises(ValueError, match=rf"^some.json: .*{message}"):
-        ElmoConfig.from_options(options(**changes), "some.json")
+        ElmoConfig.from_dict(options(**changes), "some.json")
 
 
 @pytest.mark.parametrize(("section", "name"), [("lstm", "dim"), ("lstm", "n_layers"), ("char_cnn", "filters")])
 def test_missing_sizes_are_named(section, name):
     some = options()
     del some[section][name]
-    with pytest.raises(ValueError, match=f"^options: {section}.{name} is missing"):
-        ElmoConfig.from_options(some)
+    with pytest.raises(ValueError, match=f"^ElmoConfig: {section}.{name} is missing"):
+        ElmoConfig.from_dict(some)
 
 
 def test_other_models_are_refused():
     with pytest.raises(ValueError, match="char_cnn is missing; a model of whole words"):
-        ElmoConfig.from_options({"lstm": options()["lstm"]})
+        ElmoConfig.from_dict({"lstm": options()["lstm"]})
     with pytest.raises(ValueError, match="lstm must be an object, got None"):
-        ElmoConfig.from_options({"char_cnn": options()["char_cnn"]})
+        ElmoConfig.from_dict({"char_cnn": options()["char_cnn"]})
     with pytest.raises(ValueError, match="bidirectional is False"):
-        ElmoConfig.from_options({**options(), "bidirectional": False})
+        ElmoConfig.from_dict({**options(), "bidirectional": False})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_output_representations": -1}, "num_output_representations must be an integer from 0 on, got -1"),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
+        ({"num_output_representations": True}, "num_output_representations must be an integer from 0 on, got True"),
+        ({"do_layer_norm": "yes"}, "do_layer_norm must be a bool, got 'yes'"),
+        ({"scalar_mix_parameters": [1.0]}, "scalar_mix_parameters must have one number for each of 4 layers, got 1"),
+        ({"scalar_mix_parameters": [1, 2, 3, np.nan]}, "scalar_mix_parameters must be finite numbers, got .*nan"),
+        ({"scalar_mix_parameters": "abcd"}, "scalar_mix_parameters must be finite numbers, got 'abcd'"),
+    ],
+)
+def test_bad_options_of_mixes(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        ElmoConfig.from_dict(options()).replace(**arguments)

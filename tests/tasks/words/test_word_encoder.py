@@ -1,9 +1,11 @@
-"""fastattn.models.Elmo: its files, its numbers, its state."""
+"""fastattn.tasks.WordEncoder: the files it reads, its numbers, its state."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ pytest.importorskip("h5py", reason="needs h5py")
 
 import h5py
 
-from fastattn.models import Elmo
+from fastattn import Tensor
+from fastattn.tasks import WordEncoder
 
 CASES = [
     {},
@@ -32,10 +35,14 @@ CASES = [
 def test_values(tmp_path, changes, trainable):
     some = options(**changes)
     datasets = random_datasets(some)
-    elmo, oracle = Elmo.from_pretrained(*write(tmp_path, some, datasets), trainable=trainable), Oracle(some, datasets)
-    assert elmo.network.frozen is not trainable
+    elmo, oracle = (
+        WordEncoder.from_pretrained(*write(tmp_path, some, datasets), trainable=trainable),
+        Oracle(some, datasets),
+    )
+    assert elmo.model.network.frozen is not trainable
     for result, sentence in zip(elmo(SENTENCES), SENTENCES, strict=True):
-        size = some["lstm"]["projection_dim"]
+        assert isinstance(result, Tensor) is trainable
+        result, size = (result.numpy() if trainable else result), some["lstm"]["projection_dim"]
         assert result.dtype == np.float32
         assert result.shape == (some["lstm"]["n_layers"] + 1, len(sentence), 2 * size)
         np.testing.assert_allclose(result, oracle(sentence), atol=1e-5)
@@ -47,9 +54,9 @@ def test_every_instruction_set(tmp_path, isa, threads):
         np.testing.assert_allclose(result, oracle(sentence), atol=1e-5)
 
 
-def small(folder: Path, **arguments: Any) -> tuple[Elmo, Oracle]:
+def small(folder: Path, **arguments: Any) -> tuple[WordEncoder, Oracle]:
     datasets = random_datasets(options())
-    return Elmo.from_pretrained(*write(folder, options(), datasets), **arguments), Oracle(options(), datasets)
+    return WordEncoder.from_pretrained(*write(folder, options(), datasets), **arguments), Oracle(options(), datasets)
 
 
 def test_state(tmp_path):
@@ -72,7 +79,7 @@ def test_state(tmp_path):
 )
 def test_every_rule_counts(tmp_path, changes):
     datasets = random_datasets(options())
-    elmo = Elmo.from_pretrained(*write(tmp_path, options(**changes), datasets))
+    elmo = WordEncoder.from_pretrained(*write(tmp_path, options(**changes), datasets))
     assert np.abs(elmo(SENTENCES)[0] - Oracle(options(), datasets)(SENTENCES[0])).max() > 0.01
 
 
@@ -90,11 +97,13 @@ def test_a_state_survives_an_error(tmp_path):
 def test_a_state_of_another_model_is_refused(tmp_path):
     elmo, _ = small(tmp_path)
     other = options(dim=11)
-    state = Elmo.from_pretrained(*write(tmp_path / "other", other, random_datasets(other))).new_state()
+    state = WordEncoder.from_pretrained(*write(tmp_path / "other", other, random_datasets(other))).new_state()
     with pytest.raises(ValueError, match="state was made by a model of another shape"):
         elmo(SENTENCES, state=state)
     for wrong in ({}, 5, elmo):
-        with pytest.raises(TypeError, match=f"Elmo: state must be an ElmoState or None, got {type(wrong).__name__}"):
+        with pytest.raises(
+            TypeError, match=f"WordEncoder: state must be an ElmoState or None, got {type(wrong).__name__}"
+        ):
             elmo(SENTENCES, state=wrong)
 
 
@@ -123,6 +132,22 @@ def test_sentence_boundaries(tmp_path):
     for whole, inner in zip(kept(SENTENCES), elmo(SENTENCES), strict=True):
         assert whole.shape[1] == inner.shape[1] + 2
         np.testing.assert_array_equal(whole[:, 1:-1], inner)
+
+
+def test_copies_and_pickles(tmp_path):
+    small(tmp_path)[0].save_pretrained(tmp_path / "folder")
+    for elmo in (small(tmp_path)[0], WordEncoder.from_pretrained(tmp_path / "folder")):
+        elmo.cache_vocabulary(["the", "cat"])
+        for again in (copy.deepcopy(elmo), pickle.loads(pickle.dumps(elmo))):
+            for a, b in zip(again(SENTENCES), elmo(SENTENCES), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_parameters_have_the_names_of_the_model(tmp_path):
+    elmo, _ = small(tmp_path, num_output_representations=1)
+    assert list(elmo.state_dict()) == list(elmo.model.state_dict())
+    with pytest.raises(TypeError, match="WordEncoder: model must be an Elmo, got str"):
+        WordEncoder("elmo")
 
 
 def test_bad_sentences(tmp_path):
@@ -167,14 +192,14 @@ class TestBilmTf:
 
     @pytest.fixture
     def folder(self) -> Path:
-        data = Path(os.environ.get("FASTATTN_DATA") or Path(__file__).parents[3] / "shared" / "data")
+        data = Path(os.environ.get("FASTATTN_DATA") or Path(__file__).parents[4] / "shared" / "data")
         path = data / "bilm-tf" / "model"
         if not path.is_dir():
             pytest.skip(f"bilm-tf's model is missing: {path} (set FASTATTN_DATA)")
         return path
 
     @staticmethod
-    def largest_error(folder: Path, elmo: Elmo, stateful: bool = True) -> float:
+    def largest_error(folder: Path, elmo: WordEncoder, stateful: bool = True) -> float:
         """Of the top layer of 3 x 10 sentences; sentence i of slot k follows sentence i - 1."""
         slots = json.loads((folder / "lm_embeddings_sentences.json").read_text())
         state, errors = elmo.new_state(), []
@@ -188,7 +213,7 @@ class TestBilmTf:
         return float(max(errors))
 
     def test_embeddings_are_those_of_tensorflow(self, folder, isa):
-        elmo = Elmo.from_pretrained(folder / "options.json", folder / "lm_weights.hdf5")
+        elmo = WordEncoder.from_pretrained(folder / "options.json", folder / "lm_weights.hdf5")
         assert self.largest_error(folder, elmo) < 5e-6
         assert self.largest_error(folder, elmo, stateful=False) > 1e-2
 
@@ -198,5 +223,5 @@ class TestBilmTf:
         for name, value in changes.items():
             some["char_cnn" if name == "activation" else "lstm"][name] = value
         (tmp_path / "options.json").write_text(json.dumps(some))
-        elmo = Elmo.from_pretrained(tmp_path / "options.json", folder / "lm_weights.hdf5")
+        elmo = WordEncoder.from_pretrained(tmp_path / "options.json", folder / "lm_weights.hdf5")
         assert self.largest_error(folder, elmo) > 1e-4

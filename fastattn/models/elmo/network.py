@@ -9,7 +9,7 @@ the Limits of Language Modeling", section 3.1, for the characters. Sizes, clips 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastattn import functional as F
 from fastattn import nn
-from fastattn.models.elmo_config import CHARACTERS, ElmoConfig
+from fastattn.models.elmo.config import CHARACTERS, ElmoConfig
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
@@ -57,17 +57,13 @@ class Direction(nn.Module):
 
     def operands(self) -> tuple[Any, ...]:
         """weight_ih, weight_hh, bias, no second bias, weight_hr."""
-        weight_hr = None if self.weight_hr is None else self.weight_hr
-        return self.weight_ih, self.weight_hh, self.bias, None, weight_hr
+        return self.weight_ih, self.weight_hh, self.bias, None, self.weight_hr
 
 
 class Layer(nn.Module):
     """A forward and a backward LSTM, which know nothing of each other."""
 
-    checkpoint_names = {  # noqa: RUF012
-        "forwards": "forward",
-        "backwards": "backward",
-    }
+    checkpoint_names: Mapping[str, str] = {"forwards": "forward", "backwards": "backward"}
 
     def __init__(self, config: ElmoConfig) -> None:
         self.forwards = Direction(config)
@@ -89,8 +85,7 @@ class ElmoNetwork(nn.Module):
     def tokens(self, char_ids: NDArray[np.int64]) -> Any:
         """The vectors of words, from `char_ids` int64 `[words, max_characters_per_token]`: `[words, projection_dim]`.
 
-        A vector depends on its own characters alone, so a word that occurs twice need not be computed twice. An array
-        where nothing is recorded, else a Tensor.
+        A vector depends on its own characters alone, so a word that occurs twice need not be computed twice.
         """
         return self.token_encoder(char_ids)
 

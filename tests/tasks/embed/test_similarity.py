@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastattn.tasks.sentence_folder import SIMILARITIES
-from fastattn.tasks.similarity import similarity, similarity_pairwise
+from fastattn.tasks.embed.similarity import SIMILARITIES, similarity, similarity_pairwise
 
 
 def definition(a: np.ndarray, b: np.ndarray, name: str) -> np.ndarray:
@@ -50,7 +49,7 @@ def test_a_score_depends_on_its_pair_alone(embeddings, name, isa, monkeypatch):
     pairs = similarity_pairwise(a[:5], b, name)
     np.testing.assert_array_equal(similarity_pairwise(a[3], b[3], name), pairs[3:4])
     np.testing.assert_array_equal(similarity_pairwise(a[4:0:-1], b[:0:-1], name), pairs[:0:-1])
-    monkeypatch.setattr("fastattn.tasks.similarity._BLOCK", 64)  # one row at a time
+    monkeypatch.setattr("fastattn.tasks.embed.similarity._BLOCK", 64)  # one row at a time
     np.testing.assert_array_equal(similarity(a, b, name), scores)
 
 

@@ -1,0 +1,199 @@
+"""The configuration of ELMo: what bilm-tf and AllenNLP write into options.json, and what the models above it need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.models.config import PreTrainedConfig
+
+__all__ = ["ElmoConfig"]
+
+ACTIVATIONS = ("relu", "tanh")
+CHARACTERS = 261
+"""The ids of `fastattn.text.characters`. Options say 262: AllenNLP and bilm-tf's inference count one for a mask."""
+
+_SIZES = {"char_embedding_dim": 1, "max_characters_per_token": 3, "dim": 1, "projection_dim": 1, "n_layers": 1}
+_COUNTS = {"n_highway": 0, "num_output_representations": 0}
+_REQUIRED = {"dim", "projection_dim", "n_layers", "filters"}
+_SECTIONS = {  # of options.json
+    "lstm": ("dim", "projection_dim", "n_layers", "cell_clip", "proj_clip", "use_skip_connections"),
+    "char_cnn": ("filters", "n_highway", "activation", "max_characters_per_token"),
+}
+_MIXES = ("num_output_representations", "do_layer_norm", "dropout", "scalar_mix_parameters", "keep_sentence_boundaries")
+_LANGUAGE_MODEL = {"vocabulary_size": "vocabulary_size", "num_sampled": "num_sampled", "lstm_dropout": "dropout"}
+"""Fields of a language model, each with its name in the section `language_model` of config.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElmoConfig(PreTrainedConfig):
+    """The shape of an ELMo network, under the names of options.json; the defaults are the original model's.
+
+    - `char_embedding_dim`: the width of a character's row
+    - `filters`: pairs (width, number) of the convolutions over characters
+    - `n_highway`: highway layers above them; 0 for none
+    - `activation`: theirs, "relu" or "tanh"
+    - `max_characters_per_token`: how many characters a word has, marks and padding included
+    - `dim`, `projection_dim`, `n_layers`: of the LSTMs: memory cells, outputs of each direction, layers
+    - `cell_clip`, `proj_clip`: bounds of memory cells and of projected outputs; None for none
+    - `use_skip_connections`: whether a layer above the first adds its input to its output
+
+    Two rules are bilm-tf's: the convolutions' outputs are projected to `projection_dim` unless they are as many
+    (`projects_tokens`), and the LSTMs' to `projection_dim` unless it is `dim` (`projects_outputs`).
+
+    Of `Elmo`:
+
+    - `num_output_representations`: how many scalar mixes it gives
+    - `do_layer_norm`: whether each mix normalises each layer first, row by row
+    - `dropout`: of the mixes, while training
+    - `scalar_mix_parameters`: weights of the `n_layers + 1` layers before the softmax, the same for all mixes, which
+      do not train then; None: they train and begin with equal weights
+    - `keep_sentence_boundaries`: leave the vectors of `<S>` and `</S>` in the results
+
+    Of `BidirectionalLanguageModel`:
+
+    - `vocabulary_size`: how many words the softmax knows; None: this is no language model
+    - `num_sampled`: how many wrong words a softmax compares the right one with while training; None: all of them. In
+      evaluation mode it is always all. Sampling needs a vocabulary sorted by frequency
+    - `lstm_dropout`: of the input of each LSTM and of the last one's output, while training
+
+    Raises ValueError for a value that no ELMo model can have, naming the field and the value.
+    """
+
+    char_embedding_dim: int = 16
+    filters: tuple[tuple[int, int], ...] = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
+    n_highway: int = 2
+    activation: str = "relu"
+    max_characters_per_token: int = 50
+    dim: int = 4096
+    projection_dim: int = 512
+    n_layers: int = 2
+    cell_clip: float | None = 3.0
+    proj_clip: float | None = 3.0
+    use_skip_connections: bool = True
+    num_output_representations: int = 0
+    do_layer_norm: bool = False
+    dropout: float = 0.5
+    scalar_mix_parameters: tuple[float, ...] | None = None
+    keep_sentence_boundaries: bool = False
+    vocabulary_size: int | None = None
+    num_sampled: int | None = None
+    lstm_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, least in (_SIZES | _COUNTS).items():
+            self._set(name, config_integer(name, getattr(self, name), least))
+        if self.projection_dim > self.dim:
+            raise ValueError(f"projection_dim must be at most dim = {self.dim}, got {self.projection_dim}")
+        for name in ("cell_clip", "proj_clip"):
+            if getattr(self, name) is not None:
+                self._set(name, config_number(name, getattr(self, name), **POSITIVE))
+        for name in ("dropout", "lstm_dropout"):
+            self._set(name, config_number(name, getattr(self, name), **PROBABILITY))
+        for name in ("use_skip_connections", "do_layer_norm", "keep_sentence_boundaries"):
+            self._set(name, boolean(name, getattr(self, name)))
+        choice("activation", self.activation, ACTIVATIONS)
+        self._set("filters", _pairs(self.filters))
+        width, length = max(self.filters)[0], self.max_characters_per_token
+        if width > length:
+            raise ValueError(f"filters must not be wider than max_characters_per_token = {length}, got {width}")
+        if self.scalar_mix_parameters is not None:
+            self._set("scalar_mix_parameters", _weights(self.scalar_mix_parameters, self.n_layers + 1))
+        if self.vocabulary_size is not None:
+            self._set("vocabulary_size", config_integer("vocabulary_size", self.vocabulary_size))
+        if self.num_sampled is not None:
+            wanted = f"from 1 to below the vocabulary's {self.vocabulary_size}"
+            high = self.vocabulary_size or 0
+            self._set("num_sampled", config_integer("num_sampled", self.num_sampled, high=high, wanted=wanted))
+
+    @property
+    def n_filters(self) -> int:
+        """How many numbers the convolutions give for a word."""
+        return sum(number for _, number in self.filters)
+
+    @property
+    def projects_tokens(self) -> bool:
+        """Whether a linear layer leads from the convolutions to the LSTMs."""
+        return self.n_filters != self.projection_dim
+
+    @property
+    def projects_outputs(self) -> bool:
+        """Whether the outputs of the LSTMs are projected."""
+        return self.dim != self.projection_dim
+
+    @classmethod
+    def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields in an options.json or a config.json; what only bilm-tf's training needs is passed over."""
+        if values.get("model_type", "elmo") != "elmo":
+            raise ValueError(f"model_type is {values['model_type']!r}; Elmo reads 'elmo'")
+        if "char_cnn" not in values:
+            raise ValueError("char_cnn is missing; a model of whole words instead of characters is not read")
+        if not values.get("bidirectional", True):
+            raise ValueError(f"bidirectional is {values['bidirectional']!r}; ELMo reads both directions")
+        found: dict[str, Any] = {"cell_clip": None, "proj_clip": None, "use_skip_connections": False, "n_highway": 0}
+        for section, names in _SECTIONS.items():
+            part = values.get(section)
+            if not isinstance(part, Mapping):
+                raise ValueError(f"{section} must be an object, got {part!r}")
+            for name in names:
+                if name in part:
+                    found[name] = part[name]
+                elif name in _REQUIRED:
+                    raise ValueError(f"{section}.{name} is missing")
+        rows, embedding = values["char_cnn"].get("n_characters", CHARACTERS), values["char_cnn"].get("embedding")
+        if rows not in (CHARACTERS, CHARACTERS + 1):
+            raise ValueError(f"char_cnn.n_characters must be 261 or 262, got {rows!r}")
+        if not isinstance(embedding, Mapping) or "dim" not in embedding:
+            raise ValueError("char_cnn.embedding.dim is missing")
+        found["char_embedding_dim"] = embedding["dim"]
+        found["n_highway"] = found["n_highway"] or 0  # bilm-tf's null
+        found |= {name: values[name] for name in _MIXES if values.get(name) is not None}
+        if "language_model" in values:
+            settings, wanted = values["language_model"], "vocabulary_size, num_sampled and dropout"
+            if not isinstance(settings, Mapping) or set(settings) != set(_LANGUAGE_MODEL.values()):
+                raise ValueError(f"language_model must be an object with {wanted}, got {settings!r}")
+            found |= {name: settings[key] for name, key in _LANGUAGE_MODEL.items()}
+        return found
+
+    def to_options(self) -> dict[str, Any]:
+        """The object of an options.json, which AllenNLP and bilm-tf read."""
+        options: dict[str, Any] = {
+            section: {name: getattr(self, name) for name in names} for section, names in _SECTIONS.items()
+        }
+        filters, embedding = [list(pair) for pair in self.filters], {"dim": self.char_embedding_dim}
+        options["char_cnn"] |= {"filters": filters, "embedding": embedding, "n_characters": CHARACTERS + 1}
+        return options
+
+    def to_dict(self, architecture: str = "") -> dict[str, Any]:
+        """The object of a config.json: an options.json with what a model of this class needs above the network."""
+        values = {"model_type": "elmo", **self.to_options()}
+        if architecture == "BidirectionalLanguageModel":
+            settings = {key: getattr(self, name) for name, key in _LANGUAGE_MODEL.items()}
+            return {**values, "language_model": settings}
+        mixes = {name: getattr(self, name) for name in _MIXES}
+        return {**values, "architectures": [architecture or "Elmo"], **mixes}
+
+
+def _pairs(filters: Any) -> tuple[tuple[int, int], ...]:
+    try:
+        pairs = tuple((width, number) for width, number in filters)
+    except (TypeError, ValueError):
+        raise ValueError(f"filters must be pairs (width, number), got {filters!r}") from None
+    if not pairs:
+        raise ValueError("filters must not be empty")
+    width, number = (f"filters: a {part}" for part in ("width", "number"))
+    return tuple((config_integer(width, pair[0]), config_integer(number, pair[1])) for pair in pairs)
+
+
+def _weights(values: Any, layers: int) -> tuple[float, ...]:
+    name, found = "scalar_mix_parameters", np.asarray(values).tolist()
+    if not isinstance(found, list) or not all(isinstance(x, int | float) and math.isfinite(x) for x in found):
+        raise ValueError(f"{name} must be finite numbers, got {values!r}")
+    if len(found) != layers:
+        raise ValueError(f"{name} must have one number for each of {layers} layers, got {len(found)}")
+    return tuple(found)

