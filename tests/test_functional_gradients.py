@@ -144,10 +144,16 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     ),
     **{
         f"scaled_dot_product_attention weights{name}": (
-            lambda *t, options=options: joined(*F.scaled_dot_product_attention(*t, return_attn_weights=True, **options)),
+            lambda *t, options=options: joined(
+                *F.scaled_dot_product_attention(*t, return_attn_weights=True, **options)
+            ),
             ((2, 3, 4, 5),) * 3,
         )
-        for name, options in (("", {"scale": 0.7}), (" causal", {"is_causal": True}), (" mask", {"attn_mask": SEEN[..., :4]}))
+        for name, options in (
+            ("", {"scale": 0.7}),
+            (" causal", {"is_causal": True}),
+            (" mask", {"attn_mask": SEEN[..., :4]}),
+        )
     },
     "qkv_attention weights": (
         lambda x: joined(*F.qkv_attention(x, OFFSETS, 0.3, is_causal=True, return_attn_weights=True)),
