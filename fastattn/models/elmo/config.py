@@ -91,8 +91,9 @@ class ElmoConfig(PreTrainedConfig):
         if self.projection_dim > self.dim:
             raise ValueError(f"projection_dim must be at most dim = {self.dim}, got {self.projection_dim}")
         for name in ("cell_clip", "proj_clip"):
-            if getattr(self, name) is not None:
-                self._set(name, config_number(name, getattr(self, name), **POSITIVE))
+            if (clip := getattr(self, name)) is not None:
+                checked = config_number(name, clip, **POSITIVE)
+                self._set(name, clip if isinstance(clip, int) else checked)  # in options.json, too, an int stays one
         for name in ("dropout", "lstm_dropout"):
             self._set(name, config_number(name, getattr(self, name), **PROBABILITY))
         for name in ("use_skip_connections", "do_layer_norm", "keep_sentence_boundaries"):
