@@ -209,7 +209,7 @@ class _Npy(_Lines):
 
     def __init__(self, file: BinaryIO, dimension: int) -> None:
         self._file, self._shape = file, (0, dimension)
-        regular = file is not sys.stdout.buffer and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        regular = file is not getattr(sys.stdout, "buffer", None) and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         self._rows: Any = file if regular else tempfile.TemporaryFile()  # noqa: SIM115  # it goes with its last name
         self._write_header()
 
