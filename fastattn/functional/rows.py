@@ -29,12 +29,14 @@ def embedding(
     if input.dtype.kind not in "iu":
         raise TypeError(f"embedding: input must be an integer array, got {input.dtype}")
     ids = input.astype(np.int64, copy=False)
-    shape = (*ids.shape, weight.shape[-1])
     arrays = plain("embedding", out, weight)
     if arrays is None:
-        return embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx).reshape(shape)
-    rows = reshape_out("embedding", out, shape, (ids.size, shape[-1]))
-    y = autograd.mode.ops.embedding(ids.reshape(-1), arrays[0], out=rows)
+        y = embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx)
+        return y.reshape(*ids.shape, y.shape[-1])
+    table = arrays[0]
+    shape = (*ids.shape, table.shape[-1])
+    rows = None if out is None else reshape_out("embedding", out, shape, (ids.size, shape[-1]))
+    y = autograd.mode.ops.embedding(ids.reshape(-1), table, out=rows)
     return y.reshape(shape) if out is None else out
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from textwrap import indent
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -61,9 +62,12 @@ class Module:
     forward: Callable[..., Any] = _no_forward
     """What a subclass computes."""
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """What `forward` gives."""
-        return self.forward(*arguments, **options)
+    if TYPE_CHECKING:
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            """What `forward` gives."""
+    else:
+        __call__ = property(attrgetter("forward"))  # a function that passes its arguments on takes 0.1 to 0.3 us more
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The child modules by name. Those of a list or tuple are numbered, those of a dict have its keys.

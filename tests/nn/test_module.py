@@ -337,6 +337,24 @@ class TestCopies:
         assert all(p.data is not None for p in block.parameters())
 
 
+def test_forward_is_what_a_call_runs(block: Block) -> None:
+    class Twice(nn.Linear):
+        def forward(self, x: Any, *, times: float = 2.0, **options: Any) -> Any:
+            return super().forward(x, **options) * times
+
+    class Thrice(Twice):
+        def __call__(self, x: Any) -> Any:
+            return super().__call__(x, times=3.0)
+
+    x = np.ones((1, 4), np.float32)
+    for layer, times in ((Twice(4, 3), 2), (Thrice(4, 3), 3)):
+        np.testing.assert_array_equal(layer(x).data, times * F.linear(x, layer.weight, layer.bias).data)
+    block.forward = lambda ids: ids  # type: ignore[method-assign]  # of one object alone
+    assert block(3) == 3
+    with pytest.raises(TypeError, match="Module: this module has no forward and cannot be called"):
+        nn.Module()(x)
+
+
 class TestModes:
     def test_train_and_eval_reach_every_part(self, block: Block) -> None:
         assert all(module.training for module in block.modules())
