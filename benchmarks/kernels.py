@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 
 
 def kernel_case(name: str) -> Any:
-    cases = importlib.import_module("fastattn.cli.bench_cases").kernel_cases()
+    cases = importlib.import_module("fastattn.bench").kernel_cases()
     return next(case for case in cases if case.name == name)
 
 
@@ -158,7 +158,7 @@ def contenders(name: str, options: argparse.Namespace, folder: Path) -> list[Con
 
 
 def main(options: argparse.Namespace) -> Report:
-    cases = [*importlib.import_module("fastattn.cli.bench_cases").kernel_cases(), *gradients.PAIRS]
+    cases = [*importlib.import_module("fastattn.bench").kernel_cases(), *gradients.PAIRS]
     wanted = [case for case in cases if not options.cases or any(part in case.name for part in options.cases)]
     if not wanted:
         raise SystemExit("\n  ".join(["no kernel case has such a name; there are:", *(c.name for c in cases)]))

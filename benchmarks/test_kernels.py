@@ -1,6 +1,6 @@
 """Every kernel against good NumPy, by pytest-benchmark: ``python -m pytest benchmarks/test_kernels.py``.
 
-The shapes are those of ``fastattn bench`` (fastattn/cli/bench_cases.py), so that a new case is timed by both.
+The shapes are those of ``fastattn bench`` (fastattn/bench/), so that a new case is timed by both.
 A case is verified before it is timed. ``--benchmark-columns=median,iqr,rounds`` keeps the table narrow, ``-k
 layer_norm`` picks a kernel, ``--benchmark-json=FILE`` writes what was measured.
 """
@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 import fastattn
-from fastattn.cli.bench_case import flat
-from fastattn.cli.bench_cases import KernelCase, kernel_cases
+from fastattn.bench import KernelCase, flat, kernel_cases
 
 CASES = pytest.mark.parametrize("case", kernel_cases(), ids=lambda case: case.name)
 

@@ -15,7 +15,8 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Integral
+
+from fastattn.checks import integer
 
 __all__ = ["get_rng_state", "manual_seed", "next_seed", "record_seeds", "replay_seeds", "set_rng_state"]
 
@@ -67,11 +68,12 @@ def set_rng_state(state: Mapping[str, int]) -> None:
 
 
 def _set(owner: str, seed: int, counter: int) -> None:
-    for name, value in (("seed", seed), ("counter", counter)):
-        if not isinstance(value, Integral) or not 0 <= value <= _MASK:
-            raise ValueError(f"{owner}: {name} must be an integer in [0, 2^64), got {value!r}")
+    seed, counter = (
+        integer(f"{owner}: {name}", value, 0, 2**64, "an integer in [0, 2^64)", error=ValueError)
+        for name, value in (("seed", seed), ("counter", counter))
+    )
     with _state.lock:
-        _state.seed, _state.counter = int(seed), int(counter)
+        _state.seed, _state.counter = seed, counter
 
 
 def next_seed() -> int:

@@ -8,12 +8,12 @@ kernels share them.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from fastattn import _core
+from fastattn.checks import integer
 
 __all__ = [
     "available_isas",
@@ -84,15 +84,9 @@ def threads_reason() -> str:
 def set_num_threads(n: int) -> None:
     """Let all kernel calls of the process together use n threads. Results do not depend on it.
 
-    Raises TypeError when n is no whole number, ValueError when it is less than 1 or more than 65536.
+    Raises TypeError when n is no integer, ValueError when it is less than 1 or more than 65536.
     """
-    try:
-        number = operator.index(n)
-    except TypeError:
-        raise TypeError(f"set_num_threads: n must be a whole number, got {n!r}") from None
-    if not 1 <= number <= 1 << 16:
-        raise ValueError(f"set_num_threads: n must be from 1 to 65536, got {n}")
-    _core.set_num_threads(number)
+    _core.set_num_threads(integer("set_num_threads: n", n, 1, 2**16 + 1, "an integer from 1 to 65536"))
 
 
 def build_info() -> dict[str, Any]:

@@ -28,7 +28,7 @@ def weights(folder: str | Path) -> dict[str, bytes]:
 
 def kill_at(arguments: list[str], folder: str | Path, step: int) -> None:
     """Run a command that trains in `folder`, and kill it once the state of `step`, or of a later one, is saved."""
-    process = [sys.executable, "-m", "fastattn.cli", *arguments]
+    process = [sys.executable, "-m", "fastattn", *arguments]
     with subprocess.Popen(process, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
         _wait(running, lambda: any(saved >= step for saved, _ in saved_states(Path(folder, "states"))))
         running.kill()

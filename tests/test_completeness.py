@@ -15,7 +15,7 @@ import pytest
 
 import fastattn.kernels
 import fastattn.reference
-from fastattn.cli.bench_cases import kernel_cases
+from fastattn.bench import kernel_cases
 
 TESTS = Path(__file__).parent
 LIST = TESTS.parent / "csrc" / "kernels.inc"

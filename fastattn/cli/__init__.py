@@ -10,10 +10,11 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
-from fastattn import __version__
+from fastattn import __version__, checks
 
 COMMANDS = ("embed", "finetune", "predict", "train-bilm", "train-translate", "info", "bench")
 
@@ -82,15 +83,29 @@ def describe(error: BaseException) -> str:
     return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
-def positive(text: str) -> int:
-    """A positive integer, for argparse."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
-    return value
+def checked(
+    convert: Callable[[str], Any], check: Callable[..., Any], *limits: Any, **more: Any
+) -> Callable[[str], Any]:
+    """A type of an argument: `convert` reads it, and `check`, one of `fastattn.checks`, takes it or says why not."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = convert(text)
+        except ValueError:
+            value = text  # which no check of numbers takes
+        try:
+            return check("", value, *limits, **more)
+        except (TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error).lstrip()) from None
+
+    return parse
+
+
+positive = checked(int, checks.integer)
+fraction = checked(float, checks.number, **checks.FRACTION)
+below_one = checked(float, checks.number, **checks.PROBABILITY)
+above_zero = checked(float, checks.number, **checks.POSITIVE)
+seed = checked(int, checks.integer, 0, 2**64, "an integer from 0 to 2^64 - 1")
 
 
 def use_threads(count: int | None) -> None:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fastattn.cli import info, positive, use_threads
-from fastattn.cli.embed import open_output
+from fastattn.files import open_output
 
 if TYPE_CHECKING:
-    from fastattn.cli.bench_case import KernelCase
+    from fastattn.bench import KernelCase
 
 SUMMARY = "time the kernels against NumPy on this machine"
 MIN_RUNS = 3
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from fastattn.cli.bench_cases import kernel_cases
+    from fastattn.bench import kernel_cases
 
     cases = kernel_cases(arguments.filter)
     if not cases:
@@ -85,7 +85,7 @@ def _run_cases(cases: list[KernelCase], seconds: float, file: BinaryIO | None) -
 
 def measure(case: KernelCase, seconds: float) -> dict[str, Any]:
     """Check one case, then time it. A result that is wrong is not timed."""
-    from fastattn.cli.bench_case import flat
+    from fastattn.bench import flat
 
     arguments = case.make(np.random.default_rng(0))
     prepared = case.prepare(arguments)

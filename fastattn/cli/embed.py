@@ -18,9 +18,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import secrets
-import stat
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +27,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from fastattn.cli import positive, use_threads
-from fastattn.files import text_lines, utf8_lines
+from fastattn.files import open_output, text_lines, utf8_lines
+from fastattn.progress import progress_bar
 
 if TYPE_CHECKING:
     from fastattn.tasks import SentenceEncoder
@@ -88,15 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     texts = read_texts(arguments.input)
     use_threads(arguments.threads)
     from fastattn.tasks import SentenceEncoder, TextTooLongError
-    from fastattn.tasks.progress import progress_bar
 
     encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation or "warn")
     dimension = arguments.truncate_dim or encoder.get_sentence_embedding_dimension()
-    progress = sys.stderr.isatty() if arguments.progress is None else arguments.progress
     truncated = _Truncated()
     with (
         open_output(arguments.output) as file,
-        progress_bar(progress, len(texts), delay=0 if arguments.progress else 1) as advance,
+        progress_bar(len(texts), show=arguments.progress, delay=0 if arguments.progress else 1) as advance,
     ):
         if output_format == "npy":
             write_npy_header(file, (len(texts), dimension))
@@ -183,39 +179,6 @@ def read_texts(path: str) -> list[str]:
 
 def _without_ends(lines: Iterable[str]) -> list[str]:
     return [line.rstrip("\r\n") for line in lines]
-
-
-@contextlib.contextmanager
-def open_output(path: str) -> Iterator[BinaryIO]:
-    """A binary file to write to. A regular file appears under its name only when it is complete."""
-    if path == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    target = os.path.realpath(path)
-    if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
-        with open(target, "wb") as file:  # a device or a named pipe; a folder says that it is one
-            yield file
-        return
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
-    try:
-        with open(_create(temporary, path), "wb") as file:
-            yield file
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _create(temporary: str, path: str) -> int:
-    """A new file with the permissions that any other would get, unlike tempfile's; errors name `path`."""
-    try:
-        return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except OSError as error:
-        error.filename = path
-        raise
 
 
 def write_npy_header(file: BinaryIO, shape: tuple[int, ...]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Callable
 from typing import BinaryIO
@@ -13,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 
 from fastattn.cli import embed, use_threads
+from fastattn.files import open_output
+from fastattn.progress import progress_bar
 
 FORMATS = {".npz": "npz", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 LAYERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -33,15 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     texts = embed.read_texts(source)
     use_threads(arguments.threads)
     from fastattn.models import Elmo
-    from fastattn.tasks.progress import progress_bar
 
     elmo = Elmo.from_pretrained(*files)
     choose = LAYERS[arguments.layers or "all"]
-    progress = sys.stderr.isatty() if arguments.progress is None else arguments.progress
     with (
-        embed.open_output(arguments.output) as file,
+        open_output(arguments.output) as file,
         (_Arrays if output_format == "npz" else _Lines)(file) as output,
-        progress_bar(progress, len(texts), delay=0 if arguments.progress else 1) as advance,
+        progress_bar(len(texts), show=arguments.progress, delay=0 if arguments.progress else 1) as advance,
     ):
         for chunk in embed.chunks(texts, embed.CHUNK):
             sentences = [text.split() for text in chunk]

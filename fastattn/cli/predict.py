@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from fastattn.cli import positive, use_threads
-from fastattn.cli.embed import open_output
+from fastattn.files import open_output
 
 SUMMARY = "label or translate text with a trained model"
 

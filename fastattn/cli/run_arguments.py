@@ -1,15 +1,13 @@
-"""What the commands that train share: options of a run, the check of its folder, and the types of numbers."""
+"""What the commands that train share: options of a run and the check of its folder."""
 
 from __future__ import annotations
 
 import argparse
 import errno
-import math
 import os
-import sys
 from pathlib import Path
 
-from fastattn.cli import positive
+from fastattn.cli import positive, seed
 
 PLOT = "loss.svg"
 
@@ -61,42 +59,3 @@ def check_output(folder: str, resume: bool) -> None:
     for name in ("config.json", "model.safetensors"):
         if Path(folder, name).exists():
             raise ValueError(f"{folder}: holds a model ({name}), but no states of a run; choose another folder")
-
-
-def number(text: str, low: float, high: float) -> float:
-    """A number from `low` to `high`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}, got {text!r}")
-    return value
-
-
-def fraction(text: str) -> float:
-    """A number from 0 to 1."""
-    return number(text, 0.0, 1.0)
-
-
-def below_one(text: str) -> float:
-    """A number from 0 to below 1."""
-    value = number(text, 0.0, 1.0)
-    if value == 1:
-        raise argparse.ArgumentTypeError(f"must be below 1, got {text!r}")
-    return value
-
-
-def above_zero(text: str) -> float:
-    """A number above 0."""
-    value = number(text, 0.0, sys.float_info.max)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text!r}")
-    return value
-
-
-def seed(text: str) -> int:
-    """An integer from 0 to 2^64 - 1."""
-    if not text.isascii() or not text.isdigit() or int(text) >= 2**64:
-        raise argparse.ArgumentTypeError(f"must be an integer from 0 to 2^64 - 1, got {text!r}")
-    return int(text)

@@ -27,8 +27,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastattn.cli import positive, use_threads
-from fastattn.cli.run_arguments import PLOT, above_zero, add_run_arguments, check_output, fraction
+from fastattn.cli import above_zero, fraction, positive, use_threads
+from fastattn.cli.run_arguments import PLOT, add_run_arguments, check_output
 
 if TYPE_CHECKING:
     from fastattn.models import BidirectionalLanguageModel

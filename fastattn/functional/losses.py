@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn.autograd import mode, needs, record, values
+from fastattn.checks import integer
 from fastattn.functional._common import Array, Values, gradient
 from fastattn.random import next_seed
 
@@ -193,8 +194,8 @@ def _check_sampled(x: Array, target: NDArray[Any], w: Array, b: Array, num_sampl
         raise ValueError(f"{name}: target must have shape {x.shape[:1]}, got {ids.shape}")
     if np.shape(b) != (classes,):
         raise ValueError(f"{name}: bias must have shape {(classes,)}, got {np.shape(b)}")
-    if not (isinstance(num_sampled, int | np.integer) and 1 <= num_sampled <= classes):
-        raise ValueError(f"{name}: num_sampled must be in [1, {classes}], the classes, got {num_sampled!r}")
+    wanted = f"in [1, {classes}], the classes"
+    integer(f"{name}: num_sampled", num_sampled, 1, classes + 1, wanted, error=ValueError)
     wrong = (ids < 0) | (ids >= classes)
     if wrong.any():
         i = int(wrong.argmax())

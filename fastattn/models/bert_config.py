@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from fastattn.models.config_checks import PROBABILITY, integer, number
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
 from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
 
 __all__ = ["ACTIVATIONS", "BertConfig"]
@@ -64,7 +64,7 @@ class BertConfig:
 
     def __post_init__(self) -> None:
         for name in (*_REQUIRED, "max_position_embeddings", "type_vocab_size", "num_labels"):
-            object.__setattr__(self, name, integer(name, getattr(self, name)))
+            object.__setattr__(self, name, config_integer(name, getattr(self, name)))
         head_dim, rest = divmod(self.hidden_size, self.num_attention_heads)
         if rest:
             raise ValueError(
@@ -77,21 +77,19 @@ class BertConfig:
                 f"got {self.num_attention_heads} and {self.hidden_size}"
             )
         for name, limits in (
-            ("layer_norm_eps", {"low": 0, "high": 1}),
+            ("layer_norm_eps", {"high": 1.0, "above": True}),
             ("hidden_dropout_prob", PROBABILITY),
             ("attention_probs_dropout_prob", PROBABILITY),
             *([] if self.classifier_dropout is None else [("classifier_dropout", PROBABILITY)]),
-            ("initializer_range", {"low": 0}),
+            ("initializer_range", POSITIVE),
         ):
-            object.__setattr__(self, name, number(name, getattr(self, name), **limits))
-        if not isinstance(self.hidden_act, str) or self.hidden_act not in ACTIVATIONS:
-            raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, got {self.hidden_act!r}")
+            object.__setattr__(self, name, config_number(name, getattr(self, name), **limits))
+        choice("hidden_act", self.hidden_act, ACTIVATIONS)
         if self.position_embedding_type != "absolute":
             raise ValueError(f"position_embedding_type must be 'absolute', got {self.position_embedding_type!r}")
-        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
-            raise ValueError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {self.problem_type!r}")
-        if not isinstance(self.tie_word_embeddings, bool):
-            raise ValueError(f"tie_word_embeddings must be a bool, got {self.tie_word_embeddings!r}")
+        if self.problem_type is not None:
+            choice("problem_type", self.problem_type, PROBLEM_TYPES)
+        object.__setattr__(self, "tie_word_embeddings", boolean("tie_word_embeddings", self.tie_word_embeddings))
         names = self.id2label or {i: f"LABEL_{i}" for i in range(self.num_labels)}
         if set(names) != set(range(self.num_labels)):
             raise ValueError(f"id2label must name 0 to num_labels - 1 = {self.num_labels - 1}, got {sorted(names)}")

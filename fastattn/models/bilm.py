@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor, no_grad
+from fastattn.checks import FRACTION, PROBABILITY, config_integer, config_number
 from fastattn.formats import hugging_face
-from fastattn.models.elmo_config import ElmoConfig, check_integer
+from fastattn.models.elmo_config import ElmoConfig
 from fastattn.models.elmo_network import ElmoNetwork, State, detached
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
@@ -78,12 +79,11 @@ class BidirectionalLanguageModel(nn.Module):
         name = type(self).__name__
         if not isinstance(config, ElmoConfig):
             raise TypeError(f"{name}: config must be an ElmoConfig, got {type(config).__name__}")
-        check_integer(f"{name}: vocabulary_size", vocabulary_size)
-        if num_sampled is not None and not (isinstance(num_sampled, int) and 0 < num_sampled < vocabulary_size):
+        vocabulary_size = config_integer(f"{name}: vocabulary_size", vocabulary_size)
+        if num_sampled is not None:
             wanted = f"from 1 to below the vocabulary's {vocabulary_size}"
-            raise ValueError(f"{name}: num_sampled must be {wanted}, got {num_sampled!r}")
-        if not (isinstance(dropout, int | float) and 0.0 <= dropout < 1.0):
-            raise ValueError(f"{name}: dropout must be from 0 to below 1, got {dropout!r}")
+            num_sampled = config_integer(f"{name}: num_sampled", num_sampled, high=vocabulary_size, wanted=wanted)
+        dropout = config_number(f"{name}: dropout", dropout, **PROBABILITY)
         self.config, self.vocabulary_size, self.num_sampled = config, vocabulary_size, num_sampled
         size = config.projection_dim
         self.network = ElmoNetwork(config, dropout=dropout)
@@ -209,9 +209,7 @@ class StreamLoss:
     """
 
     def __init__(self, model: BidirectionalLanguageModel, reset: float = 0.0) -> None:
-        if not (isinstance(reset, int | float) and 0.0 <= reset <= 1.0):
-            raise ValueError(f"StreamLoss: reset must be from 0 to 1, got {reset!r}")
-        self._model, self._reset = model, reset
+        self._model, self._reset = model, config_number("StreamLoss: reset", reset, **FRACTION)
         self._state: list[tuple[Array, Array]] | None = None
 
     def __call__(self, batch: Mapping[str, Any]) -> Tensor:

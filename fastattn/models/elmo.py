@@ -24,14 +24,15 @@ from numpy.typing import NDArray
 from fastattn import functional as F
 from fastattn import nn, ragged, runtime
 from fastattn.autograd import no_grad
+from fastattn.checks import PROBABILITY, boolean, config_integer, config_number, texts
 from fastattn.formats import allennlp, hugging_face
-from fastattn.models.elmo_config import ElmoConfig, check_integer
+from fastattn.models.elmo_config import ElmoConfig
 from fastattn.models.elmo_network import ElmoNetwork, detached
 from fastattn.models.elmo_state import ElmoState
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 from fastattn.text import gather, token_budget_batches
-from fastattn.text.characters import character_ids, check_words, index_words
+from fastattn.text.characters import character_ids, index_words
 
 __all__ = ["Elmo", "ElmoConfig", "ElmoOutput", "ElmoState"]
 
@@ -282,7 +283,7 @@ class Elmo(nn.Module):
 
         Unlike `ElmoEmbedder`'s they do not depend on `batch_size`, unless a `state` is given.
         """
-        check_integer("embed_sentences: batch_size", batch_size)
+        batch_size = config_integer("embed_sentences: batch_size", batch_size)
         rest, first = iter(sentences), 0
         while batch := list(islice(rest, batch_size)):
             yield from self._embed(batch, state, first)
@@ -302,7 +303,7 @@ class Elmo(nn.Module):
         """
         if not self.network.frozen:
             raise ValueError("cache_vocabulary: the network is trainable and its vectors change; load it frozen")
-        distinct, _, _ = index_words([check_words(words, "cache_vocabulary: words")])
+        distinct, _, _ = index_words([texts("cache_vocabulary: words", words, "words")])
         self._cache = None
         if len(distinct) > 2:
             vectors = self._vectors(distinct)
@@ -376,10 +377,9 @@ def _check_options(source: str, layers: int, **options: Any) -> None:
     """Raise ValueError, which begins with `source`, for an option of `Elmo` that cannot be."""
     for name, value in options.items():
         if name == "num_output_representations":
-            check_integer(f"{source}: {name}", value, least=0)
+            config_integer(f"{source}: {name}", value, 0)
         elif name == "dropout":
-            if not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ValueError(f"{source}: {name} must be in [0, 1), got {value!r}")
+            config_number(f"{source}: {name}", value, **PROBABILITY)
         elif name == "scalar_mix_parameters":
             if value is None:
                 continue
@@ -387,5 +387,5 @@ def _check_options(source: str, layers: int, **options: Any) -> None:
                 raise ValueError(f"{source}: {name} must be finite numbers, got {value!r}")
             if len(value) != layers:
                 raise ValueError(f"{source}: {name} must have one number for each of {layers} layers, got {len(value)}")
-        elif not isinstance(value, bool):
-            raise ValueError(f"{source}: {name} must be a bool, got {value!r}")
+        else:
+            boolean(f"{source}: {name}", value)

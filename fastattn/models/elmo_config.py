@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from fastattn.checks import POSITIVE, boolean, choice, config_integer, config_number
 
 __all__ = ["ElmoConfig"]
 
@@ -55,20 +56,16 @@ class ElmoConfig:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            check_integer(name, getattr(self, name))
-        check_integer("n_highway", self.n_highway, least=0)
+            self._set(name, config_integer(name, getattr(self, name)))
+        self._set("n_highway", config_integer("n_highway", self.n_highway, 0))
         if self.projection_dim > self.dim:
             raise ValueError(f"projection_dim must be at most dim = {self.dim}, got {self.projection_dim}")
         for name in ("cell_clip", "proj_clip"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and 0 < value < math.inf):
-                raise ValueError(f"{name} must be a positive number or None, got {value!r}")
-        if not isinstance(self.use_skip_connections, bool):
-            raise ValueError(f"use_skip_connections must be a bool, got {self.use_skip_connections!r}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
-        object.__setattr__(self, "filters", _pairs(self.filters))
+            if getattr(self, name) is not None:
+                self._set(name, config_number(name, getattr(self, name), **POSITIVE))
+        self._set("use_skip_connections", boolean("use_skip_connections", self.use_skip_connections))
+        choice("activation", self.activation, ACTIVATIONS)
+        self._set("filters", _pairs(self.filters))
         for width, _ in self.filters:
             if width > self.max_characters_per_token:
                 raise ValueError(
@@ -77,6 +74,9 @@ class ElmoConfig:
                 )
         if self.max_characters_per_token < 3:
             raise ValueError(f"max_characters_per_token must be at least 3, got {self.max_characters_per_token}")
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def n_filters(self) -> int:
@@ -141,12 +141,6 @@ class ElmoConfig:
         return options
 
 
-def check_integer(name: str, value: Any, least: int = 1) -> None:
-    """Raise ValueError, which begins with `name`, for what is no int from `least`, 0 or 1, to 2^31 - 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
-        raise ValueError(f"{name} must be {'a positive integer' if least else 'an integer from 0 on'}, got {value!r}")
-
-
 def _pairs(filters: Any) -> tuple[tuple[int, int], ...]:
     try:
         pairs = tuple((width, number) for width, number in filters)
@@ -154,7 +148,5 @@ def _pairs(filters: Any) -> tuple[tuple[int, int], ...]:
         raise ValueError(f"filters must be pairs (width, number), got {filters!r}") from None
     if not pairs:
         raise ValueError("filters must not be empty")
-    for pair in pairs:
-        for value in pair:
-            check_integer("filters: a width or a number", value)
-    return pairs
+    width, number = (f"filters: a {part}" for part in ("width", "number"))
+    return tuple((config_integer(width, pair[0]), config_integer(number, pair[1])) for pair in pairs)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from fastattn.models.config_checks import PROBABILITY, integer, number
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
 from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
 
 __all__ = ["TransformerConfig"]
@@ -135,25 +135,23 @@ class TransformerConfig:
         if self.decoder_vocab_size is None:
             self._set("decoder_vocab_size", self.vocab_size)
         for name in (*_SIZES, *([] if self.max_length is None else ["max_length"])):
-            self._set(name, integer(name, getattr(self, name)))
-        self._set("first_position", integer("first_position", self.first_position, 0, text="an integer from 0 on"))
+            self._set(name, config_integer(name, getattr(self, name)))
+        self._set("first_position", config_integer("first_position", self.first_position, 0))
         for name in ("encoder_attention_heads", "decoder_attention_heads"):
             self._check_heads(name)
         for name, limits in (
-            ("layer_norm_eps", {"low": 0, "high": 1}),
+            ("layer_norm_eps", {"high": 1.0, "above": True}),
             ("dropout", PROBABILITY),
             ("attention_dropout", PROBABILITY),
             ("activation_dropout", PROBABILITY),
-            ("max_timescale", {"low": 1}),
-            *([] if self.init_std is None else [("init_std", {"low": 0})]),
+            ("max_timescale", {"low": 1.0, "above": True}),
+            *([] if self.init_std is None else [("init_std", POSITIVE)]),
         ):
-            self._set(name, number(name, getattr(self, name), **limits))
-        for name, known in (("activation_function", tuple(ACTIVATIONS)), ("position_embedding_type", POSITIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+            self._set(name, config_number(name, getattr(self, name), **limits))
+        for name, known in (("activation_function", ACTIVATIONS), ("position_embedding_type", POSITIONS)):
+            choice(name, getattr(self, name), known)
         for name in _SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be a bool, got {getattr(self, name)!r}")
+            self._set(name, boolean(name, getattr(self, name)))
         if self.share_encoder_decoder_embeddings and self.decoder_vocab_size != self.vocab_size:
             raise ValueError(
                 f"decoder_vocab_size must be vocab_size = {self.vocab_size} with share_encoder_decoder_embeddings, "
@@ -187,9 +185,9 @@ class TransformerConfig:
         if self.pad_token_id is not None:
             size = min(self.vocab_size, target)
             text = f"an id of both vocabularies, below {size}"
-            self._set("pad_token_id", integer("pad_token_id", self.pad_token_id, 0, size, text))
+            self._set("pad_token_id", config_integer("pad_token_id", self.pad_token_id, 0, high=size, wanted=text))
         if self.bos_token_id is not None:  # which nothing reads
-            self._set("bos_token_id", integer("bos_token_id", self.bos_token_id, 0, text="an id"))
+            self._set("bos_token_id", config_integer("bos_token_id", self.bos_token_id, 0, wanted="an id"))
         if self.bad_words_ids is not None:
             self._set("bad_words_ids", bad_words("bad_words_ids", self.bad_words_ids, target))
 
@@ -255,7 +253,7 @@ class TransformerConfig:
 
 def token(name: str, value: Any, size: int) -> int:
     """`value`, once it is known to be an id of a target vocabulary of `size`. Raises ValueError."""
-    return integer(name, value, 0, size, f"an id of the target vocabulary, below {size}")
+    return config_integer(name, value, 0, high=size, wanted=f"an id of the target vocabulary, below {size}")
 
 
 def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
@@ -267,4 +265,4 @@ def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
     if not all(phrases):
         raise ValueError(f"{name} must be lists of ids, none of them empty, got {words!r}")
     text = f"lists of ids of the target vocabulary, below {size}"
-    return tuple(tuple(integer(name, i, 0, size, text) for i in phrase) for phrase in phrases)
+    return tuple(tuple(config_integer(name, i, 0, high=size, wanted=text) for i in phrase) for phrase in phrases)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastattn import kernels, ragged
 from fastattn.autograd import mode, no_grad
-from fastattn.models.config_checks import integer
+from fastattn.checks import config_integer
 from fastattn.models.inputs import Tokens
 from fastattn.models.transformer_config import TransformerConfig, bad_words, token
 from fastattn.nn.parameter import Array
@@ -80,10 +80,10 @@ class Rules:
             raise ValueError("generate: max_length and max_new_tokens must not both be given")
         if max_new_tokens is not None:
             text = f"from 1 to max_position_embeddings = {limit - 1}"
-            max_length = 1 + integer("generate: max_new_tokens", max_new_tokens, 1, limit, text)
+            max_length = 1 + config_integer("generate: max_new_tokens", max_new_tokens, high=limit, wanted=text)
         elif max_length is not None:
             text = f"from 2 to max_position_embeddings + 1 = {limit}"
-            max_length = integer("generate: max_length", max_length, 2, limit + 1, text)
+            max_length = config_integer("generate: max_length", max_length, 2, high=limit + 1, wanted=text)
         self.max_length = max_length or min(config.max_length or limit - 1, limit)
         self.end, self.last, self.start = config.eos_token_id, config.forced_eos_token_id, config.decoder_start_token_id
         if forced_eos_token_id is not None:

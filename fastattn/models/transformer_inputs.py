@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn import ragged
 from fastattn.autograd import Tensor
+from fastattn.checks import FRACTION, number
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.inputs import Tokens, check_labels
 
@@ -66,7 +66,4 @@ def check_states(name: str, states: Any, dim: int, dtype: np.dtype[Any]) -> None
 
 def check_smoothing(label_smoothing: Any) -> None:
     """Raise TypeError or ValueError for what is not a number from 0 to 1, with or without labels to be smoothed."""
-    if not isinstance(label_smoothing, Real):
-        raise TypeError(f"{OWNER}: label_smoothing must be a number, got {type(label_smoothing).__name__}")
-    if not 0 <= float(label_smoothing) <= 1:
-        raise ValueError(f"{OWNER}: label_smoothing must be in [0, 1], got {label_smoothing!r}")
+    number(f"{OWNER}: label_smoothing", label_smoothing, **FRACTION)

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn.checks import config_integer
 from fastattn.files import replacing
 from fastattn.formats import hugging_face
-from fastattn.models.config_checks import integer
 from fastattn.models.inputs import pack
 from fastattn.models.pretrained import PreTrainedModel, check_changes
 from fastattn.models.transformer_config import TransformerConfig
@@ -190,7 +190,7 @@ def _read_config(
     settings = Settings(str(path), {name: values.get(name) for name in names})
     try:
         if values.get("max_new_tokens") is not None:
-            decoding["max_length"] = 1 + integer("max_new_tokens", values["max_new_tokens"])
+            decoding["max_length"] = 1 + config_integer("max_new_tokens", values["max_new_tokens"])
         return replace(config, **{**decoding, **changes}), settings
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn.checks import integer
 from fastattn.nn import init
 from fastattn.nn.linear import Linear
 from fastattn.nn.module import Module, Values
@@ -25,9 +26,9 @@ class AdditiveAttention(Module):
     """
 
     def __init__(self, query_dim: int, key_dim: int, hidden_dim: int, *, std: float | None = None) -> None:
-        for name, size in (("query_dim", query_dim), ("key_dim", key_dim), ("hidden_dim", hidden_dim)):
-            if not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(f"AdditiveAttention: {name} must be an integer of at least 1, got {size!r}")
+        query_dim = integer("AdditiveAttention: query_dim", query_dim)
+        key_dim = integer("AdditiveAttention: key_dim", key_dim)
+        hidden_dim = integer("AdditiveAttention: hidden_dim", hidden_dim)
         self.query = Linear(query_dim, hidden_dim, std=std)
         self.key = Linear(key_dim, hidden_dim, std=std)
         self.weight = Parameter((1, hidden_dim), init.uniform(hidden_dim**-0.5) if std is None else init.normal(std))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn.checks import choice, integer
 from fastattn.nn import init
 from fastattn.nn.linear import Linear
 from fastattn.nn.module import Module, Values
@@ -35,18 +36,20 @@ class CharCNN(Module):
         activation: str = "relu",
     ) -> None:
         try:
-            self.filters = tuple((int(width), int(number)) for width, number in filters)
+            pairs = [(width, number) for width, number in filters]
         except (TypeError, ValueError):
             raise ValueError(f"CharCNN: filters must be pairs (width, number), got {filters!r}") from None
+        self.filters = tuple(
+            (integer("CharCNN: a width of filters", width), integer("CharCNN: a number of filters", number))
+            for width, number in pairs
+        )
         self.activation = activation
         self.output_dim = sum(number for _, number in self.filters)
-        if activation not in ("relu", "tanh"):
-            raise ValueError(f"CharCNN: activation must be 'relu' or 'tanh', got {activation!r}")
-        if not self.filters or min(map(min, self.filters)) < 1:
-            raise ValueError(f"CharCNN: filters must be pairs (width, number) of at least 1, got {self.filters}")
-        for name, size in (("n_characters", n_characters), ("embedding_dim", embedding_dim)):
-            if size < 1:
-                raise ValueError(f"CharCNN: {name} must be at least 1, got {size}")
+        choice("CharCNN: activation", activation, ("relu", "tanh"))
+        if not self.filters:
+            raise ValueError("CharCNN: filters must not be empty")
+        n_characters = integer("CharCNN: n_characters", n_characters)
+        embedding_dim = integer("CharCNN: embedding_dim", embedding_dim)
         self.embedding = Parameter((n_characters, embedding_dim), init.uniform(1.0))
         for i, (width, number) in enumerate(self.filters):
             relu = activation == "relu"
@@ -80,9 +83,7 @@ class Highway(Module):
     """
 
     def __init__(self, dim: int, num_layers: int = 1) -> None:
-        for name, size in (("dim", dim), ("num_layers", num_layers)):
-            if size < 1:
-                raise ValueError(f"Highway: {name} must be at least 1, got {size}")
+        dim, num_layers = integer("Highway: dim", dim), integer("Highway: num_layers", num_layers)
         self.layers = [
             Linear(dim, 2 * dim, std=dim**-0.5, bias=Parameter((2 * dim,), _carry)) for _ in range(num_layers)
         ]

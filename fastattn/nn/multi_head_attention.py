@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn.checks import PROBABILITY, integer, number
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import AnyParameter, Module, Values
 from fastattn.nn.parameter import Array
@@ -38,16 +39,14 @@ class MultiHeadAttention(Module):
         self_attention: bool = False,
         std: float | None = None,
     ) -> None:
-        for name, size in (("embed_dim", embed_dim), ("num_heads", num_heads)):
-            if not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(f"MultiHeadAttention: {name} must be an integer of at least 1, got {size!r}")
+        embed_dim = integer("MultiHeadAttention: embed_dim", embed_dim)
+        num_heads = integer("MultiHeadAttention: num_heads", num_heads)
         if embed_dim % num_heads or embed_dim // num_heads > MAX_HEAD_DIM:
             raise ValueError(
                 f"MultiHeadAttention: num_heads must divide embed_dim into heads of at most {MAX_HEAD_DIM}, "
                 f"got {num_heads} and {embed_dim}"
             )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"MultiHeadAttention: dropout must be in [0, 1), got {dropout!r}")
+        dropout = number("MultiHeadAttention: dropout", dropout, **PROBABILITY)
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads
         self.dropout = dropout

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.checks import POSITIVE, choice, integer, number
 from fastattn.nn.module import Module
 
 _BLOCK = 64  # positions computed together: NumPy's last bit of a sine may depend on where in an array it stands
@@ -34,17 +35,11 @@ class SinusoidalPositions(Module):
     def __init__(
         self, dim: int, *, order: str = "interleaved", first_position: int = 0, max_timescale: float = 10000.0
     ) -> None:
-        if order not in _ORDERS:
-            raise ValueError(f"SinusoidalPositions: order must be one of {', '.join(_ORDERS)}, got {order!r}")
-        if dim < 1 or first_position < 0 or not max_timescale > 0:
-            raise ValueError(
-                "SinusoidalPositions: dim must be 1 or more, first_position 0 or more and max_timescale above 0, "
-                f"got {dim}, {first_position} and {max_timescale}"
-            )
-        self.dim = dim
-        self.order = order
-        self.first_position = first_position
-        self.max_timescale = float(max_timescale)
+        name = type(self).__name__
+        self.dim = integer(f"{name}: dim", dim)
+        self.order: str = choice(f"{name}: order", order, _ORDERS)
+        self.first_position = integer(f"{name}: first_position", first_position, 0)
+        self.max_timescale = number(f"{name}: max_timescale", max_timescale, **POSITIVE)
 
     def forward(self, position_ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """`position_ids` `[...]`, integers from 0 on, give `[..., dim]`, float32. A position has the same bits always.

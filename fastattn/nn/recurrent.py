@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastattn import functional as F
 from fastattn.autograd import Tensor, record, values
+from fastattn.checks import POSITIVE, PROBABILITY, integer, number
 from fastattn.nn import init
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Parameter
@@ -40,19 +40,15 @@ class _Recurrent(Module, ABC):
         recompute: bool = False,
     ) -> None:
         name = type(self).__name__
-        _check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-            raise ValueError(f"{name}: dropout must be in [0, 1), got {dropout!r}")
-        if not isinstance(proj_size, int | np.integer) or not 0 <= proj_size < hidden_size:
-            raise ValueError(f"{name}: proj_size must be in [0, {hidden_size}), less than hidden_size, got {proj_size}")
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
+        self.input_size = integer(f"{name}: input_size", input_size)
+        self.hidden_size = integer(f"{name}: hidden_size", hidden_size)
+        self.num_layers = integer(f"{name}: num_layers", num_layers)
+        wanted = f"in [0, {hidden_size}), less than hidden_size"
         self.bias = bias
         self.batch_first = batch_first
-        self.dropout = dropout
+        self.dropout = number(f"{name}: dropout", dropout, **PROBABILITY)
         self.bidirectional = bidirectional
-        self.proj_size = proj_size
+        self.proj_size = integer(f"{name}: proj_size", proj_size, 0, hidden_size, wanted)
         self.recompute = recompute
         for layer in range(num_layers):
             size = self._output_size if layer else input_size
@@ -166,8 +162,8 @@ class LSTM(_Recurrent):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, recompute
         )
         for name, clip in (("cell_clip", cell_clip), ("proj_clip", proj_clip)):
-            if clip is not None and not (isinstance(clip, int | float) and 0 < clip < math.inf):
-                raise ValueError(f"LSTM: {name} must be positive and finite, got {clip!r}")
+            if clip is not None:
+                number(f"LSTM: {name}", clip, **POSITIVE)
         if proj_clip is not None and not proj_size:
             raise ValueError(f"LSTM: proj_clip must be None without proj_size, got {proj_clip!r}")
         self.cell_clip = cell_clip
@@ -272,8 +268,7 @@ class LSTMCell(Module):
     """
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
-        _check_sizes("LSTMCell", input_size=input_size, hidden_size=hidden_size)
-        _add_weights(self, "", LSTM._gates, input_size, hidden_size, bias)
+        _add_cell(self, LSTM._gates, input_size, hidden_size, bias)
 
     def forward(self, input: Values, hx: tuple[Values, Values] | None = None) -> tuple[Any, Any]:
         """`input` `[batch, input_size]` and `hx`, `(h, c)`, each `[batch, hidden_size]`, 0 by default, give `(h, c)`.
@@ -301,8 +296,7 @@ class GRUCell(Module):
     """
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
-        _check_sizes("GRUCell", input_size=input_size, hidden_size=hidden_size)
-        _add_weights(self, "", GRU._gates, input_size, hidden_size, bias)
+        _add_cell(self, GRU._gates, input_size, hidden_size, bias)
 
     def forward(self, input: Values, hx: Values | None = None) -> Any:
         """`input` `[batch, input_size]` and `hx` `[batch, hidden_size]`, 0 by default, give h `[batch, hidden_size]`.
@@ -318,12 +312,10 @@ class GRUCell(Module):
         return F.gru_cell(_row(input), _row(hx), *weights).reshape(-1)
 
 
-def _check_sizes(name: str, **sizes: int) -> None:
-    for argument, size in sizes.items():
-        if not isinstance(size, int | np.integer):
-            raise TypeError(f"{name}: {argument} must be an integer, got {size!r}")
-        if size < 1:
-            raise ValueError(f"{name}: {argument} must be at least 1, got {size}")
+def _add_cell(cell: Module, gates: int, input_size: int, hidden_size: int, bias: bool) -> None:
+    name = type(cell).__name__
+    input_size = integer(f"{name}: input_size", input_size)
+    _add_weights(cell, "", gates, input_size, integer(f"{name}: hidden_size", hidden_size), bias)
 
 
 def _add_weights(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastattn import functional as F
+from fastattn.checks import integer
 from fastattn.nn import init
 from fastattn.nn.module import AnyParameter, Module, Values
 from fastattn.nn.parameter import Parameter, ParameterRows
@@ -33,8 +34,7 @@ class ScalarMix(Module):
         initial_scalar_parameters: Iterable[float] | None = None,
         trainable: bool = True,
     ) -> None:
-        if mixture_size < 1:
-            raise ValueError(f"ScalarMix: mixture_size must be at least 1, got {mixture_size}")
+        mixture_size = integer("ScalarMix: mixture_size", mixture_size)
         first = np.zeros(mixture_size, np.float32)
         if initial_scalar_parameters is not None:
             try:

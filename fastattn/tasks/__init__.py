@@ -1,6 +1,6 @@
 """What a user asks for: text in, answers out."""
 
-from fastattn.tasks.find_model import ModelNotFoundError, find_model
+from fastattn.hub import ModelNotFoundError, find_model
 from fastattn.tasks.sentence_encoder import SentenceEncoder, TextTooLongError, TruncationWarning
 from fastattn.tasks.tagger import Tagger
 from fastattn.tasks.translator import Translator

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn import kernels, runtime
+from fastattn import checks, kernels, runtime
+from fastattn.hub import find_model
 from fastattn.models import BertModel
-from fastattn.tasks.find_model import find_model
-from fastattn.tasks.progress import progress_bar
-from fastattn.tasks.sentence_folder import SIMILARITIES, read_sentence_folder
+from fastattn.progress import progress_bar
+from fastattn.tasks.sentence_folder import FILES, SIMILARITIES, read_sentence_folder
 from fastattn.tasks.sentence_layers import load_layers, pool
 from fastattn.tasks.similarity import similarity, similarity_pairwise
 from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batches
@@ -71,9 +71,10 @@ class SentenceEncoder:
 
     Args:
         name_or_folder: a folder, or the name of an installed model package or of a Hugging Face model;
-            `fastattn.tasks.find_model` says where it is looked for.
+            `fastattn.hub.find_model` says where it is looked for.
         truncation: what happens to texts over `max_seq_length` tokens. "warn" cuts them and says how many
             (`TruncationWarning`), "silent" only cuts them, "error" refuses them (`TextTooLongError`).
+        revision, token, local_files_only: as for `fastattn.hub.find_model`.
 
     Raises:
         ModelNotFoundError: no such model; the message lists where it was looked for.
@@ -86,11 +87,18 @@ class SentenceEncoder:
     array([[0.7331]], dtype=float32)
     """
 
-    def __init__(self, name_or_folder: str | os.PathLike[str], truncation: str = "warn") -> None:
-        if truncation not in TRUNCATION:
-            raise ValueError(f"truncation must be one of {', '.join(TRUNCATION)}, got {truncation!r}")
-        self._truncation = truncation
-        self._description = description = read_sentence_folder(find_model(name_or_folder))
+    def __init__(
+        self,
+        name_or_folder: str | os.PathLike[str],
+        truncation: str = "warn",
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        self._truncation = checks.choice("truncation", truncation, TRUNCATION)
+        folder = find_model(name_or_folder, FILES, revision=revision, token=token, local_files_only=local_files_only)
+        self._description = description = read_sentence_folder(folder)
         self.tokenizer = Tokenizer.from_pretrained(description.transformer, lowercase=description.lowercase)
         self._model = BertModel.from_pretrained(description.transformer, add_pooling_layer=False)
         self._position_limit = self._model.config.max_position_embeddings
@@ -118,9 +126,8 @@ class SentenceEncoder:
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
         lowest = self.tokenizer.special_tokens + 1
-        if not lowest <= value <= self._position_limit:
-            raise ValueError(f"max_seq_length must be from {lowest} to {self._position_limit}, got {value}")
-        self._max_seq_length = int(value)
+        wanted = f"from {lowest} to {self._position_limit}"
+        self._max_seq_length = checks.integer("max_seq_length", value, lowest, self._position_limit + 1, wanted)
 
     @property
     def similarity_fn_name(self) -> str:
@@ -129,9 +136,7 @@ class SentenceEncoder:
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: str) -> None:
-        if value not in SIMILARITIES:
-            raise ValueError(f"similarity_fn_name must be one of {', '.join(SIMILARITIES)}, got {value!r}")
-        self._similarity = value
+        self._similarity = checks.choice("similarity_fn_name", value, SIMILARITIES)
 
     def get_sentence_embedding_dimension(self) -> int:
         """Length of an embedding, after `truncate_dim` if the model has one."""
@@ -185,10 +190,11 @@ class SentenceEncoder:
         """
         single = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else _as_list(sentences)
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"encode: batch_size must be at least 1, got {batch_size}")
-        if truncate_dim is not None and not 1 <= truncate_dim <= self._dimension:
-            raise ValueError(f"encode: truncate_dim must be from 1 to {self._dimension}, got {truncate_dim}")
+        if batch_size is not None:
+            batch_size = checks.integer("encode: batch_size", batch_size)
+        if truncate_dim is not None:
+            wanted = f"from 1 to {self._dimension}"
+            truncate_dim = checks.integer("encode: truncate_dim", truncate_dim, 1, self._dimension + 1, wanted)
         dimension = truncate_dim or self.get_sentence_embedding_dimension()
         prompt = self._resolve_prompt(prompt_name, prompt)
 
@@ -199,7 +205,7 @@ class SentenceEncoder:
         if show_progress_bar is None:
             level = logging.getLogger("fastattn").getEffectiveLevel()
             show_progress_bar = level in (logging.INFO, logging.DEBUG)
-        with progress_bar(show_progress_bar, len(texts)) as advance:
+        with progress_bar(len(texts), show=show_progress_bar) as advance:
             for indices in token_budget_batches(tokens.lengths, tokens_per_batch(threads), batch_size):
                 input_ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)
                 hidden = self._model.forward_ragged(input_ids, cu_seqlens).last_hidden_state
@@ -223,9 +229,7 @@ class SentenceEncoder:
 
     def _resolve_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
         if prompt is not None:
-            if not isinstance(prompt, str):
-                raise TypeError(f"encode: prompt must be str, got {type(prompt).__name__}")
-            return prompt
+            return checks.text("encode: prompt", prompt)
         name = self.default_prompt_name if prompt_name is None else prompt_name
         if name is None:
             return ""

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fastattn.formats.hugging_face import read_json
+from fastattn.hub import Files
 
 #: Pooling modes of sentence-transformers in the order in which several at once are concatenated: the key of
 #: an old config, the name in a new one, and the mode of fastattn.kernels.pooling.
@@ -83,11 +84,6 @@ class SentenceFolder:
     truncate_dim: int | None = None
 
 
-def is_model_folder(folder: Path) -> bool:
-    """Whether `folder` holds modules.json or config.json."""
-    return (folder / "modules.json").is_file() or (folder / "config.json").is_file()
-
-
 def read_sentence_folder(folder: Path) -> SentenceFolder:
     """Read a sentence-transformers folder, or a plain BERT folder.
 
@@ -124,7 +120,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     )
 
 
-def missing_files(folder: Path) -> list[str]:
+def _missing_files(folder: Path) -> list[str]:
     """Files that loading needs but that `folder` (a download, perhaps of a part) does not hold."""
     modules = [("Transformer", folder)]
     if (folder / "modules.json").is_file():
@@ -146,6 +142,31 @@ def missing_files(folder: Path) -> list[str]:
             shards = set(read_json(index).get("weight_map", {}).values())
             missing += sorted(str(shard) for shard in shards if not (path / str(shard)).is_file())
     return missing
+
+
+_TRANSFORMER_FILES = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "sentence_bert_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+
+#: What a sentence encoder reads: no ONNX, OpenVINO or TensorFlow files, no pickles.
+FILES = Files(
+    patterns=(
+        "modules.json",
+        "config_sentence_transformers.json",
+        *_TRANSFORMER_FILES,
+        *(f"[0-9]_*/{name}" for name in _TRANSFORMER_FILES),
+    ),
+    marks=("modules.json", "config.json"),
+    more=_missing_files,
+    organization="sentence-transformers",
+)
 
 
 def _read_modules(path: Path) -> list[tuple[str, Path]]:

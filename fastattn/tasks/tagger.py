@@ -19,10 +19,10 @@ from fastattn.autograd import no_grad
 from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
+from fastattn.hub import find_model
 from fastattn.models import BertForTokenClassification
-from fastattn.tasks.find_model import find_model
 from fastattn.tasks.sentence_encoder import tokens_per_batch
-from fastattn.tasks.sentence_folder import read_sentence_folder
+from fastattn.tasks.sentence_folder import FILES, read_sentence_folder
 from fastattn.text import Tokenizer, encode_words, gather, token_budget_batches
 from fastattn.text.conllu import NO_TAG
 from fastattn.training import TokenBatches
@@ -64,14 +64,14 @@ class Tagger:
 
         Args:
             name_or_folder: a folder that `save_pretrained` or transformers' BertForTokenClassification wrote,
-                or a name; `fastattn.tasks.find_model` says where it is looked for.
+                or a name; `fastattn.hub.find_model` says where it is looked for.
 
         Raises:
             ModelNotFoundError: no such model.
             ValueError: a model that is no tagger, or a damaged file, by name.
             ImportError: the `tokenizers` library is missing.
         """
-        folder = find_model(name_or_folder)
+        folder = find_model(name_or_folder, FILES)
         with hugging_face.read_state_dict(folder) as tensors:
             if "classifier.weight" not in tensors:
                 raise ValueError(f"{folder}: no tagger, its weights have no classifier; fastattn finetune makes one")
@@ -90,7 +90,7 @@ class Tagger:
         """
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"for_training: labels must be different names, one or more, got {list(labels)}")
-        folder = read_sentence_folder(find_model(name_or_folder)).transformer
+        folder = read_sentence_folder(find_model(name_or_folder, FILES)).transformer
         names = dict(enumerate(labels))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*drawn at random")  # which is what was asked for

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import ragged
+from fastattn import checks, ragged
 from fastattn.autograd import no_grad
 from fastattn.models import Transformer
 from fastattn.text import (
@@ -126,8 +126,7 @@ class Translator:
             ValueError: a text is longer than the model can read or not valid Unicode, by its index, or batch_tokens is
                 below 1.
         """
-        if batch_tokens < 1:
-            raise ValueError(f"translate: batch_tokens must be at least 1, got {batch_tokens}")
+        batch_tokens = checks.integer("translate: batch_tokens", batch_tokens)
         encoded = self.encode(texts)
         lengths = encoded.lengths
         limits = np.minimum(lengths + MORE_TOKENS, self.max_length - 1)
@@ -158,9 +157,7 @@ class Translator:
 
         Raises as `translate` does.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"attention: text must be str, got {type(text).__name__}")
-        source = self.encode([text])
+        source = self.encode([checks.text("attention: text", text)])
         wanted = self.translate([text])[0] if translation is None else translation
         target = self.tokenizer.encode_target([wanted], self.max_length)
         start = self.model.config.decoder_start_token_id

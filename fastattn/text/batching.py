@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn.checks import integer
+
 IntArray = NDArray[np.int64]
 
 
@@ -37,10 +39,9 @@ def token_budget_batches(lengths: ArrayLike, max_tokens: int, max_sequences: int
         raise ValueError(f"token_budget_batches: lengths must have one axis, got shape {lengths.shape}")
     if lengths.size and lengths.min() < 0:
         raise ValueError(f"token_budget_batches: lengths must not be negative, got {lengths.min()}")
-    if max_tokens < 1:
-        raise ValueError(f"token_budget_batches: max_tokens must be at least 1, got {max_tokens}")
-    if max_sequences is not None and max_sequences < 1:
-        raise ValueError(f"token_budget_batches: max_sequences must be at least 1, got {max_sequences}")
+    max_tokens = integer("token_budget_batches: max_tokens", max_tokens)
+    if max_sequences is not None:
+        max_sequences = integer("token_budget_batches: max_sequences", max_sequences)
     order = np.argsort(-lengths, kind="stable").astype(np.int64)
     ends = np.cumsum(lengths[order])
     batches = []

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import ragged
+from fastattn.checks import integer, sequence, text, texts
 
-__all__ = ["BEGIN", "END", "character_ids", "check_words", "index_words"]
+__all__ = ["BEGIN", "END", "character_ids", "index_words"]
 
 BEGIN, END = "<S>", "</S>"
 """The words around every sentence. A word that is spelled so is one of these."""
@@ -39,16 +40,15 @@ def character_ids(words: Sequence[str], max_characters: int = 50) -> NDArray[np.
     >>> character_ids(["Hi", "</S>"], max_characters=6).tolist()
     [[258, 72, 105, 259, 260, 260], [258, 257, 259, 260, 260, 260]]
     """
-    if max_characters < 3:
-        raise ValueError(f"character_ids: max_characters must be at least 3, got {max_characters}")
+    max_characters = integer("character_ids: max_characters", max_characters, 3)
     room = max_characters - 2
-    words = check_words(words, "character_ids: words")
-    texts = [b"?" if word in _SENTENCE_IDS else word[:room].encode()[:room] for word in words]
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    ids = np.full((len(texts), max_characters), _PADDING, np.int64)
+    words = texts("character_ids: words", words, "words")
+    spelled = [b"?" if word in _SENTENCE_IDS else word[:room].encode()[:room] for word in words]
+    lengths = np.fromiter(map(len, spelled), np.int64, len(spelled))
+    ids = np.full((len(spelled), max_characters), _PADDING, np.int64)
     ids[:, 0] = _WORD_BEGIN
-    ids[:, 1:-1][np.arange(room) < lengths[:, None]] = np.frombuffer(b"".join(texts), np.uint8)
-    ids[np.arange(len(texts)), lengths + 1] = _WORD_END
+    ids[:, 1:-1][np.arange(room) < lengths[:, None]] = np.frombuffer(b"".join(spelled), np.uint8)
+    ids[np.arange(len(spelled)), lengths + 1] = _WORD_END
     for i, word in enumerate(words):
         if word in _SENTENCE_IDS:
             ids[i, 1] = _SENTENCE_IDS[word]
@@ -79,48 +79,16 @@ def index_words(
     places: dict[str, int] = {BEGIN: 0, END: 1}
     index: list[int] = []
     lengths = []
-    _check_sequence(sentences, "sentences", "sentences, each a sequence of words")
+    sequence("sentences", sentences, "sentences, each a sequence of words")
     for i, sentence in enumerate(sentences, start=first):
-        _check_sequence(sentence, f"sentences[{i}]", "words")
+        sequence(f"sentences[{i}]", sentence, "words")
         before = len(index)
         index.append(0)
         for j, word in enumerate(sentence):
             place = places.get(word) if isinstance(word, str) else None
             if place is None:
-                _check_word(word, "sentences[{}][{}]", i, j)
-                place = places[word] = len(places)
+                place = places[text(f"sentences[{i}][{j}]", word)] = len(places)
             index.append(place)
         index.append(1)
         lengths.append(len(index) - before)
     return list(places), np.array(index, np.int64), ragged.cu_seqlens(lengths)
-
-
-def check_words(words: Iterable[str], name: str) -> list[str]:
-    """`words` as a list. Raises as `character_ids` does; the message begins with `name`.
-
-    >>> check_words("the", "words")
-    Traceback (most recent call last):
-    TypeError: words must be a sequence of words, got the str 'the'
-    """
-    _check_sequence(words, name, "words")
-    words = list(words)
-    for i, word in enumerate(words):
-        _check_word(word, name + "[{}]", i)
-    return words
-
-
-def _check_sequence(value: object, name: str, items: str) -> None:
-    if isinstance(value, str):
-        raise TypeError(f"{name} must be a sequence of {items}, got the str {value[:80]!r}")
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a sequence of {items}, got {type(value).__name__}")
-
-
-def _check_word(word: object, name: str, *place: int) -> None:
-    if not isinstance(word, str):
-        raise TypeError(f"{name.format(*place)} must be str, got {type(word).__name__}")
-    try:
-        word.encode()
-    except UnicodeEncodeError as error:
-        where = f"{word[error.start]!a} at position {error.start}"
-        raise ValueError(f"{name.format(*place)} is not valid Unicode: {where}") from None

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import ragged
+from fastattn.checks import integer, sequence
 from fastattn.files import replacing, text_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
@@ -74,8 +75,7 @@ class Sentences:
         places = {BEGIN: 0, END: 1}
         words, ends = array("i"), array("q", [0])
         for i, sentence in enumerate(sentences):
-            if isinstance(sentence, str):
-                raise TypeError(f"{source}: sentences[{i}] must be a sequence of words, got the str {sentence!r}")
+            sequence(f"{source}: sentences[{i}]", sentence, "words")
             words.extend(places.setdefault(word, len(places)) for word in sentence)
             if len(words) > ends[-1]:
                 ends.append(len(words))
@@ -239,8 +239,7 @@ class StreamBatches:
         shuffle: bool = True,
     ) -> None:
         for name, value, least in (("batch_size", batch_size, 1), ("unroll_steps", unroll_steps, 1), ("seed", seed, 0)):
-            if value < least:
-                raise ValueError(f"StreamBatches: {name} must be an integer from {least} on, got {value!r}")
+            integer(f"StreamBatches: {name}", value, least)
         if text.tokens < batch_size:
             raise ValueError(f"StreamBatches: {batch_size} streams need as many tokens, the text has {text.tokens}")
         self.text, self.batch_size = text, batch_size

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn import checks
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.text.tokenizer import TokenizedTexts
@@ -211,13 +212,11 @@ class MarianTokenizer:
         max_length: int | None,
         name: str,
     ) -> TokenizedTexts:
-        if isinstance(texts, str):
-            raise TypeError(f"{name} must be a sequence of str, got one str")
-        if max_length is not None and (not isinstance(max_length, int | np.integer) or max_length < 1):
-            raise ValueError(f"max_length must be 1, for the end of the text, or more, got {max_length}")
+        if max_length is not None:
+            check_max_length(max_length)
         codes, rest = [], []
-        for i, text in enumerate(texts):
-            code, text = _split_code(text, f"{name}[{i}]")
+        for text in checks.texts(name, texts):
+            code, text = _split_code(text)
             codes.append(code)
             rest.append(text)
         unknown, end = special["unk_token"], special["eos_token"]
@@ -254,7 +253,7 @@ def _special_ids(name: str, vocabulary: Mapping[str, int], tokens: Mapping[str, 
     """The ids of the special tokens, once all ids are known to be ids, each of one token."""
     owners: dict[int, str] = {}
     for token, i in vocabulary.items():
-        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 2**31:
+        if type(i) is not int or not 0 <= i < 2**31:
             raise ValueError(f"{name}: {token!r} must have an id, got {i!r}")
         if owners.setdefault(i, token) != token:
             raise ValueError(f"{name}: {owners[i]!r} and {token!r} have the same id {i}")
@@ -264,14 +263,14 @@ def _special_ids(name: str, vocabulary: Mapping[str, int], tokens: Mapping[str, 
     return {key: vocabulary[token] for key, token in tokens.items()}
 
 
-def _split_code(text: str, name: str) -> tuple[list[str], str]:
+def check_max_length(max_length: int) -> int:
+    """`max_length` as an int, at least 1. Raises ValueError."""
+    wanted = "1, for the end of the text, or more"
+    return checks.integer("max_length", max_length, 1, wanted=wanted, error=ValueError)
+
+
+def _split_code(text: str) -> tuple[list[str], str]:
     """The language code that a text begins with, if any, and the rest."""
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be str, got {type(text).__name__}")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name} is not valid Unicode: {text[error.start]!a} at position {error.start}") from None
     if text.startswith(">>") and (end := text.find("<<")) >= 0:
         return [text[: end + 2]], text[end + 2 :]
     return [], text

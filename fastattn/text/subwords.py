@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastattn import checks
 from fastattn.formats.hugging_face import read_json
 from fastattn.text.tokenizer import TokenizedTexts, Tokenizer, import_tokenizers
 
@@ -117,18 +118,9 @@ class Characters(Subwords):
         return len(self._tokens)
 
     def encode(self, texts: Sequence[str]) -> TokenizedTexts:
-        if isinstance(texts, str):
-            raise TypeError("texts must be a sequence of str, got one str")
         ids: list[int] = []
         lengths = []
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"texts[{index}] must be str, got {type(text).__name__}")
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                where = f"{text[error.start]!a} at position {error.start}"
-                raise ValueError(f"texts[{index}] is not valid Unicode: {where}") from None
+        for text in checks.texts("texts", texts):
             ids += [self._numbers.get(character, SPECIAL.index(UNKNOWN)) for character in text]
             ids.append(SPECIAL.index(END))
             lengths.append(len(text) + 1)
@@ -203,8 +195,6 @@ class BytePairs(Subwords):
         return self._tokenizer.vocab_size
 
     def encode(self, texts: Sequence[str]) -> TokenizedTexts:
-        if isinstance(texts, str):
-            raise TypeError("texts must be a sequence of str, got one str")
         return self._tokenizer.encode(texts)
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import checks
 from fastattn.formats.hugging_face import read_json
 
 CHUNK = 1024  # texts tokenised at once: an Encoding takes some kilobytes, its ids a few dozen bytes
@@ -128,14 +129,14 @@ class Tokenizer:
             TypeError: an entry is not a str; the message names its index.
             ValueError: an entry cannot be written as UTF-8, or max_length is no more than the special tokens.
         """
-        _check_texts(texts, name)
+        texts = checks.texts(name, texts)
         if max_length is not None and max_length <= self.special_tokens:
             raise ValueError(f"max_length must be more than the {self.special_tokens} special tokens, got {max_length}")
         ids: list[NDArray[np.int64]] = []
         full_lengths = np.empty(len(texts), np.int64)
         for start in range(0, len(texts), CHUNK):
             chunk = texts[start : start + CHUNK]
-            chunk_ids = _ids(self._backend, chunk, parallel, start, name)
+            chunk_ids = _ids(self._backend, chunk, parallel)
             full = np.fromiter(map(len, chunk_ids), np.int64, len(chunk_ids))
             full_lengths[start : start + len(chunk)] = full
             if max_length is not None and full.max() > max_length:
@@ -200,26 +201,11 @@ def _keep_forks_quiet() -> None:
     os.register_at_fork(before=before, after_in_parent=in_parent)
 
 
-def _check_texts(texts: Sequence[str], name: str) -> None:
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"{name}[{index}] must be str, got {type(text).__name__}")
-
-
-def _ids(backend: Any, texts: Sequence[str], parallel: bool, offset: int, name: str) -> list[list[int]]:
-    try:
-        if parallel and len(texts) > 1:
-            encode_batch = getattr(backend, "encode_batch_fast", backend.encode_batch)
-            return [encoding.ids for encoding in encode_batch(texts)]
-        return [backend.encode(text).ids for text in texts]
-    except TypeError:
-        for index, text in enumerate(texts):
-            try:
-                text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                where = f"{text[error.start]!a} at position {error.start}"
-                raise ValueError(f"{name}[{offset + index}] is not valid Unicode: {where}") from None
-        raise
+def _ids(backend: Any, texts: Sequence[str], parallel: bool) -> list[list[int]]:
+    if parallel and len(texts) > 1:
+        encode_batch = getattr(backend, "encode_batch_fast", backend.encode_batch)
+        return [encoding.ids for encoding in encode_batch(texts)]
+    return [backend.encode(text).ids for text in texts]
 
 
 def _read_config(path: Path) -> dict[str, Any]:

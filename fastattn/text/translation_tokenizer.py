@@ -224,8 +224,7 @@ def _cut(texts: TokenizedTexts, max_length: int | None) -> TokenizedTexts:
     """Texts of at most `max_length` tokens; those that are cut end with `</s>`, too."""
     if max_length is None:
         return texts
-    if max_length < 1:
-        raise ValueError(f"max_length must be 1, for the end of the text, or more, got {max_length}")
+    marian_tokenizer.check_max_length(max_length)
     starts, ends = texts.cu_seqlens[:-1], texts.cu_seqlens[1:]
     places = np.arange(len(texts.ids)) - np.repeat(starts, texts.lengths)
     kept = places < max_length - 1

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.checks import texts
 from fastattn.text.tokenizer import CHUNK, Tokenizer
 
 
@@ -96,24 +97,11 @@ def _pieces(backend: Any, sentences: Sequence[Sequence[str]]) -> Iterator[list[l
     unknown = getattr(backend.model, "unk_token", None)
     nothing = [] if unknown is None else [backend.token_to_id(unknown)]
     for start in range(0, len(sentences), CHUNK):
-        chunk = [_checked(words, start + i) for i, words in enumerate(sentences[start : start + CHUNK])]
+        some = enumerate(sentences[start : start + CHUNK], start)
+        chunk = [texts(f"sentences[{i}]", words, "words") for i, words in some]
         encodings = backend.encode_batch(chunk, is_pretokenized=True, add_special_tokens=False)
         for words, encoding in zip(chunk, encodings, strict=True):
             pieces: list[list[int]] = [[] for _ in words]
             for word, token in zip(encoding.word_ids, encoding.ids, strict=True):
                 pieces[word].append(token)
             yield [word or nothing for word in pieces]
-
-
-def _checked(words: Sequence[str], index: int) -> list[str]:
-    if isinstance(words, str):
-        raise TypeError(f"sentences[{index}] must be a sequence of words, got the str {words!r}")
-    for i, word in enumerate(words):
-        if not isinstance(word, str):
-            raise TypeError(f"sentences[{index}][{i}] must be str, got {type(word).__name__}")
-        try:
-            word.encode("utf-8")
-        except UnicodeEncodeError as error:
-            where = f"{word[error.start]!a} at position {error.start}"
-            raise ValueError(f"sentences[{index}][{i}] is not valid Unicode: {where}") from None
-    return list(words)

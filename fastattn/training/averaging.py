@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.training._checks import integer, number
+from fastattn.checks import integer, number
 from fastattn.training.run_state import STATES, read_state, saved_states, state_path, weights
 
 Arrays = dict[str, NDArray[np.float32]]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn.training._checks import integer
+from fastattn.checks import integer
 
 IntArray = NDArray[np.int64]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastattn.training._checks import integer
+from fastattn.checks import integer
 
 
 class Evaluations:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn.checks import sequence
 from fastattn.functional.losses import IGNORE_INDEX
 
 
@@ -170,8 +171,7 @@ def _counted(
 
 def _check_texts(name: str, predictions: Sequence[str], references: Sequence[str]) -> None:
     for argument, texts in (("predictions", predictions), ("references", references)):
-        if isinstance(texts, str):
-            raise TypeError(f"{name}: {argument} must be a sequence of str, got one str")
+        sequence(f"{name}: {argument}", texts)
     if len(predictions) != len(references):
         raise ValueError(f"{name}: {len(predictions)} predictions, but {len(references)} references")
 

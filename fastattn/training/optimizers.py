@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import kernels
-from fastattn.training._checks import integer, number
+from fastattn.checks import PROBABILITY, integer, number
 
 Array = NDArray[np.float32]
 Group = dict[str, Any]
@@ -152,8 +152,8 @@ class Optimizer(ABC):
             given = group["betas"]
             if not isinstance(given, Iterable) or isinstance(given, str):
                 raise TypeError(f"{self._name}: betas must be {wanted}, got {given!r}")
-            group["betas"] = tuple(number(f"{self._name}: each of betas", beta) for beta in given)
-            if len(group["betas"]) != 2 or max(group["betas"]) >= 1.0:
+            group["betas"] = tuple(number(f"{self._name}: each of betas", beta, **PROBABILITY) for beta in given)
+            if len(group["betas"]) != 2:
                 raise ValueError(f"{self._name}: betas must be {wanted}, got {given!r}")
 
     @abstractmethod

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn.checks import integer
 from fastattn.text.batching import gather
-from fastattn.training._checks import integer
 from fastattn.training.batches import TokenBatches
 
 IntArray = NDArray[np.int64]

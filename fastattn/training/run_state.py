@@ -8,7 +8,6 @@ the earlier states as they were. No pickle is written or read.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -20,8 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.files import flush
-from fastattn.training._checks import plain
+from fastattn.files import replacing
 from fastattn.training.optimizers import Optimizer
 from fastattn.training.schedules import Schedule
 
@@ -80,23 +78,16 @@ def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, 
     Raises OSError, naming the file, when it cannot be written; nothing of it is left then.
     """
     path = state_path(folder, step)
-    temporary = folder / f".{path.name}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb", buffering=0) as file:
+        with replacing(path) as (temporary,), open(temporary, "wb", buffering=0) as file:
             for piece in _pieces(tensors, values):
                 done = 0
                 while done < len(piece):  # a disk that fills up takes a part first
                     done += file.write(piece[done:])
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        flush(folder)
     except OSError as error:
         reason = f"{error.strerror}; the state of step {step} was not saved, earlier ones are as they were"
         raise OSError(error.errno, reason, str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -105,7 +96,7 @@ def _pieces(tensors: Tensors, values: Mapping[str, Any]) -> Iterator[memoryview]
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32:
             raise TypeError(f"write_state: {name} must be float32, got {tensor.dtype}")
-    metadata = json.dumps(values, allow_nan=False, default=plain)
+    metadata = json.dumps(values, allow_nan=False, default=_plain)
     header: dict[str, Any] = {"__metadata__": {_METADATA: metadata, _CRC32: _crc32(metadata, tensors)}}
     end = 0
     for name, tensor in tensors.items():
@@ -116,6 +107,13 @@ def _pieces(tensors: Tensors, values: Mapping[str, Any]) -> Iterator[memoryview]
     yield memoryview(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
         yield _bytes(tensor)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's, for JSON. Raises TypeError for anything else."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot be written as JSON")
 
 
 def _bytes(tensor: NDArray[np.float32]) -> memoryview:
@@ -160,7 +158,7 @@ def remove_old_states(folder: Path, step: int, keep: int, needed: Collection[int
     for number, path in mine[keep:]:
         if number not in needed:
             path.unlink(missing_ok=True)
-    for temporary in folder.glob(".step-*.safetensors.tmp"):
+    for temporary in folder.glob(".step-*.safetensors.*.tmp"):
         temporary.unlink(missing_ok=True)
 
 
@@ -224,7 +222,7 @@ def _part(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.float32]]:
 
 def as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """As it will come back from a file: tuples are lists there."""
-    value: dict[str, Any] = json.loads(json.dumps(configuration, allow_nan=False, default=plain))
+    value: dict[str, Any] = json.loads(json.dumps(configuration, allow_nan=False, default=_plain))
     return value
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastattn.training._checks import integer
+from fastattn.checks import integer
 from fastattn.training.optimizers import Optimizer
 
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.autograd import no_grad
+from fastattn.checks import POSITIVE, integer, number
+from fastattn.progress import progress_bar
 from fastattn.random import get_rng_state, set_rng_state
-from fastattn.training._checks import integer, number
 from fastattn.training.averaging import ExponentialMovingAverage
 from fastattn.training.batches import Batches, count_steps
 from fastattn.training.evaluations import Evaluations
@@ -32,7 +33,6 @@ from fastattn.training.interrupts import interrupts
 from fastattn.training.metrics import checked_metrics
 from fastattn.training.optimizers import Optimizer, clip_grad_norm
 from fastattn.training.plot import import_matplotlib, plot_format, plot_log
-from fastattn.training.progress import training_bar
 from fastattn.training.run_log import RunLog
 from fastattn.training.run_state import (
     STATES,
@@ -147,7 +147,7 @@ class Trainer:
         self._carried, self._average = carried or NothingCarried(), average
         self._carried_state = self._carried.state_dict()
         self._accumulation = integer("Trainer: accumulation", accumulation, 1)
-        self._max_norm = None if max_norm is None else number("Trainer: max_norm", max_norm, above=True)
+        self._max_norm = None if max_norm is None else number("Trainer: max_norm", max_norm, **POSITIVE)
         self._evaluate_model, self._evaluate_every = evaluate, _count("evaluate_every", evaluate_every)
         self._metric, self._evaluations = metric, Evaluations(metric, higher_is_better, patience)
         self._save_every, self._keep = _count("save_every", save_every), integer("Trainer: keep", keep, 1)
@@ -219,7 +219,7 @@ class Trainer:
         total = count_steps(self.batches, self.epochs, self._accumulation)
         with (
             RunLog(None if self.folder is None else self.folder / LOG, self._log_size) as log,
-            training_bar(self._progress, total, self.step) as advance,
+            progress_bar(total, show=self._progress, unit="step", done=self.step, extra="train") as advance,
             interrupts() as interrupted,
         ):
             self.model.train()
@@ -232,7 +232,7 @@ class Trainer:
                 self.model.eval()
                 self.optimizer.zero_grad()
 
-    def _train_epoch(self, log: RunLog, advance: Callable[[str], None], interrupted: list[int]) -> None:
+    def _train_epoch(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
         """The rest of the epoch, or until patience is at its end."""
         batches = self.batches.epoch(self.epoch)
         while self._batch < len(batches) and not self._evaluations.out_of_patience:
@@ -241,7 +241,8 @@ class Trainer:
             record = {"step": self.step + 1, "epoch": self.epoch + 1, **self._train_step(group, log)}
             rate = record["tokens"] / (time.perf_counter() - start)
             log.write({**record, "tokens_per_second": round(rate, 1)})
-            advance(", ".join([f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s", *self._evaluations.latest()]))
+            notes = [f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s", *self._evaluations.latest()]
+            advance(note=", ".join(notes))
             self.step, self._random, self._unsaved = self.step + 1, get_rng_state(), True
             self._batch += len(group)
             if self._batch == len(batches):

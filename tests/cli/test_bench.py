@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import fastattn
+from fastattn.bench import KernelCase, flat, kernel_cases
 from fastattn.cli import bench, main
-from fastattn.cli.bench_case import flat
-from fastattn.cli.bench_cases import KernelCase, kernel_cases
 
 QUICK = ["--seconds", "0.001"]
 
@@ -53,7 +52,7 @@ def case_with(ours: object) -> KernelCase:
 
 @pytest.mark.parametrize("ours", [[[0.5, 0.6]], [[0.5, np.nan]], [0.5]])
 def test_a_wrong_result_is_not_timed(ours, monkeypatch, capsys):
-    monkeypatch.setattr("fastattn.cli.bench_cases.kernel_cases", lambda contains: [case_with(ours)])
+    monkeypatch.setattr("fastattn.bench.kernel_cases", lambda contains: [case_with(ours)])
     assert main(["bench", *QUICK]) == 1
     captured = capsys.readouterr()
     assert "WRONG" in captured.out

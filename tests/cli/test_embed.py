@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from sentence_folders import HIDDEN, TEXTS, write_case, write_model
+from helpers_sentences import HIDDEN, TEXTS, write_case, write_model
 
 import fastattn
 from fastattn.cli import embed, main
@@ -56,7 +56,7 @@ def test_json_lines_give_back_every_bit(model, text, tmp_path):
 
 
 def test_a_pipe(model, text):
-    command = [sys.executable, "-m", "fastattn.cli", "embed", "--model", str(model)]
+    command = [sys.executable, "-m", "fastattn", "embed", "--model", str(model)]
     with text.open("rb") as file:
         result = subprocess.run(command, stdin=file, capture_output=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, b"")

@@ -61,7 +61,7 @@ def test_a_folder_and_a_pipe(model, text, tmp_path):
     Elmo.from_pretrained(*model).save_pretrained(folder)
     main(["embed", "--elmo", *model, text, "-o", str(tmp_path / "a.npz")])
     main(["embed", text, "--elmo", folder, "-o", str(tmp_path / "b.npz")])
-    command = [sys.executable, "-m", "fastattn.cli", "embed", "--elmo", folder, "--format", "npz"]
+    command = [sys.executable, "-m", "fastattn", "embed", "--elmo", folder, "--format", "npz"]
     with open(text, "rb") as file:
         result = subprocess.run(command, stdin=file, capture_output=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, b"")

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
 from helpers_runs import interrupt, kill_at, log_of, weights
+from helpers_sentences import write_bert
 from safetensors.numpy import load_file
-from sentence_folders import write_bert
 
 from fastattn.cli import INTERRUPTED, finetune, main
 from fastattn.tasks import Tagger
@@ -275,11 +275,11 @@ def test_the_last_update_of_a_run_counts_too(files, capsys, monkeypatch):
         ([], "required: TASK"),
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["tag", "--model", "m", "--train", "t"], "required: --output"),
-        (["tag", "--epochs", "0"], "must be a positive integer, got '0'"),
-        (["tag", "--learning-rate", "0"], "must be above 0, got '0'"),
+        (["tag", "--epochs", "0"], "must be a positive integer, got 0"),
+        (["tag", "--learning-rate", "0"], "must be a number above 0, got 0.0"),
         (["tag", "--learning-rate", "x"], "got 'x'"),
-        (["tag", "--warmup", "1.5"], "must be a number from 0 to 1, got '1.5'"),
-        (["tag", "--seed", "-1"], "must be an integer from 0 to 2^64 - 1, got '-1'"),
+        (["tag", "--warmup", "1.5"], "must be a number in [0, 1], got 1.5"),
+        (["tag", "--seed", "-1"], "must be an integer from 0 to 2^64 - 1, got -1"),
     ],
 )
 def test_wrong_usage(arguments, message, capsys):

@@ -40,7 +40,7 @@ def test_the_environment_decides_and_is_named():
         ("FASTATTN_NUM_THREADS", "1", "threads"),
         ("FASTATTN_ISA", "generic", "isa"),
     ):
-        command = [sys.executable, "-m", "fastattn.cli", "info", "--json"]
+        command = [sys.executable, "-m", "fastattn", "info", "--json"]
         result = subprocess.run(
             command,
             env={**os.environ, variable: value},

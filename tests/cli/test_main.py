@@ -8,13 +8,13 @@ import sys
 import time
 
 import pytest
-from sentence_folders import write_model
+from helpers_sentences import write_model
 
 import fastattn
 from fastattn import cli
 from fastattn.cli import main
 
-COMMAND = [sys.executable, "-m", "fastattn.cli"]
+COMMAND = [sys.executable, "-m", "fastattn"]
 
 
 def test_help_names_every_command(capsys):
@@ -47,7 +47,7 @@ def test_version(capsys):
         ([], "required: COMMAND"),
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["embed"], "one of the arguments --model --elmo is required"),
-        (["embed", "--model", "m", "--truncate-dim", "0"], "must be a positive integer, got '0'"),
+        (["embed", "--model", "m", "--truncate-dim", "0"], "must be a positive integer, got 0"),
         (["embed", "--model", "m", "--threads", "two"], "must be a positive integer, got 'two'"),
         (["embed", "--mod", "m"], "one of the arguments --model --elmo is required"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from sentence_folders import HIDDEN, pattern, write_bert
+from helpers_sentences import HIDDEN, pattern, write_bert
 
 from fastattn.cli import main
 from fastattn.random import manual_seed

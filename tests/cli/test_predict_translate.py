@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_translator import make
+from helpers_translator import make
 
 from fastattn.cli import main
 from fastattn.tasks import Translator

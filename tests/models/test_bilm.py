@@ -238,7 +238,7 @@ def test_a_stream_may_begin_anew() -> None:
     assert possible >= set(seen)
     assert len(set(seen)) > 4
     assert seen[-1] == seen[-2]
-    with pytest.raises(ValueError, match=r"StreamLoss: reset must be from 0 to 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"StreamLoss: reset must be a number in \[0, 1\], got 1\.5"):
         StreamLoss(model, 1.5)
 
 
@@ -362,8 +362,8 @@ def test_a_folder_of_something_else(tmp_path: Path, settings: Any, message: str)
         ({"num_sampled": 0}, "num_sampled must be from 1 to below the vocabulary's 50, got 0"),
         ({"num_sampled": 2.5}, r"num_sampled must be from 1 to below the vocabulary's 50, got 2\.5"),
         ({"vocabulary_size": "50"}, "vocabulary_size must be a positive integer, got '50'"),
-        ({"dropout": "0.1"}, "dropout must be from 0 to below 1, got '0.1'"),
-        ({"dropout": 1.0}, r"dropout must be from 0 to below 1, got 1\.0"),
+        ({"dropout": "0.1"}, "dropout must be a number in .0, 1., got '0.1'"),
+        ({"dropout": 1.0}, r"dropout must be a number in .0, 1., got 1\.0"),
     ],
 )
 def test_models_that_cannot_be(options: dict[str, Any], message: str) -> None:

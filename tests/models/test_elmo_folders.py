@@ -83,7 +83,7 @@ def test_fixed_mixes_may_be_an_array(folder):
         ("num_output_representations", "2", "must be an integer from 0 on, got '2'"),
         ("do_layer_norm", [1], r"must be a bool, got \[1\]"),
         ("keep_sentence_boundaries", "no", "must be a bool, got 'no'"),
-        ("dropout", "0.5", r"must be in \[0, 1\), got '0.5'"),
+        ("dropout", "0.5", r"must be a number in \[0, 1\), got '0.5'"),
         ("scalar_mix_parameters", 3, "must be finite numbers, got 3"),
         ("scalar_mix_parameters", [1.0], "must have one number for each of 4 layers, got 1"),
     ],

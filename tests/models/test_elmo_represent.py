@@ -126,7 +126,7 @@ def test_gradients(boundaries):
     ("arguments", "message"),
     [
         ({"num_output_representations": -1}, "num_output_representations must be an integer from 0 on, got -1"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
         ({"num_output_representations": True}, "num_output_representations must be an integer from 0 on, got True"),
         ({"do_layer_norm": "yes"}, "do_layer_norm must be a bool, got 'yes'"),
         ({"scalar_mix_parameters": [1.0]}, "scalar_mix_parameters must have one number for each of 4 layers, got 1"),

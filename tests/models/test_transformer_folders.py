@@ -334,7 +334,7 @@ class TestBadFolders:
             ),
             ({"decoder_vocab_size": 60}, "decoder_vocab_size must be vocab_size = 50 with share_encoder_.*, got 60"),
             ({"scale_embedding": 1}, "scale_embedding must be a bool, got 1"),
-            ({"dropout": 1.0}, "dropout must be a number from 0 on and below 1, got 1.0"),
+            ({"dropout": 1.0}, "dropout must be a number in .0, 1., got 1.0"),
             ({"decoder_start_token_id": 50}, "decoder_start_token_id must be an id .*, got 50"),
             ({"decoder_start_token_id": None}, "decoder_start_token_id must be an id .*, got None"),
             ({"eos_token_id": [0, 1]}, r"eos_token_id must be an id .*, got \[0, 1\]"),

@@ -200,13 +200,14 @@ def test_refused() -> None:
     for dim, heads, message in (
         (DIM, 5, f"num_heads must divide embed_dim into heads of at most 256, got 5 and {DIM}"),
         (512, 1, "num_heads must divide embed_dim into heads of at most 256, got 1 and 512"),
-        (DIM, 0, "num_heads must be an integer of at least 1, got 0"),
-        (DIM, 2.0, r"num_heads must be an integer of at least 1, got 2\.0"),
-        (0, 1, "embed_dim must be an integer of at least 1, got 0"),
+        (DIM, 0, "num_heads must be a positive integer, got 0"),
+        (0, 1, "embed_dim must be a positive integer, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            nn.MultiHeadAttention(dim, heads)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1\.5"):
+            nn.MultiHeadAttention(dim, heads)
+    with pytest.raises(TypeError, match=r"num_heads must be a positive integer, got 2\.0"):
+        nn.MultiHeadAttention(DIM, 2.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"dropout must be a number in \[0, 1\), got 1\.5"):
         nn.MultiHeadAttention(DIM, HEADS, 1.5)
     with pytest.raises(ValueError, match="key_value cannot be given to a layer of self_attention"):
         make(True)(x, memory, cu_seqlens_q=OFFSETS)

@@ -78,10 +78,10 @@ def test_nothing_to_load_or_train() -> None:
     ("options", "message"),
     [
         ({"order": "mixed"}, "order must be one of interleaved, concatenated, got 'mixed'"),
-        ({"dim": 0}, "got 0, 0 and 10000.0"),
-        ({"first_position": -1}, "first_position 0 or more"),
-        ({"max_timescale": 0.0}, "max_timescale above 0"),
-        ({"max_timescale": float("nan")}, "max_timescale above 0"),
+        ({"dim": 0}, "dim must be a positive integer, got 0"),
+        ({"first_position": -1}, "first_position must be an integer from 0 on, got -1"),
+        ({"max_timescale": 0.0}, "max_timescale must be a number above 0, got 0.0"),
+        ({"max_timescale": float("nan")}, "max_timescale must be a number above 0, got nan"),
     ],
 )
 def test_refused(options: dict[str, Any], message: str) -> None:

@@ -275,26 +275,30 @@ class TestCells:
 class TestErrors:
     @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell])
     def test_sizes(self, kind: Any) -> None:
-        for sizes, message in (((0, 3), "input_size must be at least 1, got 0"), ((3, -1), "hidden_size .*got -1")):
+        for sizes, message in (
+            ((0, 3), "input_size must be a positive integer, got 0"),
+            ((3, -1), "hidden_size .*got -1"),
+        ):
             with pytest.raises(ValueError, match=f"{kind.__name__}: {message}"):
                 kind(*sizes)
 
     def test_settings(self) -> None:
         for options, message in (
-            ({"num_layers": 0}, "num_layers must be at least 1, got 0"),
-            ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+            ({"num_layers": 0}, "num_layers must be a positive integer, got 0"),
+            ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
             ({"proj_size": 3}, r"proj_size must be in \[0, 3\), less than hidden_size, got 3"),
-            ({"dropout": "x"}, r"dropout must be in \[0, 1\), got 'x'"),
-            ({"cell_clip": 0.0}, r"cell_clip must be positive and finite, got 0.0"),
-            ({"cell_clip": float("inf")}, r"cell_clip must be positive and finite, got inf"),
-            ({"proj_clip": float("nan")}, r"proj_clip must be positive and finite, got nan"),
+            ({"cell_clip": 0.0}, r"cell_clip must be a number above 0, got 0.0"),
+            ({"cell_clip": float("inf")}, r"cell_clip must be a number above 0, got inf"),
+            ({"proj_clip": float("nan")}, r"proj_clip must be a number above 0, got nan"),
             ({"proj_clip": 1.0}, r"proj_clip must be None without proj_size, got 1.0"),
         ):
             with pytest.raises(ValueError, match=f"LSTM: {message}"):
                 nn.LSTM(3, 3, **options)
         for size in (2.5, "3"):
-            with pytest.raises(TypeError, match=f"LSTM: hidden_size must be an integer, got {size!r}"):
+            with pytest.raises(TypeError, match=f"LSTM: hidden_size must be a positive integer, got {size!r}"):
                 nn.LSTM(3, size)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"LSTM: dropout must be a number in \[0, 1\), got 'x'"):
+            nn.LSTM(3, 3, dropout="x")  # type: ignore[arg-type]
 
     @KINDS
     def test_inputs(self, kind: Any, rng: np.random.Generator) -> None:

@@ -72,7 +72,7 @@ def test_fixed_or_trained() -> None:
 
 
 def test_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match="ScalarMix: mixture_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="ScalarMix: mixture_size must be a positive integer, got 0"):
         nn.ScalarMix(0)
     with pytest.raises(ValueError, match="initial_scalar_parameters must be 3 numbers, got 2"):
         nn.ScalarMix(3, initial_scalar_parameters=[1.0, 2.0])

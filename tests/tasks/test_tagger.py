@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from sentence_folders import HIDDEN, POSITIONS, pattern, write_bert, write_model
+from helpers_sentences import HIDDEN, POSITIONS, pattern, write_bert, write_model
 
 from fastattn.autograd import Tensor, no_grad
 from fastattn.models import BertForTokenClassification

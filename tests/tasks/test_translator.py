@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_translator import LETTERS, make
+from helpers_translator import LETTERS, make
 
 from fastattn.autograd import Tensor
 from fastattn.tasks import Translator
@@ -129,13 +129,13 @@ def test_bad_texts(translator: Translator) -> None:
     with pytest.raises(ValueError, match=r"texts\[1\] has 41 tokens, but the model reads at most 40 \(max_position"):
         translator.translate(["a", "b" * 40])
     assert translator.translate(["b" * 39])
-    with pytest.raises(TypeError, match=r"texts must be a sequence of str, got one str"):
+    with pytest.raises(TypeError, match=r"texts must be a sequence of str, got the str"):
         translator.translate("abc")
     with pytest.raises(TypeError, match=r"texts\[0\] must be str, got int"):
         translator.translate([1])  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"attention: text must be str, got list"):
         translator.attention(["a"])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="translate: batch_tokens must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="translate: batch_tokens must be a positive integer, got 0"):
         translator.translate(["a"], batch_tokens=0)
 
 

@@ -1,14 +1,9 @@
-"""The small model folders of tests/tasks are used here too."""
-
-import sys
-from pathlib import Path
+"""Vocabularies of both kinds."""
 
 import pytest
 from small_vocabularies import make
 
 from fastattn.text.subwords import Subwords
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 
 
 @pytest.fixture(params=["characters", "byte pairs"])

@@ -50,8 +50,8 @@ def test_nothing_gives_no_batch():
     ("arguments", "message"),
     [
         (([1, -2], 8), "lengths must not be negative, got -2"),
-        (([1], 0), "max_tokens must be at least 1, got 0"),
-        (([1], 8, 0), "max_sequences must be at least 1, got 0"),
+        (([1], 0), "max_tokens must be a positive integer, got 0"),
+        (([1], 8, 0), "max_sequences must be a positive integer, got 0"),
         (([[1]], 8), r"lengths must have one axis, got shape \(1, 1\)"),
     ],
 )

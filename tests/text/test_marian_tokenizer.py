@@ -245,7 +245,7 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_bad_texts_and_ids(tokenizer: MarianTokenizer) -> None:
     with pytest.raises(TypeError, match=r"texts\[1\] must be str, got int"):
         tokenizer.encode(["a", 7])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="lines must be a sequence of str, got one str"):
+    with pytest.raises(TypeError, match="lines must be a sequence of str, got the str"):
         tokenizer.encode("a cat", name="lines")
     with pytest.raises(ValueError, match=r"lines\[0\] is not valid Unicode: '\\udcff' at position 1"):
         tokenizer.encode_target(["a\udcff"], name="lines")

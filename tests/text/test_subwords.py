@@ -40,7 +40,7 @@ def test_special_tokens_in_a_text_are_text(vocabulary: Subwords) -> None:
 
 
 def test_bad_texts(vocabulary: Subwords) -> None:
-    with pytest.raises(TypeError, match=r"texts must be a sequence of str, got one str"):
+    with pytest.raises(TypeError, match=r"texts must be a sequence of str, got the str"):
         vocabulary.encode("the cat")
     with pytest.raises(TypeError, match=r"texts\[1\] must be str, got bytes"):
         vocabulary.encode(["a", b"b"])  # type: ignore[list-item]

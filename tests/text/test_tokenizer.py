@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from sentence_folders import TEXTS, VOCABULARY, write_bert
+from helpers_sentences import TEXTS, VOCABULARY, write_bert
 
 from fastattn.text import Tokenizer
 from fastattn.text import tokenizer as tokenizer_module

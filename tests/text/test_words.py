@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from sentence_folders import VOCABULARY, write_bert
+from helpers_sentences import VOCABULARY, write_bert
 
 from fastattn.text import TokenizedWords, Tokenizer, encode_words
 

@@ -40,7 +40,7 @@ def test_the_mean_of_the_last_epochs(tmp_path: Path) -> None:
 def test_states_that_cannot_be_averaged(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"average_states: no saved state at the end of an epoch in .*states"):
         average_states(tmp_path, 3)
-    with pytest.raises(ValueError, match="last must be an integer from 1 on, got 0"):
+    with pytest.raises(ValueError, match="last must be a positive integer, got 0"):
         average_states(tmp_path, 0)
     write(tmp_path, 1, [], **{"model.a": [1.0, 2.0]})
     with pytest.raises(ValueError, match=r"average_states: no saved state at the end of an epoch in .*states"):

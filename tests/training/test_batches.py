@@ -69,8 +69,8 @@ def test_steps_are_counted_by_epoch() -> None:
         ([[1]], {"batch_size": 1}, "lengths must be counts of tokens"),
         ([-1], {"batch_size": 1}, "lengths must be counts of tokens"),
         ([1], {}, "batch_tokens or batch_size must be given"),
-        ([1], {"batch_tokens": 0}, "batch_tokens must be an integer from 1 on, got 0"),
-        ([1], {"batch_size": 0}, "batch_size must be an integer from 1 on, got 0"),
+        ([1], {"batch_tokens": 0}, "batch_tokens must be a positive integer, got 0"),
+        ([1], {"batch_size": 0}, "batch_size must be a positive integer, got 0"),
         ([1], {"batch_size": 1, "seed": -1}, "seed must be an integer from 0 on, got -1"),
     ],
 )
@@ -82,5 +82,5 @@ def test_bad_input(lengths: list, options: dict, message: str) -> None:
 def test_numbers_of_another_type() -> None:
     made = TokenBatches([1], lambda indices: {}, batch_size=np.int64(3), seed=np.uint8(4))
     assert json.loads(json.dumps(made.settings)) == made.settings
-    with pytest.raises(TypeError, match=r"TokenBatches: batch_size must be an integer from 1 on, got 1\.5"):
+    with pytest.raises(TypeError, match=r"TokenBatches: batch_size must be a positive integer, got 1\.5"):
         TokenBatches([1], lambda indices: {}, batch_size=1.5)  # type: ignore[arg-type]

@@ -92,7 +92,7 @@ def test_bleu_and_chrf_are_sacrebleus() -> None:
 def test_texts_that_do_not_fit(metric: Callable[..., float]) -> None:
     with pytest.raises(ValueError, match=rf"{metric.__name__}: 2 predictions, but 1 references"):
         metric(["a", "b"], ["a"])
-    with pytest.raises(TypeError, match=rf"{metric.__name__}: references must be a sequence of str, got one str"):
+    with pytest.raises(TypeError, match=rf"{metric.__name__}: references must be a sequence of str, got the str"):
         metric(["a", "b"], "ab")
 
 

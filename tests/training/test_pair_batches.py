@@ -71,9 +71,9 @@ def test_settings_know_limits_order_and_data() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="PairBatches: max_tokens must be an integer from 1 on, got 0"):
+    with pytest.raises(ValueError, match="PairBatches: max_tokens must be a positive integer, got 0"):
         make(max_tokens=0)
-    with pytest.raises(ValueError, match="PairBatches: step_tokens must be an integer from 1 on, got 0"):
+    with pytest.raises(ValueError, match="PairBatches: step_tokens must be a positive integer, got 0"):
         make(step_tokens=0)
     with pytest.raises(ValueError, match="seed must be an integer from 0 on"):
         make(seed=-1)

@@ -119,10 +119,10 @@ def test_a_state_of_another_schedule_is_refused() -> None:
         (get_linear_schedule_with_warmup, (0, -1), "num_training_steps must be an integer from 0 on, got -1"),
         (get_linear_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
         (get_cosine_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
-        (get_noam_schedule, (0, 512), "num_warmup_steps must be an integer from 1 on, got 0"),
-        (get_noam_schedule, (4000, 0), "model_size must be an integer from 1 on, got 0"),
-        (get_noam_schedule, (4000, 0.1), "model_size must be an integer from 1 on, got 0.1"),
-        (get_inverse_sqrt_schedule, (3, 0), "timescale must be an integer from 1 on, got 0"),
+        (get_noam_schedule, (0, 512), "num_warmup_steps must be a positive integer, got 0"),
+        (get_noam_schedule, (4000, 0), "model_size must be a positive integer, got 0"),
+        (get_noam_schedule, (4000, 0.1), "model_size must be a positive integer, got 0.1"),
+        (get_inverse_sqrt_schedule, (3, 0), "timescale must be a positive integer, got 0"),
     ],
 )
 def test_bad_input(make: Callable[..., Schedule], arguments: tuple[Any, ...], message: str) -> None:

@@ -303,9 +303,9 @@ def test_numbers_out_of_range(name: str) -> None:
     model = TinyModel()
     options: dict[str, Any] = {"epochs": 1, "evaluate": dict, name: 0}
     batches = TokenBatches([1], lambda indices: {}, batch_size=1)
-    with pytest.raises(ValueError, match=f"Trainer: {name} must be an integer from 1 on, got 0"):
+    with pytest.raises(ValueError, match=f"Trainer: {name} must be a positive integer, got 0"):
         Trainer(model, AdamW(model.parameters()), None, batches, **options)
-    with pytest.raises(TypeError, match=rf"Trainer: {name} must be an integer from 1 on, got 1\.5"):
+    with pytest.raises(TypeError, match=rf"Trainer: {name} must be a positive integer, got 1\.5"):
         Trainer(model, AdamW(model.parameters()), None, batches, **{**options, name: 1.5})
 
 

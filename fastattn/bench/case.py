@@ -1,4 +1,4 @@
-"""What a kernel case of `fastattn bench` is, and what the cases are made with."""
+"""What a case is, and what cases are made with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from fastattn.ragged import cu_seqlens
+
+__all__ = ["FLOAT", "Arguments", "KernelCase", "cu_seqlens", "flat", "normal", "own_out", "pack_weight", "same"]
 
 Arguments = dict[str, Any]
 FLOAT = 4  # bytes of a float32
@@ -96,5 +100,7 @@ def own_out(arguments: Arguments) -> Arguments:
     return {**arguments, "out": np.empty_like(arguments["out"])}
 
 
-def cu_seqlens(lengths: tuple[int, ...]) -> np.ndarray:
-    return np.cumsum((0, *lengths)).astype(np.int32)
+def pack_weight(arguments: Arguments) -> Arguments:
+    from fastattn.kernels import PackedMatrix
+
+    return {**arguments, "weight": PackedMatrix(arguments["weight"])}

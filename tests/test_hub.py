@@ -9,15 +9,23 @@ import sys
 import time
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from sentence_folders import HIDDEN, dense, write_bert, write_model
+from helpers_sentences import HIDDEN, dense, write_bert, write_model
 
-from fastattn.tasks import ModelNotFoundError, find_model
-from fastattn.tasks.find_model import ALLOW_PATTERNS, cache_folder
+from fastattn import hub as resolver
+from fastattn.hub import Files, ModelNotFoundError, cache_folder
+from fastattn.tasks.sentence_folder import FILES
+
+BERT = Files(("config.json", "model.safetensors"), ("config.json", ("model.safetensors", "other")))
+
+
+def find_model(name: Any, **options: Any) -> Path:
+    return resolver.find_model(name, FILES, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +65,9 @@ class FakeHub(types.ModuleType):
         self.repositories = {name.replace("__", "/"): folder for name, folder in repositories.items()}
         self.asked: list[str] = []
 
-    def snapshot_download(self, repository: str, *, allow_patterns: list[str], cache_dir: Path) -> str:
+    def snapshot_download(self, repository: str, *, allow_patterns: list[str], cache_dir: Path, **options: Any) -> str:
         self.asked.append(repository)
+        self.options = options
         if repository not in self.repositories:
             raise OSError(f"404 Client Error for {repository}\nmore lines")
         return str(self.repositories[repository])
@@ -71,10 +80,11 @@ def hub(monkeypatch) -> FakeHub:
     return fake
 
 
-def put_in_cache(cache: Path, repository: str, commit: str = "abc123") -> Path:
+def put_in_cache(cache: Path, repository: str, commit: str = "abc123", revision: str = "main") -> Path:
+    reference = cache / ("models--" + repository.replace("/", "--")) / "refs" / revision
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    reference.write_text(commit)
     entry = cache / ("models--" + repository.replace("/", "--"))
-    (entry / "refs").mkdir(parents=True)
-    (entry / "refs" / "main").write_text(commit)
     return write_model(entry / "snapshots" / commit)
 
 
@@ -116,7 +126,7 @@ def test_home_is_expanded(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(ModelNotFoundError, match=r"work: neither modules.json nor config.json in this folder"):
+    with pytest.raises(ModelNotFoundError, match=r"work: no modules.json and no config.json in this folder"):
         find_model(tmp_path / "work")
 
 
@@ -128,7 +138,7 @@ def test_a_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["./missing", "/missing/model", "a/b/c", "..", "", "x\0y", "~/missing", "a b"])
 def test_what_can_only_be_a_path_asks_no_other_place(name, hub):
-    with pytest.raises(ModelNotFoundError, match=r"no such folder|neither modules.json"):
+    with pytest.raises(ModelNotFoundError, match=r"no such folder|no modules.json"):
         find_model(name)
     assert hub.asked == []
 
@@ -203,7 +213,7 @@ def test_the_cache_is_where_huggingface_hub_has_it():
     for environment in ({}, {"HF_HOME": "/hf"}, {"XDG_CACHE_HOME": "/xdg"}, {"HF_HUB_CACHE": "/hub"}):
         code = (
             "from huggingface_hub.constants import HF_HUB_CACHE\n"
-            "from fastattn.tasks.find_model import cache_folder\n"
+            "from fastattn.hub import cache_folder\n"
             "assert str(cache_folder()) == HF_HUB_CACHE, (cache_folder(), HF_HUB_CACHE)"
         )
         variables = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "XDG_"))} | environment
@@ -274,8 +284,55 @@ def test_downloads_take_what_is_read_and_nothing_else(tmp_path):
     read = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
     read += ["tokenizer.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]
     read += ["0_Transformer/model.safetensors", "0_Transformer/tokenizer.json"]
-    chosen = list(hub_utils.filter_repo_objects([*read, *unread], allow_patterns=list(ALLOW_PATTERNS)))
+    chosen = list(hub_utils.filter_repo_objects([*read, *unread], allow_patterns=list(FILES.patterns)))
     assert sorted(chosen) == sorted(read)
+
+
+# what a caller wants
+
+
+def test_a_revision_in_the_cache(empty_cache, no_connections):
+    main, commit = put_in_cache(empty_cache, "a/model"), "0123456789" * 4
+    old = put_in_cache(empty_cache, "a/model", commit, revision="refs/pr/1")
+    assert find_model("a/model") == main
+    assert find_model("a/model", revision="refs/pr/1") == find_model("a/model", revision=commit) == old
+    with pytest.raises(ModelNotFoundError, match=r"Hugging Face cache: no a/model at v2 in "):
+        find_model("a/model", revision="v2", local_files_only=True)
+
+
+@pytest.mark.parametrize("revision", ["../main", "a/../b", "/etc", "", "a//b"])
+def test_a_revision_that_is_none(revision, hub):
+    with pytest.raises(ValueError, match="find_model: revision must be a branch, a tag or a commit, got "):
+        find_model("a/model", revision=revision)
+    assert hub.asked == []
+
+
+def test_a_package_has_no_revisions(tmp_path, monkeypatch, hub):
+    make_package(tmp_path / "site", "some_model")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    with pytest.raises(ModelNotFoundError):
+        find_model("some_model", revision="v1")
+
+
+def test_the_hub_is_told_revision_and_token(hub, tmp_path):
+    hub.repositories["a/model"] = write_model(tmp_path / "downloaded")
+    find_model("a/model", revision="v1", token="secret")
+    assert hub.options == {"revision": "v1", "token": "secret"}
+
+
+def test_local_files_only_asks_no_hub(hub, no_connections):
+    with pytest.raises(ModelNotFoundError, match="hub: not asked, local_files_only is set"):
+        find_model("model", local_files_only=True)
+    assert hub.asked == []
+
+
+def test_files_of_another_kind_of_model(hub, tmp_path):
+    hub.repositories["model"] = write_bert(tmp_path / "downloaded")
+    assert resolver.find_model("model", BERT) == tmp_path / "downloaded"
+    assert hub.asked == ["model"]
+    (tmp_path / "downloaded" / "model.safetensors").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"hub: model lacks model.safetensors or other"):
+        resolver.find_model("model", BERT)
 
 
 def test_a_real_package(minilm, no_connections):

@@ -1,4 +1,4 @@
-"""The kernel cases of ELMo's character encoder: its convolutions and its highway layers, forward and backward."""
+"""char_cnn and highway, the layers of ELMo's character encoder, forward and backward."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from .bench_case import FLOAT, Arguments, KernelCase, normal
+from .case import FLOAT, Arguments, KernelCase, normal, pack_weight
 
 CHARACTERS, DIM, WORD = 261, 16, 50
 FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))  # width, number
@@ -61,12 +61,6 @@ def _make_highway(rows: int, dim: int, rng: np.random.Generator) -> Arguments:
     }
 
 
-def _pack_weight(arguments: Arguments) -> Arguments:
-    from fastattn.kernels import PackedMatrix
-
-    return {**arguments, "weight": PackedMatrix(arguments["weight"])}
-
-
 def _make_highway_backward(rows: int, dim: int, rng: np.random.Generator) -> Arguments:
     arguments = _make_highway(rows, dim, rng)
     del arguments["bias"]
@@ -106,7 +100,7 @@ def _highway(rows: int, dim: int) -> list[KernelCase]:
             flops=4 * rows * dim * dim,
             bytes=FLOAT * 2 * dim * (dim + rows),
             length=dim,
-            prepare=_pack_weight,
+            prepare=pack_weight,
         ),
         KernelCase(
             kernel="highway_backward",
@@ -119,6 +113,4 @@ def _highway(rows: int, dim: int) -> list[KernelCase]:
     ]
 
 
-def character_cases() -> list[KernelCase]:
-    """The cases of a character encoder, in a fixed order."""
-    return [*_char_cnn(128), *_highway(128, 2048)]
+CASES = [*_char_cnn(128), *_highway(128, 2048)]

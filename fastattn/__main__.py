@@ -1,4 +1,4 @@
-"""`python -m fastattn.cli` is `fastattn`."""
+"""`python -m fastattn` is `fastattn`."""
 
 import sys
 

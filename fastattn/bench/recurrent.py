@@ -1,4 +1,4 @@
-"""The kernel cases of recurrent layers: a whole layer forward and backward, and a single step."""
+"""lstm and gru: a whole layer forward and backward, and a single step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .bench_case import FLOAT, Arguments, KernelCase, cu_seqlens, normal
+from .case import FLOAT, Arguments, KernelCase, cu_seqlens, normal
 
 GATES = {"lstm": 4, "gru": 3}
 Sizes = tuple[int, int, int]  # inputs, hidden and projection, which is 0 where there is none
@@ -124,20 +124,18 @@ def _case(kernel: str, model: str, sizes: Sizes, lengths: tuple[int, ...], direc
     )
 
 
-def recurrent_cases() -> list[KernelCase]:
-    """The cases of recurrent layers, in a fixed order."""
-    elmo, large, small = (512, 4096, 512), (1024, 1024, 0), (256, 256, 0)
-    ragged = (8, 12, 15, 20, 24, 33, 47, 97)
-    return [
-        _case("lstm", "ELMo ", elmo, (20,) * 32),
-        _case("lstm", "", large, (35,) * 32),
-        _case("lstm", "", small, (50,) * 32),
-        _case("lstm", "", small, ragged, 2),
-        _case("lstm_backward", "", large, (35,) * 32),
-        _case("lstm_backward", "", small, ragged, 2),
-        _case("lstm_cell", "ELMo ", elmo, (1,) * 32),
-        _case("gru", "", large, (35,) * 32),
-        _case("gru", "", small, (50,) * 32),
-        _case("gru_backward", "", small, (50,) * 32),
-        _case("gru_cell", "", large, (1,) * 32),
-    ]
+ELMO, LARGE, SMALL = (512, 4096, 512), (1024, 1024, 0), (256, 256, 0)
+RAGGED = (8, 12, 15, 20, 24, 33, 47, 97)
+CASES = [
+    _case("lstm", "ELMo ", ELMO, (20,) * 32),
+    _case("lstm", "", LARGE, (35,) * 32),
+    _case("lstm", "", SMALL, (50,) * 32),
+    _case("lstm", "", SMALL, RAGGED, 2),
+    _case("lstm_backward", "", LARGE, (35,) * 32),
+    _case("lstm_backward", "", SMALL, RAGGED, 2),
+    _case("lstm_cell", "ELMo ", ELMO, (1,) * 32),
+    _case("gru", "", LARGE, (35,) * 32),
+    _case("gru", "", SMALL, (50,) * 32),
+    _case("gru_backward", "", SMALL, (50,) * 32),
+    _case("gru_cell", "", LARGE, (1,) * 32),
+]

@@ -1,0 +1,140 @@
+"""Checks of what a user gives: numbers, switches and text. NumPy's numbers are welcome, and become Python's.
+
+Every function takes a name and a value and returns the value. Errors name both. A value of another type raises `error`:
+TypeError for the argument of a call, ValueError for a field of a config, which may come from a file.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection, Iterable
+from functools import partial
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+__all__ = ["boolean", "choice", "config_integer", "config_number", "integer", "number", "sequence", "text", "texts"]
+
+PROBABILITY: dict[str, Any] = {"high": 1.0}
+"""What a dropout may be, as arguments of `number`: [0, 1)."""
+FRACTION: dict[str, Any] = {"high": 1.0, "up_to": True}
+"""A number in [0, 1]."""
+POSITIVE: dict[str, Any] = {"above": True}
+"""A finite number above 0."""
+
+
+def integer(
+    name: str,
+    value: Any,
+    low: int = 1,
+    high: int | None = None,
+    wanted: str = "",
+    *,
+    error: type[Exception] = TypeError,
+) -> int:
+    """`value` as an int, if it is an integer in `[low, high)`, and no bool.
+
+    `wanted` is how the message describes such a value. Raises ValueError for a number out of range.
+
+    >>> integer("layers", 0)
+    Traceback (most recent call last):
+    ValueError: layers must be a positive integer, got 0
+    """
+    try:
+        result = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        result = None
+    if result is not None and low <= result and (high is None or result < high):
+        return result
+    wanted = wanted or ("a positive integer" if low == 1 else f"an integer from {low} on")
+    raise (error if result is None else ValueError)(f"{name} must be {wanted}, got {value!r}")
+
+
+def number(
+    name: str,
+    value: Any,
+    low: float = 0.0,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    up_to: bool = False,
+    error: type[Exception] = TypeError,
+) -> float:
+    """`value` as a float, if it is a number from `low` on and below `high`, and no bool.
+
+    With `above` it must be above `low`, with `up_to` it may be `high`. Raises ValueError for a number out of range.
+
+    >>> number("dropout", 1, **PROBABILITY)
+    Traceback (most recent call last):
+    ValueError: dropout must be a number in [0, 1), got 1
+    """
+    result = float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    if result is not None and (low < result < high or (result == low and not above) or (result == high and up_to)):
+        return result
+    wanted = f"above {low:g}" if above else f"from {low:g} on"
+    if high < math.inf:
+        wanted = f"in {'(' if above else '['}{low:g}, {high:g}{']' if up_to else ')'}"
+    raise (error if result is None else ValueError)(f"{name} must be a number {wanted}, got {value!r}")
+
+
+config_integer = partial(integer, high=2**31, error=ValueError)
+"""`integer` below 2^31 for the field of a config: another type raises ValueError."""
+config_number = partial(number, error=ValueError)
+"""`number` for the field of a config: another type raises ValueError."""
+
+
+def boolean(name: str, value: Any) -> bool:
+    """`value` as a bool, if it is one. Raises ValueError."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be a bool, got {value!r}")
+    return bool(value)
+
+
+def choice(name: str, value: Any, known: Collection[str]) -> Any:
+    """`value`, if it is one of the names `known`. Raises ValueError."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """`value`, if it is a str that UTF-8 can write. Raises TypeError, or ValueError for a lone surrogate.
+
+    >>> text("title", "ab\\ud800")
+    Traceback (most recent call last):
+    ValueError: title is not valid Unicode: '\\ud800' at position 2
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be str, got {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            where = f"{value[error.start]!a} at position {error.start}"
+            raise ValueError(f"{name} is not valid Unicode: {where}") from None
+    return value
+
+
+def texts(name: str, values: Any, items: str = "str", first: int = 0) -> list[str]:
+    """`values` as a list of texts, the first of which errors call `name[first]`. Raises as `sequence` and `text` do.
+
+    >>> texts("words", ["a", 1], "words")
+    Traceback (most recent call last):
+    TypeError: words[1] must be str, got int
+    """
+    found = list(sequence(name, values, items))
+    for i, value in enumerate(found, first):
+        if not (isinstance(value, str) and value.isascii()):
+            text(f"{name}[{i}]", value)
+    return found
+
+
+def sequence(name: str, values: Any, items: str = "str") -> Iterable[Any]:
+    """`values`, if it can be iterated over and is no str. Raises TypeError, which calls its entries `items`."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} must be a sequence of {items}, got the str {values[:80]!r}")
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a sequence of {items}, got {type(values).__name__}")
+    return values

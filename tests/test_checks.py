@@ -1,0 +1,84 @@
+"""Numbers, switches and text that users give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastattn import checks
+
+
+@pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3), np.int64(3)])
+def test_integers_become_pythons(value: Any) -> None:
+    assert type(checks.integer("n", value)) is int
+    assert checks.integer("n", value) == 3
+
+
+@pytest.mark.parametrize("value", [1.0, "1", None, True, np.True_, np.float32(1)])
+def test_what_is_no_integer(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^n must be a positive integer, got "):
+        checks.integer("n", value)
+    with pytest.raises(ValueError, match=r"^n must be an integer from 0 on, got "):
+        checks.config_integer("n", value, 0)
+
+
+def test_integers_out_of_range() -> None:
+    assert checks.integer("n", 2**63) == 2**63
+    for value, limits in ((0, ()), (-1, (0,)), (5, (1, 5))):
+        with pytest.raises(ValueError, match=f"^n must be .*, got {value}$"):
+            checks.integer("n", value, *limits)
+    with pytest.raises(ValueError, match=r"^n must be an even one, got 7$"):
+        checks.integer("n", 7, 0, 7, "an even one")
+    with pytest.raises(ValueError, match=f"got {2**31}$"):
+        checks.config_integer("n", 2**31)
+
+
+@pytest.mark.parametrize("value", [0, 0.5, np.float32(0.5), np.float64(0.5), np.int32(0)])
+def test_numbers_become_pythons(value: Any) -> None:
+    assert type(checks.number("p", value, **checks.PROBABILITY)) is float
+
+
+@pytest.mark.parametrize(
+    ("limits", "good", "bad", "wanted"),
+    [
+        ({}, [0, 1e300], [-1e-9, np.inf], "from 0 on"),
+        (checks.POSITIVE, [1e-300], [0.0, np.inf], "above 0"),
+        (checks.PROBABILITY, [0.0, 0.999], [1.0, -0.1], r"in \[0, 1\)"),
+        (checks.FRACTION, [0, 1], [1.001, -0.1], r"in \[0, 1\]"),
+        ({"high": 1.0, "above": True}, [0.5], [0.0, 1.0], r"in \(0, 1\)"),
+    ],
+)
+def test_limits_of_numbers(limits: dict[str, Any], good: list[float], bad: list[float], wanted: str) -> None:
+    for value in good:
+        assert checks.number("p", value, **limits) == value
+    for value in (*bad, np.nan):
+        with pytest.raises(ValueError, match=f"^p must be a number {wanted}, got "):
+            checks.number("p", value, **limits)
+    for value in ("0.5", None, True):
+        with pytest.raises(TypeError, match=f"^p must be a number {wanted}, got "):
+            checks.number("p", value, **limits)
+        with pytest.raises(ValueError, match=r"^p must be a number"):
+            checks.config_number("p", value, **limits)
+
+
+def test_switches_and_names() -> None:
+    assert checks.boolean("b", np.True_) is True
+    with pytest.raises(ValueError, match=r"^b must be a bool, got 1$"):
+        checks.boolean("b", 1)
+    assert checks.choice("c", "x", ("x", "y")) == "x"
+    for value in ("z", ["x"], None):
+        with pytest.raises(ValueError, match=r"^c must be one of x, y, got "):
+            checks.choice("c", value, ("x", "y"))
+
+
+def test_text() -> None:
+    assert checks.texts("t", iter(["a", "é", "\U0001f600"])) == ["a", "é", "\U0001f600"]
+    with pytest.raises(TypeError, match=r"^t\[6\] must be str, got bytes$"):
+        checks.texts("t", ["a", b"b"], first=5)
+    with pytest.raises(ValueError, match=r"^t\[1\] is not valid Unicode: '\\udcff' at position 1$"):
+        checks.texts("t", ["a", "é\udcff"])
+    for value, got in (("abc", "the str 'abc'"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"^t must be a sequence of words, got {got}$"):
+            checks.texts("t", value, "words")
