@@ -10,13 +10,17 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
-from fastattn import __version__, checks
+from fastattn import __version__, checks, tasks
+from fastattn.tasks.base import SWITCH, OptionError, Options, Recipe
 
-COMMANDS = ("embed", "finetune", "predict", "train-bilm", "train-translate", "info", "bench")
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+COMMANDS = ("embed", "train", "predict", "info", "bench")
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -31,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastattn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        module = import_module(f"fastattn.cli.{name.replace('-', '_')}")
+        module = import_module(f"fastattn.cli.{name}")
         command = commands.add_parser(
             name,
             help=module.SUMMARY,
@@ -77,7 +81,7 @@ def _drop_output() -> None:
 
 def describe(error: BaseException) -> str:
     """An exception and its notes as one line: an OSError without its number, the class's name where nothing is said."""
-    text = str(error) or type(error).__name__
+    text = error.as_flags if isinstance(error, OptionError) else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     return "; ".join([text, *getattr(error, "__notes__", ())])
@@ -102,10 +106,11 @@ def checked(
 
 
 positive = checked(int, checks.integer)
-fraction = checked(float, checks.number, **checks.FRACTION)
-below_one = checked(float, checks.number, **checks.PROBABILITY)
-above_zero = checked(float, checks.number, **checks.POSITIVE)
-seed = checked(int, checks.integer, 0, 2**64, "an integer from 0 to 2^64 - 1")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add `--threads`."""
+    parser.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
 
 
 def use_threads(count: int | None) -> None:
@@ -114,3 +119,54 @@ def use_threads(count: int | None) -> None:
         from fastattn import runtime
 
         runtime.set_num_threads(count)
+
+
+def add_tasks(
+    parser: argparse.ArgumentParser, describe: Callable[[type[Recipe]], str]
+) -> Iterator[tuple[argparse.ArgumentParser, type[Recipe]]]:
+    """A parser for each task, with its recipe, which `describe` gives the description of."""
+    commands = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+    for name, names in tasks.TASKS.items():
+        recipe: type[Recipe] = getattr(tasks, names.split()[1])
+        command = commands.add_parser(
+            name,
+            help=recipe.summary,
+            description=describe(recipe).partition("\n\n    Args:")[0],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.set_defaults(options=recipe)
+        yield command, recipe
+
+
+def add_options(parser: argparse.ArgumentParser, options: type[Options], shared: type[Options]) -> None:
+    """A flag for each option; those that a task shares with all others, the fields of `shared`, come last."""
+    common = {each.name for each in fields(shared)}
+    groups: dict[str, Any] = {}
+    for each in sorted(fields(options), key=lambda each: each.name in common):
+        flag = dict(each.metadata)
+        kind, group = flag.pop("kind"), flag.pop("group", None)
+        if kind == SWITCH:
+            flag["action"] = "store_true" if each.default is False else argparse.BooleanOptionalAction
+        elif kind:
+            flag["type"] = checked(*kind)
+        if group and group not in groups:
+            groups[group] = parser.add_mutually_exclusive_group()
+        groups.get(group, parser).add_argument("--" + each.name.replace("_", "-"), default=each.default, **flag)
+
+
+def options_of(arguments: argparse.Namespace, kind: type[AnyOptions]) -> AnyOptions:
+    """The options that were given, checked."""
+    return kind(**{each.name: getattr(arguments, each.name) for each in fields(kind)})
+
+
+@contextlib.contextmanager
+def open_input(path: str, command: str) -> Iterator[tuple[Iterable[bytes], str]]:
+    """The lines of a file, and what errors call it; `-` is standard input."""
+    if path != "-":
+        with open(path, "rb") as file:
+            yield file, path
+        return
+    if sys.stdin.isatty():
+        print(f"fastattn {command}: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
+    yield sys.stdin.buffer, "standard input"

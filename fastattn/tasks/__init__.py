@@ -1,16 +1,44 @@
-"""What a user asks for: text in, answers out."""
+"""What a user asks for: text in, answers out, and how that is learnt. Names are imported when they are first used."""
 
-from fastattn.hub import ModelNotFoundError, find_model
-from fastattn.tasks.sentence_encoder import SentenceEncoder, TextTooLongError, TruncationWarning
-from fastattn.tasks.tagger import Tagger
-from fastattn.tasks.translator import Translator
+from typing import TYPE_CHECKING
+
+from fastattn._lazy import lazy
+
+if TYPE_CHECKING:
+    from fastattn.hub import ModelNotFoundError
+    from fastattn.tasks.bilm.recipe import BiLMRecipe
+    from fastattn.tasks.bilm.task import BiLM
+    from fastattn.tasks.sentence_encoder import SentenceEncoder, TextTooLongError, TruncationWarning
+    from fastattn.tasks.tag.recipe import TagRecipe
+    from fastattn.tasks.tag.task import Tagger
+    from fastattn.tasks.translate.recipe import TranslateRecipe
+    from fastattn.tasks.translate.task import Translator
+    from fastattn.training.run import train
 
 __all__ = [
+    "BiLM",
+    "BiLMRecipe",
     "ModelNotFoundError",
     "SentenceEncoder",
+    "TagRecipe",
     "Tagger",
     "TextTooLongError",
+    "TranslateRecipe",
     "Translator",
     "TruncationWarning",
-    "find_model",
+    "train",
 ]
+
+TASKS = {"tag": "Tagger TagRecipe", "bilm": "BiLM BiLMRecipe", "translate": "Translator TranslateRecipe"}
+"""What `fastattn train` and `fastattn predict` know, by the names of their folders: the task and its recipe."""
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        **{f"{name}.task": names.split()[0] for name, names in TASKS.items()},
+        **{f"{name}.recipe": names.split()[1] for name, names in TASKS.items()},
+        "sentence_encoder": "SentenceEncoder TextTooLongError TruncationWarning",
+        "..hub": "ModelNotFoundError",
+        "..training": "train",
+    },
+)

