@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 
-def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package: `homes` has the names, with spaces between them, of each module."""
-    modules = {name: module for module, names in homes.items() for name in names.split()}
+def lazy(package: str, homes: Mapping[str, str], modules: str = "") -> Callable[[str], Any]:
+    """The `__getattr__` of a package: `homes` has the names of each module, `modules` those of modules."""
+    places = {name: module for module, names in homes.items() for name in names.split()}
 
     def get(name: str) -> Any:
-        if name not in modules:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f".{modules[name]}", package), name)
+        if name in places:
+            return getattr(import_module(f".{places[name]}", package), name)
+        if name in modules.split():
+            return import_module(f".{name}", package)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return get, lambda: sorted(modules)
+    return get

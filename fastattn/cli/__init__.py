@@ -11,12 +11,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
 from importlib import import_module
 from typing import Any, TypeVar
 
 from fastattn import __version__, checks, tasks
-from fastattn.tasks.base import SWITCH, OptionError, Options, Recipe
+from fastattn.tasks.base import OptionError, Options, Recipe, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -121,43 +120,35 @@ def use_threads(count: int | None) -> None:
         runtime.set_num_threads(count)
 
 
-def add_tasks(
-    parser: argparse.ArgumentParser, describe: Callable[[type[Recipe]], str]
-) -> Iterator[tuple[argparse.ArgumentParser, type[Recipe]]]:
-    """A parser for each task, with its recipe, which `describe` gives the description of."""
+def add_tasks(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, type[Recipe]]]:
+    """A parser for each task, whose description is to be set, and its recipe."""
     commands = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     for name, names in tasks.TASKS.items():
         recipe: type[Recipe] = getattr(tasks, names.split()[1])
-        command = commands.add_parser(
-            name,
-            help=recipe.summary,
-            description=describe(recipe).partition("\n\n    Args:")[0],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        command.set_defaults(options=recipe)
+        formatter = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(name, help=recipe.summary, formatter_class=formatter, allow_abbrev=False)
+        command.set_defaults(recipe=recipe)
         yield command, recipe
 
 
-def add_options(parser: argparse.ArgumentParser, options: type[Options], shared: type[Options]) -> None:
+def add_options(parser: argparse.ArgumentParser, kind: type[Options], shared: type[Options] = Options) -> None:
     """A flag for each option; those that a task shares with all others, the fields of `shared`, come last."""
-    common = {each.name for each in fields(shared)}
-    groups: dict[str, Any] = {}
-    for each in sorted(fields(options), key=lambda each: each.name in common):
-        flag = dict(each.metadata)
-        kind, group = flag.pop("kind"), flag.pop("group", None)
-        if kind == SWITCH:
-            flag["action"] = "store_true" if each.default is False else argparse.BooleanOptionalAction
-        elif kind:
-            flag["type"] = checked(*kind)
-        if group and group not in groups:
-            groups[group] = parser.add_mutually_exclusive_group()
-        groups.get(group, parser).add_argument("--" + each.name.replace("_", "-"), default=each.default, **flag)
+    common = [option.name for option in options(shared)]
+    for option in sorted(options(kind), key=lambda option: option.name in common):
+        help = option.help
+        if option.default is not None and option.kind is not bool and "(default" not in help:
+            help += " (default: %(default)s)"
+        more: dict[str, Any] = {"type": checked(option.kind, option.check), "choices": option.choices}
+        if option.kind is bool:
+            more = {"action": "store_true" if option.default is False else argparse.BooleanOptionalAction}
+        if option.many:
+            more["nargs"] = "+"
+        parser.add_argument("--" + option.name.replace("_", "-"), default=option.default, help=help, **more)
 
 
 def options_of(arguments: argparse.Namespace, kind: type[AnyOptions]) -> AnyOptions:
     """The options that were given, checked."""
-    return kind(**{each.name: getattr(arguments, each.name) for each in fields(kind)})
+    return kind(**{option.name: getattr(arguments, option.name) for option in options(kind)})
 
 
 @contextlib.contextmanager

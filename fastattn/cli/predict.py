@@ -17,18 +17,16 @@ import sys
 
 from fastattn.cli import add_options, add_tasks, add_threads, open_input, options_of, use_threads
 from fastattn.files import open_output
-from fastattn.tasks.base import Answering
 
 SUMMARY = "label, translate or measure text with a trained model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for task, recipe in add_tasks(parser, lambda recipe: str(recipe.answering.__doc__)):
-        options = recipe.answering
-        task.set_defaults(options=options)
-        task.add_argument("input", nargs="?", default="-", help=f"{options.input}; - or nothing means standard input")
-        task.add_argument("--model", required=True, help=options.model)
-        add_options(task, options, Answering)
+    for task, recipe in add_tasks(parser):
+        task.description, model, read = recipe.predicting
+        task.add_argument("input", nargs="?", default="-", help=f"{read}; - or nothing means standard input")
+        task.add_argument("--model", required=True, help=model)
+        add_options(task, recipe.predict_options)
         task.add_argument("--output", "-o", default="-", help="file to write; - or nothing means standard output")
         add_threads(task)
 
@@ -36,15 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from fastattn import tasks
 
-    options = options_of(arguments, arguments.options)
+    options = options_of(arguments, arguments.recipe.predict_options)
     kind = getattr(tasks, tasks.TASKS[arguments.task].split()[0])
     with open_input(arguments.input, "predict") as (lines, name):
         data = kind.read_input(lines, name, options)
     use_threads(arguments.threads)
     task = kind.from_pretrained(arguments.model)
     with open_output(arguments.output) as file:
-        answers = task.answer(data)
-        file.writelines(text.encode() for text in task.write(data, answers))
-    for line in task.conclude(data, answers, options):
+        texts, told = task.predict(data, options)
+        file.writelines(text.encode() for text in texts)
+    for line in told:
         print(line, file=sys.stderr)
     return 0

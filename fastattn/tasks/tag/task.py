@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe
 from fastattn.tasks.sentence_encoder import tokens_per_batch
 from fastattn.tasks.sentence_folder import FILES, read_sentence_folder
-from fastattn.tasks.tag.recipe import TagOptions, TagRecipe
+from fastattn.tasks.tag.recipe import TagRecipe
 from fastattn.text import (
     ConlluSentence,
     Tokenizer,
@@ -202,7 +202,8 @@ class Tagger(Task):
 
     def evaluate(self, data: Sequence[ConlluSentence]) -> dict[str, float]:
         """The share of words that get the tag of the data; those without one do not count."""
-        right, total = count_right(self.answer(data), [sentence.upos for sentence in data])
+        found = self.tag([sentence.words for sentence in data])
+        right, total = count_right(found, [sentence.upos for sentence in data])
         return {"accuracy": right / total if total else math.nan}
 
     def configuration(self, data: Sequence[ConlluSentence]) -> dict[str, Any]:
@@ -223,21 +224,14 @@ class Tagger(Task):
         return data
 
     @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: TagOptions) -> list[ConlluSentence]:
+    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> list[ConlluSentence]:
         return list(parse_conllu(lines, name))
 
-    def answer(self, data: Sequence[ConlluSentence]) -> list[list[str]]:
-        return self.tag([sentence.words for sentence in data])
-
-    def write(self, data: Sequence[ConlluSentence], answers: Sequence[Sequence[str]]) -> Iterator[str]:
-        return (sentence.with_upos(tags) for sentence, tags in zip(data, answers, strict=True))
-
-    def conclude(
-        self, data: Sequence[ConlluSentence], answers: Sequence[Sequence[str]], options: TagOptions
-    ) -> Iterator[str]:
-        right, total = count_right(answers, [sentence.upos for sentence in data])
-        if total:
-            yield f"accuracy: {right / total:.4f} ({right} of {total} words)"
+    def predict(self, data: Sequence[ConlluSentence], options: Any) -> tuple[Iterable[str], Iterable[str]]:
+        found = self.tag([sentence.words for sentence in data])
+        right, total = count_right(found, [sentence.upos for sentence in data])
+        told = [f"accuracy: {right / total:.4f} ({right} of {total} words)"] if total else []
+        return map(ConlluSentence.with_upos, data, found), told
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and tokenizer, each file whole or not at all; transformers reads them, too."""

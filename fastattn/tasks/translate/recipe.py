@@ -18,35 +18,20 @@ epoch: cer, the character error rate (edit distance over reference characters), 
 left out of what is measured: a text of more than --max-length tokens is an error, before the training. The model that
 is kept is the mean of the weights at the ends of the last --average epochs; with --patience it is the best one, with
 --ema the moving average.
-
-The output folder is a model folder, which `fastattn predict translate` and Translator.from_pretrained read. Beside the
-model it holds log.jsonl (one JSON object a step), loss.svg, and in states/ what --resume continues a run from, whether
-it was stopped with Ctrl-C, killed, or ran out of disk.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from fastattn.tasks.base import (
-    ABOVE_ZERO,
-    COUNT,
-    PROBABILITY,
-    SWITCH,
-    Answering,
-    OptionError,
-    Recipe,
-    documented,
-    option,
-)
+from fastattn.tasks.base import Count, OptionError, Options, Probability, Recipe
 
 if TYPE_CHECKING:
     from fastattn.training import Adam, Batches, Optimizer, Schedule
 
 AVERAGE = 5
 VOCABULARY_SIZE = 8000
-METRICS = ("cer", "bleu", "chrf")
 SIZES = {  # d_model, layers of each side, heads, ffn_dim
     "small": (128, 3, 4, 512),
     "base": (512, 6, 8, 2048),
@@ -54,107 +39,84 @@ SIZES = {  # d_model, layers of each side, heads, ffn_dim
 }
 
 
-@documented
 @dataclass(frozen=True, kw_only=True)
-class TranslateOptions(Answering):
-    """Translate text, one line at a time, by greedy decoding. A blank line stays blank."""
+class TranslateOptions(Options):
+    """Options of `fastattn predict translate`.
 
-    model: ClassVar[str] = (
-        "a Transformer of `fastattn train translate`, or MarianMT: folder, package or Hugging Face name"
-    )
-    input: ClassVar[str] = "UTF-8 text"
+    Args:
+        pairs: the input has two columns, a tab between them, the second being a translation: the character error rate
+            of ours is told on standard error; a pair with a blank side does not count
+        attention: draw what the first line's translation attends to, the mean of all layers and heads, in this file,
+            .svg or .png
+    """
 
-    pairs: bool = option(
-        False,
-        "the input has two columns, a tab between them, the second being a translation: the character error rate of "
-        "ours is told on standard error; a pair with a blank side does not count",
-        SWITCH,
-    )
-    attention: str | None = option(
-        None,
-        "draw what the first line's translation attends to, the mean of all layers and heads, as .svg or .png",
-        metavar="FILE",
-    )
+    pairs: bool = False
+    attention: str | None = None
 
 
-@documented
 @dataclass(frozen=True, kw_only=True)
 class TranslateRecipe(Recipe):
-    """How a `Translator` is made and trained."""
+    """How a `Translator` is made and trained; what else there is stands in `Recipe`.
+
+    Args:
+        metrics: beside the loss; by the first of them models are compared (default: cer)
+        vocabulary: bpe (byte pairs), characters, or SentencePiece model files, one or one a side (default: bpe)
+        vocabulary_size: tokens of bpe (default: 8000)
+        shared: one vocabulary, and one table of embeddings, for both sides (default: yes for bpe and for one file)
+        d_model: in place of the size's
+        layers: of each side, likewise
+        heads: likewise
+        ffn_dim: likewise
+        post_norm: LayerNorm behind each sublayer, as in the paper
+        marian: MarianMT's network: --post-norm, other positions, other first weights
+        dropout: of embeddings and sublayers
+        attention_dropout: of attention weights
+        max_length: of a text, in tokens
+        batch_tokens: of both sides in a step (the paper: 50000)
+        max_tokens: that are computed at once, for the sake of memory; a larger step is done in parts
+        learning_rate: the highest rate (default: the paper's, 1 / sqrt(d_model * warmup))
+        warmup: steps in which it rises
+        label_smoothing: part of the target for all tokens
+        average: keep the mean of the weights at the ends of so many last epochs (default: 5, or a quarter of --epochs
+            where that is less, but 1 with --ema or --patience)
+        patience: stop after so many evaluations that are no better, and keep the best model (default: train all epochs
+            and keep the mean of the last ones)
+    """
 
     summary: ClassVar[str] = "translate text, line by line"
     files: ClassVar[dict[str, dict[str, Any]]] = {
         "train": {"nargs": "+", "metavar": "FILE", "help": "UTF-8 text to learn: one file, or source and target"},
         "--eval": {"nargs": "+", "metavar": "FILE", "help": "parallel text to measure the model on"},
         "--test": {"nargs": "+", "metavar": "FILE", "help": "parallel text to measure the kept model on, once"},
-        "--size": {
-            "dest": "start",
-            "choices": SIZES,
-            "default": "small",
-            "help": "of the network, "
-            + "; ".join(f"{name}: {d} wide, {n} layers, {h} heads, {f}" for name, (d, n, h, f) in SIZES.items())
-            + " (default: %(default)s)",
-        },
-    }
-    answering: ClassVar[type[Answering]] = TranslateOptions
+        "--size": {"dest": "start", "choices": SIZES, "default": "small", "help": "of the network, " + "; ".join(
+            f"{name}: {d} wide, {n} layers, {h} heads, {f}" for name, (d, n, h, f) in SIZES.items()
+        ) + " (default: %(default)s)"},
+    }  # fmt: skip
+    predicting: ClassVar[tuple[str, str, str]] = (
+        "Translate text, one line at a time, by greedy decoding. A blank line stays blank.",
+        "a Transformer of `fastattn train translate`, or MarianMT: folder, package or Hugging Face name",
+        "UTF-8 text",
+    )
+    predict_options: ClassVar[type[Options]] = TranslateOptions
 
-    metrics: tuple[str, ...] | None = option(
-        None,
-        "beside the loss; by the first of them models are compared (default: cer)",
-        nargs="+",
-        choices=METRICS,
-    )
-    vocabulary: tuple[str, ...] = option(
-        ("bpe",),
-        "bpe (byte pairs), characters, or SentencePiece model files, one or one a side (default: bpe)",
-        nargs="+",
-        metavar="KIND",
-    )
-    vocabulary_size: int | None = option(None, f"of bpe (default: {VOCABULARY_SIZE})", COUNT, metavar="TOKENS")
-    shared: bool | None = option(
-        None,
-        "one vocabulary, and one table of embeddings, for both sides (default: yes for bpe and for one file)",
-        SWITCH,
-    )
-    d_model: int | None = option(None, "in place of the size's", COUNT, metavar="DIM")
-    layers: int | None = option(None, "of each side, likewise", COUNT, metavar="COUNT")
-    heads: int | None = option(None, "likewise", COUNT, metavar="COUNT")
-    ffn_dim: int | None = option(None, "likewise", COUNT, metavar="DIM")
-    post_norm: bool = option(False, "LayerNorm behind each sublayer, as in the paper", SWITCH)
-    marian: bool = option(False, "MarianMT's network: --post-norm, other positions, other first weights", SWITCH)
-    dropout: float = option(0.1, "of embeddings and sublayers (default: 0.1)", PROBABILITY)
-    attention_dropout: float = option(0.0, "of attention weights (default: 0)", PROBABILITY)
-    max_length: int = option(512, "of a text (default: %(default)s)", COUNT, metavar="TOKENS")
-    epochs: int = option(40, "how often the text is seen (default: %(default)s)", COUNT)
-    batch_tokens: int = option(
-        2048, "of both sides in a step (default: %(default)s; the paper: 50000)", COUNT, metavar="TOKENS"
-    )
-    max_tokens: int = option(
-        4096,
-        "that are computed at once, for the sake of memory; a larger step is done in parts (default: %(default)s)",
-        COUNT,
-        metavar="TOKENS",
-    )
-    learning_rate: float | None = option(
-        None, "the highest rate (default: the paper's, 1 / sqrt(d_model * warmup))", ABOVE_ZERO, metavar="RATE"
-    )
-    warmup: int = option(1000, "in which it rises (default: %(default)s)", COUNT, metavar="STEPS")
-    label_smoothing: float = option(0.1, "part of the target for all tokens (default: 0.1)", PROBABILITY)
-    average: int | None = option(
-        None,
-        f"keep the mean of the weights at the ends of so many last epochs (default: {AVERAGE}, or a quarter of "
-        "--epochs where that is less, but 1 with --ema or --patience)",
-        COUNT,
-        metavar="EPOCHS",
-        group="average",
-    )
-    patience: int | None = option(
-        None,
-        "stop after so many evaluations that are no better, and keep the best model (default: train all epochs and "
-        "keep the mean of the last ones)",
-        COUNT,
-        metavar="COUNT",
-    )
+    metrics: tuple[Literal["cer", "bleu", "chrf"], ...] | None = None
+    vocabulary: tuple[str, ...] = ("bpe",)
+    vocabulary_size: Count | None = None
+    shared: bool | None = None
+    d_model: Count | None = None
+    layers: Count | None = None
+    heads: Count | None = None
+    ffn_dim: Count | None = None
+    post_norm: bool = False
+    marian: bool = False
+    dropout: Probability = 0.1
+    attention_dropout: Probability = 0.0
+    max_length: Count = 512
+    epochs: Count = 40
+    batch_tokens: Count = 2048
+    max_tokens: Count = 4096
+    warmup: Count = 1000
+    label_smoothing: Probability = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -185,7 +147,7 @@ class TranslateRecipe(Recipe):
     @property
     def measured(self) -> tuple[str, ...]:
         """The metrics of translations."""
-        return self.metrics or METRICS[:1]
+        return self.metrics or ("cer",)
 
     @property
     def metric(self) -> str:  # type: ignore[override]  # it depends on the metrics

@@ -21,7 +21,7 @@ from fastattn.hub import Files, find_model
 from fastattn.models import Transformer, TransformerConfig
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe
-from fastattn.tasks.translate.recipe import METRICS, SIZES, VOCABULARY_SIZE, TranslateOptions, TranslateRecipe
+from fastattn.tasks.translate.recipe import SIZES, VOCABULARY_SIZE, TranslateOptions, TranslateRecipe
 from fastattn.text import (
     BytePairs,
     Characters,
@@ -43,18 +43,7 @@ from fastattn.training.plot import import_matplotlib, plot_attention, plot_forma
 from fastattn.training.run_state import STATES, saved_states
 
 FILES = Files(
-    (
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "model-*-of-*.safetensors",
-        "tokenizer_config.json",
-        "*vocab.json",
-        "*.spm",
-        "*.characters.json",
-        "*.bpe.json",
-    ),
+    ("*.json", "model*.safetensors", "*.spm"),
     required=("config.json", ("model.safetensors", "model.safetensors.index.json")),
 )
 """What a translator is made of."""
@@ -273,7 +262,7 @@ class Translator(Task):
 
     def evaluate(self, data: ParallelText) -> dict[str, float]:
         """The loss of a text, as `cross_entropy` has it, and the recipe's metrics of its translations."""
-        functions = dict(zip(METRICS, (character_error_rate, bleu, chrf), strict=True))
+        functions = {"cer": character_error_rate, "bleu": bleu, "chrf": chrf}
         found = self.translate(data.sources)
         loss = self.cross_entropy(data)
         return {"loss": loss, **{name: functions[name](found, data.targets) for name in self.recipe.measured}}
@@ -328,22 +317,19 @@ class Translator(Task):
         sources, targets = tuple(source for source, _ in pairs), tuple(target for _, target in pairs)
         return ParallelText(sources, targets, lines=tuple(range(1, len(pairs) + 1)), files=(name,))
 
-    def answer(self, data: ParallelText) -> list[str]:
+    def predict(self, data: ParallelText, options: TranslateOptions) -> tuple[Iterable[str], Iterable[str]]:
         self.encode(data.sources, place=data.place)
-        return self.translate(data.sources)
+        found = self.translate(data.sources)
+        return (f"{' '.join(text.split())}\n" for text in found), self._told(data, found, options)
 
-    def write(self, data: ParallelText, answers: Sequence[str]) -> Iterator[str]:
-        return (f"{' '.join(text.split())}\n" for text in answers)
-
-    def conclude(self, data: ParallelText, answers: Sequence[str], options: TranslateOptions) -> Iterator[str]:
-        if options.attention and answers:
-            weights, source, target = self.attention(data.sources[0], answers[0])
+    def _told(self, data: ParallelText, found: Sequence[str], options: TranslateOptions) -> Iterator[str]:
+        if options.attention and found:
+            weights, source, target = self.attention(data.sources[0], found[0])
             plot_attention(weights.mean(axis=(0, 1)), source, target, options.attention)
         if options.pairs:
             counted = [i for i in range(len(data)) if data.sources[i] and data.targets[i]]
-            rate = character_error_rate([answers[i] for i in counted], [data.targets[i] for i in counted])
-            shown = f"{rate:.4f} ({len(counted)} texts)" if counted else "there are no pairs"
-            yield f"character error rate: {shown}"
+            rate = character_error_rate([found[i] for i in counted], [data.targets[i] for i in counted])
+            yield f"character error rate: {f'{rate:.4f} ({len(counted)} texts)' if counted else 'there are no pairs'}"
 
 
 def _ragged(texts: TokenizedTexts, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
