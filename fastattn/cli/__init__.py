@@ -123,8 +123,8 @@ def use_threads(count: int | None) -> None:
 def add_tasks(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, type[Recipe]]]:
     """A parser for each task, whose description is to be set, and its recipe."""
     commands = parser.add_subparsers(dest="task", metavar="TASK", required=True)
-    for name, names in tasks.TASKS.items():
-        recipe: type[Recipe] = getattr(tasks, names.split()[1])
+    for name, (_, recipe_name) in tasks.TASKS.items():
+        recipe: type[Recipe] = getattr(tasks, recipe_name)
         formatter = argparse.RawDescriptionHelpFormatter
         command = commands.add_parser(name, help=recipe.summary, formatter_class=formatter, allow_abbrev=False)
         command.set_defaults(recipe=recipe)
@@ -138,7 +138,9 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Options], shared: ty
         help = option.help
         if option.default is not None and option.kind is not bool and "(default" not in help:
             help += " (default: %(default)s)"
-        more: dict[str, Any] = {"type": checked(option.kind, option.check), "choices": option.choices}
+        more: dict[str, Any] = {"choices": option.choices}
+        if not option.choices:
+            more = {"type": checked(option.kind, option.check)}
         if option.kind is bool:
             more = {"action": "store_true" if option.default is False else argparse.BooleanOptionalAction}
         if option.many:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fastattn import tasks
 
     options = options_of(arguments, arguments.recipe.predict_options)
-    kind = getattr(tasks, tasks.TASKS[arguments.task].split()[0])
+    kind = getattr(tasks, tasks.TASKS[arguments.task][0])
     with open_input(arguments.input, "predict") as (lines, name):
         data = kind.read_input(lines, name, options)
     use_threads(arguments.threads)

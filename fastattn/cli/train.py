@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fastattn.training import check_folder, train
 
     check_folder(arguments.output, arguments.resume)
-    kind = getattr(tasks, tasks.TASKS[arguments.task].split()[0])
+    kind = getattr(tasks, tasks.TASKS[arguments.task][0])
     use_threads(arguments.threads)
     with _told():
         data = _read(kind, arguments.train)

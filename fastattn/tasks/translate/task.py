@@ -104,11 +104,8 @@ class Translator(Task):
             trainable: to be trained further; frozen otherwise.
             hub: `revision`, `token` and `local_files_only`, as `find_model` takes them.
 
-        Raises:
-            ModelNotFoundError: no such model.
-            FileNotFoundError: a file that is needed is not there.
-            ValueError: a damaged file, or another kind of model, by name.
-            ImportError: the library that reads the vocabulary is missing.
+        Raises ModelNotFoundError; FileNotFoundError for a file that is missing; ValueError for a damaged file, or
+        another kind of model, by name; and ImportError without the library that reads the vocabulary.
         """
         if saved_states(Path(name_or_folder, STATES)) and not Path(name_or_folder, "config.json").exists():
             raise FileNotFoundError(
