@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_cu_seqlens", "check_mask", "cu_seqlens", "lengths", "pack", "positions", "unpack"]
+__all__ = ["check_cu_seqlens", "check_mask", "cu_seqlens", "lengths", "pack", "positions", "uniform", "unpack"]
 
 _INT32_MAX = 2**31 - 1
 
@@ -41,12 +41,22 @@ def cu_seqlens(lengths: ArrayLike) -> NDArray[np.int32]:
         raise TypeError(f"cu_seqlens: lengths must be integers, got {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"cu_seqlens: lengths must have shape (batch,), got {array.shape}")
-    if array.min() < 0:
+    if np.minimum.reduce(array) < 0:
         raise ValueError(f"cu_seqlens: lengths must not be negative, got {array.min()}")
-    total = array.sum(dtype=np.int64)
-    if total > _INT32_MAX:
-        raise ValueError(f"cu_seqlens: lengths must sum to less than 2**31, got {total}")
     return _offsets(array)
+
+
+def uniform(batch: int, length: int) -> NDArray[np.int32]:
+    """The offsets of `batch` sequences of `length` tokens each: int32 `[batch + 1]`.
+
+    Raises ValueError for 2**31 tokens and more.
+
+    >>> uniform(2, 3).tolist()
+    [0, 3, 6]
+    """
+    _check_total(batch * length)
+    offsets: NDArray[np.int32] = np.arange(batch + 1, dtype=np.int32) * np.int32(length)
+    return offsets
 
 
 def lengths(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -73,8 +83,8 @@ def positions(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int64]:
 def check_cu_seqlens(cu_seqlens: ArrayLike, tokens: int, name: str = "cu_seqlens") -> NDArray[np.int32]:
     """`cu_seqlens` as int32 `[batch + 1]`, once it is known to split `tokens` rows into sequences.
 
-    Raises TypeError when it does not hold integers, ValueError when it does not start at 0, decreases or
-    does not end at `tokens`; the message begins with `name`.
+    Raises TypeError when it does not hold integers, ValueError when it does not start at 0, decreases, does
+    not end at `tokens`, or ends at 2**31 or more; the message begins with `name`.
 
     >>> check_cu_seqlens([0, 3, 3, 5], tokens=6)
     Traceback (most recent call last):
@@ -89,6 +99,7 @@ def check_cu_seqlens(cu_seqlens: ArrayLike, tokens: int, name: str = "cu_seqlens
         raise ValueError(f"{name} must start at 0, got {offsets[0]}")
     if offsets[-1] != tokens:
         raise ValueError(f"{name} must end at {tokens}, the number of tokens, got {offsets[-1]}")
+    _check_total(tokens, name)
     falls = offsets[1:] < offsets[:-1]
     if np.count_nonzero(falls):
         i = int(falls.argmax())
@@ -146,7 +157,7 @@ def pack(
     if attention_mask is not None:
         mask = check_mask(attention_mask, (batch, seq), "pack: attention_mask")
     if mask is None:
-        offsets = np.arange(batch + 1, dtype=np.int32) * np.int32(seq)
+        offsets = uniform(batch, seq)
         columns = np.arange(seq, dtype=np.int64)
         return rows, offsets, columns if batch == 1 else np.tile(columns, batch)
     kept = mask.ravel().nonzero()[0]
@@ -207,8 +218,14 @@ def unpack(
     return padded.reshape(shape)
 
 
+def _check_total(tokens: int | np.int64, name: str = "cu_seqlens") -> None:
+    if tokens > _INT32_MAX:
+        raise ValueError(f"{name} must end below 2**31, got {tokens} tokens")
+
+
 def _offsets(lengths: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-    """`cu_seqlens` without its checks."""
+    """`cu_seqlens` of an array of lengths that are not negative."""
+    _check_total(np.add.reduce(lengths, dtype=np.int64))
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.add.accumulate(lengths, dtype=np.int32, out=offsets[1:])
     return offsets

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastattn import ragged
+from fastattn.text.batching import gather
 
 
 @given(st.lists(st.integers(0, 9), max_size=7))
@@ -120,9 +121,24 @@ def test_check_cu_seqlens_takes_any_integers(dtype: Any) -> None:
         ([1.5], TypeError, "must be integers, got float64"),
         ([2, -1], ValueError, "must not be negative, got -1"),
         ([[1, 2]], ValueError, r"must have shape \(batch,\), got \(1, 2\)"),
-        ([2**31 - 1, 1], ValueError, r"less than 2\*\*31, got 2147483648"),
     ],
 )
 def test_cu_seqlens_names_bad_lengths(lengths: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"cu_seqlens: lengths must .*{message}|lengths {message}"):
         ragged.cu_seqlens(lengths)
+
+
+def test_offsets_that_int32_cannot_hold() -> None:
+    """Of arrays that need no memory: no offset may wrap around."""
+    assert ragged.uniform(2, 2**30 - 1).tolist() == [0, 2**30 - 1, 2**31 - 2]
+    message = r"cu_seqlens must end below 2\*\*31, got 2147483648 tokens"
+    huge = np.broadcast_to(np.int8(0), (2, 2**30))
+    for make in (
+        lambda: ragged.uniform(2, 2**30),
+        lambda: ragged.pack(huge),
+        lambda: ragged.cu_seqlens([2**30, 2**30]),
+        lambda: ragged.check_cu_seqlens([0, 2**31], 2**31),
+        lambda: gather(np.zeros(1), np.array([0, 2**31]), [0]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()

@@ -7,14 +7,12 @@ from math import gcd
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import kernels
+from fastattn._types import CuSeqlens
 from fastattn.autograd import mode, needs, record, recording, values
 from fastattn.functional._common import Array, Values
 from fastattn.ragged import check_cu_seqlens
-
-CuSeqlens = NDArray[np.int32]
 
 
 def additive_attention(

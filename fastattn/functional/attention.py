@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._types import CuSeqlens
 from fastattn.autograd import mode, record, values
 from fastattn.functional._common import Array, Values, plain
 from fastattn.random import next_seed
-
-CuSeqlens = NDArray[np.int32]
 
 
 def scaled_dot_product_attention(

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn import ragged
+from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor, mode, needs, record, recording, tensors, values
 from fastattn.functional._common import Array, Values, Weights, gradient
 
-CuSeqlens = NDArray[np.int32]
 Direction = Sequence[Weights | None]
 
 
@@ -222,7 +222,7 @@ def _pair(name: str, hx: Any) -> tuple[Any, Any]:
 
 def _steps(input: Values) -> CuSeqlens:
     """Sequences of one token."""
-    return np.arange(input.shape[0] + 1, dtype=np.int32)
+    return ragged.uniform(input.shape[0], 1)
 
 
 def _inputs(input: Any, count: int = 1) -> tuple[Any, ...]:

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import autograd
+from fastattn._types import IntArray
 from fastattn.autograd import needs, record, values
 from fastattn.functional._common import Array, Values, gradient, plain, reshape_out
 from fastattn.functional.layers import layer_norm
-
-Ids = NDArray[np.int64]
 
 
 def embedding(
@@ -38,12 +37,12 @@ def embedding(
 
 
 def embedding_sum(
-    input_ids: Ids,
+    input_ids: IntArray,
     weight: Values,
     *,
-    position_ids: Ids | None = None,
+    position_ids: IntArray | None = None,
     position_weight: Values | None = None,
-    token_type_ids: Ids | None = None,
+    token_type_ids: IntArray | None = None,
     token_type_weight: Values | None = None,
     norm_weight: Values | None = None,
     norm_bias: Values | None = None,
@@ -120,7 +119,7 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
     return record(y, (input,), lambda dy: (ops.pooling_backward(dy, x, cu_seqlens, mode),))
 
 
-def gather_rows(input: Values, rows: Ids) -> Any:
+def gather_rows(input: Values, rows: IntArray) -> Any:
     """The rows of `input` `[tokens, dim]` with these numbers, int64 `[n]`: `[n, dim]`, in their order.
 
     Raises ValueError for a number outside `input`.
@@ -137,7 +136,7 @@ def gather_rows(input: Values, rows: Ids) -> Any:
     return embedding_sum(rows, input)
 
 
-def scatter_rows(input: Values, rows: Ids, num_rows: int, fill: float = 0.0) -> Any:
+def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0) -> Any:
     """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at their places `rows`, int64 `[n]`, each another one.
 
     All others are `fill`. This is how a ragged batch is padded. Raises IndexError for a place outside `num_rows`.

@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from fastattn import _core
 from fastattn._core import PackedMatrix
-
-from ._types import FloatArray, Ids
+from fastattn._types import FloatArray, IntArray
 
 
 def char_cnn(
-    char_ids: Ids,
+    char_ids: IntArray,
     embedding: FloatArray,
     weights: Sequence[FloatArray | PackedMatrix],
     biases: Sequence[FloatArray],
@@ -53,7 +52,7 @@ def char_cnn(
 
 def char_cnn_backward(
     dy: FloatArray,
-    char_ids: Ids,
+    char_ids: IntArray,
     embedding: FloatArray,
     weights: Sequence[FloatArray | PackedMatrix],
     biases: Sequence[FloatArray],

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from fastattn import _core
-
-from ._types import FloatArray, Ids
+from fastattn._types import FloatArray, IntArray
 
 
 def cross_entropy(
-    logits: FloatArray, target: Ids, *, ignore_index: int = -100, label_smoothing: float = 0.0
+    logits: FloatArray, target: IntArray, *, ignore_index: int = -100, label_smoothing: float = 0.0
 ) -> tuple[FloatArray, FloatArray]:
     """-log softmax(logits)[target] of every row.
 
@@ -36,7 +35,7 @@ def cross_entropy(
 def cross_entropy_backward(
     dloss: FloatArray,
     logits: FloatArray,
-    target: Ids,
+    target: IntArray,
     lse: FloatArray,
     *,
     ignore_index: int = -100,

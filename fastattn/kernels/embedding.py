@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from fastattn import _core
-
-from ._types import FloatArray, Ids
+from fastattn._types import FloatArray, IntArray
 
 
 def embedding(
-    input_ids: Ids,
+    input_ids: IntArray,
     weight: FloatArray,
     *,
-    position_ids: Ids | None = None,
+    position_ids: IntArray | None = None,
     position_weight: FloatArray | None = None,
-    token_type_ids: Ids | None = None,
+    token_type_ids: IntArray | None = None,
     token_type_weight: FloatArray | None = None,
     norm_weight: FloatArray | None = None,
     norm_bias: FloatArray | None = None,
@@ -51,7 +50,7 @@ def embedding(
 
 def embedding_backward(
     dy: FloatArray,
-    input_ids: Ids,
+    input_ids: IntArray,
     num_embeddings: int,
     *,
     padding_idx: int | None = None,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fastattn import _core
-
-from ._types import FloatArray
+from fastattn._types import FloatArray
 
 
 def gelu(x: FloatArray, approximate: str = "none", *, out: FloatArray | None = None) -> FloatArray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastattn import _core
-
-from ._types import FloatArray
+from fastattn._types import FloatArray
 
 
 def gradient_norm(gradients: Sequence[FloatArray]) -> float:

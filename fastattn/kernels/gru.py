@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from fastattn import _core
 from fastattn._core import PackedMatrix
-
-from ._types import FloatArray
+from fastattn._types import FloatArray
 
 __all__ = ["gru", "gru_backward", "gru_cell"]
 

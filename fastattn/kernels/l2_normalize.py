@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fastattn import _core
-
-from ._types import FloatArray
+from fastattn._types import FloatArray
 
 
 def l2_normalize(x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = None) -> FloatArray:

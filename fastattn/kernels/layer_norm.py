@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastattn import _core
-
-from ._types import FloatArray
+from fastattn._types import FloatArray
 
 
 def layer_norm(

@@ -6,8 +6,7 @@ from typing import Any
 
 from fastattn import _core
 from fastattn._core import PackedMatrix
-
-from ._types import FloatArray
+from fastattn._types import FloatArray
 
 __all__ = ["PackedMatrix", "linear", "linear_backward"]
 

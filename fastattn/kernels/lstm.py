@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from fastattn import _core
 from fastattn._core import PackedMatrix
-
-from ._types import FloatArray
+from fastattn._types import FloatArray
 
 __all__ = ["lstm", "lstm_backward", "lstm_cell"]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fastattn import _core
-
-from ._types import CuSeqlens, FloatArray
+from fastattn._types import CuSeqlens, FloatArray
 
 
 def pooling(x: FloatArray, cu_seqlens: CuSeqlens, mode: str = "mean", *, out: FloatArray | None = None) -> FloatArray:

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastattn import _core
-
-from ._types import CuSeqlens, FloatArray
+from fastattn._types import CuSeqlens, FloatArray
 
 
 def scaled_dot_product_attention(

@@ -8,12 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._types import Array
 from fastattn.autograd import Tensor
 from fastattn.models.outputs import Output
-
-Array = NDArray[Any]
 
 
 @dataclass

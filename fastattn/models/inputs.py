@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import ragged
+from fastattn._types import Array
 from fastattn.autograd import Tensor
 from fastattn.functional.losses import IGNORE_INDEX
-
-Array = NDArray[Any]
 
 
 @dataclass

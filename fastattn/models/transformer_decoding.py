@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import kernels, ragged
+from fastattn._types import IntArray
 from fastattn.autograd import mode, no_grad
 from fastattn.checks import config_integer
 from fastattn.models.inputs import Tokens
 from fastattn.models.transformer_config import TransformerConfig, bad_words, token
 from fastattn.nn.parameter import Array
-
-Ids = NDArray[np.int64]
 
 FIRST_CAPACITY = 32
 """Tokens of each sequence that there is room for at first; twice as many whenever it is full."""
@@ -99,18 +98,18 @@ class Rules:
         self.bad = [word[0] for word in words if len(word) == 1]
         self.phrases = [np.array(word) for word in words if len(word) > 1]
 
-    def choose(self, scores: Array, before: Ids) -> Ids:
+    def choose(self, scores: Array, before: IntArray) -> IntArray:
         """The next token of each sequence: `scores` `[sequences, vocab]`, changed, `before` `[sequences, length]`."""
         scores[:, self.bad] = -np.inf
         for phrase in self.phrases:
             head = phrase[:-1]
             if len(head) <= before.shape[1]:
                 scores[(before[:, -len(head) :] == head).all(1), phrase[-1]] = -np.inf
-        best: Ids = scores.argmax(1)
+        best: IntArray = scores.argmax(1)
         return best
 
 
-def decode(model: Any, source: Tokens, rules: Rules, use_cache: bool = True) -> Ids:
+def decode(model: Any, source: Tokens, rules: Rules, use_cache: bool = True) -> IntArray:
     """What `Transformer.generate` returns, for the packed sources."""
     if model.training:
         raise ValueError("generate: the model is in training mode; call eval() first")
@@ -119,11 +118,11 @@ def decode(model: Any, source: Tokens, rules: Rules, use_cache: bool = True) -> 
         raise ValueError(f"generate: input_ids must have a token in each sequence, got none in {int(empty.argmax())}")
     if not model.frozen and mode.ops is kernels:
         model = _packed(model)  # else every step would pack every weight
-    ids: Ids = np.full((source.sequences, 1), rules.start)
+    ids: IntArray = np.full((source.sequences, 1), rules.start)
     length, rows = 1, np.arange(source.sequences)  # those that have not ended
     with no_grad():
         memory, scores_of = model._encode(source), _output_layer(model)
-        last_hidden: Callable[[Ids, Ids], Array] = (
+        last_hidden: Callable[[IntArray, IntArray], Array] = (
             Cache(model, memory, source.cu_seqlens, rules.max_length)
             if use_cache
             else partial(_recompute, model, memory, source.cu_seqlens)
@@ -156,7 +155,7 @@ class Cache:
         self.capacity = min(FIRST_CAPACITY, max_length)
         self.keys_values = [self._room(part) for part in self.memory]
 
-    def __call__(self, ids: Ids, rows: Ids) -> Array:
+    def __call__(self, ids: IntArray, rows: IntArray) -> Array:
         """The last hidden states, `[rows, d_model]`, of sequences `rows` of `ids` `[batch, length]`; those before have
         been asked for in the calls before."""
         place = ids.shape[1] - 1
@@ -179,7 +178,7 @@ class Cache:
     def _room(self, like: Array) -> Array:
         return np.empty((len(self.held) * self.capacity, *like.shape[1:]), like.dtype)
 
-    def _grow(self, rows: Ids) -> None:
+    def _grow(self, rows: IntArray) -> None:
         kept, before = np.searchsorted(self.held, rows), self.capacity
         self.held, self.capacity = rows, 2 * before
         for i, old in enumerate(self.keys_values):
@@ -202,16 +201,16 @@ def _output_layer(model: Any) -> Callable[[Array], Array]:
     return lambda hidden: mode.ops.linear(hidden, weight, bias)
 
 
-def _recompute(model: Any, memory: Array, cu_seqlens: NDArray[np.int32], ids: Ids, rows: Ids) -> Array:
+def _recompute(model: Any, memory: Array, cu_seqlens: NDArray[np.int32], ids: IntArray, rows: IntArray) -> Array:
     """What `Cache` gives, without one."""
     length = ids.shape[1]
-    hidden = model.decode_ragged(ids[rows].reshape(-1), _one_each(rows, len(ids)) * length, memory, cu_seqlens)
+    hidden = model.decode_ragged(ids[rows].reshape(-1), _one_each(rows, len(ids), length), memory, cu_seqlens)
     last: Array = hidden[length - 1 :: length]
     return last
 
 
-def _one_each(rows: Ids, sequences: int) -> NDArray[np.int32]:
-    """`cu_seqlens` of `sequences` sequences, of which `rows` have one token and the others none."""
+def _one_each(rows: IntArray, sequences: int, length: int = 1) -> NDArray[np.int32]:
+    """`cu_seqlens` of `sequences` sequences, of which `rows` have `length` tokens and the others none."""
     counts = np.zeros(sequences, np.int64)
-    counts[rows] = 1
+    counts[rows] = length
     return ragged.cu_seqlens(counts)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from fastattn import functional as F
 from fastattn import nn
+from fastattn._types import CuSeqlens
 from fastattn.models.transformer_config import ACTIVATIONS, TransformerConfig
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter
 
-CuSeqlens = NDArray[np.int32]
 Attend = Callable[..., Any]
 """`attend(x, residual=None, dropout_p=0.0)`, an attention over keys that it knows."""
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from numpy.typing import NDArray
-
+from fastattn._types import Array
 from fastattn.autograd import Tensor
 from fastattn.models.outputs import Output
-
-Array = NDArray[Any]
 
 
 @dataclass(kw_only=True)

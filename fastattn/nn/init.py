@@ -6,16 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._types import Array
 from fastattn.random import next_seed
 
 __all__ = ["Init", "normal", "ones", "skipped", "uniform", "uninitialized", "zeros"]
 
-Array = NDArray[Any]
 Init = Callable[[tuple[int, ...]], Array]
 """Makes a new float32 array of a shape."""
 

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn import ragged
+from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor, record, values
 from fastattn.checks import POSITIVE, PROBABILITY, integer, number
 from fastattn.nn import init
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Parameter
 
-CuSeqlens = NDArray[np.int32]
 States = tuple[Any, ...]
 
 
@@ -85,7 +85,7 @@ class _Recurrent(Module, ABC):
         single = len(shape) == 2 and cu_seqlens is None
         x = _turn(input) if turned else input
         batch, seq = (1, shape[0]) if single else x.shape[:2]
-        offsets = np.arange(batch + 1, dtype=np.int32) * np.int32(seq) if cu_seqlens is None else cu_seqlens
+        offsets = ragged.uniform(batch, seq) if cu_seqlens is None else cu_seqlens
         x = x.reshape(-1, self.input_size) if len(shape) == 3 else x
         if states is not None:
             states = self._check_states(states, len(offsets) - 1, single)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from fastattn._types import Floats
 
-FloatArray = npt.NDArray[np.floating[Any]]
 BLOCK = 1 << 14
 """Elements treated at a time, so that their temporaries stay in the cache."""
 
 
-def flat_blocks(*arrays: FloatArray) -> Iterator[list[FloatArray]]:
+def flat_blocks(*arrays: Floats) -> Iterator[list[Floats]]:
     """Views of the same elements of arrays of one shape, block after block; all at once if they are strided."""
     if not all(a.flags.c_contiguous for a in arrays):
         yield list(arrays)

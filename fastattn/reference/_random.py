@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._blocks import row_blocks
+from fastattn._types import Floats
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from ._blocks import row_blocks
 
 
 def check(function: str, name: str, p: float, seed: int) -> None:
@@ -57,15 +57,15 @@ def kept(rows: npt.NDArray[np.integer[Any]], columns: int, p: float, seed: int) 
     return keep.reshape(*rows.shape, columns)
 
 
-def select(x: FloatArray, keep: npt.NDArray[np.bool_], p: float, out: FloatArray | None = None) -> FloatArray:
+def select(x: Floats, keep: npt.NDArray[np.bool_], p: float, out: Floats | None = None) -> Floats:
     """x / (1 - p) where kept, 0 elsewhere, whatever was there; in `out` if given."""
-    y: FloatArray = np.multiply(x, x.dtype.type(1 / (1 - p)), out=out)
+    y: Floats = np.multiply(x, x.dtype.type(1 / (1 - p)), out=out)
     bits = y.view(f"i{y.itemsize}")
     bits &= -keep.view(np.int8)  # no bit or all of them: several times as fast as copyto(y, 0, where=~keep)
     return y
 
 
-def drop(x: FloatArray, p: float, seed: int, out: FloatArray) -> None:
+def drop(x: Floats, p: float, seed: int, out: Floats) -> None:
     """Dropout of `x` `[..., D]` into `out`, contiguous, which may be `x` itself."""
     rows, columns = math.prod(x.shape[:-1]), x.shape[-1]
     source, target = x.reshape(rows, columns), out.reshape(rows, columns)

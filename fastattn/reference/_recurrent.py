@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastattn._types import Floats
+
 from ._seqlens import bounds
 from .linear import _plain
 
-FloatArray = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
 
 
@@ -53,17 +54,17 @@ class Schedule:
         """Where the states after a step stand, given its rows."""
         return slice(self.batch + rows.start, self.batch + rows.stop)
 
-    def initial(self, state: FloatArray | None, width: int, dtype: Any) -> FloatArray:
+    def initial(self, state: Floats | None, width: int, dtype: Any) -> Floats:
         """A new state array that begins with `state` `[batch, width]`, or 0."""
         states = np.empty((self.batch + self.tokens, width), dtype)
         states[: self.batch] = 0 if state is None else state[self.order]
         return states
 
-    def ordered(self, gradient: FloatArray | None, width: int, dtype: Any) -> FloatArray:
+    def ordered(self, gradient: Floats | None, width: int, dtype: Any) -> Floats:
         """A copy of `gradient` `[batch, width]`, or 0, in `order`."""
         return np.zeros((self.batch, width), dtype) if gradient is None else gradient[self.order]
 
-    def restored(self, state: FloatArray) -> FloatArray:
+    def restored(self, state: Floats) -> Floats:
         """What is in `order`, in the order of the batch."""
         result = np.empty_like(state)
         result[self.order] = state
@@ -72,11 +73,11 @@ class Schedule:
 
 def directions(
     function: str,
-    x: FloatArray | Sequence[FloatArray],
+    x: Floats | Sequence[Floats],
     cu_seqlens: Any,
     weights: Sequence[Any],
     reverse: Sequence[bool],
-) -> list[tuple[FloatArray, Any, Schedule]]:
+) -> list[tuple[Floats, Any, Schedule]]:
     """The input, the weights as arrays and the schedule of each direction."""
     count = len(weights)
     if count not in (1, 2):
@@ -96,7 +97,7 @@ def directions(
     ]
 
 
-def collect_dx(x: FloatArray | Sequence[FloatArray], pieces: list[FloatArray]) -> Any:
+def collect_dx(x: Floats | Sequence[Floats], pieces: list[Floats]) -> Any:
     """One gradient in the form of x: the sum where all directions read the same array."""
     if not isinstance(x, np.ndarray):
         return tuple(pieces)
@@ -105,7 +106,7 @@ def collect_dx(x: FloatArray | Sequence[FloatArray], pieces: list[FloatArray]) -
     return pieces[0]
 
 
-def sigmoid(x: FloatArray) -> None:
+def sigmoid(x: Floats) -> None:
     """In place. e^-x may become infinite, whose reciprocal is the 0 that it should be."""
     with np.errstate(over="ignore", under="ignore"):
         x *= -1  # np.negative in place reads other numbers where rows are four float32 apart (NumPy 2.4.6, AVX2)

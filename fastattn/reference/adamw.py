@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from fastattn._types import Floats
 
 from ._blocks import flat_blocks
 
-FloatArray = npt.NDArray[np.floating[Any]]
-
 
 def adamw(
-    param: FloatArray,
-    grad: FloatArray,
-    exp_avg: FloatArray,
-    exp_avg_sq: FloatArray,
+    param: Floats,
+    grad: Floats,
+    exp_avg: Floats,
+    exp_avg_sq: Floats,
     *,
     step: int,
     lr: float,

@@ -9,25 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastattn._types import Floats, IntArray
+
 from .embedding import _check_ids
 from .linear import Packed, _add, _plain
 
-FloatArray = npt.NDArray[np.floating[Any]]
-Ids = npt.NDArray[np.int64]
 ACTIVATIONS = ("relu", "tanh")
 BLOCK = 1 << 18
 """Elements of a convolution's result at a time, so that they stay in the cache until their maximum is taken."""
 
 
 def char_cnn(
-    char_ids: Ids,
-    embedding: FloatArray,
-    weights: Sequence[FloatArray | Packed],
-    biases: Sequence[FloatArray],
+    char_ids: IntArray,
+    embedding: Floats,
+    weights: Sequence[Floats | Packed],
+    biases: Sequence[Floats],
     *,
     activation: str = "relu",
     return_argmax: bool = False,
-    out: FloatArray | None = None,
+    out: Floats | None = None,
 ) -> Any:
     """activation(max over all positions of the convolution + bias), for every filter of every word.
 
@@ -67,22 +67,22 @@ def char_cnn(
 
 
 def char_cnn_backward(
-    dy: FloatArray,
-    char_ids: Ids,
-    embedding: FloatArray,
-    weights: Sequence[FloatArray | Packed],
-    biases: Sequence[FloatArray],
-    y: FloatArray,
+    dy: Floats,
+    char_ids: IntArray,
+    embedding: Floats,
+    weights: Sequence[Floats | Packed],
+    biases: Sequence[Floats],
+    y: Floats,
     argmax: npt.NDArray[np.int32],
     *,
     activation: str = "relu",
     need_dembedding: bool = True,
     need_dweights: bool = True,
     need_dbiases: bool = True,
-    dembedding: FloatArray | None = None,
-    dweights: Sequence[FloatArray | None] | None = None,
-    dbiases: Sequence[FloatArray | None] | None = None,
-) -> tuple[FloatArray | None, tuple[FloatArray, ...] | None, tuple[FloatArray, ...] | None]:
+    dembedding: Floats | None = None,
+    dweights: Sequence[Floats | None] | None = None,
+    dbiases: Sequence[Floats | None] | None = None,
+) -> tuple[Floats | None, tuple[Floats, ...] | None, tuple[Floats, ...] | None]:
     """The gradients of `char_cnn`: each element of dy reaches the window that holds the maximum, and no other.
 
     dy `[words, sum of filters]`; char_ids, embedding, weights, biases and activation as in the forward call, `y` and
@@ -137,12 +137,12 @@ def char_cnn_backward(
 
 def _check(
     function: str,
-    char_ids: Ids,
-    embedding: FloatArray,
-    weights: Sequence[FloatArray | Packed],
-    biases: Sequence[FloatArray],
+    char_ids: IntArray,
+    embedding: Floats,
+    weights: Sequence[Floats | Packed],
+    biases: Sequence[Floats],
     activation: str,
-) -> list[FloatArray]:
+) -> list[Floats]:
     """The weights as arrays `[filters, width, E]`."""
     if activation not in ACTIVATIONS:
         raise ValueError(f"{function}: activation must be one of 'relu', 'tanh', got {activation!r}")
@@ -168,20 +168,20 @@ def _check(
     return filters
 
 
-def _columns(filters: Sequence[FloatArray]) -> list[slice]:
+def _columns(filters: Sequence[Floats]) -> list[slice]:
     """Where the results of each width stand."""
     ends = np.cumsum([0, *(len(weight) for weight in filters)]).tolist()
     return [slice(a, b) for a, b in pairwise(ends)]
 
 
-def _word_blocks(char_ids: Ids, weight: FloatArray) -> Iterator[slice]:
+def _word_blocks(char_ids: IntArray, weight: Floats) -> Iterator[slice]:
     """Slices of the words, so that the results of this convolution for one of them have about BLOCK elements."""
     step = max(1, BLOCK // max(1, char_ids.shape[1] * len(weight)))
     for start in range(0, len(char_ids), step):
         yield slice(start, start + step)
 
 
-def _windows(char_ids: Ids, embedding: FloatArray, width: int) -> FloatArray:
+def _windows(char_ids: IntArray, embedding: Floats, width: int) -> Floats:
     """`[words, positions, width * E]`: the characters under the filter at each position."""
     positions = char_ids.shape[1] - width + 1
     ids = np.lib.stride_tricks.sliding_window_view(char_ids, width, axis=1)

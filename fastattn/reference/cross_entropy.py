@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
+
+from fastattn._types import Floats, IntArray
 
 from ._blocks import row_blocks
 from .softmax import _shift
 
-FloatArray = npt.NDArray[np.floating[Any]]
-Ids = npt.NDArray[np.int64]
-
 
 def cross_entropy(
-    logits: FloatArray, target: Ids, *, ignore_index: int = -100, label_smoothing: float = 0.0
-) -> tuple[FloatArray, FloatArray]:
+    logits: Floats, target: IntArray, *, ignore_index: int = -100, label_smoothing: float = 0.0
+) -> tuple[Floats, Floats]:
     """-log softmax(logits)[target] of each row, smoothed if asked.
 
     logits `[rows, classes]` of any float dtype, target int64 `[rows]`. With `label_smoothing` e the loss is (1 - e)
@@ -49,15 +46,15 @@ def cross_entropy(
 
 
 def cross_entropy_backward(
-    dloss: FloatArray,
-    logits: FloatArray,
-    target: Ids,
-    lse: FloatArray,
+    dloss: Floats,
+    logits: Floats,
+    target: IntArray,
+    lse: Floats,
     *,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
-    out: FloatArray | None = None,
-) -> FloatArray:
+    out: Floats | None = None,
+) -> Floats:
     """The gradient of `cross_entropy`'s logits: dloss * (softmax(logits) - the smoothed target).
 
     dloss and lse `[rows]` (the latter from `cross_entropy`) and logits `[rows, classes]` of one float dtype, target
@@ -85,7 +82,7 @@ def cross_entropy_backward(
     return dx
 
 
-def _counted(function: str, logits: FloatArray, target: Ids, ignore_index: int) -> npt.NDArray[np.bool_]:
+def _counted(function: str, logits: Floats, target: IntArray, ignore_index: int) -> npt.NDArray[np.bool_]:
     """`[rows]`, True where the row is not ignored; ValueError for the first target out of range."""
     classes = logits.shape[1]
     counted: npt.NDArray[np.bool_] = target != ignore_index

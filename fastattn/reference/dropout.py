@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
+
+from fastattn._types import Floats
 
 from ._random import check, drop
 
-FloatArray = npt.NDArray[np.floating[Any]]
-
 
 def dropout(
-    x: FloatArray,
+    x: Floats,
     p: float = 0.5,
     seed: int = 0,
     *,
-    residual: FloatArray | None = None,
-    out: FloatArray | None = None,
-) -> FloatArray:
+    residual: Floats | None = None,
+    out: Floats | None = None,
+) -> Floats:
     """Each element is 0 with probability p and x / (1 - p) otherwise; plus that of `residual`, if it is given.
 
     x and `residual` `[..., D]` of any float dtype; p in [0, 1), where 0 drops nothing. Which elements stay depends on
@@ -39,7 +36,7 @@ def dropout(
     return y
 
 
-def dropout_backward(dy: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | None = None) -> FloatArray:
+def dropout_backward(dy: Floats, p: float = 0.5, seed: int = 0, *, out: Floats | None = None) -> Floats:
     """The gradient of `dropout`'s x: dy / (1 - p) where the element was kept, 0 elsewhere.
 
     dy `[..., D]` of any float dtype, p and seed those of the forward call. Returns an array of `dy`'s shape and
@@ -54,7 +51,7 @@ def dropout_backward(dy: FloatArray, p: float = 0.5, seed: int = 0, *, out: Floa
     return _dropout(dy, p, seed, out)
 
 
-def _dropout(x: FloatArray, p: float, seed: int, out: FloatArray | None) -> FloatArray:
+def _dropout(x: Floats, p: float, seed: int, out: Floats | None) -> Floats:
     y = np.empty(x.shape, x.dtype) if out is None else out
     if p == 0:
         np.copyto(y, x)

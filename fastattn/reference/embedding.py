@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
+
+from fastattn._types import Floats, IntArray
 
 from .layer_norm import layer_norm
 
-FloatArray = npt.NDArray[np.floating[Any]]
-Ids = npt.NDArray[np.int64]
-
 
 def embedding(
-    input_ids: Ids,
-    weight: FloatArray,
+    input_ids: IntArray,
+    weight: Floats,
     *,
-    position_ids: Ids | None = None,
-    position_weight: FloatArray | None = None,
-    token_type_ids: Ids | None = None,
-    token_type_weight: FloatArray | None = None,
-    norm_weight: FloatArray | None = None,
-    norm_bias: FloatArray | None = None,
+    position_ids: IntArray | None = None,
+    position_weight: Floats | None = None,
+    token_type_ids: IntArray | None = None,
+    token_type_weight: Floats | None = None,
+    norm_weight: Floats | None = None,
+    norm_bias: Floats | None = None,
     eps: float = 1e-12,
-    out: FloatArray | None = None,
-) -> FloatArray:
+    out: Floats | None = None,
+) -> Floats:
     """The rows of up to three tables, summed as (word + token type) + position, then layer-normalised if
     asked.
 
@@ -61,13 +57,13 @@ def embedding(
 
 
 def embedding_backward(
-    dy: FloatArray,
-    input_ids: Ids,
+    dy: Floats,
+    input_ids: IntArray,
     num_embeddings: int,
     *,
     padding_idx: int | None = None,
-    dweight: FloatArray | None = None,
-) -> FloatArray:
+    dweight: Floats | None = None,
+) -> Floats:
     """The gradient of one table of `embedding`: row i is the sum of the rows of dy whose id is i.
 
     dy `[tokens, D]` of any float dtype, input_ids int64 `[tokens]` in [0, num_embeddings). Tokens whose id is
@@ -87,7 +83,7 @@ def embedding_backward(
     return total
 
 
-def _check_ids(function: str, name: str, ids: Ids, table: str, rows: int) -> None:
+def _check_ids(function: str, name: str, ids: IntArray, table: str, rows: int) -> None:
     """Raise ValueError for the first id outside `table`, which has so many rows."""
     wrong = (ids < 0) | (ids >= rows)
     if wrong.any():

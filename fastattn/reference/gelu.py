@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from fastattn._types import Floats
 
 from ._blocks import BLOCK
 from ._erf import erf
 
-FloatArray = npt.NDArray[np.floating[Any]]
 FAR = 40.0
 """Where Phi has long been 0 or 1, and its derivative 0, in float64 too."""
 
 
-def gelu(x: FloatArray, approximate: str = "none", *, out: FloatArray | None = None) -> FloatArray:
+def gelu(x: Floats, approximate: str = "none", *, out: Floats | None = None) -> Floats:
     """The Gaussian error linear unit, x * Phi(x), elementwise.
 
     x of any shape and float dtype; approximate "none" (erf) or "tanh". Returns an array of `x`'s shape and
@@ -41,9 +40,7 @@ def gelu(x: FloatArray, approximate: str = "none", *, out: FloatArray | None = N
     return y
 
 
-def gelu_backward(
-    dy: FloatArray, x: FloatArray, approximate: str = "none", *, out: FloatArray | None = None
-) -> FloatArray:
+def gelu_backward(dy: Floats, x: Floats, approximate: str = "none", *, out: Floats | None = None) -> Floats:
     """The gradient of `gelu`'s x: dy * (Phi(x) + x * Phi'(x)), elementwise.
 
     dy and x of one shape and float dtype, approximate "none" or "tanh" as in the forward call. Returns an
@@ -69,7 +66,7 @@ def gelu_backward(
     return dx
 
 
-def _cdf(x: FloatArray, approximate: str) -> FloatArray:
+def _cdf(x: Floats, approximate: str) -> Floats:
     """Phi(x), the normal distribution function: exact by erf, or its tanh approximation."""
     real = x.dtype.type
     if approximate == "none":
@@ -86,7 +83,7 @@ def _cdf(x: FloatArray, approximate: str) -> FloatArray:
     return y
 
 
-def _slope_none(x: FloatArray) -> FloatArray:
+def _slope_none(x: Floats) -> Floats:
     """Phi(x) + x * exp(-x^2 / 2) / sqrt(2 pi)."""
     real = x.dtype.type
     density = x * x
@@ -98,7 +95,7 @@ def _slope_none(x: FloatArray) -> FloatArray:
     return density
 
 
-def _slope_tanh(x: FloatArray) -> FloatArray:
+def _slope_tanh(x: Floats) -> Floats:
     """s + x * s', s = (1 + tanh(u)) / 2, s' = 2 s (1 - s) u', u = sqrt(2 / pi) * (x + 0.044715 x^3)."""
     real = x.dtype.type
     s = _cdf(x, "tanh")

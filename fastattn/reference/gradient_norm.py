@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from fastattn._types import Floats
 
 from ._blocks import flat_blocks
 
-FloatArray = npt.NDArray[np.floating[Any]]
 
-
-def gradient_norm(gradients: Sequence[FloatArray]) -> float:
+def gradient_norm(gradients: Sequence[Floats]) -> float:
     """The square root of the sum of the squares of all elements, as if the arrays were one long vector.
 
     `gradients` of any shapes and float dtypes; the sums are float64. No arrays, or empty ones, give 0.

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._recurrent import FloatArray, Schedule, collect_dx, directions, sigmoid
+from fastattn._types import Floats
+
+from ._recurrent import Schedule, collect_dx, directions, sigmoid
 from .linear import Packed, _add
 
 
 def gru(
-    x: FloatArray | Sequence[FloatArray],
+    x: Floats | Sequence[Floats],
     cu_seqlens: npt.NDArray[np.int32],
     weights: Sequence[Any],
-    h0: FloatArray | None = None,
+    h0: Floats | None = None,
     *,
     reverse: Sequence[bool] = (False, True),
     return_reserve: bool = False,
@@ -53,19 +55,19 @@ def gru(
 
 
 def gru_backward(
-    dout: FloatArray | None,
-    dh_n: FloatArray | None,
-    x: FloatArray | Sequence[FloatArray],
+    dout: Floats | None,
+    dh_n: Floats | None,
+    x: Floats | Sequence[Floats],
     cu_seqlens: npt.NDArray[np.int32],
     weights: Sequence[Any],
     reserve: Any,
-    h0: FloatArray | None = None,
+    h0: Floats | None = None,
     *,
     reverse: Sequence[bool] = (False, True),
     need_dx: bool = True,
     need_dweights: bool = True,
     dweights: Sequence[Any] | None = None,
-) -> tuple[Any, Any, FloatArray]:
+) -> tuple[Any, Any, Floats]:
     """The gradients of `gru`'s x, weights and h0.
 
     dout `[tokens, D * H]` and dh_n `[D, batch, H]`, each None for 0; `x`, `cu_seqlens`, `weights`, `h0` and `reverse`
@@ -81,7 +83,7 @@ def gru_backward(
     >>> dweights[0][0].tolist(), dh0.tolist()
     ([[0.0], [0.0], [0.5]], [[[0.5]]])
     """
-    dxs: list[FloatArray] = []
+    dxs: list[Floats] = []
     results, states = [], []
     offset = 0
     for d, (a, w, schedule) in enumerate(directions("gru_backward", x, cu_seqlens, weights, reverse)):
@@ -109,12 +111,12 @@ def gru_backward(
 
 
 def gru_cell(
-    x: FloatArray,
-    h: FloatArray,
-    weight_ih: FloatArray | Packed,
-    weight_hh: FloatArray | Packed,
-    bias_ih: FloatArray | None = None,
-    bias_hh: FloatArray | None = None,
+    x: Floats,
+    h: Floats,
+    weight_ih: Floats | Packed,
+    weight_hh: Floats | Packed,
+    bias_ih: Floats | None = None,
+    bias_hh: Floats | None = None,
 ) -> Any:
     """One step of `gru` for a batch: x `[batch, I]` and h `[batch, H]` give the next h.
 
@@ -128,13 +130,13 @@ def gru_cell(
     return h_n[0]
 
 
-def _plus(products: FloatArray, bias: FloatArray | None) -> FloatArray:
+def _plus(products: Floats, bias: Floats | None) -> Floats:
     if bias is not None:
         products += bias
     return products
 
 
-def _gate(a: FloatArray, b: FloatArray) -> None:
+def _gate(a: Floats, b: Floats) -> None:
     """r, z, n from the two sums, in place of the first."""
     hidden = a.shape[1] // 3
     r_z, n = a[:, : 2 * hidden], a[:, 2 * hidden :]
@@ -144,7 +146,7 @@ def _gate(a: FloatArray, b: FloatArray) -> None:
     np.tanh(n, out=n)
 
 
-def _forward(x: FloatArray, weights: Any, schedule: Schedule, h0: FloatArray | None) -> tuple[FloatArray, ...]:
+def _forward(x: Floats, weights: Any, schedule: Schedule, h0: Floats | None) -> tuple[Floats, ...]:
     """One direction: its part of out and h_n; and r z n, the last third of b, and h of all steps, time-major."""
     weight_hh = weights[1].T
     hidden = len(weight_hh)
@@ -165,13 +167,13 @@ def _forward(x: FloatArray, weights: Any, schedule: Schedule, h0: FloatArray | N
 
 
 def _steps_backward(
-    dout: FloatArray | None,
-    dh_n: FloatArray | None,
-    x: FloatArray,
+    dout: Floats | None,
+    dh_n: Floats | None,
+    x: Floats,
     weights: Any,
     schedule: Schedule,
     reserve: Any,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[Floats, Floats, Floats]:
     """The gradients of a and b of all steps, time-major, and dh0 in `order`."""
     gates, recurrent, h = reserve
     weight_hh = weights[1]

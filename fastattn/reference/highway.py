@@ -5,21 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from fastattn._types import Floats
 
 from ._recurrent import sigmoid
 from .linear import Packed, linear, linear_backward
 
-FloatArray = npt.NDArray[np.floating[Any]]
-
 
 def highway(
-    x: FloatArray,
-    weight: FloatArray | Packed,
-    bias: FloatArray,
+    x: Floats,
+    weight: Floats | Packed,
+    bias: Floats,
     *,
     return_projection: bool = False,
-    out: FloatArray | None = None,
+    out: Floats | None = None,
 ) -> Any:
     """sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h and t are the halves of x W^T + b.
 
@@ -47,17 +46,17 @@ def highway(
 
 
 def highway_backward(
-    dy: FloatArray,
-    x: FloatArray,
-    weight: FloatArray | Packed,
-    projection: FloatArray,
+    dy: Floats,
+    x: Floats,
+    weight: Floats | Packed,
+    projection: Floats,
     *,
     need_dx: bool = True,
     need_dweight: bool = True,
     need_dbias: bool = True,
-    dweight: FloatArray | None = None,
-    dbias: FloatArray | None = None,
-) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    dweight: Floats | None = None,
+    dbias: Floats | None = None,
+) -> tuple[Floats | None, Floats | None, Floats | None]:
     """The gradients of `highway`'s x, weight and bias.
 
     dy and x `[..., D]`, weight `[2 D, D]` (an array or a `PackedMatrix`) and `projection` `[..., 2 D]` as `highway`

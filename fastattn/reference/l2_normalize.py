@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from fastattn._types import Floats
 
 
-def l2_normalize(x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = None) -> FloatArray:
+def l2_normalize(x: Floats, eps: float = 1e-12, *, out: Floats | None = None) -> Floats:
     """x / max(||x||, eps) over the last axis: rows of Euclidean length 1, rows of zeros left as they are.
 
     x `[..., D]` of any float dtype. Returns the same shape and dtype, in `out` if given.
@@ -21,13 +18,11 @@ def l2_normalize(x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = 
     [[0.6, 0.8], [0.0, 0.0]]
     """
     norm = np.sqrt(np.einsum("...i,...i->...", x, x))[..., None]
-    y: FloatArray = np.divide(x, np.maximum(norm, x.dtype.type(eps)), out=out)
+    y: Floats = np.divide(x, np.maximum(norm, x.dtype.type(eps)), out=out)
     return y
 
 
-def l2_normalize_backward(
-    dy: FloatArray, x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = None
-) -> FloatArray:
+def l2_normalize_backward(dy: Floats, x: Floats, eps: float = 1e-12, *, out: Floats | None = None) -> Floats:
     """The gradient of `l2_normalize`'s x: (dy - u * sum(u * dy)) / ||x||, u = x / ||x||, over the last axis.
 
     dy and x `[..., D]` of one float dtype, eps as in the forward call; where ||x|| < eps the gradient is dy / eps.
@@ -44,6 +39,6 @@ def l2_normalize_backward(
     along = np.einsum("...i,...i->...", unit, dy)[..., None]
     along[norm < eps] = 0
     unit *= along
-    dx: FloatArray = np.subtract(dy, unit, out=out)
+    dx: Floats = np.subtract(dy, unit, out=out)
     dx /= length
     return dx

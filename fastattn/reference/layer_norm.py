@@ -6,25 +6,24 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from fastattn._types import Floats
 
 from ._blocks import row_blocks
 from ._random import check, drop, kept, select
 
-FloatArray = npt.NDArray[np.floating[Any]]
-
 
 def layer_norm(
-    x: FloatArray,
-    weight: FloatArray | None = None,
-    bias: FloatArray | None = None,
+    x: Floats,
+    weight: Floats | None = None,
+    bias: Floats | None = None,
     eps: float = 1e-5,
     *,
-    residual: FloatArray | None = None,
+    residual: Floats | None = None,
     dropout_p: float = 0.0,
     seed: int = 0,
     return_stats: bool = False,
-    out: FloatArray | None = None,
+    out: Floats | None = None,
 ) -> Any:
     """Layer normalisation of dropout(x) + residual over the last axis.
 
@@ -55,22 +54,22 @@ def layer_norm(
 
 
 def layer_norm_backward(
-    dy: FloatArray,
-    x: FloatArray,
-    weight: FloatArray | None,
-    mean: FloatArray,
-    rstd: FloatArray,
+    dy: Floats,
+    x: Floats,
+    weight: Floats | None,
+    mean: Floats,
+    rstd: Floats,
     *,
-    residual: FloatArray | None = None,
+    residual: Floats | None = None,
     dropout_p: float = 0.0,
     seed: int = 0,
     need_dx: bool = True,
     need_dresidual: bool = True,
     need_dweight: bool = True,
     need_dbias: bool = True,
-    dweight: FloatArray | None = None,
-    dbias: FloatArray | None = None,
-) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None, FloatArray | None]:
+    dweight: Floats | None = None,
+    dbias: Floats | None = None,
+) -> tuple[Floats | None, Floats | None, Floats | None, Floats | None]:
     """The gradients of `layer_norm`'s x, residual, weight and bias.
 
     dy, x and residual `[..., D]`, weight `[D]` or None, mean and rstd `[...]` as `layer_norm` returned them, of
@@ -121,14 +120,14 @@ def layer_norm_backward(
     return dx, dresidual, dweight, dbias
 
 
-def _total(weight: FloatArray | None, needed: bool, given: FloatArray | None) -> FloatArray | None:
+def _total(weight: Floats | None, needed: bool, given: Floats | None) -> Floats | None:
     """What a gradient of `weight`'s shape is added to, if it is wanted at all."""
     if weight is None or not needed:
         return None
     return np.zeros(weight.shape, weight.dtype) if given is None else given
 
 
-def _sum(x: FloatArray, residual: FloatArray | None, p: float, seed: int) -> FloatArray:
+def _sum(x: Floats, residual: Floats | None, p: float, seed: int) -> Floats:
     """dropout(x) + residual; x itself where there is neither."""
     if p == 0:
         return x if residual is None else x + residual

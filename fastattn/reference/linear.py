@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fastattn._types import Floats
+
 from .gelu import gelu, gelu_backward
 
-FloatArray = npt.NDArray[np.floating[Any]]
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
 
 
@@ -21,14 +22,14 @@ class Packed(Protocol):
 
 
 def linear(
-    x: FloatArray,
-    weight: FloatArray | Packed,
-    bias: FloatArray | None = None,
-    residual: FloatArray | None = None,
+    x: Floats,
+    weight: Floats | Packed,
+    bias: Floats | None = None,
+    residual: Floats | None = None,
     *,
     activation: str | None = None,
     return_pre_activation: bool = False,
-    out: FloatArray | None = None,
+    out: Floats | None = None,
 ) -> Any:
     """act(x W^T + b) + residual: a linear layer with its activation and the residual connection after it.
 
@@ -60,18 +61,18 @@ def linear(
 
 
 def linear_backward(
-    dy: FloatArray,
-    x: FloatArray,
-    weight: FloatArray | Packed,
+    dy: Floats,
+    x: Floats,
+    weight: Floats | Packed,
     *,
     activation: str | None = None,
-    pre_activation: FloatArray | None = None,
+    pre_activation: Floats | None = None,
     need_dx: bool = True,
     need_dweight: bool = True,
     need_dbias: bool = True,
-    dweight: FloatArray | None = None,
-    dbias: FloatArray | None = None,
-) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None]:
+    dweight: Floats | None = None,
+    dbias: Floats | None = None,
+) -> tuple[Floats | None, Floats | None, Floats | None]:
     """The gradients of `linear`'s x, weight and bias (that of its residual is dy itself).
 
     dy `[..., N]`, x `[..., K]` and weight `[N, K]` (an array or a `PackedMatrix`), all of one float dtype; with
@@ -110,16 +111,16 @@ def _check(function: str, activation: str | None) -> None:
         raise ValueError(f"{function}: activation must be one of {names}, got {activation!r}")
 
 
-def _plain(weight: FloatArray | Packed) -> FloatArray:
+def _plain(weight: Floats | Packed) -> Floats:
     return weight if isinstance(weight, np.ndarray) else weight.unpack()
 
 
-def _add(total: FloatArray | None, gradient: FloatArray) -> FloatArray:
+def _add(total: Floats | None, gradient: Floats) -> Floats:
     """`gradient`, added to `total` if there is one."""
     return gradient if total is None else np.add(total, gradient, out=total)
 
 
-def _activate(y: FloatArray, activation: str | None) -> None:
+def _activate(y: Floats, activation: str | None) -> None:
     """The activation, in place."""
     if activation == "relu":
         np.maximum(y, 0, out=y)
@@ -136,7 +137,7 @@ def _activate(y: FloatArray, activation: str | None) -> None:
         y *= gate
 
 
-def _activate_backward(dy: FloatArray, pre: FloatArray, activation: str) -> FloatArray:
+def _activate_backward(dy: Floats, pre: Floats, activation: str) -> Floats:
     """dy * act'(pre)."""
     if activation == "relu":
         return np.where(pre <= 0, pre.dtype.type(0), dy)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
+
+from fastattn._types import Floats
 
 from .softmax import _shift
 
-FloatArray = npt.NDArray[np.floating[Any]]
 
-
-def log_softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+def log_softmax(x: Floats, *, out: Floats | None = None) -> Floats:
     """x - log(sum(exp(x))) over the last axis: the logarithm of `softmax` without its underflow.
 
     x `[..., D]` of any float dtype. Returns the same shape and dtype, in `out` if given. A row that is -inf
@@ -31,7 +28,7 @@ def log_softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
     return y
 
 
-def log_softmax_backward(dy: FloatArray, y: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+def log_softmax_backward(dy: Floats, y: Floats, *, out: Floats | None = None) -> Floats:
     """The gradient of `log_softmax`'s x: dy - exp(y) * sum(dy) over the last axis.
 
     dy and y `[..., D]` of one float dtype, y being what `log_softmax` returned. Returns the same shape and dtype,
@@ -46,7 +43,7 @@ def log_softmax_backward(dy: FloatArray, y: FloatArray, *, out: FloatArray | Non
     if out is dy:
         out -= np.exp(y) * total
         return out
-    dx: FloatArray = np.exp(y, out=out)
+    dx: Floats = np.exp(y, out=out)
     dx *= total
     np.subtract(dy, dx, out=dx)
     return dx

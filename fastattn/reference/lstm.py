@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._recurrent import FloatArray, Schedule, collect_dx, directions, sigmoid
+from fastattn._types import Floats
+
+from ._recurrent import Schedule, collect_dx, directions, sigmoid
 from .linear import Packed, _add
 
 
 def lstm(
-    x: FloatArray | Sequence[FloatArray],
+    x: Floats | Sequence[Floats],
     cu_seqlens: npt.NDArray[np.int32],
     weights: Sequence[Any],
-    h0: FloatArray | None = None,
-    c0: FloatArray | None = None,
+    h0: Floats | None = None,
+    c0: Floats | None = None,
     *,
     reverse: Sequence[bool] = (False, True),
     cell_clip: float | None = None,
@@ -60,15 +62,15 @@ def lstm(
 
 
 def lstm_backward(
-    dout: FloatArray | None,
-    dh_n: FloatArray | None,
-    dc_n: FloatArray | None,
-    x: FloatArray | Sequence[FloatArray],
+    dout: Floats | None,
+    dh_n: Floats | None,
+    dc_n: Floats | None,
+    x: Floats | Sequence[Floats],
     cu_seqlens: npt.NDArray[np.int32],
     weights: Sequence[Any],
     reserve: Any,
-    h0: FloatArray | None = None,
-    c0: FloatArray | None = None,
+    h0: Floats | None = None,
+    c0: Floats | None = None,
     *,
     reverse: Sequence[bool] = (False, True),
     cell_clip: float | None = None,
@@ -76,7 +78,7 @@ def lstm_backward(
     need_dx: bool = True,
     need_dweights: bool = True,
     dweights: Sequence[Any] | None = None,
-) -> tuple[Any, Any, FloatArray, FloatArray]:
+) -> tuple[Any, Any, Floats, Floats]:
     """The gradients of `lstm`'s x, weights, h0 and c0.
 
     dout `[tokens, D * P]`, dh_n and dc_n as h_n and c_n, each None for 0; `x`, `cu_seqlens`, `weights`, `h0`, `c0`,
@@ -94,7 +96,7 @@ def lstm_backward(
     ([[0.0], [0.0], [0.25], [0.0]], [[[0.25]]])
     """
     _check_clips("lstm_backward", weights, cell_clip, proj_clip)
-    dxs: list[FloatArray] = []
+    dxs: list[Floats] = []
     results, states = [], []
     offset = 0
     for d, (a, w, schedule) in enumerate(directions("lstm_backward", x, cu_seqlens, weights, reverse)):
@@ -125,13 +127,13 @@ def lstm_backward(
 
 
 def lstm_cell(
-    x: FloatArray,
-    h: FloatArray,
-    c: FloatArray,
-    weight_ih: FloatArray | Packed,
-    weight_hh: FloatArray | Packed,
-    bias: FloatArray | None = None,
-    weight_hr: FloatArray | Packed | None = None,
+    x: Floats,
+    h: Floats,
+    c: Floats,
+    weight_ih: Floats | Packed,
+    weight_hh: Floats | Packed,
+    bias: Floats | None = None,
+    weight_hr: Floats | Packed | None = None,
     *,
     cell_clip: float | None = None,
     proj_clip: float | None = None,
@@ -159,11 +161,11 @@ def _check_clips(function: str, weights: Sequence[Any], cell_clip: float | None,
         raise ValueError(f"{function}: proj_clip clips a projection, and weight_hr is None")
 
 
-def _of(state: FloatArray | None, direction: int) -> FloatArray | None:
+def _of(state: Floats | None, direction: int) -> Floats | None:
     return None if state is None else state[direction]
 
 
-def _activate(gates: FloatArray) -> None:
+def _activate(gates: Floats) -> None:
     """i, f, g, o from the sums, in place."""
     hidden = gates.shape[1] // 4
     sigmoid(gates[:, : 2 * hidden])
@@ -171,7 +173,7 @@ def _activate(gates: FloatArray) -> None:
     sigmoid(gates[:, 3 * hidden :])
 
 
-def _input_gates(x: FloatArray, weights: Any, schedule: Schedule) -> FloatArray:
+def _input_gates(x: Floats, weights: Any, schedule: Schedule) -> Floats:
     """x W_ih^T + bias of all tokens, time-major."""
     gates = np.asarray(x[schedule.rows] @ weights[0].T)
     if weights[2] is not None:
@@ -180,14 +182,14 @@ def _input_gates(x: FloatArray, weights: Any, schedule: Schedule) -> FloatArray:
 
 
 def _forward(
-    x: FloatArray,
+    x: Floats,
     weights: Any,
     schedule: Schedule,
-    h0: FloatArray | None,
-    c0: FloatArray | None,
+    h0: Floats | None,
+    c0: Floats | None,
     cell_clip: float | None,
     proj_clip: float | None,
-) -> tuple[FloatArray, ...]:
+) -> tuple[Floats, ...]:
     """One direction: its part of out, h_n and c_n; and the activated gates, h and c of all steps, time-major."""
     weight_hh = weights[1].T
     weight_hr = None if weights[3] is None else weights[3].T
@@ -220,16 +222,16 @@ def _forward(
 
 
 def _steps_backward(
-    dout: FloatArray | None,
-    dh_n: FloatArray | None,
-    dc_n: FloatArray | None,
-    x: FloatArray,
+    dout: Floats | None,
+    dh_n: Floats | None,
+    dc_n: Floats | None,
+    x: Floats,
     weights: Any,
     schedule: Schedule,
     reserve: Any,
     cell_clip: float | None,
     proj_clip: float | None,
-) -> tuple[FloatArray, ...]:
+) -> tuple[Floats, ...]:
     """The gradients of all steps' sums and projections, and what was projected, time-major; dh0 and dc0 in `order`."""
     gates, h, c = reserve
     weight_hh = weights[1]

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from fastattn._types import Floats
+
 from ._seqlens import bounds
 
-FloatArray = npt.NDArray[np.floating[Any]]
 MODES = ("mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean")
 
 
 def pooling(
-    x: FloatArray,
+    x: Floats,
     cu_seqlens: npt.NDArray[np.int32],
     mode: str = "mean",
     *,
-    out: FloatArray | None = None,
-) -> FloatArray:
+    out: Floats | None = None,
+) -> Floats:
     """One row per sequence from the rows of its tokens.
 
     x `[tokens, D]` of any float dtype, cu_seqlens int32 `[batch + 1]`. With n tokens x_1 .. x_n in a
@@ -42,13 +41,13 @@ def pooling(
 
 
 def pooling_backward(
-    dy: FloatArray,
-    x: FloatArray,
+    dy: Floats,
+    x: Floats,
     cu_seqlens: npt.NDArray[np.int32],
     mode: str = "mean",
     *,
-    out: FloatArray | None = None,
-) -> FloatArray:
+    out: Floats | None = None,
+) -> Floats:
     """The gradient of `pooling`'s x: each sequence's row of dy, shared out to its tokens.
 
     dy `[batch, D]`, x `[tokens, D]`, of one float dtype; cu_seqlens int32 `[batch + 1]` and mode as in the forward
@@ -75,7 +74,7 @@ def _check(function: str, mode: str) -> None:
         raise ValueError(f"{function}: mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
 
 
-def _pool(x: FloatArray, mode: str, row: FloatArray) -> None:
+def _pool(x: Floats, mode: str, row: Floats) -> None:
     """One sequence `[n, D]` into `row` `[D]`."""
     n = len(x)
     if n == 0:
@@ -95,7 +94,7 @@ def _pool(x: FloatArray, mode: str, row: FloatArray) -> None:
         row /= x.dtype.type(n if mode == "mean" else np.sqrt(n))
 
 
-def _pool_backward(row: FloatArray, x: FloatArray, mode: str, dx: FloatArray) -> None:
+def _pool_backward(row: Floats, x: Floats, mode: str, dx: Floats) -> None:
     """`row` `[D]` into the gradient `dx` of one sequence x, both `[n, D]`, n > 0."""
     n = len(x)
     if mode in ("cls", "last"):

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastattn._types import Floats
+
 from ._random import check, kept, select
 from ._seqlens import bounds
 
-FloatArray = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
 Spans = list[tuple[slice, slice]]
 NAME = "scaled_dot_product_attention"
@@ -21,9 +22,9 @@ BLOCK = 1 << 18
 
 
 def scaled_dot_product_attention(
-    q: FloatArray,
-    k: FloatArray,
-    v: FloatArray,
+    q: Floats,
+    k: Floats,
+    v: Floats,
     *,
     cu_seqlens_q: npt.NDArray[np.int32] | None = None,
     cu_seqlens_k: npt.NDArray[np.int32] | None = None,
@@ -35,7 +36,7 @@ def scaled_dot_product_attention(
     seed: int = 0,
     return_softmax_lse: bool = False,
     return_attn_weights: bool = False,
-    out: FloatArray | None = None,
+    out: Floats | None = None,
 ) -> Any:
     """Attention of every query over the keys of its own sequence: softmax(q k^T * softmax_scale + mask) v.
 
@@ -94,12 +95,12 @@ def scaled_dot_product_attention(
 
 
 def scaled_dot_product_attention_backward(
-    dout: FloatArray,
-    q: FloatArray,
-    k: FloatArray,
-    v: FloatArray,
-    out: FloatArray,
-    softmax_lse: FloatArray,
+    dout: Floats,
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    out: Floats,
+    softmax_lse: Floats,
     *,
     cu_seqlens_q: npt.NDArray[np.int32] | None = None,
     cu_seqlens_k: npt.NDArray[np.int32] | None = None,
@@ -109,10 +110,10 @@ def scaled_dot_product_attention_backward(
     causal_alignment: str = "bottom_right",
     dropout_p: float = 0.0,
     seed: int = 0,
-    dq: FloatArray | None = None,
-    dk: FloatArray | None = None,
-    dv: FloatArray | None = None,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+    dq: Floats | None = None,
+    dk: Floats | None = None,
+    dv: Floats | None = None,
+) -> tuple[Floats, Floats, Floats]:
     """The gradients of `scaled_dot_product_attention`'s q, k and v.
 
     dout in q's shape is the gradient of the output; out and softmax_lse are what the forward call returned, and q,
@@ -165,8 +166,8 @@ def scaled_dot_product_attention_backward(
 
 def _check(
     name: str,
-    q: FloatArray,
-    k: FloatArray,
+    q: Floats,
+    k: Floats,
     cu_seqlens_q: Any,
     cu_seqlens_k: Any,
     attn_mask: Any,
@@ -194,22 +195,22 @@ def _check(
     return list(zip(queries, keys, strict=True))
 
 
-def _factor(q: FloatArray, softmax_scale: float | None) -> Any:
+def _factor(q: Floats, softmax_scale: float | None) -> Any:
     """What the scores are multiplied with, in `q`'s dtype."""
     return q.dtype.type(1 / math.sqrt(q.shape[-1]) if softmax_scale is None else softmax_scale)
 
 
-def _rows(q: FloatArray, spans: Spans | None) -> tuple[int, ...]:
+def _rows(q: Floats, spans: Spans | None) -> tuple[int, ...]:
     """The shape of softmax_lse."""
     return q.shape[:3] if spans is None else (q.shape[1], len(q))
 
 
-def _numbers(lse: FloatArray) -> npt.NDArray[np.int64]:
+def _numbers(lse: Floats) -> npt.NDArray[np.int64]:
     """For every row of the softmax its number, for dropout."""
     return np.arange(lse.size, dtype=np.int64).reshape(lse.shape)
 
 
-def _weights(q: FloatArray, k: FloatArray, spans: Spans | None) -> FloatArray:
+def _weights(q: Floats, k: Floats, spans: Spans | None) -> Floats:
     """Zeros for attn_weights."""
     if spans is None:
         return np.zeros((*q.shape[:3], k.shape[2]), q.dtype)
@@ -243,8 +244,8 @@ def _pieces(
 
 
 def _scores(
-    q: FloatArray, k: FloatArray, factor: Any, mask: npt.NDArray[Any] | None, is_causal: bool, alignment: str
-) -> tuple[FloatArray, BoolArray | None]:
+    q: Floats, k: Floats, factor: Any, mask: npt.NDArray[Any] | None, is_causal: bool, alignment: str
+) -> tuple[Floats, BoolArray | None]:
     """q k^T * factor + mask `[heads, seq_q, seq_k]`, and which of them count (None: all)."""
     s = np.matmul(q * factor, k.transpose(0, 2, 1))
     seq_q, seq_k = s.shape[1:]
@@ -259,7 +260,7 @@ def _scores(
     return s, None if allowed is None else np.broadcast_to(allowed, s.shape)
 
 
-def _multiply(weights: FloatArray, x: FloatArray, seen: BoolArray | None, out: FloatArray) -> None:
+def _multiply(weights: Floats, x: Floats, seen: BoolArray | None, out: Floats) -> None:
     """`weights` `[heads, rows, n]` times x `[heads, n, dim]`; what is not seen has the weight 0 and no effect."""
     if seen is None or np.isfinite(x).all():
         np.matmul(weights, x, out=out)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from fastattn._types import Floats
 
 from ._blocks import flat_blocks
 
-FloatArray = npt.NDArray[np.floating[Any]]
-
 
 def sgd(
-    param: FloatArray,
-    grad: FloatArray,
-    momentum_buffer: FloatArray | None,
+    param: Floats,
+    grad: Floats,
+    momentum_buffer: Floats | None,
     *,
     lr: float,
     momentum: float = 0.0,

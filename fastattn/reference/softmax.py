@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from fastattn._types import Floats
 
 
-def softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+def softmax(x: Floats, *, out: Floats | None = None) -> Floats:
     """exp(x) / sum(exp(x)) over the last axis, shifted by the row's maximum so that nothing overflows.
 
     x `[..., D]` of any float dtype. Returns the same shape and dtype, in `out` if given. A row that is -inf
@@ -30,7 +27,7 @@ def softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
     return y
 
 
-def softmax_backward(dy: FloatArray, y: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+def softmax_backward(dy: Floats, y: Floats, *, out: Floats | None = None) -> Floats:
     """The gradient of `softmax`'s x: y * (dy - sum(dy * y)) over the last axis.
 
     dy and y `[..., D]` of one float dtype, y being what `softmax` returned. Returns the same shape and dtype, in
@@ -42,12 +39,12 @@ def softmax_backward(dy: FloatArray, y: FloatArray, *, out: FloatArray | None = 
     [0.25, -0.25]
     """
     total = np.einsum("...i,...i->...", dy, y)[..., None]
-    dx: FloatArray = np.subtract(dy, total, out=None if out is y else out)
+    dx: Floats = np.subtract(dy, total, out=None if out is y else out)
     return np.multiply(dx, y, out=dx if out is None else out)
 
 
-def _shift(x: FloatArray) -> FloatArray:
+def _shift(x: Floats) -> Floats:
     """The maximum of each row, 0 where the row is -inf throughout."""
-    top: FloatArray = x.max(axis=-1, keepdims=True, initial=-np.inf)
+    top: Floats = x.max(axis=-1, keepdims=True, initial=-np.inf)
     top[top == -np.inf] = 0
     return top

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
-    from fastattn.hub import ModelNotFoundError
     from fastattn.tasks.bilm.recipe import BiLMRecipe
     from fastattn.tasks.bilm.task import BiLM
     from fastattn.tasks.sentence_encoder import SentenceEncoder, TextTooLongError, TruncationWarning
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BiLM",
     "BiLMRecipe",
-    "ModelNotFoundError",
     "SentenceEncoder",
     "TagRecipe",
     "Tagger",
@@ -42,7 +40,6 @@ __getattr__ = lazy(
         **{f"{name}.task": task for name, (task, _) in TASKS.items()},
         **{f"{name}.recipe": recipe for name, (_, recipe) in TASKS.items()},
         "sentence_encoder": "SentenceEncoder TextTooLongError TruncationWarning",
-        ".hub": "ModelNotFoundError",
         ".training": "train",
     },
 )

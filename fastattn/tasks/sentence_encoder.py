@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks, kernels, runtime
+from fastattn._types import FloatArray
 from fastattn.hub import find_model
 from fastattn.models import BertModel
 from fastattn.progress import progress_bar
@@ -19,8 +20,6 @@ from fastattn.tasks.sentence_folder import FILES, SIMILARITIES, read_sentence_fo
 from fastattn.tasks.sentence_layers import load_layers, pool
 from fastattn.tasks.similarity import similarity, similarity_pairwise
 from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batches
-
-FloatArray = NDArray[np.float32]
 
 TRUNCATION = ("warn", "error", "silent")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fastattn.checks import config_integer
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files
 
@@ -221,11 +222,6 @@ def _read_dense(folder: Path) -> Dense:
     path = folder / "config.json"
     config = read_json(path)
     _check_module_input(path)
-    sizes = {}
-    for key in ("in_features", "out_features"):
-        sizes[key] = _optional(path, config, key, int, None)
-        if sizes[key] is None or sizes[key] < 1:
-            raise ValueError(f"{path}: {key} must be a positive integer, got {config.get(key)!r}")
     name = _optional(path, config, "activation_function", str, "torch.nn.modules.activation.Tanh")
     activation = name.rpartition(".")[2]
     if not name.startswith("torch.nn.") or activation not in ACTIVATIONS:
@@ -233,8 +229,8 @@ def _read_dense(folder: Path) -> Dense:
         raise ValueError(f"{path}: the activation_function {name!r} is not supported, only torch.nn's {known}")
     return Dense(
         folder,
-        sizes["in_features"],
-        sizes["out_features"],
+        config_integer(f"{path}: in_features", config.get("in_features")),
+        config_integer(f"{path}: out_features", config.get("out_features")),
         bias=_optional(path, config, "bias", bool, True),
         activation=ACTIVATIONS[activation],
         residual=_optional(path, config, "use_residual", bool, False),
@@ -259,9 +255,7 @@ def _read_transformer_options(transformer: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: the transformer_task {task!r} is not supported, only 'feature-extraction'")
     if config.get("processing_kwargs"):
         raise ValueError(f"{path}: processing_kwargs {config['processing_kwargs']!r} are not supported")
-    limit = _optional(path, config, "max_seq_length", int, None)
-    if limit is not None and limit < 1:
-        raise ValueError(f"{path}: max_seq_length must be positive, got {limit}")
+    limit = _size(path, config, "max_seq_length")
     return {"max_seq_length": limit, "lowercase": _optional(path, config, "do_lower_case", bool, False)}
 
 
@@ -284,15 +278,18 @@ def _read_encoder_options(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: the similarity_fn_name {similarity!r} is not supported, only {', '.join(SIMILARITIES)}"
         )
-    truncate_dim = _optional(path, config, "truncate_dim", int, None)
-    if truncate_dim is not None and truncate_dim < 1:
-        raise ValueError(f"{path}: truncate_dim must be positive, got {truncate_dim}")
     return {
         "prompts": prompts,
         "default_prompt_name": default,
         "similarity": similarity,
-        "truncate_dim": truncate_dim,
+        "truncate_dim": _size(path, config, "truncate_dim"),
     }
+
+
+def _size(path: Path, config: dict[str, Any], key: str) -> int | None:
+    """A positive integer of a config file, or None where it is missing or null."""
+    value = config.get(key)
+    return None if value is None else config_integer(f"{path}: {key}", value)
 
 
 def _optional(path: Path, config: dict[str, Any], key: str, kind: type, default: Any) -> Any:
@@ -300,6 +297,6 @@ def _optional(path: Path, config: dict[str, Any], key: str, kind: type, default:
     value = config.get(key)
     if value is None:
         return default
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    if not isinstance(value, kind):
         raise ValueError(f"{path}: {key} must be {kind.__name__}, got {value!r}")
     return value

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import kernels
+from fastattn import kernels, ragged
+from fastattn._types import FloatArray
 from fastattn.formats.hugging_face import StateDict, read_state_dict
 from fastattn.tasks.sentence_folder import Dense, SentenceFolder
 
-FloatArray = NDArray[np.float32]
 Layer = Callable[[FloatArray], FloatArray]
 
 
@@ -28,16 +28,13 @@ def pool(hidden: FloatArray, cu_seqlens: NDArray[np.int32], modes: tuple[str, ..
         float32 `[batch, len(modes) * dim]`.
     """
     if skip:
-        lengths = np.diff(cu_seqlens)
-        positions = np.arange(len(hidden)) - np.repeat(cu_seqlens[:-1], lengths)
-        hidden = hidden[positions >= skip]
-        cu_seqlens = np.zeros_like(cu_seqlens)
-        np.cumsum(np.maximum(lengths - skip, 0), out=cu_seqlens[1:])
+        hidden = hidden[ragged.positions(cu_seqlens) >= skip]
+        cu_seqlens = ragged.cu_seqlens(np.maximum(ragged.lengths(cu_seqlens) - skip, 0))
     parts = [kernels.pooling(hidden, cu_seqlens, mode) for mode in modes]
     if skip and "weighted_mean" in modes:
         # Tokens keep the weights that they have behind the prompt: skip + 1, skip + 2, ...
         index = modes.index("weighted_mean")
-        count = np.diff(cu_seqlens).astype(np.float32)[:, None]
+        count = ragged.lengths(cu_seqlens).astype(np.float32)[:, None]
         own, extra = count * (count + 1) / 2, count * skip
         mean = kernels.pooling(hidden, cu_seqlens, "mean")
         total = np.maximum(own + extra, 1)

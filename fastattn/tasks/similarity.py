@@ -6,12 +6,11 @@ Euclidean and Manhattan distances are negated, as in sentence-transformers: larg
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import kernels
+from fastattn._types import FloatArray
 from fastattn.tasks.sentence_folder import SIMILARITIES
-
-FloatArray = NDArray[np.float32]
 
 _BLOCK = 1 << 20  # differences held at once, in elements
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn import ragged
+from fastattn._types import IntArray
 from fastattn.checks import integer
-
-IntArray = NDArray[np.int64]
 
 
 def token_budget_batches(lengths: ArrayLike, max_tokens: int, max_sequences: int | None = None) -> list[IntArray]:
@@ -69,14 +69,14 @@ def gather(
     Returns:
         Their values, and their `cu_seqlens` (int32, `[n + 1]`).
 
+    Raises ValueError for 2**31 values and more.
+
     >>> gather(np.array([10, 20, 21, 30]), np.array([0, 1, 3, 4]), [2, 1])
     (array([30, 20, 21]), array([0, 1, 3], dtype=int32))
     """
     indices = np.asarray(indices, dtype=np.int64)
     starts = np.asarray(cu_seqlens[:-1], dtype=np.int64)[indices]
     lengths = np.asarray(cu_seqlens[1:], dtype=np.int64)[indices] - starts
-    ends = np.cumsum(lengths)
-    rows = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
-    cu = np.zeros(len(indices) + 1, np.int32)
-    cu[1:] = ends
-    return values[rows], cu
+    offsets = ragged.cu_seqlens(lengths)
+    rows = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
+    return values[rows], offsets

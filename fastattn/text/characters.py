@@ -87,7 +87,9 @@ def index_words(
         for j, word in enumerate(sentence):
             place = places.get(word) if isinstance(word, str) else None
             if place is None:
-                place = places[text(f"sentences[{i}][{j}]", word)] = len(places)
+                if not (isinstance(word, str) and word.isascii()):
+                    text(f"sentences[{i}][{j}]", word)
+                place = places[word] = len(places)
             index.append(place)
         index.append(1)
         lengths.append(len(index) - before)

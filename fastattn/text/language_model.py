@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import ragged
+from fastattn._types import IntArray
 from fastattn.checks import integer, sequence
 from fastattn.files import replacing, text_lines
 from fastattn.text.batching import token_budget_batches
@@ -41,7 +42,6 @@ __all__ = [
     "unigram_perplexity",
 ]
 
-IntArray = NDArray[np.int64]
 Characters = Callable[[Sequence[str]], IntArray]
 """Gives the characters of words, int64 `[words, characters]`."""
 
@@ -187,8 +187,8 @@ class Vocabulary:
         counts = np.bincount(text.words, minlength=len(text.forms))
         order = np.argsort(-counts, kind="stable")
         special = (BEGIN, END, UNKNOWN)
-        if size is not None and size < len(special):
-            raise ValueError(f"Vocabulary: size must be at least 3, for {', '.join(special)}, got {size}")
+        if size is not None:
+            size = integer("Vocabulary: size", size, 3, wanted=f"at least 3, for {', '.join(special)}")
         words = (text.forms[place] for place in order if counts[place] >= max(min_count, 1))
         return cls([*special, *(word for word in words if word not in special)][:size])
 
@@ -277,7 +277,7 @@ class StreamBatches:
         """The arguments of `BidirectionalLanguageModel` for a step, whose sequences are the streams."""
         inputs, targets = self._streams(batch[0])
         start, stop = self._bounds(batch[1])
-        cu_seqlens = np.arange(self.batch_size + 1, dtype=np.int32) * np.int32(stop - start)
+        cu_seqlens = ragged.uniform(self.batch_size, stop - start)
         inputs, targets = (x[..., start:stop].reshape(2, -1) for x in (inputs, targets))
         return _arguments(self.text.forms, self._targets, self._characters, inputs, targets, cu_seqlens)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import checks
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.text.subwords import check_max_length
-from fastattn.text.tokenizer import TokenizedTexts
+from fastattn.text.tokenizer import TokenizedTexts, length_limit, special_token
 
 __all__ = ["MarianTokenizer"]
 
@@ -50,7 +50,7 @@ class MarianVocabulary:
     def __init__(self, side: str, model: bytes, file: str, numbers: dict[str, int], config: Mapping[str, Any]) -> None:
         self._side, self._model = side, sentencepiece_processor(f"{side}.spm", model)
         self._numbers = numbers
-        names = {key: _token(config.get(key), default) for key, default in _SPECIAL.items()}
+        names = {key: special_token(config.get(key), default) for key, default in _SPECIAL.items()}
         self._special = _special_ids(file, self._numbers, names)
         self._pieces = {i: piece for piece, i in self._numbers.items()}
         self._cleaned = _CLEANED if config.get("clean_up_tokenization_spaces") else ()
@@ -83,9 +83,7 @@ class MarianVocabulary:
             lengths[i] = full_lengths[i] if max_length is None else min(full_lengths[i], max_length)
             ids.extend(self._numbers.get(piece, unknown) for piece in (code + pieces)[: lengths[i] - 1])
             ids.append(end)
-        cu_seqlens: NDArray[np.int64] = np.zeros(len(split) + 1, np.int64)
-        np.cumsum(lengths, out=cu_seqlens[1:])
-        return TokenizedTexts(np.array(ids, np.int64), cu_seqlens, full_lengths)
+        return TokenizedTexts.of(ids, lengths, full_lengths)
 
     def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
         """The texts of sequences of ids, without their special tokens: what `generate` gives will do.
@@ -172,8 +170,7 @@ class MarianTokenizer:
         files = list(self._vocabularies.items())
         self.source = MarianVocabulary("source", source, *files[0], self._config)
         self.target = MarianVocabulary("target", target, *files[-1], self._config)
-        limit = self._config.get("model_max_length")
-        self.model_max_length: int | None = limit if isinstance(limit, int) and 0 < limit < 10**9 else None
+        self.model_max_length: int | None = length_limit(self._config)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> MarianTokenizer:
@@ -204,7 +201,7 @@ class MarianTokenizer:
         if not isinstance(added, dict):
             raise ValueError(f"{folder / CONFIG}: added_tokens_decoder must be an object, got {type(added).__name__}")
         for i, token in added.items():
-            content = _token(token, "")
+            content = special_token(token, "")
             if all(str(vocabulary.get(content)) != i for vocabulary in vocabularies):
                 raise ValueError(f"{folder / CONFIG}: added token {content!r}, {i}, is not in {VOCABULARY}")
         return tokenizer
@@ -257,13 +254,6 @@ def _split_code(text: str) -> tuple[list[str], str]:
     if text.startswith(">>") and (end := text.find("<<")) >= 0:
         return [text[: end + 2]], text[end + 2 :]
     return [], text
-
-
-def _token(value: Any, default: str) -> str:
-    """A token of tokenizer_config.json: a string, or an object that holds one."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else default
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import checks
 from fastattn.formats.hugging_face import read_json
@@ -115,9 +115,7 @@ def _cut(texts: TokenizedTexts, max_length: int) -> TokenizedTexts:
     places = np.arange(len(texts.ids)) - np.repeat(starts, texts.lengths)
     kept = places < max_length - 1
     kept[ends - 1] = True
-    lengths = np.minimum(texts.lengths, max_length)
-    cu_seqlens: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths)])
-    return TokenizedTexts(texts.ids[kept], cu_seqlens, texts.full_lengths)
+    return TokenizedTexts.of(texts.ids[kept], np.minimum(texts.lengths, max_length), texts.full_lengths)
 
 
 class Characters(Subwords):
@@ -179,8 +177,7 @@ class Characters(Subwords):
             ids += [self._numbers.get(character, SPECIAL.index(UNKNOWN)) for character in text]
             ids.append(SPECIAL.index(END))
             lengths.append(len(text) + 1)
-        counts = np.array(lengths, np.int64)
-        return TokenizedTexts(np.array(ids, np.int64), np.concatenate([[0], np.cumsum(counts)]), counts)
+        return TokenizedTexts.of(ids, lengths)
 
     def _text(self, ids: Sequence[int]) -> str:
         return "".join(self._tokens[number] for number in ids)

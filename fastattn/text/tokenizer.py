@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks
 from fastattn.formats.hugging_face import read_json
@@ -25,13 +25,27 @@ class TokenizedTexts:
 
     Attributes:
         ids: int64 `[tokens]`, special tokens included.
-        cu_seqlens: int64 `[texts + 1]`: text i is `ids[cu_seqlens[i]:cu_seqlens[i + 1]]`.
+        cu_seqlens: int64 `[texts + 1]`: text i is `ids[cu_seqlens[i]:cu_seqlens[i + 1]]`. All texts together may have
+            more than 2^31 tokens; `gather` gives a batch of them with int32 offsets, as models read them.
         full_lengths: int64 `[texts]`, how many tokens each text had before it was truncated.
     """
 
     ids: NDArray[np.int64]
     cu_seqlens: NDArray[np.int64]
     full_lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, ids: ArrayLike, lengths: ArrayLike, full_lengths: ArrayLike | None = None) -> TokenizedTexts:
+        """Texts of `lengths` tokens each, which were not truncated unless `full_lengths` says so.
+
+        >>> TokenizedTexts.of([5, 1, 1], [2, 1]).cu_seqlens.tolist()
+        [0, 2, 3]
+        """
+        lengths = np.asarray(lengths, np.int64)
+        cu_seqlens = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=cu_seqlens[1:])
+        full = lengths if full_lengths is None else np.asarray(full_lengths, np.int64)
+        return cls(np.asarray(ids, np.int64), cu_seqlens, full)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -95,13 +109,10 @@ class Tokenizer:
             if backend.normalizer is not None:
                 steps.append(backend.normalizer)
             backend.normalizer = library.normalizers.Sequence(steps)
-        limit = config.get("model_max_length", config.get("max_len"))
-        # transformers writes 1e30 for "no limit".
-        is_limit = isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit < 10**9
         side = config.get("truncation_side", "right")
         if side not in ("left", "right"):
             raise ValueError(f"{folder / 'tokenizer_config.json'}: truncation_side must be left or right, got {side!r}")
-        return cls(backend, limit if is_limit else None, side)
+        return cls(backend, length_limit(config), side)
 
     @property
     def vocab_size(self) -> int:
@@ -146,9 +157,7 @@ class Tokenizer:
             total = int(full.sum())
             ids.append(np.fromiter(itertools.chain.from_iterable(chunk_ids), np.int64, total))
         lengths = full_lengths if max_length is None else np.minimum(full_lengths, max_length)
-        cu_seqlens = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum(lengths, out=cu_seqlens[1:])
-        return TokenizedTexts(np.concatenate(ids) if ids else np.empty(0, np.int64), cu_seqlens, full_lengths)
+        return TokenizedTexts.of(np.concatenate(ids) if ids else [], lengths, full_lengths)
 
     def prefix_length(self, prefix: str) -> int:
         """Tokens that `prefix` takes at the start of a text: the leading [CLS], and its own."""
@@ -241,7 +250,7 @@ def _from_vocabulary(library: Any, path: Path, config: dict[str, Any]) -> Any:
         raise ValueError(f"{path}: not UTF-8: {error}") from None
     vocabulary = {token: index for index, token in enumerate(text.rstrip("\n").split("\n"))}
     special = {
-        key: _token(config.get(key), default)
+        key: special_token(config.get(key), default)
         for key, default in {
             "unk_token": "[UNK]",
             "cls_token": "[CLS]",
@@ -272,11 +281,17 @@ def _from_vocabulary(library: Any, path: Path, config: dict[str, Any]) -> Any:
     return backend
 
 
-def _token(value: Any, default: str) -> str:
+def special_token(value: Any, default: str) -> str:
     """A token of tokenizer_config.json: a string, or an object that holds one."""
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else default
+
+
+def length_limit(config: dict[str, Any]) -> int | None:
+    """The limit in tokens that a tokenizer_config.json names, or None; transformers writes 1e30 for none."""
+    limit = config.get("model_max_length", config.get("max_len"))
+    return limit if type(limit) is int and 0 < limit < 10**9 else None
 
 
 def _lowercases(normalizer: Any) -> bool:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from fastattn._types import IntArray
 from fastattn.checks import integer
-
-IntArray = NDArray[np.int64]
 
 
 class Batches(Protocol):

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from fastattn._types import IntArray
 from fastattn.checks import integer
 from fastattn.text.batching import gather
 from fastattn.training.batches import TokenBatches
 
-IntArray = NDArray[np.int64]
 Ragged = tuple[IntArray, IntArray]
 Batch = tuple[IntArray, float]
 

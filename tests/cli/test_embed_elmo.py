@@ -14,7 +14,7 @@ from helpers_elmo import options, random_datasets, write
 
 pytest.importorskip("h5py", reason="needs h5py")
 
-from fastattn.cli import embed, embed_elmo, main
+from fastattn.cli import embed, main
 from fastattn.models import Elmo
 
 LINES = ["The cat sat .", "", "naïve\t日本語  cat ", "Go !"]
@@ -99,7 +99,7 @@ def test_a_failed_run_leaves_no_output(model, text, tmp_path, monkeypatch):
     def fail(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(embed_elmo._Arrays, "write", fail)
+    monkeypatch.setattr(embed._Arrays, "write", fail)
     (tmp_path / "out").mkdir()
     assert main(["embed", "--elmo", *model, text, "-o", str(tmp_path / "out" / "out.npz")]) == 1
     assert not list((tmp_path / "out").iterdir())

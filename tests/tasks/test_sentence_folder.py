@@ -108,10 +108,10 @@ def test_unsupported_modules_are_refused_by_name(tmp_path, modules, message):
         ),
         ("2_Dense/config.json", {"activation_function": "mine.Tanh"}, "the activation_function 'mine.Tanh'"),
         ("2_Dense/config.json", {"in_features": 0}, "in_features must be a positive integer, got 0"),
-        ("2_Dense/config.json", {"out_features": "6"}, "out_features must be int, got '6'"),
+        ("2_Dense/config.json", {"out_features": "6"}, "out_features must be a positive integer, got '6'"),
         ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name 'token_embedd"),
-        ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length must be positive, got -1"),
-        ("sentence_bert_config.json", {"max_seq_length": True}, "max_seq_length must be int, got True"),
+        ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length must be a positive integer, got -1"),
+        ("sentence_bert_config.json", {"max_seq_length": True}, "max_seq_length must be a positive integer, got True"),
         ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "the transformer_task 'fill-mask'"),
         ("sentence_bert_config.json", {"processing_kwargs": {"text": {}}}, "processing_kwargs"),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type 'SparseEncoder'"),
@@ -126,7 +126,7 @@ def test_unsupported_modules_are_refused_by_name(tmp_path, modules, message):
             "default_prompt_name 'x' is none",
         ),
         ("config_sentence_transformers.json", {"similarity_fn_name": "max"}, "the similarity_fn_name 'max'"),
-        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim must be positive, got 0"),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim must be a positive integer, got 0"),
     ],
 )
 def test_unsupported_values_are_refused_by_name(tmp_path, file, fields, message):
