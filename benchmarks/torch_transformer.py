@@ -1,6 +1,6 @@
 """The Transformer in PyTorch at its best, `torch.nn.Transformer`: runs in a contender's process, without fastattn.
 
-`load` reads a folder that fastattn wrote; `train` is a whole run with the recipe of `fastattn train-translate`.
+`load` reads a folder that fastattn wrote; `train` is a whole run with the recipe of `fastattn train translate`.
 """
 
 from __future__ import annotations

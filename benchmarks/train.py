@@ -2,7 +2,7 @@
 
 A case is `MODEL-BATCHxLENGTH`, sequence classification of full sequences, or pairs of that length on both sides for a
 Transformer; `MODEL-ud_ewt`, part-of-speech tags for the sentences of a CoNLL-U file in their order, 32 at a time; or
-`transformer-small-transliteration`, the batches that `fastattn train-translate` makes of Arabic and English names.
+`transformer-small-transliteration`, the batches that `fastattn train translate` makes of Arabic and English names.
 PyTorch's batches are padded to their longest sentence, ours are the same arrays. `MODEL-ud_ewt-4` is the first four
 batches.
 """
@@ -112,7 +112,7 @@ def padded_batch(ids: Any, labels: Any, spans: list[slice]) -> Batch:
 
 
 def translation(model: str, options: argparse.Namespace, limit: int | None) -> Task:
-    """Names letter by letter, with the network and the batches of `fastattn train-translate`."""
+    """Names letter by letter, with the network and the batches of `fastattn train translate`."""
     path = options.pairs / "ar2en-train.txt"
     if not path.is_file():
         raise SystemExit(f"{path}: no such file; --pairs names the folder of the transliterations")

@@ -74,16 +74,17 @@ def equal_pairs(batch: int, length: int) -> list[Batch]:
 
 
 def names(path: Path, limit: int | None) -> tuple[list[Batch], tuple[int, int]]:
-    """The first batches that `fastattn train-translate` would make of a file of pairs, padded; both vocabularies."""
+    """The first batches that `fastattn train translate` would make of a file of pairs, padded; both vocabularies."""
     text, training = importlib.import_module("fastattn.text"), importlib.import_module("fastattn.training")
     pairs = text.read_parallel(path)
     sides = [text.Characters.build(side) for side in (pairs.sources, pairs.targets)]
     tokenizer = text.SubwordTokenizer(*sides)
-    encoded = tokenizer.encode(pairs.sources), tokenizer.encode_target(pairs.targets)
+    encoded = tokenizer.source.encode(pairs.sources), tokenizer.target.encode(pairs.targets)
     source, target = ((side.ids, side.cu_seqlens.astype(np.int64)) for side in encoded)
     limits = {"step_tokens": STEP_TOKENS, "max_tokens": STEP_TOKENS}
-    batches = training.PairBatches(source, target, tokenizer.pad_token_id, **limits)
-    return [padded(source, target, indices) for indices, _ in batches.epoch(0)[:limit]], (len(sides[0]), len(sides[1]))
+    batches = training.PairBatches(source, target, tokenizer.target.pad_token_id, **limits)
+    sizes = sides[0].vocab_size, sides[1].vocab_size
+    return [padded(source, target, indices) for indices, _ in batches.epoch(0)[:limit]], sizes
 
 
 def padded(source: tuple[Array, Array], target: tuple[Array, Array], indices: Array) -> Batch:

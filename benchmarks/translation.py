@@ -1,6 +1,6 @@
 """Whole runs against PyTorch: `python -m benchmarks translation`.
 
-Every round is a seed. fastattn runs the README's command, `fastattn train-translate` on names in Arabic and English,
+Every round is a seed. fastattn runs the README's command, `fastattn train translate` on names in Arabic and English,
 start, evaluations and test included. PyTorch gets the same first weights and the same batches in the same order,
 padded, and the same recipe; its time is that of training and of translating the test text. Dropout draws other
 numbers in each library, so the two models of a seed differ, and are compared by their character error rate.
@@ -24,7 +24,7 @@ from .measure import say
 from .report import Report, Table, machine, number, write
 from .worker import Worker
 
-BATCH_TOKENS, EPOCHS, WARMUP, AVERAGE = 2048, 40, 1000, 5  # what train-translate takes unless it is told otherwise
+BATCH_TOKENS, EPOCHS, WARMUP, AVERAGE = 2048, 40, 1000, 5  # what it takes unless it is told otherwise
 DROPOUT = 0.2
 
 
@@ -41,7 +41,7 @@ class Outcome:
 def command(data: Path, output: Path, seed: int, threads: int, epochs: int) -> list[str]:
     """The README's command."""
     start = "import sys; from fastattn.cli import main; sys.exit(main())"
-    arguments = ["train-translate", data / "ar2en-train.txt", "--eval", data / "ar2en-eval.txt", "--test"]
+    arguments = ["train", "translate", data / "ar2en-train.txt", "--eval", data / "ar2en-eval.txt", "--test"]
     arguments += [data / "ar2en-test.txt", "--vocabulary", "characters", "--dropout", DROPOUT, "--output", output]
     arguments += ["--seed", seed, "--threads", threads, "--epochs", epochs]
     return [sys.executable, "-c", start, *map(str, arguments)]
@@ -59,11 +59,13 @@ def run_fastattn(data: Path, folder: Path, seed: int, threads: int, epochs: int)
 
 def run_torch(data: Path, folder: Path, seed: int, options: argparse.Namespace, epochs: int) -> Outcome:
     """The same with PyTorch; `folder` has fastattn's model, whose vocabularies and sizes it takes over."""
-    translator = importlib.import_module("fastattn.tasks").Translator.from_pretrained(folder)
+    tasks = importlib.import_module("fastattn.tasks")
+    translator = tasks.Translator.from_pretrained(folder)
+    translator.recipe = tasks.TranslateRecipe(batch_tokens=BATCH_TOKENS, max_tokens=2 * BATCH_TOKENS, seed=seed)
     tokenizer, text, test = translator.tokenizer, read(data, "train"), read(data, "test")
-    batches, _ = translator.batches(text, step_tokens=BATCH_TOKENS, max_tokens=2 * BATCH_TOKENS, seed=seed)
-    sides = {"source": tokenizer.encode(text.sources), "target": tokenizer.encode_target(text.targets)}
-    sides["test"] = tokenizer.encode(test.sources)
+    batches = translator.batches(text)
+    sides = {"source": tokenizer.source.encode(text.sources), "target": tokenizer.target.encode(text.targets)}
+    sides["test"] = tokenizer.source.encode(test.sources)
     arrays: dict[str, Any] = {name: side.ids for name, side in sides.items()}
     arrays |= {f"cu_{name}": side.cu_seqlens for name, side in sides.items()}
     first = folder / "first"
@@ -82,7 +84,7 @@ def run_torch(data: Path, folder: Path, seed: int, options: argparse.Namespace, 
     }
     with Worker("torch", options.rivals_python, options.threads) as worker:
         found = worker.call("run", function="benchmarks.torch_transformer:train", arguments=arguments)
-    return Outcome(seed, "torch", error_rate(tokenizer.decode(found["translations"]), test), found["seconds"])
+    return Outcome(seed, "torch", error_rate(tokenizer.target.decode(found["translations"]), test), found["seconds"])
 
 
 def read(data: Path, part: str) -> Any:

@@ -17,8 +17,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
     from fastattn import functional, kernels, models, nn, ragged, reference, tasks, training
@@ -54,25 +55,17 @@ __all__ = [
     "use_reference",
 ]
 
-_HOMES = {
-    "SentenceEncoder": "fastattn.tasks",
-    "manual_seed": "fastattn.random",
-    **dict.fromkeys(["Tensor", "checkpoint", "no_grad", "use_reference"], "fastattn.autograd"),
-    **dict.fromkeys(
-        ["available_isas", "build_info", "empty_cache", "isa", "num_threads", "set_num_threads", "use_isa"],
-        "fastattn.runtime",
-    ),
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Imported when first used: `import fastattn` costs next to nothing.
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"fastattn.{name}")
-    raise AttributeError(f"module 'fastattn' has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "autograd": "Tensor checkpoint no_grad use_reference",
+        "random": "manual_seed",
+        "runtime": "available_isas build_info empty_cache isa num_threads set_num_threads use_isa",
+        "tasks": "SentenceEncoder",
+    },
+    "functional kernels models nn ragged reference tasks training",
+)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -15,8 +15,8 @@ LETTERS = "abcdefgh "
 def make(**changes: Any) -> Translator:
     tokenizer = SubwordTokenizer(Characters(LETTERS), Characters(LETTERS.upper()))
     values = {
-        "vocab_size": tokenizer.vocab_size,
-        "decoder_vocab_size": tokenizer.target_vocab_size,
+        "vocab_size": tokenizer.source.vocab_size,
+        "decoder_vocab_size": tokenizer.target.vocab_size,
         "d_model": 16,
         "encoder_layers": 1,
         "decoder_layers": 2,

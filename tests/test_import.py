@@ -75,3 +75,13 @@ else:
     raise AssertionError("no AttributeError")
 """
     python(code)
+
+
+def test_tasks_load_what_is_used() -> None:
+    tasks = loaded_by("import fastattn.tasks.tag, fastattn.tasks.bilm, fastattn.tasks.translate")
+    assert not [name for name in tasks if name.split(".")[1:2] in (["models"], ["training"], ["text"], ["nn"])]
+    recipe = loaded_by("from fastattn.tasks import BiLMRecipe, TagRecipe, TranslateRecipe")
+    assert not [name for name in recipe if name.split(".")[1:2] in (["models"], ["training"], ["text"], ["_core"])]
+    encoder = loaded_by("from fastattn.tasks import SentenceEncoder")
+    assert not [name for name in encoder if name.startswith("fastattn.training")]
+    python("from fastattn import tasks; assert tasks.__all__ == dir(tasks); [getattr(tasks, n) for n in dir(tasks)]")

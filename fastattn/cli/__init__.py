@@ -10,13 +10,16 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
-from fastattn import __version__, checks
+from fastattn import __version__, checks, tasks
+from fastattn.tasks.base import OptionError, Options, Recipe, options
 
-COMMANDS = ("embed", "finetune", "predict", "train-bilm", "train-translate", "info", "bench")
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+COMMANDS = ("embed", "train", "predict", "info", "bench")
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -31,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastattn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        module = import_module(f"fastattn.cli.{name.replace('-', '_')}")
+        module = import_module(f"fastattn.cli.{name}")
         command = commands.add_parser(
             name,
             help=module.SUMMARY,
@@ -77,7 +80,7 @@ def _drop_output() -> None:
 
 def describe(error: BaseException) -> str:
     """An exception and its notes as one line: an OSError without its number, the class's name where nothing is said."""
-    text = str(error) or type(error).__name__
+    text = error.as_flags if isinstance(error, OptionError) else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     return "; ".join([text, *getattr(error, "__notes__", ())])
@@ -102,10 +105,11 @@ def checked(
 
 
 positive = checked(int, checks.integer)
-fraction = checked(float, checks.number, **checks.FRACTION)
-below_one = checked(float, checks.number, **checks.PROBABILITY)
-above_zero = checked(float, checks.number, **checks.POSITIVE)
-seed = checked(int, checks.integer, 0, 2**64, "an integer from 0 to 2^64 - 1")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add `--threads`."""
+    parser.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
 
 
 def use_threads(count: int | None) -> None:
@@ -114,3 +118,48 @@ def use_threads(count: int | None) -> None:
         from fastattn import runtime
 
         runtime.set_num_threads(count)
+
+
+def add_tasks(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, type[Recipe]]]:
+    """A parser for each task, whose description is to be set, and its recipe."""
+    commands = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+    for name, (_, recipe_name) in tasks.TASKS.items():
+        recipe: type[Recipe] = getattr(tasks, recipe_name)
+        formatter = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(name, help=recipe.summary, formatter_class=formatter, allow_abbrev=False)
+        command.set_defaults(recipe=recipe)
+        yield command, recipe
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type[Options], shared: type[Options] = Options) -> None:
+    """A flag for each option; those that a task shares with all others, the fields of `shared`, come last."""
+    common = [option.name for option in options(shared)]
+    for option in sorted(options(kind), key=lambda option: option.name in common):
+        help = option.help
+        if option.default is not None and option.kind is not bool and "(default" not in help:
+            help += " (default: %(default)s)"
+        more: dict[str, Any] = {"choices": option.choices}
+        if not option.choices:
+            more = {"type": checked(option.kind, option.check)}
+        if option.kind is bool:
+            more = {"action": "store_true" if option.default is False else argparse.BooleanOptionalAction}
+        if option.many:
+            more["nargs"] = "+"
+        parser.add_argument("--" + option.name.replace("_", "-"), default=option.default, help=help, **more)
+
+
+def options_of(arguments: argparse.Namespace, kind: type[AnyOptions]) -> AnyOptions:
+    """The options that were given, checked."""
+    return kind(**{option.name: getattr(arguments, option.name) for option in options(kind)})
+
+
+@contextlib.contextmanager
+def open_input(path: str, command: str) -> Iterator[tuple[Iterable[bytes], str]]:
+    """The lines of a file, and what errors call it; `-` is standard input."""
+    if path != "-":
+        with open(path, "rb") as file:
+            yield file, path
+        return
+    if sys.stdin.isatty():
+        print(f"fastattn {command}: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
+    yield sys.stdin.buffer, "standard input"

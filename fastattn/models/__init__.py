@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
     from fastattn.models.bert import (
@@ -42,15 +43,14 @@ __all__ = [
     "TransformerOutput",
 ]
 
-# How the names begin that a folder exports.
-_FOLDERS = {"Bert": "bert", "Bidirectional": "elmo", "Elmo": "elmo", "Stream": "elmo", "Transformer": "transformer"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        folder = next(folder for begin, folder in _FOLDERS.items() if name.startswith(begin))
-        return getattr(importlib.import_module(f"fastattn.models.{folder}"), name)
-    raise AttributeError(f"module 'fastattn.models' has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "bert": " ".join(name for name in __all__ if name.startswith("Bert")),
+        "elmo": "BidirectionalLanguageModel Elmo ElmoConfig ElmoOutput StreamLoss",
+        "transformer": "Transformer TransformerConfig TransformerOutput",
+    },
+)
 
 
 def __dir__() -> list[str]:

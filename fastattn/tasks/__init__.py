@@ -1,18 +1,52 @@
-"""What a user asks for: text in, answers out."""
+"""What a user asks for: text in, answers out, and how that is learnt. Names are imported when they are first used."""
 
-from fastattn.hub import ModelNotFoundError, find_model
-from fastattn.tasks.embed import SentenceEncoder, TextTooLongError, TruncationWarning
-from fastattn.tasks.tagger import Tagger
-from fastattn.tasks.translator import Translator
-from fastattn.tasks.words import WordEncoder
+from typing import TYPE_CHECKING
+
+from fastattn._lazy import lazy
+
+if TYPE_CHECKING:
+    from fastattn.tasks.bilm.recipe import BiLMRecipe
+    from fastattn.tasks.bilm.task import BiLM
+    from fastattn.tasks.embed import SentenceEncoder, TextTooLongError, TruncationWarning
+    from fastattn.tasks.tag.recipe import TagRecipe
+    from fastattn.tasks.tag.task import Tagger
+    from fastattn.tasks.translate.recipe import TranslateRecipe
+    from fastattn.tasks.translate.task import Translator
+    from fastattn.tasks.words import WordEncoder
+    from fastattn.training.run import train
 
 __all__ = [
-    "ModelNotFoundError",
+    "BiLM",
+    "BiLMRecipe",
     "SentenceEncoder",
+    "TagRecipe",
     "Tagger",
     "TextTooLongError",
+    "TranslateRecipe",
     "Translator",
     "TruncationWarning",
     "WordEncoder",
-    "find_model",
+    "train",
 ]
+
+TASKS = {
+    "tag": ("Tagger", "TagRecipe"),
+    "bilm": ("BiLM", "BiLMRecipe"),
+    "translate": ("Translator", "TranslateRecipe"),
+}
+"""What `fastattn train` and `fastattn predict` know, by the names of their folders: each task and its recipe."""
+
+__getattr__ = lazy(
+    __name__,
+    {
+        **{f"{name}.task": task for name, (task, _) in TASKS.items()},
+        **{f"{name}.recipe": recipe for name, (_, recipe) in TASKS.items()},
+        "embed": "SentenceEncoder TextTooLongError TruncationWarning",
+        "words": "WordEncoder",
+        ".training": "train",
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return __all__

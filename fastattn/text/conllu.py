@@ -49,6 +49,23 @@ class ConlluSentence:
     lines: tuple[str, ...]
     rows: tuple[int, ...]
 
+    @classmethod
+    def from_words(cls, words: Sequence[str], upos: Sequence[str] | None = None) -> ConlluSentence:
+        """A sentence that was not read; without `upos` its words have no tags.
+
+        Raises ValueError when there is not one tag a word, or a word that cannot stand in a column.
+
+        >>> ConlluSentence.from_words(["Go", "!"], ["VERB", "PUNCT"]).lines[0]
+        '1\\tGo\\t_\\tVERB\\t_\\t_\\t_\\t_\\t_\\t_'
+        """
+        tags = [NO_TAG] * len(words) if upos is None else upos
+        if len(tags) != len(words):
+            raise ValueError(f"ConlluSentence: {len(words)} words, but {len(tags)} tags")
+        lines = _Lines("ConlluSentence", 1)
+        for i, (word, tag) in enumerate(zip(words, tags, strict=True), start=1):
+            lines.add(f"{i}\t{word}\t_\t{tag}" + "\t_" * 6)
+        return lines.finish()
+
     def with_upos(self, tags: Sequence[str]) -> str:
         """The sentence's lines and the blank line after it, with `tags` in the words' UPOS column.
 

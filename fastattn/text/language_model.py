@@ -227,6 +227,8 @@ class StreamBatches:
     Raises ValueError for a text of fewer tokens (words and one end a sentence) than `batch_size`, and numbers below 1.
     """
 
+    accumulation = 1
+
     def __init__(
         self,
         text: Sentences,

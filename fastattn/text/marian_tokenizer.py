@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from fastattn import checks
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
+from fastattn.text.subwords import check_max_length
 from fastattn.text.tokenizer import TokenizedTexts, length_limit, special_token
 
 __all__ = ["MarianTokenizer"]
@@ -28,8 +29,104 @@ _SPACE = "\u2581"  # what SentencePiece writes for a space
 _CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
+class MarianVocabulary:
+    """One side of a Marian tokenizer: text to ids, and ids back to text. Safe to use from many threads.
+
+    Args:
+        side: "source" or "target", of which `side`.spm is the model.
+        model: a SentencePiece model, the bytes of that file.
+        file: what errors call the file of `numbers`.
+        numbers: the id of each piece, and of `<unk>`, `</s>` and `<pad>`.
+        config: fields of a tokenizer_config.json.
+
+    Attributes:
+        vocab_size: number of ids.
+        eos_token_id: what ends every text, `</s>`.
+        pad_token_id: `<pad>`, with which decoding begins.
+
+    Raises as `MarianTokenizer` does.
+    """
+
+    def __init__(self, side: str, model: bytes, file: str, numbers: dict[str, int], config: Mapping[str, Any]) -> None:
+        self._side, self._model = side, sentencepiece_processor(f"{side}.spm", model)
+        self._numbers = numbers
+        names = {key: special_token(config.get(key), default) for key, default in _SPECIAL.items()}
+        self._special = _special_ids(file, self._numbers, names)
+        self._pieces = {i: piece for piece, i in self._numbers.items()}
+        self._cleaned = _CLEANED if config.get("clean_up_tokenization_spaces") else ()
+        self.vocab_size: int = max(self._pieces) + 1
+        self.eos_token_id: int = self._special["eos_token"]
+        self.pad_token_id: int = self._special["pad_token"]
+
+    def encode(self, texts: Sequence[str], max_length: int | None = None, *, name: str = "texts") -> TokenizedTexts:
+        """Tokenise texts.
+
+        Args:
+            texts: the texts.
+            max_length: cut every text to so many tokens, the last of which is `</s>`; None cuts nothing.
+            name: what error messages call `texts`.
+
+        Raises:
+            TypeError: `texts` is one str, or an entry is not a str; the message names its index.
+            ValueError: an entry cannot be written as UTF-8, or max_length is less than 1.
+        """
+        if max_length is not None:
+            check_max_length(max_length)
+        split = [_split_code(text) for text in checks.texts(name, texts)]
+        unknown, end = self._special["unk_token"], self.eos_token_id
+        full_lengths = np.empty(len(split), np.int64)
+        lengths = np.empty(len(split), np.int64)
+        ids: list[int] = []
+        encoded = self._model.encode([rest for _, rest in split], out_type=str)
+        for i, ((code, _), pieces) in enumerate(zip(split, encoded, strict=True)):
+            full_lengths[i] = len(code) + len(pieces) + 1
+            lengths[i] = full_lengths[i] if max_length is None else min(full_lengths[i], max_length)
+            ids.extend(self._numbers.get(piece, unknown) for piece in (code + pieces)[: lengths[i] - 1])
+            ids.append(end)
+        return TokenizedTexts.of(ids, lengths, full_lengths)
+
+    def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
+        """The texts of sequences of ids, without their special tokens: what `generate` gives will do.
+
+        Args:
+            sequences: an array `[texts, seq]`, or a sequence of ids for each text.
+
+        Raises TypeError for ids that are not integers, and ValueError for one that the vocabulary does not have.
+        """
+        special = set(self._special.values())
+        texts = []
+        for i, sequence in enumerate(sequences):
+            ids = np.asarray(sequence)
+            if ids.dtype.kind not in "iu" and ids.size:
+                raise TypeError(f"decode: sequences[{i}] must hold integers, got {ids.dtype}")
+            if ids.ndim != 1:
+                raise ValueError(f"decode: sequences[{i}] must have one axis, got shape {ids.shape}")
+            kept = [j for j in ids.tolist() if j not in special]
+            text = self._model.decode_pieces(self._tokens(kept, f"decode: sequences[{i}]"))
+            text = text.replace(_SPACE, " ").strip()  # a piece that the model does not have keeps its sign
+            for spaced in self._cleaned:
+                text = text.replace(spaced, spaced.strip())
+            texts.append(text)
+        return texts
+
+    def tokens(self, ids: ArrayLike) -> list[str]:
+        """The pieces that ids stand for, special tokens included.
+
+        Raises ValueError for an id that the vocabulary does not have.
+        """
+        return self._tokens(ids, "tokens: ids")
+
+    def _tokens(self, ids: ArrayLike, name: str) -> list[str]:
+        found = []
+        for i in np.asarray(ids).tolist():
+            if i not in self._pieces:
+                raise ValueError(f"{name} has {i!r}, which is not an id of the {self._side} vocabulary")
+            found.append(self._pieces[i])
+        return found
+
+
 class MarianTokenizer:
-    """Source text to ids, target text to ids, and ids back to target text. Safe to use from many threads.
+    """A SentencePiece model and a vocabulary for each side.
 
     SentencePiece cuts a text into pieces, and the vocabulary has the id of each; a piece that it does not have becomes
     `<unk>`. Every text ends with `</s>`, an empty one too. A text may begin with the code of its target language
@@ -43,12 +140,16 @@ class MarianTokenizer:
         config: fields of a tokenizer_config.json: names of the special tokens, `model_max_length`, `source_lang`,
             `target_lang`, `clean_up_tokenization_spaces`. They are saved again, and all but the languages used.
 
+    Attributes:
+        source, target: the sides.
+        model_max_length: the limit that the config names, or None.
+
     Raises ValueError for bytes that are no SentencePiece model, ids that are none and a special token that is not in
     a vocabulary; ImportError when the `sentencepiece` library is missing.
 
     >>> tokenizer = MarianTokenizer.from_pretrained("opus-mt-en-de")       # doctest: +SKIP
-    >>> tokens = tokenizer.encode_target(["Ein kleiner Frosch."])          # doctest: +SKIP
-    >>> tokenizer.decode([tokens.ids])                                     # doctest: +SKIP
+    >>> tokens = tokenizer.target.encode(["Ein kleiner Frosch."])          # doctest: +SKIP
+    >>> tokenizer.target.decode([tokens.ids])                              # doctest: +SKIP
     ['Ein kleiner Frosch.']
     """
 
@@ -61,19 +162,14 @@ class MarianTokenizer:
         *,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        self._models = {SOURCE: source, TARGET: target}
-        self._source, self._target = sentencepiece_processor(SOURCE, source), sentencepiece_processor(TARGET, target)
         self._config = dict(config or {})
-        names = {key: special_token(self._config.get(key), default) for key, default in _SPECIAL.items()}
-        self._vocabulary = dict(vocabulary)
-        self._special = _special_ids(VOCABULARY, self._vocabulary, names)
-        self._separate = None if target_vocabulary is None else dict(target_vocabulary)
-        self._target_special = (
-            self._special if self._separate is None else _special_ids(TARGET_VOCABULARY, self._separate, names)
-        )
-        self._source_pieces = {i: piece for piece, i in self._vocabulary.items()}
-        self._pieces = {i: piece for piece, i in self._target_vocabulary.items()}
-        #: The limit that the folder's tokenizer_config.json names, or None.
+        self._models = {SOURCE: source, TARGET: target}
+        self._vocabularies = {VOCABULARY: dict(vocabulary)}
+        if target_vocabulary is not None:
+            self._vocabularies[TARGET_VOCABULARY] = dict(target_vocabulary)
+        files = list(self._vocabularies.items())
+        self.source = MarianVocabulary("source", source, *files[0], self._config)
+        self.target = MarianVocabulary("target", target, *files[-1], self._config)
         self.model_max_length: int | None = length_limit(self._config)
 
     @classmethod
@@ -114,120 +210,13 @@ class MarianTokenizer:
         """Write what `from_pretrained` reads, each file whole or not at all; transformers reads it, too."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {**self._config, "separate_vocabs": self._separate is not None, "tokenizer_class": "MarianTokenizer"}
-        contents = {**self._models, VOCABULARY: _json(self._vocabulary), CONFIG: _json(config)}
-        if self._separate is not None:
-            contents[TARGET_VOCABULARY] = _json(self._separate)
+        separate = TARGET_VOCABULARY in self._vocabularies
+        config = {**self._config, "separate_vocabs": separate, "tokenizer_class": "MarianTokenizer"}
+        contents = {**self._models, CONFIG: _json(config)}
+        contents |= {name: _json(vocabulary) for name, vocabulary in self._vocabularies.items()}
         with replacing(*(folder / name for name in contents)) as files:
             for file, content in zip(files, contents.values(), strict=True):
                 file.write_bytes(content)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids of the source side."""
-        return max(self._vocabulary.values()) + 1
-
-    @property
-    def target_vocab_size(self) -> int:
-        """Number of ids of the target side."""
-        return max(self._target_vocabulary.values()) + 1
-
-    @property
-    def eos_token_id(self) -> int:
-        """What ends a text of the target side, `</s>`."""
-        return self._target_special["eos_token"]
-
-    @property
-    def pad_token_id(self) -> int:
-        """`<pad>` of the target side, with which decoding begins."""
-        return self._target_special["pad_token"]
-
-    def encode(self, texts: Sequence[str], max_length: int | None = None, *, name: str = "texts") -> TokenizedTexts:
-        """Tokenise texts of the source side.
-
-        Args:
-            texts: the texts.
-            max_length: cut every text to so many tokens, the last of which is `</s>`; None cuts nothing.
-            name: what error messages call `texts`.
-
-        Raises:
-            TypeError: `texts` is one str, or an entry is not a str; the message names its index.
-            ValueError: an entry cannot be written as UTF-8, or max_length is less than 1.
-        """
-        return self._encode(self._source, self._vocabulary, self._special, texts, max_length, name)
-
-    def encode_target(
-        self, texts: Sequence[str], max_length: int | None = None, *, name: str = "texts"
-    ) -> TokenizedTexts:
-        """Tokenise texts of the target side; arguments and errors are those of `encode`."""
-        return self._encode(self._target, self._target_vocabulary, self._target_special, texts, max_length, name)
-
-    def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
-        """The texts of sequences of target ids, without their special tokens: what `generate` gives will do.
-
-        Args:
-            sequences: an array `[texts, seq]`, or a sequence of ids for each text.
-
-        Raises TypeError for ids that are not integers, and ValueError for one that the vocabulary does not have.
-        """
-        special = set(self._target_special.values())
-        texts = []
-        for i, sequence in enumerate(sequences):
-            ids = np.asarray(sequence)
-            if ids.dtype.kind not in "iu" and ids.size:
-                raise TypeError(f"decode: sequences[{i}] must hold integers, got {ids.dtype}")
-            if ids.ndim != 1:
-                raise ValueError(f"decode: sequences[{i}] must have one axis, got shape {ids.shape}")
-            kept = [j for j in ids.tolist() if j not in special]
-            text = self._target.decode_pieces(_pieces_of("target", self._pieces, f"decode: sequences[{i}]", kept))
-            text = text.replace(_SPACE, " ").strip()  # a piece that target.spm does not have keeps its sign
-            if self._config.get("clean_up_tokenization_spaces"):
-                for spaced in _CLEANED:
-                    text = text.replace(spaced, spaced.strip())
-            texts.append(text)
-        return texts
-
-    def tokens(self, ids: ArrayLike) -> list[str]:
-        """The pieces that ids of the source side stand for, special tokens included.
-
-        Raises ValueError for an id that the vocabulary does not have.
-        """
-        return _pieces_of("source", self._source_pieces, "tokens: ids", ids)
-
-    def target_tokens(self, ids: ArrayLike) -> list[str]:
-        """The pieces that ids of the target side stand for; as `tokens`."""
-        return _pieces_of("target", self._pieces, "target_tokens: ids", ids)
-
-    @property
-    def _target_vocabulary(self) -> dict[str, int]:
-        return self._vocabulary if self._separate is None else self._separate
-
-    @staticmethod
-    def _encode(
-        model: Any,
-        vocabulary: dict[str, int],
-        special: dict[str, int],
-        texts: Sequence[str],
-        max_length: int | None,
-        name: str,
-    ) -> TokenizedTexts:
-        if max_length is not None:
-            check_max_length(max_length)
-        codes, rest = [], []
-        for text in checks.texts(name, texts):
-            code, text = _split_code(text)
-            codes.append(code)
-            rest.append(text)
-        unknown, end = special["unk_token"], special["eos_token"]
-        full_lengths = np.empty(len(rest), np.int64)
-        ids: list[int] = []
-        lengths = np.empty(len(rest), np.int64)
-        for i, (code, pieces) in enumerate(zip(codes, model.encode(rest, out_type=str), strict=True)):
-            full_lengths[i] = len(code) + len(pieces) + 1
-            lengths[i] = full_lengths[i] if max_length is None else min(full_lengths[i], max_length)
-            ids.extend(vocabulary.get(piece, unknown) for piece in (code + pieces)[: lengths[i] - 1])
-            ids.append(end)
-        return TokenizedTexts.of(ids, lengths, full_lengths)
 
 
 def sentencepiece_processor(name: str, model: bytes) -> Any:
@@ -260,27 +249,11 @@ def _special_ids(name: str, vocabulary: Mapping[str, int], tokens: Mapping[str, 
     return {key: vocabulary[token] for key, token in tokens.items()}
 
 
-def check_max_length(max_length: int) -> int:
-    """`max_length` as an int, at least 1. Raises ValueError."""
-    wanted = "1, for the end of the text, or more"
-    return checks.integer("max_length", max_length, 1, wanted=wanted, error=ValueError)
-
-
 def _split_code(text: str) -> tuple[list[str], str]:
     """The language code that a text begins with, if any, and the rest."""
     if text.startswith(">>") and (end := text.find("<<")) >= 0:
         return [text[: end + 2]], text[end + 2 :]
     return [], text
-
-
-def _pieces_of(side: str, pieces: Mapping[int, str], name: str, ids: ArrayLike) -> list[str]:
-    """The pieces of ids, which errors call `name`."""
-    found = []
-    for i in np.asarray(ids).tolist():
-        if i not in pieces:
-            raise ValueError(f"{name} has {i!r}, which is not an id of the {side} vocabulary")
-        found.append(pieces[i])
-    return found
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -28,6 +28,7 @@ class ParallelText:
         targets: their translations, one each.
         skipped: how many pairs were left out, for one of their sides was blank.
         lines: the number of each pair's line in its file; nothing for pairs that were not read.
+        files: the file, or the two; nothing for pairs that were not read.
 
     >>> text = ParallelText(("Guten Tag", "Ja"), ("Good day", "Yes"))
     >>> len(text), text.skipped
@@ -38,6 +39,7 @@ class ParallelText:
     targets: tuple[str, ...]
     skipped: int = 0
     lines: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    files: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.sources) != len(self.targets):
@@ -46,6 +48,16 @@ class ParallelText:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def place(self, index: int, target: bool = False) -> str:
+        """What errors call a text: its file and line, or its index.
+
+        >>> ParallelText(("Ja",), ("Yes",)).place(0, target=True)
+        'targets[0]'
+        """
+        if self.files:
+            return f"{self.files[-1 if target else 0]}:{self.lines[index]}"
+        return f"{'targets' if target else 'sources'}[{index}]"
+
     @property
     def crc32(self) -> int:
         """A checksum of the text."""
@@ -53,32 +65,30 @@ class ParallelText:
         return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
-def read_parallel(source: str | os.PathLike[str], target: str | os.PathLike[str] | None = None) -> ParallelText:
+def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:
     """Read UTF-8 text with one pair a line.
 
     Lines end with a newline (LF or CR LF); any other character, U+2028 too, is part of a line. Whitespace around a
     text is taken off. A pair of which one side is blank, or both are, is left out and counted in `skipped`.
 
     Args:
-        source: the file of the texts; without `target` that of both, each line being a text, a tab and its
-            translation.
-        target: the file of the translations, with as many lines.
+        paths: one file, each line of which is a text, a tab and its translation; or the file of the texts and that of
+            their translations, with as many lines.
 
-    Raises OSError, and ValueError, with file and line, for a line that is not UTF-8, a line of one file that does not
-    have two columns and one of two files that has a tab, with both numbers for files that do not have equally many
-    lines, and for files without a pair.
+    Raises OSError, and ValueError for another number of files; with file and line, for a line that is not UTF-8, a line
+    of one file that does not have two columns and one of two files that has a tab; with both numbers, for files that do
+    not have equally many lines; and for files without a pair.
     """
-    first = os.fspath(source)
-    if target is None:
-        name, pairs = first, split_columns(text_lines(first), first)
-    else:
-        second = os.fspath(target)
-        name, pairs = f"{first} and {second}", _read_files(first, second)
+    files = tuple(os.fspath(path) for path in paths)
+    name = " and ".join(files)
+    if len(files) not in (1, 2):
+        raise ValueError(f"parallel text must be one file with two columns, or two files, got {len(files)}")
+    pairs = split_columns(text_lines(name), name) if len(files) == 1 else _read_files(*files)
     kept = [(*pair, number) for number, pair in enumerate(pairs, start=1) if all(pair)]
     if not kept:
         raise ValueError(f"{name}: no pair of texts among the {len(pairs)} lines")
     sources, targets, lines = zip(*kept, strict=True)
-    return ParallelText(sources, targets, len(pairs) - len(kept), lines)
+    return ParallelText(sources, targets, len(pairs) - len(kept), lines, files)
 
 
 def split_columns(lines: Iterable[str], name: str) -> list[tuple[str, str]]:

@@ -19,6 +19,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from fastattn import checks
 from fastattn.formats.hugging_face import read_json
 from fastattn.text.tokenizer import TokenizedTexts, Tokenizer, import_tokenizers
@@ -29,30 +32,32 @@ PADDING, END, UNKNOWN = SPECIAL = ("<pad>", "</s>", "<unk>")  # numbers 0, 1 and
 
 
 class Subwords(ABC):
-    """The vocabulary of one language: `<pad>`, `</s>` and `<unk>`, then its tokens. Safe to use from many threads."""
+    """The vocabulary of one side: `<pad>`, `</s>` and `<unk>`, then its tokens. Safe to use from many threads.
 
+    Attributes:
+        eos_token_id: the number of `</s>`, which ends every text.
+        pad_token_id: the number of `<pad>`, with which decoding begins.
+        suffix: how the names of its files end.
+    """
+
+    eos_token_id: ClassVar[int] = SPECIAL.index(END)
+    pad_token_id: ClassVar[int] = SPECIAL.index(PADDING)
     suffix: ClassVar[str]
-    """How the names of its files end."""
 
+    @property
     @abstractmethod
-    def __len__(self) -> int:
+    def vocab_size(self) -> int:
         """How many numbers there are."""
 
     @abstractmethod
-    def encode(self, texts: Sequence[str]) -> TokenizedTexts:
-        """The numbers of texts, each with `</s>` at its end.
-
-        Raises TypeError for one str, and for an entry that is not a str, and ValueError for one that cannot be written
-        as UTF-8, by its index.
-        """
+    def _encode(self, texts: Sequence[str]) -> TokenizedTexts: ...
 
     @abstractmethod
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: Sequence[int]) -> str:
         """The text of numbers, none of them a special one."""
 
     @abstractmethod
-    def token(self, number: int) -> str:
-        """What a number stands for."""
+    def _token(self, number: int) -> str: ...
 
     @abstractmethod
     def to_bytes(self) -> bytes:
@@ -62,6 +67,55 @@ class Subwords(ABC):
     @abstractmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Subwords:
         """Read a file. Raises OSError, or ValueError for one that is damaged, by name."""
+
+    def encode(self, texts: Sequence[str], max_length: int | None = None) -> TokenizedTexts:
+        """The numbers of texts, each with `</s>` at its end.
+
+        Args:
+            texts: the texts.
+            max_length: cut every text to so many tokens, the last of which is `</s>`; None cuts nothing.
+
+        Raises TypeError for one str, and for an entry that is not a str, and ValueError for one that cannot be written
+        as UTF-8, by its index, and for a max_length below 1.
+        """
+        encoded = self._encode(texts)
+        return encoded if max_length is None else _cut(encoded, check_max_length(max_length))
+
+    def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
+        """The texts of sequences of numbers, without their special tokens: what `generate` gives will do.
+
+        Args:
+            sequences: an array `[texts, seq]`, or a sequence of numbers for each text.
+
+        Raises ValueError for a number that the vocabulary does not have.
+        """
+        texts = []
+        for i, sequence in enumerate(sequences):
+            ids = np.asarray(sequence, np.int64)
+            wrong = ids[(ids < 0) | (ids >= self.vocab_size)]
+            if len(wrong):
+                raise ValueError(f"decode: sequences[{i}] has {wrong[0]}, which is not an id of the vocabulary")
+            texts.append(self._text(ids[ids >= len(SPECIAL)].tolist()))
+        return texts
+
+    def tokens(self, ids: ArrayLike) -> list[str]:
+        """What numbers stand for."""
+        return [self._token(number) for number in np.asarray(ids, np.int64).tolist()]
+
+
+def check_max_length(max_length: int) -> int:
+    """`max_length` as an int, at least 1. Raises ValueError."""
+    wanted = "1, for the end of the text, or more"
+    return checks.integer("max_length", max_length, 1, wanted=wanted, error=ValueError)
+
+
+def _cut(texts: TokenizedTexts, max_length: int) -> TokenizedTexts:
+    """Texts of at most `max_length` tokens; those that are cut end with `</s>`, too."""
+    starts, ends = texts.cu_seqlens[:-1], texts.cu_seqlens[1:]
+    places = np.arange(len(texts.ids)) - np.repeat(starts, texts.lengths)
+    kept = places < max_length - 1
+    kept[ends - 1] = True
+    return TokenizedTexts.of(texts.ids[kept], np.minimum(texts.lengths, max_length), texts.full_lengths)
 
 
 class Characters(Subwords):
@@ -76,8 +130,8 @@ class Characters(Subwords):
     >>> vocabulary = Characters("abc")
     >>> vocabulary.encode(["ab", "", "cd"]).ids.tolist()
     [3, 4, 1, 1, 5, 2, 1]
-    >>> vocabulary.decode([5, 3])
-    'ca'
+    >>> vocabulary.decode([[5, 3, 1]])
+    ['ca']
     """
 
     suffix = "characters.json"
@@ -98,7 +152,7 @@ class Characters(Subwords):
         """The characters of texts that are there at least `min_count` times, the most frequent first.
 
         >>> vocabulary = Characters.build(["noon", "no"])
-        >>> [vocabulary.token(number) for number in range(len(vocabulary))]
+        >>> vocabulary.tokens(range(vocabulary.vocab_size))
         ['<pad>', '</s>', '<unk>', 'n', 'o']
         """
         counts = Counter(itertools.chain.from_iterable(texts))
@@ -112,10 +166,11 @@ class Characters(Subwords):
             raise ValueError(f"{path}: characters must be a list, got {characters!r}")
         return cls(characters, str(path))
 
-    def __len__(self) -> int:
+    @property
+    def vocab_size(self) -> int:
         return len(self._tokens)
 
-    def encode(self, texts: Sequence[str]) -> TokenizedTexts:
+    def _encode(self, texts: Sequence[str]) -> TokenizedTexts:
         ids: list[int] = []
         lengths = []
         for text in checks.texts("texts", texts):
@@ -124,10 +179,10 @@ class Characters(Subwords):
             lengths.append(len(text) + 1)
         return TokenizedTexts.of(ids, lengths)
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: Sequence[int]) -> str:
         return "".join(self._tokens[number] for number in ids)
 
-    def token(self, number: int) -> str:
+    def _token(self, number: int) -> str:
         return self._tokens[number]
 
     def to_bytes(self) -> bytes:
@@ -188,17 +243,18 @@ class BytePairs(Subwords):
             raise ValueError(f"{path}: not a tokenizer that the tokenizers library reads: {error}") from None
         return cls(backend, str(path))
 
-    def __len__(self) -> int:
+    @property
+    def vocab_size(self) -> int:
         return self._tokenizer.vocab_size
 
-    def encode(self, texts: Sequence[str]) -> TokenizedTexts:
+    def _encode(self, texts: Sequence[str]) -> TokenizedTexts:
         return self._tokenizer.encode(texts)
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _text(self, ids: Sequence[int]) -> str:
         text: str = self._backend.decode(ids)
         return text.strip()
 
-    def token(self, number: int) -> str:
+    def _token(self, number: int) -> str:
         text: str = self._backend.id_to_token(number)
         return text
 

@@ -1,11 +1,11 @@
-"""Tokenizers of translation models, both sides in one object: characters, byte pairs or SentencePiece.
+"""Tokenizers of translation models, a vocabulary for each side: characters, byte pairs or SentencePiece.
 
     tokenizer = SubwordTokenizer(Characters.build(sources), Characters.build(targets))
     both = BytePairs.train([*sources, *targets], 8000)                 # extra [text]
     tokenizer = SubwordTokenizer(both, both)
     tokenizer = sentencepiece_tokenizer("source.spm", "target.spm")    # extra [translate]; a MarianTokenizer
-    tokenizer.encode(["Guten Tag"]).ids, tokenizer.encode_target(["Good day"]).ids
-    tokenizer.decode([[12, 7, 9, 1]])
+    tokenizer.source.encode(["Guten Tag"]).ids, tokenizer.target.encode(["Good day"]).ids
+    tokenizer.target.decode([[12, 7, 9, 1]])
 
 Every text ends with `</s>`, an empty one too. What a vocabulary does not know is `<unk>`, which `decode` leaves out.
 """
@@ -18,51 +18,52 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn.files import replacing
 from fastattn.text import marian_tokenizer
 from fastattn.text.marian_tokenizer import MarianTokenizer
-from fastattn.text.subwords import END, PADDING, SPECIAL, UNKNOWN, BytePairs, Characters, Subwords
+from fastattn.text.subwords import END, PADDING, UNKNOWN, BytePairs, Characters, Subwords
 from fastattn.text.tokenizer import TokenizedTexts
 
 __all__ = ["SubwordTokenizer", "TranslationTokenizer", "read_translation_tokenizer", "sentencepiece_tokenizer"]
 
 
-class TranslationTokenizer(Protocol):
-    """What a translation model needs of its tokenizer; `SubwordTokenizer` and `MarianTokenizer` are some."""
+class Side(Protocol):
+    """The vocabulary of one side."""
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids of the source side."""
-
-    @property
-    def target_vocab_size(self) -> int:
-        """Number of ids of the target side."""
+        """Number of ids."""
 
     @property
     def eos_token_id(self) -> int:
-        """What ends a text of the target side."""
+        """What ends a text."""
 
     @property
     def pad_token_id(self) -> int:
         """With which decoding begins."""
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> TokenizedTexts:
-        """The ids of texts of the source side."""
-
-    def encode_target(self, texts: Sequence[str], max_length: int | None = None) -> TokenizedTexts:
-        """The ids of texts of the target side."""
+        """The ids of texts."""
 
     def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
-        """Texts of the target side from their ids."""
+        """Texts from their ids."""
 
     def tokens(self, ids: ArrayLike) -> list[str]:
-        """What ids of the source side stand for."""
+        """What ids stand for."""
 
-    def target_tokens(self, ids: ArrayLike) -> list[str]:
-        """What ids of the target side stand for."""
+
+class TranslationTokenizer(Protocol):
+    """What a translation model needs of its tokenizer; `SubwordTokenizer` and `MarianTokenizer` are some."""
+
+    @property
+    def source(self) -> Side:
+        """The vocabulary of the texts."""
+
+    @property
+    def target(self) -> Side:
+        """That of their translations."""
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the tokenizer's files."""
@@ -81,16 +82,11 @@ class SubwordTokenizer:
 
     Attributes:
         source, target: the same.
-        eos_token_id: the number of `</s>`.
-        pad_token_id: the number of `<pad>`.
 
     >>> tokenizer = SubwordTokenizer(Characters("αβ"), Characters("ab"))
-    >>> tokenizer.encode(["αβγ"]).ids.tolist(), tokenizer.decode([[0, 3, 4, 2, 1]])
+    >>> tokenizer.source.encode(["αβγ"]).ids.tolist(), tokenizer.target.decode([[0, 3, 4, 2, 1]])
     ([3, 4, 2, 1], ['ab'])
     """
-
-    eos_token_id = SPECIAL.index(END)
-    pad_token_id = SPECIAL.index(PADDING)
 
     def __init__(self, source: Subwords, target: Subwords) -> None:
         self.source, self.target = source, target
@@ -128,56 +124,6 @@ class SubwordTokenizer:
         for path in (folder / name for name in (*names, marian_tokenizer.SOURCE)):
             if path not in paths:
                 path.unlink(missing_ok=True)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids of the source side."""
-        return len(self.source)
-
-    @property
-    def target_vocab_size(self) -> int:
-        """Number of ids of the target side."""
-        return len(self.target)
-
-    def encode(self, texts: Sequence[str], max_length: int | None = None) -> TokenizedTexts:
-        """The ids of texts of the source side.
-
-        Args:
-            texts: the texts.
-            max_length: cut every text to so many tokens, the last of which is `</s>`; None cuts nothing.
-
-        Raises as `Subwords.encode` does, and ValueError for a max_length below 1.
-        """
-        return _cut(self.source.encode(texts), max_length)
-
-    def encode_target(self, texts: Sequence[str], max_length: int | None = None) -> TokenizedTexts:
-        """The ids of texts of the target side; arguments and errors are those of `encode`."""
-        return _cut(self.target.encode(texts), max_length)
-
-    def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
-        """The texts of sequences of target ids, without their special tokens: what `generate` gives will do.
-
-        Args:
-            sequences: an array `[texts, seq]`, or a sequence of ids for each text.
-
-        Raises ValueError for a number that the vocabulary does not have.
-        """
-        texts = []
-        for i, sequence in enumerate(sequences):
-            ids = np.asarray(sequence, np.int64)
-            wrong = ids[(ids < 0) | (ids >= len(self.target))]
-            if len(wrong):
-                raise ValueError(f"decode: sequences[{i}] has {wrong[0]}, which is not an id of the target vocabulary")
-            texts.append(self.target.decode(ids[ids >= len(SPECIAL)].tolist()))
-        return texts
-
-    def tokens(self, ids: ArrayLike) -> list[str]:
-        """What ids of the source side stand for."""
-        return [self.source.token(number) for number in np.asarray(ids, np.int64).tolist()]
-
-    def target_tokens(self, ids: ArrayLike) -> list[str]:
-        """What ids of the target side stand for."""
-        return [self.target.token(number) for number in np.asarray(ids, np.int64).tolist()]
 
 
 def sentencepiece_tokenizer(
@@ -218,18 +164,6 @@ def _read(folder: Path, name: str) -> Subwords | None:
         if path.is_file():
             return kind.from_file(path)
     return None
-
-
-def _cut(texts: TokenizedTexts, max_length: int | None) -> TokenizedTexts:
-    """Texts of at most `max_length` tokens; those that are cut end with `</s>`, too."""
-    if max_length is None:
-        return texts
-    marian_tokenizer.check_max_length(max_length)
-    starts, ends = texts.cu_seqlens[:-1], texts.cu_seqlens[1:]
-    places = np.arange(len(texts.ids)) - np.repeat(starts, texts.lengths)
-    kept = places < max_length - 1
-    kept[ends - 1] = True
-    return TokenizedTexts.of(texts.ids[kept], np.minimum(texts.lengths, max_length), texts.full_lengths)
 
 
 def _pieces(path: Path, model: bytes) -> list[str]:

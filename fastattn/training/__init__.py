@@ -1,4 +1,4 @@
-"""Training: optimizers, schedules, batches, and the trainer that saves a run and continues it."""
+"""Training: optimizers, schedules, batches, the trainer that saves a run and continues it, and whole runs of tasks."""
 
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
 from fastattn.training.batches import Batches, TokenBatches, count_steps
@@ -6,6 +6,7 @@ from fastattn.training.metrics import accuracy, bleu, character_error_rate, chrf
 from fastattn.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_grad_norm
 from fastattn.training.pair_batches import PairBatches, pair_arguments
 from fastattn.training.plot import plot_attention, plot_log
+from fastattn.training.run import check_folder, train
 from fastattn.training.schedules import (
     Schedule,
     get_constant_schedule_with_warmup,
@@ -33,6 +34,7 @@ __all__ = [
     "average_states",
     "bleu",
     "character_error_rate",
+    "check_folder",
     "chrf",
     "clip_grad_norm",
     "count_steps",
@@ -46,4 +48,5 @@ __all__ = [
     "pair_arguments",
     "plot_attention",
     "plot_log",
+    "train",
 ]

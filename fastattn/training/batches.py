@@ -17,6 +17,10 @@ class Batches(Protocol):
     """What a `Trainer` takes its batches from. The epoch's number alone decides what `epoch` gives."""
 
     @property
+    def accumulation(self) -> int:
+        """Batches of a step, for `train`."""
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """What tells these batches from others, for JSON; a saved run is continued with equal settings only."""
 
@@ -42,6 +46,7 @@ class TokenBatches:
         load: gives the arguments of the model for indices (int64) of items.
         batch_tokens: at most so many tokens in a batch; a longer item is a batch of its own.
         batch_size: at most so many items in a batch.
+        accumulation: batches of a step, which a `Trainer` is to be given.
         seed: of the permutations, from 0 on.
         settings: what else tells these batches from others, for JSON.
 
@@ -60,6 +65,7 @@ class TokenBatches:
         *,
         batch_tokens: int | None = None,
         batch_size: int | None = None,
+        accumulation: int = 1,
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -69,7 +75,7 @@ class TokenBatches:
         if batch_tokens is None and batch_size is None:
             raise ValueError("TokenBatches: batch_tokens or batch_size must be given")
         limits = {"batch_tokens": batch_tokens, "batch_size": batch_size}
-        self.load = load
+        self.load, self.accumulation = load, integer("TokenBatches: accumulation", accumulation)
         self._batch_tokens, self._batch_size = (
             None if limit is None else integer(f"TokenBatches: {name}", limit, 1) for name, limit in limits.items()
         )

@@ -12,9 +12,8 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 from helpers_sentences import HIDDEN, pattern, write_bert
 
 from fastattn.cli import main
-from fastattn.random import manual_seed
 from fastattn.tasks import Tagger
-from fastattn.text import read_conllu
+from fastattn.text import ConlluSentence, read_conllu
 
 LABELS = ("ADJ", "NOUN", "VERB")
 TEXT = """\
@@ -31,8 +30,7 @@ TEXT = """\
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    manual_seed(1)
-    tagger = Tagger.for_training(write_bert(tmp_path / "bert"), LABELS)
+    tagger = Tagger.for_training(write_bert(tmp_path / "bert"), [ConlluSentence.from_words(LABELS, LABELS)], seed=1)
     tagger.model.classifier.weight.data[...] = pattern(len(LABELS), HIDDEN, salt=70)
     tagger.save_pretrained(tmp_path / "tagger")
     return tmp_path / "tagger"

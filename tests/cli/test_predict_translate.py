@@ -81,7 +81,7 @@ def test_a_picture_of_attention(model, tmp_path, capfd):
 def test_the_picture_is_of_all_layers_and_heads(model, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     drawn: list[Any] = []
-    monkeypatch.setattr("fastattn.training.plot.plot_attention", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr("fastattn.tasks.translate.task.plot_attention", lambda *arguments: drawn.append(arguments))
     path = write(tmp_path / "text", "abc\nhh\n")
     assert main(command(model, path, "--attention", str(tmp_path / "a.svg"))) == 0
     weights, source, target = Translator.from_pretrained(model).attention("abc")
@@ -124,4 +124,4 @@ def test_an_output_that_cannot_be_written_is_known_before_the_work(model, tmp_pa
 def test_a_model_that_is_none(tmp_path, capsys):
     path = write(tmp_path / "text", "a\n")
     assert main(command(tmp_path, path)) == 1
-    assert "a translation model needs its vocabularies" in capsys.readouterr().err
+    assert "no config.json in this folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`fastattn train-bilm`, end to end, on a text that a tiny model can learn."""
+"""`fastattn train bilm`, end to end, on a text that a tiny model can learn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers_runs import interrupt, kill_at, log_of, weights
 
 from fastattn.cli import INTERRUPTED, main
 from fastattn.models import BidirectionalLanguageModel
-from fastattn.tasks import WordEncoder
+from fastattn.tasks import BiLM, WordEncoder, train
 from fastattn.text import Vocabulary, character_ids, read_sentences, sentence_batches
 from fastattn.training.run_state import read_state, saved_states
 
@@ -46,13 +46,13 @@ def command(files: dict[str, str], *more: str, **changes: str | None) -> list[st
     options = {**files, **{f"--{name.replace('_', '-')}": value for name, value in changes.items()}}
     given = [text for name, value in options.items() if value is not None and name != "train" for text in (name, value)]
     sizes = ["--batch-size", "4", "--unroll-steps", "6", "--learning-rate", "0.02"]
-    return ["train-bilm", files["train"], *given, *sizes, "--no-plot", *more]
+    return ["train", "bilm", files["train"], *given, *sizes, "--no-plot", *more]
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 1
     text = capsys.readouterr().err
-    start = "fastattn train-bilm: error: "
+    start = "fastattn train: error: "
     assert start in text
     return text[text.index(start) + len(start) :].strip()
 
@@ -301,6 +301,17 @@ def test_another_vocabulary_is_refused(files, capsys, tmp_path):
 )
 def test_wrong_usage(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["train-bilm", *arguments])
+        main(["train", "bilm", *arguments])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_python_does_the_same(files, tmp_path):
+    assert main(command(files, "--epochs", "2", "--dim", "12", "--num-sampled", "5", "--seed", "3")) == 0
+    data, gold = BiLM.read(files["train"]), BiLM.read(files["--eval"])
+    options = {"batch_size": 4, "unroll_steps": 6, "learning_rate": 0.02, "plot": False, "seed": 3}
+    bilm = BiLM.for_training(OPTIONS, data, epochs=2, dim=12, num_sampled=5, **options)
+    train(bilm, data, tmp_path / "python", evaluate_on=gold)
+    assert weights(tmp_path / "python") == weights(files["--output"])
+    assert log_of(tmp_path / "python") == log_of(files["--output"])
+    assert (tmp_path / "python" / "vocab.txt").read_bytes() == Path(files["--output"], "vocab.txt").read_bytes()

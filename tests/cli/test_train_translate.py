@@ -1,4 +1,4 @@
-"""`fastattn train-translate`, end to end, on a language that a tiny model can learn: letters in another alphabet."""
+"""`fastattn train translate`, end to end, on a language that a tiny model can learn: letters in another alphabet."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from helpers_runs import interrupt, kill_at, log_of, weights
 
-from fastattn.cli import INTERRUPTED, build_parser, main, train_translate
+from fastattn.cli import INTERRUPTED, build_parser, main
 from fastattn.models import Transformer
-from fastattn.tasks import Translator
+from fastattn.tasks import TranslateRecipe, Translator, train
+from fastattn.tasks.translate.recipe import SIZES
+from fastattn.tasks.translate.task import _config
 from fastattn.text import Characters, MarianTokenizer, ParallelText, SubwordTokenizer, read_translation_tokenizer
 from fastattn.training import DamagedStateWarning
 from fastattn.training.averaging import average_states
@@ -53,13 +55,13 @@ def command(files: dict[str, str], *more: str, **changes: str | None) -> list[st
     given = [text for name, value in options.items() if value is not None and name != "train" for text in (name, value)]
     sizes = ["--d-model", "16", "--layers", "1", "--heads", "2", "--ffn-dim", "32"]
     run = ["--batch-tokens", "100", "--warmup", "40", "--learning-rate", "0.01", "--no-plot"]
-    return ["train-translate", files["train"], *given, *sizes, *run, *more]
+    return ["train", "translate", files["train"], *given, *sizes, *run, *more]
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 1
     text = capsys.readouterr().err
-    start = "fastattn train-translate: error: "
+    start = "fastattn train: error: "
     assert start in text
     return text[text.index(start) + len(start) :].strip()
 
@@ -162,7 +164,7 @@ def test_byte_pairs_are_shared(files):
     tokenizer = read_translation_tokenizer(files["--output"])
     assert isinstance(tokenizer, SubwordTokenizer)
     assert tokenizer.source is tokenizer.target
-    assert tokenizer.vocab_size == 40
+    assert tokenizer.source.vocab_size == 40
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -192,7 +194,7 @@ def test_transformers_reads_marians_network(files):
     assert main(command(files, "--epochs", "2", "--marian")) == 0
     theirs = transformers.MarianMTModel.from_pretrained(files["--output"]).eval()
     ours = Translator.from_pretrained(files["--output"])
-    ids = ours.tokenizer.encode(["fade"]).ids[None]
+    ids = ours.tokenizer.source.encode(["fade"]).ids[None]
     target = np.array([[0, 4, 5]])
     with torch.no_grad():
         logits = theirs(torch.tensor(ids), decoder_input_ids=torch.tensor(target)).logits.numpy()
@@ -216,7 +218,7 @@ def scores(monkeypatch: pytest.MonkeyPatch, *values: float) -> list[dict[str, by
         seen.append({name: array.tobytes() for name, array in translator.model.state_dict().items()})
         return {"loss": 1.0, "cer": next(rates)}
 
-    monkeypatch.setattr("fastattn.cli.train_translate.evaluate", evaluate)
+    monkeypatch.setattr(Translator, "evaluate", evaluate)
     return seen
 
 
@@ -252,8 +254,8 @@ def made(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Made:
         raise Made(*objects, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastattn.training.Trainer", trainer)
-        patch.setattr("fastattn.training.metrics.import_sacrebleu", lambda: None)
+        patch.setattr("fastattn.training.run.Trainer", trainer)
+        patch.setattr("fastattn.tasks.translate.task.import_sacrebleu", lambda: None)
         parsed = build_parser().parse_args(arguments)
         with pytest.raises(Made) as caught:
             parsed.run(parsed)
@@ -301,9 +303,17 @@ def test_first_weights_and_positions(files, monkeypatch):
         (("--size", "base", "--layers", "2", "--ffn-dim", "64"), (512, 2, 8, 64)),
     ],
 )
-def test_sizes(more, sizes):
-    parsed = build_parser().parse_args(["train-translate", "train.tsv", "-o", "out", *more])
-    config = train_translate._config(parsed, SubwordTokenizer(Characters("ab"), Characters("c")), shared=False)
+def test_sizes(files, monkeypatch, more, sizes):
+    given: dict[str, Any] = {}
+
+    def make(start: str, data: ParallelText, recipe: TranslateRecipe) -> None:
+        given["config"] = _config(recipe, SIZES[start], SubwordTokenizer(Characters("ab"), Characters("c")))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Translator, "for_training", make)
+    arguments = ["train", "translate", files["train"], "-o", "out", "--vocabulary", "characters", *more]
+    assert main(arguments) == INTERRUPTED
+    config = given["config"]
     width, layers, heads, ffn_dim = sizes
     assert (config.d_model, config.vocab_size, config.decoder_vocab_size) == (width, 5, 4)
     assert (config.encoder_layers, config.encoder_attention_heads, config.encoder_ffn_dim) == (layers, heads, ffn_dim)
@@ -313,12 +323,12 @@ def test_sizes(more, sizes):
 def test_each_text_is_measured_for_what_it_is_given(files, tmp_path, monkeypatch, capsys):
     seen: list[tuple[str, ...]] = []
 
-    def evaluate(_: Translator, text: ParallelText, metrics: Any) -> dict[str, float]:
-        assert list(metrics) == ["cer"]
+    def evaluate(translator: Translator, text: ParallelText) -> dict[str, float]:
+        assert translator.recipe.measured == ("cer",)
         seen.append(text.sources)
         return {"loss": 1.0, "cer": len(seen) / 4}
 
-    monkeypatch.setattr("fastattn.cli.train_translate.evaluate", evaluate)
+    monkeypatch.setattr(Translator, "evaluate", evaluate)
     more = ["--epochs", "2", "--average", "2", "--test", write(tmp_path / "test.tsv", pairs(2))]
     assert main(command(files, *more)) == 0
     gold, test = (tuple(source for source, _ in pairs(seed)) for seed in (1, 2))
@@ -464,7 +474,7 @@ def test_what_patience_rests_on_is_compared(files, capsys):
 
 def test_another_metric_is_refused(files, capsys, monkeypatch):
     assert main(command(files, "--epochs", "1")) == 0
-    monkeypatch.setattr("fastattn.training.metrics.import_sacrebleu", lambda: None)
+    monkeypatch.setattr("fastattn.tasks.translate.task.import_sacrebleu", lambda: None)
     text = error_of(command(files, "--epochs", "1", "--resume", "--metrics", "chrf"), capsys)
     assert text.endswith("does not fit this run: its evaluations have no 'chrf', only loss, cer")
 
@@ -517,9 +527,10 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     ]
     assert error_of(both, capsys) == f"{train} has 60 lines, but {short} has 1"
     three = [text for argument in both for text in ([argument] * 2 if argument == str(short) else [argument])]
-    assert error_of(three, capsys) == "TRAIN must be one file with two columns, or two files, got 3"
+    assert error_of(three, capsys) == "parallel text must be one file with two columns, or two files, got 3"
     assert error_of(command(files, "--patience", "1", eval=None), capsys) == "--patience needs --eval"
     assert "give one of them" in error_of(command(files, "--patience", "1", "--average", "2"), capsys)
+    assert "--average and --ema are two" in error_of(command(files, "--ema", "0.9", "--average", "2"), capsys)
     files["train"] = columns
     assert error_of(command(files, eval=str(tmp_path / "no")), capsys).endswith("no: No such file or directory")
     assert "no: No such file" in error_of(command(files, vocabulary=str(tmp_path / "no")), capsys)
@@ -584,11 +595,21 @@ def test_a_model_of_somebody_is_not_overwritten(files, capsys):
         (["text", "--output", "o", "--dropout", "1"], "--dropout: must be a number in [0, 1), got 1.0"),
         (["text", "--output", "o", "--ema", "1"], "--ema: must be a number in [0, 1), got 1.0"),
         (["text", "--output", "o", "--metrics", "ter"], "invalid choice: 'ter'"),
-        (["text", "--output", "o", "--ema", "0.9", "--average", "2"], "not allowed with argument"),
     ],
 )
 def test_wrong_usage(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["train-translate", *arguments])
+        main(["train", "translate", *arguments])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_python_does_the_same(files, tmp_path):
+    assert main(command(files, "--epochs", "4", "--average", "2", "--seed", "3", "--max-tokens", "60")) == 0
+    data, gold = Translator.read(files["train"]), Translator.read(files["--eval"])
+    sizes = {"d_model": 16, "layers": 1, "heads": 2, "ffn_dim": 32, "vocabulary": "characters"}
+    run = {"epochs": 4, "batch_tokens": 100, "max_tokens": 60, "warmup": 40, "learning_rate": 0.01, "average": 2}
+    translator = Translator.for_training("small", data, seed=3, plot=False, **sizes, **run)
+    train(translator, data, tmp_path / "python", evaluate_on=gold)
+    assert weights(tmp_path / "python") == weights(files["--output"])
+    assert log_of(tmp_path / "python") == log_of(files["--output"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from helpers_sentences import HIDDEN, POSITIONS, pattern, write_bert, write_mode
 
 from fastattn.autograd import Tensor, no_grad
 from fastattn.models import BertForTokenClassification
-from fastattn.random import manual_seed
 from fastattn.tasks import Tagger
-from fastattn.tasks.tagger import count_right
+from fastattn.tasks.tag.task import count_right
+from fastattn.text import ConlluSentence
 
 LABELS = ("DET", "NOUN", "PUNCT", "VERB")
+DATA = [ConlluSentence.from_words(LABELS, LABELS)]
 SENTENCES = [
     ["the", "cat", "sat", "."],
     [],
@@ -33,8 +35,7 @@ SENTENCES = [
 
 def make_tagger(folder: Path) -> Path:
     """A tagger whose labels depend on the words."""
-    manual_seed(1)
-    tagger = Tagger.for_training(write_bert(folder / "bert"), LABELS)
+    tagger = Tagger.for_training(write_bert(folder / "bert"), DATA, seed=1)
     tagger.model.classifier.weight.data[...] = pattern(len(LABELS), HIDDEN, salt=70)
     tagger.save_pretrained(folder / "tagger")
     return folder / "tagger"
@@ -94,39 +95,53 @@ def test_many_threads_at_once(tagger: Tagger) -> None:
     assert results == [expected] * 4
 
 
+def tagged(*sentences: tuple[list[str], list[str]]) -> list[ConlluSentence]:
+    return [ConlluSentence.from_words(*sentence) for sentence in sentences]
+
+
 def test_batches(folder: Path) -> None:
-    tagger = Tagger.for_training(folder, LABELS)
-    sentences = [["the", "abc", "cat"], ["sat"], ["sat", "."], ["the"] * 40]
-    tags = [["DET", "VERB", "NOUN"], ["_"], ["_", "PUNCT"], ["DET"] * 40]
-    batches = tagger.batches(sentences, tags, batch_size=10)
+    data = tagged(
+        (["the", "abc", "cat"], ["DET", "VERB", "NOUN"]), (["sat"], ["_"]), (["sat", "."], ["_", "PUNCT"]),
+        (["the"] * 40, ["DET"] * 40),
+    )  # fmt: skip
+    tagger = Tagger.for_training(folder, data, batch_size=10)
+    batches = tagger.batches(data)
     assert batches.lengths.tolist() == [7, 4, 32, 12]  # the second sentence has nothing to learn
     loaded = batches.load(np.array([1, 0]))
     assert loaded["cu_seqlens"].tolist() == [0, 4, 11]
     assert loaded["labels"].tolist() == [-100, -100, 2, -100, -100, 0, 3, -100, -100, 1, -100]
-    loss = tagger.model.forward_ragged(**loaded).loss
+    loss = tagger.loss(loaded)
     assert isinstance(loss, Tensor)
     loss.backward()
     assert tagger.model.classifier.weight.grad is not None
-    assert tagger.batches(sentences, tags, batch_tokens=8).settings["batch_tokens"] == 8
+    other = Tagger.for_training(folder, data, batch_tokens=8, accumulation=3).batches(data)
+    assert (other.settings["batch_tokens"], other.accumulation) == (8, 3)
 
 
 def test_batches_are_refused(folder: Path) -> None:
-    tagger = Tagger.for_training(folder, LABELS)
-    with pytest.raises(ValueError, match="batches: sentence 1 has 2 words, but 1 tags"):
-        tagger.batches([["a"], ["b", "c"]], [["DET"], ["DET"]], batch_size=1)
+    tagger = Tagger.for_training(folder, DATA)
+    with pytest.raises(ValueError, match="ConlluSentence: 2 words, but 1 tags"):
+        tagged((["b", "c"], ["DET"]))
     with pytest.raises(ValueError, match="the tag 'ADJ' of sentence 0 is none of DET, NOUN, PUNCT, VERB"):
-        tagger.batches([["a"]], [["ADJ"]], batch_size=1)
-    for sentences, tags in (([["a"]], [["_"]]), ([], []), ([[]], [[]])):
+        tagger.batches(tagged((["a"], ["ADJ"])))
+    for data in (tagged((["a"], ["_"])), []):
         with pytest.raises(ValueError, match="batches: no word has a tag"):
-            tagger.batches(sentences, tags, batch_size=1)
+            tagger.batches(data)
+        with pytest.raises(ValueError, match="for_training: no word has a tag"):
+            Tagger.for_training(folder, data)
+
+
+def test_evaluation(tagger: Tagger) -> None:
+    words = ["the", "cat", "sat"]
+    found = tagger.tag([words])[0]
+    right = [found[0], "_", "none"]
+    assert tagger.evaluate([ConlluSentence.from_words(words, right)]) == {"accuracy": 0.5}
+    assert np.isnan(tagger.evaluate([])["accuracy"])
 
 
 def test_a_new_head_is_drawn_from_the_seed(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
-    heads = []
-    for seed in (1, 1, 2):
-        manual_seed(seed)
-        heads.append(Tagger.for_training(folder, LABELS).model.classifier.weight.data.tobytes())
+    heads = [Tagger.for_training(folder, DATA, seed=seed).model.classifier.weight.data.tobytes() for seed in (1, 1, 2)]
     assert heads[0] == heads[1] != heads[2]
 
 
@@ -170,14 +185,20 @@ def test_transformers_gives_the_same_logits(folder: Path, tagger: Tagger) -> Non
 
 def test_a_model_without_a_classifier_is_no_tagger(tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "bert")
-    with pytest.raises(ValueError, match="no tagger, its weights have no classifier; fastattn finetune makes one"):
+    with pytest.raises(ValueError, match="no tagger, its weights have no classifier; fastattn train tag makes one"):
         Tagger.from_pretrained(folder)
 
 
+def test_another_head_is_named(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["architectures"] = ["BertForSequenceClassification"]
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ValueError, match="other: no tagger, its architecture is BertForSequenceClassification"):
+        Tagger.from_pretrained(tmp_path / "other")
+
+
 def test_bad_input(tagger: Tagger, tmp_path: Path) -> None:
-    for labels in ([], ["A", "A"]):
-        with pytest.raises(ValueError, match="labels must be different names, one or more"):
-            Tagger.for_training(write_bert(tmp_path / "bert"), labels)
     with pytest.raises(TypeError, match=r"sentences\[0\] must be a sequence of words, got the str 'the cat'"):
         tagger.tag(["the cat"])
     with pytest.raises(FileNotFoundError):

@@ -82,37 +82,37 @@ def test_pieces_by_the_vocabulary(write: Write) -> None:
     processor = sentencepiece.SentencePieceProcessor(model_proto=MODELS["source.spm"])
     for text in ("the cat", "a ☃ test", "that hat"):
         expected = [piece if piece in ids else "<unk>" for piece in processor.encode(text, out_type=str)]
-        assert tokenizer.tokens(tokenizer.encode([text]).ids) == [*expected, "</s>"]
-    assert "<unk>" in tokenizer.tokens(tokenizer.encode(["☃"]).ids)
-    assert "".join(tokenizer.target_tokens(tokenizer.encode_target(["die ratte"]).ids)) == "▁die▁ratte</s>"
-    assert tokenizer.vocab_size == tokenizer.target_vocab_size == len(ids)
-    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, len(ids) - 1)
+        assert tokenizer.source.tokens(tokenizer.source.encode([text]).ids) == [*expected, "</s>"]
+    assert "<unk>" in tokenizer.source.tokens(tokenizer.source.encode(["☃"]).ids)
+    assert "".join(tokenizer.target.tokens(tokenizer.target.encode(["die ratte"]).ids)) == "▁die▁ratte</s>"
+    assert tokenizer.source.vocab_size == tokenizer.target.vocab_size == len(ids)
+    assert (tokenizer.target.eos_token_id, tokenizer.target.pad_token_id) == (0, len(ids) - 1)
     assert tokenizer.model_max_length == 7
 
 
 def test_a_language_code_is_one_token(tokenizer: MarianTokenizer) -> None:
-    plain, code = (tokenizer.encode([text]).ids for text in ("the cat", ">>deu<< the cat"))
-    assert code.tolist() == [tokenizer.vocab_size - 2, *plain.tolist()]
-    assert tokenizer.encode([">>fra<< the cat"]).ids.tolist() == [1, *plain.tolist()]
-    assert tokenizer.encode([">> the"]).lengths > 2
+    plain, code = (tokenizer.source.encode([text]).ids for text in ("the cat", ">>deu<< the cat"))
+    assert code.tolist() == [tokenizer.source.vocab_size - 2, *plain.tolist()]
+    assert tokenizer.source.encode([">>fra<< the cat"]).ids.tolist() == [1, *plain.tolist()]
+    assert tokenizer.source.encode([">> the"]).lengths > 2
 
 
 def test_ids_are_ragged(tokenizer: MarianTokenizer) -> None:
-    tokens = tokenizer.encode(TEXTS)
+    tokens = tokenizer.source.encode(TEXTS)
     assert tokens.ids.dtype == np.int64
     for i, text in enumerate(TEXTS):
-        alone = tokenizer.encode([text])
+        alone = tokenizer.source.encode([text])
         np.testing.assert_array_equal(tokens.ids[tokens.cu_seqlens[i] : tokens.cu_seqlens[i + 1]], alone.ids)
         assert alone.ids[-1] == 0
         assert alone.lengths == alone.full_lengths == tokens.lengths[i]
-    assert tokenizer.encode([""]).ids.tolist() == [0]
-    assert len(tokenizer.encode([]).ids) == len(tokenizer.encode([]).lengths) == 0
+    assert tokenizer.source.encode([""]).ids.tolist() == [0]
+    assert len(tokenizer.source.encode([]).ids) == len(tokenizer.source.encode([]).lengths) == 0
 
 
 def test_a_cut_text_keeps_its_end(tokenizer: MarianTokenizer) -> None:
-    whole = tokenizer.encode([">>deu<< the cat sat"]).ids
+    whole = tokenizer.source.encode([">>deu<< the cat sat"]).ids
     for length in range(1, len(whole) + 2):
-        cut = tokenizer.encode([">>deu<< the cat sat"], length)
+        cut = tokenizer.source.encode([">>deu<< the cat sat"], length)
         assert cut.ids.tolist() == [*whole[: min(length, len(whole)) - 1], 0]
         assert cut.truncated == (length < len(whole))
 
@@ -121,16 +121,16 @@ def test_a_cut_text_keeps_its_end(tokenizer: MarianTokenizer) -> None:
 def test_what_is_decoded(write: Write, separate: bool) -> None:
     tokenizer = MarianTokenizer.from_pretrained(write(separate))
     texts = ["die ratte sass", "", "ein test", "das ist"]
-    tokens = tokenizer.encode_target(texts)
+    tokens = tokenizer.target.encode(texts)
     ids = [tokens.ids[i:j] for i, j in zip(tokens.cu_seqlens[:-1], tokens.cu_seqlens[1:], strict=True)]
-    assert tokenizer.decode(ids) == texts
-    pad = tokenizer.pad_token_id
+    assert tokenizer.target.decode(ids) == texts
+    pad = tokenizer.target.pad_token_id
     padded = np.full((len(ids), 2 + tokens.lengths.max()), pad)  # what a decoder gives
     for row, sequence in zip(padded, ids, strict=True):
         row[1 : 1 + len(sequence)] = sequence
-    assert tokenizer.decode(padded) == texts
-    assert tokenizer.decode([[], [pad, 0], [1]]) == ["", "", ""]
-    assert tokenizer.decode([]) == []
+    assert tokenizer.target.decode(padded) == texts
+    assert tokenizer.target.decode([[], [pad, 0], [1]]) == ["", "", ""]
+    assert tokenizer.target.decode([]) == []
 
 
 CLEANED = {
@@ -154,15 +154,15 @@ def test_spaces_are_cleaned_up_where_the_config_says_so(write: Write, text: str)
     for cleans in (None, False, True):
         folder = write(**parts, tokenizer_config__json={"clean_up_tokenization_spaces": cleans})
         tokenizer = MarianTokenizer.from_pretrained(folder)
-        assert tokenizer.decode([sequence]) == [CLEANED[text] if cleans else text]
+        assert tokenizer.target.decode([sequence]) == [CLEANED[text] if cleans else text]
 
 
 def test_two_vocabularies(write: Write) -> None:
     tokenizer = MarianTokenizer.from_pretrained(write(separate=True))
-    assert tokenizer.vocab_size == len(vocabulary("source.spm"))
-    assert tokenizer.target_vocab_size == len(vocabulary("target.spm"))
-    assert tokenizer.pad_token_id == tokenizer.target_vocab_size - 1
-    assert tokenizer.encode_target(["die"]).ids.max() < tokenizer.target_vocab_size
+    assert tokenizer.source.vocab_size == len(vocabulary("source.spm"))
+    assert tokenizer.target.vocab_size == len(vocabulary("target.spm"))
+    assert tokenizer.target.pad_token_id == tokenizer.target.vocab_size - 1
+    assert tokenizer.target.encode(["die"]).ids.max() < tokenizer.target.vocab_size
 
 
 @pytest.mark.parametrize("separate", [False, True])
@@ -175,8 +175,8 @@ def test_saved_and_loaded_again(write: Write, tmp_path: Path, separate: bool) ->
     again = MarianTokenizer.from_pretrained(tmp_path / "saved")
     for name in MODELS:
         assert (tmp_path / "saved" / name).read_bytes() == MODELS[name]
-    np.testing.assert_array_equal(again.encode(TEXTS).ids, tokenizer.encode(TEXTS).ids)
-    np.testing.assert_array_equal(again.encode_target(GERMAN).ids, tokenizer.encode_target(GERMAN).ids)
+    np.testing.assert_array_equal(again.source.encode(TEXTS).ids, tokenizer.source.encode(TEXTS).ids)
+    np.testing.assert_array_equal(again.target.encode(GERMAN).ids, tokenizer.target.encode(GERMAN).ids)
     assert again.model_max_length == 7
     assert json.loads((tmp_path / "saved/tokenizer_config.json").read_text())["source_lang"] == "en"
 
@@ -185,7 +185,7 @@ def test_other_names_of_special_tokens(write: Write) -> None:
     names = {"pad_token": {"content": "<nil>", "lstrip": False}, "model_max_length": int(1e30)}
     folder = write(tokenizer_config__json=names, vocab__json=vocabulary("source.spm", last="<nil>"))
     tokenizer = MarianTokenizer.from_pretrained(folder)
-    assert tokenizer.pad_token_id == tokenizer.vocab_size - 1
+    assert tokenizer.target.pad_token_id == tokenizer.source.vocab_size - 1
     assert tokenizer.model_max_length is None
     (folder / "tokenizer_config.json").unlink()
     with pytest.raises(ValueError, match=r"vocab\.json: the pad_token '<pad>' is not in the vocabulary"):
@@ -193,9 +193,9 @@ def test_other_names_of_special_tokens(write: Write) -> None:
 
 
 def test_many_threads(tokenizer: MarianTokenizer) -> None:
-    expected = tokenizer.encode(TEXTS).ids
+    expected = tokenizer.source.encode(TEXTS).ids
     with ThreadPoolExecutor(4) as pool:
-        for tokens in pool.map(lambda _: tokenizer.encode(TEXTS), range(40)):
+        for tokens in pool.map(lambda _: tokenizer.source.encode(TEXTS), range(40)):
             np.testing.assert_array_equal(tokens.ids, expected)
 
 
@@ -244,25 +244,25 @@ def test_no_folder(tmp_path: Path) -> None:
 
 def test_bad_texts_and_ids(tokenizer: MarianTokenizer) -> None:
     with pytest.raises(TypeError, match=r"texts\[1\] must be str, got int"):
-        tokenizer.encode(["a", 7])  # type: ignore[list-item]
+        tokenizer.source.encode(["a", 7])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="lines must be a sequence of str, got the str"):
-        tokenizer.encode("a cat", name="lines")
+        tokenizer.source.encode("a cat", name="lines")
     with pytest.raises(ValueError, match=r"lines\[0\] is not valid Unicode: '\\udcff' at position 1"):
-        tokenizer.encode_target(["a\udcff"], name="lines")
+        tokenizer.target.encode(["a\udcff"], name="lines")
     with pytest.raises(ValueError, match="max_length must be 1, for the end of the text, or more, got 0"):
-        tokenizer.encode(["a"], 0)
+        tokenizer.source.encode(["a"], 0)
     with pytest.raises(ValueError, match=r"max_length must be 1, .*, got 2\.5"):
-        tokenizer.encode(["a"], 2.5)  # type: ignore[arg-type]
+        tokenizer.source.encode(["a"], 2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tokens: ids has 999, which is not an id of the source vocabulary"):
-        tokenizer.tokens([0, 999])
-    with pytest.raises(ValueError, match="target_tokens: ids has -1, which is not an id of the target vocabulary"):
-        tokenizer.target_tokens([-1])
+        tokenizer.source.tokens([0, 999])
+    with pytest.raises(ValueError, match="tokens: ids has -1, which is not an id of the target vocabulary"):
+        tokenizer.target.tokens([-1])
     with pytest.raises(ValueError, match=r"sequences\[1\] has 900, which is not an id of the target vocabulary"):
-        tokenizer.decode([[0], [900]])
+        tokenizer.target.decode([[0], [900]])
     with pytest.raises(TypeError, match=r"sequences\[0\] must hold integers, got float64"):
-        tokenizer.decode([[0.5]])
+        tokenizer.target.decode([[0.5]])
     with pytest.raises(ValueError, match=r"sequences\[0\] must have one axis, got shape \(\)"):
-        tokenizer.decode([0, 3])
+        tokenizer.target.decode([0, 3])
 
 
 @pytest.mark.filterwarnings("default")  # theirs are not our errors
@@ -275,19 +275,19 @@ def test_as_in_transformers(write: Write, separate: bool) -> None:
     theirs = transformers.MarianTokenizer.from_pretrained(folder)
     plain = [text for text in TEXTS if "</s>" not in text]  # they take that for a special token
     for text in plain + ENGLISH[:4]:
-        assert ours.encode([text]).ids.tolist() == theirs(text).input_ids, text
-        assert ours.encode([text], 3).ids.tolist() == theirs(text, truncation=True, max_length=3).input_ids, text
+        assert ours.source.encode([text]).ids.tolist() == theirs(text).input_ids, text
+        assert ours.source.encode([text], 3).ids.tolist() == theirs(text, truncation=True, max_length=3).input_ids, text
     for text in GERMAN[:4]:
         ids = theirs(text_target=text).input_ids
-        assert ours.encode_target([text]).ids.tolist() == ids, text
-        assert ours.decode([ids]) == theirs.batch_decode([ids], skip_special_tokens=True)
+        assert ours.target.encode([text]).ids.tolist() == ids, text
+        assert ours.target.decode([ids]) == theirs.batch_decode([ids], skip_special_tokens=True)
     for cleans in (False, True):
         for text in CLEANED:
             parts = pieces_as_ids(text.split())
             sequence = parts.pop("sequence")
             spaced = write(**parts, tokenizer_config__json={"clean_up_tokenization_spaces": cleans})
             expected = transformers.MarianTokenizer.from_pretrained(spaced).batch_decode([sequence])
-            assert MarianTokenizer.from_pretrained(spaced).decode([sequence]) == expected
+            assert MarianTokenizer.from_pretrained(spaced).target.decode([sequence]) == expected
     ours.save_pretrained(folder / "saved")
     again = transformers.MarianTokenizer.from_pretrained(folder / "saved")
     assert [again(text).input_ids for text in plain] == [theirs(text).input_ids for text in plain]

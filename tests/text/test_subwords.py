@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_vocabularies import TEXTS, make
 
-from fastattn.text import BytePairs, Characters, SubwordTokenizer
+from fastattn.text import BytePairs, Characters
 from fastattn.text.subwords import Subwords
 
 
@@ -19,18 +19,17 @@ def test_what_goes_in_comes_out(vocabulary: Subwords) -> None:
     assert encoded.lengths.tolist() == encoded.full_lengths.tolist()
     assert encoded.lengths[-1] == 1
     assert (encoded.ids[encoded.cu_seqlens[1:] - 1] == 1).all()
-    assert encoded.ids.max() < len(vocabulary)
-    tokenizer = SubwordTokenizer(vocabulary, vocabulary)
+    assert encoded.ids.max() < vocabulary.vocab_size
     rows = np.split(encoded.ids, encoded.cu_seqlens[1:-1])
-    assert tokenizer.decode(rows) == [*TEXTS, ""]
-    assert tokenizer.tokens([0, 1, 2]) == tokenizer.target_tokens([0, 1, 2]) == ["<pad>", "</s>", "<unk>"]
-    assert "".join(tokenizer.tokens(rows[0])).replace("▁", " ").strip() == TEXTS[0] + "</s>"
+    assert vocabulary.decode(rows) == [*TEXTS, ""]
+    assert vocabulary.tokens([0, 1, 2]) == ["<pad>", "</s>", "<unk>"]
+    assert "".join(vocabulary.tokens(rows[0])).replace("▁", " ").strip() == TEXTS[0] + "</s>"
 
 
 def test_unknown_characters(vocabulary: Subwords) -> None:
     ids = vocabulary.encode(["the 猫 cat"]).ids
     assert np.count_nonzero(ids == 2) == 1
-    assert SubwordTokenizer(vocabulary, vocabulary).decode([ids])[0].split() == ["the", "cat"]
+    assert vocabulary.decode([ids])[0].split() == ["the", "cat"]
 
 
 def test_special_tokens_in_a_text_are_text(vocabulary: Subwords) -> None:
@@ -46,16 +45,15 @@ def test_bad_texts(vocabulary: Subwords) -> None:
         vocabulary.encode(["a", b"b"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"texts\[1\] is not valid Unicode: '\\ud800' at position 1"):
         vocabulary.encode(["a", "a\ud800"])
-    tokenizer = SubwordTokenizer(vocabulary, vocabulary)
-    for number in (-1, len(vocabulary)):
-        with pytest.raises(ValueError, match=rf"sequences\[1\] has {number}, which is not an id of the target"):
-            tokenizer.decode([[3], [3, number]])
+    for number in (-1, vocabulary.vocab_size):
+        with pytest.raises(ValueError, match=rf"sequences\[1\] has {number}, which is not an id of the vocabulary"):
+            vocabulary.decode([[3], [3, number]])
 
 
 def test_characters_are_sorted_by_frequency() -> None:
     vocabulary = Characters.build(["cabb", "bA"], min_count=1)
-    assert [vocabulary.token(i) for i in range(3, 7)] == ["b", "A", "a", "c"]
-    assert len(Characters.build(["cabb", "bA"], min_count=2)) == 4
+    assert vocabulary.tokens(range(3, 7)) == ["b", "A", "a", "c"]
+    assert Characters.build(["cabb", "bA"], min_count=2).vocab_size == 4
     with pytest.raises(ValueError, match="must hold single ones, got 'ab'"):
         Characters(["a", "ab"])
     with pytest.raises(ValueError, match="the character 'a' is there twice"):
@@ -76,5 +74,5 @@ def test_byte_pairs_normalise() -> None:
     vocabulary = make("byte pairs")
     ids = vocabulary.encode(["  a  nai\u0308ve\u2003dog\n", "a naïve dog"])
     assert ids.ids[: ids.cu_seqlens[1]].tolist() == ids.ids[ids.cu_seqlens[1] :].tolist()
-    assert len(vocabulary) <= 60
-    assert len(BytePairs.train(TEXTS, 4)) > 4  # every character is there
+    assert vocabulary.vocab_size <= 60
+    assert BytePairs.train(TEXTS, 4).vocab_size > 4  # every character is there

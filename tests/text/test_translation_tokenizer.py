@@ -24,16 +24,15 @@ from fastattn.text.subwords import Subwords
 
 
 def test_long_texts_are_cut(vocabulary: Subwords) -> None:
-    tokenizer = SubwordTokenizer(vocabulary, vocabulary)
-    whole, cut = tokenizer.encode([*TEXTS, ""]), tokenizer.encode_target([*TEXTS, ""], 4)
+    whole, cut = vocabulary.encode([*TEXTS, ""]), vocabulary.encode([*TEXTS, ""], 4)
     assert cut.lengths.tolist() == np.minimum(whole.lengths, 4).tolist()
     assert cut.full_lengths.tolist() == whole.lengths.tolist()
     for i in range(len(TEXTS)):
         row = cut.ids[cut.cu_seqlens[i] : cut.cu_seqlens[i + 1]]
         assert row.tolist() == [*whole.ids[whole.cu_seqlens[i] :][:3], 1]
-    assert tokenizer.encode(TEXTS, 1).ids.tolist() == [1] * len(TEXTS)
+    assert vocabulary.encode(TEXTS, 1).ids.tolist() == [1] * len(TEXTS)
     with pytest.raises(ValueError, match="max_length must be 1, for the end of the text, or more, got 0"):
-        tokenizer.encode(TEXTS, 0)
+        vocabulary.encode(TEXTS, 0)
 
 
 @pytest.mark.parametrize("kind", ["characters", "byte pairs"])
@@ -50,8 +49,8 @@ def test_files(tmp_path: Path, kind: str, shared: bool) -> None:
     again = read_translation_tokenizer(tmp_path)
     assert isinstance(again, SubwordTokenizer)
     assert (again.source is again.target) == shared
-    assert (again.vocab_size, again.target_vocab_size) == (len(source), len(tokenizer.target))
-    assert again.encode(TEXTS).ids.tolist() == source.encode(TEXTS).ids.tolist()
+    assert (again.source.vocab_size, again.target.vocab_size) == (source.vocab_size, tokenizer.target.vocab_size)
+    assert again.source.encode(TEXTS).ids.tolist() == source.encode(TEXTS).ids.tolist()
     assert again.source.to_bytes() == source.to_bytes()
 
 
@@ -100,19 +99,19 @@ def test_sentencepiece(tmp_path: Path) -> None:
     source = write_model(tmp_path / "a.model", TEXTS[:3])
     target = write_model(tmp_path / "b.model", TEXTS[1:3])
     one = sentencepiece_tokenizer(source)
-    assert one.vocab_size == one.target_vocab_size
+    assert one.source.vocab_size == one.target.vocab_size
     two = sentencepiece_tokenizer(source, target)
-    assert two.vocab_size == one.vocab_size != two.target_vocab_size
+    assert two.source.vocab_size == one.source.vocab_size != two.target.vocab_size
     both = sentencepiece_tokenizer(source, target, shared=True)
-    assert both.vocab_size == both.target_vocab_size > two.target_vocab_size
+    assert both.source.vocab_size == both.target.vocab_size > two.target.vocab_size
     for tokenizer in (one, two, both):
-        rows = tokenizer.encode_target(TEXTS[1:3])
-        assert tokenizer.decode(np.split(rows.ids, rows.cu_seqlens[1:-1])) == TEXTS[1:3]
-        assert tokenizer.encode(["猫"]).ids.tolist()[-2:] == [1, 0]
+        rows = tokenizer.target.encode(TEXTS[1:3])
+        assert tokenizer.target.decode(np.split(rows.ids, rows.cu_seqlens[1:-1])) == TEXTS[1:3]
+        assert tokenizer.source.encode(["猫"]).ids.tolist()[-2:] == [1, 0]
         tokenizer.save_pretrained(tmp_path)
         again = read_translation_tokenizer(tmp_path)
         assert isinstance(again, MarianTokenizer)
-        assert again.encode(TEXTS).ids.tolist() == tokenizer.encode(TEXTS).ids.tolist()
+        assert again.source.encode(TEXTS).ids.tolist() == tokenizer.source.encode(TEXTS).ids.tolist()
 
 
 def test_a_vocabulary_takes_the_place_of_sentencepiece_models(tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ def test_the_names_of_the_transliteration_data() -> None:
     text = read_parallel(data / "ar2en-train.txt")
     assert (len(text), text.skipped) == (12877, 0)
     tokenizer = SubwordTokenizer(Characters.build(text.sources), Characters.build(text.targets))
-    assert (tokenizer.vocab_size, tokenizer.target_vocab_size) == (50, 42)
-    tokens = tokenizer.encode_target(text.targets)
-    assert tokenizer.decode(np.split(tokens.ids, tokens.cu_seqlens[1:-1])) == list(text.targets)
-    assert tokenizer.target_tokens([3, 4, 5]) == ["a", "e", "i"]
+    assert (tokenizer.source.vocab_size, tokenizer.target.vocab_size) == (50, 42)
+    tokens = tokenizer.target.encode(text.targets)
+    assert tokenizer.target.decode(np.split(tokens.ids, tokens.cu_seqlens[1:-1])) == list(text.targets)
+    assert tokenizer.target.tokens([3, 4, 5]) == ["a", "e", "i"]

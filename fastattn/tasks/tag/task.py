@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,31 @@ from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
 from fastattn.models import BertForTokenClassification
+from fastattn.random import manual_seed
+from fastattn.tasks.base import Task, make_recipe
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
-from fastattn.text import Tokenizer, encode_words, gather, token_budget_batches, tokens_per_batch
+from fastattn.tasks.tag.recipe import TagRecipe
+from fastattn.text import (
+    ConlluSentence,
+    Tokenizer,
+    encode_words,
+    gather,
+    parse_conllu,
+    read_conllu,
+    token_budget_batches,
+    tokens_per_batch,
+)
 from fastattn.text.conllu import NO_TAG
 from fastattn.training import TokenBatches
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
+HEAD = BertForTokenClassification.__name__
 
-class Tagger:
+Data = Sequence[ConlluSentence]
+
+
+class Tagger(Task):
     """A BERT model that labels words, for use or to be trained.
 
     The label of a word is that of its first wordpiece. A sentence of more than `max_length` wordpieces is cut
@@ -42,15 +59,16 @@ class Tagger:
         tokenizer: its tokenizer.
         labels: what a word may be labelled.
         max_length: the longest window in wordpieces, [CLS] and [SEP] included.
+        recipe: how it is trained.
 
     >>> tagger = Tagger.from_pretrained("path/to/tagger")                   # doctest: +SKIP
     >>> tagger.tag([["The", "cat", "sleeps", "."], ["Go", "!"]])            # doctest: +SKIP
     [['DET', 'NOUN', 'VERB', 'PUNCT'], ['VERB', 'PUNCT']]
     """
 
-    def __init__(self, model: BertForTokenClassification, folder: Path) -> None:
+    def __init__(self, model: BertForTokenClassification, folder: Path, recipe: TagRecipe | None = None) -> None:
         """Put a model and the tokenizer in `folder` together."""
-        self.model = model
+        self.model, self.recipe = model, recipe or TagRecipe()
         self.tokenizer = Tokenizer.from_pretrained(folder)
         self.labels: tuple[str, ...] = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
         limit = model.config.max_position_embeddings
@@ -58,48 +76,61 @@ class Tagger:
         self._folder = folder
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str]) -> Tagger:
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Tagger:
         """Load a tagger to use, with frozen weights.
 
         Args:
             name_or_folder: a folder that `save_pretrained` or transformers' BertForTokenClassification wrote,
                 or a name; `fastattn.hub.find_model` says where it is looked for.
+            hub: `revision`, `token` and `local_files_only`, as `find_model` takes them.
 
-        Raises:
-            ModelNotFoundError: no such model.
-            ValueError: a model that is no tagger, or a damaged file, by name.
-            ImportError: the `tokenizers` library is missing.
+        Raises ModelNotFoundError, ValueError for a model that is no tagger, or a damaged file, by name, and ImportError
+        without the `tokenizers` library.
         """
-        folder = find_model(name_or_folder, FILES)
+        folder = find_model(name_or_folder, FILES, **hub)
+        made = "fastattn train tag makes one"
         with hugging_face.read_state_dict(folder) as tensors:
             if "classifier.weight" not in tensors:
-                raise ValueError(f"{folder}: no tagger, its weights have no classifier; fastattn finetune makes one")
+                raise ValueError(f"{folder}: no tagger, its weights have no classifier; {made}")
+        kinds = hugging_face.read_config(folder).get("architectures") or [HEAD]
+        if HEAD not in kinds:
+            raise ValueError(f"{folder}: no tagger, its architecture is {', '.join(map(str, kinds))}; {made}")
         return cls(BertForTokenClassification.from_pretrained(folder, trainable=False), folder)
 
     @classmethod
-    def for_training(cls, name_or_folder: str | os.PathLike[str], labels: Sequence[str]) -> Tagger:
+    def for_training(
+        cls, start: str | os.PathLike[str], data: Data, recipe: TagRecipe | None = None, **options: Any
+    ) -> Tagger:
         """Load a model to be trained as a tagger.
 
         Args:
-            name_or_folder: a BERT or sentence-transformers model, as for `SentenceEncoder`. A classifier that
-                it does not have is drawn at random, see `fastattn.manual_seed`.
-            labels: what a word may be labelled.
+            start: a BERT or sentence-transformers model, as for `SentenceEncoder`. A classifier that it does not have
+                is drawn at random.
+            data: the sentences; a word may be labelled as theirs are.
+            recipe: None is `TagRecipe()`.
+            options: fields of the recipe that are to be others.
 
-        Raises as `from_pretrained` does, and ValueError for labels that are none or not all different.
+        Raises as `from_pretrained` does, and ValueError for data without tags.
         """
-        if not labels or len(set(labels)) < len(labels):
-            raise ValueError(f"for_training: labels must be different names, one or more, got {list(labels)}")
-        folder = read_sentence_folder(find_model(name_or_folder, FILES)).transformer
+        recipe = make_recipe(TagRecipe, recipe, options)
+        labels = sorted(tags_of(data))
+        if not labels:
+            raise ValueError("for_training: no word has a tag")
+        folder = read_sentence_folder(find_model(start, FILES)).transformer
         names = dict(enumerate(labels))
+        manual_seed(recipe.seed)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*drawn at random")  # which is what was asked for
             model = BertForTokenClassification.from_pretrained(
                 folder, trainable=True, id2label=names, label2id={name: i for i, name in names.items()}
             )
-        return cls(model, folder)
+        return cls(model, folder, recipe)
 
     def __repr__(self) -> str:
         return f"Tagger({str(self._folder)!r})"
+
+    def __call__(self, inputs: Iterable[Sequence[str]]) -> list[list[str]]:
+        return self.tag(inputs)
 
     def tag(self, sentences: Iterable[Sequence[str]]) -> list[list[str]]:
         """Label every word of every sentence; the model must be in evaluation mode, as a loaded one is.
@@ -121,31 +152,14 @@ class Tagger:
         labels = [self.labels[i] for i in predicted[words.first]]
         return [labels[start:end] for start, end in itertools.pairwise(words.cu_words.tolist())]
 
-    def batches(
-        self,
-        sentences: Sequence[Sequence[str]],
-        tags: Sequence[Sequence[str]],
-        *,
-        batch_size: int | None = None,
-        batch_tokens: int | None = None,
-        seed: int = 0,
-    ) -> TokenBatches:
-        """Batches for a `Trainer`, whose items are sentences (or windows of long ones).
+    def batches(self, data: Data) -> TokenBatches:
+        """Batches whose items are sentences, or windows of long ones; only first wordpieces have a label.
 
-        What they load are the arguments of `model.forward_ragged`; only first wordpieces have a label.
-
-        Args:
-            sentences: sequences of words.
-            tags: for each word one of `labels`, or "_" for a word that is not to be learnt.
-            batch_size: at most so many sentences in a batch.
-            batch_tokens: at most so many wordpieces in a batch.
-            seed: of the order.
-
-        Raises ValueError for a tag that is not in `labels`, tags that are not one a word, and no tags at all.
+        Raises ValueError for a tag that is not in `labels`, and for data without tags.
         """
-        words = encode_words(self.tokenizer, sentences, self.max_length)
+        words = encode_words(self.tokenizer, [sentence.words for sentence in data], self.max_length)
         labels = np.full(len(words.ids), IGNORE_INDEX, np.int64)
-        labels[words.first] = self._label_ids(sentences, tags)
+        labels[words.first] = self._label_ids(data)
         learnt = np.add.reduceat(labels != IGNORE_INDEX, words.cu_seqlens[:-1]) if len(words.ids) else np.empty(0)
         windows = np.flatnonzero(learnt)
         if not len(windows):
@@ -162,23 +176,58 @@ class Tagger:
         return TokenBatches(
             words.lengths[windows],
             load,
-            batch_tokens=batch_tokens,
-            batch_size=batch_size,
-            seed=seed,
+            batch_tokens=self.recipe.batch_tokens,
+            batch_size=self.recipe.batch_size,
+            accumulation=self.recipe.accumulation,
+            seed=self.recipe.seed,
             settings={"ids_crc32": zlib.crc32(words.ids.tobytes())},
         )
 
-    def _label_ids(self, sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    def _label_ids(self, data: Data) -> NDArray[np.int64]:
         numbers = {**{label: i for i, label in enumerate(self.labels)}, NO_TAG: IGNORE_INDEX}
         ids = []
-        for i, (sentence, names) in enumerate(zip(sentences, tags, strict=True)):
-            if len(sentence) != len(names):
-                raise ValueError(f"batches: sentence {i} has {len(sentence)} words, but {len(names)} tags")
-            for name in names:
+        for i, sentence in enumerate(data):
+            for name in sentence.upos:
                 if name not in numbers:
                     raise ValueError(f"batches: the tag {name!r} of sentence {i} is none of {', '.join(self.labels)}")
                 ids.append(numbers[name])
         return np.array(ids, np.int64)
+
+    def loss(self, batch: Mapping[str, Any]) -> Any:
+        return self.model.forward_ragged(**batch).loss
+
+    def evaluate(self, data: Data) -> dict[str, float]:
+        """The share of words that get the tag of the data; those without one do not count."""
+        found = self.tag([sentence.words for sentence in data])
+        right, total = count_right(found, [sentence.upos for sentence in data])
+        return {"accuracy": right / total if total else math.nan}
+
+    def configuration(self, data: Data) -> dict[str, Any]:
+        return {"config": self.model.config.to_dict(), "train_crc32": self.checksum(data)}
+
+    def checksum(self, data: Data) -> int:
+        return zlib.crc32("".join(sentence.with_upos(sentence.upos) for sentence in data).encode())
+
+    @classmethod
+    def read(cls, *paths: str | os.PathLike[str]) -> list[ConlluSentence]:
+        """The sentences of CoNLL-U files. Raises as `read_conllu` does, and ValueError for a file without tags."""
+        data: list[ConlluSentence] = []
+        for path in paths:
+            sentences = read_conllu(path)
+            if not tags_of(sentences):
+                raise ValueError(f"{os.fspath(path)}: no word has a tag in the UPOS column")
+            data += sentences
+        return data
+
+    @classmethod
+    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> list[ConlluSentence]:
+        return list(parse_conllu(lines, name))
+
+    def predict(self, data: Data, options: Any) -> tuple[Iterable[str], Iterable[str]]:
+        found = self.tag([sentence.words for sentence in data])
+        right, total = count_right(found, [sentence.upos for sentence in data])
+        told = [f"accuracy: {right / total:.4f} ({right} of {total} words)"] if total else []
+        return map(ConlluSentence.with_upos, data, found), told
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and tokenizer, each file whole or not at all; transformers reads them, too."""
@@ -188,6 +237,11 @@ class Tagger:
             if (self._folder / name).is_file() and self._folder.resolve() != folder.resolve():
                 _copy(self._folder / name, folder / name)
         self.model.save_pretrained(folder)
+
+
+def tags_of(data: Iterable[ConlluSentence]) -> set[str]:
+    """The tags of words."""
+    return {tag for sentence in data for tag in sentence.upos} - {NO_TAG}
 
 
 def count_right(predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`fastattn finetune tag`, end to end, on a handful of sentences that a tiny model can learn."""
+"""`fastattn train tag`, end to end, on a handful of sentences that a tiny model can learn."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from helpers_runs import interrupt, kill_at, log_of, weights
 from helpers_sentences import write_bert
 from safetensors.numpy import load_file
 
-from fastattn.cli import INTERRUPTED, finetune, main
-from fastattn.tasks import Tagger
+from fastattn.cli import INTERRUPTED, main
+from fastattn.tasks import Tagger, train
 from fastattn.text import read_conllu
-from fastattn.training import AdamW
-from fastattn.training.run_state import saved_states
+from fastattn.training import AdamW, average_states
+from fastattn.training.run_state import averages, read_state, saved_states
 
 TAGS = {"the": "DET", "cat": "NOUN", "sat": "VERB", ".": "PUNCT", "query": "NOUN"}
 SENTENCES = ["the cat sat .", "cat sat", "the query sat .", "the cat", "sat .", "query", "the the cat sat", ". cat"]
@@ -49,7 +49,7 @@ def files(tmp_path: Path) -> dict[str, str]:
 def command(files: dict[str, str], *more: str, **changes: str | None) -> list[str]:
     options = {**files, **{f"--{name.replace('_', '-')}": value for name, value in changes.items()}}
     given = [text for name, value in options.items() if value is not None for text in (name, value)]
-    return ["finetune", "tag", *given, "--batch-size", "4", "--learning-rate", "0.01", "--no-plot", *more]
+    return ["train", "tag", *given, "--batch-size", "4", "--learning-rate", "0.01", "--no-plot", *more]
 
 
 def test_it_learns(files, capsys):
@@ -108,7 +108,7 @@ def test_patience_keeps_the_best_model(files, monkeypatch):
         best.append({name: array.tobytes() for name, array in tagger.model.state_dict().items()})
         return {"accuracy": next(accuracies)}
 
-    monkeypatch.setattr(finetune, "evaluate", evaluate)
+    monkeypatch.setattr(Tagger, "evaluate", evaluate)
     assert main(command(files, "--epochs", "5", "--patience", "2")) == 0
     assert len(best) == 4
     assert weights(files["--output"]) == best[1]
@@ -144,8 +144,8 @@ def test_a_finished_run_may_be_resumed(files, capsys):
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 1
     text = capsys.readouterr().err
-    assert text.startswith("fastattn finetune: error: ")
-    return text.removeprefix("fastattn finetune: error: ").strip()
+    assert text.startswith("fastattn train: error: ")
+    return text.removeprefix("fastattn train: error: ").strip()
 
 
 def test_an_old_run_is_not_overwritten(files, capsys):
@@ -284,7 +284,7 @@ def test_the_last_update_of_a_run_counts_too(files, capsys, monkeypatch):
 )
 def test_wrong_usage(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["finetune", *arguments])
+        main(["train", *arguments])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -295,7 +295,7 @@ def test_patience_needs_an_evaluation(files, capsys):
 
 def test_help_has_every_default(capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["finetune", "tag", "--help"])
+        main(["train", "tag", "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "AdamW" in text
@@ -304,3 +304,24 @@ def test_help_has_every_default(capsys):
 
 def test_the_data_are_read_as_written(files):
     assert len(read_conllu(files["--train"])) == len(SENTENCES) * 4
+
+
+def test_python_does_the_same(files, tmp_path):
+    assert main(command(files, "--epochs", "2", "--seed", "5", "--batch-tokens", "20")) == 0
+    data, gold = Tagger.read(files["--train"]), Tagger.read(files["--eval"])
+    options = {"epochs": 2, "batch_size": 4, "batch_tokens": 20, "learning_rate": 0.01, "seed": 5, "plot": False}
+    tagger = Tagger.for_training(files["--model"], data, **options)
+    trainer = train(tagger, data, tmp_path / "python", evaluate_on=gold)
+    assert weights(tmp_path / "python") == weights(files["--output"])
+    assert log_of(tmp_path / "python") == log_of(files["--output"])
+    assert trainer.evaluations[-1]["metrics"] == tagger.evaluate(gold)
+
+
+@pytest.mark.parametrize("more", [["--average", "2"], ["--ema", "0.5"]])
+def test_an_average_is_kept(files, tmp_path, more):
+    assert main(command(files, "--epochs", "2", *more)) == 0
+    if more[0] == "--average":
+        kept = average_states(files["--output"], 2)
+    else:
+        kept = averages(read_state(saved_states(Path(files["--output"], "states"))[0][1])[0])
+    assert {name: array.tobytes() for name, array in kept.items()} == weights(files["--output"])

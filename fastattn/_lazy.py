@@ -1,0 +1,21 @@
+"""Packages whose names are imported when they are first used (PEP 562)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazy(package: str, homes: Mapping[str, str], modules: str = "") -> Callable[[str], Any]:
+    """The `__getattr__` of a package: `homes` has the names of each module, `modules` those of modules."""
+    places = {name: module for module, names in homes.items() for name in names.split()}
+
+    def get(name: str) -> Any:
+        if name in places:
+            return getattr(import_module(f".{places[name]}", package), name)
+        if name in modules.split():
+            return import_module(f".{name}", package)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get

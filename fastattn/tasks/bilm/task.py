@@ -1,0 +1,217 @@
+"""Words in, how well they are predicted out: perplexities of a bidirectional language model."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastattn.files import utf8_lines
+from fastattn.formats.hugging_face import read_json
+from fastattn.hub import Files, find_model
+from fastattn.models import BidirectionalLanguageModel, ElmoConfig, StreamLoss
+from fastattn.random import manual_seed
+from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.bilm.recipe import BiLMRecipe
+from fastattn.text import (
+    Sentences,
+    StreamBatches,
+    Vocabulary,
+    character_ids,
+    read_sentences,
+    sentence_batches,
+    unigram_perplexity,
+)
+
+VOCABULARY = "vocab.txt"
+FILES = Files(NAMES := ("config.json", "model.safetensors", VOCABULARY), required=NAMES)
+"""What a language model is made of."""
+
+SMALL: dict[str, Any] = {
+    "char_cnn": {"activation": "relu", "embedding": {"dim": 16}, "filters": [[1, 32], [2, 32], [3, 64], [4, 128]],
+                 "max_characters_per_token": 50, "n_highway": 1},
+    "lstm": {"cell_clip": 3, "dim": 256, "n_layers": 2, "proj_clip": 3, "projection_dim": 64,
+             "use_skip_connections": True},
+}  # fmt: skip
+"""A model that two cores train in minutes."""
+
+Start = str | os.PathLike[str] | Mapping[str, Any] | None
+
+logger = logging.getLogger(__name__)
+
+
+class BiLM(Task):
+    """ELMo's bidirectional language model and its vocabulary, to measure text with or to be trained.
+
+    Args:
+        model: a `BidirectionalLanguageModel`.
+        vocabulary: the words that it predicts.
+        recipe: how it is trained; None is the usual recipe.
+        learnt: the text that it learns; `evaluate` compares with a unigram model of it.
+
+    Attributes:
+        model, vocabulary, recipe: the same.
+
+    >>> bilm = BiLM.from_pretrained("path/to/bilm")                         # doctest: +SKIP
+    >>> bilm([["The", "cat", "sleeps", "."], ["cat", "The", ".", "sleeps"]])    # doctest: +SKIP
+    [41.7, 1210.3]
+    """
+
+    model: BidirectionalLanguageModel
+
+    def __init__(
+        self,
+        model: BidirectionalLanguageModel,
+        vocabulary: Vocabulary,
+        recipe: BiLMRecipe | None = None,
+        learnt: Sentences | None = None,
+    ) -> None:
+        self.model, self.vocabulary, self.recipe = model, vocabulary, recipe or BiLMRecipe()
+        self.carried = self._stream = StreamLoss(model, self.recipe.reset)
+        self._characters = partial(character_ids, max_characters=model.config.max_characters_per_token)
+        self._learnt = learnt
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> BiLM:
+        """Load what `save_pretrained` wrote, with frozen weights.
+
+        Args:
+            name_or_folder: a folder, or a name; `fastattn.hub.find_model` says where it is looked for.
+            hub: `revision`, `token` and `local_files_only`, as `find_model` takes them.
+
+        Raises ModelNotFoundError; FileNotFoundError for a folder without a vocabulary; and ValueError for another kind
+        of model, or a damaged file, by name.
+        """
+        folder = find_model(name_or_folder, FILES, **hub)
+        kind = read_json(folder / "config.json").get("model_type")
+        if kind != "elmo":
+            raise ValueError(f"{folder}: no bidirectional language model, its model_type is {kind!r}")
+        model = BidirectionalLanguageModel.from_pretrained(folder, trainable=False)
+        return cls(model, Vocabulary.from_file(folder / VOCABULARY))
+
+    @classmethod
+    def for_training(
+        cls,
+        start: Start,
+        data: Sentences,
+        recipe: BiLMRecipe | None = None,
+        **options: Any,
+    ) -> BiLM:
+        """Make a new model, and its vocabulary of the text.
+
+        Args:
+            start: the file options.json, as bilm-tf and AllenNLP have it, or what such a file holds, for the sizes of
+                the network; None is a small one. Options change single sizes.
+            data: the sentences.
+            recipe: None is `BiLMRecipe()`.
+            options: fields of the recipe that are to be others.
+
+        Raises OSError, and ValueError for a file that is damaged and numbers that do not fit, by name.
+        """
+        recipe = make_recipe(BiLMRecipe, recipe, options)
+        if recipe.vocabulary:
+            vocabulary = Vocabulary.from_file(recipe.vocabulary)
+        else:
+            vocabulary = Vocabulary.build(data, recipe.vocabulary_size, recipe.min_count or 2)
+        config = _config(start, recipe).replace(
+            vocabulary_size=len(vocabulary), num_sampled=recipe.num_sampled, lstm_dropout=recipe.dropout
+        )
+        manual_seed(recipe.seed)
+        return cls(BidirectionalLanguageModel(config), vocabulary, recipe, data)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write model and vocabulary, each file whole or not at all; `Elmo.from_pretrained` reads them, too."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.vocabulary.write(folder / VOCABULARY)  # a folder with a model has its vocabulary
+        self.model.save_pretrained(folder)
+
+    def __call__(self, inputs: Iterable[Sequence[str]]) -> list[float]:
+        """The perplexity of each sentence, a sequence of words, read by itself; NaN for one without words."""
+        found = (self._perplexities(Sentences.from_words([words])) if words else {} for words in inputs)
+        return [perplexities.get("perplexity", math.nan) for perplexities in found]
+
+    def _perplexities(self, data: Sentences) -> dict[str, float]:
+        return self.model.perplexities(sentence_batches(data, self.vocabulary, self._characters))
+
+    def batches(self, data: Sentences) -> StreamBatches:
+        """Batches whose items are steps of streams of sentences."""
+        recipe = self.recipe
+        batches = StreamBatches(
+            data,
+            self.vocabulary,
+            self._characters,
+            batch_size=recipe.batch_size,
+            unroll_steps=recipe.unroll_steps,
+            seed=recipe.seed,
+            shuffle=recipe.shuffle,
+        )
+        sizes = len(data.words), len(data), len(self.vocabulary)
+        logger.info("%d words in %d sentences, %d of vocabulary", *sizes)
+        return batches
+
+    def loss(self, batch: Mapping[str, Any]) -> Any:
+        return self._stream(batch)
+
+    def evaluate(self, data: Sentences) -> dict[str, float]:
+        """The perplexities of a text, and that of a unigram model of the text that is learnt."""
+        perplexities = self._perplexities(data)
+        if self._learnt is not None:
+            perplexities["unigram_perplexity"] = unigram_perplexity(self._learnt, data, self.vocabulary)
+        return perplexities
+
+    def configuration(self, data: Sentences) -> dict[str, Any]:
+        return {
+            "config": self.model.config.to_options(),
+            "dropout": self.recipe.dropout,
+            "num_sampled": self.recipe.num_sampled,
+            "reset": self.recipe.reset,
+            "vocabulary_crc32": zlib.crc32("\n".join(self.vocabulary.words).encode("utf-8", "surrogatepass")),
+        }
+
+    @classmethod
+    def read(cls, *paths: str | os.PathLike[str]) -> Sentences:
+        return read_sentences(paths)
+
+    @classmethod
+    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> list[list[str]]:
+        return [line.split() for line in utf8_lines(lines, name)]
+
+    def predict(self, data: Sequence[Sequence[str]], options: Any) -> tuple[Iterable[str], Iterable[str]]:
+        found = self(data)
+        texts = [f"{value:.4f}\n" if words else "\n" for words, value in zip(data, found, strict=True)]
+        losses = [(len(words) + 1, math.log(value)) for words, value in zip(data, found, strict=True) if words]
+        if not losses:
+            return texts, []
+        mean = math.fsum(tokens * loss for tokens, loss in losses) / sum(tokens for tokens, _ in losses)
+        return texts, [f"perplexity: {math.exp(mean):.2f} ({len(losses)} sentences)"]
+
+    def show(self, metrics: Mapping[str, float | None]) -> str:
+        both, forward, backward = (metrics[f"{name}perplexity"] for name in ("", "forward_", "backward_"))
+        return f"perplexity {both:.2f} (forward {forward:.2f}, backward {backward:.2f})"
+
+    def report(self, evaluations: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        entries = list(evaluations)
+        yield from super().report(entries)
+        if entries:
+            yield f"unigram model: perplexity {entries[-1]['metrics']['unigram_perplexity']:.2f}"
+
+
+def _config(start: Start, recipe: BiLMRecipe) -> ElmoConfig:
+    """The options of `start`, with the sizes that the recipe names."""
+    source = "options"
+    options: Mapping[str, Any] = SMALL
+    if isinstance(start, Mapping):
+        options = start
+    elif start is not None:
+        source, options = os.fspath(start), read_json(start)
+    changes = {"dim": recipe.dim, "projection_dim": recipe.projection_dim, "n_layers": recipe.layers}
+    given = {name: value for name, value in changes.items() if value is not None}
+    if isinstance(options.get("lstm"), dict):
+        options = {**options, "lstm": {**options["lstm"], **given}}
+    return ElmoConfig.from_dict(options, source)

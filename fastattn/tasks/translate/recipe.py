@@ -1,0 +1,179 @@
+"""Train a Transformer that translates, from scratch, on parallel text.
+
+  fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names
+  fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names --resume
+  fastattn train translate train.de train.en --eval dev.de dev.en --size base --metrics bleu chrf --output de-en
+
+Parallel text is one file with two columns, a tab between them, or two files whose lines belong together. Pairs with a
+blank side, or with more tokens than --max-length, are left out. A vocabulary is made of the text: byte pairs, one for
+both sides, unless told otherwise, or characters; SentencePiece models are given by their files.
+
+Adam (betas 0.9 and 0.98, eps 1e-9) with the paper's schedule, the rate rising linearly for --warmup steps and then
+falling with the square root of the steps; label smoothing; --batch-tokens tokens of both sides a step, computed
+--max-tokens at a time. LayerNorm stands before each sublayer, or behind it, as in the paper, with --post-norm. With
+--marian the network is one that transformers' MarianMTModel reads, and with SentencePiece models its tokenizer, too.
+
+With --eval, the loss of a text, without label smoothing, and --metrics of its greedy translations are measured once an
+epoch: cer, the character error rate (edit distance over reference characters), bleu and chrf (sacrebleu's). Nothing is
+left out of what is measured: a text of more than --max-length tokens is an error, before the training. The model that
+is kept is the mean of the weights at the ends of the last --average epochs; with --patience it is the best one, with
+--ema the moving average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from fastattn.tasks.base import Count, OptionError, Options, Probability, Recipe
+
+if TYPE_CHECKING:
+    from fastattn.training import Adam, Batches, Optimizer, Schedule
+
+AVERAGE = 5
+VOCABULARY_SIZE = 8000
+SIZES = {  # d_model, layers of each side, heads, ffn_dim
+    "small": (128, 3, 4, 512),
+    "base": (512, 6, 8, 2048),
+    "big": (1024, 6, 16, 4096),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateOptions(Options):
+    """Options of `fastattn predict translate`.
+
+    Args:
+        pairs: the input has two columns, a tab between them, the second being a translation: the character error rate
+            of ours is told on standard error; a pair with a blank side does not count
+        attention: draw what the first line's translation attends to, the mean of all layers and heads, in this file,
+            .svg or .png
+    """
+
+    pairs: bool = False
+    attention: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateRecipe(Recipe):
+    """How a `Translator` is made and trained; what else there is stands in `Recipe`.
+
+    Args:
+        metrics: beside the loss; by the first of them models are compared (default: cer)
+        vocabulary: bpe (byte pairs), characters, or SentencePiece model files, one or one a side (default: bpe)
+        vocabulary_size: tokens of bpe (default: 8000)
+        shared: one vocabulary, and one table of embeddings, for both sides (default: yes for bpe and for one file)
+        d_model: in place of the size's
+        layers: of each side, likewise
+        heads: likewise
+        ffn_dim: likewise
+        post_norm: LayerNorm behind each sublayer, as in the paper
+        marian: MarianMT's network: --post-norm, other positions, other first weights
+        dropout: of embeddings and sublayers
+        attention_dropout: of attention weights
+        max_length: of a text, in tokens
+        batch_tokens: of both sides in a step (the paper: 50000)
+        max_tokens: that are computed at once, for the sake of memory; a larger step is done in parts
+        learning_rate: the highest rate (default: the paper's, 1 / sqrt(d_model * warmup))
+        warmup: steps in which it rises
+        label_smoothing: part of the target for all tokens
+        average: keep the mean of the weights at the ends of so many last epochs (default: 5, or a quarter of --epochs
+            where that is less, but 1 with --ema or --patience)
+        patience: stop after so many evaluations that are no better, and keep the best model (default: train all epochs
+            and keep the mean of the last ones)
+    """
+
+    summary: ClassVar[str] = "translate text, line by line"
+    files: ClassVar[dict[str, dict[str, Any]]] = {
+        "train": {"nargs": "+", "metavar": "FILE", "help": "UTF-8 text to learn: one file, or source and target"},
+        "--eval": {"nargs": "+", "metavar": "FILE", "help": "parallel text to measure the model on"},
+        "--test": {"nargs": "+", "metavar": "FILE", "help": "parallel text to measure the kept model on, once"},
+        "--size": {"dest": "start", "choices": SIZES, "default": "small", "help": "of the network, " + "; ".join(
+            f"{name}: {d} wide, {n} layers, {h} heads, {f}" for name, (d, n, h, f) in SIZES.items()
+        ) + " (default: %(default)s)"},
+    }  # fmt: skip
+    predicting: ClassVar[tuple[str, str, str]] = (
+        "Translate text, one line at a time, by greedy decoding. A blank line stays blank.",
+        "a Transformer of `fastattn train translate`, or MarianMT: folder, package or Hugging Face name",
+        "UTF-8 text",
+    )
+    predict_options: ClassVar[type[Options]] = TranslateOptions
+
+    metrics: tuple[Literal["cer", "bleu", "chrf"], ...] | None = None
+    vocabulary: tuple[str, ...] = ("bpe",)
+    vocabulary_size: Count | None = None
+    shared: bool | None = None
+    d_model: Count | None = None
+    layers: Count | None = None
+    heads: Count | None = None
+    ffn_dim: Count | None = None
+    post_norm: bool = False
+    marian: bool = False
+    dropout: Probability = 0.1
+    attention_dropout: Probability = 0.0
+    max_length: Count = 512
+    epochs: Count = 40
+    batch_tokens: Count = 2048
+    max_tokens: Count = 4096
+    warmup: Count = 1000
+    label_smoothing: Probability = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind, *more = self.vocabulary
+        if len(more) > bool(self.vocabulary_files):
+            raise OptionError("{vocabulary} must be bpe, characters, or one SentencePiece model or two")
+        if self.vocabulary_size and kind != "bpe":
+            raise OptionError("{vocabulary_size} is that of {vocabulary} bpe")
+        if self.vocabulary_files and not (self.shares or more):
+            raise OptionError("{no_shared} needs two SentencePiece models")
+
+    def check_data(self, evaluates: bool, tests: bool) -> None:
+        super().check_data(evaluates, tests)
+        if self.metrics and not (evaluates or tests):
+            raise OptionError("{metrics} needs {eval} or {test}")
+
+    @property
+    def vocabulary_files(self) -> tuple[str, ...]:
+        """The SentencePiece models, where the vocabulary is not made of the text."""
+        return () if self.vocabulary[0] in ("bpe", "characters") else self.vocabulary
+
+    @property
+    def shares(self) -> bool:
+        """Whether both sides have one vocabulary."""
+        kind, *more = self.vocabulary
+        return (kind != "characters" and not more) if self.shared is None else self.shared
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The metrics of translations."""
+        return self.metrics or ("cer",)
+
+    @property
+    def metric(self) -> str:  # type: ignore[override]  # it depends on the metrics
+        return self.measured[0]
+
+    @property
+    def higher_is_better(self) -> bool:  # type: ignore[override]  # likewise
+        return self.metric != "cer"
+
+    @property
+    def averaged(self) -> int:
+        single = self.ema is not None or self.patience
+        return self.average or (1 if single else max(1, min(AVERAGE, self.epochs // 4)))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "average": self.averaged}
+
+    def make_optimizer(self, model: Any) -> Adam:
+        from fastattn.training import Adam
+
+        usual = (model.config.d_model * self.warmup) ** -0.5
+        rate = 1.0 if self.learning_rate is None else self.learning_rate / usual
+        return Adam((p for p in model.parameters() if p.requires_grad), lr=rate, betas=(0.9, 0.98), eps=1e-9)
+
+    def make_schedule(self, optimizer: Optimizer, model: Any, batches: Batches) -> Schedule:
+        from fastattn.training import get_noam_schedule
+
+        return get_noam_schedule(optimizer, self.warmup, model.config.d_model)

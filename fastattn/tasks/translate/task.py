@@ -1,0 +1,383 @@
+"""Text in, its translation out."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import checks, ragged
+from fastattn.autograd import no_grad
+from fastattn.files import utf8_lines
+from fastattn.generation import generate
+from fastattn.hub import Files, find_model
+from fastattn.models import Transformer, TransformerConfig
+from fastattn.random import manual_seed
+from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.translate.recipe import SIZES, VOCABULARY_SIZE, TranslateOptions, TranslateRecipe
+from fastattn.text import (
+    BytePairs,
+    Characters,
+    ParallelText,
+    SubwordTokenizer,
+    TokenizedTexts,
+    TranslationTokenizer,
+    gather,
+    read_parallel,
+    read_translation_tokenizer,
+    sentencepiece_tokenizer,
+    token_budget_batches,
+)
+from fastattn.text.parallel import split_columns
+from fastattn.text.subwords import Subwords
+from fastattn.training import PairBatches, bleu, character_error_rate, chrf, pair_arguments
+from fastattn.training.metrics import import_sacrebleu
+from fastattn.training.plot import import_matplotlib, plot_attention, plot_format
+from fastattn.training.run_state import STATES, saved_states
+
+FILES = Files(
+    ("*.json", "model*.safetensors", "*.spm"),
+    required=("config.json", ("model.safetensors", "model.safetensors.index.json")),
+)
+"""What a translator is made of."""
+
+BATCH_TOKENS = 4096
+"""Source tokens that are translated at once: every step of decoding reads all weights, for however many texts."""
+
+MORE_TOKENS = 50
+"""So many tokens more than its text a translation may have (Vaswani et al. 2017, section 6.1)."""
+
+logger = logging.getLogger(__name__)
+
+
+class Translator(Task):
+    """A Transformer and its tokenizer, to translate with or to be trained.
+
+    Decoding is greedy. A translation is the same whatever else is translated with it, in whatever order and by however
+    many threads; many threads may call `translate` at once. What the vocabulary does not know is `<unk>`, in a text and
+    in its translation, where it is left out. A blank text is not given to the model: its translation is empty.
+
+    Args:
+        model: a Transformer.
+        tokenizer: the vocabularies of both sides.
+        recipe: how it is trained; None is the usual recipe.
+
+    Attributes:
+        model, tokenizer, recipe: the same.
+        max_length: the longest text in tokens, `</s>` included.
+
+    Raises ValueError for a tokenizer with more tokens than the model has.
+
+    >>> translator = Translator.from_pretrained("path/to/ar2en")            # doctest: +SKIP
+    >>> translator.translate(["نورمان", "سليم"])                             # doctest: +SKIP
+    ['norman', 'salim']
+    """
+
+    def __init__(
+        self, model: Transformer, tokenizer: TranslationTokenizer, recipe: TranslateRecipe | None = None
+    ) -> None:
+        config = model.config
+        for side, has, knows in (
+            ("source", tokenizer.source.vocab_size, config.vocab_size),
+            ("target", tokenizer.target.vocab_size, config.decoder_vocab_size),
+        ):
+            if has > knows:
+                raise ValueError(f"Translator: the tokenizer has {has} {side} tokens, but the model only {knows}")
+        self.model, self.tokenizer, self.recipe = model, tokenizer, recipe or TranslateRecipe()
+        self.max_length: int = config.max_position_embeddings
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str], *, trainable: bool = False, **hub: Any
+    ) -> Translator:
+        """Load what `save_pretrained` or transformers' MarianMTModel and MarianTokenizer wrote.
+
+        Args:
+            name_or_folder: a folder, or a name; `fastattn.hub.find_model` says where it is looked for.
+            trainable: to be trained further; frozen otherwise.
+            hub: `revision`, `token` and `local_files_only`, as `find_model` takes them.
+
+        Raises ModelNotFoundError; FileNotFoundError for a file that is missing; ValueError for a damaged file, or
+        another kind of model, by name; and ImportError without the library that reads the vocabulary.
+        """
+        if saved_states(Path(name_or_folder, STATES)) and not Path(name_or_folder, "config.json").exists():
+            raise FileNotFoundError(
+                f"{name_or_folder}: no model yet; the run was not finished, continue it with --resume"
+            )
+        folder = find_model(name_or_folder, FILES, **hub)
+        model = Transformer.from_pretrained(folder, trainable=trainable)
+        tokenizer = read_translation_tokenizer(folder)
+        try:
+            return cls(model, tokenizer)
+        except ValueError as error:
+            raise ValueError(str(error).replace("Translator", str(folder), 1)) from None
+
+    @classmethod
+    def for_training(
+        cls, start: str, data: ParallelText, recipe: TranslateRecipe | None = None, **options: Any
+    ) -> Translator:
+        """Make a new model, and its vocabularies of the text.
+
+        Args:
+            start: the size of the network, "small", "base" or "big"; options change single numbers.
+            data: pairs of texts.
+            recipe: None is `TranslateRecipe()`.
+            options: fields of the recipe that are to be others.
+
+        Raises ValueError for another size and numbers that do not fit, FileNotFoundError for a SentencePiece model that
+        is not there, and ImportError for a library that is missing.
+        """
+        recipe = make_recipe(TranslateRecipe, recipe, options)
+        size = SIZES[checks.choice("for_training: start", start, SIZES)]
+        if {"bleu", "chrf"} & {*recipe.measured}:
+            import_sacrebleu()
+        tokenizer = _make_tokenizer(recipe, data)
+        manual_seed(recipe.seed)
+        return cls(Transformer(_config(recipe, size, tokenizer)), tokenizer, recipe)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write model and vocabularies, each file whole or not at all."""
+        self.tokenizer.save_pretrained(folder)  # a folder with a model has its vocabularies
+        self.model.save_pretrained(folder)
+
+    def encode(
+        self, texts: Sequence[str], *, target: bool = False, place: Callable[[int], str] = "texts[{}]".format
+    ) -> TokenizedTexts:
+        """The tokens of texts, all of which the model can read to their ends.
+
+        Args:
+            texts: the texts.
+            target: they are of the target side.
+            place: what an error calls the text of an index, such as its file and line.
+
+        Raises TypeError for what is not a sequence of str, and ValueError for a text that is too long or not valid
+        Unicode.
+        """
+        encoded = (self.tokenizer.target if target else self.tokenizer.source).encode(texts)
+        long = encoded.lengths > self.max_length
+        if long.any():
+            i = int(long.argmax())
+            raise ValueError(
+                f"{place(i)} has {encoded.lengths[i]} tokens, but the model reads at most {self.max_length} "
+                "(max_position_embeddings)"
+            )
+        return encoded
+
+    def __call__(self, inputs: Sequence[str]) -> list[str]:
+        return self.translate(inputs)
+
+    def translate(self, texts: Sequence[str], *, batch_tokens: int = BATCH_TOKENS) -> list[str]:
+        """Translate texts; the model must be in evaluation mode, as a loaded one is.
+
+        Args:
+            texts: the texts.
+            batch_tokens: at most so many tokens of texts at once; the results do not depend on it.
+
+        Raises:
+            TypeError: `texts` is one str, or an entry is not a str; the message names its index.
+            ValueError: a text is longer than the model can read or not valid Unicode, by its index, or batch_tokens is
+                below 1.
+        """
+        batch_tokens = checks.integer("translate: batch_tokens", batch_tokens)
+        encoded = self.encode(texts)
+        lengths = encoded.lengths
+        limits = np.minimum(lengths + MORE_TOKENS, self.max_length - 1)
+        translations = [""] * len(texts)
+        some = np.array([i for i, text in enumerate(texts) if text.strip()], np.int64)
+        for batch in token_budget_batches(lengths[some], batch_tokens):
+            indices = some[batch]
+            ids, cu_seqlens = gather(encoded.ids, encoded.cu_seqlens, indices)
+            mask = np.arange(lengths[indices].max()) < lengths[indices][:, None]
+            # One more than is wanted, so that what a model says when it is cut off is not part of a translation.
+            most = int(limits[indices].max()) + 1
+            found = generate(self.model, ragged.unpack(ids, cu_seqlens), mask, max_new_tokens=most)
+            words = self.tokenizer.target.decode(row[1 : 1 + limits[i]] for i, row in zip(indices, found, strict=True))
+            for i, text in zip(indices, words, strict=True):
+                translations[i] = text
+        return translations
+
+    def attention(self, text: str, translation: str | None = None) -> tuple[NDArray[Any], list[str], list[str]]:
+        """What each token of a translation attends to in its text, for `fastattn.training.plot_attention`.
+
+        Args:
+            text: the text.
+            translation: of it; None: the model's own.
+
+        Returns:
+            Weights float32 `[layers, heads, target, source]`, the tokens of the text and those of the translation,
+            each with `</s>` at its end. A target token's row is that of the step that said it.
+
+        Raises as `translate` does.
+        """
+        source = self.encode([checks.text("attention: text", text)])
+        wanted = self.translate([text])[0] if translation is None else translation
+        target = self.tokenizer.target.encode([wanted], self.max_length)
+        start = self.model.config.decoder_start_token_id
+        with no_grad():
+            output = self.model(
+                source.ids[None], decoder_input_ids=np.array([[start, *target.ids[:-1]]]), output_attentions=True
+            )
+        weights = np.stack([layer[0] for layer in output.cross_attentions or ()])
+        return weights, self.tokenizer.source.tokens(source.ids), self.tokenizer.target.tokens(target.ids)
+
+    def batches(self, data: ParallelText) -> PairBatches:
+        """Batches whose items are pairs; those of which a side has more tokens than the model reads are left out.
+
+        Raises ValueError when nothing is left.
+        """
+        source, target = self.tokenizer.source.encode(data.sources), self.tokenizer.target.encode(data.targets)
+        kept = np.flatnonzero(np.maximum(source.lengths, target.lengths) <= self.max_length)
+        if not len(kept):
+            raise ValueError(f"batches: no pair of texts has at most {self.max_length} tokens on each side")
+        config = self.model.config
+        batches = PairBatches(
+            _ragged(source, kept),
+            _ragged(target, kept),
+            config.decoder_start_token_id,
+            step_tokens=self.recipe.batch_tokens,
+            max_tokens=self.recipe.max_tokens,
+            seed=self.recipe.seed,
+        )
+        if long := len(data) - len(kept):
+            logger.info("%d pairs with more than %d tokens are left out", long, self.max_length)
+        sizes = " and ".join(map(str, dict.fromkeys((config.vocab_size, config.decoder_vocab_size))))
+        parameters = sum(p.data.size for p in self.model.parameters())
+        logger.info("%d pairs, vocabulary of %s, %s parameters", len(kept), sizes, f"{parameters:,}")
+        return batches
+
+    def loss(self, batch: Mapping[str, Any]) -> Any:
+        arguments = {name: value for name, value in batch.items() if name != "share"}
+        value = self.model.loss_ragged(**arguments, label_smoothing=self.recipe.label_smoothing)
+        return value if batch["share"] == 1.0 else value * batch["share"]
+
+    def evaluate(self, data: ParallelText) -> dict[str, float]:
+        """The loss of a text, as `cross_entropy` has it, and the recipe's metrics of its translations."""
+        functions = {"cer": character_error_rate, "bleu": bleu, "chrf": chrf}
+        found = self.translate(data.sources)
+        loss = self.cross_entropy(data)
+        return {"loss": loss, **{name: functions[name](found, data.targets) for name in self.recipe.measured}}
+
+    def cross_entropy(self, text: ParallelText, *, batch_tokens: int = BATCH_TOKENS) -> float:
+        """The mean of -log p over all target tokens, without label smoothing; nothing is recorded.
+
+        Args:
+            text: pairs of texts; a side that the model cannot read to its end is cut.
+            batch_tokens: at most so many tokens of both sides at once.
+        """
+        source = self.tokenizer.source.encode(text.sources, self.max_length)
+        target = self.tokenizer.target.encode(text.targets, self.max_length)
+        sides = (source.ids, source.cu_seqlens), (target.ids, target.cu_seqlens)
+        start = self.model.config.decoder_start_token_id
+        total = 0.0
+        with no_grad():
+            for indices in token_budget_batches(source.lengths + target.lengths, batch_tokens):
+                total += self.model.loss_ragged(**pair_arguments(*sides, start, indices), reduction="sum").item()
+        return total / len(target.ids)
+
+    def configuration(self, data: ParallelText) -> dict[str, Any]:
+        return {
+            "config": self.model.config.to_dict(),
+            "label_smoothing": self.recipe.label_smoothing,
+            "text_crc32": data.crc32,
+            "vocabulary_crc32": [zlib.crc32(Path(name).read_bytes()) for name in self.recipe.vocabulary_files],
+        }
+
+    def check(self, data: ParallelText) -> None:
+        """Raise ValueError, with file and line, for a text that the model cannot read to its end."""
+        for texts, target in ((data.sources, False), (data.targets, True)):
+            self.encode(texts, target=target, place=partial(data.place, target=target))
+
+    @classmethod
+    def read(cls, *paths: str | os.PathLike[str]) -> ParallelText:
+        text = read_parallel(*paths)
+        if text.skipped:
+            logger.info("%s: %d pairs with a blank side are left out", " and ".join(text.files), text.skipped)
+        return text
+
+    @classmethod
+    def read_input(cls, lines: Iterable[bytes], name: str, options: TranslateOptions) -> ParallelText:
+        """The texts, blank ones too, and what should come out, or "" where that is not known."""
+        if options.attention:
+            plot_format(options.attention)
+            import_matplotlib()
+            if not Path(options.attention).parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), options.attention)
+        texts = [line.rstrip("\r\n") for line in utf8_lines(lines, name)]
+        pairs = split_columns(texts, name) if options.pairs else [(text.strip(), "") for text in texts]
+        sources, targets = tuple(source for source, _ in pairs), tuple(target for _, target in pairs)
+        return ParallelText(sources, targets, lines=tuple(range(1, len(pairs) + 1)), files=(name,))
+
+    def predict(self, data: ParallelText, options: TranslateOptions) -> tuple[Iterable[str], Iterable[str]]:
+        self.encode(data.sources, place=data.place)
+        found = self.translate(data.sources)
+        return (f"{' '.join(text.split())}\n" for text in found), self._told(data, found, options)
+
+    def _told(self, data: ParallelText, found: Sequence[str], options: TranslateOptions) -> Iterator[str]:
+        if options.attention and found:
+            weights, source, target = self.attention(data.sources[0], found[0])
+            plot_attention(weights.mean(axis=(0, 1)), source, target, options.attention)
+        if options.pairs:
+            counted = [i for i in range(len(data)) if data.sources[i] and data.targets[i]]
+            rate = character_error_rate([found[i] for i in counted], [data.targets[i] for i in counted])
+            yield f"character error rate: {f'{rate:.4f} ({len(counted)} texts)' if counted else 'there are no pairs'}"
+
+
+def _ragged(texts: TokenizedTexts, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The ids and `cu_seqlens` of some texts."""
+    ids, cu_seqlens = gather(texts.ids, texts.cu_seqlens, indices)
+    return ids, cu_seqlens.astype(np.int64)
+
+
+def _make_tokenizer(recipe: TranslateRecipe, text: ParallelText) -> TranslationTokenizer:
+    if recipe.vocabulary_files:
+        for path in recipe.vocabulary_files:
+            if not Path(path).exists():
+                wanted = "--vocabulary is bpe, characters, or SentencePiece model files"
+                raise FileNotFoundError(errno.ENOENT, f"No such file; {wanted}", path)
+        return sentencepiece_tokenizer(*recipe.vocabulary_files, shared=recipe.shares)
+    sides = [[*text.sources, *text.targets]] if recipe.shares else [text.sources, text.targets]
+    made: list[Subwords]
+    if recipe.vocabulary == ("bpe",):
+        made = [BytePairs.train(some, recipe.vocabulary_size or VOCABULARY_SIZE) for some in sides]
+    else:
+        made = [Characters.build(some) for some in sides]
+    return SubwordTokenizer(made[0], made[-1])
+
+
+def _config(
+    recipe: TranslateRecipe, size: tuple[int, int, int, int], tokenizer: TranslationTokenizer
+) -> TransformerConfig:
+    given = (recipe.d_model, recipe.layers, recipe.heads, recipe.ffn_dim)
+    d_model, layers, heads, ffn_dim = (own or usual for own, usual in zip(given, size, strict=True))
+    target = tokenizer.target
+    return TransformerConfig(
+        vocab_size=tokenizer.source.vocab_size,
+        decoder_vocab_size=target.vocab_size,
+        share_encoder_decoder_embeddings=recipe.shares,
+        d_model=d_model,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=ffn_dim,
+        decoder_ffn_dim=ffn_dim,
+        dropout=recipe.dropout,
+        attention_dropout=recipe.attention_dropout,
+        normalize_before=not (recipe.post_norm or recipe.marian),
+        position_embedding_type="marian" if recipe.marian else "sinusoidal",
+        init_std=0.02 if recipe.marian else None,
+        max_position_embeddings=recipe.max_length,
+        pad_token_id=target.pad_token_id,
+        eos_token_id=target.eos_token_id,
+        decoder_start_token_id=target.pad_token_id,
+        bos_token_id=None,
+        bad_words_ids=((target.pad_token_id,),),
+    )

@@ -1,0 +1,106 @@
+"""A whole run of a task: optimizer, schedule and batches by its recipe, the training, and the model that is kept."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from fastattn.training.averaging import ExponentialMovingAverage, average_states
+from fastattn.training.run_state import STATES, saved_states
+from fastattn.training.trainer import Trainer
+
+PLOT = "loss.svg"
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    task: Any, data: Any, folder: str | os.PathLike[str], *, evaluate_on: Any = None, resume: bool = False
+) -> Trainer:
+    """Train a task by its recipe, and save its model.
+
+    Args:
+        task: what its class's `for_training` gave; no more of it is known here than `fastattn.tasks.base.Task` says.
+        data: what to learn; the data that `for_training` was given.
+        folder: where the model goes. Beside it stand `log.jsonl` and `loss.svg`, and in `states/` what a run is
+            continued from.
+        evaluate_on: data to measure the model on, once an epoch or as the recipe says.
+        resume: go on with the run in `folder`, if there is one. Whatever shapes the model must be as it was.
+
+    Returns the trainer, whose `evaluations` are the metrics. `task.model` has the weights that were saved: the best
+    ones with patience, an average if the recipe wants one, the last ones otherwise.
+
+    Raises as `check_folder` and `Trainer.train` do, and ValueError for options that need data that are not given.
+    """
+    recipe = task.recipe
+    recipe.check_data(evaluate_on is not None, True)
+    check_folder(folder, resume)
+    if evaluate_on is not None:
+        task.check(evaluate_on)
+    batches, optimizer = task.batches(data), recipe.make_optimizer(task.model)
+    average = None if recipe.ema is None else ExponentialMovingAverage(task.model, recipe.ema)
+    decides = evaluate_on if recipe.patience else None  # when the run ends
+    trainer = Trainer(
+        task.model,
+        optimizer,
+        recipe.make_schedule(optimizer, task.model, batches),
+        batches,
+        epochs=recipe.epochs,
+        folder=folder,
+        loss=task.loss,
+        carried=task.carried,
+        average=average,
+        accumulation=batches.accumulation,
+        max_norm=recipe.clipped_to,
+        evaluate=None if evaluate_on is None else lambda: task.evaluate(evaluate_on),
+        evaluate_every=recipe.evaluate_every,
+        metric=recipe.metric,
+        higher_is_better=recipe.higher_is_better,
+        patience=recipe.patience,
+        save_every=recipe.save_every,
+        keep=recipe.keep,
+        keep_epochs=recipe.averaged,
+        progress=recipe.progress,
+        plot=PLOT if recipe.plot else None,
+        configuration={
+            **task.configuration(data),
+            **recipe.settings,
+            "eval_crc32": None if decides is None else task.checksum(decides),
+        },
+    )
+    if resume and trainer.resume():
+        logger.info("goes on after step %d", trainer.step)
+    trainer.train()
+    if recipe.patience:
+        trainer.load_best()
+    elif average is not None:
+        task.model.load_state_dict(average.state_dict())
+    elif recipe.averaged > 1:
+        task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
+    task.save_pretrained(folder)
+    return trainer
+
+
+def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:
+    """Nothing that somebody may want to keep is overwritten: to be called before any work is done.
+
+    Args:
+        folder: where a run will write.
+        resume: whether a run that is there will be continued.
+
+    Raises ValueError for a folder with a run that is not resumed, or with a model that no run in it made, and OSError
+    for a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if saved_states(folder / STATES):
+        if not resume:
+            raise ValueError(f"{folder / STATES}: holds states of a run; resume it, or choose another folder")
+        return
+    for name in ("config.json", "model.safetensors"):
+        if (folder / name).exists():
+            raise ValueError(f"{folder}: holds a model ({name}), but no states of a run; choose another folder")

@@ -1,0 +1,83 @@
+"""Recipes: what an option may be, what goes together, and that each is explained; and what loads what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastattn import tasks
+from fastattn.tasks import TASKS, BiLMRecipe, TagRecipe, TranslateRecipe
+from fastattn.tasks.base import OptionError, Recipe, Task, options
+from fastattn.training import train
+
+RECIPES: list[type[Recipe]] = [getattr(tasks, recipe) for _, recipe in TASKS.values()]
+
+
+@pytest.mark.parametrize(("name", "recipe"), TASKS.values())
+def test_every_task_has_every_verb(name: str, recipe: str) -> None:
+    task = getattr(tasks, name)
+    assert issubclass(task, Task)
+    assert not task.__abstractmethods__
+    assert issubclass(getattr(tasks, recipe), Recipe)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_option_is_explained_and_checked(recipe: type[Recipe]) -> None:
+    for option in [*options(recipe), *options(recipe.predict_options)]:
+        assert option.help
+        assert not option.help.endswith(".")
+        with pytest.raises((TypeError, ValueError), match=option.name):
+            (recipe if hasattr(recipe, option.name) else recipe.predict_options)(**{option.name: object()})
+
+
+@pytest.mark.parametrize(
+    ("make", "values", "message"),
+    [
+        (TagRecipe, {"epochs": 0}, "TagRecipe: epochs must be a positive integer, got 0"),
+        (TagRecipe, {"epochs": 1.5}, "TagRecipe: epochs must be a positive integer, got 1.5"),
+        (TagRecipe, {"epochs": None}, "TagRecipe: epochs must be a positive integer, got None"),
+        (TagRecipe, {"warmup": 2}, r"TagRecipe: warmup must be a number in \[0, 1\], got 2"),
+        (TagRecipe, {"plot": 1}, "TagRecipe: plot must be a bool, got 1"),
+        (BiLMRecipe, {"vocabulary": 3}, "BiLMRecipe: vocabulary must be str or a path, got 3"),
+        (TranslateRecipe, {"metrics": "ter"}, "TranslateRecipe: metrics must be one of cer, bleu, chrf, got 'ter'"),
+        (TagRecipe, {"average": 4}, "average 4 needs as many epochs, got 3"),
+        (TagRecipe, {"average": 2, "ema": 0.9}, "average and ema are two kinds of averages; give one of them"),
+        (TagRecipe, {"average": 2, "patience": 1}, "patience keeps the best model, average the mean of the last ones"),
+        (BiLMRecipe, {"vocabulary": "v", "min_count": 3}, "vocabulary_size and min_count are about a vocabulary"),
+        (TranslateRecipe, {"vocabulary": "a.spm", "shared": False}, "shared=False needs two SentencePiece models"),
+    ],
+)
+def test_what_is_refused(make: Any, values: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        make(**values)
+
+
+def test_flags_are_written_as_such() -> None:
+    with pytest.raises(OptionError) as caught:
+        TranslateRecipe(vocabulary="a.spm", shared=False)
+    assert caught.value.as_flags == "--no-shared needs two SentencePiece models"
+    with pytest.raises(TypeError, match="no_such_option"):
+        TagRecipe(no_such_option=1)  # type: ignore[call-arg]
+
+
+def test_values_become_pythons_own() -> None:
+    np = pytest.importorskip("numpy")
+    recipe = TranslateRecipe(epochs=np.int64(3), dropout=0, vocabulary="characters", metrics=["chrf", "cer"])
+    assert (type(recipe.epochs), recipe.dropout, recipe.vocabulary) == (int, 0.0, ("characters",))
+    assert (recipe.metric, recipe.higher_is_better, recipe.shares) == ("chrf", True, False)
+
+
+def test_options_that_depend_on_others() -> None:
+    assert (BiLMRecipe(unroll_steps=5).clipped_to, BiLMRecipe(max_norm=3).clipped_to) == (2.0, 3.0)
+    assert [TranslateRecipe(epochs=n).averaged for n in (1, 8, 40)] == [1, 2, 5]
+    assert TranslateRecipe(patience=1).averaged == TranslateRecipe(ema=0.5).averaged == 1
+    assert TagRecipe().averaged == 0
+
+
+def test_patience_needs_data(tmp_path: Any) -> None:
+    class Impatient:
+        recipe = TagRecipe(patience=1)
+
+    with pytest.raises(OptionError, match=r"^patience needs evaluate_on$"):
+        train(Impatient(), [], tmp_path)
