@@ -38,15 +38,28 @@ def linear(
     >>> x.grad.tolist()
     [[3.0, 1.0]]
     """
-    ops = mode.ops
+    arrays = plain("linear", out, input, weight, bias, residual)
+    if dropout_p or arrays is None:
+        return _linear(input, weight, bias, residual, activation, dropout_p, out, arrays)
+    x, w, b, r = arrays
+    return mode.ops.linear(x, w, b, r, activation=activation, out=out)
+
+
+def _linear(
+    input: Values,
+    weight: Weights,
+    bias: Values | None,
+    residual: Values | None,
+    activation: str | None,
+    dropout_p: float,
+    out: Array | None,
+    arrays: list[Any] | None,
+) -> Any:
+    """`linear` with dropout or a Tensor as its result. (A function that has a closure takes 0.3 us more to call.)"""
     if not 0 <= dropout_p < 1:
         raise ValueError(f"linear: dropout_p must be in [0, 1), got {dropout_p}")
+    ops = mode.ops
     seed = next_seed() if dropout_p else 0
-
-    arrays = plain("linear", out, input, weight, bias, residual)
-    if arrays is not None and not dropout_p:
-        x, w, b, r = arrays
-        return ops.linear(x, w, b, r, activation=activation, out=out)
     operands = (input, weight, bias, residual)
     x, w, b, r = arrays or values(*operands)
     need_dx, need_dweight, need_dbias, need_dresidual = needs(*operands)
@@ -143,12 +156,25 @@ def _layer_norm(
     dropout_p: float,
     out: Array | None,
 ) -> Any:
+    arrays = plain("layer_norm", out, input, weight, bias, residual)
+    if arrays is None:
+        return _record_layer_norm(input, weight, bias, eps, residual, dropout_p)
+    x, w, b, r = arrays
+    if dropout_p:
+        return mode.ops.layer_norm(x, w, b, eps, residual=r, dropout_p=dropout_p, seed=next_seed(), out=out)
+    return mode.ops.layer_norm(x, w, b, eps, residual=r, out=out)
+
+
+def _record_layer_norm(
+    input: Values,
+    weight: Values | None,
+    bias: Values | None,
+    eps: float,
+    residual: Values | None,
+    dropout_p: float,
+) -> Any:
     ops = mode.ops
     options: dict[str, Any] = {"dropout_p": dropout_p, "seed": next_seed()} if dropout_p else {}
-    arrays = plain("layer_norm", out, input, weight, bias, residual)
-    if arrays is not None:
-        x, w, b, r = arrays
-        return ops.layer_norm(x, w, b, eps, residual=r, out=out, **options)
     operands = (input, weight, bias, residual)
     x, w, b, r = values(*operands)
     need_dx, need_dweight, need_dbias, need_dresidual = needs(*operands)

@@ -267,10 +267,11 @@ class Module:
 
     def _arrays(self) -> Iterator[Parameter]:
         """The parameters of the tree as they are stored: stacked ones as a whole, shared ones more than once."""
-        for module in self.modules():
-            for _, value in module._members():
-                if isinstance(value, Parameter):
-                    yield value
+        members = [value for _, value in self._members()]
+        yield from (value for value in members if isinstance(value, Parameter))
+        for value in members:
+            if isinstance(value, Module):
+                yield from value._arrays()
 
     def _freeze_own(self) -> None:
         self.frozen, self.training = True, False
@@ -283,13 +284,17 @@ class Module:
         return _members(vars(self), type(self).__name__)
 
 
+_FOUND = (Module, Parameter)
+_PLAIN = frozenset([int, float, bool, str, bytes, np.ndarray, type(None), ParameterRows])
+
+
 def _members(values: Mapping[Any, Any], owner: str, prefix: str = "") -> Iterator[tuple[str, Module | Parameter]]:
     """The modules and parameters among `values`, and in lists, tuples and dicts among them, by name."""
     for key, value in values.items():
-        if isinstance(value, _PLAIN):
+        if type(value) in _PLAIN:
             continue
-        name = f"{prefix}{key}"
-        if isinstance(value, Module | Parameter):
+        name = f"{prefix}{key}" if prefix else str(key)
+        if isinstance(value, _FOUND):
             yield name, value
         elif isinstance(value, list | tuple):
             yield from _members(dict(enumerate(value)), owner, f"{name}.")
@@ -302,12 +307,9 @@ def _members(values: Mapping[Any, Any], owner: str, prefix: str = "") -> Iterato
             )
 
 
-_PLAIN = (int, float, str, bytes, np.ndarray, np.generic, type(None), type)
-
-
 def _hides(value: Any) -> bool:
     """Whether `value` has a module or parameter among its items, attributes or arguments, or is bound to one."""
-    if isinstance(value, Tensor):
+    if isinstance(value, int | float | str | bytes | np.generic | np.ndarray | Tensor | type):
         return False
     inner: list[Any] = [getattr(value, "__self__", None), *getattr(value, "__dict__", {}).values()]
     if isinstance(value, partial):
@@ -316,7 +318,7 @@ def _hides(value: Any) -> bool:
         inner += [*value.keys(), *value.values()]
     elif isinstance(value, Collection):
         inner += value
-    return any(isinstance(item, Module | Parameter) for item in inner)
+    return any(isinstance(item, _FOUND) for item in inner)
 
 
 def _renamed(name: str, table: Mapping[str, str]) -> str:
