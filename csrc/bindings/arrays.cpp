@@ -262,6 +262,11 @@ const Output& Output::apart_from(const Array& input, bool in_place) const {
     value_error(array_.where.str() + " must not overlap " + input.where.argument);
 }
 
+Occupied::Occupied(std::initializer_list<const Array*> arrays) {
+    arrays_.reserve(arrays.size() + 2);
+    for (const Array* array : arrays) arrays_.push_back(*array);
+}
+
 float* Occupied::take(const Output& out) {
     for (const Array& array : arrays_) out.apart_from(array);
     arrays_.push_back(out.array());

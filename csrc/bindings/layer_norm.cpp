@@ -62,7 +62,7 @@ py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_
     py::object dx = py::none(), dresidual = py::none(), dweight = py::none(), dbias = py::none();
     if (need_dx) args.dx = data_of(dx = new_floats(x.shape));
     if (need_dresidual && residual) args.dresidual = data_of(dresidual = new_floats(x.shape));
-    Occupied occupied{dy, x, weight, mean, rstd, residual};
+    Occupied occupied{&dy, &x, &weight, &mean, &rstd, &residual};
     const auto sum_over_rows = [&](const char* name, py::handle given, py::object& result) {
         const Output sum = accumulator(f, name, given, {args.dim});
         result = sum.object;
