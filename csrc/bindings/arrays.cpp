@@ -1,6 +1,7 @@
 #include "arrays.h"
 
 #include <cmath>
+#include <limits>
 
 #include "../memory.h"
 
@@ -9,6 +10,7 @@ namespace {
 
 constexpr int type_bool = 0;      // NPY_BOOL
 constexpr int type_float32 = 11;  // NPY_FLOAT
+constexpr i64 most_tokens = std::numeric_limits<std::int32_t>::max();
 
 bool matches(char kind, int type_num, i64 itemsize, Dtype dtype) {
     switch (dtype) {
@@ -260,6 +262,11 @@ const Output& Output::apart_from(const Array& input, bool in_place) const {
     value_error(array_.where.str() + " must not overlap " + input.where.argument);
 }
 
+Occupied::Occupied(std::initializer_list<const Array*> arrays) {
+    arrays_.reserve(arrays.size() + 2);
+    for (const Array* array : arrays) arrays_.push_back(*array);
+}
+
 float* Occupied::take(const Output& out) {
     for (const Array& array : arrays_) out.apart_from(array);
     arrays_.push_back(out.array());
@@ -271,6 +278,9 @@ const std::int32_t* cu_seqlens(const Array& array, i64 tokens) {
     if (array.shape[0] < 1) value_error(array.where.str() + " must have at least one element, got shape (0,)");
     const auto* values = array.as<std::int32_t>();
     const i64 batch = array.shape[0] - 1;
+    if (tokens > most_tokens)
+        value_error(array.where.str() + " must end at the number of tokens, which is at most " +
+                    std::to_string(most_tokens) + ", got " + std::to_string(tokens) + " of them");
     if (values[0] != 0) value_error(array.where.str() + " must start at 0, got " + std::to_string(values[0]));
     for (i64 i = 0; i < batch; ++i)
         if (values[i + 1] < values[i])

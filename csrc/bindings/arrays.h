@@ -115,7 +115,7 @@ Output accumulator(const char* function, const char* argument, py::handle given,
 // What a call reads and writes. A result may overlap nothing of it, and is a part of it from then on.
 class Occupied {
 public:
-    Occupied(std::initializer_list<Array> arrays) : arrays_(arrays) {}
+    Occupied(std::initializer_list<const Array*> arrays);
     void add(const Array& array) { arrays_.push_back(array); }
     float* take(const Output& out);
 

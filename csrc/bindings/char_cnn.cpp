@@ -18,7 +18,7 @@ public:
         : function(f),
           embedding(floats(f, "embedding", embedding_).expect_ndim(2).expect_contiguous_rows()),
           char_ids(array(f, "char_ids", char_ids_, Dtype::int64).expect_ndim(2)),
-          occupied{embedding, char_ids},
+          occupied{&embedding, &char_ids},
           given_weights_(items(f, "weights", weights_)),
           given_biases_(as_many_as_weights("biases", biases_)) {
         if (dim() == 0)
@@ -148,7 +148,7 @@ py::object char_cnn_backward(py::handle dy_, py::handle char_ids, py::handle emb
     args.y = y.as<float>();
     args.ldy = y.row_stride();
     args.argmax = argmax.as<std::int32_t>();
-    for (const Array& array : {dy, y, argmax}) operands.occupied.add(array);
+    for (const Array* array : {&dy, &y, &argmax}) operands.occupied.add(*array);
 
     py::object dembedding = py::none(), dweights = py::none(), dbiases = py::none();
     const std::size_t count = operands.weights.size();

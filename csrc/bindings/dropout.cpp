@@ -1,4 +1,4 @@
-#include "bindings.h"
+#include "rowwise.h"
 
 namespace fastattn::bindings {
 namespace {
@@ -7,10 +7,7 @@ py::object dropout_forward(py::handle x_, py::handle p, py::handle seed, py::han
     const char* const f = "dropout";
     DropoutForward args{};
     const Array x = floats(f, "x", x_).expect_contiguous_rows();
-    args.x = x.as<float>();
-    args.rows = x.rows();
-    args.dim = x.last();
-    args.ldx = x.row_stride();
+    set_rows(args, x);
     args.dropout = dropout(f, "p", p, seed);
     const Array residual = optional_floats(f, "residual", residual_);
     if (residual) {

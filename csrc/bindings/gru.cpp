@@ -10,7 +10,7 @@ py::object gru(py::handle x, py::handle cu_seqlens, py::handle weights, py::hand
                bool return_reserve, bool recompute) {
     RecurrentLayer layer("gru", gates, x, cu_seqlens, weights, h0, reverse);
     GruForward args{};
-    RecurrentForwardPass pass(layer, args, return_reserve && !recompute);
+    RecurrentForwardPass pass(layer, args, return_reserve, recompute);
     for (i64 i = 0; i < layer.directions; ++i) {
         pass.set(args.direction[i], i);
         args.direction[i].bias_hh = layer.weights[i].bias_hh.as<float>();

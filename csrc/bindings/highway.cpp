@@ -39,7 +39,7 @@ py::object highway_backward(py::handle dy_, py::handle x, py::handle weight, py:
     args.lddy = dy.row_stride();
     const Array projection = floats(f, "projection", projection_).expect_contiguous().expect_shape(operands.projection);
     args.projection = projection.as<float>();
-    const LinearGradients gradients(f, args.linear, operands.x, {dy, operands.x, operands.weight.array, projection},
+    const LinearGradients gradients(f, args.linear, operands.x, {&dy, &operands.x, &operands.weight.array, &projection},
                                     need_dx, need_dweight, need_dbias, dweight, dbias);
     if (need_dx || need_dweight || need_dbias) {
         const py::object d = new_floats(operands.projection);

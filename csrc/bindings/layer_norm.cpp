@@ -1,4 +1,4 @@
-#include "bindings.h"
+#include "rowwise.h"
 
 namespace fastattn::bindings {
 namespace {
@@ -8,10 +8,7 @@ py::object layer_norm(py::handle x_, py::handle weight_, py::handle bias_, py::h
     const char* const f = "layer_norm";
     LayerNormForward args{};
     const Array x = floats(f, "x", x_).expect_contiguous_rows();
-    args.x = x.as<float>();
-    args.rows = x.rows();
-    args.dim = x.last();
-    args.ldx = x.row_stride();
+    set_rows(args, x);
     const Array weight = optional_floats(f, "weight", weight_), bias = optional_floats(f, "bias", bias_);
     if (weight) args.weight = weight.expect_shape({args.dim}).expect_contiguous().as<float>();
     if (bias) args.bias = bias.expect_shape({args.dim}).expect_contiguous().as<float>();
@@ -47,11 +44,8 @@ py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_
     const Array dy = floats(f, "dy", dy_).expect_contiguous_rows();
     const Array x = floats(f, "x", x_).expect_contiguous_rows().expect_shape(dy.shape);
     args.dy = dy.as<float>();
-    args.x = x.as<float>();
-    args.rows = x.rows();
-    args.dim = x.last();
     args.lddy = dy.row_stride();
-    args.ldx = x.row_stride();
+    set_rows(args, x);
     const Array weight = optional_floats(f, "weight", weight_);
     if (weight) args.weight = weight.expect_shape({args.dim}).expect_contiguous().as<float>();
     const Array mean = floats(f, "mean", mean_).expect_shape(x.shape.without_last()).expect_contiguous();
@@ -68,7 +62,7 @@ py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_
     py::object dx = py::none(), dresidual = py::none(), dweight = py::none(), dbias = py::none();
     if (need_dx) args.dx = data_of(dx = new_floats(x.shape));
     if (need_dresidual && residual) args.dresidual = data_of(dresidual = new_floats(x.shape));
-    Occupied occupied{dy, x, weight, mean, rstd, residual};
+    Occupied occupied{&dy, &x, &weight, &mean, &rstd, &residual};
     const auto sum_over_rows = [&](const char* name, py::handle given, py::object& result) {
         const Output sum = accumulator(f, name, given, {args.dim});
         result = sum.object;

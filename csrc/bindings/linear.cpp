@@ -92,7 +92,7 @@ py::object linear_backward(py::handle dy_, py::handle x, py::handle weight, py::
     } else if (!pre_activation_.is_none()) {
         value_error(std::string(f) + ": pre_activation must be None without an activation");
     }
-    const LinearGradients gradients(f, args, operands.x, {dy, operands.x, operands.weight.array, pre_activation},
+    const LinearGradients gradients(f, args, operands.x, {&dy, &operands.x, &operands.weight.array, &pre_activation},
                                     need_dx, need_dweight, need_dbias, dweight, dbias);
     compute(&KernelTable::linear_backward, args);
     return gradients.tuple();

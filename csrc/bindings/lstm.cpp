@@ -27,7 +27,7 @@ py::object lstm(py::handle x, py::handle cu_seqlens, py::handle weights, py::han
     RecurrentLayer layer("lstm", gates, x, cu_seqlens, weights, h0, reverse);
     LstmForward args{};
     const Array c0 = set_lstm(args, layer, c0_, cell_clip, proj_clip);
-    RecurrentForwardPass pass(layer, args, return_reserve && !recompute);
+    RecurrentForwardPass pass(layer, args, return_reserve, recompute);
     const py::object c_n = new_floats(layer.states(layer.hidden));
     for (i64 i = 0; i < layer.directions; ++i) {
         auto& d = args.direction[i];

@@ -36,6 +36,7 @@ SequenceOrder::SequenceOrder(const Array& array, i64 tokens_) : tokens(tokens_) 
     order_.resize(count_of(batch));
     std::iota(order_.begin(), order_.end(), 0);
     std::stable_sort(order_.begin(), order_.end(), [&](i64 a, i64 b) { return length(a) > length(b); });
+    step_begin_.reserve(count_of(steps) + 1);
     step_begin_.push_back(0);
     i64 rows = batch;
     for (i64 t = 0; t < steps; ++t) {
@@ -66,9 +67,10 @@ RecurrentLayer::RecurrentLayer(const char* f, i64 gates_, py::handle x, py::hand
     : function(f), gates(gates_), shares_x(!is_list(x)) {
     given_weights_ = items(f, "weights", weights_, 1, most_directions);
     directions = static_cast<i64>(given_weights_.size());
-    given_x_ = shares_x ? py::make_tuple(x) : items(f, "x", x, directions, directions);
-    for (std::size_t i = 0; i < given_x_.size(); ++i) {
-        x_[i] = floats(f, "x", given_x_[i]).expect_ndim(2).expect_contiguous_rows();
+    if (!shares_x) given_x_ = items(f, "x", x, directions, directions);
+    for (i64 i = 0; i < (shares_x ? 1 : directions); ++i) {
+        const py::handle item = shares_x ? x : PyTuple_GET_ITEM(given_x_.ptr(), i);
+        x_[i] = floats(f, "x", item).expect_ndim(2).expect_contiguous_rows();
         x_[i].expect_shape(x_[0].shape);
     }
     tokens = x_[0].shape[0];
@@ -154,11 +156,13 @@ const RecurrentReserve& RecurrentReserve::of(const RecurrentLayer& layer, py::ha
     return reserve;
 }
 
-RecurrentForwardPass::RecurrentForwardPass(RecurrentLayer& layer, RecurrentForward& args, bool keeps_gates)
+RecurrentForwardPass::RecurrentForwardPass(RecurrentLayer& layer, RecurrentForward& args, bool return_reserve,
+                                           bool recompute)
     : h_n(new_floats(layer.states(layer.width))),
-      reserve(std::make_unique<RecurrentReserve>(layer)),
+      reserve(return_reserve ? std::make_unique<RecurrentReserve>(layer) : std::make_unique<RecurrentReserve>()),
       layer_(layer),
       args_(args) {
+    const bool keeps_gates = return_reserve && !recompute;
     layer.fill(args);
     args.keeps_gates = keeps_gates;
     args.gate_rows =

@@ -80,6 +80,7 @@ private:
 // What a forward pass keeps. Python hands it on to the backward pass and does not look inside.
 class RecurrentReserve {
 public:
+    RecurrentReserve() = default;  // of no layer: what it keeps is let go with the pass
     explicit RecurrentReserve(const RecurrentLayer& layer);
     static const RecurrentReserve& of(const RecurrentLayer& layer, py::handle object);  // refused if it is another's
 
@@ -89,16 +90,16 @@ public:
     } direction[most_directions] = {};
 
 private:
-    i64 gates_;
+    i64 gates_ = 0;
     Shape sizes_;
     std::vector<bool> reverse_;
     std::vector<std::int32_t> cu_seqlens_;
-    bool has_h0_;
+    bool has_h0_ = false;
 };
 
 class RecurrentForwardPass {
 public:
-    RecurrentForwardPass(RecurrentLayer& layer, RecurrentForward& args, bool keeps_gates);
+    RecurrentForwardPass(RecurrentLayer& layer, RecurrentForward& args, bool return_reserve, bool recompute);
     void set(ForwardDirection& d, i64 i);
 
     py::object out, h_n;

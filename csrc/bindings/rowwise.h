@@ -5,14 +5,20 @@
 
 namespace fastattn::bindings {
 
+// x, whose rows a kernel goes through.
 template <typename Args>
-py::object rowwise(const char* function, void (*KernelTable::*kernel)(const Args&), py::handle x_, py::handle out_,
-                   Args args = {}) {
-    const Array x = floats(function, "x", x_).expect_contiguous_rows();
+void set_rows(Args& args, const Array& x) {
     args.x = x.as<float>();
     args.rows = x.rows();
     args.dim = x.last();
     args.ldx = x.row_stride();
+}
+
+template <typename Args>
+py::object rowwise(const char* function, void (*KernelTable::*kernel)(const Args&), py::handle x_, py::handle out_,
+                   Args args = {}) {
+    const Array x = floats(function, "x", x_).expect_contiguous_rows();
+    set_rows(args, x);
     const Output out(function, "out", out_, x.shape);
     args.y = out.apart_from(x, true).data();
     compute(kernel, args);

@@ -1,4 +1,3 @@
-#include "../parallel.h"
 #include "random.h"
 #include "row.h"
 

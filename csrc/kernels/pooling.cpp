@@ -1,4 +1,3 @@
-#include "../parallel.h"
 #include "row.h"
 
 namespace fastattn::FASTATTN_ISA {

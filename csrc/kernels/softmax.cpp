@@ -1,4 +1,3 @@
-#include "../parallel.h"
 #include "../simd/math.h"
 #include "row.h"
 

@@ -145,6 +145,12 @@ def test_bad_cu_seqlens(values: Any, error: Any, message: str) -> None:
         kernels.pooling(np.zeros((4, 6), np.float32), np.array(values, np.int32))
 
 
+def test_more_tokens_than_cu_seqlens_can_count() -> None:
+    x = np.broadcast_to(np.zeros((1, 1), np.float32), (2**31, 1))
+    with pytest.raises(ValueError, match=r"^pooling: cu_seqlens must .* at most 2147483647, got 2147483648 of them$"):
+        kernels.pooling(x, np.array([0, 2**31 - 1], np.int32))
+
+
 def test_cu_seqlens_of_another_type() -> None:
     x = np.zeros((4, 6), np.float32)
     with pytest.raises(TypeError, match=r"^pooling: cu_seqlens must be int32, got int64$"):
