@@ -95,9 +95,10 @@ def highway(input: Values, weight: Weights, bias: Values, *, out: Array | None =
     """
     ops = mode.ops
     operands = (input, weight, bias)
-    if arrays := plain("highway", out, *operands):
-        return ops.highway(*arrays, out=out)
-    x, w, b = values(*operands)
+    arrays = plain("highway", out, *operands)
+    x, w, b = arrays or values(*operands)
+    if arrays:
+        return ops.highway(x, w, b, out=out)
     need_dx, need_dweight, need_dbias = needs(*operands)
     projection = None
     if recording(*operands):

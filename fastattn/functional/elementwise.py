@@ -22,8 +22,9 @@ def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) 
     [-0.15870000422000885, 0.0, 40.0]
     """
     ops = mode.ops
-    if arrays := plain("gelu", out, input):
-        return ops.gelu(*arrays, approximate, out=out)
+    arrays = plain("gelu", out, input)
+    if arrays is not None:
+        return ops.gelu(arrays[0], approximate, out=out)
     (x,) = values(input)
     return record(ops.gelu(x, approximate), (input,), lambda dy: (ops.gelu_backward(dy, x, approximate),))
 
@@ -80,7 +81,7 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     if not 0.0 <= p < 1.0:
         raise ValueError(f"dropout: p must be in [0, 1), got {p}")
     if not training or p == 0.0:
-        return input.value if isinstance(input, Tensor) and input.frozen else input
+        return input.data if isinstance(input, Tensor) and input.frozen else input
     ops, seed = mode.ops, next_seed()
     (x,) = values(input)
     y = ops.dropout(x, p, seed)
@@ -149,8 +150,9 @@ def _activation(name: str, input: Values, out: Array | None) -> Any:
     ops = mode.ops
     if not input.shape and out is None:  # kernels take rows
         return _activation(name, input.reshape(1), None).reshape(())
-    if arrays := plain(name, out, input):
-        return ops.activation(*arrays, name, out=out)
+    arrays = plain(name, out, input)
+    if arrays is not None:
+        return ops.activation(arrays[0], name, out=out)
     (x,) = values(input)
     return record(ops.activation(x, name), (input,), lambda dy: (ops.activation_backward(dy, x, name),))
 

@@ -207,9 +207,26 @@ def test_highway() -> None:
         assert y[i, j, n] == pytest.approx(gate * max(h, 0.0) + (1 - gate) * x[i, j, n], abs=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("function", "scalar"),
+    [
+        ("relu", lambda t: max(t, 0.0)),
+        ("sigmoid", lambda t: 1 / (1 + math.exp(-t))),
+        ("silu", lambda t: t / (1 + math.exp(-t))),
+        ("tanh", math.tanh),
+    ],
+)
+def test_activation(function: str, scalar: Any) -> None:
+    x = RNG.standard_normal((3, 4))
+    np.testing.assert_allclose(reference.activation(x, function), np.vectorize(scalar)(x), rtol=1e-14)
+    far = reference.activation(np.array([-1e300, 1e300]), function)
+    assert far.tolist() == {"relu": [0, 1e300], "sigmoid": [0, 1], "silu": [0, 1e300], "tanh": [-1, 1]}[function]
+
+
 CALLS: dict[str, tuple[Any, ...]] = {
     "linear": ((2, 5), (3, 5), (3,), (2, 3)),
     "layer_norm": ((4, 5), (5,), (5,)),
+    "activation": ((4, 5),),
     "gelu": ((4, 5),),
     "softmax": ((4, 5),),
     "log_softmax": ((4, 5),),
@@ -230,6 +247,8 @@ def test_the_dtype_is_kept_and_out_is_used(name: str, dtype: Any) -> None:
     arguments = [RNG.standard_normal(shape).astype(dtype) for shape in CALLS[name]]
     if name == "pooling":
         arguments.append(CU)
+    if name == "activation":
+        arguments.append("sigmoid")
     if name == "embedding":
         arguments.insert(0, np.array([1, 0, 6]))
     if name == "char_cnn":

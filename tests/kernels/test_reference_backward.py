@@ -76,6 +76,13 @@ def test_layer_norm(affine: bool, with_residual: bool, dropout_p: float) -> None
     check_gradients(forward, dy, [arguments[i] for i in given], [gradients[i] for i in given])
 
 
+@pytest.mark.parametrize("function", ["relu", "sigmoid", "silu", "tanh"])
+def test_activation(function: str) -> None:
+    dy, x = RNG.standard_normal((2, 4, 5))
+    dx = reference.activation_backward(dy, x, function)
+    check_gradients(lambda: reference.activation(x, function), dy, [x], [dx])
+
+
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu(approximate: str) -> None:
     x, dy = 2 * RNG.standard_normal((2, 4, 50))
@@ -257,6 +264,7 @@ def calls(dtype: Any) -> dict[str, Callable[..., Any]]:
     dy, x = RNG.standard_normal((2, 4, 5)).astype(dtype)
     target, lse = np.array([0, 1, 2, 3]), np.ones(4, dtype)
     return {
+        "activation": lambda **o: reference.activation_backward(dy, x, "sigmoid", **o),
         "gelu": lambda **o: reference.gelu_backward(dy, x, **o),
         "softmax": lambda **o: reference.softmax_backward(dy, x, **o),
         "log_softmax": lambda **o: reference.log_softmax_backward(dy, x, **o),
