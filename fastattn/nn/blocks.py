@@ -248,9 +248,9 @@ def _linear(ops: Any, layer: Linear, x: Array, out: Array | None, residual: Arra
 
 
 def _norm(ops: Any, layer: LayerNorm, x: Array, out: Array | None, residual: Array | None = None) -> Array:
-    weight, bias = layer.weight, layer.bias
-    scale, shift = None if weight is None else weight.value, None if bias is None else bias.value
-    result: Array = ops.layer_norm(x, scale, shift, layer.eps, residual=residual, out=out)
+    weight: Any = layer.weight  # which norms of blocks have
+    bias = None if layer.bias is None else layer.bias.value
+    result: Array = ops.layer_norm(x, weight.value, bias, layer.eps, residual=residual, out=out)
     return result
 
 
