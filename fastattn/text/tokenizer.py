@@ -53,7 +53,7 @@ class TokenizedTexts:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each text, int64 `[texts]`."""
-        return np.diff(self.cu_seqlens)
+        return self.cu_seqlens[1:] - self.cu_seqlens[:-1]  # np.diff takes ten times as long for a few
 
     @property
     def truncated(self) -> NDArray[np.bool_]:

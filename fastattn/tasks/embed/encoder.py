@@ -115,7 +115,9 @@ class SentenceEncoder(nn.Sequential):
                 f"SentenceEncoder: default_prompt_name {self.default_prompt_name!r} is none of its prompts"
             )
         self.similarity_fn_name = similarity_fn_name or options.get("similarity_fn_name", "cosine")
-        self.truncate_dim = truncate_dim or options.get("truncate_dim")
+        if truncate_dim is not None:
+            truncate_dim = checks.integer("SentenceEncoder: truncate_dim", truncate_dim)
+        self.truncate_dim: int | None = truncate_dim or options.get("truncate_dim")
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **options: Any) -> SentenceEncoder:
@@ -158,13 +160,14 @@ class SentenceEncoder(nn.Sequential):
 
     @property
     def _transformer(self) -> Transformer:
-        return cast("Transformer", self[0])
+        return cast("Transformer", self._modules["0"])
 
     @property
     def _dimension(self) -> int:
         """Length of an embedding before `truncate_dim`: what the last module that knows says."""
-        sizes = [module.get_embedding_dimension() for module in self if hasattr(module, "get_embedding_dimension")]
-        return int(sizes[-1])
+        known = (module for module in reversed(self._modules.values()) if hasattr(module, "get_embedding_dimension"))
+        dimension: int = next(known).get_embedding_dimension()
+        return dimension
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -235,8 +238,9 @@ class SentenceEncoder(nn.Sequential):
         >>> a, b = encoder.embed(["A cat sleeps."]), encoder.embed(["A kitten."])   # doctest: +SKIP
         >>> F.mse_loss(a, b.numpy()).backward()                                     # doctest: +SKIP
         """
-        plan = self._plan(prompt_name, prompt)
-        tokens = self._tokenize(_as_list(sentences), plan, Cut())
+        plan, cut = self._plan(prompt_name, prompt), Cut()
+        tokens = self._tokenize(_as_list("embed", sentences), plan, cut)
+        cut.warn(self.max_seq_length, self._truncation)
         features = {
             "input_ids": tokens.ids,
             "cu_seqlens": ragged.cu_seqlens(tokens.lengths),
@@ -292,7 +296,7 @@ class SentenceEncoder(nn.Sequential):
             device=device,
         )
         single = isinstance(sentences, str)
-        texts = [sentences] if isinstance(sentences, str) else _as_list(sentences)
+        texts = [sentences] if isinstance(sentences, str) else _as_list("encode", sentences)
         plan = self._plan(prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
         cut = Cut()
         tokens = self._tokenize(texts, plan, cut)
@@ -347,7 +351,7 @@ class SentenceEncoder(nn.Sequential):
         def run() -> Iterator[tuple[list[str], FloatArray]]:
             cut = Cut()
             for chunk in chunks:
-                texts = _as_list(chunk)
+                texts = _as_list("encode_stream", chunk)
                 yield texts, self._run(self._tokenize(texts, plan, cut), plan)
             cut.warn(self.max_seq_length, self._truncation)
 
@@ -455,7 +459,8 @@ def _check_accepted(owner: str, **options: Any) -> None:
             raise ValueError(f"{owner}: {name} must be {_ONLY[name]!r}, got {value!r}")
 
 
-def _as_list(sentences: Iterable[str]) -> list[str]:
-    if isinstance(sentences, bytes | dict) or not isinstance(sentences, Iterable):
-        raise TypeError(f"encode: sentences must be a str or an iterable of str, got {type(sentences).__name__}")
+def _as_list(owner: str, sentences: Iterable[str]) -> list[str]:
+    if isinstance(sentences, str | bytes | dict) or not isinstance(sentences, Iterable):
+        wanted = "a str or an iterable of str" if owner == "encode" else "an iterable of str"
+        raise TypeError(f"{owner}: sentences must be {wanted}, got {type(sentences).__name__}")
     return list(sentences)

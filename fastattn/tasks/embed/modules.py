@@ -17,10 +17,18 @@ import numpy as np
 from fastattn import checks, nn, ragged
 from fastattn import functional as F
 from fastattn.formats.hugging_face import read_state_dict, write_checkpoint
+from fastattn.hub import find_model
 from fastattn.models.registry import load_encoder
 from fastattn.nn import init
 from fastattn.nn.parameter import Parameter
-from fastattn.tasks.embed.folder import ACTIVATIONS, POOLING_MODES, TRANSFORMER_OPTIONS, SentenceFolder, write_json
+from fastattn.tasks.embed.folder import (
+    ACTIVATIONS,
+    FILES,
+    POOLING_MODES,
+    TRANSFORMER_OPTIONS,
+    SentenceFolder,
+    write_json,
+)
 from fastattn.text import TokenizedTexts, Tokenizer
 
 __all__ = ["Dense", "Normalize", "Pooling", "Transformer"]
@@ -77,17 +85,19 @@ class Transformer(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | os.PathLike[str],
+        name_or_folder: str | os.PathLike[str],
         max_seq_length: int | None = None,
         do_lower_case: bool = False,
         *,
         trainable: bool | None = None,
+        **place: Any,
     ) -> Transformer:
         """Read the model and tokenizer of a folder; texts are lower-cased before all else with `do_lower_case`.
 
-        The model is frozen unless `trainable`. Raises as `fastattn.models.registry.load_encoder` and
-        `Tokenizer.from_pretrained`.
+        The model is frozen unless `trainable`. `place` are the options of `fastattn.hub.find_model`. Raises as that,
+        `fastattn.models.registry.load_encoder` and `Tokenizer.from_pretrained`.
         """
+        folder = find_model(name_or_folder, FILES, **place)
         tokenizer = Tokenizer.from_pretrained(folder, lowercase=do_lower_case)
         model = load_encoder(folder, add_pooling_layer=False, trainable=trainable)
         return cls(model, tokenizer, max_seq_length, do_lower_case)

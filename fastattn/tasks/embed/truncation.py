@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-import numpy as np
-
 from fastattn.text import TokenizedTexts
 
 TRUNCATION = ("warn", "error", "silent")
@@ -50,7 +48,7 @@ class Cut:
 
     def add(self, tokens: TokenizedTexts, limit: int, policy: str) -> None:
         """Count texts. Raises TextTooLongError for one that is cut, where the policy is "error"."""
-        too_long = np.flatnonzero(tokens.truncated)
+        too_long = tokens.truncated.nonzero()[0]
         if len(too_long):
             first, length = self.total + int(too_long[0]), int(tokens.full_lengths[too_long[0]])
             if policy == "error":

@@ -300,8 +300,11 @@ def test_a_stream_is_encoded_chunk_by_chunk(encoder):
     for options, message in [({"prompt_name": "x"}, "no prompt is called 'x'"), ({"batch_size": 0}, "batch_size")]:
         with pytest.raises(ValueError, match=message):
             encoder.encode_stream([], **options)  # at once
-    with pytest.raises(TypeError, match="sentences must be a str or an iterable of str, got int"):
-        next(encoder.encode_stream([3]))
+    for chunk in (3, "one text"):
+        with pytest.raises(TypeError, match="encode_stream: sentences must be an iterable of str, got"):
+            next(encoder.encode_stream([chunk]))
+    with pytest.raises(TypeError, match="embed: sentences must be an iterable of str, got str"):
+        encoder.embed("one text")
 
 
 def test_a_stream_counts_what_it_cuts(tmp_path):
