@@ -12,7 +12,6 @@ killed, or ran out of disk. `fastattn train TASK --help` says how each task is l
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +74,8 @@ def _read(kind: Any, paths: str | list[str]) -> Any:
 @contextmanager
 def _told() -> Iterator[None]:
     """Within, what fastattn logs is told on standard error."""
+    import logging
+
     logger, handler = logging.getLogger("fastattn"), logging.StreamHandler(sys.stderr)
     before = logger.level
     logger.addHandler(handler)

@@ -87,8 +87,8 @@ class Options:
 
 def options(kind: type[Options]) -> list[Option]:
     """The options of a class by its annotations and the docstrings of it and those above it."""
-    hints = get_type_hints(kind, include_extras=True)
-    return [_option(each.name, each.default, hints[each.name], _help(kind, each.name)) for each in fields(kind)]
+    hints, helps = get_type_hints(kind, include_extras=True), _helps(kind)
+    return [_option(each.name, each.default, hints[each.name], helps.get(each.name, "")) for each in fields(kind)]
 
 
 def _option(name: str, default: Any, hint: Any, help: str) -> Option:
@@ -111,12 +111,10 @@ def _text(name: str, value: Any) -> str:
     return os.fspath(value)
 
 
-def _help(kind: type[Options], name: str) -> str:
-    """The entry of an argument in the docstring of a class, or in that of one above it."""
-    for each in kind.__mro__:
-        if found := re.search(rf"^        {name}: (.*(?:\n {{12}}.*)*)", each.__doc__ or "", re.MULTILINE):
-            return " ".join(found[1].split())
-    return ""  # python -OO
+def _helps(kind: type[Options]) -> dict[str, str]:
+    """The arguments in the docstrings of a class and those above it, which `python -OO` leaves out."""
+    docs = "\n".join(each.__doc__ or "" for each in reversed(kind.__mro__[:-1]))
+    return {name: " ".join(text.split()) for name, text in re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", docs, re.M)}
 
 
 @dataclass(frozen=True, kw_only=True)
