@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fastattn import Tensor
+
 SIZES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 768)
 """Lengths around every vector width, and a real model's."""
 
@@ -58,11 +60,17 @@ def assert_close(actual: Any, expected: Any, length: int = 1, c: float = 8.0, ma
     )
 
 
+def array(x: Any) -> Any:
+    """A result, Tensor or array, as an array."""
+    return x.data if isinstance(x, Tensor) else x
+
+
 def assert_same_bits(actual: Any, expected: Any) -> None:
-    """The two float32 arrays have the same shape and the same bits, NaN for NaN."""
+    """The two float32 arrays or Tensors have the same shape and the same bits, NaN for NaN."""
+    actual, expected = array(actual), array(expected)
     assert actual.dtype == expected.dtype == np.float32
     assert actual.shape == expected.shape
-    a, b = (np.ascontiguousarray(array).view(np.uint32) for array in (actual, expected))
+    a, b = (np.ascontiguousarray(x).view(np.uint32) for x in (actual, expected))
     different = int((a != b).sum())
     assert different == 0, f"{different} of {a.size} elements differ in their bits"
 

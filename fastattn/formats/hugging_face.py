@@ -121,7 +121,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
     def renamed(self, rename: Callable[[str], str | None]) -> StateDict:
         """The same tensors under the names `rename` gives them, without those that get None.
 
-        Raises ValueError for a name given twice.
+        Raises ValueError for a name given twice, and closes the files.
         """
         entries: dict[str, _Entry] = {}
         for name, entry in self._entries.items():
@@ -130,6 +130,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
                 continue
             other = entries.setdefault(new, entry)
             if other is not entry:
+                self.close()
                 raise ValueError(f"{self.source}: tensors {other.name!r} and {entry.name!r} mean the same")
         return StateDict(self.source, entries, self._files)
 

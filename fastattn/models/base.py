@@ -286,6 +286,9 @@ class PreTrainedModel(nn.Module, ABC):
             return super().__reduce_ex__(protocol)
         return _from_origin, (type(self), str(origin.folder), origin.changes, origin.fingerprint)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_origin"}
+
     def __copy__(self: Self) -> Self:
         new = type(self).__new__(type(self))
         vars(new).update(vars(self))

@@ -13,7 +13,7 @@ from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.models.config import PreTrainedConfig
 
-__all__ = ["GENERATION_CONFIG", "UNSUPPORTED", "GenerationSettings"]
+__all__ = ["GENERATION_CONFIG", "UNSUPPORTED", "GenerationSettings", "bad_words", "token"]
 
 GENERATION_CONFIG = "generation_config.json"
 
@@ -76,3 +76,20 @@ class GenerationSettings:
         text = json.dumps({name: value for name, value in values.items() if value is not None}, indent=2) + "\n"
         with replacing(folder / GENERATION_CONFIG) as (file,):
             file.write_text(text, encoding="utf-8")
+
+
+def token(name: str, value: Any, size: int) -> int:
+    """`value`, once it is known to be an id of a target vocabulary of `size`. Raises ValueError."""
+    return config_integer(name, value, 0, high=size, wanted=f"an id of the target vocabulary, below {size}")
+
+
+def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
+    """`words` as tuples, once they are known to be lists of such ids. Raises ValueError."""
+    try:
+        phrases = tuple(tuple(word) for word in words)
+    except TypeError:
+        phrases = ((),)
+    if not all(phrases):
+        raise ValueError(f"{name} must be lists of ids, none of them empty, got {words!r}")
+    text = f"lists of ids of the target vocabulary, below {size}"
+    return tuple(tuple(config_integer(name, i, 0, high=size, wanted=text) for i in phrase) for phrase in phrases)

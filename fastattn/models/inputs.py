@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import ragged
-from fastattn.autograd import Tensor
+from fastattn.autograd import Tensor, record, values
 from fastattn.functional.losses import IGNORE_INDEX
 
 Array = NDArray[Any]
@@ -45,19 +45,28 @@ class Tokens:
             rows = F.scatter_rows(rows, np.flatnonzero(self.mask), self.mask.size, fill)
         return rows.reshape(*self.shape, rows.shape[1]) if len(self.shape) == 2 else rows
 
-    def pad_weights(self, weights: Array, keys: Tokens | None = None) -> Array:
+    def pad_weights(self, weights: Any, keys: Tokens | None = None) -> Any:
         """Attention weights `[batch, heads, longest, longest_k]`, at their tokens' columns: `[.., seq, seq_k]`.
 
-        They are those of these tokens to `keys`, or to themselves; of a ragged batch they stay as they are.
+        They are those of these tokens to `keys`, or to themselves, as an array or a Tensor. Of a ragged batch they stay
+        as they are.
         """
         keys = keys or self
         if len(self.shape) == 1 or (self.mask is None and keys.mask is None and self.sequences):
             return weights
-        padded = np.zeros((self.sequences, weights.shape[1], self.shape[1], keys.shape[1]), weights.dtype)
-        for i in range(self.sequences):
-            rows, columns = self.columns(i), keys.columns(i)
-            padded[i][:, rows[:, None], columns] = weights[i, :, : len(rows), : len(columns)]
-        return padded
+        (array,) = values(weights)
+        padded = np.zeros((self.sequences, array.shape[1], self.shape[1], keys.shape[1]), array.dtype)
+        places = [(self.columns(i)[:, None], keys.columns(i)) for i in range(self.sequences)]
+        for i, (rows, columns) in enumerate(places):
+            padded[i][:, rows, columns] = array[i, :, : len(rows), : len(columns)]
+
+        def backward(dy: Array) -> tuple[Array]:
+            dx = np.zeros_like(array)
+            for i, (rows, columns) in enumerate(places):
+                dx[i, :, : len(rows), : len(columns)] = dy[i][:, rows, columns]
+            return (dx,)
+
+        return record(padded, (weights,), backward)
 
     def columns(self, i: int) -> NDArray[np.int64]:
         """The places of the tokens of sequence i."""

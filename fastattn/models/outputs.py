@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
+
+from fastattn.autograd import mode
 
 
 @dataclass
@@ -31,3 +33,17 @@ class Output:
         if isinstance(key, str) and key not in names:
             raise KeyError(key)
         return getattr(self, key if isinstance(key, str) else names[key])
+
+
+def later(compute: Callable[[], Any]) -> Callable[[], Any]:
+    """`compute`, which uses the kernels of now whenever it is called: a Tensor knows no others."""
+    ops = mode.ops
+
+    def run() -> Any:
+        before, mode.ops = mode.ops, ops
+        try:
+            return compute()
+        finally:
+            mode.ops = before
+
+    return run

@@ -3,33 +3,34 @@
 from fastattn.nn import init
 from fastattn.nn.activations import GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from fastattn.nn.additive_attention import AdditiveAttention
-from fastattn.nn.attention import SelfAttention
+from fastattn.nn.attention import MultiHeadAttention
+from fastattn.nn.blocks import DecoderBlock, EncoderBlock, encode
+from fastattn.nn.cache import Cache
 from fastattn.nn.char_cnn import CharCNN, Highway
 from fastattn.nn.containers import ModuleDict, ModuleList, Sequential
 from fastattn.nn.dropout import Dropout
 from fastattn.nn.embedding import Embedding
-from fastattn.nn.feed_forward import FeedForward
 from fastattn.nn.layer_norm import LayerNorm
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module
-from fastattn.nn.multi_head_attention import MultiHeadAttention
 from fastattn.nn.parameter import Parameter, ParameterRows
 from fastattn.nn.positions import SinusoidalPositions
 from fastattn.nn.recurrent import GRU, LSTM, GRUCell, LSTMCell
 from fastattn.nn.scalar_mix import ScalarMix
-from fastattn.nn.workspace import Workspace
 
 __all__ = [
-    "AdditiveAttention",
-    "CharCNN",
-    "Dropout",
-    "Embedding",
-    "FeedForward",
     "GELU",
     "GRU",
+    "LSTM",
+    "AdditiveAttention",
+    "Cache",
+    "CharCNN",
+    "DecoderBlock",
+    "Dropout",
+    "Embedding",
+    "EncoderBlock",
     "GRUCell",
     "Highway",
-    "LSTM",
     "LSTMCell",
     "LayerNorm",
     "Linear",
@@ -41,7 +42,6 @@ __all__ = [
     "ParameterRows",
     "ReLU",
     "ScalarMix",
-    "SelfAttention",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -49,6 +49,6 @@ __all__ = [
     "Softmax",
     "StackedLinear",
     "Tanh",
-    "Workspace",
+    "encode",
     "init",
 ]

@@ -1,69 +1,193 @@
-"""Multi-head self-attention over ragged batches."""
+"""Multi-head attention over ragged batches, from a sequence to itself or to another one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
-from fastattn.autograd import mode
+from fastattn.autograd import Tensor
+from fastattn.checks import PROBABILITY, integer, number
 from fastattn.nn.linear import Linear, StackedLinear
-from fastattn.nn.module import Module, Values
+from fastattn.nn.module import AnyParameter, Module, Values
 from fastattn.nn.parameter import Array
-from fastattn.nn.workspace import Workspace
+
+CuSeqlens = NDArray[np.int32]
+
+MAX_HEAD_DIM = 256  # the attention kernel's
 
 
-class SelfAttention(Module):
-    """Every token attends to all tokens of its own sequence: `[tokens, dim]` to `[tokens, dim]`.
+class MultiHeadAttention(Module):
+    """Each query attends to all keys of its own sequence, in `num_heads` heads: `[tokens, embed_dim]` to the same.
 
-    `dropout_p` is the part of the attention weights that is dropped while training; `std` is that of `Linear`.
+    Parameters are those of `q_proj`, `k_proj`, `v_proj` and `out_proj`, without biases if `bias` is False. Keys and
+    values are one matrix product. With `self_attention` the queries are in it too, and a sequence can only attend to
+    itself. `dropout` is the part of the attention weights that is dropped while training; `std` is that of `Linear`.
+    Raises ValueError for sizes below 1, a `num_heads` that does not divide `embed_dim` or makes heads of more than 256,
+    and a `dropout` outside [0, 1).
 
-    Source: Vaswani et al. 2017, section 3.2.2; query, key and value are one matrix product.
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, dropout_p: float = 0.0, std: float | None = None) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        *,
+        self_attention: bool = False,
+        std: float | None = None,
+    ) -> None:
+        embed_dim = integer("MultiHeadAttention: embed_dim", embed_dim)
+        num_heads = integer("MultiHeadAttention: num_heads", num_heads)
+        if embed_dim % num_heads or embed_dim // num_heads > MAX_HEAD_DIM:
+            raise ValueError(
+                f"MultiHeadAttention: num_heads must divide embed_dim into heads of at most {MAX_HEAD_DIM}, "
+                f"got {num_heads} and {embed_dim}"
+            )
+        dropout = number("MultiHeadAttention: dropout", dropout, **PROBABILITY)
         self.num_heads = num_heads
-        self.dropout_p = dropout_p
-        self.query_key_value = StackedLinear(dim, {"query": dim, "key": dim, "value": dim}, std=std)
-        self.output = Linear(dim, dim, std=std)
+        self.head_dim = embed_dim // num_heads
+        self.dropout = dropout
+        self.self_attention = self_attention
+        names = ("q_proj", "k_proj", "v_proj") if self_attention else ("k_proj", "v_proj")
+        self.q_proj = None if self_attention else Linear(embed_dim, embed_dim, bias, std=std)
+        self.stacked = StackedLinear(embed_dim, dict.fromkeys(names, embed_dim), bias, std=std)
+        self.out_proj = Linear(embed_dim, embed_dim, bias, std=std)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        if self.q_proj is not None:
+            yield "q_proj", self.q_proj
+        yield "out_proj", self.out_proj
+
+    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
+        yield from self.stacked.own_parameters()
 
     def forward(
         self,
-        x: Values,
-        cu_seqlens: NDArray[np.int32],
+        query: Values,
+        key_value: Values | None = None,
         *,
-        workspace: Workspace | None = None,
-        attn_weights: list[Array] | None = None,
+        cu_seqlens_q: CuSeqlens,
+        cu_seqlens_k: CuSeqlens | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+        residual: Values | None = None,
+        dropout_p: float = 0.0,
     ) -> Any:
-        """`x` `[tokens, dim]`, an array or a Tensor, gives `[tokens, dim]`.
+        """`query` `[tokens_q, embed_dim]`, an array or a Tensor, gives `[tokens_q, embed_dim]`.
 
-        Sequence i is the tokens from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, int32 `[batch + 1]`. With a `workspace`,
-        for arrays that nothing is recorded from, nothing is dropped and the result is its `output`: valid until the
-        workspace is used again.
-        A list given as `attn_weights` gets the attention weights appended, an array `[batch, heads, longest,
-        longest]`, 0 outside a sequence.
+        Sequence i is the tokens from `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`, int32 `[batch + 1]`, and attends to
+        those of `key_value` `[tokens_k, embed_dim]` by `cu_seqlens_k`; both are the query's own unless given. With
+        `is_causal` a token sees those up to its own place. A query without any key gets the bias of `out_proj`. With
+        `need_weights` the result is a pair. The second, of the same kind, is `[batch, num_heads, longest_q,
+        longest_k]`, 0 outside a sequence. `residual` `[tokens_q, embed_dim]` is added to the result, of which the part
+        `dropout_p` is dropped before. Raises ValueError for a `key_value` or `cu_seqlens_k` beside `self_attention`.
 
-        >>> layer = SelfAttention(8, num_heads=2)
-        >>> layer(np.ones((5, 8), np.float32), np.array([0, 2, 5], np.int32)).shape
-        (5, 8)
+        >>> layer = MultiHeadAttention(8, num_heads=2)
+        >>> offsets, others = np.array([0, 2, 5], np.int32), np.array([0, 4, 7], np.int32)
+        >>> x, memory = np.ones((5, 8), np.float32), np.ones((7, 8), np.float32)
+        >>> y, weights = layer(x, memory, cu_seqlens_q=offsets, cu_seqlens_k=others, need_weights=True)
+        >>> y.shape, weights.shape, weights[0, 0, 0].tolist()
+        ((5, 8), (2, 2, 3, 4), [0.25, 0.25, 0.25, 0.25])
         """
-        w = workspace
-        if w is None:
-            tokens, dim = x.shape
-            parts = self.query_key_value(x).reshape(tokens, 3, self.num_heads, dim // self.num_heads)
-            dropout_p = self.dropout_rate(self.dropout_p)
-            context = F.qkv_attention(parts, cu_seqlens, dropout_p, return_attn_weights=attn_weights is not None)
-            if attn_weights is not None:
-                context, weights = context
-                attn_weights.append(weights)
-            return self.output(context.reshape(tokens, dim))
-        self.query_key_value(x, out=w.query_key_value)
-        attend = mode.ops.scaled_dot_product_attention
-        if attn_weights is None:
-            attend(w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, out=w.heads)
-        else:
-            options = {"return_attn_weights": True, "out": w.heads}
-            attn_weights.append(attend(w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, **options)[1])
-        return self.output(w.context, out=w.output)
+        ends: dict[str, Any] = {"residual": residual, "dropout_p": dropout_p}
+        if self.self_attention:
+            for name, value in (("key_value", key_value), ("cu_seqlens_k", cu_seqlens_k)):
+                if value is not None:
+                    raise ValueError(f"MultiHeadAttention: {name} cannot be given to a layer of self_attention")
+            parts = self.stacked(query).reshape(-1, 3, self.num_heads, self.head_dim)
+            p = self.dropout_rate(self.dropout)
+            context = F.qkv_attention(parts, cu_seqlens_q, p, is_causal, return_attn_weights=need_weights)
+            return self._finish(context, need_weights, **ends)
+        keys = self.keys_values(query if key_value is None else key_value)
+        return self.attend(
+            query,
+            keys,
+            cu_seqlens_q=cu_seqlens_q,
+            cu_seqlens_k=cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k,
+            is_causal=is_causal,
+            need_weights=need_weights,
+            **ends,
+        )
+
+    def keys_values(self, memory: Values) -> Any:
+        """Keys and values of `memory` `[tokens, embed_dim]`, for `attend`: `[tokens, 2, num_heads, head_dim]`."""
+        return self.stacked(memory).reshape(-1, 2, self.num_heads, self.head_dim)
+
+    def attend(
+        self,
+        query: Values,
+        keys_values: Values,
+        *,
+        cu_seqlens_q: CuSeqlens,
+        cu_seqlens_k: CuSeqlens,
+        is_causal: bool = False,
+        need_weights: bool = False,
+        residual: Values | None = None,
+        dropout_p: float = 0.0,
+    ) -> Any:
+        """What a call gives, over `keys_values` of a memory; the rest is as there. Not for a layer of `self_attention`,
+        for which it raises ValueError."""
+        if self.q_proj is None:
+            raise ValueError("MultiHeadAttention: attend is not for a layer of self_attention")
+        q, p = self.q_proj(query).reshape(-1, self.num_heads, self.head_dim), self.dropout_rate(self.dropout)
+        context = F.kv_attention(
+            q, keys_values, cu_seqlens_q, cu_seqlens_k, p, is_causal, return_attn_weights=need_weights
+        )
+        return self._finish(context, need_weights, residual=residual, dropout_p=dropout_p)
+
+    def step(
+        self,
+        x: Values,
+        keys_values: Array,
+        places: NDArray[np.integer[Any]],
+        *,
+        cu_seqlens_q: CuSeqlens,
+        cu_seqlens_k: CuSeqlens,
+        residual: Values | None = None,
+        dropout_p: float = 0.0,
+    ) -> Any:
+        """What a causal call gives for the last tokens of sequences, given keys and values of those before them.
+
+        `x` `[tokens, embed_dim]` has the last tokens. `keys_values` `[rows, 2, num_heads, head_dim]` has
+        room for every sequence; keys and values of `x` are written to its rows `places`, integers `[tokens]`, and each
+        query, by `cu_seqlens_q`, attends to the rows of its sequence by `cu_seqlens_k`. Rows of a sequence without
+        queries are not read, so there may be anything between the sequences. The result, `[tokens, embed_dim]`, has the
+        bits of a call over whole sequences; `residual` and `dropout_p` are as there. The layer is frozen, or used
+        within `no_grad`. Raises ValueError for a layer without `self_attention`, and for `places` that are not rows of
+        `keys_values`, each another.
+
+        >>> layer = MultiHeadAttention(8, num_heads=2, self_attention=True).freeze()
+        >>> x, cache = np.random.default_rng(0).normal(size=(2, 8)).astype("f4"), np.empty((5, 2, 2, 4), "f4")
+        >>> def step(i):  # of one sequence, which is followed by the room that is left
+        ...     offsets = {"cu_seqlens_q": np.array([0, 1, 1], "i4"), "cu_seqlens_k": np.array([0, i + 1, 5], "i4")}
+        ...     return layer.step(x[i : i + 1], cache, np.array([i]), **offsets)
+        >>> whole = layer(x, cu_seqlens_q=np.array([0, 2], "i4"), is_causal=True)
+        >>> np.concatenate([step(0), step(1)]).tobytes() == whole.tobytes()
+        True
+        """
+        if not self.self_attention:
+            raise ValueError("MultiHeadAttention: step is for a layer of self_attention")
+        places, rows = np.asarray(places), len(keys_values)
+        if places.shape != (len(x),) or ((places < 0) | (places >= rows)).any() or len(np.unique(places)) < len(x):
+            raise ValueError(
+                f"MultiHeadAttention: places must be {len(x)} different rows of keys_values, [0, {rows}), got {places}"
+            )
+        projected = self.stacked(x)
+        parts = (projected.data if isinstance(projected, Tensor) else projected).reshape(
+            -1, 3, self.num_heads, self.head_dim
+        )
+        keys_values[places] = parts[:, 1:]
+        context = F.kv_attention(parts[:, 0], keys_values, cu_seqlens_q, cu_seqlens_k)
+        return self._finish(context, False, residual=residual, dropout_p=dropout_p)
+
+    def _finish(self, context: Any, need_weights: bool, **options: Any) -> Any:
+        context, *weights = context if need_weights else (context,)
+        out, rows = self.out_proj, context.reshape(-1, self.num_heads * self.head_dim)
+        y = F.linear(rows, out.weight, out.bias, **options)
+        return (y, *weights) if weights else y

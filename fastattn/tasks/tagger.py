@@ -116,7 +116,7 @@ class Tagger:
         with no_grad():
             for indices in token_budget_batches(words.lengths, tokens_per_batch(runtime.num_threads())):
                 input_ids, cu_seqlens = gather(words.ids, words.cu_seqlens, indices)
-                logits = self.model.forward_ragged(input_ids, cu_seqlens).logits
+                logits = np.asarray(self.model.forward_ragged(input_ids, cu_seqlens).logits)
                 predicted[gather(rows, words.cu_seqlens, indices)[0]] = logits.argmax(axis=1)
         labels = [self.labels[i] for i in predicted[words.first]]
         return [labels[start:end] for start, end in itertools.pairwise(words.cu_words.tolist())]

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import assert_same_bits
 from helpers_marian import random_transformer
 
 import fastattn
 from fastattn import ragged
-from fastattn.generation import generate, greedy
-from fastattn.generation.greedy import Cache
+from fastattn.generation import generate
 from fastattn.models import Transformer
+from fastattn.models.transformer.decoding import TransformerDecoder
+from fastattn.nn import cache
 
 KINDS: dict[str, dict[str, Any]] = {
     "post-norm": {},
@@ -64,18 +66,20 @@ class TestTheCache:
     def test_hidden_states_have_the_same_bits(
         self, isa: str, threads: int, monkeypatch: pytest.MonkeyPatch, kind: str, capacity: int
     ) -> None:
-        monkeypatch.setattr(greedy, "FIRST_CAPACITY", capacity)
+        monkeypatch.setattr(cache, "FIRST_CAPACITY", capacity)
         model = random_transformer(**KINDS[kind])
         ids, mask = sources()
         tokens, offsets, _ = ragged.pack(ids, mask)
         memory = model.encode_ragged(tokens, offsets)
         words = np.random.default_rng(1).integers(0, 50, (5, 12))
-        cache, left = Cache(model, memory, offsets, 12), np.arange(5)
+        decoder, left = TransformerDecoder(model, memory, offsets, 12), np.arange(5)
         lengths = np.full(5, 12)
         lengths[[1, 3]] = 7, 2  # these end before the others
         for length in range(1, 13):
-            left = np.flatnonzero(lengths >= length)
-            actual = cache(words[:, :length], left)
+            before, left = left, np.flatnonzero(lengths >= length)
+            if len(left) < len(before):
+                decoder.keep(np.searchsorted(before, left))
+            actual = decoder.read(words[left, length - 1])
             for i, row in zip(left, actual, strict=True):
                 alone = np.array([0, length], np.int32)
                 mine = memory[offsets[i] : offsets[i + 1]]
@@ -84,7 +88,7 @@ class TestTheCache:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_results(self, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-        monkeypatch.setattr(greedy, "FIRST_CAPACITY", 3)
+        monkeypatch.setattr(cache, "FIRST_CAPACITY", 3)
         model = ending(**KINDS[kind])
         for options in ({}, {"bad_words_ids": []}):
             ids, mask = sources(9)
@@ -96,13 +100,41 @@ class TestTheCache:
         ids, mask = sources(2, 590)
         tokens, offsets, _ = ragged.pack(ids, mask)
         memory = model.encode_ragged(tokens, offsets)
-        cache, words = Cache(model, memory, offsets, 600), np.random.default_rng(1).integers(0, 50, (2, 530))
+        decoder = TransformerDecoder(model, memory, offsets, 600)
+        words = np.random.default_rng(1).integers(0, 50, (2, 530))
         for length in range(1, 531):
-            actual = cache(words[:, :length], np.arange(2))
+            actual = decoder.read(words[:, length - 1])
             if length % 64 in (0, 1, 9):
                 own = np.array([0, length, 2 * length], np.int32)
                 whole = model.decode_ragged(words[:, :length].reshape(-1), own, memory, offsets)
                 np.testing.assert_array_equal(actual, whole[length - 1 :: length])
+
+    @pytest.mark.parametrize("use_cache", [True, False])
+    def test_rows_that_part_and_change_places(self, isa: str, use_cache: bool) -> None:
+        """As a search with beams has them: each scores as the same sequence alone."""
+        model = random_transformer()
+        ids, mask = sources(3)
+        decoder = model.begin(ids, mask, max_length=40, use_cache=use_cache)
+        rng, rows = np.random.default_rng(2), np.arange(3)
+        sequences: list[list[int]] = [[], [], []]
+        for kept in ([0, 0, 1, 1, 2, 2], [1, 0, 2, 2, 5, 4], [0, 3, 4], [0, 2], [1, 1], [0, 1]):
+            decoder.keep(np.array(kept))
+            rows, sequences = rows[kept], [list(sequences[i]) for i in kept]
+            tokens = rng.integers(0, 50, len(kept))
+            for sequence, token in zip(sequences, tokens.tolist(), strict=True):
+                sequence.append(token)
+            scores = decoder.step(tokens)
+            assert decoder.sources.tolist() == rows.tolist()
+            for source, sequence, row in zip(rows, sequences, scores, strict=True):
+                own = ids[source : source + 1, : mask[source].sum()]
+                assert_same_bits(row, model(own, decoder_input_ids=[sequence]).logits[0, -1])
+        with pytest.raises(ValueError, match="rows must be in the order of their sources"):
+            model.begin(ids, mask, max_length=40).keep(np.array([1, 0]))
+
+    def test_no_rows(self) -> None:
+        decoder = random_transformer().begin(*sources(2), max_length=9)
+        decoder.keep(np.array([], int))
+        assert decoder.step(np.array([], int)).shape == (0, 50)
 
 
 class TestOnItsOwn:

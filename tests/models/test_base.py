@@ -171,4 +171,4 @@ class TestPickling:
         shutil.rmtree(folder.path)
         again = pickle.loads(pickle.dumps(model))
         assert again.records()
-        assert again.cls.predictions.decoder.weight is again.bert.embeddings.word_embeddings.weight
+        assert again.predictions.decoder.weight is again.bert.embeddings.word_embeddings.weight

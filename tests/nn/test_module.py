@@ -421,28 +421,3 @@ class TestLayers:
         assert dropout(x) is x
         assert dropout(tensor) is tensor
         assert nn.Dropout(0.5).freeze().train()(x) is x
-
-    def test_self_attention_with_and_without_a_workspace(self, isa: str) -> None:
-        rng = np.random.default_rng(0)
-        attention = nn.SelfAttention(12, 3, dropout_p=0.3).freeze()
-        x, offsets = normal(rng, 9, 12), np.array([0, 4, 4, 9], np.int32)
-        weights: list[Any] = []
-        plain = attention(x, offsets, attn_weights=weights)
-        recorded = attention(Tensor(x), offsets)
-        inside: list[Any] = []
-        workspace = nn.Workspace(9, 12, 3, 20)
-        shared = attention(x, offsets, workspace=workspace, attn_weights=inside)
-        assert np.shares_memory(shared, workspace.output)
-        for y in (recorded.data, shared):
-            assert_same_bits(y, plain)
-        assert_same_bits(weights[0], inside[0])
-        assert weights[0].shape == (3, 3, 5, 5)
-
-    def test_feed_forward(self, isa: str) -> None:
-        rng = np.random.default_rng(0)
-        network, x = nn.FeedForward(12, 20, "gelu"), normal(rng, 9, 12)
-        recorded = network(x)
-        assert recorded.requires_grad
-        with no_grad():
-            assert_same_bits(network(x).data, recorded.data)
-            assert_same_bits(network(x, workspace=nn.Workspace(9, 12, 3, 20)), recorded.data)

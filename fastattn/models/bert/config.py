@@ -8,7 +8,7 @@ from typing import Any
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
 from fastattn.models.config import PreTrainedConfig
-from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
+from fastattn.nn.attention import MAX_HEAD_DIM
 
 __all__ = ["ACTIVATIONS", "BertConfig"]
 

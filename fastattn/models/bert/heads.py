@@ -4,10 +4,11 @@
     >>> output = model(input_ids, attention_mask=attention_mask, labels=labels)                  # doctest: +SKIP
     >>> output.loss.backward()                                                                   # doctest: +SKIP
 
-All take padded batches as `BertModel` does, and raise its errors; what they give is in `bert_outputs`. Labels are
+All take padded batches as `BertModel` does, and raise its errors. What they give is in `bert.outputs`. Labels are
 integers, -100 where they count for nothing, and checked: ValueError or TypeError, naming the argument, the value and
 its place, for another shape, a label outside the classes, labels that are all -100, and one at the padding that is
-not. A loss is the mean over what counts.
+not. A loss is the mean over what counts. The logits of a trainable model are Tensors, of which any other loss can be
+computed.
 
 Source: Devlin et al. 2019, section 4 and figure 4; losses as in transformers' `modeling_bert`.
 """
@@ -25,9 +26,8 @@ from fastattn import nn
 from fastattn.autograd import Tensor
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.bert.config import BertConfig
-from fastattn.models.bert.head_model import BertHeadModel, numbers, tensor
-from fastattn.models.bert.model import Batch, BertModel
-from fastattn.models.bert.outputs import HeadOutput, QuestionAnsweringOutput
+from fastattn.models.bert.model import Batch, BertModel, BertPreTrainedModel
+from fastattn.models.bert.outputs import BertOutput, HeadOutput, QuestionAnsweringOutput
 from fastattn.models.inputs import Tokens, check_labels, integers
 from fastattn.nn.parameter import Array
 
@@ -39,13 +39,27 @@ __all__ = [
 ]
 
 
-class BertForTokenClassification(BertHeadModel):
-    """One of `num_labels` labels for every token: tagging, named entities."""
+class BertHeadModel(BertPreTrainedModel):
+    """What the models with a head share."""
 
-    def build(self, config: BertConfig) -> None:
-        self.bert = BertModel(config, add_pooling_layer=False)
-        self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels, std=config.initializer_range)
+    bert: BertModel
+
+    def _run(self, batch: Batch, target: Any, *outputs: bool) -> Any:
+        """What the model gives for a batch, with the loss if there is a `target`; `outputs` are those of `encode`."""
+        output = self.bert.encode(batch, *outputs)
+        states, attentions = output.hidden_states, output.attentions
+        extras = {
+            "hidden_states": states and tuple(batch.pad(x) for x in states),
+            "attentions": attentions and tuple(batch.pad_weights(x) for x in attentions),
+        }
+        return self._finish(batch, output, target, extras)
+
+    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+
+class LabelledModel(BertHeadModel):
+    """A head that `labels` are for."""
 
     def forward(
         self,
@@ -55,10 +69,11 @@ class BertForTokenClassification(BertHeadModel):
         labels: ArrayLike | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
-    ) -> HeadOutput:
-        """All of them `[batch, seq]`; `labels` in [0, num_labels) or -100."""
+    ) -> Any:
+        """The first three are `[batch, seq]`; `labels` are described with the class."""
         batch = self.bert.pack(input_ids, attention_mask, token_type_ids)
-        return self._forward(batch, labels, output_hidden_states, output_attentions)
+        target = None if labels is None else self._target(batch, labels)
+        return self._run(batch, target, output_hidden_states, output_attentions)
 
     def forward_ragged(
         self,
@@ -69,19 +84,36 @@ class BertForTokenClassification(BertHeadModel):
         labels: ArrayLike | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
-    ) -> HeadOutput:
-        """As `BertModel.forward_ragged`; `labels` are `[tokens]`, logits `[tokens, num_labels]`."""
+    ) -> Any:
+        """As `BertModel.forward_ragged`. Labels and logits of tokens are `[tokens, ..]`, those of sequences as in the
+        padded call."""
         batch = self.bert.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
-        return self._forward(batch, labels, output_hidden_states, output_attentions)
+        target = None if labels is None else self._target(batch, labels)
+        return self._run(batch, target, output_hidden_states, output_attentions)
 
-    def _forward(self, batch: Batch, labels: ArrayLike | None, *outputs: bool) -> HeadOutput:
-        target = None
-        if labels is not None:
-            target = batch.pack_labels("BertForTokenClassification", labels, self.config.num_labels)
-        output = self.bert.encode(batch, *outputs)
+    def _target(self, batch: Batch, labels: ArrayLike) -> Any:
+        """The labels, checked, as `_finish` takes them."""
+        raise NotImplementedError
+
+
+class BertForTokenClassification(LabelledModel):
+    """One of `num_labels` labels for every token: tagging, named entities.
+
+    `labels` are `[batch, seq]`, in [0, num_labels) or -100. The result is a `HeadOutput`.
+    """
+
+    def build(self, config: BertConfig) -> None:
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(_classifier_dropout(config))
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels, std=config.initializer_range)
+
+    def _target(self, batch: Batch, labels: ArrayLike) -> Any:
+        return batch.pack_labels("BertForTokenClassification", labels, self.config.num_labels)
+
+    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
         scores = self.classifier(self.dropout(output.last_hidden_state))
         loss = None if target is None else tensor(F.cross_entropy(scores, target))
-        return HeadOutput(loss, batch.pad(numbers(scores)), **self._extras(batch, output))
+        return HeadOutput(loss, batch.pad(scores), **extras)
 
 
 class BertForQuestionAnswering(BertHeadModel):
@@ -115,92 +147,65 @@ class BertForQuestionAnswering(BertHeadModel):
                 _check_positions(name, positions, batch)
                 for name, positions in (("start_positions", start_positions), ("end_positions", end_positions))
             ]
-        output = self.bert.encode(batch, output_hidden_states, output_attentions)
+        output: QuestionAnsweringOutput = self._run(batch, targets, output_hidden_states, output_attentions)
+        return output
+
+    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> QuestionAnsweringOutput:
         scores = batch.pad(self.qa_outputs(output.last_hidden_state), fill=-np.inf)
+        start, end = (_column(scores, i) for i in range(2))
         loss = None
-        if targets is not None:
-            start, end = (F.cross_entropy(_column(scores, i), target) for i, target in enumerate(targets))
-            loss = tensor((start + end) / 2)
-        logits = numbers(scores)
-        return QuestionAnsweringOutput(loss, _column(logits, 0), _column(logits, 1), **self._extras(batch, output))
+        if target is not None:
+            loss = tensor((F.cross_entropy(start, target[0]) + F.cross_entropy(end, target[1])) / 2)
+        return QuestionAnsweringOutput(loss, start, end, **extras)
 
 
-class PooledHeadModel(BertHeadModel):
+class PooledModel(LabelledModel):
     """A linear layer over the pooled first token of each sequence."""
 
-    classifier: nn.Linear
-
-    def _build(self, config: BertConfig, outputs: int) -> None:
+    def build(self, config: BertConfig) -> None:
         self.bert = BertModel(config)
         self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, outputs, std=config.initializer_range)
+        self.classifier = nn.Linear(config.hidden_size, self._outputs(config), std=config.initializer_range)
+
+    def _outputs(self, config: BertConfig) -> int:
+        return config.num_labels
 
 
-class BertForSequenceClassification(PooledHeadModel):
+class BertForSequenceClassification(PooledModel):
     """A label, several, or numbers for a sentence or a pair of sentences.
 
     What `labels` mean is `config.problem_type`. Where that is None it is "regression" when `num_labels` is 1, else
-    "single_label_classification" for integer labels and "multi_label_classification" for others.
+    "single_label_classification" for integer labels and "multi_label_classification" for others. They are classes,
+    integers `[batch]`; for regression numbers `[batch]`, or `[batch, num_labels]`, with the squared error; for several
+    labels 0 and 1, `[batch, num_labels]`, with the binary cross-entropy. The result is a `HeadOutput`.
     """
 
-    def build(self, config: BertConfig) -> None:
-        self._build(config, config.num_labels)
-
-    def forward(
-        self,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None = None,
-        token_type_ids: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> HeadOutput:
-        """The first three are `[batch, seq]`.
-
-        `labels` are classes, integers `[batch]`; for regression numbers `[batch]`, or `[batch, num_labels]`, with the
-        squared error; for several labels 0 and 1, `[batch, num_labels]`, with the binary cross-entropy.
-        """
-        batch = self.bert.pack(input_ids, attention_mask, token_type_ids)
-        return self._forward(batch, labels, output_hidden_states, output_attentions)
-
-    def forward_ragged(
-        self,
-        input_ids: ArrayLike,
-        cu_seqlens: ArrayLike,
-        token_type_ids: ArrayLike | None = None,
-        position_ids: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> HeadOutput:
-        """As `BertModel.forward_ragged`; `labels` as in the padded call."""
-        batch = self.bert.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
-        return self._forward(batch, labels, output_hidden_states, output_attentions)
-
-    def _forward(self, batch: Batch, labels: ArrayLike | None, *outputs: bool) -> HeadOutput:
+    def _target(self, batch: Batch, labels: ArrayLike) -> tuple[Array, Callable[..., Any]]:
+        owner, array, kind = "BertForSequenceClassification", np.asarray(labels), self.config.problem_type
         count, shape = self.config.num_labels, (batch.sequences,)
-        target: Any = None
-        loss_function: Callable[..., Any] = F.cross_entropy
-        if labels is not None:
-            owner, array = "BertForSequenceClassification", np.asarray(labels)
-            kind = self.config.problem_type
-            if kind == "regression" or (kind is None and count == 1):
-                target, loss_function = _numbers(owner, array, (*shape, count)), F.mse_loss
-            elif kind == "single_label_classification" or (kind is None and array.dtype.kind in "iu"):
-                target = check_labels(owner, "labels", labels, shape, count)
-            else:
-                target, loss_function = _several(owner, array, (*shape, count)), F.binary_cross_entropy_with_logits
-        output = self.bert.encode(batch, *outputs)
+        if kind == "regression" or (kind is None and count == 1):
+            return _numbers(owner, array, (*shape, count)), F.mse_loss
+        if kind == "single_label_classification" or (kind is None and array.dtype.kind in "iu"):
+            return check_labels(owner, "labels", labels, shape, count), F.cross_entropy
+        return _several(owner, array, (*shape, count)), F.binary_cross_entropy_with_logits
+
+    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
         scores = self.classifier(self.dropout(output.pooler_output))
-        loss = None if target is None else tensor(loss_function(scores, target))
-        return HeadOutput(loss, numbers(scores), **self._extras(batch, output))
+        loss = None
+        if target is not None:
+            wanted, loss_function = target
+            loss = tensor(loss_function(scores, wanted))
+        return HeadOutput(loss, scores, **extras)
 
 
-class BertForMultipleChoice(PooledHeadModel):
-    """Which of several continuations fits."""
+class BertForMultipleChoice(PooledModel):
+    """Which of several continuations fits.
 
-    def build(self, config: BertConfig) -> None:
-        self._build(config, 1)
+    Arrays are `[batch, choices, seq]`; `labels`, the right choices, integers `[batch]`. The result is a `HeadOutput`.
+    """
+
+    def _outputs(self, config: BertConfig) -> int:
+        return 1
 
     def forward(
         self,
@@ -211,22 +216,29 @@ class BertForMultipleChoice(PooledHeadModel):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> HeadOutput:
-        """The first three are `[batch, choices, seq]`; `labels`, the right choices, integers `[batch]`."""
-        ids = integers("BertForMultipleChoice: input_ids", input_ids)
+        """The first three are `[batch, choices, seq]`; `labels` are described with the class."""
+        owner = "BertForMultipleChoice"
+        ids = integers(f"{owner}: input_ids", input_ids)
         if ids.ndim != 3:
-            raise ValueError(f"BertForMultipleChoice: input_ids must have shape (batch, choices, seq), got {ids.shape}")
-        flat = [
-            _flat("BertForMultipleChoice", name, array, ids.shape)
-            for name, array in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids))
-        ]
-        target = None
-        if labels is not None:
-            target = check_labels("BertForMultipleChoice", "labels", labels, ids.shape[:1], ids.shape[1])
+            raise ValueError(f"{owner}: input_ids must have shape (batch, choices, seq), got {ids.shape}")
+        named = (("attention_mask", attention_mask), ("token_type_ids", token_type_ids))
+        flat = [_flat(owner, name, array, ids.shape) for name, array in named]
+        wanted = None if labels is None else check_labels(owner, "labels", labels, ids.shape[:1], ids.shape[1])
         batch = self.bert.pack(ids.reshape(-1, ids.shape[2]), *flat)
-        output = self.bert.encode(batch, output_hidden_states, output_attentions)
-        scores = self.classifier(self.dropout(output.pooler_output)).reshape(ids.shape[:2])
-        loss = None if target is None else tensor(F.cross_entropy(scores, target))
-        return HeadOutput(loss, numbers(scores), **self._extras(batch, output))
+        target = (ids.shape[:2], wanted)
+        output: HeadOutput = self._run(batch, target, output_hidden_states, output_attentions)
+        return output
+
+    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
+        shape, wanted = target
+        scores = self.classifier(self.dropout(output.pooler_output)).reshape(shape)
+        loss = None if wanted is None else tensor(F.cross_entropy(scores, wanted))
+        return HeadOutput(loss, scores, **extras)
+
+
+def tensor(loss: Any) -> Tensor:
+    """A loss is a Tensor, also that of a frozen model."""
+    return loss if isinstance(loss, Tensor) else Tensor(loss)
 
 
 def _classifier_dropout(config: BertConfig) -> float:

@@ -10,7 +10,7 @@ Understanding". Names, files and numbers are those of Hugging Face's `BertModel`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,10 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import nn, ragged
-from fastattn.autograd import Tensor, checkpoint
+from fastattn.models.base import PreTrainedModel
 from fastattn.models.bert.config import ACTIVATIONS, BertConfig
 from fastattn.models.bert.outputs import BertOutput
-from fastattn.models.bert.pretrained import BertPreTrainedModel
 from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
@@ -30,6 +29,34 @@ from fastattn.nn.parameter import Array
 OWNER = "BertModel"
 
 __all__ = ["BertConfig", "BertModel", "BertOutput"]
+
+
+class BertPreTrainedModel(PreTrainedModel):
+    """A BERT encoder, alone or under a head."""
+
+    config_class = BertConfig
+    loads_trainable = True
+    layer_names: ClassVar = {"num_hidden_layers": "bert.encoder.layer.{}."}
+    required: ClassVar[tuple[str, ...]] = ("bert.embeddings.", "bert.encoder.")
+    prefix = "bert."
+    prefixed: ClassVar[tuple[str, ...]] = ("embeddings.", "encoder.", "pooler.")
+    old_endings: ClassVar = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+
+    config: BertConfig
+    gradient_checkpointing = False
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Keep only what goes into each layer, and compute the layer again in `backward()`: less memory, same bits."""
+        self._set_checkpointing(True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep what the layers compute."""
+        self._set_checkpointing(False)
+
+    def _set_checkpointing(self, enabled: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, BertPreTrainedModel):
+                module.gradient_checkpointing = enabled
 
 
 class BertEmbeddings(nn.Module):
@@ -64,42 +91,6 @@ class BertEmbeddings(nn.Module):
         return self.dropout(x)
 
 
-class BertLayer(nn.Module):
-    """One encoder layer, normalised after each residual: `[tokens, hidden_size]` to the same."""
-
-    def __init__(self, config: BertConfig) -> None:
-        dim, eps, std = config.hidden_size, config.layer_norm_eps, config.initializer_range
-        dropout_p, act = config.attention_probs_dropout_prob, ACTIVATIONS[config.hidden_act]
-        self.dropout_p = config.hidden_dropout_prob
-        self.attention = nn.SelfAttention(dim, config.num_attention_heads, dropout_p=dropout_p, std=std)
-        self.attention_norm = nn.LayerNorm(dim, eps)
-        self.feed_forward = nn.FeedForward(dim, config.intermediate_size, act, std=std)
-        self.output_norm = nn.LayerNorm(dim, eps)
-
-    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        yield "attention.self", self.attention.query_key_value
-        yield "attention.output.dense", self.attention.output
-        yield "attention.output.LayerNorm", self.attention_norm
-        yield "intermediate.dense", self.feed_forward.input
-        yield "output.dense", self.feed_forward.output
-        yield "output.LayerNorm", self.output_norm
-
-    def forward(
-        self,
-        x: Values,
-        cu_seqlens: NDArray[np.int32],
-        *,
-        workspace: nn.Workspace | None = None,
-        attn_weights: list[Array] | None = None,
-        out: Array | None = None,
-    ) -> Any:
-        """The result goes into `out`, which may be `x`. See `fastattn.nn.SelfAttention` for the rest."""
-        attended = self.attention(x, cu_seqlens, workspace=workspace, attn_weights=attn_weights)
-        p = self.dropout_rate(self.dropout_p)
-        h = self.attention_norm(attended, residual=x, dropout_p=p, out=out)
-        return self.output_norm(self.feed_forward(h, workspace=workspace), residual=h, dropout_p=p, out=out)
-
-
 @dataclass
 class Batch(Tokens):
     """Tokens and, unless all are 0, their `token_type_ids`, int64 `[tokens]`."""
@@ -119,6 +110,17 @@ class BertModel(BertPreTrainedModel):
     layer_names: ClassVar = {"num_hidden_layers": "encoder.layer.{}."}
     required = ("",)
     prefixed = ()
+    checkpoint_names = {  # noqa: RUF012
+        "layers.{}.self_attn.q_proj": "encoder.layer.{}.attention.self.query",
+        "layers.{}.self_attn.k_proj": "encoder.layer.{}.attention.self.key",
+        "layers.{}.self_attn.v_proj": "encoder.layer.{}.attention.self.value",
+        "layers.{}.self_attn.out_proj": "encoder.layer.{}.attention.output.dense",
+        "layers.{}.self_attn_layer_norm": "encoder.layer.{}.attention.output.LayerNorm",
+        "layers.{}.fc1": "encoder.layer.{}.intermediate.dense",
+        "layers.{}.fc2": "encoder.layer.{}.output.dense",
+        "layers.{}.final_layer_norm": "encoder.layer.{}.output.LayerNorm",
+        "pooler": "pooler.dense",
+    }
 
     def __init__(
         self,
@@ -134,15 +136,20 @@ class BertModel(BertPreTrainedModel):
     def build(self, config: BertConfig) -> None:
         dim, std = config.hidden_size, config.initializer_range
         self.embeddings = BertEmbeddings(config)
-        self.layers = [BertLayer(config) for _ in range(config.num_hidden_layers)]
+        self.layers = [
+            nn.EncoderBlock(
+                dim,
+                config.num_attention_heads,
+                config.intermediate_size,
+                ACTIVATIONS[config.hidden_act],
+                dropout=config.hidden_dropout_prob,
+                attention_dropout=config.attention_probs_dropout_prob,
+                eps=config.layer_norm_eps,
+                std=std,
+            )
+            for _ in range(config.num_hidden_layers)
+        ]
         self.pooler = nn.Linear(dim, dim, activation="tanh", std=std) if self._pools else None
-
-    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        yield "embeddings", self.embeddings
-        for i, layer in enumerate(self.layers):
-            yield f"encoder.layer.{i}", layer
-        if self.pooler is not None:
-            yield "pooler.dense", self.pooler
 
     def forward(
         self,
@@ -217,33 +224,25 @@ class BertModel(BertPreTrainedModel):
 
     def encode(self, batch: Batch, output_hidden_states: bool = False, output_attentions: bool = False) -> BertOutput:
         """Encode a batch of `pack`; the result is ragged, as that of `forward_ragged`."""
-        config, tokens, cu_seqlens = self.config, len(batch.ids), batch.cu_seqlens
-        types = batch.token_type_ids
+        config, cu_seqlens, types = self.config, batch.cu_seqlens, batch.token_type_ids
         if types is None:
-            types = np.zeros(tokens, np.int64)
+            types = np.zeros(len(batch.ids), np.int64)
         try:
             x = self.embeddings(batch.ids, types, batch.position_ids)
         except ValueError:
             batch.check_ids(config.vocab_size)
             batch.check_rows(f"{OWNER}: token_type_ids", types, config.type_vocab_size)
             raise
-        workspace = None
         states = [x] if output_hidden_states else None
-        attentions: list[Array] | None = [] if output_attentions else None
-        for layer in self.layers:
-            if layer.training or isinstance(x, Tensor) or layer.records():
-                if self.gradient_checkpointing and attentions is None:
-                    x = checkpoint(layer, x, cu_seqlens)
-                else:
-                    x = layer(x, cu_seqlens, attn_weights=attentions)
-            else:
-                if workspace is None:
-                    heads, hidden = config.num_attention_heads, config.intermediate_size
-                    workspace = nn.Workspace(tokens, config.hidden_size, heads, hidden, x.dtype)
-                out = x if states is None else None
-                x = layer(x, cu_seqlens, workspace=workspace, attn_weights=attentions, out=out)
-            if states is not None:
-                states.append(x)
+        attentions: list[Any] | None = [] if output_attentions else None
+        x = nn.encode(
+            self.layers,
+            x,
+            cu_seqlens,
+            states=states,
+            attn_weights=attentions,
+            checkpointing=self.gradient_checkpointing,
+        )
         return BertOutput(
             x,
             None if self.pooler is None else self._pool(self.pooler, x, cu_seqlens),

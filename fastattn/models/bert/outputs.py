@@ -7,13 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastattn.autograd import Tensor
 from fastattn.models.outputs import Output
-
-Array = NDArray[Any]
 
 
 @dataclass
@@ -28,69 +23,69 @@ class BertOutput(Output):
     - `attentions`, on request: the attention weights of each layer, `[batch, heads, seq, seq]`, 0 at the
       padding; `[batch, heads, longest, longest]`, 0 outside a sequence
 
-    Of a trainable model all but `attentions` are Tensors, unless in `no_grad`; else they are float32 arrays.
+    Of a trainable model all are Tensors, and `backward()` goes through them; of a frozen one float32 arrays.
     """
 
     last_hidden_state: Any
     pooler_output: Any = None
     hidden_states: tuple[Any, ...] | None = None
-    attentions: tuple[Array, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
 
 
 @dataclass
 class HeadOutput(Output):
-    """What a model with a head gives: arrays, but for the loss.
+    """What a model with a head gives: Tensors of a trainable model, float32 arrays of a frozen one.
 
-    - `loss`: a Tensor that holds one number, given labels
+    - `loss`: a Tensor that holds one number, given labels, in any case
     - `logits`: `[batch, num_labels]` of a sequence, `[batch, seq, num_labels]` of tokens, 0 at the padding,
       `[batch, choices]` of a multiple choice
-    - `hidden_states` and `attentions`, on request, as in `BertOutput`, as arrays
+    - `hidden_states` and `attentions`, on request, as in `BertOutput`
     """
 
     loss: Tensor | None
-    logits: Array
-    hidden_states: tuple[Array, ...] | None = None
-    attentions: tuple[Array, ...] | None = None
+    logits: Any
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
 
 
 @dataclass
 class QuestionAnsweringOutput(Output):
-    """`start_logits` and `end_logits`, arrays `[batch, seq]`, -inf at the padding; the rest as in `HeadOutput`."""
+    """`start_logits` and `end_logits`, `[batch, seq]`, -inf at the padding. The rest is as in `HeadOutput`."""
 
     loss: Tensor | None
-    start_logits: Array
-    end_logits: Array
-    hidden_states: tuple[Array, ...] | None = None
-    attentions: tuple[Array, ...] | None = None
+    start_logits: Any
+    end_logits: Any
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
 
 
 @dataclass
 class MaskedLMOutput(Output):
     """`logits`, `[batch, seq, vocab_size]`, 0 at the padding, are computed when they are read first, with the weights
-    of that moment; the loss does not need them. The rest is as in `HeadOutput`."""
+    of that moment. The loss does not need them. The rest is as in `HeadOutput`."""
 
     loss: Tensor | None
-    compute_logits: Callable[[], Array] = field(repr=False)
-    hidden_states: tuple[Array, ...] | None = None
-    attentions: tuple[Array, ...] | None = None
+    compute_logits: Callable[[], Any] = field(repr=False)
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
 
     @cached_property
-    def logits(self) -> Array:
-        """A float32 array `[batch, seq, vocab_size]`."""
+    def logits(self) -> Any:
+        """`[batch, seq, vocab_size]`."""
         return self.compute_logits()
 
 
 @dataclass
 class PreTrainingOutput(Output):
-    """`prediction_logits` as `logits` of `MaskedLMOutput`, and `seq_relationship_logits`, an array `[batch, 2]`."""
+    """`prediction_logits` as `logits` of `MaskedLMOutput`, and `seq_relationship_logits`, `[batch, 2]`."""
 
     loss: Tensor | None
-    compute_prediction_logits: Callable[[], Array] = field(repr=False)
-    seq_relationship_logits: Array = field(default_factory=lambda: np.empty((0, 2), np.float32))
-    hidden_states: tuple[Array, ...] | None = None
-    attentions: tuple[Array, ...] | None = None
+    compute_prediction_logits: Callable[[], Any] = field(repr=False)
+    seq_relationship_logits: Any
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
 
     @cached_property
-    def prediction_logits(self) -> Array:
-        """A float32 array `[batch, seq, vocab_size]`."""
+    def prediction_logits(self) -> Any:
+        """`[batch, seq, vocab_size]`."""
         return self.compute_prediction_logits()

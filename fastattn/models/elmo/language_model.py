@@ -117,8 +117,8 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
     def _loss(self, x: Values, target: NDArray[np.integer[Any]]) -> Tensor:
         if self.training and self.config.num_sampled is not None:
-            weight, bias = self.softmax.weight, self.softmax.bias
-            loss = F.sampled_softmax_loss(x, target, weight, bias, self.config.num_sampled)
+            softmax: Any = self.softmax  # which has a bias
+            loss = F.sampled_softmax_loss(x, target, softmax.weight, softmax.bias, self.config.num_sampled)
         else:
             loss = F.cross_entropy(self.softmax(x), target)
         return loss if isinstance(loss, Tensor) else Tensor(loss)

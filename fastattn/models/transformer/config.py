@@ -8,7 +8,8 @@ from typing import Any
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
 from fastattn.models.config import PreTrainedConfig
-from fastattn.nn.multi_head_attention import MAX_HEAD_DIM
+from fastattn.models.generation_config import bad_words, token
+from fastattn.nn.attention import MAX_HEAD_DIM
 
 __all__ = ["TransformerConfig"]
 
@@ -236,20 +237,3 @@ class TransformerConfig(PreTrainedConfig):
             **optional,
             **values,
         }
-
-
-def token(name: str, value: Any, size: int) -> int:
-    """`value`, once it is known to be an id of a target vocabulary of `size`. Raises ValueError."""
-    return config_integer(name, value, 0, high=size, wanted=f"an id of the target vocabulary, below {size}")
-
-
-def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
-    """`words` as tuples, once they are known to be lists of such ids. Raises ValueError."""
-    try:
-        phrases = tuple(tuple(word) for word in words)
-    except TypeError:
-        phrases = ((),)
-    if not all(phrases):
-        raise ValueError(f"{name} must be lists of ids, none of them empty, got {words!r}")
-    text = f"lists of ids of the target vocabulary, below {size}"
-    return tuple(tuple(config_integer(name, i, 0, high=size, wanted=text) for i in phrase) for phrase in phrases)

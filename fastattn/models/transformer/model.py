@@ -10,7 +10,6 @@ Hugging Face's `MarianMTModel`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import nn, ragged
-from fastattn.autograd import Tensor, mode
+from fastattn.autograd import Tensor, no_grad
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.inputs import Tokens, pack, pack_ragged
-from fastattn.models.transformer.config import TransformerConfig
+from fastattn.models.outputs import later
+from fastattn.models.transformer.config import ACTIVATIONS, TransformerConfig
+from fastattn.models.transformer.decoding import TransformerDecoder
 from fastattn.models.transformer.inputs import (
     OWNER,
     check_pairs,
@@ -31,16 +32,64 @@ from fastattn.models.transformer.inputs import (
     shift_right,
     up_to_the_last_label,
 )
-from fastattn.models.transformer.layers import DecoderLayer, EncoderLayer, OutputLayer, Stack
 from fastattn.models.transformer.outputs import TransformerOutput
 from fastattn.models.transformer.pretrained import TransformerPreTrainedModel
-from fastattn.nn import init
-from fastattn.nn.module import AnyParameter, Values
-from fastattn.nn.parameter import Array, Parameter
+from fastattn.nn.module import Values
+from fastattn.nn.parameter import Parameter
 
 __all__ = ["Transformer", "TransformerConfig", "TransformerOutput"]
 
-Weights = list[Array] | None
+Weights = list[Any] | None
+
+
+class Stack(nn.Module):
+    """The encoder or the decoder: embeddings, whose table may be the other's too, and the blocks above them."""
+
+    def __init__(self, config: TransformerConfig, side: str, embed_tokens: nn.Embedding) -> None:
+        dim, hidden_dim = config.d_model, getattr(config, f"{side}_ffn_dim")
+        self.scale = dim**0.5 if config.scale_embedding else 1.0
+        self.embed_tokens = embed_tokens
+        self.embed_positions: nn.Embedding | nn.SinusoidalPositions
+        if config.position_embedding_type == "learned":
+            self.embed_positions = nn.Embedding(config.max_position_embeddings, dim, std=config.embedding_std)
+        else:
+            order = "concatenated" if config.position_embedding_type == "marian" else "interleaved"
+            self.embed_positions = nn.SinusoidalPositions(
+                dim, order=order, first_position=config.first_position, max_timescale=config.max_timescale
+            )
+        self.dropout = nn.Dropout(config.dropout)
+        block = nn.EncoderBlock if side == "encoder" else nn.DecoderBlock
+        self.layers: list[Any] = [
+            block(
+                dim,
+                getattr(config, f"{side}_attention_heads"),
+                hidden_dim,
+                ACTIVATIONS[config.activation_function],
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                activation_dropout=config.activation_dropout,
+                norm_first=config.normalize_before,
+                eps=config.layer_norm_eps,
+                std=config.std(dim, dim),
+                hidden_std=config.std(dim, hidden_dim),
+            )
+            for _ in range(getattr(config, f"{side}_layers"))
+        ]
+        self.layer_norm = nn.LayerNorm(dim, config.layer_norm_eps) if config.normalize_before else None
+
+    def embed(self, ids: NDArray[np.int64], position_ids: NDArray[np.int64]) -> Any:
+        """Scaled embeddings plus positions, of which dropout takes its part: `[tokens]` to `[tokens, d_model]`."""
+        x = self.embed_tokens(ids)
+        if self.scale != 1.0:
+            x = x * self.scale
+        positions = self.embed_positions(position_ids)
+        if isinstance(positions, np.ndarray):
+            positions = positions.astype(x.dtype, copy=False)  # float64 within use_reference
+        return self.dropout(x + positions)
+
+    def finish(self, x: Values) -> Any:
+        """The norm behind the last layer, if layers normalise before; else `x` as it is."""
+        return x if self.layer_norm is None else self.layer_norm(x)
 
 
 class Transformer(TransformerPreTrainedModel):
@@ -58,31 +107,27 @@ class Transformer(TransformerPreTrainedModel):
     >>> output.loss.backward()
     """
 
+    checkpoint_names = {  # noqa: RUF012
+        "shared": "model.shared",
+        "encoder": "model.encoder",
+        "decoder": "model.decoder",
+    }
+
     def build(self, config: TransformerConfig) -> None:
         dim, std, pad = config.d_model, config.embedding_std, config.pad_token_id
         source = nn.Embedding(config.vocab_size, dim, pad, std=std)
         shared = config.share_encoder_decoder_embeddings
         target = source if shared else nn.Embedding(config.decoder_vocab_size, dim, pad, std=std)
         self.shared = source if shared else None
-        self.encoder = Stack(config, source, [EncoderLayer(config) for _ in range(config.encoder_layers)])
-        self.decoder = Stack(config, target, [DecoderLayer(config) for _ in range(config.decoder_layers)])
-        weight = target.weight
-        if not config.tie_word_embeddings:
-            first = init.normal(config.std(dim, config.decoder_vocab_size))
-            weight = Parameter((config.decoder_vocab_size, dim), first, packed=True)
-        self.lm_head = OutputLayer(weight)
+        self.encoder = Stack(config, "encoder", source)
+        self.decoder = Stack(config, "decoder", target)
+        self.lm_head = nn.Linear(
+            dim, config.decoder_vocab_size, bias=False, std=config.std(dim, config.decoder_vocab_size)
+        )
+        if config.tie_word_embeddings:
+            self.lm_head.weight = target.weight
         self.final_logits_bias = Parameter((1, config.decoder_vocab_size))
         self.final_logits_bias.requires_grad = False
-
-    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        if self.shared is not None:
-            yield "model.shared", self.shared
-        yield "model.encoder", self.encoder
-        yield "model.decoder", self.decoder
-        yield "lm_head", self.lm_head
-
-    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
-        yield "final_logits_bias", self.final_logits_bias
 
     def forward(
         self,
@@ -115,25 +160,16 @@ class Transformer(TransformerPreTrainedModel):
         memory = self._encode(source, own[0])
         hidden = self._decode(target, memory, source.cu_seqlens, own[1], own[2])
         loss = None if words is None else self._loss(hidden, words, label_smoothing)
-        rows, states = (x.data if isinstance(x, Tensor) else x for x in (hidden, memory))
 
-        ops = mode.ops
-
-        def logits() -> Array:
-            weight, bias = self.lm_head.weight.value, self.final_logits_bias.value.reshape(-1)
-            padded: Array = target.pad(ops.linear(rows, weight, bias))
-            return padded
-
-        def attentions(weights: Weights, queries: Tokens, keys: Tokens) -> tuple[Array, ...] | None:
+        def attentions(weights: Weights, queries: Tokens, keys: Tokens) -> tuple[Any, ...] | None:
             return None if weights is None else tuple(queries.pad_weights(x, keys) for x in weights)
 
         return TransformerOutput(
             loss=loss,
-            compute_logits=logits,
+            compute_logits=later(lambda: target.pad(self.logits(hidden))),
             decoder_attentions=attentions(own[1], target, target),
             cross_attentions=attentions(own[2], target, source),
-            # a copy: what is recorded must not be changed by the caller
-            compute_encoder_last_hidden_state=lambda: np.array(source.pad(states)),
+            compute_encoder_last_hidden_state=later(lambda: source.pad(memory)),
             encoder_attentions=attentions(own[0], source, source),
         )
 
@@ -141,7 +177,7 @@ class Transformer(TransformerPreTrainedModel):
         """Encode sequences that stand one after the other without padding: `[tokens]` to `[tokens, d_model]`.
 
         Sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of `input_ids`; `position_ids` `[tokens]` count from 0 in
-        each sequence unless given. A Tensor where something is recorded, else an array. Errors as for the padded call.
+        each sequence unless given. A Tensor of a trainable model, else an array. Errors as for the padded call.
         """
         return self._encode(pack_ragged(OWNER, "input_ids", input_ids, cu_seqlens, position_ids))
 
@@ -193,6 +229,27 @@ class Transformer(TransformerPreTrainedModel):
         hidden = self._decode(target, self._encode(source), source.cu_seqlens)
         return self._loss(hidden, words, label_smoothing, reduction)
 
+    def begin(
+        self,
+        input_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        max_length: int,
+        use_cache: bool = True,
+    ) -> TransformerDecoder:
+        """Read sources, to be decoded token by token: what `fastattn.generation` asks of a model.
+
+        `input_ids` and `attention_mask` are those of a call. No sequence gets longer than `max_length`. Nothing is
+        recorded. Raises as a call does.
+        """
+        source = pack(OWNER, "input_ids", input_ids, attention_mask)
+        empty = ragged.lengths(source.cu_seqlens) == 0
+        if empty.any():
+            i = int(empty.argmax())
+            raise ValueError(f"{OWNER}: input_ids must have a token in each sequence, got none in {i}")
+        with no_grad():
+            return TransformerDecoder(self, self._encode(source), source.cu_seqlens, max_length, use_cache)
+
     def _target(
         self, ids: ArrayLike | None, mask: ArrayLike | None, labels: ArrayLike | None
     ) -> tuple[Tokens, NDArray[np.int64] | None]:
@@ -213,9 +270,7 @@ class Transformer(TransformerPreTrainedModel):
 
     def _encode(self, source: Tokens, attn_weights: Weights = None) -> Any:
         x = self._embed(self.encoder, source, self.config.vocab_size)
-        for layer in self.encoder.layers:
-            x = layer(x, source.cu_seqlens, attn_weights=attn_weights)
-        return self.encoder.finish(x)
+        return self.encoder.finish(nn.encode(self.encoder.layers, x, source.cu_seqlens, attn_weights=attn_weights))
 
     def _decode(
         self,
@@ -226,9 +281,9 @@ class Transformer(TransformerPreTrainedModel):
         cross_weights: Weights = None,
     ) -> Any:
         x = self._embed(self.decoder, target, self.config.decoder_vocab_size)
-        offsets = target.cu_seqlens, cu_seqlens_k
-        for layer in self.decoder.layers:
-            x = layer(x, memory, *offsets, attn_weights=attn_weights, cross_weights=cross_weights)
+        arguments = target.cu_seqlens, memory, cu_seqlens_k
+        for block in self.decoder.layers:
+            x = block(x, *arguments, attn_weights=attn_weights, cross_weights=cross_weights)
         return self.decoder.finish(x)
 
     def _embed(self, stack: Stack, tokens: Tokens, vocab_size: int) -> Any:

@@ -183,10 +183,9 @@ class WordEncoder(nn.Module):
 
     def _encode(self, words: list[str]) -> Any:
         network, length = self.model.network, self.model.config.max_characters_per_token
-        if network.records():
-            return network.tokens(character_ids(words, length))
-        starts = range(0, max(1, len(words)), WORDS)
-        parts = [network.tokens(character_ids(words[i : i + WORDS], length)) for i in starts]
+        step = len(words) if network.records() else WORDS
+        starts = range(0, max(1, len(words)), max(1, step))
+        parts = [network.tokens(character_ids(words[i : i + step], length)) for i in starts]
         return F.cat(parts) if len(parts) > 1 else parts[0]
 
 

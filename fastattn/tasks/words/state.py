@@ -23,11 +23,9 @@ class ElmoState:
     """
 
     def __init__(self, config: ElmoConfig) -> None:
-        self._shape = _shape(config)
-        self._layers: list[Layer] = []
-        for _ in range(config.n_layers):
-            h, c = (np.zeros((2, 0, size), np.float32) for size in (config.projection_dim, config.dim))
-            self._layers.append((h, c))
+        self._shape = config.n_layers, config.projection_dim, config.dim
+        h, c = (np.zeros((2, 0, size), np.float32) for size in (config.projection_dim, config.dim))
+        self._layers: list[Layer] = [(h, c)] * config.n_layers
 
     def __len__(self) -> int:
         """How many slots were used."""
@@ -42,7 +40,7 @@ class ElmoState:
 
         Raises ValueError unless `config`, the reader's, has the shape that the state was made for.
         """
-        if _shape(config) != self._shape:
+        if (config.n_layers, config.projection_dim, config.dim) != self._shape:
             raise ValueError("WordEncoder: state was made by a model of another shape")
         return [(_first(h, sentences), _first(c, sentences)) for h, c in self._layers]
 
@@ -52,10 +50,6 @@ class ElmoState:
             (_replaced(old_h, h), _replaced(old_c, c))
             for (old_h, old_c), (h, c) in zip(self._layers, layers, strict=True)
         ]
-
-
-def _shape(config: ElmoConfig) -> tuple[int, int, int]:
-    return config.n_layers, config.projection_dim, config.dim
 
 
 def _first(slots: Array, count: int) -> Array:

@@ -14,7 +14,8 @@ from helpers import assert_same_bits
 from helpers_heads import BATCH, CASES, LABELS, SEQ, WORDS, Case, assert_gradients, largest, make_case, weights
 
 import fastattn
-from fastattn import models
+from fastattn import Tensor, models
+from fastattn import functional as F
 from fastattn.models import BertConfig
 from fastattn.random import get_rng_state
 
@@ -49,7 +50,7 @@ def test_loss_logits_and_gradients(golden: dict[str, Any], name: str, isa: str, 
     for key in LOGITS:
         assert hasattr(output, key) == (f"{name}/{key}" in golden)
         if hasattr(output, key):
-            actual, wanted = getattr(output, key), golden[f"{name}/{key}"]
+            actual, wanted = getattr(output, key).data, golden[f"{name}/{key}"]
             assert actual.dtype == np.float32
             assert actual.shape == wanted.shape
             if wanted.shape[:2] == mask.shape:  # of tokens
@@ -295,28 +296,87 @@ class TestTraining:
         without = {key: x for key, x in case.call.items() if key != "labels"}
         assert_same_bits(model(**without).logits, output.logits)
 
-    def test_logits_are_the_callers_own(self) -> None:
-        for name in CASES:
-            case = make_case(name)
-            model = make_model(case)
-            model(**case.call).loss.backward()
-            expected = gradients(model)
-            model.zero_grad()
-            output = model(**case.call)
-            for key in LOGITS:
-                if hasattr(output, key):
-                    getattr(output, key)[...] = np.nan
-            output.loss.backward()
-            for key, gradient in gradients(model).items():
-                assert_same_bits(gradient, expected[key])
+    @pytest.mark.parametrize("name", CASES)
+    def test_a_loss_of_ones_own(self, name: str) -> None:
+        """Computed from the logits it has the gradients of the head's."""
+        case = make_case(name)
+        model = make_model(case)
+        output = model(**case.call)
+        output.loss.backward()
+        expected = gradients(model)
+        model.zero_grad()
+        own = loss_of_ones_own(name, case, model(**case.call))
+        assert own.item() == pytest.approx(output.loss.item(), rel=1e-5)
+        own.backward()
+        assert_gradients(gradients(model), expected)
 
-    def test_hidden_states_and_attentions(self) -> None:
-        for name in ("BertForTokenClassification", "BertForPreTraining"):
-            case = make_case(name)
-            output = make_model(case)(**case.call, output_hidden_states=True, output_attentions=True)
-            assert [x.shape for x in output.hidden_states] == [(BATCH, SEQ, 12)] * 3
-            assert [x.shape for x in output.attentions] == [(BATCH, 3, SEQ, SEQ)] * 2
-            output.loss.backward()
+    @pytest.mark.parametrize("name", CASES)
+    def test_what_is_given_follows_from_the_model(self, name: str) -> None:
+        """Tensors of one that trains, within no_grad and with requires_grad=False too; arrays of a frozen one."""
+        case = make_case(name)
+        model, part, frozen = make_model(case), make_model(case), make_model(case).freeze()
+        for parameter in part.parameters():
+            parameter.requires_grad = False
+        extras = {"output_hidden_states": True, "output_attentions": True}
+
+        def results(model: Any) -> list[Any]:
+            output = model(**case.call, **extras)
+            found = [getattr(output, key) for key in LOGITS if hasattr(output, key)]
+            return [*found, *output.hidden_states, *output.attentions]
+
+        with fastattn.no_grad():
+            plain = results(model)
+        assert all(isinstance(x, Tensor) and x.requires_grad for x in results(model))
+        for found in (plain, results(part)):
+            assert all(isinstance(x, Tensor) and not x.requires_grad for x in found)
+        assert all(isinstance(x, np.ndarray) for x in results(frozen))
+
+    @pytest.mark.parametrize("name", ["BertForTokenClassification", "BertForPreTraining"])
+    def test_hidden_states_and_attentions(self, name: str) -> None:
+        """Their shapes; and the gradient that goes through them is a difference."""
+        case = make_case(name)
+        model, extras = make_model(case), {"output_hidden_states": True, "output_attentions": True}
+        output = model(**case.call, **extras)
+        assert [x.shape for x in output.hidden_states] == [(BATCH, SEQ, 12)] * 3
+        assert [x.shape for x in output.attentions] == [(BATCH, 3, SEQ, SEQ)] * 2
+        output.loss.backward()
+        model.zero_grad()
+        rng = np.random.default_rng(0)
+        model.astype(np.float64)
+        shapes = [(BATCH, SEQ, 12), (BATCH, 3, SEQ, SEQ)]
+        factors = [rng.normal(size=shape) for shape in shapes]
+        weight = model.bert.layers[0].self_attn.stacked.weight
+
+        def total() -> Any:
+            output = model(**case.call, **extras)
+            return (output.hidden_states[1] * factors[0]).sum() + (output.attentions[1] * factors[1]).sum()
+
+        with fastattn.use_reference():
+            total().backward()
+            direction = rng.normal(size=weight.shape)
+            wanted, before, sides = float((weight.grad * direction).sum()), weight.data.copy(), []
+            for sign in (1, -1):
+                weight.data[...] = before + sign * 1e-6 * direction
+                sides.append(total().item())
+        assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(wanted, rel=1e-5)
+
+
+def loss_of_ones_own(name: str, case: Case, output: Any) -> Any:
+    """What transformers' users write: the head's loss from its logits."""
+    call = case.call
+    if case.kind == "BertForQuestionAnswering":
+        pairs = ((output.start_logits, "start_positions"), (output.end_logits, "end_positions"))
+        losses = [F.cross_entropy(logits, np.where(call[key] < SEQ, call[key].clip(0), -100)) for logits, key in pairs]
+        return (losses[0] + losses[1]) / 2
+    if name == "BertForSequenceClassification labels":
+        return F.binary_cross_entropy_with_logits(output.logits, np.asarray(call["labels"], np.float32))
+    if case.kind == "BertForSequenceClassification" and "regression" in name:
+        return F.mse_loss(output.logits, np.asarray(call["labels"], np.float32).reshape(output.logits.shape))
+    labels = np.asarray(call["labels"]).reshape(-1)
+    if case.kind != "BertForPreTraining":
+        return F.cross_entropy(output.logits.reshape(len(labels), -1), labels)
+    words = F.cross_entropy(output.prediction_logits.reshape(len(labels), -1), labels)
+    return words + F.cross_entropy(output.seq_relationship_logits, call["next_sentence_label"])
 
 
 class TestPretrained:
@@ -383,7 +443,7 @@ class TestPretrained:
         model, name = make_model(case), "cls.predictions.decoder.weight"
         tensors = dict(model.state_dict())
         tensors[name] = tensors["bert.embeddings.word_embeddings.weight"] + 0.0
-        assert models.BertForMaskedLM(model.config, tensors).cls.predictions.decoder.weight.shape == tensors[name].shape
+        assert models.BertForMaskedLM(model.config, tensors).predictions.decoder.weight.shape == tensors[name].shape
         tensors[name][3, 1] += 1
         with pytest.raises(ValueError, match=rf"'{name}' must be 'bert\.embeddings\..*', to which the config ties it"):
             models.BertForMaskedLM(model.config, tensors)
@@ -488,8 +548,8 @@ def test_question_answering_leaves_the_padding_out() -> None:
     case.call["attention_mask"][1, 7:] = 0
     case.call["end_positions"][1] = 6
     output = model(**case.call)
-    assert np.isneginf(output.start_logits[1, 7:]).all()
-    assert np.isneginf(output.end_logits[1, 7:]).all()
+    assert np.isneginf(output.start_logits.data[1, 7:]).all()
+    assert np.isneginf(output.end_logits.data[1, 7:]).all()
     alone = model(case.call["input_ids"][1:2, :7], None, case.call["token_type_ids"][1:2, :7], [5], [6])
     assert_same_bits(output.start_logits[1:2, :7], alone.start_logits)
     case.call["start_positions"], case.call["end_positions"] = [99, 5, 99, 99], [99, 6, 99, 99]
@@ -534,9 +594,9 @@ def test_ragged_has_the_bits_of_padded(name: str) -> None:
         output_attentions=True,
     )
     assert_same_bits(packed.loss.data, padded.loss.data)
-    assert_same_bits(packed.logits, padded.logits[kept] if of_tokens else padded.logits)
+    assert_same_bits(packed.logits, padded.logits.data[kept] if of_tokens else padded.logits)
     for a, b in zip(packed.hidden_states, padded.hidden_states, strict=True):
-        assert_same_bits(a, b[kept])
+        assert_same_bits(a, b.data[kept])
     assert packed.attentions[0].shape == (BATCH, 3, SEQ, SEQ)
     packed.loss.backward()
     for key, gradient in gradients(model).items():

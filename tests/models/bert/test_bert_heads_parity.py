@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import array
 from helpers_heads import CASES, Case, assert_gradients, make_case, weights
 
 from fastattn import models
@@ -42,7 +43,7 @@ def compare_logits(ours: Any, expected: Any, mask: Any) -> None:
         if not hasattr(expected, name):
             assert not hasattr(ours, name)
             continue
-        actual, wanted = getattr(ours, name), getattr(expected, name).detach().numpy()
+        actual, wanted = array(getattr(ours, name)), getattr(expected, name).detach().numpy()
         assert actual.shape == wanted.shape
         if wanted.shape[:2] == mask.shape:  # of tokens
             np.testing.assert_array_equal(actual[mask == 0], 0)

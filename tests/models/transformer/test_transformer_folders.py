@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import array
 from helpers_marian import MARIAN, MarianFolder, marian_tensors, random_transformer
 
 from fastattn.generation import generate
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> MarianFolder:
 
 
 def logits(model: Transformer) -> Any:
-    return model(IDS, decoder_input_ids=WORDS).logits
+    return array(model(IDS, decoder_input_ids=WORDS).logits)
 
 
 class TestFolders:

@@ -38,7 +38,7 @@ def test_against_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     output.loss.backward()
     assert output.loss.item() == pytest.approx(expected.item(), rel=1e-5)
     counted, wanted = arguments["labels"] != -100, logits.detach().numpy()
-    np.testing.assert_allclose(output.logits[counted], wanted[counted], rtol=0, atol=2e-5 * np.abs(wanted).max())
+    np.testing.assert_allclose(output.logits.data[counted], wanted[counted], rtol=0, atol=2e-5 * np.abs(wanted).max())
     assert_gradients(
         gradients(ours), {key: tensor.grad.numpy() for key, tensor in theirs.state.items() if tensor.requires_grad}
     )
@@ -70,11 +70,11 @@ def test_against_marian(changes: dict[str, Any], tied: bool) -> None:
     assert output.loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
     seen, counted = arguments["attention_mask"] == 1, arguments["labels"] != -100
     memory = expected.encoder_last_hidden_state.detach().numpy()
-    np.testing.assert_allclose(output.encoder_last_hidden_state[seen], memory[seen], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(output.encoder_last_hidden_state.data[seen], memory[seen], rtol=0, atol=2e-5)
     for kind, rows in (("encoder_attentions", seen), ("decoder_attentions", counted), ("cross_attentions", counted)):
         for a, b in zip(getattr(output, kind), getattr(expected, kind), strict=True):
             kept = np.broadcast_to(rows[:, None], a.shape[:3])
-            np.testing.assert_allclose(a[kept], b.detach().numpy()[kept], rtol=0, atol=2e-5)
+            np.testing.assert_allclose(a.data[kept], b.detach().numpy()[kept], rtol=0, atol=2e-5)
     output.loss.backward()
     expected.loss.backward()
     wanted = {name: p.grad.numpy() for name, p in theirs.named_parameters() if p.grad is not None}

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import assert_same_bits
+from helpers import array, assert_same_bits
 from helpers_heads import assert_gradients
 from helpers_transformer import CASES, SOURCE, WORDS, call, config_of, make_model
 
 import fastattn
 from fastattn import Tensor, kernels, no_grad, ragged, reference, use_reference
+from fastattn import functional as F
 from fastattn.models import Transformer, TransformerConfig
 from fastattn.models.transformer.inputs import shift_right, up_to_the_last_label
 from fastattn.random import record_seeds
@@ -57,8 +58,9 @@ def test_loss_logits_and_gradients(golden: dict[str, Any], name: str, isa: str, 
     wanted, computed = golden[f"{name}/logits"], last_labels(arguments["labels"])
     assert output.logits.dtype == np.float32
     assert output.logits.shape == wanted.shape
-    np.testing.assert_array_equal(output.logits[~computed], 0)
-    np.testing.assert_allclose(output.logits[computed], wanted[computed], rtol=0, atol=2e-5 * np.abs(wanted).max())
+    logits = output.logits.data
+    np.testing.assert_array_equal(logits[~computed], 0)
+    np.testing.assert_allclose(logits[computed], wanted[computed], rtol=0, atol=2e-5 * np.abs(wanted).max())
     output.loss.backward()
     expected, start = {}, 0
     for key, parameter in sorted(model.named_parameters()):
@@ -133,9 +135,9 @@ def test_ragged_has_the_bits_of_padded(name: str) -> None:
     for key, gradient in gradients(padded).items():
         assert_same_bits(gradients(flat)[key], gradient)
     memory = flat.encode_ragged(source, cu_source)
-    assert_same_bits(memory.data.reshape(4, SOURCE, -1), output.encoder_last_hidden_state)
+    assert_same_bits(memory.reshape(4, SOURCE, -1), output.encoder_last_hidden_state)
     scores = flat.logits(flat.decode_ragged(target_in, cu_target, memory, cu_source))
-    assert_same_bits(scores.data, output.logits[last_labels(arguments["labels"])])
+    assert_same_bits(scores, output.logits.data[last_labels(arguments["labels"])])
 
 
 def test_reductions() -> None:
@@ -154,7 +156,7 @@ def test_padding_is_never_looked_at() -> None:
     output = model(**{**arguments, "input_ids": ids})
     assert output.loss.item() == expected.loss.item()
     assert_same_bits(output.logits, expected.logits)
-    np.testing.assert_array_equal(output.encoder_last_hidden_state[arguments["attention_mask"] == 0], 0)
+    np.testing.assert_array_equal(output.encoder_last_hidden_state.data[arguments["attention_mask"] == 0], 0)
 
 
 def test_what_the_decoder_reads() -> None:
@@ -167,8 +169,8 @@ def test_what_the_decoder_reads() -> None:
     whole = model(**arguments, decoder_input_ids=shifted)  # nothing is left out
     assert whole.loss.item() == expected.loss.item()
     computed = last_labels(arguments["labels"])
-    assert_same_bits(whole.logits[computed], expected.logits[computed])
-    assert whole.logits.all(axis=-1).all()
+    assert_same_bits(whole.logits.data[computed], expected.logits.data[computed])
+    assert whole.logits.data.all(axis=-1).all()
     again = model(**arguments, decoder_input_ids=shifted, decoder_attention_mask=computed)
     assert_same_bits(again.logits, expected.logits)
     without = model(arguments["input_ids"], arguments["attention_mask"], shifted, computed)
@@ -186,11 +188,11 @@ def test_attention_weights_are_at_their_tokens() -> None:
         (output.cross_attentions, made, seen, 2),
     ):
         assert len(weights) == 2
-        for layer in weights:
+        for layer in map(array, weights):
             assert layer.shape == (4, heads, rows.shape[1], columns.shape[1])
             np.testing.assert_allclose(layer.sum(axis=-1), np.broadcast_to(rows[:, None], layer.shape[:3]), atol=1e-6)
             assert not layer[np.broadcast_to(~columns[:, None, None], layer.shape)].any()
-    assert not np.triu(output.decoder_attentions[0], 1).any()
+    assert not np.triu(output.decoder_attentions[0].data, 1).any()
     assert model(**arguments).cross_attentions is None
 
 
@@ -281,35 +283,60 @@ def test_first_values() -> None:
         model = Transformer(TransformerConfig(**sizes, init_std=std, position_embedding_type=positions))
         assert model.training
         for name, parameter in model.named_parameters():
-            array = parameter.data
+            values = parameter.data
             if name.endswith("layer_norm.weight"):
-                np.testing.assert_array_equal(array, 1)
+                np.testing.assert_array_equal(values, 1)
             elif name.endswith("bias"):
-                np.testing.assert_array_equal(array, 0)
+                np.testing.assert_array_equal(values, 0)
             else:
-                rows, columns = array.shape
+                rows, columns = values.shape
                 wanted = (
                     (1 / 64 if "shared" in name or "embed" in name else 2 / (rows + columns)) ** 0.5
                     if std is None
                     else std
                 )
-                assert array.std() == pytest.approx(wanted, rel=0.05), name
+                assert values.std() == pytest.approx(wanted, rel=0.05), name
         np.testing.assert_array_equal(model.encoder.embed_tokens.weight.data[0], 0)  # the padding
 
 
-def test_what_is_read_may_be_changed() -> None:
-    """And the gradients are those of what was computed."""
-    wanted = None
-    for changed in (False, True):
-        model, arguments = make_model("post-norm"), {**call("post-norm"), "attention_mask": None}
-        output = model(**arguments)
-        if changed:
-            output.encoder_last_hidden_state[...] = 7
-            output.logits[...] = 7
-        output.loss.backward()
-        wanted = wanted or gradients(model)
-    for name, gradient in gradients(model).items():
-        assert_same_bits(gradient, wanted[name])
+def test_what_is_given_follows_from_the_model() -> None:
+    """Tensors of one that trains, within no_grad and with requires_grad=False too; arrays of a frozen one."""
+    trainable, arguments = make_model("post-norm"), call("post-norm")
+    part = make_model("post-norm")
+    for parameter in part.parameters():
+        parameter.requires_grad = False
+    frozen = make_model("post-norm").freeze()
+    kinds = ("logits", "encoder_last_hidden_state")
+    lists = ("encoder_attentions", "decoder_attentions", "cross_attentions")
+
+    def results(model: Transformer) -> list[Any]:
+        output = model(**arguments, output_attentions=True)
+        return [getattr(output, name) for name in kinds] + [x for name in lists for x in getattr(output, name)]
+
+    with no_grad():
+        plain = results(trainable)
+    recorded = results(trainable)
+    assert all(isinstance(x, Tensor) and x.requires_grad for x in recorded)
+    for found in (plain, results(part)):
+        assert all(isinstance(x, Tensor) and not x.requires_grad for x in found)
+    assert all(isinstance(x, np.ndarray) for x in results(frozen))
+
+
+@pytest.mark.parametrize("name", ["post-norm", "pre-norm", "two vocabularies"])
+def test_a_loss_of_ones_own(name: str) -> None:
+    """Computed from the logits it has the gradients of the model's."""
+    model, arguments = make_model(name), call(name)
+    del arguments["label_smoothing"]
+    output = model(**arguments)
+    output.loss.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    labels = arguments["labels"]
+    logits = model(**arguments).logits
+    own = F.cross_entropy(logits.reshape(-1, logits.shape[2]), labels.reshape(-1))
+    assert own.item() == pytest.approx(output.loss.item(), rel=1e-6)
+    own.backward()
+    assert_gradients(gradients(model), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -320,12 +347,12 @@ def test_logits_are_computed_as_the_call_was(dtype: Any, monkeypatch: pytest.Mon
     with use_reference():
         expected, outside = model(**arguments).logits, model(**arguments)
     assert expected.dtype == dtype
-    np.testing.assert_array_equal(outside.logits, expected)
+    np.testing.assert_array_equal(outside.logits.data, expected.data)
     if dtype == np.float32:
         output = model(**arguments)
         monkeypatch.setattr(reference, "linear", None)
         with use_reference():
-            assert output.logits.any()
+            assert output.logits.data.any()
 
 
 def test_nothing_at_all() -> None:

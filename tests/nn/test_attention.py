@@ -1,4 +1,4 @@
-"""nn.MultiHeadAttention: against its definition, torch and nn.SelfAttention; cached steps, company, errors."""
+"""nn.MultiHeadAttention: against its definition and torch; cached steps, company, errors."""
 
 from __future__ import annotations
 
@@ -82,16 +82,16 @@ def test_to_a_memory(isa: str, threads: int) -> None:
     assert_same_bits(frozen.attend(x, frozen.keys_values(memory), **offsets), y.data)
 
 
-def test_same_bits_as_self_attention() -> None:
-    x, _ = inputs()
-    layer, other = make(True), nn.SelfAttention(DIM, HEADS)
-    state = layer.state_dict()
-    names = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
-    other.query_key_value.load_state_dict(
-        {f"{name}.{part}": state[f"{ours}.{part}"] for name, ours in names.items() for part in ("weight", "bias")}
-    )
-    other.output.load_state_dict({part: state[f"out_proj.{part}"] for part in ("weight", "bias")})
-    assert_same_bits(other(x, OFFSETS).data, layer(x, cu_seqlens_q=OFFSETS).data)
+@pytest.mark.parametrize("self_attention", [True, False])
+def test_without_biases(self_attention: bool) -> None:
+    layer, other = make(self_attention, bias=False), make(self_attention)
+    assert {name.split(".")[1] for name in layer.state_dict()} == {"weight"}
+    zeros = {name: np.zeros_like(x) for name, x in other.state_dict().items() if name.endswith("bias")}
+    other.load_state_dict({**zeros, **layer.state_dict()})
+    x, memory = inputs()
+    arguments = {"cu_seqlens_q": OFFSETS} if self_attention else {"cu_seqlens_q": OFFSETS, "cu_seqlens_k": OTHERS}
+    operands = (x,) if self_attention else (x, memory)
+    assert_same_bits(layer(*operands, **arguments), other(*operands, **arguments))
 
 
 @pytest.mark.parametrize("self_attention", [True, False])

@@ -1,0 +1,85 @@
+"""Decoding of a Transformer, token by token, with the keys and values of all tokens before kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import kernels, ragged
+from fastattn.autograd import Tensor, mode, no_grad
+from fastattn.nn.cache import Cache
+from fastattn.nn.module import Values
+from fastattn.nn.parameter import Array
+from fastattn.text import gather
+
+if TYPE_CHECKING:
+    from fastattn.models.transformer.model import Transformer
+
+Ids = NDArray[np.int64]
+
+
+class TransformerDecoder:
+    """The scores of the next words of some sequences; see `fastattn.generation.Decoder`. Nothing is recorded.
+
+    Row j belongs to the source `sources[j]`; rows of one source stand together, and the sources in order.
+    """
+
+    def __init__(
+        self, model: Transformer, memory: Values, cu_seqlens: NDArray[np.int32], max_length: int, use_cache: bool = True
+    ) -> None:
+        self._model, self._memory, self._cu_seqlens = model, memory, cu_seqlens
+        self.sources = np.arange(len(cu_seqlens) - 1)
+        self.ids: Ids = np.empty((len(self.sources), 0), np.int64)
+        # A matrix that is a table of embeddings, too, is not packed: a step of one sequence and 58101 words takes half
+        # the time with a packed one, and packing that of three steps.
+        self._weight, self._bias = model.lm_head.weight.value, model.final_logits_bias.value.reshape(-1)
+        if mode.ops is kernels and not isinstance(self._weight, kernels.PackedMatrix):
+            self._weight = kernels.PackedMatrix(self._weight)
+        self._cache: Cache | None = None
+        if use_cache:
+            blocks = model.decoder.layers
+            self._kept = [block.encoder_attn.keys_values(memory) for block in blocks]
+            shapes = [kept.shape[2:] for kept in self._kept]
+            self._cache = Cache(shapes, len(self.sources), max_length, self._kept[0].dtype)
+
+    @no_grad()
+    def step(self, tokens: Ids) -> Array:
+        """Read one more token of each row, `[rows]`: the scores of what may follow, `[rows, decoder_vocab_size]`."""
+        scores: Array = mode.ops.linear(self.read(tokens), self._weight, self._bias)
+        return scores
+
+    def keep(self, rows: Ids) -> None:
+        """Go on with these rows, in this order; one that is named twice goes on as two.
+
+        Raises ValueError for rows of one source that do not stand together.
+        """
+        sources = self.sources[rows]
+        if (np.diff(sources) < 0).any():
+            raise ValueError(f"keep: rows must be in the order of their sources, got {rows} of {sources}")
+        self.sources, self.ids = sources, self.ids[rows]
+        if self._cache is not None:
+            self._cache.keep(rows)
+
+    def read(self, tokens: Ids) -> Array:
+        """Read one more token of each row, `[rows]`, and give its hidden state, `[rows, d_model]`."""
+        tokens = np.ascontiguousarray(tokens)
+        self.ids = np.concatenate([self.ids, tokens[:, None]], axis=1)
+        model, cache, (rows, length) = self._model, self._cache, self.ids.shape
+        hidden: Any
+        if cache is None:
+            places, offsets = gather(np.arange(len(self._memory)), self._cu_seqlens, self.sources)
+            memory = self._memory.data if isinstance(self._memory, Tensor) else self._memory
+            wholes = ragged.cu_seqlens(np.full(rows, length))
+            hidden = model.decode_ragged(self.ids.reshape(-1), wholes, memory[places], offsets)[length - 1 :: length]
+        else:
+            own, decoder = cache.advance(), model.decoder
+            counts = np.bincount(self.sources, minlength=len(self._cu_seqlens) - 1)
+            cross = {"cu_seqlens_q": ragged.cu_seqlens(counts), "cu_seqlens_k": self._cu_seqlens}
+            hidden = decoder.embed(tokens, np.full(rows, length - 1))
+            for block, keys_values, kept in zip(decoder.layers, cache.keys_values, self._kept, strict=True):
+                hidden = block.step(hidden, keys_values, own, kept, cross)
+            hidden = decoder.finish(hidden)
+        array: Array = hidden.data if isinstance(hidden, Tensor) else hidden
+        return array

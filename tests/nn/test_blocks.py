@@ -1,0 +1,182 @@
+"""nn.EncoderBlock and nn.DecoderBlock: against their definition, in buffers and without, with each switch."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import array, assert_same_bits, cumulative, normal
+from helpers_gradients import check_tensor_gradients, leaf
+
+import fastattn
+from fastattn import Tensor, nn, no_grad
+
+DIM, HEADS, HIDDEN = 12, 3, 20
+OFFSETS, OTHERS = cumulative([4, 0, 5]), cumulative([3, 2, 2])
+KINDS: dict[str, dict[str, Any]] = {
+    "post-norm": {},
+    "pre-norm": {"norm_first": True},
+    "no bias": {"bias": False, "activation": "gelu"},
+    "pre-norm, no bias": {"bias": False, "norm_first": True, "activation": "silu"},
+    "narrow": {"hidden_dim": 5, "activation": None},
+    "wide": {"hidden_dim": 100, "norm_first": True},
+}
+
+
+def make(cls: Any, kind: str, seed: int = 0, **options: Any) -> Any:
+    """A block in evaluation mode, whose norms and biases are not 1 and 0."""
+    block = cls(**{"dim": DIM, "num_heads": HEADS, "hidden_dim": HIDDEN, "eps": 1e-3, **KINDS[kind], **options}).eval()
+    rng = np.random.default_rng(seed)
+    block.load_state_dict({k: (normal(rng, *x.shape) * 0.5).astype("f4") for k, x in block.state_dict().items()})
+    return block
+
+
+def x_and_memory() -> tuple[Any, Any]:
+    rng = np.random.default_rng(1)
+    return normal(rng, 9, DIM), normal(rng, 7, DIM)
+
+
+def by_hand(block: Any, x: Any, attentions: list[Any]) -> Any:
+    """In float64, of layers that are tested on their own: the order of norms, residuals and the rest."""
+    state = {name: value.astype(np.float64) for name, value in block.state_dict().items()}
+
+    def linear(name: str, h: Any) -> Any:
+        return h @ state[f"{name}.weight"].T + state.get(f"{name}.bias", 0.0)
+
+    def norm(name: str, h: Any) -> Any:
+        h = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-3)
+        return h * state[f"{name}.weight"] + state.get(f"{name}.bias", 0.0)
+
+    def feed_forward(h: Any) -> Any:
+        h = linear("fc1", h)
+        act = block.fc1.activation
+        if act is not None:
+            h = getattr(fastattn.functional, act)(h.astype("f4")).astype(np.float64)
+        return linear("fc2", h)
+
+    for name, function in (*attentions, ("final_layer_norm", feed_forward)):
+        x = x + function(norm(name, x)) if block.norm_first else norm(name, x + function(x))
+    return x
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_encoder_block(kind: str, isa: str, threads: int) -> None:
+    x, _ = x_and_memory()
+    block = make(nn.EncoderBlock, kind)
+
+    def attend(h: Any) -> Any:
+        return array(block.self_attn(h.astype("f4"), cu_seqlens_q=OFFSETS))
+
+    wanted = by_hand(block, x, [("self_attn_layer_norm", attend)])
+    y = block(x, OFFSETS)
+    assert isinstance(y, Tensor)
+    np.testing.assert_allclose(y.data, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+    assert_same_bits(copy.deepcopy(block).freeze()(x, OFFSETS), y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cross_attention", [True, False])
+def test_decoder_block(kind: str, cross_attention: bool) -> None:
+    x, memory = x_and_memory()
+    block = make(nn.DecoderBlock, kind, cross_attention=cross_attention)
+
+    def attend(h: Any) -> Any:
+        return array(block.self_attn(h.astype("f4"), cu_seqlens_q=OFFSETS, is_causal=True))
+
+    def attend_memory(h: Any) -> Any:
+        offsets = {"cu_seqlens_q": OFFSETS, "cu_seqlens_k": OTHERS}
+        return array(block.encoder_attn(h.astype("f4"), memory, **offsets))
+
+    attentions = [("self_attn_layer_norm", attend)]
+    arguments: tuple[Any, ...] = (x, OFFSETS)
+    if cross_attention:
+        attentions.append(("encoder_attn_layer_norm", attend_memory))
+        arguments += (memory, OTHERS)
+    wanted = by_hand(block, x, attentions)
+    own: list[Any] = []
+    y = block(*arguments, attn_weights=own)
+    np.testing.assert_allclose(y.data, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+    assert own[0].shape == (3, HEADS, 5, 5)
+    assert_same_bits(block.freeze()(*arguments), y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("capacity", [1, 32])
+def test_steps_have_the_bits_of_the_whole(kind: str, capacity: int, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder without cross-attention: causal, and continued from a cache."""
+    monkeypatch.setattr(nn.cache, "FIRST_CAPACITY", capacity)
+    block = make(nn.DecoderBlock, kind, cross_attention=False).freeze()
+    x = normal(np.random.default_rng(1), 2, 7, DIM)
+    whole = block(x.reshape(-1, DIM), cumulative([7, 7])).reshape(2, 7, DIM)
+    cache = nn.Cache([(HEADS, DIM // HEADS)], 2, 7)
+    for t in range(7):
+        rows = [0, 1] if t < 5 else [1]
+        if t == 5:
+            cache.keep(np.array([1]))
+        own = cache.advance()
+        assert_same_bits(block.step(np.ascontiguousarray(x[rows, t]), cache.keys_values[0], own), whole[rows, t])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_buffers(kind: str, isa: str) -> None:
+    """Blocks one above the other have the same bits, whether recorded, in buffers, frozen, or a part of each."""
+    blocks = [make(nn.EncoderBlock, kind, seed) for seed in range(3)]
+    x, _ = x_and_memory()
+    states, weights, expected = [], [], Tensor(x)
+    for block in blocks:
+        expected = block(expected, OFFSETS, attn_weights=weights)
+        states.append(expected)
+    frozen = [copy.deepcopy(block).freeze() for block in blocks]
+    for stack, arrays in ((blocks, 0), (frozen, 3), ([*frozen[:2], blocks[2]], 2), ([frozen[0], *blocks[1:]], 1)):
+        for recording in (True, False):
+            mine: list[Any] = []
+            own: list[Any] = []
+            with no_grad() if not recording else fastattn.autograd._set():
+                result = nn.encode(stack, x.copy(), OFFSETS)
+                again = nn.encode(stack, x.copy(), OFFSETS, states=mine, attn_weights=own)
+            assert [isinstance(state, np.ndarray) for state in mine] == [True] * arrays + [False] * (3 - arrays)
+            assert [isinstance(state, np.ndarray) for state in own] == [True] * arrays + [False] * (3 - arrays)
+            assert isinstance(result, Tensor) == (arrays < 3)
+            assert arrays == 3 or result.requires_grad == recording
+            for a, b in zip([result, again, *mine, *own], [expected, expected, *states, *weights], strict=True):
+                assert_same_bits(a, b)
+
+
+def test_blocks_of_other_sizes() -> None:
+    blocks = [make(nn.EncoderBlock, kind).freeze() for kind in ("post-norm", "wide", "narrow", "narrow")]
+    x, _ = x_and_memory()
+    expected = x
+    for block in blocks:
+        expected = block(expected, OFFSETS)
+    assert_same_bits(nn.encode(blocks, x, OFFSETS), expected)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_gradients(norm_first: bool, checkpointing: bool) -> None:
+    """In float64 against differences; every dropout, through both blocks."""
+    options = {"norm_first": norm_first, "dropout": 0.2, "attention_dropout": 0.1, "activation_dropout": 0.3}
+    encoder = make(nn.EncoderBlock, "no bias", **options).train()
+    decoder = make(nn.DecoderBlock, "no bias", **options).train()
+    for block in (encoder, decoder):
+        block.astype(np.float64)
+    x, y = leaf(9, DIM), leaf(7, DIM, seed=1)
+
+    def f(*_: Any) -> Any:
+        fastattn.manual_seed(5)
+        memory = nn.encode([encoder], x, OFFSETS, checkpointing=checkpointing)
+        return decoder(y, OTHERS, memory, OFFSETS)
+
+    check_tensor_gradients(f, x, y, encoder.fc1.weight, decoder.encoder_attn.out_proj.weight)
+
+
+def test_refused() -> None:
+    x, memory = x_and_memory()
+    with pytest.raises(ValueError, match="DecoderBlock: memory must be given"):
+        make(nn.DecoderBlock, "post-norm")(x, OFFSETS)
+    with pytest.raises(ValueError, match="DecoderBlock: memory must be None without cross_attention"):
+        make(nn.DecoderBlock, "post-norm", cross_attention=False)(x, OFFSETS, memory, OTHERS)
+    with pytest.raises(ValueError, match="num_heads must divide embed_dim"):
+        nn.EncoderBlock(10, 3, 20)
