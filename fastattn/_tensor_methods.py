@@ -137,11 +137,12 @@ class TensorMethods:
         """
         x = self._array()
         shape = x.shape
-        axes = _axes(axis if dim is None else dim)
-        kept = [1 if axes is None else n for n in shape]
-        for i in axes or ():
+        given = axis if dim is None else dim
+        axes = range(x.ndim) if given is None else (given,) if isinstance(given, int | np.integer) else given
+        total = x.sum(axis=tuple(axes), dtype=np.float64, keepdims=keepdims or keepdim).astype(x.dtype)
+        kept = list(shape)
+        for i in axes:
             kept[i] = 1
-        total = x.sum(axis=axes, dtype=np.float64, keepdims=keepdims or keepdim).astype(x.dtype)
         return self._record(total, (self,), lambda dy: (np.full(shape, dy.reshape(kept), dy.dtype),))
 
     def mean(self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
@@ -267,11 +268,6 @@ class TensorMethods:
 def _needed(operand: Any) -> bool:
     """Whether an operand gets a gradient."""
     return isinstance(operand, TensorMethods) and operand.requires_grad
-
-
-def _axes(axis: Axis) -> Any:
-    """`axis` as NumPy takes it: an integer or a tuple becomes a tuple."""
-    return axis if axis is None else (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
 
 
 def _unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:

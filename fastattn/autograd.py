@@ -1,4 +1,4 @@
-"""The tape: a Tensor remembers which kernel made it, and `backward()` runs the other halves, youngest first.
+"""The tape: a Tensor remembers which kernel made it, and `backward()` runs the backward kernels, youngest first.
 
     >>> import numpy as np
     >>> from fastattn import functional as F
@@ -8,9 +8,8 @@
     >>> loss.item(), weight.grad.tolist()
     (11.0, [[3.0, 4.0]])
 
-A graph is nodes that know their parents. It hangs on the Tensors that were computed and on nothing else: it goes
-with the last of them, piece by piece during `backward()`. Models are written in `fastattn.functional`, whose
-functions call `record`.
+A graph consists of nodes that know their parents. Only the Tensors that were computed keep it alive, and `backward()`
+frees it piece by piece. Models are written in `fastattn.functional`, whose functions call `record`.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ _order = itertools.count()
 
 
 class _Mode(threading.local):
-    """What a thread is doing. `grad` is False within `no_grad`; `record` within the first run of a checkpoint, which
-    is to compute everything as if it were recorded. `ops` is the module that computes."""
+    """What a thread is doing. `grad` is False within `no_grad`. `record` is False within the first run of a checkpoint,
+    which computes everything as if it were recorded. `ops` is the module that computes."""
 
     grad = True
     record = True
@@ -70,7 +69,7 @@ def _set(**changes: Any) -> Iterator[None]:
 
 
 class Node:
-    """One computation of the graph: who gave its operands, and the function from its gradient to theirs."""
+    """One computation of the graph: its parents, and the function from its gradient to theirs."""
 
     __slots__ = ("backward", "ops", "order", "parents")
 
@@ -82,11 +81,10 @@ class Node:
 
 
 class Tensor(TensorMethods):
-    """An array that computations are recorded from.
+    """An array whose computations are recorded.
 
-    `data` is the array, and with `requires_grad` a `backward()` of what was computed from it adds the gradient, an
-    array of its shape and dtype, to `grad`. Numbers and lists become float32. Raises TypeError for data that is not
-    of floating point.
+    `data` is the array. With `requires_grad`, `backward()` of a result adds the gradient, an array of this shape and
+    dtype, to `grad`. Numbers and lists become float32. Raises TypeError for data that is not floating point.
     """
 
     __slots__ = ("__weakref__", "_node", "data", "grad", "requires_grad")
@@ -104,7 +102,7 @@ class Tensor(TensorMethods):
         self._node: Node | None = None
 
     def origin(self) -> Node | Tensor:
-        """What its gradient goes to: the computation that it came from, or itself."""
+        """Where its gradient goes: the computation that made it, or the Tensor itself."""
         return self._node or self
 
     def detach(self) -> Tensor:
@@ -121,9 +119,9 @@ class Tensor(TensorMethods):
     def backward(self, gradient: Array | None = None) -> None:
         """Add the gradient of this Tensor to the `grad` of every leaf that it was computed from.
 
-        `gradient`, of this Tensor's shape and dtype, is that of what it was used for, and may be left out for a
-        single number. The graph's arrays are freed on the way. Raises RuntimeError when nothing requires a gradient
-        or the graph was used before, ValueError or TypeError for another shape or dtype of `gradient`.
+        `gradient`, of this Tensor's shape and dtype, is the gradient of the loss with respect to it; for a single
+        number it is 1 by default. The graph's arrays are freed on the way. Raises RuntimeError if nothing requires a
+        gradient or the graph was used before, ValueError or TypeError for another shape or dtype of `gradient`.
         """
         if not self.requires_grad:
             raise RuntimeError("backward: nothing that this Tensor was computed from requires a gradient")
@@ -198,12 +196,12 @@ def record(data: Array, operands: Sequence[Any], backward: Backward) -> Any:
 
 
 def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)`, a Tensor, of which nothing but `args` is kept: `backward()` runs `fn` again, with the same dropout.
+    """`fn(*args)`, a Tensor, without keeping what `fn` computes: `backward()` runs `fn` again, with the same dropout.
 
-    Saves the memory of all that is computed within `fn` for the price of computing it twice; gradients have the same
-    bits as without. `fn` may use parameters and checkpoints of its own, and must compute the same both times. Raises
-    TypeError when `fn` gives anything else than a Tensor, or an array where nothing is recorded; `backward()` raises
-    RuntimeError when the second run draws more random numbers than the first, or fewer.
+    This saves memory and computes everything twice. Gradients have the same bits. `fn` may use parameters and
+    checkpoints of its own, and must compute the same both times. Raises TypeError if `fn` gives anything but a Tensor,
+    or an array where nothing is recorded. `backward()` raises RuntimeError if the second run draws more random numbers
+    than the first, or fewer.
     """
     seeds: list[int] | None = None
     if mode.grad and mode.record:
@@ -229,13 +227,13 @@ def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Nothing that this thread computes within is recorded. A `with` block, or a decorator: `@no_grad()`."""
+    """Record nothing that this thread computes within a `with` block, or within a function by `@no_grad()`."""
     with _set(grad=False):
         yield
 
 
 def is_grad_enabled() -> bool:
-    """Whether this thread records, which it does but within `no_grad`."""
+    """Whether this thread records: not within `no_grad`."""
     return mode.grad
 
 
@@ -243,7 +241,7 @@ def is_grad_enabled() -> bool:
 def use_reference() -> Iterator[None]:
     """`fastattn.functional` computes with `fastattn.reference` within, in any float dtype: for checks in float64.
 
-    Applies to this thread. A graph is walked with the functions that it was recorded with.
+    This applies to the current thread. A graph is walked with the functions that recorded it.
     """
     from fastattn import reference
 

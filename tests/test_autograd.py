@@ -96,6 +96,95 @@ class TestTensor:
         with pytest.raises(TypeError):
             x**x  # type: ignore[operator]
 
+    def test_sums_and_means_along_axes(self) -> None:
+        for options in (
+            {},
+            {"axis": 1},
+            {"axis": -1, "keepdims": True},
+            {"axis": (0, 2)},
+            {"dim": 0, "keepdim": True},
+            {"dim": [1, 2]},
+        ):
+            x = leaf(2, 3, 4)
+            numpys = {{"dim": "axis", "keepdim": "keepdims"}.get(k, k): v for k, v in options.items()}
+            if "axis" in numpys:
+                numpys["axis"] = tuple(np.atleast_1d(numpys["axis"]).tolist())
+            np.testing.assert_allclose(x.sum(**options).data, x.data.sum(**numpys))  # type: ignore[arg-type]  # made above
+            np.testing.assert_allclose(x.mean(**options).data, x.data.mean(**numpys))  # type: ignore[arg-type]  # made above
+            check_tensor_gradients(lambda x, o=options: x.sum(**o) * 2.0 + x.mean(**o), x)
+        assert x.sum(1, True).shape == (2, 1, 4)
+        small = Tensor(np.full((2, 20000), 0.1, np.float32)).sum(axis=1)
+        assert small.dtype == np.float32
+        np.testing.assert_allclose(small.data, 20000 * np.float32(0.1).astype(float), rtol=1e-7)
+        with pytest.raises(ValueError, match="axis 3 is out of bounds"):
+            x.sum(axis=3)
+
+    def test_axes_in_another_order(self) -> None:
+        x = leaf(2, 3, 4)
+        assert x.T.shape == (4, 3, 2)
+        assert x.permute(2, 0, 1).shape == x.permute((2, 0, 1)).shape == x.permute(-1, 0, -2).shape == (4, 2, 3)
+        assert x.transpose(0, -1).shape == (4, 3, 2)
+        assert x.permute(1, 0, 2).data.flags.c_contiguous
+        np.testing.assert_array_equal(x.transpose(1, 2).data, x.data.swapaxes(1, 2))
+        weights = np.random.default_rng(5).normal(size=(4, 2, 3))
+        check_tensor_gradients(lambda x: x.permute(2, 0, 1) * weights + x.transpose(0, 2).transpose(1, 2) ** 2, x)
+        check_tensor_gradients(lambda x: x.T * np.ones((4, 3)) * weights[:, 0], leaf(3, 4))
+        with pytest.raises(ValueError, match="axes"):
+            x.permute(0, 1)
+        with pytest.raises(IndexError):
+            x.transpose(0, 3)
+
+    def test_length_and_parts(self) -> None:
+        x = leaf(3, 2)
+        assert len(x) == 3
+        assert [part.shape for part in x] == [(2,)] * 3
+        first, *_ = x
+        check_tensor_gradients(lambda x: sum(part * float(i) for i, part in enumerate(x)), x)
+        assert x.tolist() == x.data.tolist()
+        assert bool(Tensor(1.0))
+        assert not Tensor([0.0])
+        with pytest.raises(TypeError, match=r"len\(\) of a Tensor without axes"):
+            len(Tensor(1.0))
+        with pytest.raises(ValueError, match="ambiguous"):
+            bool(x)
+        assert first.requires_grad
+
+    @pytest.mark.parametrize(
+        ("a", "b"),
+        [
+            ((3, 4), (4, 5)),
+            ((4,), (4,)),
+            ((4,), (4, 5)),
+            ((3, 4), (4,)),
+            ((2, 3, 4), (4, 5)),
+            ((2, 3, 4), (4,)),
+            ((3, 4), (2, 4, 5)),
+            ((2, 1, 3, 4), (6, 4, 5)),
+            ((4,), (2, 4, 5)),
+            ((2, 3, 4), (2, 4, 1)),
+        ],
+    )
+    def test_matrix_products(self, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+        x, y = leaf(*a, seed=1), leaf(*b, seed=2)
+        with use_reference():
+            np.testing.assert_allclose((x @ y).data, x.data @ y.data, atol=1e-12)
+            check_tensor_gradients(lambda x, y: x @ y, x, y)
+            for left, right in ((x, y.data), (x.data, y)):
+                product = left @ right  # type: ignore[operator]  # NumPy leaves it to the Tensor
+                assert isinstance(product, Tensor)
+                np.testing.assert_allclose(product.data, x.data @ y.data, atol=1e-12)
+                product.sum().backward()
+
+    def test_the_bits_of_a_matrix_product_are_those_of_linear(self, rng: np.random.Generator, isa: str) -> None:
+        x, w = normal(rng, 2, 7, 16), normal(rng, 9, 16)
+        product = Tensor(x) @ Tensor(w).T
+        assert_same_bits(product.data, F.linear(x, w))
+        assert_same_bits((Tensor(x[1, 2]) @ w.T).data, product.data[1, 2])
+        assert_same_bits((Tensor(x) @ np.broadcast_to(w.T, (2, 16, 9))).data, product.data)
+        for a, b in (((2, 3), (4, 5)), ((3,), (2,)), ((), (2, 2)), ((2, 3), (2, 4, 5))):
+            with pytest.raises(ValueError, match="Tensor: @ needs shapes"):
+                Tensor(np.ones(a, np.float32)) @ Tensor(np.ones(b, np.float32))
+
     def test_numbers(self) -> None:
         assert float(Tensor(2.5)) == 2.5
         assert leaf(2, 3).numel() == 6

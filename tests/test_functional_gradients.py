@@ -368,6 +368,42 @@ def test_char_cnn_takes_integers_alone() -> None:
         F.char_cnn([[0, 1]], np.zeros((4, 2), np.float32), [], [])  # type: ignore[arg-type]
 
 
+class TestJoining:
+    def test_what_does_not_fit(self) -> None:
+        x = np.ones((2, 3), np.float32)
+        for function in (F.cat, F.stack):
+            name = function.__name__
+            with pytest.raises(ValueError, match=f"{name}: need at least one array"):
+                function([])
+            with pytest.raises(ValueError, match=f"{name}: "):
+                function([x, x[:, :, None]])
+            with pytest.raises(TypeError, match=f"{name}: tensors must have one dtype, got float32, float64"):
+                function([Tensor(x), x.astype(np.float64)])
+            with pytest.raises(ValueError, match=f"{name}: axis 5 is out of bounds"):
+                function([x, x], dim=5)
+
+    def test_frozen_parts_beside_trained_ones(self) -> None:
+        x, y = Tensor(np.ones((2, 3), np.float32)), Tensor(np.ones((1, 3), np.float32), requires_grad=True)
+        F.cat([x, y]).sum().backward()
+        assert x.grad is None
+        assert y.grad is not None
+        assert y.grad.tolist() == [[1, 1, 1]]
+
+
+def test_activations_take_any_shape(isa: str) -> None:
+    for function in (F.relu, F.tanh, F.sigmoid, F.silu):
+        one = Tensor(np.float32(0.7), requires_grad=True)
+        y = function(one)
+        assert y.shape == ()
+        y.backward()
+        assert one.grad is not None
+        assert one.grad.shape == ()
+        x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+        out = np.empty_like(x)
+        assert function(x, out=out) is out
+        assert_same_bits(out, function(x))
+
+
 class TestDropout:
     def test_rate_and_scale(self) -> None:
         fastattn.manual_seed(1)
@@ -416,6 +452,29 @@ class TestLosses:
         with pytest.raises(ValueError, match=r"input must have shape \(rows, classes\), got \(12,\)"):
             F.cross_entropy(self.x.ravel(), np.zeros(12, int))
 
+    def test_bad_weights(self) -> None:
+        target = np.array([0, 1, 2])
+        with pytest.raises(ValueError, match=r"cross_entropy: weight must have shape \(4,\), got \(3,\)"):
+            F.cross_entropy(self.x, target, np.ones(3))
+        with pytest.raises(ValueError, match="cross_entropy: target must have something that counts for a mean"):
+            F.cross_entropy(self.x, target, [0.0, 0.0, 0.0, 1.0])
+        with pytest.raises(ValueError, match=r"label_smoothing"):
+            F.cross_entropy(self.x, target, np.ones(4), label_smoothing=1.5)
+        with pytest.raises(ValueError, match=r"target must have shape \(2, 5\), got \(10,\)"):
+            F.cross_entropy(np.zeros((2, 3, 5), np.float32), np.zeros(10, int))
+        for argument in ("weight", "pos_weight"):
+            for shape in ((3,), (2, 3, 4)):
+                with pytest.raises(ValueError, match=rf"{argument}|broadcast"):
+                    F.binary_cross_entropy_with_logits(self.x, self.x > 0, **{argument: np.ones(shape)})
+
+    def test_weights_of_one_change_nothing(self, isa: str) -> None:
+        target = np.array([0, -100, 2])
+        for how in ("mean", "sum", "none"):
+            assert_same_bits(
+                F.cross_entropy(self.x, target, np.ones(4), reduction=how),
+                F.cross_entropy(self.x, target, reduction=how),
+            )
+
     def test_nothing_counts(self) -> None:
         x = Tensor(self.x, requires_grad=True)
         loss = F.cross_entropy(x, np.full(3, -100), reduction="sum")
@@ -450,6 +509,60 @@ def test_same_gradients_as_torch() -> None:
         "cross_entropy": (
             lambda x: F.cross_entropy(x, TARGET, label_smoothing=0.2),
             lambda x: T.cross_entropy(x, target, label_smoothing=0.2),
+        ),
+        "relu": (
+            lambda x: (F.relu(x) * NUMBERS.astype("f4")).sum(),
+            lambda x: (T.relu(x) * torch.tensor(NUMBERS)).sum(),
+        ),
+        "tanh": (lambda x: (F.tanh(x) ** 2).sum(), lambda x: (T.tanh(x) ** 2).sum()),
+        "sigmoid": (lambda x: (F.sigmoid(x) ** 2).sum(), lambda x: (T.sigmoid(x) ** 2).sum()),
+        "silu": (lambda x: (F.silu(x) ** 2).sum(), lambda x: (T.silu(x) ** 2).sum()),
+        "cat": (
+            lambda x: (F.cat([x, x * 2.0, x[:, :1]], dim=-1) ** 2).sum(),
+            lambda x: (torch.cat([x, x * 2.0, x[:, :1]], dim=-1) ** 2).sum(),
+        ),
+        "stack": (
+            lambda x: (F.stack([x, x * x], dim=-1)[..., 1] ** 2).sum(),
+            lambda x: (torch.stack([x, x * x], dim=-1)[..., 1] ** 2).sum(),
+        ),
+        "tensors": (
+            lambda x: (x.T @ x[:, :2] + x.mean(dim=0, keepdim=True).T).transpose(0, 1).sum(1).mean(),
+            lambda x: (x.T @ x[:, :2] + x.mean(dim=0, keepdim=True).T).transpose(0, 1).sum(1).mean(),
+        ),
+        **{
+            f"cross_entropy weight {how} {smoothing}": (
+                lambda x, o={"reduction": how, "label_smoothing": smoothing}: F.cross_entropy(
+                    x, TARGET, CLASS_WEIGHTS, **o
+                ).sum(),
+                lambda x, o={"reduction": how, "label_smoothing": smoothing}: T.cross_entropy(
+                    x, target, torch.tensor(CLASS_WEIGHTS, dtype=torch.float32), **o
+                ).sum(),
+            )
+            for how in ("mean", "sum", "none")
+            for smoothing in (0.0, 0.3)
+        },
+        **{
+            f"cross_entropy images {how}": (
+                lambda x, how=how: F.cross_entropy(
+                    x.reshape(2, 3, 4), np.array([[0, 2, 1, -100]] * 2), [1.0, 2.0, 3.0], reduction=how
+                ).sum(),
+                lambda x, how=how: T.cross_entropy(
+                    x.reshape(2, 3, 4),
+                    torch.tensor([[0, 2, 1, -100]] * 2),
+                    torch.tensor([1.0, 2.0, 3.0]),
+                    reduction=how,
+                ).sum(),
+            )
+            for how in ("mean", "none")
+        },
+        "bce weights": (
+            lambda x: F.binary_cross_entropy_with_logits(x, NUMBERS > 0, CLASS_WEIGHTS, pos_weight=[2.0]),
+            lambda x: T.binary_cross_entropy_with_logits(
+                x,
+                torch.tensor(NUMBERS > 0, dtype=torch.float32),
+                torch.tensor(CLASS_WEIGHTS, dtype=torch.float32),
+                pos_weight=torch.tensor([2.0]),
+            ),
         ),
         "mse": (lambda x: F.mse_loss(x, NUMBERS), lambda x: T.mse_loss(x, torch.tensor(NUMBERS, dtype=torch.float32))),
         "bce": (

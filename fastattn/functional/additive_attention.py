@@ -31,8 +31,8 @@ def additive_attention(
     `query` `[tokens_q, hidden]`, `key` `[tokens_k, hidden]` and `value` `[tokens_k, dim]` are ragged by `cu_seqlens_q`
     and `cu_seqlens_k`, int32 `[batch + 1]`, the same unless given; `weight` is `[1, hidden]`. Gives `[tokens_q, dim]`,
     0 for a query without keys; with `return_attn_weights` `(out, weights)`, weights `[batch, longest_q, longest_k]`, 0
-    outside a sequence, and a Tensor if `out` is one. Within a sequence there are as many rows of `hidden` numbers as
-    pairs; the backward pass computes them again.
+    outside a sequence, and a Tensor if `out` is one. A sequence needs memory for `hidden` numbers for every pair of
+    query and key; the backward pass computes them again.
 
     Raises TypeError for another dtype, ValueError for shapes that do not fit.
 
@@ -64,7 +64,7 @@ def additive_attention(
         y[rows] = ops.linear(probabilities, np.ascontiguousarray(v[columns].T))
     need_dw = needs(weight)[0]
 
-    def backward(dy: Array | None, dweights: Array | None = None) -> tuple[Array, Array, Array, Array | None]:
+    def backward(dy: Any, dweights: Array | None = None) -> tuple[Array, Array, Array, Array | None]:
         dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
         dw = np.zeros_like(w) if need_dw else None
         options = {"need_dbias": False}

@@ -188,7 +188,7 @@ def _attention(
         return result
 
     def backward_weights(dweights: Array) -> tuple[Array, ...]:
-        return gradients(partial(_weights_backward, ops, dweights, *parts, weights[0], **options))
+        return gradients(partial(_weights_backward, ops, dweights, parts[0], parts[1], weights[0], **options))
 
     return result, record(weights[0], operands, backward_weights)
 
@@ -198,7 +198,6 @@ def _weights_backward(
     dweights: Array,
     query: Array,
     key: Array,
-    value: Array,
     weights: Array,
     *,
     cu_seqlens_q: CuSeqlens | None = None,
@@ -209,14 +208,15 @@ def _weights_backward(
     dv: Array | None = None,
     **_: Any,
 ) -> tuple[Array, Array, Array | None]:
-    """The gradients of query and key, given that of the weights `[batch, heads, longest_q, longest_k]`; that of value
-    is 0. What masks, causality and padding leave out has the weight 0, so nothing passes there."""
+    """The gradients of query and key, given that of `weights` `[batch, heads, longest_q, longest_k]`.
+
+    That of value is 0. Pairs that are masked have the weight 0, so no gradient passes there.
+    """
     dq = np.empty_like(query) if dq is None else dq
     dk = np.empty_like(key) if dk is None else dk
-    if dv is not None:
-        dv[...] = 0
-    for array in (dq, dk):
-        array[...] = 0
+    for array in (dq, dk, dv):
+        if array is not None:
+            array[...] = 0
     scale = query.dtype.type(query.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale)
     for i, head in np.ndindex(weights.shape[:2]):
         rows: Any = i, head  # of padded sequences

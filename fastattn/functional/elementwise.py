@@ -81,7 +81,7 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     if not 0.0 <= p < 1.0:
         raise ValueError(f"dropout: p must be in [0, 1), got {p}")
     if not training or p == 0.0:
-        return input.value if isinstance(input, Tensor) and input.frozen else input
+        return input.data if isinstance(input, Tensor) and input.frozen else input
     ops, seed = mode.ops, next_seed()
     (x,) = values(input)
     y = ops.dropout(x, p, seed)

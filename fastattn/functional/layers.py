@@ -26,8 +26,8 @@ def linear(
 
     `input` `[..., in]`, `weight` `[out, in]` (an array, a Tensor or a `PackedMatrix`, which has no gradient), `bias`
     `[out]`, `residual` `[..., out]`; gives `[..., out]`. `activation` is None, "relu", "gelu", "gelu_tanh", "silu" or
-    "tanh"; `dropout_p` is the part of what it gives that is dropped. `out`, an array, is written and returned. See
-    `fastattn.kernels.linear`, whose errors it raises, and `fastattn.kernels.dropout`.
+    "tanh"; a fraction `dropout_p` of its result is dropped. `out`, an array, is written and returned. Raises the errors
+    of `fastattn.kernels.linear` and `fastattn.kernels.dropout`.
 
     >>> from fastattn import Tensor
     >>> x = Tensor(np.array([[1.0, -2.0]], np.float32), requires_grad=True)
@@ -83,7 +83,7 @@ def linear(
 
 
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
-"""What `linear` may compute beside the product."""
+"""The activations of `linear`."""
 
 
 def check_activation(name: str, activation: str | None) -> None:
@@ -104,11 +104,11 @@ def layer_norm(
     dropout_p: float = 0.0,
     out: Array | None = None,
 ) -> Any:
-    """Layer normalisation of `dropout(input) + residual` over its last axes, which are `normalized_shape`.
+    """Layer normalisation of `dropout(input) + residual` over its last axes, which have the shape `normalized_shape`.
 
-    `input` and `residual` are `[..., *normalized_shape]`, and so is the result; `weight` and `bias` have
-    `normalized_shape`; `eps` is added to the variance; `dropout_p` is the part of `input` that is dropped. `out`, an
-    array, is written and returned, and may be `input` or `residual`. Raises ValueError when `input` does not end in
+    `input`, `residual` and the result are `[..., *normalized_shape]`; `weight` and `bias` have `normalized_shape`;
+    `eps` is added to the variance; a fraction `dropout_p` of `input` is dropped. `out`, an array, is written and
+    returned, and may be `input` or `residual`. Raises ValueError if the shape of `input` does not end with
     `normalized_shape`.
 
     >>> layer_norm(np.array([[1.0, 2.0, 3.0]], np.float32), (3,)).round(3).tolist()

@@ -30,12 +30,14 @@ def embedding(
     if input.dtype.kind not in "iu":
         raise TypeError(f"embedding: input must be an integer array, got {input.dtype}")
     ids = input.astype(np.int64, copy=False)
-    shape = (*ids.shape, weight.shape[-1])
     arrays = plain("embedding", out, weight)
     if arrays is None:
-        return embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx).reshape(shape)
-    rows = reshape_out("embedding", out, shape, (ids.size, shape[-1]))
-    y = autograd.mode.ops.embedding(ids.reshape(-1), arrays[0], out=rows)
+        y = embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx)
+        return y.reshape(*ids.shape, y.shape[-1])
+    table = arrays[0]
+    shape = (*ids.shape, table.shape[-1])
+    rows = None if out is None else reshape_out("embedding", out, shape, (ids.size, shape[-1]))
+    y = autograd.mode.ops.embedding(ids.reshape(-1), table, out=rows)
     return y.reshape(shape) if out is None else out
 
 
@@ -124,7 +126,7 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
 
 
 def gather_rows(input: Values, rows: Ids) -> Any:
-    """The rows of `input` `[tokens, dim]` with these numbers, int64 `[n]`: `[n, dim]`, in their order.
+    """The rows of `input` `[tokens, dim]` at the places `rows`, int64 `[n]`: `[n, dim]`, in that order.
 
     Raises ValueError for a number outside `input`.
 
@@ -141,9 +143,9 @@ def gather_rows(input: Values, rows: Ids) -> Any:
 
 
 def scatter_rows(input: Values, rows: Ids, num_rows: int, fill: float = 0.0) -> Any:
-    """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at their places `rows`, int64 `[n]`, each another one.
+    """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at the places `rows`, int64 `[n]`, which all differ.
 
-    All others are `fill`. This is how a ragged batch is padded. Raises IndexError for a place outside `num_rows`.
+    The other rows are `fill`. A ragged batch is padded this way. Raises IndexError for a place outside `num_rows`.
 
     >>> scatter_rows(np.array([[1.0], [2.0]], np.float32), np.array([3, 0]), 4).tolist()
     [[2.0], [0.0], [0.0], [1.0]]

@@ -9,6 +9,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -205,22 +206,16 @@ class PreTrainedModel(nn.Module, ABC):
             tensors = cls._first_layers(config, tensors, fields)
             model = cls(cls._fit(config, tensors), tensors, **options)
             model._read_more(folder, fields)
-            if model.frozen and not model._new(tensors):
+            if all(parameter.frozen for parameter in model._arrays()) and not model._new(tensors):
                 model._origin = _Origin(model, folder.absolute(), changes, _fingerprint(cls.files, folder, tensors))
         return model
 
     @classmethod
     def _first_layers(cls, config: Any, tensors: Any, changes: Mapping[str, Any]) -> Any:
-        """`tensors` without those of the layers from those on that are wanted, where fewer are than there are."""
+        """`tensors` without those of the last layers, where fewer are wanted than there are."""
         for field, begin in cls.layer_names.items():
             if field in changes and getattr(config, field) < len(_numbers(begin, tensors)):
-                pattern, layers = _pattern(begin), getattr(config, field)
-
-                def kept(name: str, pattern: re.Pattern[str] = pattern, layers: int = layers) -> str | None:
-                    match = pattern.match(name)
-                    return None if match and int(match[1]) >= layers else name
-
-                tensors = tensors.renamed(kept)
+                tensors = tensors.renamed(partial(_kept, begin, getattr(config, field)))
         return tensors
 
     @classmethod
@@ -339,11 +334,15 @@ def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
     return sha.hexdigest()
 
 
-def _pattern(begin: str) -> re.Pattern[str]:
-    return re.compile(re.escape(begin).replace(r"\{\}", r"(\d+)"))
+def _number(begin: str, name: str) -> int:
+    """The number of the layer that a tensor is of, whose names begin so; -1 for another."""
+    match = re.match(re.escape(begin).replace(r"\{\}", r"(\d+)"), name)
+    return int(match[1]) if match else -1
 
 
 def _numbers(begin: str, tensors: Mapping[str, Array]) -> set[int]:
-    """The numbers of the layers whose tensors' names begin so."""
-    pattern = _pattern(begin)
-    return {int(match[1]) for match in map(pattern.match, tensors) if match}
+    return {_number(begin, name) for name in tensors} - {-1}
+
+
+def _kept(begin: str, layers: int, name: str) -> str | None:
+    return name if _number(begin, name) < layers else None

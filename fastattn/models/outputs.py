@@ -14,10 +14,17 @@ class Output:
     """What all outputs share with transformers' `ModelOutput`: `output["loss"]`, `output[0]`, `output[:2]`.
 
     What is None has no place: without labels `output[0]` is the logits. A field `compute_NAME` of a subclass stands for
-    a property NAME, which is computed when it is read first.
+    an attribute NAME, which is computed when it is read first.
     """
 
     _prefix: ClassVar[str] = "compute_"
+
+    def __getattr__(self, name: str) -> Any:
+        compute = vars(self).get(f"{self._prefix}{name}")
+        if compute is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = vars(self)[name] = compute()
+        return value
 
     def keys(self) -> list[str]:
         """The names of what is there, in order."""

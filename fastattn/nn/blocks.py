@@ -115,26 +115,21 @@ class EncoderBlock(_Block):
         self, x: Array, cu_seqlens: CuSeqlens, w: _Workspace, attn_weights: list[Any] | None, out: Array | None
     ) -> Array:
         """What `forward` gives where nothing is recorded or dropped, computed in the buffers; `out` may be `x`."""
-        attention, norm, norm_2, fc1, fc2 = (
-            self.self_attn, self.self_attn_layer_norm, self.final_layer_norm, self.fc1, self.fc2,
-        )  # fmt: skip
-        attention.stacked(norm(x, out=w.output) if self.norm_first else x, out=w.query_key_value)
-        attend = mode.ops.scaled_dot_product_attention
-        if attn_weights is None:
-            attend(w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, out=w.heads)
-        else:
-            options = {"return_attn_weights": True, "out": w.heads}
-            attn_weights.append(attend(w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, **options)[1])
-        result: Array
+        attention, fc1, fc2, ops = self.self_attn, self.fc1, self.fc2, mode.ops
+        h = _norm(ops, self.self_attn_layer_norm, x, w.output) if self.norm_first else x
+        _linear(ops, attention.stacked, h, w.query_key_value)
+        attended = ops.scaled_dot_product_attention(
+            w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, return_attn_weights=attn_weights is not None, out=w.heads
+        )
+        if attn_weights is not None:
+            attn_weights.append(attended[1])
         if self.norm_first:
-            last = attention.out_proj
-            h = F.linear(w.context, last.weight, last.bias, residual=x, out=w.sum)
-            hidden = fc1(norm_2(h, out=w.output), out=w.hidden)
-            result = F.linear(hidden, fc2.weight, fc2.bias, residual=h, out=out)
-        else:
-            h = norm(attention.out_proj(w.context, out=w.output), residual=x, out=out)
-            result = norm_2(fc2(fc1(h, out=w.hidden), out=w.output), residual=h, out=out)
-        return result
+            x = _linear(ops, attention.out_proj, w.context, w.sum, x)
+            hidden = _linear(ops, fc1, _norm(ops, self.final_layer_norm, x, w.output), w.hidden)
+            return _linear(ops, fc2, hidden, out, x)
+        x = _norm(ops, self.self_attn_layer_norm, _linear(ops, attention.out_proj, w.context, w.output), out, x)
+        hidden = _linear(ops, fc1, x, w.hidden)
+        return _norm(ops, self.final_layer_norm, _linear(ops, fc2, hidden, w.output), out, x)
 
 
 class DecoderBlock(_Block):
@@ -244,6 +239,19 @@ def encode(
         if states is not None:
             states.append(x)
     return x
+
+
+def _linear(ops: Any, layer: Linear, x: Array, out: Array | None, residual: Array | None = None) -> Array:
+    weight, bias = layer.weight.value, None if layer.bias is None else layer.bias.value
+    result: Array = ops.linear(x, weight, bias, residual, activation=layer.activation, out=out)
+    return result
+
+
+def _norm(ops: Any, layer: LayerNorm, x: Array, out: Array | None, residual: Array | None = None) -> Array:
+    weight: Any = layer.weight  # which norms of blocks have
+    bias = None if layer.bias is None else layer.bias.value
+    result: Array = ops.layer_norm(x, weight.value, bias, layer.eps, residual=residual, out=out)
+    return result
 
 
 def _keep(weights: list[Any] | None, attention: Sublayer, *arguments: Any, **options: Any) -> Any:

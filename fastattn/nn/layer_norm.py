@@ -28,8 +28,8 @@ class LayerNorm(Module):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        one = isinstance(normalized_shape, int | np.integer)
-        shape: tuple[int, ...] = (normalized_shape,) if one else tuple(normalized_shape)  # type: ignore[arg-type]  # mypy does not follow `one`
+        sizes = (normalized_shape,) if isinstance(normalized_shape, int | np.integer) else normalized_shape
+        shape = tuple(map(int, sizes))
         if min(shape, default=0) < 1:
             raise ValueError(f"LayerNorm: normalized_shape must have sizes of at least 1, got {normalized_shape}")
         self.normalized_shape = shape

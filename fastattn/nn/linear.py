@@ -42,7 +42,7 @@ class Linear(Module):
         self.activation = activation
         first = init.uniform(in_features**-0.5) if std is None else init.normal(std)
         self.weight = Parameter((out_features, in_features), first, packed=True)
-        self.bias = Parameter((out_features,)) if bias else None
+        self.bias: Any = Parameter((out_features,)) if bias else None
 
     def forward(self, x: Values, *, out: Array | None = None) -> Any:
         """`x` `[..., in_features]`, an array or a Tensor, gives `[..., out_features]`.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from textwrap import indent
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -52,8 +53,8 @@ class Module:
     training = True
     frozen = False
     checkpoint_names: Mapping[str, str] = {}
-    """What the checkpoint calls the parts of this module: dotted paths relative to it, numbers of lists as `{}`, each
-    with its name there: `{"layers.{}.fc1": "encoder.layer.{}.intermediate.dense"}`."""
+    """The checkpoint's names of parts of this module, by their dotted paths here, with `{}` for the numbers of lists:
+    `{"layers.{}.fc1": "encoder.layer.{}.intermediate.dense"}`."""
 
     def _no_forward(self, *arguments: Any, **options: Any) -> Any:
         raise TypeError(f"{type(self).__name__}: this module has no forward and cannot be called")
@@ -61,9 +62,12 @@ class Module:
     forward: Callable[..., Any] = _no_forward
     """What a subclass computes."""
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """What `forward` gives."""
-        return self.forward(*arguments, **options)
+    if TYPE_CHECKING:
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            """What `forward` gives."""
+    else:
+        __call__ = property(attrgetter("forward"))  # a function that passes its arguments on takes 0.1 to 0.3 us more
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The child modules by name. Those of a list or tuple are numbered, those of a dict have its keys.
@@ -146,7 +150,8 @@ class Module:
             yield parameter
 
     def state_dict(self) -> dict[str, Array]:
-        """All parameters of the tree as read-only arrays by name: views, where they train, so copy what is to stay."""
+        """All parameters of the tree as read-only arrays by name. Those of trainable parameters are views: copy them to
+        keep their values."""
         state = {}
         for name, parameter in self.named_parameters():
             state[name] = parameter.data.view()
@@ -156,8 +161,8 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Array], strict: bool = True) -> None:
         """Load every parameter of the tree from the array of its name.
 
-        Raises ValueError that lists what has another shape and, unless `strict` is False, what is missing or not
-        known, and TypeError for another dtype than the parameter's. Nothing is changed then.
+        Raises ValueError that lists the tensors with another shape and, unless `strict` is False, those that are
+        missing or not known, and TypeError for another dtype than the parameter's. Then nothing has changed.
         """
         if not hasattr(state, "shape"):  # the tensors of files are float32 arrays
             for name, array in state.items():
@@ -178,13 +183,12 @@ class Module:
         self.load(state)
 
     def load(self, state: Mapping[str, Array], *, freeze: bool = False, prefix: str = "") -> None:
-        """Load what `state` has, unchecked, layer by layer, and freeze each at once, or draw what is missing.
+        """Load the arrays of `state`, unchecked, and draw values for parameters that it does not have.
 
-        `prefix` is what the names begin with in `state`.
-
-        So one layer at a time is held twice while it is packed. The arrays are kept where a parameter has no values.
+        With `freeze`, each layer is frozen as soon as it is loaded, so that only one is held twice, plain and packed.
+        A parameter without values keeps the array it is given. Names in `state` begin with `prefix`.
         """
-        names: dict[int, str] = {}  # of a shared parameter's names the first that `state` has
+        names: dict[int, str] = {}  # for a shared parameter, the first of its names that `state` has
         for name, parameter in self._names(prefix):
             if name in state:
                 names.setdefault(id(parameter), name)
@@ -199,7 +203,7 @@ class Module:
             self.freeze()
 
     def problems(self, state: Mapping[str, Array]) -> list[tuple[str, str]]:
-        """The names of parameters that `state` does not have ("is missing") or in another shape; reads no tensor."""
+        """The parameters that `state` lacks or has in another shape, with a description of each. Reads no tensor."""
         problems = []
         names: dict[int, list[str]] = {}
         for name, parameter in self._names():
@@ -210,7 +214,7 @@ class Module:
         return missing + problems
 
     def train(self: Self, mode: bool = True) -> Self:
-        """Switch dropout on, or off, in the whole tree, but for frozen modules. Returns the module."""
+        """Switch dropout on or off in the whole tree; in frozen modules it stays off. Returns the module."""
         for module in self.modules():
             module.training = mode and not module.frozen
         return self
@@ -226,26 +230,26 @@ class Module:
         return self
 
     def initialize(self) -> None:
-        """First values for the parameters of the tree that have none."""
+        """Give first values to the parameters of the tree that have none."""
         for parameter in self._arrays():
             parameter.initialize()
 
     def zero_grad(self) -> None:
-        """Take the gradients away."""
+        """Remove all gradients."""
         for parameter in self._arrays():
             parameter.grad = None
 
     def astype(self, dtype: Any) -> None:
-        """Turn the arrays of a trainable model into another float dtype, for `fastattn.use_reference()`.
+        """Convert a trainable model to another float dtype, for `fastattn.use_reference()`.
 
-        Raises ValueError when some are frozen.
+        Raises ValueError if a parameter is frozen.
         """
         for parameter in self._arrays():
             parameter.data = parameter.data.astype(dtype)
             parameter.grad = None
 
     def records(self) -> bool:
-        """Whether a call would be recorded now for the sake of a parameter."""
+        """Whether a call would now be recorded because of a parameter."""
         return not self.frozen and is_grad_enabled() and any(p.requires_grad for p in self._arrays())
 
     def dropout_rate(self, p: float) -> float:
@@ -262,11 +266,12 @@ class Module:
                 yield prefix + _renamed(name, table), parameter
 
     def _arrays(self) -> Iterator[Parameter]:
-        """The parameters of the tree as they are held: stacked ones whole, shared ones more than once."""
-        for module in self.modules():
-            for _, value in module._members():
-                if isinstance(value, Parameter):
-                    yield value
+        """The parameters of the tree as they are stored: stacked ones as a whole, shared ones more than once."""
+        members = [value for _, value in self._members()]
+        yield from (value for value in members if isinstance(value, Parameter))
+        for value in members:
+            if isinstance(value, Module):
+                yield from value._arrays()
 
     def _freeze_own(self) -> None:
         self.frozen, self.training = True, False
@@ -279,13 +284,17 @@ class Module:
         return _members(vars(self), type(self).__name__)
 
 
+_FOUND = (Module, Parameter)
+_PLAIN = frozenset([int, float, bool, str, bytes, np.ndarray, type(None), ParameterRows])
+
+
 def _members(values: Mapping[Any, Any], owner: str, prefix: str = "") -> Iterator[tuple[str, Module | Parameter]]:
     """The modules and parameters among `values`, and in lists, tuples and dicts among them, by name."""
     for key, value in values.items():
-        if isinstance(value, _PLAIN):
+        if type(value) in _PLAIN:
             continue
-        name = f"{prefix}{key}"
-        if isinstance(value, Module | Parameter):
+        name = f"{prefix}{key}" if prefix else str(key)
+        if isinstance(value, _FOUND):
             yield name, value
         elif isinstance(value, list | tuple):
             yield from _members(dict(enumerate(value)), owner, f"{name}.")
@@ -298,12 +307,9 @@ def _members(values: Mapping[Any, Any], owner: str, prefix: str = "") -> Iterato
             )
 
 
-_PLAIN = (int, float, str, bytes, np.ndarray, np.generic, type(None), type)
-
-
 def _hides(value: Any) -> bool:
     """Whether `value` has a module or parameter among its items, attributes or arguments, or is bound to one."""
-    if isinstance(value, Tensor):
+    if isinstance(value, int | float | str | bytes | np.generic | np.ndarray | Tensor | type):
         return False
     inner: list[Any] = [getattr(value, "__self__", None), *getattr(value, "__dict__", {}).values()]
     if isinstance(value, partial):
@@ -312,11 +318,11 @@ def _hides(value: Any) -> bool:
         inner += [*value.keys(), *value.values()]
     elif isinstance(value, Collection):
         inner += value
-    return any(isinstance(item, Module | Parameter) for item in inner)
+    return any(isinstance(item, _FOUND) for item in inner)
 
 
 def _renamed(name: str, table: Mapping[str, str]) -> str:
-    """A dotted name after `table`, see `Module.checkpoint_names`; the longest beginning that it has counts."""
+    """A dotted name renamed by `table` (see `Module.checkpoint_names`). The longest matching beginning counts."""
     if not table:
         return name
     parts = name.split(".")
@@ -330,6 +336,6 @@ def _renamed(name: str, table: Mapping[str, str]) -> str:
 
 
 def shape_of(state: Mapping[str, Array], name: str) -> tuple[int, ...]:
-    """The shape of a tensor; of one in a file without reading it."""
+    """The shape of a tensor. One in a file is not read."""
     shape = getattr(state, "shape", None)
     return np.shape(state[name]) if shape is None else tuple(shape(name))

@@ -19,12 +19,13 @@ class Parameter(Tensor):
     """One array of a model.
 
     A trainable parameter has a writable float32 array, is recorded, and gets a `grad`. A frozen one is loaded once
-    and then only read, by any number of threads; it is never recorded. `value` is what kernels take: the array, or of
-    a frozen parameter a read-only array or, where it is `packed` (a matrix, or filters as its rows), a `PackedMatrix`
-    with `groups`, which is the only copy. `requires_grad = False` leaves a trainable one as it is but for its gradient.
+    and then only read, by any number of threads; it is never recorded. `value` is what kernels take. It is the array,
+    read-only if frozen; a frozen parameter with `packed` (a matrix, or filters as its rows) has only a `PackedMatrix`
+    with `groups`. A trainable parameter with `requires_grad = False` gets no gradient.
 
-    `data` is a writable array of floats, which becomes the parameter's own, or the shape of a new one. Then `init`
-    makes the first values; within `nn.init.uninitialized()` there are none until `load` or `initialize`, only `shape`.
+    `data` is a writable array of floats, which becomes the parameter's own, or the shape of a new one. `init` makes the
+    first values of a new one. Within `nn.init.uninitialized()` it has only a shape until `load` or `initialize`. A
+    pickle has the plain values, and a frozen parameter is packed again.
 
     >>> weight = Parameter(np.ones(2, np.float32))
     >>> (weight * 3.0).sum().backward()
@@ -65,7 +66,7 @@ class Parameter(Tensor):
 
     @property
     def data(self) -> Array:
-        """The values: of a trainable parameter its array; of a frozen one read-only, and a new one if it is packed."""
+        """The values: the array itself, or a read-only copy of a packed matrix."""
         value = self.value
         array: Array = value.unpack().reshape(self._shape) if isinstance(value, PackedMatrix) else value
         return array
@@ -89,14 +90,14 @@ class Parameter(Tensor):
         self._requires_grad = requires_grad
 
     def initialize(self) -> None:
-        """First values for a parameter that has none."""
+        """Give first values to a parameter that has none."""
         if self.value is None and not skipped():
             self.value = self._init(self._shape)
 
     def load(self, array: Array) -> None:
-        """Take the values of a float32 array of this shape, which is kept where there were none before.
+        """Take the values of a float32 array of this shape. A parameter without values keeps the array.
 
-        Raises TypeError or ValueError for another.
+        Raises TypeError for another dtype, ValueError for another shape.
         """
         self._check(array, self._shape)
         if self.frozen:
@@ -107,7 +108,7 @@ class Parameter(Tensor):
             self.value[...] = array
 
     def load_rows(self, rows: slice, array: Array) -> None:
-        """`load` for some of the rows; the others of a parameter without values are undefined."""
+        """`load` for some of the rows. If there were no values before, the other rows are undefined."""
         self._check(array, (rows.stop - rows.start, *self._shape[1:]))
         if self.value is None:
             self.value = np.empty(self._shape, np.float32)
@@ -117,7 +118,7 @@ class Parameter(Tensor):
             self.value = self._freeze(whole)
 
     def freeze(self) -> None:
-        """Freeze, for good. The gradient goes."""
+        """Freeze, for good, and remove the gradient."""
         if not self.frozen:
             self.initialize()
             self.value = self._freeze(self.value)
@@ -163,16 +164,16 @@ class Parameter(Tensor):
 
 
 class ParameterRows(Tensor):
-    """Some rows of a parameter, which checkpoints and optimizers know as a parameter of their own.
+    """Some rows of a parameter, which checkpoints and optimizers treat as a parameter.
 
-    `data` and `grad` are views of the whole's, and `grad` is None where the whole has none: to set it to None takes
-    the gradient of the whole away. `requires_grad` is of these rows alone; the whole is recorded for any of them.
+    `data` and `grad` are views of those of the whole parameter; setting `grad` to None removes the gradient of the
+    whole. `requires_grad` is for these rows alone; the whole is recorded if any of its rows require a gradient.
     """
 
     __slots__ = ("_rows", "_shape", "_trained", "_whole")
 
     def __init__(self, whole: Parameter, start: int, stop: int, trained: set[int]) -> None:
-        """Rows from `start` to `stop`; `trained`, shared by all rows of `whole`, has those whose gradient is wanted."""
+        """Rows from `start` to `stop`. `trained`, shared by all rows of `whole`, has the starts of those that train."""
         self._node = None
         self._shape = (stop - start, *whole.shape[1:])
         self._whole = whole
@@ -181,7 +182,7 @@ class ParameterRows(Tensor):
         trained.add(start)
 
     def origin(self) -> Node:
-        """A computation of its own, whose gradient is added to these rows of the whole's."""
+        """A node of its own, which adds its gradient to these rows of the whole parameter's."""
         whole, rows = self._whole, self._rows
 
         def backward(dy: Array) -> tuple[Array]:
@@ -205,7 +206,7 @@ class ParameterRows(Tensor):
 
     @property
     def data(self) -> Array:
-        """The values; read-only when frozen. Setting them writes into the whole's."""
+        """The values, read-only if frozen. Setting them writes into the whole parameter."""
         return self._whole.data[self._rows]
 
     @data.setter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ class _Recurrent(Module, ABC):
             finals.append(final)
         if len(shape) == 3:
             x = x.reshape(batch, seq, self._output_size)
-        last = tuple(_stack(parts) for parts in zip(*finals, strict=True))
+        last = tuple(parts[0] if len(parts) == 1 else F.cat(parts) for parts in zip(*finals, strict=True))
         if single:
             last = tuple(state.reshape(state.shape[0], state.shape[2]) for state in last)
         return _turn(x) if turned else x, last
@@ -346,19 +346,7 @@ def _row(x: Values | None) -> Any:
 
 
 def _turn(x: Values) -> Any:
-    """The first two axes the other way round."""
+    """`x` with its first two axes swapped."""
     (array,) = values(x)
     y = np.ascontiguousarray(array.swapaxes(0, 1))
     return y if array is x else record(y, (x,), lambda dy: (dy.swapaxes(0, 1),))
-
-
-def _stack(parts: Sequence[Values]) -> Any:
-    """The layers' states, one below the other."""
-    if len(parts) == 1:
-        return parts[0]
-    arrays = values(*parts)
-    y = np.concatenate(arrays)
-    if all(array is part for array, part in zip(arrays, parts, strict=True)):
-        return y
-    rows = len(arrays[0])
-    return record(y, parts, lambda dy: [dy[i * rows : (i + 1) * rows] for i in range(len(parts))])

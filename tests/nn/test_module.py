@@ -6,6 +6,7 @@ import copy
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from fastattn.nn import init
 class Block(nn.Module):
     """Stacked, listed, shared and renamed parts."""
 
+    checkpoint_names = MappingProxyType({"stack": "attention.self"})
+
     def __init__(self) -> None:
         self.words = nn.Embedding(7, 4)
         self.stack = nn.StackedLinear(4, {"query": 4, "key": 4})
@@ -29,8 +32,6 @@ class Block(nn.Module):
         self.scale = nn.Parameter((4,), init.ones)
         self.scores = nn.Linear(4, 7)
         self.scores.weight = self.words.weight
-
-    checkpoint_names = {"stack": "attention.self"}
 
     def forward(self, ids: Any) -> Any:
         h = self.words(ids)
@@ -334,6 +335,24 @@ class TestCopies:
             block = copy.deepcopy(Block())
         block.initialize()
         assert all(p.data is not None for p in block.parameters())
+
+
+def test_forward_is_what_a_call_runs(block: Block) -> None:
+    class Twice(nn.Linear):
+        def forward(self, x: Any, *, times: float = 2.0, **options: Any) -> Any:
+            return super().forward(x, **options) * times
+
+    class Thrice(Twice):
+        def __call__(self, x: Any) -> Any:
+            return super().__call__(x, times=3.0)
+
+    x = np.ones((1, 4), np.float32)
+    for layer, times in ((Twice(4, 3), 2), (Thrice(4, 3), 3)):
+        np.testing.assert_array_equal(layer(x).data, times * F.linear(x, layer.weight, layer.bias).data)
+    block.forward = lambda ids: ids  # type: ignore[method-assign]  # of one object alone
+    assert block(3) == 3
+    with pytest.raises(TypeError, match="Module: this module has no forward and cannot be called"):
+        nn.Module()(x)
 
 
 class TestModes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from fastattn.autograd import Tensor
@@ -18,8 +17,7 @@ class BertOutput(Output):
     - `last_hidden_state`: `[batch, seq, hidden_size]`, 0 at the padding; `[tokens, hidden_size]`
     - `pooler_output`: `[batch, hidden_size]`, from each sequence's first token, 0 for a sequence without
       tokens; None when the checkpoint has no pooler
-    - `hidden_states`, on request: `num_hidden_layers + 1` arrays like `last_hidden_state`, the embeddings
-      first
+    - `hidden_states`, on request: `num_hidden_layers + 1` like `last_hidden_state`, the embeddings first
     - `attentions`, on request: the attention weights of each layer, `[batch, heads, seq, seq]`, 0 at the
       padding; `[batch, heads, longest, longest]`, 0 outside a sequence
 
@@ -69,11 +67,6 @@ class MaskedLMOutput(Output):
     hidden_states: tuple[Any, ...] | None = None
     attentions: tuple[Any, ...] | None = None
 
-    @cached_property
-    def logits(self) -> Any:
-        """`[batch, seq, vocab_size]`."""
-        return self.compute_logits()
-
 
 @dataclass
 class PreTrainingOutput(Output):
@@ -84,8 +77,3 @@ class PreTrainingOutput(Output):
     seq_relationship_logits: Any
     hidden_states: tuple[Any, ...] | None = None
     attentions: tuple[Any, ...] | None = None
-
-    @cached_property
-    def prediction_logits(self) -> Any:
-        """`[batch, seq, vocab_size]`."""
-        return self.compute_prediction_logits()

@@ -12,7 +12,6 @@ from fastattn.autograd import Tensor, mode, no_grad
 from fastattn.nn.cache import Cache
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
-from fastattn.text import gather
 
 if TYPE_CHECKING:
     from fastattn.models.transformer.model import Transformer
@@ -69,17 +68,19 @@ class TransformerDecoder:
         model, cache, (rows, length) = self._model, self._cache, self.ids.shape
         hidden: Any
         if cache is None:
-            places, offsets = gather(np.arange(len(self._memory)), self._cu_seqlens, self.sources)
             memory = self._memory.data if isinstance(self._memory, Tensor) else self._memory
-            wholes = ragged.cu_seqlens(np.full(rows, length))
-            hidden = model.decode_ragged(self.ids.reshape(-1), wholes, memory[places], offsets)[length - 1 :: length]
+            places = [np.arange(0), *(np.arange(*self._cu_seqlens[i : i + 2]) for i in self.sources)]
+            offsets = ragged.cu_seqlens([len(part) for part in places[1:]])
+            own = ragged.cu_seqlens(np.full(rows, length))
+            hidden = model.decode_ragged(self.ids.reshape(-1), own, memory[np.concatenate(places)], offsets)
+            hidden = hidden[length - 1 :: length]
         else:
-            own, decoder = cache.advance(), model.decoder
+            step, decoder = cache.advance(), model.decoder
             counts = np.bincount(self.sources, minlength=len(self._cu_seqlens) - 1)
             cross = {"cu_seqlens_q": ragged.cu_seqlens(counts), "cu_seqlens_k": self._cu_seqlens}
             hidden = decoder.embed(tokens, np.full(rows, length - 1))
             for block, keys_values, kept in zip(decoder.layers, cache.keys_values, self._kept, strict=True):
-                hidden = block.step(hidden, keys_values, own, kept, cross)
+                hidden = block.step(hidden, keys_values, step, kept, cross)
             hidden = decoder.finish(hidden)
         array: Array = hidden.data if isinstance(hidden, Tensor) else hidden
         return array

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from fastattn.autograd import Tensor
@@ -18,8 +17,7 @@ class TransformerOutput(Output):
     - `loss`: a Tensor that holds one number, given labels, in any case
     - `logits`: `[batch, target_seq, decoder_vocab_size]`, 0 at the padding, and `encoder_last_hidden_state`
       `[batch, source_seq, d_model]`: computed when they are read first, the logits with the weights of that moment
-      and the kernels of the call.
-      The loss needs neither
+      and the kernels of the call. The loss needs neither
     - on request the attention weights of each layer, 0 at the padding: `encoder_attentions`
       `[batch, heads, source_seq, source_seq]`, `decoder_attentions` `[batch, heads, target_seq, target_seq]` and
       `cross_attentions` `[batch, heads, target_seq, source_seq]`
@@ -31,13 +29,3 @@ class TransformerOutput(Output):
     cross_attentions: tuple[Any, ...] | None = None
     compute_encoder_last_hidden_state: Callable[[], Any] = field(repr=False)
     encoder_attentions: tuple[Any, ...] | None = None
-
-    @cached_property
-    def logits(self) -> Any:
-        """`[batch, target_seq, decoder_vocab_size]`."""
-        return self.compute_logits()
-
-    @cached_property
-    def encoder_last_hidden_state(self) -> Any:
-        """`[batch, source_seq, d_model]`."""
-        return self.compute_encoder_last_hidden_state()
