@@ -1,9 +1,9 @@
-"""Draws the pictures of README and CONTRIBUTING, as SVG without any library.
+"""Draws the pictures of the documentation, as SVG without any library.
 
 python docs/draw.py                  docs/images/ragged.svg and training.svg
 python docs/draw.py models.json      and models.svg, from `python -m benchmarks models --json models.json`
-python docs/draw.py log.jsonl        and loss.svg, from the log of a run; of a language model perplexity.svg
-python docs/draw.py ar2en            and attention.svg, from the folder of the README's Transformer (needs fastattn)
+python docs/draw.py log.jsonl        and loss.svg, from the log of a run; perplexity.svg if it is a language model's
+python docs/draw.py ar2en            and attention.svg, from the folder that docs/translate.md trains (needs fastattn)
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ MOMENTS = (  # what is done, which calls still keep their arrays, which paramete
 
 
 def draw_training() -> str:
-    """What is held in the course of a training step: arrays for the backward pass, then gradients, then nothing."""
+    """What a training step holds as it goes on: arrays for the backward pass, then gradients, then nothing."""
     column, label, cell, row, top = 104, 150, 96, 52, 44
     parts = []
     for i, (call, kept, _) in enumerate(KEPT):
@@ -152,11 +152,11 @@ def smoothed(losses: list[float]) -> list[float]:
 
 
 def draw_perplexity(records: list[dict[str, Any]]) -> str:
-    """The perplexity of a language model: of the steps, and of the text that it is measured on, beside a unigram's."""
+    """The perplexity of a language model in each step and on the test text, beside that of a unigram model."""
     losses = [record["loss"] for record in records if "loss" in record]
     measured = [(record["step"], record["metrics"]) for record in records if "metrics" in record]
     if len(measured) > 1 and measured[-1][0] - measured[-2][0] < len(losses) / 20:
-        del measured[-2]  # their numbers would stand on each other
+        del measured[-2]  # the two labels would overlap
     width, height, left, top = 560, 200, 52, 12
     low, high = math.log(100), max(losses)
 
@@ -197,8 +197,8 @@ WORD = "شرودنغر"  # a name of the test text, and not of the training text
 
 
 def draw_attention(folder: str) -> str:
-    """What each letter of a model's answer to WORD attends to: the mean of all layers and heads, of which a column adds
-    up to 1. The letters of WORD stand one below the other, so that neither script is mirrored."""
+    """What each letter of a model's answer to WORD attends to: the mean of all layers and heads. A column adds up to 1.
+    The letters of WORD stand one below the other, so that neither script is mirrored."""
     from fastattn.tasks import Translator
 
     weights, source, target = Translator.from_pretrained(folder).attention(WORD)
