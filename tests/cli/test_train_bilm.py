@@ -244,7 +244,7 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     assert error_of(command(files, vocabulary=str(words)), capsys) == (
         f"{words}: </S>, <UNK> must be among the words of a vocabulary"
     )
-    assert "about a vocabulary that is made" in error_of(command(files, "--min-count", "2", vocabulary="v"), capsys)
+    assert "need a vocabulary made of the text" in error_of(command(files, "--min-count", "2", vocabulary="v"), capsys)
     assert error_of(command(files, vocabulary=str(tmp_path / "no")), capsys).endswith("no: No such file or directory")
     assert error_of(command(files, "--num-sampled", "15"), capsys).endswith("below the vocabulary's 15, got 15")
     assert error_of(command(files, "--patience", "1", eval=None), capsys) == "--patience needs --eval"

@@ -58,7 +58,7 @@ def test_the_command_measures_lines(folder: Path, tmp_path: Path, monkeypatch, c
 def test_other_models_are_named(folder: Path, tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}), encoding="utf-8")
-    with pytest.raises(ValueError, match=f"{tmp_path}: no bidirectional language model, its model_type is 'bert'"):
+    with pytest.raises(ValueError, match=f"{tmp_path}: not a bidirectional language model, its model_type is 'bert'"):
         BiLM.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="no-such-model"):
         BiLM.from_pretrained(tmp_path / "no-such-model")

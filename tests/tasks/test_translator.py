@@ -162,7 +162,7 @@ def test_bad_folders(folder: Path, tmp_path: Path) -> None:
         Translator.from_pretrained(tmp_path / "missing")
     run = tmp_path / "MyTranslator"
     write_state(run / "states", 5, {}, {})
-    with pytest.raises(FileNotFoundError, match="MyTranslator: no model yet; the run was not finished, continue it"):
+    with pytest.raises(FileNotFoundError, match="MyTranslator: no model yet; the run is not finished, continue it"):
         Translator.from_pretrained(run)
     make().save_pretrained(run)
     config = (run / "config.json").read_text(encoding="utf-8")
