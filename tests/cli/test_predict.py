@@ -89,7 +89,7 @@ def test_errors_leave_no_file(model, tmp_path, capsys):
     arguments = ["predict", "tag", "--model", str(model), str(path), "-o", str(tmp_path / "out")]
     assert main(arguments) == 1
     assert capsys.readouterr().err == (
-        f"fastattn predict: error: {path}:9: a row must have 10 columns with tabs between them, got 2\n"
+        f"fastattn predict tag: error: {path}:9: a row must have 10 columns with tabs between them, got 2\n"
     )
     assert not (tmp_path / "out").exists()
 

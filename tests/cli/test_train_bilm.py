@@ -52,7 +52,7 @@ def command(files: dict[str, str], *more: str, **changes: str | None) -> list[st
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 1
     text = capsys.readouterr().err
-    start = "fastattn train: error: "
+    start = "fastattn train bilm: error: "
     assert start in text
     return text[text.index(start) + len(start) :].strip()
 

@@ -144,8 +144,8 @@ def test_a_finished_run_may_be_resumed(files, capsys):
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 1
     text = capsys.readouterr().err
-    assert text.startswith("fastattn train: error: ")
-    return text.removeprefix("fastattn train: error: ").strip()
+    assert text.startswith("fastattn train tag: error: ")
+    return text.removeprefix("fastattn train tag: error: ").strip()
 
 
 def test_an_old_run_is_not_overwritten(files, capsys):
