@@ -13,7 +13,7 @@ CELL_WEIGHTS = {
     "lstm": ("weight_ih", "weight_hh", "bias", "weight_hr"),
     "gru": ("weight_ih", "weight_hh", "bias_ih", "bias_hh"),
 }
-Sizes = tuple[int, int, int]  # inputs, hidden and projection, which is 0 where there is none
+Sizes = tuple[int, int, int]  # inputs, hidden and projection; 0 is no projection
 
 
 def _weights(kind: str, sizes: Sizes, rng: np.random.Generator) -> tuple[Any, ...]:

@@ -53,7 +53,7 @@ class PairBatches:
         source: ids int64 `[tokens]` and `cu_seqlens`, integers `[pairs + 1]`.
         target: the same of the other side; every sequence has a token.
         start_id: what the decoder reads first.
-        step_tokens: about so many tokens of both sides make a step of the optimizer.
+        step_tokens: about how many tokens of both sides make a step of the optimizer.
         max_tokens: the most tokens in a batch; a longer pair is a batch of its own.
         seed: the seed of the order.
 

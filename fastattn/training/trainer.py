@@ -91,8 +91,8 @@ class Trainer:
         evaluate_every: steps between evaluations; by default once an epoch. An evaluation also follows the last step.
         metric: the metric that compares models; by default the first one of `evaluate`.
         higher_is_better: whether a higher `metric` is better.
-        patience: stop after so many evaluations without a better one.
-        save_every: save a state every so many steps too, not only after evaluations and epochs.
+        patience: stop after this many evaluations without a better one.
+        save_every: steps between more saved states, beside those after evaluations and epochs.
         keep: how many of the latest states are kept. The best one is always kept.
         keep_epochs: how many of the latest states at ends of epochs are always kept, for `average_states`.
         progress: show a bar; None shows it if standard error is a terminal.

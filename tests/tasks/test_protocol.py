@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fastattn import tasks
+from fastattn.hub import ModelNotFoundError
 from fastattn.tasks import TASKS, BiLMRecipe, TagRecipe, TranslateRecipe
 from fastattn.tasks.base import OptionError, Recipe, Task, options
 from fastattn.training import train
@@ -20,6 +21,13 @@ def test_every_task_has_every_verb(name: str, recipe: str) -> None:
     assert issubclass(task, Task)
     assert not task.__abstractmethods__
     assert issubclass(getattr(tasks, recipe), Recipe)
+
+
+@pytest.mark.parametrize("name", ["SentenceEncoder", "WordEncoder", *(task for task, _ in TASKS.values())])
+def test_every_task_says_where_it_looks(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelNotFoundError, match=r"(?s)no some/model at v1 in .*not asked, local_files_only is set"):
+        getattr(tasks, name).from_pretrained("some/model", revision="v1", token=False, local_files_only=True)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
