@@ -29,8 +29,8 @@ class TransformerDecoder:
         self, model: Transformer, memory: Values, cu_seqlens: NDArray[np.int32], max_length: int, use_cache: bool = True
     ) -> None:
         self._model, self._memory, self._cu_seqlens = model, memory, cu_seqlens
-        self.sources = np.arange(len(cu_seqlens) - 1)
-        self.ids: Ids = np.empty((len(self.sources), 0), np.int64)
+        self._set_sources(np.arange(len(cu_seqlens) - 1))
+        self._ids: Ids = np.empty((len(self.sources), 0), np.int64)  # without a cache
         # A matrix that is a table of embeddings, too, is not packed: a step of one sequence and 58101 words takes half
         # the time with a packed one, and packing that of three steps.
         self._weight, self._bias = model.lm_head.weight.value, model.final_logits_bias.value.reshape(-1)
@@ -57,30 +57,35 @@ class TransformerDecoder:
         sources = self.sources[rows]
         if (np.diff(sources) < 0).any():
             raise ValueError(f"keep: rows must be in the order of their sources, got {rows} of {sources}")
-        self.sources, self.ids = sources, self.ids[rows]
-        if self._cache is not None:
+        self._set_sources(sources)
+        if self._cache is None:
+            self._ids = self._ids[rows]
+        else:
             self._cache.keep(rows)
+
+    def _set_sources(self, sources: Ids) -> None:
+        counts = np.bincount(sources, minlength=len(self._cu_seqlens) - 1)
+        self.sources = sources
+        self._cross = {"cu_seqlens_q": ragged.cu_seqlens(counts), "cu_seqlens_k": self._cu_seqlens}
 
     def read(self, tokens: Ids) -> Array:
         """Read one more token of each row, `[rows]`, and give its hidden state, `[rows, d_model]`."""
-        tokens = np.ascontiguousarray(tokens)
-        self.ids = np.concatenate([self.ids, tokens[:, None]], axis=1)
-        model, cache, (rows, length) = self._model, self._cache, self.ids.shape
+        model, cache, tokens = self._model, self._cache, np.ascontiguousarray(tokens)
         hidden: Any
         if cache is None:
+            self._ids = np.concatenate([self._ids, tokens[:, None]], axis=1)
+            rows, length = self._ids.shape
             memory = self._memory.data if isinstance(self._memory, Tensor) else self._memory
             places = [np.arange(0), *(np.arange(*self._cu_seqlens[i : i + 2]) for i in self.sources)]
             offsets = ragged.cu_seqlens([len(part) for part in places[1:]])
             own = ragged.cu_seqlens(np.full(rows, length))
-            hidden = model.decode_ragged(self.ids.reshape(-1), own, memory[np.concatenate(places)], offsets)
+            hidden = model.decode_ragged(self._ids.reshape(-1), own, memory[np.concatenate(places)], offsets)
             hidden = hidden[length - 1 :: length]
         else:
             step, decoder = cache.advance(), model.decoder
-            counts = np.bincount(self.sources, minlength=len(self._cu_seqlens) - 1)
-            cross = {"cu_seqlens_q": ragged.cu_seqlens(counts), "cu_seqlens_k": self._cu_seqlens}
-            hidden = decoder.embed(tokens, np.full(rows, length - 1))
+            hidden = decoder.embed(tokens, np.full(len(tokens), cache.length - 1))
             for block, keys_values, kept in zip(decoder.layers, cache.keys_values, self._kept, strict=True):
-                hidden = block.step(hidden, keys_values, step, kept, cross)
+                hidden = block.step(hidden, keys_values, step, kept, self._cross)
             hidden = decoder.finish(hidden)
         array: Array = hidden.data if isinstance(hidden, Tensor) else hidden
         return array
