@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from fastattn import functional as F
 from fastattn.autograd import Tensor
 from fastattn.checks import PROBABILITY, integer, number
 from fastattn.nn.linear import Linear, StackedLinear
-from fastattn.nn.module import AnyParameter, Module, Values
+from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Array
 
 CuSeqlens = NDArray[np.int32]
@@ -59,13 +58,9 @@ class MultiHeadAttention(Module):
         self.stacked = StackedLinear(embed_dim, dict.fromkeys(names, embed_dim), bias, std=std)
         self.out_proj = Linear(embed_dim, embed_dim, bias, std=std)
 
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        if self.q_proj is not None:
-            yield "q_proj", self.q_proj
-        yield "out_proj", self.out_proj
-
-    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
-        yield from self.stacked.own_parameters()
+    def _named_parts(self) -> NamedParts:
+        parts = {"q_proj": self.q_proj, "out_proj": self.out_proj}
+        return list(self.stacked.rows.items()), [(name, part) for name, part in parts.items() if part is not None]
 
     def forward(
         self,

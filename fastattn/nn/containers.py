@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
-from fastattn.nn.module import Module, _members
-from fastattn.nn.parameter import Parameter
+from fastattn.nn.module import Members, Module, find_members
 
 Self = TypeVar("Self", bound="_Container")
 
@@ -16,10 +15,9 @@ class _Container(Module):
 
     _modules: dict[str, Module]
 
-    def _members(self) -> Iterator[tuple[str, Module | Parameter]]:
-        owner = type(self).__name__
-        yield from _members(self._modules, owner)
-        yield from _members({name: value for name, value in vars(self).items() if name != "_modules"}, owner)
+    def _members(self) -> Members:
+        owner, others = type(self).__name__, {name: value for name, value in vars(self).items() if name != "_modules"}
+        return find_members(others, owner, found=find_members(self._modules, owner))
 
     def _put(self, modules: Mapping[str, Module]) -> None:
         for name, module in modules.items():

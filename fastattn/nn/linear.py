@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastattn import functional as F
 from fastattn.functional.layers import check_activation
 from fastattn.nn import init
-from fastattn.nn.module import AnyParameter, Module, Values
+from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Array, Parameter, ParameterRows
 
 
@@ -80,5 +80,5 @@ class StackedLinear(Linear):
                 self.rows[f"{name}.{part}"] = ParameterRows(whole, start, start + size, trained[part])
             start += size
 
-    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
-        yield from self.rows.items()
+    def _named_parts(self) -> NamedParts:
+        return list(self.rows.items()), []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from fastattn import functional as F
 from fastattn.checks import integer
 from fastattn.nn import init
-from fastattn.nn.module import AnyParameter, Module, Values
+from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Parameter, ParameterRows
 
 
@@ -57,9 +57,8 @@ class ScalarMix(Module):
         for _, parameter in self.own_parameters():
             parameter.requires_grad = trainable
 
-    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
-        yield "gamma", self.gamma
-        yield from self.rows.items()
+    def _named_parts(self) -> NamedParts:
+        return [("gamma", self.gamma), *self.rows.items()], []
 
     def forward(self, layers: Iterable[Values]) -> Any:
         """`layers`, `mixture_size` arrays or Tensors `[tokens, dim]` (any shape without `do_layer_norm`), give one.
