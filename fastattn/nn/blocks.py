@@ -232,8 +232,9 @@ def encode(
             array: Array = x.data if isinstance(x, Tensor) else x
             if workspace is None or not workspace.fits(block):
                 workspace = _Workspace(block, array)
-            array = block._infer(array, cu_seqlens, workspace, attn_weights, array if states is None else None)
-            x = Tensor(array) if tensor else array
+            result = block._infer(array, cu_seqlens, workspace, attn_weights, array if states is None else None)
+            if result is not array or tensor != isinstance(x, Tensor):
+                x = Tensor(result) if tensor else result
             if tensor and attn_weights is not None:
                 attn_weights[-1] = Tensor(attn_weights[-1])
         if states is not None:
