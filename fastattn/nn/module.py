@@ -177,25 +177,24 @@ class Module:
                     raise TypeError(f"load_state_dict: tensor {name!r} must be {wanted}, got {got}")
         self.load(state)
 
-    def load(self, state: Mapping[str, Array], *, freeze: bool = False, prefix: str = "") -> None:
+    def load(self, state: Mapping[str, Array], *, freeze: bool = False) -> None:
         """Load the arrays of `state`, unchecked, and draw values for parameters that it does not have.
 
         With `freeze`, each layer is frozen as soon as it is loaded, so that only one is held twice, plain and packed.
-        A parameter without values keeps the array it is given. Names in `state` begin with `prefix`.
+        A parameter without values keeps the array it is given.
         """
         names: dict[int, str] = {}  # for a shared parameter, the first of its names that `state` has
-        for name, parameter in self._names(prefix):
+        for name, parameter in self._names():
             if name in state:
                 names.setdefault(id(parameter), name)
+        frozen = set(map(id, self._frozen_modules())) if freeze else set()
         for module in self.modules():
-            for _, parameter in module.own_parameters():
+            for _, parameter in module._named_parts()[0]:
                 if (known := names.pop(id(parameter), None)) is not None:
                     parameter.load(state[known])
-            if freeze:
+            if id(module) in frozen:
                 module._freeze_own()
         self.initialize()
-        if freeze:
-            self.freeze()
 
     def problems(self, state: Mapping[str, Array]) -> list[tuple[str, str]]:
         """The parameters that `state` lacks or has in another shape, with a description of each. Reads no tensor."""
@@ -276,6 +275,10 @@ class Module:
             yield parameter
         for _, child in children:
             yield from child._arrays()
+
+    def _frozen_modules(self) -> Iterator[Module]:
+        """The modules of the tree that `load` freezes, if it is told to freeze."""
+        return self.modules()
 
     def _freeze_own(self) -> None:
         self.frozen, self.training = True, False

@@ -8,7 +8,7 @@ Source: Peters et al. 2018, "Deep contextualized word representations". Files ar
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -160,20 +160,13 @@ class Elmo(PreTrainedModel):
         edge = 0 if self.config.keep_sentence_boundaries else 1
         return cu_seqlens[:-1] + edge, cu_seqlens[1:] - edge
 
-    def load(self, state: Mapping[str, Array], *, freeze: bool = False, prefix: str = "") -> None:
-        """As every module; what `freeze` leaves trainable are the mixes."""
-        self.network.load(state, freeze=freeze, prefix=f"{prefix}network.")
-        for i, mix in enumerate(self.scalar_mixes):
-            mix.load(state, prefix=f"{prefix}scalar_mixes.{i}.")
-        if freeze:
-            self._freeze_untrained()
-
-    def _freeze_untrained(self) -> None:
-        (self.network if self.scalar_mixes else self).freeze()
+    def _frozen_modules(self) -> Iterator[nn.Module]:
+        """The network alone where there are mixes, which stay trainable."""
+        return (self.network if self.scalar_mixes else self).modules()
 
     @classmethod
-    def _first_layers(cls, config: ElmoConfig, tensors: Any, changes: Mapping[str, Any]) -> Any:
-        tensors = super()._first_layers(config, tensors, changes)
-        if changes.keys().isdisjoint(("num_output_representations", "scalar_mix_parameters")):
-            return tensors
-        return tensors.renamed(lambda name: None if name.startswith("scalar_mixes.") else name)
+    def _adapt(cls, config: ElmoConfig, tensors: Any, changes: Mapping[str, Any]) -> tuple[ElmoConfig, Any]:
+        config, tensors = super()._adapt(config, tensors, changes)
+        if changes.keys() & {"num_output_representations", "scalar_mix_parameters"}:
+            tensors = tensors.renamed(lambda name: None if name.startswith("scalar_mixes.") else name)
+        return config, tensors

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from fastattn.models.base import HUGGING_FACE, PreTrainedModel
 from fastattn.models.generation_config import GENERATION_CONFIG, GenerationSettings
 from fastattn.models.transformer.config import TransformerConfig
 from fastattn.nn.parameter import Array
+
+Self = TypeVar("Self", bound="TransformerPreTrainedModel")
 
 _SHARED = "model.shared.weight"
 _TABLES = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")
@@ -61,20 +64,22 @@ class TransformerPreTrainedModel(PreTrainedModel):
             raise ValueError(f"{settings.source}: {error}") from None
 
     @classmethod
-    def _fit(cls, config: TransformerConfig, tensors: Mapping[str, Array]) -> TransformerConfig:
-        """`config`, not sharing embeddings where transformers does not: without ties each side has a table in the
-        file."""
+    def _adapt(
+        cls, config: TransformerConfig, tensors: Any, changes: Mapping[str, Any]
+    ) -> tuple[TransformerConfig, Any]:
+        """Without ties each side has a table in the file. Two that differ are not shared, whatever the config says."""
+        config, tensors = super()._adapt(config, tensors, changes)
         shared = config.share_encoder_decoder_embeddings and not config.tie_word_embeddings
         if shared and all(name in tensors for name in _TABLES):
             first, *others = (tensors[name] for name in (*_TABLES, _SHARED) if name in tensors)
             if not all(np.array_equal(first, table, equal_nan=True) for table in others):
-                return config.replace(share_encoder_decoder_embeddings=False)
-        return config
+                config = config.replace(share_encoder_decoder_embeddings=False)
+        return config, tensors
 
-    def refusals(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
+    def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
         known = {name for name, _ in self._names()}
         others = [name for name in tensors if name not in known]
-        found = super().refusals(tensors)
+        found = super()._refused(tensors)
         found += [(name, "is not known") for name in others if name not in _PASSED_OVER]
         wrong = [name for name in others if name in _POSITIONS and not self._computes(tensors[name])]
         return found + [(name, "must be the positions that the config says, but is not") for name in wrong]
@@ -84,19 +89,20 @@ class TransformerPreTrainedModel(PreTrainedModel):
         computed: Array = self.encoder.embed_positions(np.arange(table.size // self.config.d_model))
         return table.shape == computed.shape and np.allclose(table, computed, rtol=0, atol=_ROUNDING)
 
-    def _read_more(self, folder: Path, changes: Mapping[str, Any]) -> None:
-        self.settings, _ = GenerationSettings.read(folder, changes)
+    @classmethod
+    def _load(cls: type[Self], folder: Path, changes: Mapping[str, Any], **options: Any) -> Self:
+        model = super()._load(folder, changes, **options)
+        model.settings, _ = GenerationSettings.read(folder, changes)
         values = hugging_face.read_config(folder)
         for name in _LAYERDROP:
-            if values.get(name) and not self.frozen:
+            if values.get(name) and not model.frozen:
                 source = folder / hugging_face.CONFIG
                 raise ValueError(f"{source}: {name} is {values[name]!r}; only 0.0 is supported in a model that trains")
+        return model
 
-    def _tensors_to_save(self) -> Mapping[str, Array]:
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         tensors = self.state_dict()
         if self.config.share_encoder_decoder_embeddings and not self.config.tie_word_embeddings:
-            tensors |= dict.fromkeys(_TABLES, tensors[_SHARED])  # transformers has two tables then, whatever is shared
-        return tensors
-
-    def _write_more(self, folder: Path) -> None:
-        self.settings.write(folder, self.config)
+            tensors |= dict.fromkeys(_TABLES, tensors[_SHARED])  # transformers then reads two tables
+        hugging_face.write_checkpoint(folder, self.config.to_dict(), tensors)
+        self.settings.write(Path(folder), self.config)
