@@ -101,7 +101,7 @@ class PreTrainedModel(nn.Module, ABC):
         self.initialize()
         if trainable is False:
             for module in self._frozen_modules():
-                module.freeze()
+                module._freeze_own()
 
     @abstractmethod
     def build(self, config: Any) -> None:

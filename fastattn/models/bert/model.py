@@ -20,8 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn import functional as F
 from fastattn import nn, ragged
 from fastattn.models.base import PreTrainedModel
-from fastattn.models.bert.config import ACTIVATIONS, BertConfig
+from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.outputs import BertOutput
+from fastattn.models.config import ACTIVATIONS
 from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array

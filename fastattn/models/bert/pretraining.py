@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike
 from fastattn import functional as F
 from fastattn import nn
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.bert.config import ACTIVATIONS, BertConfig
+from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.heads import BertHeadModel, LabelledModel, tensor
 from fastattn.models.bert.model import Batch, BertModel
 from fastattn.models.bert.outputs import BertOutput, HeadOutput, MaskedLMOutput, PreTrainingOutput
+from fastattn.models.config import ACTIVATIONS
 from fastattn.models.inputs import check_labels
 from fastattn.models.outputs import later
 from fastattn.nn.module import Values

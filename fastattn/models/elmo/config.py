@@ -87,30 +87,21 @@ class ElmoConfig(PreTrainedConfig):
 
     def __post_init__(self) -> None:
         for name, least in (_SIZES | _COUNTS).items():
-            self._set(name, config_integer(name, getattr(self, name), least))
+            self._check(config_integer, name, low=least)
         if self.projection_dim > self.dim:
             raise ValueError(f"projection_dim must be at most dim = {self.dim}, got {self.projection_dim}")
-        for name in ("cell_clip", "proj_clip"):
-            if (clip := getattr(self, name)) is not None:
-                checked = config_number(name, clip, **POSITIVE)
-                self._set(name, clip if isinstance(clip, int) else checked)  # in options.json, too, an int stays one
-        for name in ("dropout", "lstm_dropout"):
-            self._set(name, config_number(name, getattr(self, name), **PROBABILITY))
-        for name in ("use_skip_connections", "do_layer_norm", "keep_sentence_boundaries"):
-            self._set(name, boolean(name, getattr(self, name)))
-        choice("activation", self.activation, ACTIVATIONS)
+        self._check(_clip, "cell_clip", "proj_clip")
+        self._check(config_number, "dropout", "lstm_dropout", **PROBABILITY)
+        self._check(boolean, "use_skip_connections", "do_layer_norm", "keep_sentence_boundaries")
+        self._check(choice, "activation", known=ACTIVATIONS)
         self._set("filters", _pairs(self.filters))
         width, length = max(self.filters)[0], self.max_characters_per_token
         if width > length:
             raise ValueError(f"filters must not be wider than max_characters_per_token = {length}, got {width}")
-        if self.scalar_mix_parameters is not None:
-            self._set("scalar_mix_parameters", _weights(self.scalar_mix_parameters, self.n_layers + 1))
-        if self.vocabulary_size is not None:
-            self._set("vocabulary_size", config_integer("vocabulary_size", self.vocabulary_size))
-        if self.num_sampled is not None:
-            wanted = f"from 1 to below the vocabulary's {self.vocabulary_size}"
-            high = self.vocabulary_size or 0
-            self._set("num_sampled", config_integer("num_sampled", self.num_sampled, high=high, wanted=wanted))
+        self._check(_weights, "scalar_mix_parameters", layers=self.n_layers + 1)
+        self._check(config_integer, "vocabulary_size")
+        wanted = f"from 1 to below the vocabulary's {self.vocabulary_size}"
+        self._check(config_integer, "num_sampled", high=self.vocabulary_size or 0, wanted=wanted)
 
     @property
     def n_filters(self) -> int:
@@ -191,8 +182,14 @@ def _pairs(filters: Any) -> tuple[tuple[int, int], ...]:
     return tuple((config_integer(width, pair[0]), config_integer(number, pair[1])) for pair in pairs)
 
 
-def _weights(values: Any, layers: int) -> tuple[float, ...]:
-    name, found = "scalar_mix_parameters", np.asarray(values).tolist()
+def _clip(name: str, value: Any) -> float:
+    """A bound. An int stays one, as in options.json."""
+    number = config_number(name, value, **POSITIVE)
+    return value if isinstance(value, int) else number
+
+
+def _weights(name: str, values: Any, layers: int) -> tuple[float, ...]:
+    found = np.asarray(values).tolist()
     if not isinstance(found, list) or not all(isinstance(x, int | float) and math.isfinite(x) for x in found):
         raise ValueError(f"{name} must be finite numbers, got {values!r}")
     if len(found) != layers:

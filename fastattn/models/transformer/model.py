@@ -19,9 +19,10 @@ from fastattn import functional as F
 from fastattn import nn, ragged
 from fastattn.autograd import Tensor, no_grad
 from fastattn.functional.losses import IGNORE_INDEX
+from fastattn.models.config import ACTIVATIONS
 from fastattn.models.inputs import Tokens, pack, pack_ragged
 from fastattn.models.outputs import later
-from fastattn.models.transformer.config import ACTIVATIONS, TransformerConfig
+from fastattn.models.transformer.config import TransformerConfig
 from fastattn.models.transformer.decoding import TransformerDecoder
 from fastattn.models.transformer.inputs import (
     OWNER,
