@@ -29,7 +29,7 @@ _SIZES = (
 )
 _SWITCHES = ("scale_embedding", "normalize_before", "share_encoder_decoder_embeddings", "tie_word_embeddings")
 
-# what transformers takes where the config.json of a Marian model has no such field
+# What transformers takes for a field that the config.json of a Marian model lacks
 _MARIAN_DEFAULTS: dict[str, Any] = {
     "vocab_size": 58101,
     "d_model": 1024,
@@ -48,7 +48,7 @@ _MARIAN_DEFAULTS: dict[str, Any] = {
     "decoder_start_token_id": 58100,
     "forced_eos_token_id": 0,
 }
-# what would make it another network than the one that is built here
+# Fields that make Marian another network, each with the value that does not
 _MARIAN_REFUSED: dict[str, Any] = {
     "normalize_before": False,
     "normalize_embedding": False,
@@ -58,7 +58,7 @@ _MARIAN_REFUSED: dict[str, Any] = {
     "is_encoder_decoder": True,
     "is_decoder": False,
 }
-# what Marian does not have: transformers passes over such fields of its config.json
+# Fields that Marian does not have. transformers passes over them in its config.json
 _OWN = ("normalize_before", "position_embedding_type", "first_position", "max_timescale", "layer_norm_eps")
 
 
@@ -66,23 +66,23 @@ _OWN = ("normalize_before", "position_embedding_type", "first_position", "max_ti
 class TransformerConfig(PreTrainedConfig):
     """The shape of a Transformer; the defaults are the base model of Vaswani et al. 2017.
 
-    Where Hugging Face's `MarianConfig` has a field, it has its name here. The others:
+    Fields that Hugging Face's `MarianConfig` has too have its names. The others:
 
-    - `normalize_before`: each sub-layer normalises what it reads and each stack what it gives (pre-norm); else each
-      sub-layer normalises its sum with what it read (post-norm, the paper)
+    - `normalize_before`: each sub-layer normalises its input and each stack its output (pre-norm); else each sub-layer
+      normalises the sum of its input and output (post-norm, the paper)
     - `position_embedding_type`: "sinusoidal" (sine and cosine by turns, the paper), "marian" (all sines, then all
-      cosines) or "learned"; the first two begin with the angle of `first_position` and have wavelengths up to
-      `max_timescale` times 2 pi, see `fastattn.nn.SinusoidalPositions`. Whatever the type, no sequence has more than
-      `max_position_embeddings` tokens
-    - `decoder_vocab_size`: that of the target, `vocab_size` unless given
-    - `tie_word_embeddings`: the matrix of the scores is the embeddings of the target
-    - `pad_token_id`: the padding's, whose embedding gets no gradient; None: there is none
+      cosines) or "learned". The first two begin with the angle of `first_position` and have wavelengths up to
+      `max_timescale` times 2 pi, see `fastattn.nn.SinusoidalPositions`. No sequence has more than
+      `max_position_embeddings` tokens, whatever the type
+    - `decoder_vocab_size`: the target's, `vocab_size` unless given
+    - `tie_word_embeddings`: the scores use the embeddings of the target as their matrix
+    - `pad_token_id`: the padding's, whose embedding gets no gradient; None if there is none
     - `init_std`: of new matrices; None takes `sqrt(2 / (in + out))` (Glorot and Bengio 2010) and `d_model ** -0.5` for
       embeddings
 
-    `max_length`, `forced_eos_token_id` and `bad_words_ids` are about decoding alone.
+    `max_length`, `forced_eos_token_id` and `bad_words_ids` are for decoding alone.
 
-    Raises ValueError for a value that no such model can have, naming the field and the value.
+    Raises ValueError, naming the field and the value, for a value that no such model can have.
 
     >>> TransformerConfig(vocab_size=8000, encoder_layers=3, decoder_layers=3).decoder_vocab_size
     8000
@@ -170,7 +170,7 @@ class TransformerConfig(PreTrainedConfig):
 
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of a config.json of MarianMT or of `to_dict`; Marian's defaults are others than ours."""
+        """The fields in a config.json of MarianMT, which has its own defaults, or of `to_dict`."""
         kind = values.get("model_type")
         if kind not in ("marian", OWN_TYPE):
             raise ValueError(f"model_type is {kind!r}; Transformer reads 'marian' and {OWN_TYPE!r}")
@@ -184,7 +184,7 @@ class TransformerConfig(PreTrainedConfig):
         return {**_MARIAN_DEFAULTS, **found, "position_embedding_type": "marian"}
 
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
-        """The object of a config.json: transformers' for a `MarianMTModel` where that computes the same."""
+        """The object of a config.json: that of a `MarianMTModel` if transformers' computes the same."""
         values = asdict(self)
         if not self.is_marian:
             return {"model_type": OWN_TYPE, "architectures": [architecture or "Transformer"], **values}
