@@ -7,56 +7,38 @@ from typing import TYPE_CHECKING
 from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
-    from fastattn.models.bert.config import BertConfig
-    from fastattn.models.bert.heads import (
-        BertForMultipleChoice,
-        BertForQuestionAnswering,
-        BertForSequenceClassification,
-        BertForTokenClassification,
-    )
-    from fastattn.models.bert.model import BertModel
-    from fastattn.models.bert.outputs import BertOutput
-    from fastattn.models.bert.pretraining import BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining
-    from fastattn.models.elmo.config import ElmoConfig
-    from fastattn.models.elmo.language_model import BidirectionalLanguageModel, StreamLoss
-    from fastattn.models.elmo.model import Elmo, ElmoOutput
-    from fastattn.models.transformer.config import TransformerConfig
-    from fastattn.models.transformer.model import Transformer, TransformerOutput
+    from fastattn.models.bert.config import BertConfig as BertConfig
+    from fastattn.models.bert.heads import BertForMultipleChoice as BertForMultipleChoice
+    from fastattn.models.bert.heads import BertForQuestionAnswering as BertForQuestionAnswering
+    from fastattn.models.bert.heads import BertForSequenceClassification as BertForSequenceClassification
+    from fastattn.models.bert.heads import BertForTokenClassification as BertForTokenClassification
+    from fastattn.models.bert.model import BertModel as BertModel
+    from fastattn.models.bert.outputs import BertOutput as BertOutput
+    from fastattn.models.bert.pretraining import BertForMaskedLM as BertForMaskedLM
+    from fastattn.models.bert.pretraining import BertForNextSentencePrediction as BertForNextSentencePrediction
+    from fastattn.models.bert.pretraining import BertForPreTraining as BertForPreTraining
+    from fastattn.models.elmo.config import ElmoConfig as ElmoConfig
+    from fastattn.models.elmo.language_model import BidirectionalLanguageModel as BidirectionalLanguageModel
+    from fastattn.models.elmo.language_model import StreamLoss as StreamLoss
+    from fastattn.models.elmo.model import Elmo as Elmo
+    from fastattn.models.elmo.model import ElmoOutput as ElmoOutput
+    from fastattn.models.transformer.config import TransformerConfig as TransformerConfig
+    from fastattn.models.transformer.model import Transformer as Transformer
+    from fastattn.models.transformer.model import TransformerOutput as TransformerOutput
 
-__all__ = [
-    "BertConfig",
-    "BertForMaskedLM",
-    "BertForMultipleChoice",
-    "BertForNextSentencePrediction",
-    "BertForPreTraining",
-    "BertForQuestionAnswering",
-    "BertForSequenceClassification",
-    "BertForTokenClassification",
-    "BertModel",
-    "BertOutput",
-    "BidirectionalLanguageModel",
-    "Elmo",
-    "ElmoConfig",
-    "ElmoOutput",
-    "StreamLoss",
-    "Transformer",
-    "TransformerConfig",
-    "TransformerOutput",
-]
-
-__getattr__ = lazy(
-    __name__,
-    {
-        "bert": " ".join(name for name in __all__ if name.startswith("Bert") and name != "BertOutput"),
-        "bert.outputs": "BertOutput",
-        "elmo": "BidirectionalLanguageModel Elmo ElmoConfig",
-        "elmo.language_model": "StreamLoss",
-        "elmo.model": "ElmoOutput",
-        "transformer": "Transformer TransformerConfig",
-        "transformer.model": "TransformerOutput",
-    },
-)
+_HOMES = {
+    "bert": "BertConfig BertForMaskedLM BertForMultipleChoice BertForNextSentencePrediction BertForPreTraining "
+    "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification BertModel",
+    "bert.outputs": "BertOutput",
+    "elmo": "BidirectionalLanguageModel Elmo ElmoConfig",
+    "elmo.language_model": "StreamLoss",
+    "elmo.model": "ElmoOutput",
+    "transformer": "Transformer TransformerConfig",
+    "transformer.model": "TransformerOutput",
+}
+__all__ = sorted(" ".join(_HOMES.values()).split())
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

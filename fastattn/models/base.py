@@ -9,6 +9,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -196,7 +197,8 @@ class PreTrainedModel(nn.Module, ABC):
             config, tensors = cls._adapt(config, tensors, fields)
             model = cls(config, tensors, **options)
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
-                model._origin = _Origin(model, folder.absolute(), changes, _fingerprint(cls.files, folder, tensors))
+                fingerprint, values = _fingerprint(cls.files, folder, tensors), [p.value for p in model._arrays()]
+                model._origin = _Origin(folder.absolute(), changes, fingerprint, config, values)
         return model
 
     @classmethod
@@ -268,15 +270,15 @@ class PreTrainedModel(nn.Module, ABC):
         return new
 
 
+@dataclass(frozen=True)
 class _Origin:
-    """The folder that a frozen model was read from."""
+    """The folder that a frozen model was read from, and what was read."""
 
-    __slots__ = ("changes", "config", "fingerprint", "folder", "values")
-
-    def __init__(self, model: PreTrainedModel, folder: Path, changes: Mapping[str, Any], fingerprint: str) -> None:
-        self.folder, self.changes, self.fingerprint = folder, dict(changes), fingerprint
-        self.config = model.config
-        self.values = [parameter.value for parameter in model._arrays()]
+    folder: Path
+    changes: Mapping[str, Any]
+    fingerprint: str
+    config: Any
+    values: list[Any]
 
     def is_of(self, model: PreTrainedModel) -> bool:
         """Whether `model` still has the weights, the parts and the config that were read."""

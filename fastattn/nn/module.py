@@ -159,22 +159,19 @@ class Module:
         Raises ValueError that lists the tensors with another shape and, unless `strict` is False, those that are
         missing or not known, and TypeError for another dtype than the parameter's. Then nothing has changed.
         """
-        if not hasattr(state, "shape"):  # the tensors of files are float32 arrays
-            for name, array in state.items():
-                if not isinstance(array, np.ndarray):
-                    raise TypeError(f"load_state_dict: tensor {name!r} must be an array, got {type(array).__name__}")
         found = self.problems(state)
         problems = [f"tensor {name!r} {text}" for name, text in found if strict or text != "is missing"]
+        names = dict(self._names())
         if strict:
-            known = {name for name, _ in self._names()}
-            problems += [f"tensor {name!r} is not known" for name in state if name not in known]
+            problems += [f"tensor {name!r} is not known" for name in state if name not in names]
         if problems:
             raise ValueError(f"load_state_dict: {'; '.join(problems)}")
-        if not hasattr(state, "shape"):
-            for name, parameter in self.named_parameters():
-                if name in state and state[name].dtype != parameter.dtype:
-                    wanted, got = parameter.dtype, state[name].dtype
-                    raise TypeError(f"load_state_dict: tensor {name!r} must be {wanted}, got {got}")
+        if not hasattr(state, "shape"):  # the tensors of files are float32 arrays
+            for name in [name for name in names if name in state]:
+                dtype, array = names[name].dtype, state[name]
+                if not isinstance(array, np.ndarray) or array.dtype != dtype:
+                    got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+                    raise TypeError(f"load_state_dict: tensor {name!r} must be an array of {dtype}, got {got}")
         self.load(state)
 
     def load(self, state: Mapping[str, Array], *, freeze: bool = False) -> None:
