@@ -153,6 +153,11 @@ class TestModuleDict:
         assert heads["training"] is a
         assert heads.eval().training is False
         assert len(nn.ModuleDict()) == 0
+        assert heads.pop("training") is a
+        heads.update({"c": a})
+        assert (list(heads), heads.get("d")) == (["b", "c"], None)
+        assert heads != nn.ModuleDict(heads)  # a module is equal to itself alone
+        assert len({heads, heads}) == 1
 
     def test_what_does_not_fit(self) -> None:
         with pytest.raises(ValueError, match=r"ModuleDict: names must be strings without dots, got 'a\.b'"):
