@@ -222,7 +222,7 @@ def encode(
     """
     workspace: _Workspace | None = None
     for block in blocks:
-        if block.training or recording(x) or block.records():
+        if block.training or (mode.grad and (recording(x) or block.records())):
             if checkpointing and attn_weights is None:
                 x = checkpoint(block, x, cu_seqlens)
             else:

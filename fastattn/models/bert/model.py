@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import nn
+from fastattn.autograd import Tensor, mode, tensors
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.outputs import BertOutput
@@ -77,18 +78,27 @@ class BertEmbeddings(nn.Module):
         token_type_ids: NDArray[np.int64],
         position_ids: NDArray[np.int64],
     ) -> Any:
+        words, places, types, norm = (
+            self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.LayerNorm,
+        )  # fmt: skip
+        weight = words.weight
+        # Where nothing is recorded the norm is computed in the same pass, whether the model trains or not.
+        quiet = not (mode.grad or self.training)
         x = F.embedding_sum(
             input_ids,
-            self.word_embeddings.weight,
+            weight,
             position_ids=position_ids,
-            position_weight=self.position_embeddings.weight,
+            position_weight=places.weight,
             token_type_ids=token_type_ids,
-            token_type_weight=self.token_type_embeddings.weight,
-            norm_weight=self.LayerNorm.weight,
-            norm_bias=self.LayerNorm.bias,
-            eps=self.LayerNorm.eps,
-            padding_idx=self.word_embeddings.padding_idx,
+            token_type_weight=types.weight,
+            norm_weight=norm.weight,
+            norm_bias=norm.bias,
+            eps=norm.eps,
+            padding_idx=words.padding_idx,
+            out=np.empty((len(input_ids), weight.shape[1]), weight.dtype) if quiet else None,
         )
+        if quiet and tensors(weight, places.weight, types.weight, norm.weight, norm.bias):
+            return Tensor(x)
         return self.dropout(x)
 
 
