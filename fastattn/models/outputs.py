@@ -1,4 +1,4 @@
-"""What the outputs of all models have in common."""
+"""The base of the outputs of all models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fastattn.autograd import mode
 
 @dataclass
 class Output:
-    """What all outputs share with transformers' `ModelOutput`: `output["loss"]`, `output[0]`, `output[:2]`.
+    """An output that is read like transformers' `ModelOutput`: `output["loss"]`, `output[0]`, `output[:2]`.
 
-    What is None has no place: without labels `output[0]` is the logits. A field `compute_NAME` of a subclass stands for
-    an attribute NAME, which is computed when it is read first.
+    Fields that are None have no place: without labels `output[0]` is the logits. A field `compute_NAME` of a subclass
+    stands for an attribute NAME that is computed when it is first read.
     """
 
     _prefix: ClassVar[str] = "compute_"
@@ -27,7 +27,7 @@ class Output:
         return value
 
     def keys(self) -> list[str]:
-        """The names of what is there, in order."""
+        """The names of the fields that are not None, in order."""
         return [part.name.removeprefix(self._prefix) for part in fields(self) if getattr(self, part.name) is not None]
 
     def __iter__(self) -> Iterator[str]:
@@ -43,7 +43,7 @@ class Output:
 
 
 def later(compute: Callable[[], Any]) -> Callable[[], Any]:
-    """`compute`, which uses the kernels of now whenever it is called: a Tensor knows no others."""
+    """`compute` with the kernels of now, whenever it is called. A Tensor takes no others."""
     ops = mode.ops
 
     def run() -> Any:

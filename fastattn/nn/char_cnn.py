@@ -19,11 +19,11 @@ from fastattn.nn.parameter import Array, Parameter
 class CharCNN(Module):
     """A vector for each word: the maxima of filters of several widths over the embeddings of its characters.
 
-    `filters` are pairs `(width, number)`, and the result has `output_dim` numbers, their sum. `activation` is "relu" or
-    "tanh". Parameters are `embedding` `[n_characters, embedding_dim]`, which begins evenly spread from -1 to 1, and
-    for each pair i `weight_i` `[number, width, embedding_dim]`, from -0.05 to 0.05 for "relu", else normally
-    distributed with the deviation 1 / sqrt(width * embedding_dim), and `bias_i` `[number]`, 0. Raises ValueError for
-    no filters, sizes less than 1 and another activation.
+    `filters` are pairs `(width, number)`, and the result has `output_dim` numbers, the sum of theirs. `activation` is
+    "relu" or "tanh". Parameters are `embedding` `[n_characters, embedding_dim]`, which begins evenly spread from -1 to
+    1, and for each pair i `weight_i` `[number, width, embedding_dim]` and `bias_i` `[number]`. A weight begins evenly
+    spread from -0.05 to 0.05 for "relu", otherwise normally distributed with deviation 1 / sqrt(width *
+    embedding_dim), and a bias with 0. Raises ValueError for no filters, sizes less than 1 and an unknown activation.
 
     Source: Kim et al. 2016 (arXiv 1508.06615), section 2.2; first values: bilm-tf.
     """
@@ -75,9 +75,8 @@ class Highway(Module):
     """`num_layers` layers that change a part of their input and carry the rest: `[..., dim]` to the same.
 
     y = sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h is the first half of x W^T + b and t the second. Parameters are
-    `layers.i.weight` `[2 * dim, dim]`, normally distributed with the deviation 1 / sqrt(dim), and `layers.i.bias`
-    `[2 * dim]`, which begins with 0 for h and -2 for t, so that most is carried. Raises ValueError for sizes less than
-    1.
+    `layers.i.weight` `[2 * dim, dim]`, normally distributed with deviation 1 / sqrt(dim), and `layers.i.bias` `[2 *
+    dim]`, which begins with 0 for h and -2 for t, so that most is carried. Raises ValueError for sizes less than 1.
 
     Source: Srivastava et al. 2015 (arXiv 1505.00387), equation 3; first values: section 2.2 and bilm-tf.
     """

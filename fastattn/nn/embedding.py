@@ -16,7 +16,7 @@ from fastattn.nn.parameter import Parameter
 class Embedding(Module):
     """The rows of `weight` `[num_embeddings, embedding_dim]` that integer ids `[...]` name.
 
-    `weight` begins normally distributed with `std`; the row `padding_idx` begins with 0 and gets no gradient.
+    `weight` begins normally distributed with `std`. The row `padding_idx` begins with 0 and gets no gradient.
     """
 
     def __init__(

@@ -19,13 +19,13 @@ class Parameter(Tensor):
     """One array of a model.
 
     A trainable parameter has a writable float32 array, is recorded, and gets a `grad`. A frozen one is loaded once
-    and then only read, by any number of threads; it is never recorded. `value` is what kernels take. It is the array,
-    read-only if frozen; a frozen parameter with `packed` (a matrix, or filters as its rows) has only a `PackedMatrix`
+    and then only read, by any number of threads. It is never recorded. `value` is what kernels take: the array,
+    read-only if frozen. A frozen parameter with `packed` (a matrix, or filters as its rows) has only a `PackedMatrix`
     with `groups`. A trainable parameter with `requires_grad = False` gets no gradient.
 
     `data` is a writable array of floats, which becomes the parameter's own, or the shape of a new one. `init` makes the
     first values of a new one. Within `nn.init.uninitialized()` it has only a shape until `load` or `initialize`. A
-    pickle has the plain values, and a frozen parameter is packed again.
+    pickle has the plain values; a frozen parameter is packed again when it is loaded.
 
     >>> weight = Parameter(np.ones(2, np.float32))
     >>> (weight * 3.0).sum().backward()
@@ -73,10 +73,7 @@ class Parameter(Tensor):
 
     @data.setter
     def data(self, array: Array) -> None:
-        if self.frozen:
-            raise ValueError("Parameter: data of a frozen parameter cannot be set")
-        if array.shape != self._shape:
-            raise ValueError(f"Parameter: data must have shape {self._shape}, got {array.shape}")
+        _check_data(self, array)
         self.value = array
 
     @property
@@ -211,10 +208,7 @@ class ParameterRows(Tensor):
 
     @data.setter
     def data(self, array: Array) -> None:
-        if self.frozen:
-            raise ValueError("Parameter: data of a frozen parameter cannot be set")
-        if array.shape != self._shape:
-            raise ValueError(f"Parameter: data must have shape {self._shape}, got {array.shape}")
+        _check_data(self, array)
         self._whole.data[self._rows] = array
 
     @property
@@ -247,3 +241,10 @@ class ParameterRows(Tensor):
     def load(self, array: Array) -> None:
         """Take the values of a float32 array of this shape. Raises TypeError or ValueError for another."""
         self._whole.load_rows(self._rows, array)
+
+
+def _check_data(parameter: Parameter | ParameterRows, array: Array) -> None:
+    if parameter.frozen:
+        raise ValueError("Parameter: data of a frozen parameter cannot be set")
+    if array.shape != parameter.shape:
+        raise ValueError(f"Parameter: data must have shape {parameter.shape}, got {array.shape}")

@@ -236,9 +236,9 @@ class TestState:
         del state["words.weight"]
         state["scores.bias"] = np.ones(7)
         listed: Any = {**state, "scores.bias": [1.0] * 7}
-        with pytest.raises(TypeError, match=r"load_state_dict: tensor 'scores\.bias' must be an array, got list"):
+        with pytest.raises(TypeError, match=r"tensor 'scores\.bias' must be an array of float32, got list"):
             block.load_state_dict(listed, strict=False)
-        with pytest.raises(TypeError, match=r"tensor 'scores\.bias' must be float32, got float64"):
+        with pytest.raises(TypeError, match=r"tensor 'scores\.bias' must be an array of float32, got float64"):
             block.load_state_dict(state, strict=False)
         for name, array in block.state_dict().items():
             assert_same_bits(array, before[name])

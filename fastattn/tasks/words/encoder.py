@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fastattn import functional as F
 from fastattn import nn, ragged, runtime
 from fastattn.checks import config_integer, texts
-from fastattn.models.elmo import Elmo, ElmoOutput
+from fastattn.models.elmo.model import Elmo, ElmoOutput
 from fastattn.models.elmo.network import detached
 from fastattn.nn.parameter import Parameter
 from fastattn.tasks.words.state import ElmoState

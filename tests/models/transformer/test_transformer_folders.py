@@ -327,7 +327,7 @@ class TestBadFolders:
             ({"add_bias_logits": True}, "add_bias_logits is True; only False is supported"),
             ({"static_position_embeddings": False}, "static_position_embeddings is False; only True is supported"),
             ({"is_decoder": True}, "is_decoder is True; only False is supported"),
-            ({"activation_function": "mish"}, "activation_function must be one of relu, .*, got 'mish'"),
+            ({"activation_function": "mish"}, "activation_function must be one of gelu, .*, got 'mish'"),
             ({"d_model": "24"}, "d_model must be a positive integer, got '24'"),
             ({"decoder_layers": 0}, "decoder_layers must be a positive integer, got 0"),
             (
