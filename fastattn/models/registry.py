@@ -33,11 +33,13 @@ class Family:
     """A family: its configuration, the encoder without a head, and the models with one by the kind of head.
 
     A kind is transformers' name of the model behind "For": "TokenClassification" of `BertForTokenClassification`.
+    `states_only` are options of the encoder that leave out what hidden states do not need, such as a pooler.
     """
 
     config: type[PreTrainedConfig]
     encoder: type[PreTrainedModel] | None = None
     heads: Mapping[str, type[PreTrainedModel]] = field(default_factory=dict)
+    states_only: Mapping[str, Any] = field(default_factory=dict)
 
     def head(self, kind: str) -> type[PreTrainedModel]:
         """The model with a head of this kind. Raises ValueError where the family has none."""
@@ -73,12 +75,15 @@ def family_of(folder: str | os.PathLike[str]) -> Family:
 
 
 def load_encoder(name_or_folder: str | os.PathLike[str], **options: Any) -> Any:
-    """The encoder of a model of any family. `options` and errors are those of its `from_pretrained`."""
+    """The encoder of a model of any family, for its hidden states alone: it has no pooler.
+
+    `options` and errors are those of its `from_pretrained`.
+    """
     folder = _find(name_or_folder, **options)
     found = family_of(folder)
     if found.encoder is None:
         raise ValueError(f"{folder}: {found.config.__name__} has no encoder without a decoder")
-    return found.encoder.from_pretrained(name_or_folder, **options)
+    return found.encoder.from_pretrained(name_or_folder, **found.states_only, **options)
 
 
 def load_head(name_or_folder: str | os.PathLike[str], kind: str, **options: Any) -> Any:

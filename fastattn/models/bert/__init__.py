@@ -20,4 +20,9 @@ _HEADS = (
     BertForSequenceClassification,
     BertForTokenClassification,
 )
-FAMILY = Family(BertConfig, BertModel, {head.__name__.removeprefix("BertFor"): head for head in _HEADS})
+FAMILY = Family(
+    BertConfig,
+    BertModel,
+    {head.__name__.removeprefix("BertFor"): head for head in _HEADS},
+    states_only={"add_pooling_layer": False},
+)

@@ -100,7 +100,7 @@ class Transformer(nn.Module):
         """
         folder = find_model(name_or_folder, FILES, **place)
         tokenizer = Tokenizer.from_pretrained(folder, lowercase=do_lower_case)
-        model = load_encoder(folder, add_pooling_layer=False, trainable=trainable)
+        model = load_encoder(folder, trainable=trainable)
         return cls(model, tokenizer, max_seq_length, do_lower_case)
 
     @property
