@@ -278,10 +278,6 @@ class _Workspace:
     - `sum` `[tokens, dim]`, with `norm_first`: what is between them
     """
 
-    __slots__ = (
-        "context", "heads", "hidden", "key", "output", "query", "query_key_value", "sizes", "sum", "value",
-    )  # fmt: skip
-
     def __init__(self, block: EncoderBlock, x: Array) -> None:
         tokens, dim = x.shape
         self.sizes = _sizes(block)

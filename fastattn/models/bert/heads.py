@@ -47,12 +47,9 @@ class BertHeadModel(BertPreTrainedModel):
         """The result for a batch, with a loss unless `labels` are None; `outputs` are those of `BertModel.encode`."""
         target = None if labels is None else self._target(batch, labels)
         output = self.bert.encode(batch, *outputs)
-        states, attentions = output.hidden_states, output.attentions
-        extras = {
-            "hidden_states": states and tuple(batch.pad(x) for x in states),
-            "attentions": attentions and tuple(batch.pad_weights(x) for x in attentions),
-        }
-        return self._finish(batch, output, target, extras)
+        states = output.hidden_states and tuple(batch.pad(x) for x in output.hidden_states)
+        attentions = output.attentions and tuple(batch.pad_weights(x) for x in output.attentions)
+        return self._finish(batch, output, target, {"hidden_states": states, "attentions": attentions})
 
     def _target(self, batch: Batch, labels: Any) -> Any:
         """The labels, checked, as `_finish` takes them."""

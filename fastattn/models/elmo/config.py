@@ -11,6 +11,7 @@ import numpy as np
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
 from fastattn.models.config import PreTrainedConfig
+from fastattn.nn.char_cnn import check_filters
 
 __all__ = ["ElmoConfig"]
 
@@ -94,7 +95,7 @@ class ElmoConfig(PreTrainedConfig):
         self._check(config_number, "dropout", "lstm_dropout", **PROBABILITY)
         self._check(boolean, "use_skip_connections", "do_layer_norm", "keep_sentence_boundaries")
         self._check(choice, "activation", known=ACTIVATIONS)
-        self._set("filters", _pairs(self.filters))
+        self._check(check_filters, "filters", integer=config_integer)
         width, length = max(self.filters)[0], self.max_characters_per_token
         if width > length:
             raise ValueError(f"filters must not be wider than max_characters_per_token = {length}, got {width}")
@@ -169,17 +170,6 @@ class ElmoConfig(PreTrainedConfig):
             return {**values, "language_model": settings}
         mixes = {name: getattr(self, name) for name in _MIXES}
         return {**values, "architectures": [architecture or "Elmo"], **mixes}
-
-
-def _pairs(filters: Any) -> tuple[tuple[int, int], ...]:
-    try:
-        pairs = tuple((width, number) for width, number in filters)
-    except (TypeError, ValueError):
-        raise ValueError(f"filters must be pairs (width, number), got {filters!r}") from None
-    if not pairs:
-        raise ValueError("filters must not be empty")
-    width, number = (f"filters: a {part}" for part in ("width", "number"))
-    return tuple((config_integer(width, pair[0]), config_integer(number, pair[1])) for pair in pairs)
 
 
 def _clip(name: str, value: Any) -> float:

@@ -16,16 +16,8 @@ POSITIONS = ("sinusoidal", "marian", "learned")
 OWN_TYPE = "fastattn-transformer"
 
 _SIZES = (
-    "vocab_size",
-    "decoder_vocab_size",
-    "d_model",
-    "encoder_layers",
-    "decoder_layers",
-    "encoder_attention_heads",
-    "decoder_attention_heads",
-    "encoder_ffn_dim",
-    "decoder_ffn_dim",
-    "max_position_embeddings",
+    *("vocab_size", "decoder_vocab_size", "d_model", "max_position_embeddings"),
+    *(f"{side}_{part}" for side in ("encoder", "decoder") for part in ("layers", "attention_heads", "ffn_dim")),
 )
 _SWITCHES = ("scale_embedding", "normalize_before", "share_encoder_decoder_embeddings", "tie_word_embeddings")
 
