@@ -22,8 +22,6 @@ from fastattn.hub import Files, find_model
 from fastattn.models.config import PreTrainedConfig
 from fastattn.nn.parameter import Array
 
-__all__ = ["HUGGING_FACE", "PreTrainedModel"]
-
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 HUGGING_FACE = Files(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor, checkpoint, mode, recording
 from fastattn.nn.attention import MultiHeadAttention
 from fastattn.nn.layer_norm import LayerNorm
@@ -16,7 +16,6 @@ from fastattn.nn.linear import Linear
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Array
 
-CuSeqlens = NDArray[np.int32]
 Sublayer = Callable[..., Any]
 """`sublayer(x, residual=None, dropout_p=0.0)`: `dropout(f(x)) + residual`."""
 

@@ -9,8 +9,6 @@ from typing import Any
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 
-__all__ = ["BertConfig"]
-
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")

@@ -30,13 +30,6 @@ from fastattn.models.bert.outputs import BertOutput, HeadOutput, QuestionAnsweri
 from fastattn.models.inputs import Tokens, check_labels, integers
 from fastattn.nn.parameter import Array
 
-__all__ = [
-    "BertForMultipleChoice",
-    "BertForQuestionAnswering",
-    "BertForSequenceClassification",
-    "BertForTokenClassification",
-]
-
 
 class BertHeadModel(BertPreTrainedModel):
     """What the models with a head share."""
@@ -109,15 +102,15 @@ class Classifier(LabelledModel):
     """A linear layer over the pooled first token of each sequence, or over each token."""
 
     _pooled = True
+    _outputs: int | None = None  # num_labels
 
     def build(self, config: BertConfig) -> None:
         rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         self.bert = BertModel(config, add_pooling_layer=self._pooled)
         self.dropout = nn.Dropout(rate)
-        self.classifier = nn.Linear(config.hidden_size, self._outputs(config), std=config.initializer_range)
-
-    def _outputs(self, config: BertConfig) -> int:
-        return config.num_labels
+        self.classifier = nn.Linear(
+            config.hidden_size, self._outputs or config.num_labels, std=config.initializer_range
+        )
 
 
 class BertForTokenClassification(Classifier, RaggedModel):
@@ -202,8 +195,7 @@ class BertForMultipleChoice(Classifier):
     `HeadOutput`.
     """
 
-    def _outputs(self, config: BertConfig) -> int:
-        return 1
+    _outputs = 1
 
     def _pack(self, input_ids: ArrayLike, *others: ArrayLike | None) -> Batch:
         owner = "BertForMultipleChoice"

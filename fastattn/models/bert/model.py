@@ -30,8 +30,6 @@ from fastattn.nn.parameter import Array
 
 OWNER = "BertModel"
 
-__all__ = ["BertConfig", "BertModel", "BertOutput"]
-
 
 class BertPreTrainedModel(PreTrainedModel):
     """A BERT encoder, alone or under a head."""

@@ -13,8 +13,6 @@ from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integ
 from fastattn.models.config import PreTrainedConfig
 from fastattn.nn.char_cnn import check_filters
 
-__all__ = ["ElmoConfig"]
-
 ACTIVATIONS = ("relu", "tanh")
 CHARACTERS = 261
 """How many ids `fastattn.text.characters` has. Options say 262: AllenNLP and bilm-tf count one more for a mask."""

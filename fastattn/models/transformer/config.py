@@ -10,8 +10,6 @@ from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integ
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 from fastattn.models.generation_config import bad_words, token
 
-__all__ = ["TransformerConfig"]
-
 POSITIONS = ("sinusoidal", "marian", "learned")
 OWN_TYPE = "fastattn-transformer"
 

@@ -38,8 +38,6 @@ from fastattn.models.transformer.pretrained import TransformerPreTrainedModel
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Parameter
 
-__all__ = ["Transformer", "TransformerConfig", "TransformerOutput"]
-
 Weights = list[Any] | None
 
 
