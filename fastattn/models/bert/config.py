@@ -23,6 +23,8 @@ class BertConfig(PreTrainedConfig):
     Raises ValueError for a value that no BERT model can have, naming the field and the value.
     """
 
+    model_types = ("bert",)
+
     vocab_size: int = 30522
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -64,10 +66,8 @@ class BertConfig(PreTrainedConfig):
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a config.json. The sizes must be there, for no default can guess them."""
-        kind = values.get("model_type", "bert")
         architectures = values.get("architectures") or []
-        if kind != "bert":
-            raise ValueError(f"model_type is {kind!r}; BertModel reads 'bert'")
+        found = super()._read({"model_type": "bert", **values}, changes)
         if "model_type" not in values and not all(str(name).startswith("Bert") for name in architectures):
             raise ValueError(f"architectures is {architectures!r}; BertModel reads Bert models")
         for name in ("is_decoder", "add_cross_attention"):
@@ -76,7 +76,6 @@ class BertConfig(PreTrainedConfig):
         for name in _REQUIRED:
             if name not in values:
                 raise ValueError(f"{name} is missing")
-        found = super()._read(values, changes)
         if found.get("id2label"):
             found["id2label"] = _names(found["id2label"])
         count = len(found.get("id2label") or ())

@@ -64,6 +64,8 @@ class ElmoConfig(PreTrainedConfig):
     Raises ValueError, naming the field and the value, for a value that no ELMo model can have.
     """
 
+    model_types = ("elmo",)
+
     char_embedding_dim: int = 16
     filters: tuple[tuple[int, int], ...] = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
     n_highway: int = 2
@@ -120,8 +122,7 @@ class ElmoConfig(PreTrainedConfig):
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields in an options.json or a config.json. Those for bilm-tf's training alone are passed over."""
-        if values.get("model_type", "elmo") != "elmo":
-            raise ValueError(f"model_type is {values['model_type']!r}; Elmo reads 'elmo'")
+        super()._read({"model_type": "elmo", **values}, changes)
         if "char_cnn" not in values:
             raise ValueError("char_cnn is missing; a model of whole words instead of characters is not read")
         if not values.get("bidirectional", True):

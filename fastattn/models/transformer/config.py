@@ -78,6 +78,8 @@ class TransformerConfig(PreTrainedConfig):
     8000
     """
 
+    model_types = ("marian", OWN_TYPE)
+
     vocab_size: int = 37000
     decoder_vocab_size: int = None  # type: ignore[assignment]  # `vocab_size`
     d_model: int = 512
@@ -161,11 +163,8 @@ class TransformerConfig(PreTrainedConfig):
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields in a config.json of MarianMT, which has its own defaults, or of `to_dict`."""
-        kind = values.get("model_type")
-        if kind not in ("marian", OWN_TYPE):
-            raise ValueError(f"model_type is {kind!r}; Transformer reads 'marian' and {OWN_TYPE!r}")
         found = super()._read(values, changes)
-        if kind == OWN_TYPE:
+        if values["model_type"] == OWN_TYPE:
             return found
         for name, usual in _MARIAN_REFUSED.items():
             if values.get(name, usual) not in (usual, None):
