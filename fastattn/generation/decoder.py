@@ -7,8 +7,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Decoder", "DecoderModel", "Ids"]
-
 Ids = NDArray[np.int64]
 
 

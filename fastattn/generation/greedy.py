@@ -14,8 +14,6 @@ from fastattn.autograd import mode, no_grad
 from fastattn.generation.decoder import Decoder, DecoderModel, Ids
 from fastattn.generation.rules import Rules
 
-__all__ = ["generate", "greedy"]
-
 
 def generate(
     model: DecoderModel,

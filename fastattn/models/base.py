@@ -10,7 +10,6 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -22,8 +21,6 @@ from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
 from fastattn.models.config import PreTrainedConfig
 from fastattn.nn.parameter import Array
-
-__all__ = ["HUGGING_FACE", "PreTrainedModel"]
 
 Self = TypeVar("Self", bound="PreTrainedModel")
 
@@ -166,8 +163,8 @@ class PreTrainedModel(nn.Module, ABC):
         Here the tensors of the last layers go, where `changes` ask for fewer layers.
         """
         for field, begin in cls.layer_names.items():
-            if field in changes and getattr(config, field) < len(_numbers(begin, tensors)):
-                tensors = tensors.renamed(partial(_kept, begin, getattr(config, field)))
+            if field in changes and (layers := getattr(config, field)) < len(_numbers(begin, tensors)):
+                tensors = tensors.renamed({name: name for name in tensors if _number(begin, name) < layers}.get)
         return config, tensors
 
     def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
@@ -317,7 +314,3 @@ def _number(begin: str, name: str) -> int:
 
 def _numbers(begin: str, tensors: Mapping[str, Array]) -> set[int]:
     return {_number(begin, name) for name in tensors} - {-1}
-
-
-def _kept(begin: str, layers: int, name: str) -> str | None:
-    return name if _number(begin, name) < layers else None

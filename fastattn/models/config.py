@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from fastattn.nn.attention import MAX_HEAD_DIM
 
@@ -31,9 +31,12 @@ ACTIVATIONS = {
 class PreTrainedConfig:
     """The shape of a model: a frozen dataclass. Its fields have the names that the family's files have for them.
 
-    A family writes its fields with defaults, checks in `__post_init__` with `_check` and `fastattn.checks`, and
-    `to_dict`. It also overrides `_read` if the fields do not simply stand in the file.
+    A family writes `model_types`, its fields with defaults, checks in `__post_init__` with `_check` and
+    `fastattn.checks`, and `to_dict`. It also overrides `_read` if the fields do not simply stand in the file.
     """
+
+    model_types: ClassVar[tuple[str, ...]]
+    """The `model_type` of the files that this class reads."""
 
     @classmethod
     def from_dict(cls: type[Self], values: Mapping[str, Any], source: str = "", **changes: Any) -> Self:
@@ -74,7 +77,9 @@ class PreTrainedConfig:
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields in the object of a config.json, before `changes`. Raises ValueError for another kind of model."""
-        known = cls._names()
+        kind, known = values.get("model_type"), cls._names()
+        if kind not in cls.model_types:
+            raise ValueError(f"model_type is {kind!r}; {cls.__name__} reads {' and '.join(map(repr, cls.model_types))}")
         return {name: value for name, value in values.items() if name in known}
 
     def _check(self, check: Callable[..., Any], *names: str, **limits: Any) -> None:

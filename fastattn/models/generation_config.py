@@ -13,8 +13,6 @@ from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.models.config import PreTrainedConfig
 
-__all__ = ["GENERATION_CONFIG", "UNSUPPORTED", "GenerationSettings", "bad_words", "token"]
-
 GENERATION_CONFIG = "generation_config.json"
 
 # Options of transformers that change greedy decoding and are not supported, each with the value that changes nothing

@@ -17,8 +17,6 @@ from fastattn.hub import Files, find_model
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.config import PreTrainedConfig
 
-__all__ = ["FAMILIES", "Family", "family", "family_of", "load_encoder", "load_head"]
-
 # model_type -> folder in fastattn/models, which is imported when it is asked for
 FAMILIES = {
     "bert": "bert",

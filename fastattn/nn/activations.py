@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastattn import functional as F
+from fastattn.checks import choice
 from fastattn.nn.module import Module, Values
 
 
@@ -45,9 +46,7 @@ class GELU(Module):
     """`fastattn.functional.gelu`, with `approximate` "none" or "tanh". Raises ValueError for anything else."""
 
     def __init__(self, approximate: str = "none") -> None:
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"GELU: approximate must be 'none' or 'tanh', got {approximate!r}")
-        self.approximate = approximate
+        self.approximate: str = choice("GELU: approximate", approximate, ("none", "tanh"))
 
     def forward(self, x: Values) -> Any:
         """`x` `[..., D]` gives its shape."""

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor
 from fastattn.checks import PROBABILITY, integer, number
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Array
-
-CuSeqlens = NDArray[np.int32]
 
 MAX_HEAD_DIM = 256  # the attention kernel's
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor, checkpoint, mode, recording
 from fastattn.nn.attention import MultiHeadAttention
 from fastattn.nn.layer_norm import LayerNorm
@@ -16,7 +16,6 @@ from fastattn.nn.linear import Linear
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Array
 
-CuSeqlens = NDArray[np.int32]
 Sublayer = Callable[..., Any]
 """`sublayer(x, residual=None, dropout_p=0.0)`: `dropout(f(x)) + residual`."""
 
@@ -277,10 +276,6 @@ class _Workspace:
     - `output` `[tokens, dim]`: the result of either of them, or its input with `norm_first`
     - `sum` `[tokens, dim]`, with `norm_first`: what is between them
     """
-
-    __slots__ = (
-        "context", "heads", "hidden", "key", "output", "query", "query_key_value", "sizes", "sum", "value",
-    )  # fmt: skip
 
     def __init__(self, block: EncoderBlock, x: Array) -> None:
         tokens, dim = x.shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -29,25 +29,12 @@ class CharCNN(Module):
     """
 
     def __init__(
-        self,
-        n_characters: int,
-        embedding_dim: int,
-        filters: Iterable[tuple[int, int]],
-        activation: str = "relu",
+        self, n_characters: int, embedding_dim: int, filters: Iterable[tuple[int, int]], activation: str = "relu"
     ) -> None:
-        try:
-            pairs = [(width, number) for width, number in filters]
-        except (TypeError, ValueError):
-            raise ValueError(f"CharCNN: filters must be pairs (width, number), got {filters!r}") from None
-        self.filters = tuple(
-            (integer("CharCNN: a width of filters", width), integer("CharCNN: a number of filters", number))
-            for width, number in pairs
-        )
+        self.filters = check_filters("CharCNN: filters", filters, integer)
         self.activation = activation
         self.output_dim = sum(number for _, number in self.filters)
         choice("CharCNN: activation", activation, ("relu", "tanh"))
-        if not self.filters:
-            raise ValueError("CharCNN: filters must not be empty")
         n_characters = integer("CharCNN: n_characters", n_characters)
         embedding_dim = integer("CharCNN: embedding_dim", embedding_dim)
         self.embedding = Parameter((n_characters, embedding_dim), init.uniform(1.0))
@@ -102,3 +89,14 @@ def _carry(shape: tuple[int, ...]) -> Array:
     bias = init.zeros(shape)
     bias[len(bias) // 2 :] = -2
     return bias
+
+
+def check_filters(name: str, filters: Any, integer: Callable[[str, Any], int]) -> tuple[tuple[int, int], ...]:
+    """`filters` as pairs (width, number) of what `integer(name, value)` gives. Raises ValueError."""
+    try:
+        pairs = [(width, number) for width, number in filters]
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be pairs (width, number), got {filters!r}") from None
+    if not pairs:
+        raise ValueError(f"{name} must not be empty")
+    return tuple((integer(f"{name}: a width", width), integer(f"{name}: a number", n)) for width, n in pairs)

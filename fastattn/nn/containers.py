@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from fastattn.nn.module import Members, Module, find_members
 
@@ -54,10 +54,6 @@ class _List(_Container):
     def __iter__(self) -> Iterator[Module]:
         return iter(list(self._modules.values()))
 
-    @overload
-    def __getitem__(self, index: int) -> Module: ...
-    @overload
-    def __getitem__(self: Self, index: slice) -> Self: ...
     def __getitem__(self, index: int | slice) -> Any:
         """The module at a place, or a container of the same kind that shares the modules of a slice."""
         if isinstance(index, slice):

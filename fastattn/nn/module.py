@@ -78,8 +78,7 @@ class Module:
 
     def children(self) -> Iterator[Module]:
         """The child modules."""
-        for _, child in self.named_children():
-            yield child
+        yield from (child for _, child in self.named_children())
 
     def named_modules(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
         """This module and all below it, each once, by their dotted paths, which begin with `prefix`.
@@ -96,8 +95,7 @@ class Module:
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, each once."""
-        for _, module in self.named_modules():
-            yield module
+        yield from (module for _, module in self.named_modules())
 
     def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` with every module of the tree, children first. Returns the module."""
@@ -124,10 +122,6 @@ class Module:
             return f"{type(self).__name__}({self.extra_repr()})"
         return f"{type(self).__name__}({self.extra_repr()}\n" + indent("\n".join(lines), "  ") + "\n)"
 
-    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
-        """The parameters of this module without those of its children."""
-        yield from self._named_parts()[0]
-
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, AnyParameter]]:
         """All parameters of the tree with their full names, each beginning with `prefix`.
 
@@ -141,8 +135,7 @@ class Module:
 
     def parameters(self) -> Iterator[AnyParameter]:
         """All parameters of the tree, each once."""
-        for _, parameter in self.named_parameters():
-            yield parameter
+        yield from (parameter for _, parameter in self.named_parameters())
 
     def state_dict(self) -> dict[str, Array]:
         """All parameters of the tree as read-only arrays by name. Those of trainable parameters are views: copy them to

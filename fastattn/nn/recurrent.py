@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -224,6 +224,14 @@ class _Cell(Module):
         hidden_size = integer(f"{name}: hidden_size", hidden_size)
         _add_weights(self, "", self._layer._gates, input_size, hidden_size, bias)
 
+    def _run(self, step: Callable[..., Any], input: Values, hx: Any) -> Any:
+        """A step, with a batch of one for an input without the axis of the batch."""
+        weights = _operands(self, "", self._layer._parts)
+        if len(input.shape) > 1:
+            return step(input, hx, *weights)
+        states = step(_row(input), tuple(map(_row, hx)) if isinstance(hx, tuple | list) else _row(hx), *weights)
+        return tuple(x.reshape(-1) for x in states) if isinstance(states, tuple) else states.reshape(-1)
+
 
 class LSTMCell(_Cell):
     """One step of an `LSTM`, as `torch.nn.LSTMCell`: from `input_size` to `hidden_size`, with or without `bias`.
@@ -243,13 +251,8 @@ class LSTMCell(_Cell):
         >>> h.shape, c.shape
         ((2, 5), (2, 5))
         """
-        weights = _operands(self, "", LSTM._parts)
-        if len(input.shape) > 1:
-            return F.lstm_cell(input, hx, *weights)
-        if isinstance(hx, tuple | list):
-            hx = tuple(map(_row, hx))
-        h, c = F.lstm_cell(_row(input), hx, *weights)
-        return h.reshape(-1), c.reshape(-1)
+        h, c = self._run(F.lstm_cell, input, hx)
+        return h, c
 
 
 class GRUCell(_Cell):
@@ -265,10 +268,7 @@ class GRUCell(_Cell):
         >>> GRUCell(3, 5)(np.ones((2, 3), np.float32)).shape
         (2, 5)
         """
-        weights = _operands(self, "", GRU._parts)
-        if len(input.shape) > 1:
-            return F.gru_cell(input, hx, *weights)
-        return F.gru_cell(_row(input), _row(hx), *weights).reshape(-1)
+        return self._run(F.gru_cell, input, hx)
 
 
 def _add_weights(

@@ -54,7 +54,7 @@ class ScalarMix(Module):
         self.rows = {
             f"scalar_parameters.{j}": ParameterRows(self.scalars, j, j + 1, trained) for j in range(mixture_size)
         }
-        for _, parameter in self.own_parameters():
+        for _, parameter in self._named_parts()[0]:
             parameter.requires_grad = trainable
 
     def _named_parts(self) -> NamedParts:

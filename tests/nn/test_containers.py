@@ -233,7 +233,7 @@ class TestLayers:
             (lambda: nn.LayerNorm((2, 0)), ValueError, r"normalized_shape must have sizes .*, got \(2, 0\)"),
             (lambda: nn.Dropout(1.0), ValueError, r"Dropout: p must be a number in \[0, 1\), got 1.0"),
             (lambda: nn.Dropout(-0.1), ValueError, r"Dropout: p must be a number in \[0, 1\), got -0.1"),
-            (lambda: nn.GELU("erf"), ValueError, "GELU: approximate must be 'none' or 'tanh', got 'erf'"),
+            (lambda: nn.GELU("erf"), ValueError, "GELU: approximate must be one of none, tanh, got 'erf'"),
         ],
     )
     def test_what_is_refused_at_once(self, build: Any, error: type[Exception], message: str) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 
-__all__ = ["BertConfig"]
-
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -24,6 +22,8 @@ class BertConfig(PreTrainedConfig):
 
     Raises ValueError for a value that no BERT model can have, naming the field and the value.
     """
+
+    model_types = ("bert",)
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -66,10 +66,8 @@ class BertConfig(PreTrainedConfig):
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a config.json. The sizes must be there, for no default can guess them."""
-        kind = values.get("model_type", "bert")
         architectures = values.get("architectures") or []
-        if kind != "bert":
-            raise ValueError(f"model_type is {kind!r}; BertModel reads 'bert'")
+        found = super()._read({"model_type": "bert", **values}, changes)
         if "model_type" not in values and not all(str(name).startswith("Bert") for name in architectures):
             raise ValueError(f"architectures is {architectures!r}; BertModel reads Bert models")
         for name in ("is_decoder", "add_cross_attention"):
@@ -78,7 +76,6 @@ class BertConfig(PreTrainedConfig):
         for name in _REQUIRED:
             if name not in values:
                 raise ValueError(f"{name} is missing")
-        found = super()._read(values, changes)
         if found.get("id2label"):
             found["id2label"] = _names(found["id2label"])
         count = len(found.get("id2label") or ())

@@ -30,13 +30,6 @@ from fastattn.models.bert.outputs import BertOutput, HeadOutput, QuestionAnsweri
 from fastattn.models.inputs import Tokens, check_labels, integers
 from fastattn.nn.parameter import Array
 
-__all__ = [
-    "BertForMultipleChoice",
-    "BertForQuestionAnswering",
-    "BertForSequenceClassification",
-    "BertForTokenClassification",
-]
-
 
 class BertHeadModel(BertPreTrainedModel):
     """What the models with a head share."""
@@ -47,12 +40,9 @@ class BertHeadModel(BertPreTrainedModel):
         """The result for a batch, with a loss unless `labels` are None; `outputs` are those of `BertModel.encode`."""
         target = None if labels is None else self._target(batch, labels)
         output = self.bert.encode(batch, *outputs)
-        states, attentions = output.hidden_states, output.attentions
-        extras = {
-            "hidden_states": states and tuple(batch.pad(x) for x in states),
-            "attentions": attentions and tuple(batch.pad_weights(x) for x in attentions),
-        }
-        return self._finish(batch, output, target, extras)
+        states = output.hidden_states and tuple(batch.pad(x) for x in output.hidden_states)
+        attentions = output.attentions and tuple(batch.pad_weights(x) for x in output.attentions)
+        return self._finish(batch, output, target, {"hidden_states": states, "attentions": attentions})
 
     def _target(self, batch: Batch, labels: Any) -> Any:
         """The labels, checked, as `_finish` takes them."""
@@ -112,15 +102,15 @@ class Classifier(LabelledModel):
     """A linear layer over the pooled first token of each sequence, or over each token."""
 
     _pooled = True
+    _outputs: int | None = None  # num_labels
 
     def build(self, config: BertConfig) -> None:
         rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         self.bert = BertModel(config, add_pooling_layer=self._pooled)
         self.dropout = nn.Dropout(rate)
-        self.classifier = nn.Linear(config.hidden_size, self._outputs(config), std=config.initializer_range)
-
-    def _outputs(self, config: BertConfig) -> int:
-        return config.num_labels
+        self.classifier = nn.Linear(
+            config.hidden_size, self._outputs or config.num_labels, std=config.initializer_range
+        )
 
 
 class BertForTokenClassification(Classifier, RaggedModel):
@@ -205,8 +195,7 @@ class BertForMultipleChoice(Classifier):
     `HeadOutput`.
     """
 
-    def _outputs(self, config: BertConfig) -> int:
-        return 1
+    _outputs = 1
 
     def _pack(self, input_ids: ArrayLike, *others: ArrayLike | None) -> Batch:
         owner = "BertForMultipleChoice"

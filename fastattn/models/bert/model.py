@@ -30,8 +30,6 @@ from fastattn.nn.parameter import Array
 
 OWNER = "BertModel"
 
-__all__ = ["BertConfig", "BertModel", "BertOutput"]
-
 
 class BertPreTrainedModel(PreTrainedModel):
     """A BERT encoder, alone or under a head."""
@@ -73,10 +71,7 @@ class BertEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(
-        self,
-        input_ids: NDArray[np.int64],
-        token_type_ids: NDArray[np.int64],
-        position_ids: NDArray[np.int64],
+        self, input_ids: NDArray[np.int64], token_type_ids: NDArray[np.int64], position_ids: NDArray[np.int64]
     ) -> Any:
         words, places, types, norm = (
             self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.LayerNorm,
@@ -185,11 +180,10 @@ class BertModel(BertPreTrainedModel):
         """
         batch = self.pack(input_ids, attention_mask, token_type_ids)
         output = self.encode(batch, output_hidden_states, output_attentions)
-        last, states, attentions = output.last_hidden_state, output.hidden_states, output.attentions
-        states = states and tuple(batch.pad(x) for x in states)
-        last = states[-1] if states else batch.pad(last)
-        attentions = attentions and tuple(batch.pad_weights(x) for x in attentions)
-        return BertOutput(last, output.pooler_output, states, attentions)
+        output.hidden_states = states = output.hidden_states and tuple(batch.pad(x) for x in output.hidden_states)
+        output.last_hidden_state = states[-1] if states else batch.pad(output.last_hidden_state)
+        output.attentions = output.attentions and tuple(batch.pad_weights(x) for x in output.attentions)
+        return output
 
     def forward_ragged(
         self,
@@ -245,22 +239,12 @@ class BertModel(BertPreTrainedModel):
             batch.check_ids(config.vocab_size)
             batch.check_rows(f"{OWNER}: token_type_ids", types, config.type_vocab_size)
             raise
-        states = [x] if output_hidden_states else None
-        attentions: list[Any] | None = [] if output_attentions else None
-        x = nn.encode(
-            self.layers,
-            x,
-            cu_seqlens,
-            states=states,
-            attn_weights=attentions,
-            checkpointing=self.gradient_checkpointing,
-        )
-        return BertOutput(
-            x,
-            None if self.pooler is None else self._pool(self.pooler, x, cu_seqlens),
-            None if states is None else tuple(states),
-            None if attentions is None else tuple(attentions),
-        )
+        states: Any = [x] if output_hidden_states else None
+        attentions: Any = [] if output_attentions else None
+        checkpointing = self.gradient_checkpointing
+        x = nn.encode(self.layers, x, cu_seqlens, states=states, attn_weights=attentions, checkpointing=checkpointing)
+        pooled = None if self.pooler is None else self._pool(self.pooler, x, cu_seqlens)
+        return BertOutput(x, pooled, states and tuple(states), attentions and tuple(attentions))
 
     def _pool(self, pooler: nn.Linear, x: Values, cu_seqlens: NDArray[np.int32]) -> Any:
         pooled = pooler(F.pooling(x, cu_seqlens, "cls"))

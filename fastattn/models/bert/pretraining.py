@@ -25,8 +25,6 @@ from fastattn.models.outputs import later
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter
 
-__all__ = ["BertForMaskedLM", "BertForNextSentencePrediction", "BertForPreTraining"]
-
 _SEQ_RELATIONSHIP = {"seq_relationship": "cls.seq_relationship"}
 _PREDICTIONS = {"predictions": "cls.predictions"}
 _TRANSFORM = {"dense": "transform.dense", "LayerNorm": "transform.LayerNorm"}

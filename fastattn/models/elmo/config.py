@@ -11,8 +11,7 @@ import numpy as np
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
 from fastattn.models.config import PreTrainedConfig
-
-__all__ = ["ElmoConfig"]
+from fastattn.nn.char_cnn import check_filters
 
 ACTIVATIONS = ("relu", "tanh")
 CHARACTERS = 261
@@ -65,6 +64,8 @@ class ElmoConfig(PreTrainedConfig):
     Raises ValueError, naming the field and the value, for a value that no ELMo model can have.
     """
 
+    model_types = ("elmo",)
+
     char_embedding_dim: int = 16
     filters: tuple[tuple[int, int], ...] = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
     n_highway: int = 2
@@ -94,7 +95,7 @@ class ElmoConfig(PreTrainedConfig):
         self._check(config_number, "dropout", "lstm_dropout", **PROBABILITY)
         self._check(boolean, "use_skip_connections", "do_layer_norm", "keep_sentence_boundaries")
         self._check(choice, "activation", known=ACTIVATIONS)
-        self._set("filters", _pairs(self.filters))
+        self._check(check_filters, "filters", integer=config_integer)
         width, length = max(self.filters)[0], self.max_characters_per_token
         if width > length:
             raise ValueError(f"filters must not be wider than max_characters_per_token = {length}, got {width}")
@@ -121,8 +122,7 @@ class ElmoConfig(PreTrainedConfig):
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields in an options.json or a config.json. Those for bilm-tf's training alone are passed over."""
-        if values.get("model_type", "elmo") != "elmo":
-            raise ValueError(f"model_type is {values['model_type']!r}; Elmo reads 'elmo'")
+        super()._read({"model_type": "elmo", **values}, changes)
         if "char_cnn" not in values:
             raise ValueError("char_cnn is missing; a model of whole words instead of characters is not read")
         if not values.get("bidirectional", True):
@@ -169,17 +169,6 @@ class ElmoConfig(PreTrainedConfig):
             return {**values, "language_model": settings}
         mixes = {name: getattr(self, name) for name in _MIXES}
         return {**values, "architectures": [architecture or "Elmo"], **mixes}
-
-
-def _pairs(filters: Any) -> tuple[tuple[int, int], ...]:
-    try:
-        pairs = tuple((width, number) for width, number in filters)
-    except (TypeError, ValueError):
-        raise ValueError(f"filters must be pairs (width, number), got {filters!r}") from None
-    if not pairs:
-        raise ValueError("filters must not be empty")
-    width, number = (f"filters: a {part}" for part in ("width", "number"))
-    return tuple((config_integer(width, pair[0]), config_integer(number, pair[1])) for pair in pairs)
 
 
 def _clip(name: str, value: Any) -> float:

@@ -28,8 +28,6 @@ from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 from fastattn.random import next_seed
 
-__all__ = ["BidirectionalLanguageModel", "LanguageModelOutput", "StreamLoss"]
-
 
 @dataclass(frozen=True)
 class LanguageModelOutput:

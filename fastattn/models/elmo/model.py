@@ -25,8 +25,6 @@ from fastattn.models.elmo.network import ElmoNetwork, State, detached
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
-__all__ = ["Elmo", "ElmoOutput"]
-
 Self = TypeVar("Self", bound="Elmo")
 
 

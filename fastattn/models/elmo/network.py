@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fastattn import functional as F
 from fastattn import nn
+from fastattn.autograd import values
 from fastattn.models.elmo.config import CHARACTERS, ElmoConfig
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
@@ -146,11 +147,7 @@ class ElmoNetwork(nn.Module):
 
 def detached(state: Sequence[State]) -> list[tuple[Array, Array]]:
     """States as arrays, without gradients."""
-    return [(_array(h), _array(c)) for h, c in state]
-
-
-def _array(x: Values) -> Array:
-    return x if isinstance(x, np.ndarray) else x.data
+    return [(h, c) for h, c in (values(*pair) for pair in state)]
 
 
 def _forget_nothing(shape: tuple[int, ...]) -> Array:

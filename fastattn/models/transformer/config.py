@@ -10,22 +10,12 @@ from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integ
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 from fastattn.models.generation_config import bad_words, token
 
-__all__ = ["TransformerConfig"]
-
 POSITIONS = ("sinusoidal", "marian", "learned")
 OWN_TYPE = "fastattn-transformer"
 
 _SIZES = (
-    "vocab_size",
-    "decoder_vocab_size",
-    "d_model",
-    "encoder_layers",
-    "decoder_layers",
-    "encoder_attention_heads",
-    "decoder_attention_heads",
-    "encoder_ffn_dim",
-    "decoder_ffn_dim",
-    "max_position_embeddings",
+    *("vocab_size", "decoder_vocab_size", "d_model", "max_position_embeddings"),
+    *(f"{side}_{part}" for side in ("encoder", "decoder") for part in ("layers", "attention_heads", "ffn_dim")),
 )
 _SWITCHES = ("scale_embedding", "normalize_before", "share_encoder_decoder_embeddings", "tie_word_embeddings")
 
@@ -87,6 +77,8 @@ class TransformerConfig(PreTrainedConfig):
     >>> TransformerConfig(vocab_size=8000, encoder_layers=3, decoder_layers=3).decoder_vocab_size
     8000
     """
+
+    model_types = ("marian", OWN_TYPE)
 
     vocab_size: int = 37000
     decoder_vocab_size: int = None  # type: ignore[assignment]  # `vocab_size`
@@ -171,11 +163,8 @@ class TransformerConfig(PreTrainedConfig):
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields in a config.json of MarianMT, which has its own defaults, or of `to_dict`."""
-        kind = values.get("model_type")
-        if kind not in ("marian", OWN_TYPE):
-            raise ValueError(f"model_type is {kind!r}; Transformer reads 'marian' and {OWN_TYPE!r}")
         found = super()._read(values, changes)
-        if kind == OWN_TYPE:
+        if values["model_type"] == OWN_TYPE:
             return found
         for name, usual in _MARIAN_REFUSED.items():
             if values.get(name, usual) not in (usual, None):

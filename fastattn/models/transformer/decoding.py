@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import kernels, ragged
+from fastattn._types import IntArray
 from fastattn.autograd import Tensor, mode, no_grad
 from fastattn.nn.cache import Cache
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
-
-Ids = NDArray[np.int64]
 
 
 class TransformerDecoder:
@@ -28,7 +27,7 @@ class TransformerDecoder:
     ) -> None:
         self._model, self._memory, self._cu_seqlens = model, memory, cu_seqlens
         self._set_sources(np.arange(len(cu_seqlens) - 1))
-        self._ids: Ids = np.empty((len(self.sources), 0), np.int64)  # without a cache
+        self._ids: IntArray = np.empty((len(self.sources), 0), np.int64)  # without a cache
         # A matrix that is also a table of embeddings is not packed. With a packed one a step of one sequence and 58101
         # words takes half the time; packing takes as long as three steps.
         self._weight, self._bias = model.lm_head.weight.value, model.final_logits_bias.value.reshape(-1)
@@ -42,12 +41,12 @@ class TransformerDecoder:
             self._cache = Cache(shapes, len(self.sources), max_length, self._kept[0].dtype)
 
     @no_grad()
-    def step(self, tokens: Ids) -> Array:
+    def step(self, tokens: IntArray) -> Array:
         """Read one more token of each row, `[rows]`. Gives the scores of the next, `[rows, decoder_vocab_size]`."""
         scores: Array = mode.ops.linear(self.read(tokens), self._weight, self._bias)
         return scores
 
-    def keep(self, rows: Ids) -> None:
+    def keep(self, rows: IntArray) -> None:
         """Go on with these rows, in this order. A row that is named twice goes on as two.
 
         Raises ValueError for rows that are not in the order of their sources.
@@ -61,12 +60,12 @@ class TransformerDecoder:
         else:
             self._cache.keep(rows)
 
-    def _set_sources(self, sources: Ids) -> None:
+    def _set_sources(self, sources: IntArray) -> None:
         counts = np.bincount(sources, minlength=len(self._cu_seqlens) - 1)
         self.sources = sources
         self._cross = {"cu_seqlens_q": ragged.cu_seqlens(counts), "cu_seqlens_k": self._cu_seqlens}
 
-    def read(self, tokens: Ids) -> Array:
+    def read(self, tokens: IntArray) -> Array:
         """Read one more token of each row, `[rows]`. Gives its hidden state, `[rows, d_model]`."""
         model, cache, tokens = self._model, self._cache, np.ascontiguousarray(tokens)
         hidden: Any

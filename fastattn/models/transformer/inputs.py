@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastattn import ragged
 from fastattn.autograd import Tensor
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.inputs import Tokens, check_labels
+from fastattn.models.inputs import Tokens
 
 OWNER = "Transformer"
 
@@ -29,15 +29,6 @@ def up_to_the_last_label(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     counts = labels != IGNORE_INDEX
     kept: NDArray[np.bool_] = np.logical_or.accumulate(counts[:, ::-1], axis=1)[:, ::-1]
     return kept
-
-
-def check_target(name: str, labels: ArrayLike, shape: tuple[int, ...] | None, classes: int) -> NDArray[np.int64]:
-    """The words to predict, int64, of `shape`, or of any shape `[batch, seq]` if that is None."""
-    if shape is None:
-        shape = np.shape(labels)
-        if len(shape) != 2:
-            raise ValueError(f"{OWNER}: {name} must have shape (batch, seq), got {shape}")
-    return check_labels(OWNER, name, labels, shape, classes)
 
 
 def check_pairs(target: Tokens, source: str, cu_seqlens: NDArray[np.int32]) -> None:

@@ -23,7 +23,7 @@ from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import FRACTION, number
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.config import ACTIVATIONS
-from fastattn.models.inputs import Tokens, pack, pack_ragged
+from fastattn.models.inputs import Tokens, check_labels, pack, pack_ragged
 from fastattn.models.outputs import Output, later
 from fastattn.models.transformer.config import TransformerConfig
 from fastattn.models.transformer.decoding import TransformerDecoder
@@ -31,15 +31,12 @@ from fastattn.models.transformer.inputs import (
     OWNER,
     check_pairs,
     check_states,
-    check_target,
     shift_right,
     up_to_the_last_label,
 )
 from fastattn.models.transformer.pretrained import TransformerPreTrainedModel
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Parameter
-
-__all__ = ["Transformer", "TransformerConfig", "TransformerOutput"]
 
 Weights = list[Any] | None
 
@@ -249,17 +246,12 @@ class Transformer(TransformerPreTrainedModel):
         target = pack_ragged(OWNER, "target_in", target_in, cu_target, None, "cu_target")
         check_pairs(target, "source_ids", source.cu_seqlens)
         number(f"{OWNER}: label_smoothing", label_smoothing, **FRACTION)
-        words = check_target("target_out", target_out, target.shape, self.config.decoder_vocab_size)
+        words = check_labels(OWNER, "target_out", target_out, target.shape, self.config.decoder_vocab_size)
         hidden = self._decode(target, self._encode(source), source.cu_seqlens)
         return self._loss(hidden, words, label_smoothing, reduction)
 
     def begin(
-        self,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None = None,
-        *,
-        max_length: int,
-        use_cache: bool = True,
+        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, *, max_length: int, use_cache: bool = True
     ) -> TransformerDecoder:
         """Read sources, to be decoded token by token; `fastattn.generation` calls this.
 
@@ -281,7 +273,10 @@ class Transformer(TransformerPreTrainedModel):
         config, mask_name = self.config, "decoder_attention_mask"
         target = None if ids is None else pack(OWNER, "decoder_input_ids", ids, mask, mask_name)
         if target is None and labels is not None:
-            words = check_target("labels", labels, None, config.decoder_vocab_size)
+            shape = np.shape(labels)
+            if len(shape) != 2:
+                raise ValueError(f"{OWNER}: labels must have shape (batch, seq), got {shape}")
+            words = check_labels(OWNER, "labels", labels, shape, config.decoder_vocab_size)
             if config.pad_token_id is None:
                 raise ValueError(f"{OWNER}: decoder_input_ids must be given, for pad_token_id of the config is None")
             shifted = shift_right(words, config.decoder_start_token_id, config.pad_token_id)

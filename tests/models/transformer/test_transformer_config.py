@@ -142,7 +142,7 @@ def test_marians_defaults() -> None:
         ({"add_bias_logits": True}, "add_bias_logits is True"),
         ({"static_position_embeddings": False}, "static_position_embeddings is False; only True"),
         ({"is_decoder": True}, "is_decoder is True"),
-        ({"model_type": "bart"}, "model_type is 'bart'; Transformer reads 'marian' and 'fastattn-transformer'"),
+        ({"model_type": "bart"}, "model_type is 'bart'; TransformerConfig reads 'marian' and 'fastattn-transformer'"),
         ({"model_type": None}, "model_type is None"),
     ],
 )

@@ -319,8 +319,11 @@ class TestBadFolders:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"model_type": "bart"}, "model_type is 'bart'; Transformer reads 'marian' and 'fastattn-transformer'"),
-            ({"model_type": None}, "model_type is None; Transformer reads"),
+            (
+                {"model_type": "bart"},
+                "model_type is 'bart'; TransformerConfig reads 'marian' and 'fastattn-transformer'",
+            ),
+            ({"model_type": None}, "model_type is None; TransformerConfig reads"),
             ({"normalize_before": True}, "normalize_before is True; only False is supported"),
             ({"normalize_embedding": True}, "normalize_embedding is True; only False is supported"),
             ({"add_final_layer_norm": True}, "add_final_layer_norm is True; only False is supported"),
