@@ -1,15 +1,18 @@
-"""The kernels in plain NumPy: the same names and signatures as `fastattn.kernels`, in any float dtype.
+# ruff: noqa: F401 (`__all__` exports the functions)
+"""The kernels in plain NumPy: the names, arguments, results and errors of `fastattn.kernels`, in any float dtype.
 
-In float64 these functions are the definition of correct that every kernel is tested against; in float32 they
-are the baseline of every benchmark, so they are written as good NumPy is: whole arrays at a time, in place
-where that saves memory traffic, matrix products left to BLAS. They check what an answer depends on (names of
-modes, ids, `cu_seqlens`) and leave the rest to NumPy's own errors; `fastattn.kernels` has the strict border.
+In float64 these functions define what is correct, and every kernel is tested against them. In float32 they are the
+baseline of every benchmark, so they are written as good NumPy is: whole arrays at a time, in place where that saves
+memory traffic, matrix products left to BLAS. They check names of modes, ids, `cu_seqlens` and `reserve`, and leave the
+rest to NumPy's own errors. `fastattn.kernels` checks everything.
 
 >>> import numpy as np
 >>> from fastattn import reference
 >>> reference.softmax(np.array([0.0, np.log(3.0)])).round(6).tolist()
 [0.25, 0.75]
 """
+
+from fastattn import kernels
 
 from .activation import activation, activation_backward
 from .adamw import adamw
@@ -31,42 +34,4 @@ from .scaled_dot_product_attention import scaled_dot_product_attention, scaled_d
 from .sgd import sgd
 from .softmax import softmax, softmax_backward
 
-__all__ = [
-    "activation",
-    "activation_backward",
-    "adamw",
-    "char_cnn",
-    "char_cnn_backward",
-    "cross_entropy",
-    "cross_entropy_backward",
-    "dropout",
-    "dropout_backward",
-    "embedding",
-    "embedding_backward",
-    "gelu",
-    "gelu_backward",
-    "gradient_norm",
-    "gru",
-    "gru_backward",
-    "gru_cell",
-    "highway",
-    "highway_backward",
-    "l2_normalize",
-    "l2_normalize_backward",
-    "layer_norm",
-    "layer_norm_backward",
-    "linear",
-    "linear_backward",
-    "log_softmax",
-    "log_softmax_backward",
-    "lstm",
-    "lstm_backward",
-    "lstm_cell",
-    "pooling",
-    "pooling_backward",
-    "scaled_dot_product_attention",
-    "scaled_dot_product_attention_backward",
-    "sgd",
-    "softmax",
-    "softmax_backward",
-]
+__all__ = [name for name in kernels.__all__ if name != "PackedMatrix"]
