@@ -82,6 +82,22 @@ class TensorMethods:
     def __bool__(self) -> bool:
         return bool(self.data)
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __lt__(self, other: Any) -> Any:
+        """A bool, or an array of them: comparisons have no gradient."""
+        return self.data < getattr(other, "value", other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.data <= getattr(other, "value", other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.data > getattr(other, "value", other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.data >= getattr(other, "value", other)
+
     def __iter__(self) -> Iterator[Any]:
         """The parts along the first axis."""
         return (self[i] for i in range(len(self)))

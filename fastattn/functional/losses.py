@@ -84,8 +84,8 @@ def cross_entropy(
     return _reduce("cross_entropy", (operand,), rows.reshape(shape), count, reduction, backward)
 
 
-def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> Any:
-    """`(input - target)^2` of each element, `target` being an array of `input`'s shape.
+def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mean") -> Any:
+    """`(input - target)^2` of each element. `target` is an array or a Tensor of `input`'s shape; both have gradients.
 
     `reduction` is "mean", "sum" or "none" (`input`'s shape). Raises ValueError for another shape or `reduction`, and a
     "mean" of no elements.
@@ -97,10 +97,16 @@ def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> An
     >>> loss.item(), x.grad.tolist()
     (2.5, [1.0, 2.0])
     """
-    (x,) = values(input)
-    difference = x - _target("mse_loss", target, x)
+    x, t = values(input, target)
+    difference = x - _target("mse_loss", t, x)
     terms = difference * difference
-    return _reduce("mse_loss", (input,), terms, terms.size, reduction, lambda dy: (2 * difference * dy,))
+    wanted = needs(input, target)
+
+    def backward(dy: Array) -> tuple[Array | None, Array | None]:
+        dx = 2 * difference * dy
+        return dx, -dx if wanted[1] else None
+
+    return _reduce("mse_loss", (input, target), terms, terms.size, reduction, backward)
 
 
 def binary_cross_entropy_with_logits(

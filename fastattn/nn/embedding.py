@@ -32,3 +32,7 @@ class Embedding(Module):
         (1, 3, 4)
         """
         return F.embedding(ids, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return ", ".join(map(str, self.weight.shape)) + padding

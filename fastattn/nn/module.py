@@ -69,6 +69,16 @@ class Module:
     else:
         __call__ = property(attrgetter("forward"))  # a function that passes its arguments on takes 0.1 to 0.3 us more
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = vars(self).get(name)
+        for kind in (Parameter, Module):
+            if isinstance(before, kind) and not (value is None or isinstance(value, kind)):
+                raise TypeError(
+                    f"{type(self).__name__}: {name} must be a {kind.__name__} or None, got {type(value).__name__}"
+                    f"{'; its values are set by its data' * (kind is Parameter)}"
+                )
+        super().__setattr__(name, value)
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The child modules by name. Those of a list or tuple are numbered, those of a dict have its keys.
 
@@ -125,12 +135,17 @@ class Module:
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, AnyParameter]]:
         """All parameters of the tree with their full names, each beginning with `prefix`.
 
-        One that is used in several places comes once, under its first name.
+        One that is used in several places comes once, under its first name. Raises ValueError when two parameters have
+        one name, as the keys 1 and "1" of a dict give.
         """
-        seen = set()
+        seen: set[int] = set()
+        names: set[str] = set()
         for name, parameter in self._names(prefix):
             if id(parameter) not in seen:
+                if name in names:
+                    raise ValueError(f"{type(self).__name__}: two parameters have the name {name!r}")
                 seen.add(id(parameter))
+                names.add(name)
                 yield name, parameter
 
     def parameters(self) -> Iterator[AnyParameter]:
@@ -218,10 +233,11 @@ class Module:
         for parameter in self._arrays():
             parameter.initialize()
 
-    def zero_grad(self) -> None:
-        """Remove all gradients."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Remove all gradients, or fill them with zeros."""
         for parameter in self._arrays():
-            parameter.grad = None
+            none = set_to_none or parameter.grad is None
+            parameter.grad = None if none else np.zeros_like(parameter.grad)
 
     def astype(self, dtype: Any) -> None:
         """Convert a trainable model to another float dtype, for `fastattn.use_reference()`.

@@ -117,6 +117,12 @@ class _Recurrent(Module, ABC):
             last = tuple(state.reshape(state.shape[0], state.shape[2]) for state in last)
         return _turn(x) if turned else x, last
 
+    def extra_repr(self) -> str:
+        names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size")
+        usual = {"num_layers": 1, "bias": True}
+        changed = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) != usual.get(name, False)]
+        return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
+
     def _check_states(self, states: States, batch: int, single: bool) -> States:
         """The states with an axis for the batch."""
         checked = []

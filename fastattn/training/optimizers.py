@@ -77,10 +77,11 @@ class Optimizer(ABC):
             if parameter.grad is not None:
                 self._update(group, parameter.data, parameter.grad, state)
 
-    def zero_grad(self) -> None:
-        """Set all gradients to None."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Remove all gradients, or fill them with zeros."""
         for _, parameter, _ in self._each():
-            parameter.grad = None
+            none = set_to_none or parameter.grad is None
+            parameter.grad = None if none else np.zeros_like(parameter.grad)
 
     def state_dict(self) -> dict[str, Any]:
         """`state` by the number of the parameter, and `param_groups`, as in PyTorch. Arrays are not copied."""

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastattn.autograd import no_grad
+from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import POSITIVE, integer, number
 from fastattn.progress import progress_bar
 from fastattn.random import get_rng_state, set_rng_state
@@ -256,6 +256,9 @@ class Trainer:
                 output = self._loss(self.batches.load(batch))
                 if output is None:
                     raise ValueError("Trainer: the model gave no loss; do the batches have labels?")
+                if not isinstance(output, Tensor) or output.numel() != 1:
+                    got = f"shape {output.shape}" if isinstance(output, Tensor) else type(output).__name__
+                    raise TypeError(f"Trainer: the loss must be a Tensor of one number, got {got}")
                 share = output if len(group) == 1 else output / len(group)
                 loss += share.item()
                 if not math.isfinite(loss):
