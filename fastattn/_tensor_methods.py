@@ -1,4 +1,4 @@
-"""What a Tensor shares with an array: shape and dtype, arithmetic, `@`, `[]`, reshaping and sums, all recorded."""
+"""The methods that a Tensor shares with an array: shape, dtype, arithmetic, `@`, `[]`, reshaping and sums, recorded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TensorMethods:
 
     @property
     def value(self) -> Any:
-        """What kernels take: `data`, or the packed form of a parameter."""
+        """The argument for kernels: `data`, or the packed form of a parameter."""
         return self.data
 
     @property
