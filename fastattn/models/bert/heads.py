@@ -4,8 +4,8 @@
     >>> output = model(input_ids, attention_mask=attention_mask, labels=labels)                  # doctest: +SKIP
     >>> output.loss.backward()                                                                   # doctest: +SKIP
 
-All take padded batches as `BertModel` does and raise its errors. Their results are described in `bert.outputs`. Labels
-are integers, with -100 where there is none. ValueError or TypeError names the argument, the value and its place for
+All take padded batches as `BertModel` does and raise its errors. `models.outputs` describes their results. Labels are
+integers, with -100 where there is none. ValueError or TypeError names the argument, the value and its place for
 another shape, a label outside the classes, a label at the padding, and labels that are all -100. A loss is the mean
 over the labels that count. The logits of a trainable model are Tensors, so you can compute any other loss from them.
 
@@ -26,8 +26,9 @@ from fastattn.autograd import Tensor
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.model import Batch, BertModel, BertPreTrainedModel
-from fastattn.models.bert.outputs import BertOutput, HeadOutput, QuestionAnsweringOutput
+from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.inputs import Tokens, check_labels, integers
+from fastattn.models.outputs import HeadOutput, QuestionAnsweringOutput, loss_of
 from fastattn.nn.parameter import Array
 
 
@@ -218,14 +219,6 @@ class BertForMultipleChoice(Classifier):
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
         scores = self.classifier(self.dropout(output.pooler_output)).reshape(batch.choices)
         return HeadOutput(loss_of(scores, target), scores, **extras)
-
-
-def loss_of(scores: Any, target: Any, function: Callable[..., Any] = F.cross_entropy) -> Tensor | None:
-    """The loss if there is a target. It is always a Tensor, also that of a frozen model."""
-    if target is None:
-        return None
-    loss = function(scores, target)
-    return loss if isinstance(loss, Tensor) else Tensor(loss)
 
 
 def _mean_of_both(scores: list[Any], targets: list[Array]) -> Any:

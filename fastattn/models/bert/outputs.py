@@ -31,44 +31,6 @@ class BertOutput(Output):
 
 
 @dataclass
-class HeadOutput(Output):
-    """The output of a model with a head: Tensors from a trainable model, float32 arrays from a frozen one.
-
-    - `loss`: always a Tensor of one number; None without labels
-    - `logits`: `[batch, num_labels]` of sequences, `[batch, seq, num_labels]` of tokens, 0 at the padding,
-      `[batch, choices]` of a multiple choice
-    - `hidden_states` and `attentions`, on request, as in `BertOutput`
-    """
-
-    loss: Tensor | None
-    logits: Any
-    hidden_states: tuple[Any, ...] | None = None
-    attentions: tuple[Any, ...] | None = None
-
-
-@dataclass
-class QuestionAnsweringOutput(Output):
-    """`start_logits` and `end_logits`, `[batch, seq]`, -inf at the padding. The rest is as in `HeadOutput`."""
-
-    loss: Tensor | None
-    start_logits: Any
-    end_logits: Any
-    hidden_states: tuple[Any, ...] | None = None
-    attentions: tuple[Any, ...] | None = None
-
-
-@dataclass
-class MaskedLMOutput(Output):
-    """`logits`, `[batch, seq, vocab_size]`, 0 at the padding, are computed when they are first read, with the weights
-    of that moment. The loss does not need them. The rest is as in `HeadOutput`."""
-
-    loss: Tensor | None
-    compute_logits: Callable[[], Any] = field(repr=False)
-    hidden_states: tuple[Any, ...] | None = None
-    attentions: tuple[Any, ...] | None = None
-
-
-@dataclass
 class PreTrainingOutput(Output):
     """`prediction_logits` as `logits` of `MaskedLMOutput`, and `seq_relationship_logits`, `[batch, 2]`."""
 

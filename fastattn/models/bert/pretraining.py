@@ -16,12 +16,12 @@ from fastattn import functional as F
 from fastattn import nn
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.bert.config import BertConfig
-from fastattn.models.bert.heads import BertHeadModel, RaggedModel, loss_of
+from fastattn.models.bert.heads import BertHeadModel, RaggedModel
 from fastattn.models.bert.model import Batch, BertModel
-from fastattn.models.bert.outputs import BertOutput, HeadOutput, MaskedLMOutput, PreTrainingOutput
+from fastattn.models.bert.outputs import BertOutput, PreTrainingOutput
 from fastattn.models.config import ACTIVATIONS
 from fastattn.models.inputs import check_labels
-from fastattn.models.outputs import later
+from fastattn.models.outputs import HeadOutput, MaskedLMOutput, later, loss_of
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter
 

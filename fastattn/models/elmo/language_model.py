@@ -24,6 +24,7 @@ from fastattn.formats import hugging_face
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
 from fastattn.models.elmo.network import ElmoNetwork, State, detached
+from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 from fastattn.random import next_seed
@@ -119,7 +120,7 @@ class BidirectionalLanguageModel(PreTrainedModel):
             loss = F.sampled_softmax_loss(x, target, softmax.weight, softmax.bias, self.config.num_sampled)
         else:
             loss = F.cross_entropy(self.softmax(x), target)
-        return loss if isinstance(loss, Tensor) else Tensor(loss)
+        return as_tensor(loss)
 
     def perplexities(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         """The perplexity of a text by the full softmax, in evaluation mode: exp of the mean loss of all tokens.

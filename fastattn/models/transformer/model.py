@@ -24,7 +24,7 @@ from fastattn.checks import FRACTION, number
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.config import ACTIVATIONS
 from fastattn.models.inputs import Tokens, check_labels, pack, pack_ragged
-from fastattn.models.outputs import Output, later
+from fastattn.models.outputs import Output, as_tensor, later
 from fastattn.models.transformer.config import TransformerConfig
 from fastattn.models.transformer.decoding import TransformerDecoder
 from fastattn.models.transformer.inputs import (
@@ -319,4 +319,4 @@ class Transformer(TransformerPreTrainedModel):
         if len(places) < len(words):
             hidden, words = F.gather_rows(hidden, places), words[places]
         loss = F.cross_entropy(self.logits(hidden), words, label_smoothing=smoothing, reduction=reduction)
-        return loss if isinstance(loss, Tensor) else Tensor(loss)
+        return as_tensor(loss)
