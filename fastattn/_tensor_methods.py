@@ -240,7 +240,7 @@ class TensorMethods:
             raise ValueError(f"Tensor: @ needs shapes (..., m, k) and (..., k, n), got {a.shape} and {b.shape}")
         if a.ndim == 1:
             y = left.reshape(1, -1) @ right
-            return y.reshape(*y.shape[:-2], *y.shape[-1:])
+            return y.reshape(() if b.ndim == 1 else (*y.shape[:-2], *y.shape[-1:]))
         if b.ndim == 1:
             y = left @ right.reshape(-1, 1)
             return y.reshape(y.shape[:-1])

@@ -59,7 +59,8 @@ mode = _Mode()
 
 
 @contextmanager
-def _set(**changes: Any) -> Iterator[None]:
+def setting(**changes: Any) -> Iterator[None]:
+    """Parts of this thread's `mode` have other values within."""
     before = {name: getattr(mode, name) for name in changes}
     mode.__dict__.update(changes)
     try:
@@ -205,7 +206,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
     """
     seeds: list[int] | None = None
     if mode.grad and mode.record:
-        with _set(record=False), record_seeds() as seeds:
+        with setting(record=False), record_seeds() as seeds:
             first = fn(*args)
     else:
         first = fn(*args)
@@ -216,7 +217,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
     ops = mode.ops
 
     def backward(dy: Array) -> Tensor:
-        with _set(grad=True, record=True, ops=ops), replay_seeds(seeds):
+        with setting(grad=True, record=True, ops=ops), replay_seeds(seeds):
             again = fn(*args)
         return again if isinstance(again, Tensor) else Tensor(again)
 
@@ -228,7 +229,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Record nothing that this thread computes within a `with` block, or within a function by `@no_grad()`."""
-    with _set(grad=False):
+    with setting(grad=False):
         yield
 
 
@@ -245,7 +246,7 @@ def use_reference() -> Iterator[None]:
     """
     from fastattn import reference
 
-    with _set(ops=reference):
+    with setting(ops=reference):
         yield
 
 

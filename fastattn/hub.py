@@ -58,6 +58,12 @@ class Files:
         return missing + (self.more(folder) if self.more else [])
 
 
+def folder_of(name_or_folder: str | os.PathLike[str], files: Files, **place: Any) -> Path:
+    """A folder, whatever it holds, or the one that `find_model` finds by a name. `place` are its options."""
+    folder = Path(name_or_folder).expanduser()
+    return folder if folder.is_dir() else find_model(name_or_folder, files, **place)
+
+
 def find_model(
     name_or_folder: str | os.PathLike[str],
     files: Files,

@@ -225,7 +225,7 @@ def _check_total(tokens: int | np.int64, name: str = "cu_seqlens") -> None:
 
 def _offsets(lengths: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     """`cu_seqlens` of an array of lengths that are not negative."""
-    _check_total(np.add.reduce(lengths, dtype=np.int64))
+    _check_total(max(np.maximum.reduce(lengths, initial=0), np.add.reduce(lengths, dtype=np.int64)))  # a sum may wrap
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.add.accumulate(lengths, dtype=np.int32, out=offsets[1:])
     return offsets

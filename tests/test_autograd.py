@@ -580,3 +580,12 @@ def test_a_number_is_formatted_and_compared() -> None:
     assert loss < 0.5 <= Tensor(np.array(0.5, np.float32))
     assert loss > 0.0
     assert (Tensor([1.0, 3.0]) >= np.array([2.0, 2.0])).tolist() == [False, True]
+
+
+def test_a_product_of_vectors_has_no_axes() -> None:
+    a, b = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0])
+    product = a @ b
+    assert product.shape == ()
+    product.backward()
+    assert a.grad is not None
+    assert a.grad.tolist() == [3.0, 4.0]

@@ -142,3 +142,9 @@ def test_offsets_that_int32_cannot_hold() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@pytest.mark.parametrize("lengths", [[2**62] * 4, np.array([2**64 - 1, 5], np.uint64)])
+def test_lengths_whose_sum_wraps_are_refused(lengths: object) -> None:
+    with pytest.raises(ValueError, match=r"cu_seqlens must end below 2\*\*31"):
+        ragged.cu_seqlens(lengths)  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ WITHOUT_PARAMETERS = {
     "LayerNorm without weights": lambda: nn.LayerNorm(8, elementwise_affine=False),
     "Sequential of nothing": nn.Sequential,
 }
-ELSEWHERE = {"FeedForward", "Module", "ModuleDict", "ModuleList", "SelfAttention", "SinusoidalPositions"}
+ELSEWHERE = {"Module", "ModuleDict", "ModuleList", "SinusoidalPositions"}
 
 
 def flat(output: Any) -> Iterator[Any]:

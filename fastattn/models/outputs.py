@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, ClassVar
 
 from fastattn import functional as F
-from fastattn.autograd import Tensor, mode
+from fastattn.autograd import Tensor, mode, setting
 
 
 @dataclass
@@ -26,6 +27,12 @@ class Output:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         value = vars(self)[name] = compute()
         return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: what is computed later is computed now."""
+        names = [part.name for part in fields(self) if part.name.startswith(self._prefix)]
+        given = {name: partial(_given, getattr(self, name.removeprefix(self._prefix))) for name in names}
+        return {**vars(self), **given}
 
     def keys(self) -> list[str]:
         """The names of the fields that are not None, in order."""
@@ -86,20 +93,21 @@ def loss_of(scores: Any, target: Any, function: Callable[..., Any] = F.cross_ent
     return None if target is None else as_tensor(function(scores, target))
 
 
-def as_tensor(loss: Any) -> Tensor:
-    """A loss as a Tensor, which that of a frozen model is not."""
-    return loss if isinstance(loss, Tensor) else Tensor(loss)
+def as_tensor(x: Any) -> Tensor:
+    """`x` as a Tensor, which the loss of a frozen model and the states of its frozen layers are not."""
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def later(compute: Callable[[], Any]) -> Callable[[], Any]:
-    """`compute` with the kernels of now, whenever it is called. A Tensor takes no others."""
-    ops = mode.ops
+    """`compute` as it would run now, whenever it is called: with the same kernels, and recorded or not."""
+    now = {"ops": mode.ops, "grad": mode.grad}
 
     def run() -> Any:
-        before, mode.ops = mode.ops, ops
-        try:
+        with setting(**now):
             return compute()
-        finally:
-            mode.ops = before
 
     return run
+
+
+def _given(value: Any) -> Any:
+    return value

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from itertools import groupby
 from operator import attrgetter
 from textwrap import indent
+from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -304,13 +305,15 @@ NamedParts = tuple[Sequence[tuple[str, AnyParameter]], Sequence[tuple[str, Modul
 Members = tuple[list[tuple[str, Parameter]], list[tuple[str, Module]]]
 
 _LISTS = (list, tuple)
-_PLAIN = frozenset([int, float, bool, str, bytes, np.ndarray, type(None), ParameterRows])
+_PLAIN = frozenset([int, float, bool, str, bytes, type(None), ParameterRows])
 
 
 def find_members(values: Mapping[Any, Any], owner: str, prefix: str = "", found: Members | None = None) -> Members:
     """The parameters and the modules among `values`, and in lists, tuples and dicts among them, both by name."""
     found = ([], []) if found is None else found
     for key, value in values.items():
+        if isinstance(key, Module | Parameter):
+            raise TypeError(f"{owner}: {prefix[:-1]} hides a {type(key).__name__} in a key; it is found as a value")
         if type(value) in _PLAIN:
             continue
         name = f"{prefix}{key}"
@@ -330,18 +333,27 @@ def find_members(values: Mapping[Any, Any], owner: str, prefix: str = "", found:
     return found
 
 
-def _hides(value: Any) -> bool:
-    """Whether `value` has a module or parameter among its items, attributes or arguments, or is bound to one."""
-    if isinstance(value, int | float | str | bytes | np.generic | np.ndarray | Tensor | type):
+def _hides(value: Any, depth: int = 3) -> bool:
+    """Whether a module or parameter is among the items, attributes or arguments of `value`, in its closure, or what it
+    is bound to. `depth` says how far down it is looked for."""
+    if isinstance(value, Module | Parameter):
+        return True
+    if isinstance(value, int | float | str | bytes | np.generic | Tensor | type | ModuleType | None) or not depth:
         return False
     inner: list[Any] = [getattr(value, "__self__", None), *getattr(value, "__dict__", {}).values()]
-    if isinstance(value, partial):
-        inner += [value.func, getattr(value.func, "__self__", None), *value.args, *value.keywords.values()]
+    inner += [getattr(value, name, None) for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    if isinstance(value, np.ndarray):
+        inner = value.ravel().tolist() if value.dtype == object else []
+    elif isinstance(value, partial):
+        inner += [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
+        inner += [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
     elif isinstance(value, Mapping):
         inner += [*value.keys(), *value.values()]
     elif isinstance(value, Collection):
         inner += value
-    return any(isinstance(item, Module | Parameter) for item in inner)
+    return any(_hides(item, depth - 1) for item in inner)
 
 
 class _Renaming(dict[str, str]):

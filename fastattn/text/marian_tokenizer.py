@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from fastattn import checks
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
+from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
 from fastattn.text.tokenizer import TokenizedTexts, length_limit, special_token
 
@@ -173,19 +174,19 @@ class MarianTokenizer:
         self.model_max_length: int | None = length_limit(self._config)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> MarianTokenizer:
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **place: Any) -> MarianTokenizer:
         """Read source.spm, target.spm, vocab.json and, if they are there, tokenizer_config.json and target_vocab.json.
 
-        target_vocab.json counts where the config says `separate_vocabs`.
+        target_vocab.json counts where the config says `separate_vocabs`. A name is looked for by
+        `fastattn.hub.find_model`, whose options `place` has.
 
         Raises:
             FileNotFoundError: one of the first three is missing, or a target_vocab.json that the config requires.
             ValueError: a file is damaged, or a tokenizer has tokens outside its vocabulary; the message names the file.
             ImportError: the `sentencepiece` library is missing.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder")
+        files = (SOURCE, TARGET, VOCABULARY)
+        folder = folder_of(name_or_folder, Files((*files, TARGET_VOCABULARY, CONFIG), files, files), **place)
         config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
         needed = [SOURCE, TARGET, VOCABULARY, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
         for name in needed:

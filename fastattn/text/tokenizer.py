@@ -17,8 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn import checks
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
+from fastattn.hub import Files, folder_of
 
 CONFIG = "tokenizer_config.json"
+_VOCABULARIES = ("tokenizer.json", "vocab.txt")
+FILES = Files((*_VOCABULARIES, CONFIG), (_VOCABULARIES,), _VOCABULARIES, organization="sentence-transformers")
+"""The files of a tokenizer."""
 CHUNK = 1024  # texts tokenised at once: an Encoding takes some kilobytes, its ids a few dozen bytes
 
 
@@ -92,14 +96,17 @@ class Tokenizer:
         self._origin: tuple[str, bool, str] | None = None
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, lowercase: bool = False) -> Tokenizer:
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str], *, lowercase: bool = False, **place: Any
+    ) -> Tokenizer:
         """Read tokenizer.json or else vocab.txt (WordPiece), and tokenizer_config.json if it exists.
 
         The config's settings for case, accents and Chinese characters win, as in transformers.
 
         Args:
-            folder: a Hugging Face folder.
+            name_or_folder: a Hugging Face folder, or the name of one, see `fastattn.hub.find_model`.
             lowercase: lower-case every text first, whatever the files say.
+            place: options of `find_model`: `revision`, `token`, `local_files_only`.
 
         Raises:
             FileNotFoundError: neither tokenizer.json nor vocab.txt exists.
@@ -107,7 +114,7 @@ class Tokenizer:
             ImportError: the `tokenizers` library is missing.
         """
         library = import_tokenizers()
-        folder = Path(folder)
+        folder = folder_of(name_or_folder, FILES, **place)
         config = _read_config(folder / CONFIG)
         if (folder / "tokenizer.json").is_file():
             backend = _from_tokenizer_json(library, folder / "tokenizer.json", config)

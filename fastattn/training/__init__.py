@@ -1,21 +1,26 @@
 """Training: optimizers, schedules, batches, metrics, a trainer that saves and continues runs, and runs of tasks."""
 
-from fastattn.training.averaging import ExponentialMovingAverage, average_states
-from fastattn.training.batches import Batches, TokenBatches, count_steps
-from fastattn.training.metrics import accuracy, bleu, character_error_rate, chrf, edit_distance, f1_scores
-from fastattn.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_grad_norm
-from fastattn.training.pair_batches import PairBatches, pair_arguments
-from fastattn.training.plot import plot_attention, plot_log
-from fastattn.training.run import check_folder, train
-from fastattn.training.schedules import (
-    Schedule,
-    get_constant_schedule_with_warmup,
-    get_cosine_schedule_with_warmup,
-    get_inverse_sqrt_schedule,
-    get_linear_schedule_with_warmup,
-    get_noam_schedule,
-)
-from fastattn.training.trainer import DamagedStateWarning, NonFiniteLossError, Trainer
+from typing import TYPE_CHECKING
+
+from fastattn._lazy import lazy
+
+if TYPE_CHECKING:
+    from fastattn.training.averaging import ExponentialMovingAverage, average_states
+    from fastattn.training.batches import Batches, TokenBatches, count_steps
+    from fastattn.training.metrics import accuracy, bleu, character_error_rate, chrf, edit_distance, f1_scores
+    from fastattn.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_grad_norm
+    from fastattn.training.pair_batches import PairBatches, pair_arguments
+    from fastattn.training.plot import plot_attention, plot_log
+    from fastattn.training.run import check_folder, train
+    from fastattn.training.schedules import (
+        Schedule,
+        get_constant_schedule_with_warmup,
+        get_cosine_schedule_with_warmup,
+        get_inverse_sqrt_schedule,
+        get_linear_schedule_with_warmup,
+        get_noam_schedule,
+    )
+    from fastattn.training.trainer import DamagedStateWarning, NonFiniteLossError, Trainer
 
 __all__ = [
     "SGD",
@@ -50,3 +55,23 @@ __all__ = [
     "plot_log",
     "train",
 ]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "averaging": "ExponentialMovingAverage average_states",
+        "batches": "Batches TokenBatches count_steps",
+        "metrics": "accuracy bleu character_error_rate chrf edit_distance f1_scores",
+        "optimizers": "SGD Adam AdamW Optimizer clip_grad_norm",
+        "pair_batches": "PairBatches pair_arguments",
+        "plot": "plot_attention plot_log",
+        "run": "check_folder train",
+        "schedules": "Schedule get_constant_schedule_with_warmup get_cosine_schedule_with_warmup "
+        "get_inverse_sqrt_schedule get_linear_schedule_with_warmup get_noam_schedule",
+        "trainer": "DamagedStateWarning NonFiniteLossError Trainer",
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return __all__

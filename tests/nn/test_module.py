@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -473,3 +474,30 @@ def test_gradients_are_removed_or_zeros() -> None:
     assert not layer.weight.grad.any()
     layer.zero_grad()
     assert layer.weight.grad is None
+
+
+class _Slots:
+    __slots__ = ("layer",)
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+
+HIDING: dict[str, Any] = {
+    "a namespace with a list": lambda layer: SimpleNamespace(layers=[layer]),
+    "slots": _Slots,
+    "a closure": lambda layer: lambda x: layer(x),
+    "a default": lambda layer: lambda x, layer=layer: layer(x),
+    "a partial of a list": lambda layer: partial(map, [layer]),
+    "an object array": lambda layer: np.array([layer], object),
+    "a set of tuples": lambda layer: {(layer,)},
+    "a key": lambda layer: {layer: 1},
+}
+
+
+@pytest.mark.parametrize("hide", HIDING.values(), ids=HIDING)
+def test_a_module_that_is_hidden_is_an_error(hide: Any) -> None:
+    module = nn.Sequential()
+    module.hidden = hide(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="Sequential: hidden h"):
+        module.freeze()

@@ -238,7 +238,7 @@ def test_a_damaged_piece(write: Write, name: str, content: Any, message: str) ->
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+    with pytest.raises(FileNotFoundError, match=r"no such folder.*nowhere"):
         MarianTokenizer.from_pretrained(tmp_path / "nowhere")
 
 

@@ -28,7 +28,7 @@ from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.model import Batch, BertModel, BertPreTrainedModel
 from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.inputs import Tokens, check_labels, integers
-from fastattn.models.outputs import HeadOutput, QuestionAnsweringOutput, loss_of
+from fastattn.models.outputs import HeadOutput, QuestionAnsweringOutput, as_tensor, loss_of
 from fastattn.nn.parameter import Array
 
 
@@ -41,8 +41,11 @@ class BertHeadModel(BertPreTrainedModel):
         """The result for a batch, with a loss unless `labels` are None; `outputs` are those of `BertModel.encode`."""
         target = None if labels is None else self._target(batch, labels)
         output = self.bert.encode(batch, *outputs)
-        states = output.hidden_states and tuple(batch.pad(x) for x in output.hidden_states)
-        attentions = output.attentions and tuple(batch.pad_weights(x) for x in output.attentions)
+        states, attentions = output.hidden_states, output.attentions
+        if not self.frozen:  # the encoder may be
+            states, attentions = (given and tuple(map(as_tensor, given)) for given in (states, attentions))
+        states = states and tuple(map(batch.pad, states))
+        attentions = attentions and tuple(map(batch.pad_weights, attentions))
         return self._finish(batch, output, target, {"hidden_states": states, "attentions": attentions})
 
     def _target(self, batch: Batch, labels: Any) -> Any:

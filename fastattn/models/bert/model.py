@@ -25,6 +25,7 @@ from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.config import ACTIVATIONS
 from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
+from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
@@ -244,7 +245,8 @@ class BertModel(BertPreTrainedModel):
         checkpointing = self.gradient_checkpointing
         x = nn.encode(self.layers, x, cu_seqlens, states=states, attn_weights=attentions, checkpointing=checkpointing)
         pooled = None if self.pooler is None else self._pool(self.pooler, x, cu_seqlens)
-        return BertOutput(x, pooled, states and tuple(states), attentions and tuple(attentions))
+        extras = (given and tuple(given if self.frozen else map(as_tensor, given)) for given in (states, attentions))
+        return BertOutput(x, pooled, *extras)
 
     def _pool(self, pooler: nn.Linear, x: Values, cu_seqlens: NDArray[np.int32]) -> Any:
         pooled = pooler(F.pooling(x, cu_seqlens, "cls"))

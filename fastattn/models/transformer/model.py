@@ -182,7 +182,8 @@ class Transformer(TransformerPreTrainedModel):
         loss = None if words is None else self._loss(hidden, words, label_smoothing)
 
         def attentions(weights: Weights, queries: Tokens, keys: Tokens) -> tuple[Any, ...] | None:
-            return None if weights is None else tuple(queries.pad_weights(x, keys) for x in weights)
+            given = weights if self.frozen or weights is None else map(as_tensor, weights)
+            return None if given is None else tuple(queries.pad_weights(x, keys) for x in given)
 
         return TransformerOutput(
             loss=loss,
