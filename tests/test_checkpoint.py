@@ -133,7 +133,10 @@ class TestCheckpoint:
         functions: list[Any] = [lambda x: (x, x), lambda x: None, lambda x: {"loss": x}]
         for f in functions:
             for enabled in (True, False):
-                with autograd._set(grad=enabled), pytest.raises(TypeError, match="checkpoint: fn must return a Tensor"):
+                with (
+                    autograd.setting(grad=enabled),
+                    pytest.raises(TypeError, match="checkpoint: fn must return a Tensor"),
+                ):
                     checkpoint(f, x)
         with pytest.raises(TypeError, match="must return a Tensor, got ndarray"):
             checkpoint(lambda x: x.numpy() * 2, x)

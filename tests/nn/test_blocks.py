@@ -133,7 +133,7 @@ def test_in_buffers(kind: str, isa: str) -> None:
         for recording in (True, False):
             mine: list[Any] = []
             own: list[Any] = []
-            with no_grad() if not recording else fastattn.autograd._set():
+            with no_grad() if not recording else fastattn.autograd.setting():
                 result = nn.encode(stack, x.copy(), OFFSETS)
                 again = nn.encode(stack, x.copy(), OFFSETS, states=mine, attn_weights=own)
             assert [isinstance(state, np.ndarray) for state in mine] == [True] * arrays + [False] * (3 - arrays)

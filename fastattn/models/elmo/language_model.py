@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
-from fastattn import nn, ragged
+from fastattn import nn
 from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import FRACTION, config_number
 from fastattn.formats import hugging_face
@@ -99,10 +99,10 @@ class BidirectionalLanguageModel(PreTrainedModel):
         Raises TypeError and ValueError for other types, shapes, rows and numbers.
         """
         owner = type(self).__name__
-        for name, array in (("char_ids", char_ids), ("inputs", inputs), ("targets", targets)):
+        arrays = {"char_ids": char_ids, "inputs": inputs, "targets": targets, "cu_seqlens": cu_seqlens}
+        for name, array in arrays.items():
             if not isinstance(array, np.ndarray):
                 raise TypeError(f"{owner}: {name} must be an array, got {type(array).__name__}")
-        cu_seqlens = ragged.check_cu_seqlens(cu_seqlens, inputs.shape[-1], f"{owner}: cu_seqlens")
         wanted = (2, int(cu_seqlens[-1]))
         for name, array in (("inputs", inputs), ("targets", targets)):
             if array.shape != wanted:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from fastattn import nn, ragged, runtime
 from fastattn.checks import config_integer, texts
 from fastattn.models.elmo.model import Elmo, ElmoOutput
 from fastattn.models.elmo.network import detached
-from fastattn.nn.parameter import Parameter
 from fastattn.tasks.words.state import ElmoState
 from fastattn.text import gather, token_budget_batches
 from fastattn.text.characters import character_ids, index_words
@@ -154,12 +154,15 @@ class WordEncoder(nn.Module):
         distinct, _, _ = index_words([texts("cache_vocabulary: words", words, "words")])
         self._cache = None
         if len(distinct) > 2:
-            weights = [(p, p.value) for p in self.model.network.token_encoder._arrays()]
             places = {word: i for i, word in enumerate(distinct)}
-            self._cache = _Cache(runtime.isa(), weights, places, self._vectors(distinct))
+            self._cache = _Cache(runtime.isa(), self._weights(), places, self._vectors(distinct))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_cache": None}
+
+    def _weights(self) -> list[Any]:
+        """What the vectors of words depend on."""
+        return [parameter.value for parameter in self.model.network.token_encoder._arrays()]
 
     def _begin(self, state: ElmoState | None, sentences: int) -> Any:
         """The states that the sentences begin with."""
@@ -170,7 +173,7 @@ class WordEncoder(nn.Module):
     def _vectors(self, words: list[str]) -> Any:
         """The token vectors of distinct words, `[words, projection_dim]`."""
         cache = self._cache
-        if cache is None or not cache.counts():
+        if cache is None or not cache.counts(self._weights()):
             return self._encode(words)
         rows = np.array([cache.places.get(word, -1) for word in words])
         new = np.flatnonzero(rows < 0)
@@ -188,12 +191,12 @@ class WordEncoder(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Cache:
-    """Token vectors of words, for one instruction set and these weights. Slots hide the weights from `Module`."""
+    """Token vectors of words, for one instruction set and these weights."""
 
     isa: str
-    weights: list[tuple[Parameter, Any]]
+    weights: list[Any]
     places: dict[str, int]
     vectors: NDArray[np.float32]
 
-    def counts(self) -> bool:
-        return self.isa == runtime.isa() and all(parameter.value is value for parameter, value in self.weights)
+    def counts(self, weights: list[Any]) -> bool:
+        return self.isa == runtime.isa() and all(map(is_, self.weights, weights))
