@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../dispatch.h"
+#include "../denormals.h"
 
 namespace fastattn::bindings {
 
@@ -168,3 +169,4 @@ void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
 }
 
 }  // namespace fastattn::bindings
+    const FlushDenormals flush;  // what a kernel does between its loops, too

@@ -55,7 +55,13 @@ void bind_runtime(py::module_& m) {
     m.def("build_info", &build_info);
     m.def("keep_memory", &keep_memory, "From now on large results take memory that earlier ones gave back.");
     m.def("kept_memory", &kept_memory, "Bytes that wait to be used again.");
-    m.def("empty_memory", &empty_memory, "Give them back to the system.");
+    m.def(
+        "empty_memory",
+        [] {
+            empty_memory();
+            free_scratch();
+        },
+        "Give them and the scratch of kernels back to the system.");
     m.def("fma_peak", &fma_peak, py::arg("seconds"),
           "GFLOP/s that num_threads() threads reach with nothing but FMAs from registers.");
 }
