@@ -7,7 +7,7 @@ namespace {
 
 void adamw(py::handle param_, py::handle grad_, py::handle exp_avg_, py::handle exp_avg_sq_, py::handle step_,
            py::handle lr_, py::handle beta1_, py::handle beta2_, py::handle eps, py::handle weight_decay_,
-           bool decoupled) {
+           py::handle decoupled_) {
     const char* const f = "adamw";
     const Array grad = floats(f, "grad", grad_).expect_contiguous();
     const Array like = floats(f, "param", param_);
@@ -30,6 +30,7 @@ void adamw(py::handle param_, py::handle grad_, py::handle exp_avg_, py::handle 
     args.exp_avg = exp_avg.data();
     args.exp_avg_sq = exp_avg_sq.data();
     args.count = like.size();
+    const bool decoupled = boolean(f, "decoupled", decoupled_);
     args.decay = decoupled ? static_cast<float>(lr * weight_decay) : 0.0f;
     args.l2 = decoupled ? 0.0f : static_cast<float>(weight_decay);
     args.one_minus_beta1 = static_cast<float>(1 - beta1);

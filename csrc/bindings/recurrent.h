@@ -97,6 +97,14 @@ private:
     bool has_h0_ = false;
 };
 
+}  // namespace fastattn::bindings
+
+template <>
+struct pybind11::detail::type_caster<fastattn::bindings::RecurrentReserve>
+    : fastattn::bindings::InitializedCaster<fastattn::bindings::RecurrentReserve> {};
+
+namespace fastattn::bindings {
+
 class RecurrentForwardPass {
 public:
     RecurrentForwardPass(RecurrentLayer& layer, RecurrentForward& args, bool return_reserve, bool recompute);
@@ -114,7 +122,7 @@ private:
 class RecurrentBackwardPass {
 public:
     RecurrentBackwardPass(RecurrentLayer& layer, RecurrentBackward& args, py::handle dout, py::handle dh_n,
-                          py::handle reserve, bool need_dx, bool need_dweights, py::handle dweights);
+                          py::handle reserve, py::handle need_dx, py::handle need_dweights, py::handle dweights);
     void set(BackwardDirection& d, i64 i);
     // The gradient of weight `index` of direction i: added to what was given, else new; null when none is wanted.
     float* dweight(i64 i, std::size_t index, const char* name, const Shape& shape, bool& adds);

@@ -6,6 +6,10 @@
 #include "../packing.h"
 #include "arrays.h"
 
+template <>
+struct pybind11::detail::type_caster<fastattn::PackedMatrix>
+    : fastattn::bindings::InitializedCaster<fastattn::PackedMatrix> {};
+
 namespace fastattn::bindings {
 
 // W [n, k]. It owns what the kernel reads of it: another thread may take the weight out of its list meanwhile.
