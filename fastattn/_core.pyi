@@ -257,12 +257,12 @@ def l2_normalize(x: _Floats, eps: float, out: _Optional, /) -> _Floats: ...
 def l2_normalize_backward(dy: _Floats, x: _Floats, eps: float, out: _Optional, /) -> _Floats: ...
 def cross_entropy(
     logits: _Floats, target: npt.NDArray[np.int64], ignore_index: int, label_smoothing: float, /
-) -> tuple[_Floats, _Floats]: ...
+) -> tuple[_Floats, npt.NDArray[np.float64]]: ...
 def cross_entropy_backward(
     dloss: _Floats,
     logits: _Floats,
     target: npt.NDArray[np.int64],
-    lse: _Floats,
+    lse: npt.NDArray[np.float64],
     ignore_index: int,
     label_smoothing: float,
     out: _Optional,

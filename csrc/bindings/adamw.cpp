@@ -33,7 +33,8 @@ void adamw(py::handle param_, py::handle grad_, py::handle exp_avg_, py::handle 
     const bool decoupled = boolean(f, "decoupled", decoupled_);
     args.decay = decoupled ? static_cast<float>(lr * weight_decay) : 0.0f;
     args.l2 = decoupled ? 0.0f : static_cast<float>(weight_decay);
-    args.one_minus_beta1 = static_cast<float>(1 - beta1);
+    args.from_grad = beta1 < 0.5;
+    args.beta1_step = static_cast<float>(args.from_grad ? beta1 : 1 - beta1);
     args.beta2 = static_cast<float>(beta2);
     args.one_minus_beta2 = static_cast<float>(1 - beta2);
     args.step_size = static_cast<float>(lr / (1 - std::pow(beta1, steps)));

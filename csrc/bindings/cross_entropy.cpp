@@ -35,9 +35,10 @@ py::object cross_entropy(py::handle logits_, py::handle target_, py::handle igno
     CrossEntropyForward args{};
     const Array logits = floats(f, "logits", logits_), target = array(f, "target", target_, Dtype::int64);
     const auto targets = fill(args, f, logits, target, ignore_index, label_smoothing);
-    const py::object loss = new_floats({args.rows}), lse = new_floats({args.rows});
+    const py::object loss = new_floats({args.rows});
+    py::array_t<double> lse(args.rows);
     args.loss = data_of(loss);
-    args.lse = data_of(lse);
+    args.lse = lse.mutable_data();
     compute(&KernelTable::cross_entropy_forward, args);
     return py::make_tuple(loss, lse);
 }
@@ -47,10 +48,10 @@ py::object cross_entropy_backward(py::handle dloss_, py::handle logits_, py::han
     const char* const f = "cross_entropy_backward";
     CrossEntropyBackward args{};
     const Array dloss = floats(f, "dloss", dloss_), logits = floats(f, "logits", logits_);
-    const Array target = array(f, "target", target_, Dtype::int64), lse = floats(f, "lse", lse_);
+    const Array target = array(f, "target", target_, Dtype::int64), lse = array(f, "lse", lse_, Dtype::float64);
     const auto targets = fill(args, f, logits, target, ignore_index, label_smoothing);
     args.dloss = dloss.expect_shape({args.rows}).expect_contiguous().as<float>();
-    args.lse = lse.expect_shape({args.rows}).expect_contiguous().as<float>();
+    args.lse = lse.expect_shape({args.rows}).expect_contiguous().as<double>();
     const Output out(f, "out", out_, logits.shape);
     args.dlogits = out.apart_from(logits, true).apart_from(dloss).apart_from(target).apart_from(lse).data();
     compute(&KernelTable::cross_entropy_backward, args);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastattn._types import Floats, IntArray
+from fastattn._types import DoubleArray, Floats, IntArray
 
 from ._blocks import row_blocks
 from .softmax import _shift
@@ -13,14 +13,14 @@ from .softmax import _shift
 
 def cross_entropy(
     logits: Floats, target: IntArray, *, ignore_index: int = -100, label_smoothing: float = 0.0
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, DoubleArray]:
     """-log softmax(logits)[target] of each row, smoothed if asked.
 
     logits `[rows, classes]` of any float dtype, target int64 `[rows]`. With `label_smoothing` e the loss is (1 - e)
     times that of the target plus e times the mean of the loss over all classes. A row whose target is
     `ignore_index` has the loss 0. Returns (loss, lse), both `[rows]`; lse, the log of the sum of a row's
-    exponentials, is for `cross_entropy_backward` and 0 where the row is ignored. Raises ValueError for another
-    target outside [0, classes).
+    exponentials in float64, is for `cross_entropy_backward` and 0 where the row is ignored. Raises ValueError for
+    another target outside [0, classes).
 
     Source: Goodfellow et al. 2016, section 6.2.1.1; label smoothing: Szegedy et al. 2016, section 7, spread as in
     PyTorch.
@@ -30,13 +30,13 @@ def cross_entropy(
     ([0.287682, 0.0], [1.386294, 0.0])
     """
     counted = _counted("cross_entropy", logits, target, ignore_index)
-    loss, lse = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
+    loss, lse = np.empty(len(logits), logits.dtype), np.empty(len(logits), np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # log(0), inf - inf: in a row without a finite sum
         for rows in row_blocks(*logits.shape):
             top = _shift(logits[rows])
             x = logits[rows] - top
             log_sum = np.log(np.exp(x).sum(axis=-1))
-            lse[rows] = log_sum + top[:, 0]
+            np.add(log_sum, top[:, 0], out=lse[rows], dtype=np.float64)
             log_sum -= (1 - label_smoothing) * x[np.arange(len(x)), np.where(counted[rows], target[rows], 0)]
             if label_smoothing:
                 log_sum -= label_smoothing * x.mean(axis=-1)
@@ -49,7 +49,7 @@ def cross_entropy_backward(
     dloss: Floats,
     logits: Floats,
     target: IntArray,
-    lse: Floats,
+    lse: DoubleArray,
     *,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
@@ -57,7 +57,7 @@ def cross_entropy_backward(
 ) -> Floats:
     """The gradient of `cross_entropy`'s logits: dloss * (softmax(logits) - the smoothed target).
 
-    dloss and lse `[rows]` (the latter from `cross_entropy`) and logits `[rows, classes]` of one float dtype, target
+    dloss `[rows]` and logits `[rows, classes]` of one float dtype, lse (float64 `[rows]`, from `cross_entropy`), target
     int64 `[rows]`, `ignore_index` and `label_smoothing` as in the forward call. Returns `[rows, classes]`, in `out`
     if given (which may be `logits`); 0 in ignored rows. Raises ValueError for a target out of range.
 
