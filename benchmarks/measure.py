@@ -1,12 +1,12 @@
-"""How everything here is timed: outputs compared, then turns in random order, the machine's peak around each.
+"""How everything is timed: outputs are compared, then contenders take turns in random order.
 
 1. Every contender has a process of its own, with the same weights, inputs and number of threads.
-2. Each gives its output once; one that differs from the first contender's beyond the tolerance is not timed.
-3. In every round the contenders take one turn each, in an order drawn anew. Before a turn all processes must
-   be asleep: thread pools spin for milliseconds after their last task and would burn the next one's core.
-4. The machine's peak (fused multiply-adds in registers, all threads) is measured in a burst before and after
-   every turn.
-5. A ratio is taken within a round; what is reported is the median over rounds and the quartiles.
+2. Each contender computes its output once. One that differs from the first contender's beyond the tolerance is not
+   timed.
+3. In every round the contenders take one turn each, in a new random order. Before a turn all processes must be asleep:
+   thread pools spin for milliseconds after their last task and would burn the next contender's core.
+4. The machine's peak (fused multiply-adds in registers, all threads) is measured in a burst around every turn.
+5. Ratios are taken within a round. The report has the median over rounds and the quartiles.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WARM_UP = 0.3  # calls slower than this need no warm-up call to refill caches an
 
 @dataclass(frozen=True)
 class Contender:
-    """How a contender is set up: `function` ("module:name") of `arguments` gives the job to time."""
+    """A contender. `function` ("module:name") of `arguments` returns the job to time."""
 
     name: str
     python: str
@@ -68,7 +68,7 @@ class Series:
 
 @dataclass
 class Result:
-    """A case's numbers, ready for JSON; `left_out` says who was not timed and why."""
+    """A case's numbers for JSON. `left_out` has the contenders that were not timed, and why."""
 
     case: str
     work: float
@@ -80,7 +80,7 @@ class Result:
 
 
 def measure(case: Case, threads: int, rounds: int) -> Result:
-    """Compare, then time: see the head of this file."""
+    """Compare, then time; see the top of this file."""
     result = Result(case.name, case.work, case.unit, case.flops)
     with ExitStack() as stack:
         workers = start(stack, case, threads, result)
@@ -148,7 +148,7 @@ def take_turns(workers: dict[str, Worker], result: Result, threads: int, rounds:
 
 
 def settle(pids: Iterable[int]) -> None:
-    """Sleep until no thread of these processes, nor of this one, is spinning any more."""
+    """Sleep until no thread of these processes or of this one is spinning."""
     pids = [os.getpid(), *pids]
     time.sleep(PAUSE)
     used = cpu_seconds(pids)
@@ -181,7 +181,7 @@ def largest_difference(output: npt.NDArray[np.float32], expected: npt.NDArray[np
 
 
 def say(text: str) -> None:
-    """Progress, on stderr: one line that is rewritten on a terminal."""
+    """Show progress on standard error, on a terminal in one line that is rewritten."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()

@@ -1,8 +1,7 @@
-"""What fastattn costs besides time: `python -m benchmarks memory`.
+"""Memory and import time: `python -m benchmarks memory`.
 
-Resident memory of a process that serves BERT-base, for every runtime, and of one that trains it; memory over
-thousands of batches of mixed lengths, served and trained; the time of `import fastattn`; and time against the
-number of tokens.
+Resident memory of a process that serves BERT-base, for every runtime, and of one that trains it; memory over thousands
+of batches of mixed lengths, served and trained; the time of `import fastattn`; and time by the number of tokens.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ print(time.perf_counter() - start, len(sys.modules) - before)
 
 
 def mixed_job(folder: str, threads: int) -> Job:
-    """Every call serves a batch of another random size, filled with sequences of other random lengths."""
+    """Every call serves a new batch of random size, with sequences of random lengths."""
     model = rivals.Fastattn(Path(folder), Path(), threads)
     rng = np.random.default_rng(0)
     return lambda: model.run(*mixed_batch(rng))
 
 
 def mixed_training_job(folder: str, threads: int) -> Job:
-    """Every call is a training step on another such batch."""
+    """Every call is a training step on a new batch of this kind."""
     model = training.Fastattn(Path(folder), "BertForSequenceClassification", 2, threads, checkpoint=False)
     rng = np.random.default_rng(0)
 
@@ -104,8 +103,8 @@ def serving_memory(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Ta
 def training_memory(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Table:
     """Peaks of a process that trains BERT-base at 8x128, with and without keeping what its layers compute.
 
-    The gradients of a step exist only when most activations are gone again. So that activations can be told by
-    subtraction, a second process keeps the gradients of the step before, as one that accumulates them does.
+    The gradients of a step exist only after most activations are freed. A second process keeps the gradients of the
+    step before, as one that accumulates gradients does, so that subtraction gives the activations.
     """
     task = train.classification("bert-base", 8, 128, options.cache)
     rows = []
@@ -130,7 +129,7 @@ def training_memory(options: argparse.Namespace, raw: list[dict[str, Any]]) -> T
 
 
 def training_peak(each: Contender, threads: int, keep_gradients: bool) -> dict[str, int]:
-    """Resident bytes of a process: with everything imported, and at most during a step that is not the first one."""
+    """Resident bytes of a process: with everything imported, and the peak of a step after the first one."""
     with Worker(each.name, each.python, threads) as worker:
         worker.call("run", function="benchmarks.training:import_packages", arguments={"runtime": each.name})
         before = worker.call("memory")["resident"]
@@ -164,7 +163,7 @@ def memory_over_time(options: argparse.Namespace, raw: list[dict[str, Any]]) -> 
 
 
 def import_time(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Table:
-    """`import fastattn` after `import numpy`, and what it loads on first use; a new process each."""
+    """`import fastattn` after `import numpy`, and what it loads on first use. Each runs in a new process."""
     rows = []
     for statement in IMPORT_STATEMENTS:
         times = []

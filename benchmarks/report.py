@@ -117,7 +117,7 @@ def write(report: Report, path: Path | None) -> None:
 
 
 def show(report: Report, markdown: bool) -> None:
-    """Print the tables and the machine, aligned; with `markdown` as they stand in benchmarks/README.md."""
+    """Print the tables and the machine, aligned; or, with `markdown`, as in benchmarks/README.md."""
     for table in report["tables"]:
         title = table["title"]
         print(f"\n**{title}**\n" if markdown else f"\n{title}\n")
@@ -127,7 +127,7 @@ def show(report: Report, markdown: bool) -> None:
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -> str:
-    """Columns of equal width; a case's name stands in its first row only."""
+    """Columns of equal width; only the first row of a case has its name."""
     shown: list[list[str]] = [list(header)]
     previous = None
     for row in rows:

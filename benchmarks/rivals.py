@@ -1,9 +1,9 @@
-"""One small class per runtime, all with one face: load a BERT, or the encoder of a MarianMT model, and turn ids and
-mask into hidden states.
+"""One small class per runtime, all with the same methods: load a BERT, or the encoder of a MarianMT model, and turn ids
+and mask into hidden states.
 
-A class is used in a process of its own, which may run another Python, so nothing is imported before it is
-needed. Each rival is set up as its own guide tells a user who wants the lowest latency in float32; `convert`
-writes what it needs on disk once, so that the process which serves never holds the exporter.
+A class runs in a process of its own, perhaps with another Python, so it imports only what it needs. Each rival is set
+up as its own guide recommends for the lowest latency in float32. `convert` writes its files once, so that the process
+that serves never holds the exporter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Runtime(ABC):
-    """`folder` is a Hugging Face folder, `converted` what `convert` wrote there before."""
+    """`folder` is a Hugging Face folder, `converted` is the folder that `convert` wrote."""
 
     package: ClassVar[str]
 
@@ -40,7 +40,7 @@ class Runtime(ABC):
 
     @staticmethod
     def convert(folder: Path, converted: Path) -> None:
-        """Write the runtime's own format; one that reads the folder as it is has nothing to write."""
+        """Write the runtime's own format. A runtime that reads the folder itself writes nothing."""
         return
 
 
@@ -64,7 +64,7 @@ class Fastattn(Runtime):
 
             self.encode = encode
         else:
-            # no pooler, as for the rivals: what is compared is the hidden states
+            # no pooler, as for the rivals: hidden states are compared
             bert = models.BertModel.from_pretrained(folder, add_pooling_layer=False)
             self.encode = lambda ids, mask: bert(ids, attention_mask=mask).last_hidden_state
 
@@ -123,7 +123,7 @@ class OnnxRuntime(Runtime):
                 output_names=names[2:],
                 dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
                 opset_version=17,
-                dynamo=False,  # onnxruntime's optimiser fuses attention in graphs of this exporter only
+                dynamo=False,  # onnxruntime's optimiser fuses attention only in graphs of this exporter
             )
         fused = optimizer.optimize_model(
             str(converted / "exported.onnx"),
@@ -172,7 +172,7 @@ class OpenVino(Runtime):
 
 
 class OpenVinoStatic(OpenVino):
-    """The same compiled for one fixed shape: what a service with texts of any length cannot use."""
+    """The same compiled for one fixed shape. A service with texts of any length cannot use it."""
 
     shape: tuple[int, ...] = ()
 
@@ -218,7 +218,7 @@ RUNTIMES: dict[str, type[Runtime]] = {
 
 
 def onnx_session(model: str | bytes, threads: int) -> Any:
-    """A session of ONNX Runtime for a file, or for what stands in one."""
+    """A session of ONNX Runtime for a file, or for the bytes of one."""
     ort = importlib.import_module("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -244,7 +244,7 @@ def transformers_encoder(folder: Path, attention: str) -> Any:
 
 
 def hidden_states_only(folder: Path) -> Any:
-    """A module of two inputs and one output, as exporters like it."""
+    """A module with two inputs and one output, for exporters."""
     torch = importlib.import_module("torch")
 
     class HiddenStates(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -280,7 +280,7 @@ def time_major(lengths: npt.NDArray[Any], reverse: bool = False) -> tuple[npt.ND
 
 
 def converted_folder(name: str, folder: Path, cache: Path) -> Path:
-    """Where a rival's own format of a model lies: named after the weights and the rival's version."""
+    """The folder of a rival's own format of a model, named after the weights and the rival's version."""
     weights = folder / "model.safetensors"
     with weights.open("rb") as file:
         digest = hashlib.sha256(file.read(1 << 20) + str(weights.stat().st_size).encode()).hexdigest()[:12]
@@ -289,7 +289,7 @@ def converted_folder(name: str, folder: Path, cache: Path) -> Path:
 
 
 def convert(name: str, folder: str, cache: str) -> None:
-    """Write the rival's own format, unless it is there."""
+    """Write the rival's own format, unless it exists."""
     target = converted_folder(name, Path(folder), Path(cache))
     if target.exists():
         return
@@ -303,5 +303,5 @@ def convert(name: str, folder: str, cache: str) -> None:
 
 
 def load(name: str, folder: str, cache: str, threads: int) -> Runtime:
-    """The runtime with the model loaded; `convert` has run before, in a process that is gone."""
+    """The runtime with the model loaded. `convert` ran before, in another process."""
     return RUNTIMES[name](Path(folder), converted_folder(name, Path(folder), Path(cache)), threads)

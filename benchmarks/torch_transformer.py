@@ -1,4 +1,4 @@
-"""The Transformer in PyTorch at its best, `torch.nn.Transformer`: runs in a contender's process, without fastattn.
+"""The fastest Transformer of PyTorch, `torch.nn.Transformer`, in a contender's process, without fastattn.
 
 `load` reads a folder that fastattn wrote; `train` is a whole run with the recipe of `fastattn train translate`.
 """
@@ -25,10 +25,10 @@ DECODED = 256  # texts at once
 
 
 class TorchTransformer:
-    """`torch.nn.Transformer` between embeddings and scores. Padding stands on the right.
+    """`torch.nn.Transformer` between embeddings and scores. Padding is on the right.
 
-    Dropout is where the paper has it: the module has it within the feed-forward network and on attention weights,
-    too, where it is switched off. `weights` are arrays by fastattn's names that share memory with the parameters.
+    Dropout is where the paper has it. The module's dropout within the feed-forward network and on attention weights is
+    switched off. `weights` are arrays by fastattn's names that share memory with the parameters.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -128,14 +128,14 @@ class TorchTransformer:
         return self.module["layers"].encoder(x, src_key_padding_mask=hidden_keys), hidden_keys
 
     def decode(self, ids: Any, memory: Any, hidden_keys: Any) -> Any:
-        """Right padding needs no mask here: no real token sees it, and what it computes is not used."""
+        """Right padding needs no mask here: no real token sees it, and its results are not used."""
         layers = self.module["layers"]
         causal = layers.generate_square_subsequent_mask(ids.shape[1])
         options = {"tgt_mask": causal, "tgt_is_causal": True, "memory_key_padding_mask": hidden_keys}
         return layers.decoder(self.embed("target", ids), memory, **options)
 
     def translate(self, ids: Any, mask: Any) -> list[list[int]]:
-        """Greedy, without a cache: what a model of this size gains by one is less than what it costs to write."""
+        """Greedy, without a cache, which would gain little for a model of this size."""
         torch, end = self.torch, self.config["eos_token_id"]
         limits = mask.sum(1) + MORE_TOKENS
         with torch.inference_mode():
@@ -156,7 +156,7 @@ def up_to(end: int, row: list[int]) -> list[int]:
 
 
 def renamed(name: str, array: Array) -> list[tuple[str, Array]]:
-    """What fastattn calls a parameter of torch.nn.Transformer; the three projections of attention are one there."""
+    """fastattn's names of a parameter of torch.nn.Transformer, which has the three projections of attention in one."""
     decoder = ".decoder." in name
     for old, new in (
         ("multihead_attn.", "encoder_attn."),

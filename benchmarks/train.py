@@ -44,7 +44,7 @@ TOLERANCE = 2e-3  # of losses, and of weights that move by about 1 a step
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained: a model's folder, a head, the number of labels, which are words for a Transformer; batches."""
+    """A model's folder, a head, the number of labels, which for a Transformer are words, and batches."""
 
     model: str
     folder: Path

@@ -1,8 +1,7 @@
-"""Training steps of a BERT with a head or a Transformer, one class per runtime with one face; runs in a contender's
-process.
+"""Training steps of a BERT with a head, or of a Transformer, in a contender's process: one class per runtime.
 
-One call is a forward pass, a backward pass and a step of AdamW for each batch, with the dropout that the
-model's configuration says. Compared are the losses and the changed weights of steps without dropout.
+A call is a forward pass, a backward pass and a step of AdamW for each batch, with the dropout of the model's
+configuration. The losses and the changed weights of steps without dropout are compared.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Batch = dict[str, Array]  # input_ids and attention_mask [batch, length], labels: what both libraries take
 
-TRANSFORMER = "Transformer"  # a head of its own: no BERT is below it
+TRANSFORMER = "Transformer"  # a head of its own, without a BERT
 
 RATE = 1e-5  # AdamW's learning rate while timed: the same batches come again and again
 CHECK_STEPS = 2
 CHECK_RATE = 1e-3
-# A weight moves by rate * g / (|g| + eps) at first. With the usual eps of 1e-8 a gradient that is 0 but for rounding,
-# as that of a key's bias is, would move it by as much as any other, one way or the other. And where rounding decides
-# whether a ReLU is open, a row of gradients is there or not: from step to step there are more of them.
+# At first, a weight moves by rate * g / (|g| + eps). With the usual eps of 1e-8, a gradient of 0 except for rounding,
+# such as that of a key's bias, moves it as much as any other, in a random direction. Rounding also decides whether a
+# ReLU is open, so a row of gradients may be missing, and more rows with every step.
 CHECK_EPS = 1e-2
 
 
 class Training(ABC):
-    """A model that is trained, and its optimizer.
+    """A model and its optimizer.
 
-    `weights` are all of its parameters by transformers' names, as arrays whose changes the model sees.
+    `weights` are all parameters by transformers' names, as arrays whose changes the model sees.
     """
 
     package: ClassVar[str]
@@ -72,7 +71,7 @@ class Training(ABC):
         """The arguments of the model for a batch."""
 
     def step(self, arguments: dict[str, Any], keep_gradients: bool = False) -> float:
-        """The loss before the step. Gradients that are kept are added to in the next one."""
+        """Make a step, and return the loss before it. Kept gradients are added to in the next step."""
         loss = self.model(**arguments).loss
         loss.backward()
         self.optimizer.step()
@@ -130,13 +129,13 @@ RUNTIMES: dict[str, type[Training]] = {"fastattn": Fastattn, "torch": Torch}
 
 
 def import_packages(runtime: str) -> None:
-    """Load all code of a runtime, so that what a model takes can be told from it."""
+    """Load all code of a runtime, so that the memory of a model can be told from it."""
     for module in RUNTIMES[runtime].imports:
         importlib.import_module(module)
 
 
 class TrainingJob:
-    """Steps over all batches of an .npz file; `check` is what is compared before they are timed."""
+    """Steps over all batches of an .npz file. The result of `check` is compared before they are timed."""
 
     def __init__(self, training: Training, batches: list[Batch], keep_gradients: bool, options: dict[str, Any]) -> None:
         self.training = training

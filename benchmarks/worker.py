@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: What is timed. It gives what is compared: an array, or tuples or lists of such, of which None are left out; unless
-#: the job has a method `check`, which gives it instead.
+#: The call to time. Its result, or that of the job's method `check` if it has one, is compared: an array, or tuples or
+#: lists of arrays and None.
 Job = Callable[[], Any]
 
 
 class WorkerError(RuntimeError):
-    """What went wrong inside a contender's process; `kind` is the exception's type there."""
+    """An error inside a contender's process; `kind` is the exception's type there."""
 
     def __init__(self, message: str, kind: str = "") -> None:
         super().__init__(message)

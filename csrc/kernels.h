@@ -1,7 +1,7 @@
 // The contract between bindings and kernels: one plain struct per kernel.
 //
-// A kernel trusts its arguments: the bindings have checked every pointer, shape and stride. Strides count elements, a
-// "row" is the last axis and is always contiguous, a null output is not wanted and a null input is not given.
+// A kernel trusts its arguments: the bindings have checked every pointer, shape and stride. Strides count elements. A
+// "row" is the last axis and is always contiguous. Outputs that nobody wants and inputs that are not given are null.
 #pragma once
 
 #include <cstdint>
@@ -10,18 +10,33 @@ namespace fastattn {
 
 using i64 = std::int64_t;
 
-// Sums over rows (bias gradients) go by blocks of so many rows, and the blocks are added in order: the same bits for
-// any number of threads.
+// Sums over rows (bias gradients) are taken in blocks of this many rows, and the blocks are added in order. The bits do
+// not depend on the number of threads.
 constexpr i64 sum_block = 64;
 constexpr i64 sum_blocks(i64 rows) { return (rows + sum_block - 1) / sum_block; }
 
-enum class Activation : int { none, relu, gelu, gelu_tanh, silu, tanh };
+enum class Activation : int { none, relu, sigmoid, gelu, gelu_tanh, silu, tanh };
 enum class Pooling : int { mean, cls, max, last, mean_sqrt_len, weighted_mean };
 enum class MaskKind : int { none, boolean, additive };
 
 struct Dropout {  // kernels/random.h; p = 0: none
     double p;
     std::uint64_t seed;
+};
+
+// y = f(x), row by row
+struct RowsForward {
+    float* y;        // [rows, dim]; may be x
+    const float* x;  // [rows, dim], row stride ldx
+    i64 rows, dim, ldx;
+};
+
+// dx = f(dy, saved)
+struct RowsBackward {
+    float* dx;           // [rows, dim]; may be dy or saved
+    const float* dy;     // [rows, dim], row stride lddy
+    const float* saved;  // x or y of the forward pass, [rows, dim], row stride lds
+    i64 rows, dim, lddy, lds;
 };
 
 struct WeightView {       // of a weight W [n, k]
@@ -57,10 +72,10 @@ struct LinearBackward {
     i64 m, n, k;
     i64 ldy, ldx, ldp;
     Activation activation;
-    bool add_to_dweight, add_to_dbias;  // to what stands there
+    bool add_to_dweight, add_to_dbias;  // to the values there
 };
 
-// What forward and backward of attention share: the probabilities are softmax(q k^T * scale + mask) for every head of
+// Both passes of attention have these. The probabilities are softmax(q k^T * scale + mask) for every head of
 // every sequence. Ragged: cu_seqlens_* are given and a row of q, k, v is a token; padded: they are null and sequence b
 // starts at b * batch stride. Key j is visible to query i of a causal call when j <= i + (top_left ? 0 : len_k -
 // len_q).
@@ -130,65 +145,19 @@ struct LayerNormBackward {
     Dropout dropout;
 };
 
-struct GeluForward {
-    float* y;        // [rows, dim]; may be x
-    const float* x;  // [rows, dim], row stride ldx
-    i64 rows, dim, ldx;
-    bool tanh;  // the tanh form instead of the exact one
+struct ActivationForward : RowsForward {
+    Activation activation;
 };
 
-struct GeluBackward {
-    float* dx;        // [rows, dim]; may be dy or x
-    const float* dy;  // [rows, dim], row stride lddy
-    const float* x;   // [rows, dim], row stride ldx
-    i64 rows, dim, lddy, ldx;
-    bool tanh;
+struct ActivationBackward : RowsBackward {  // saved: x
+    Activation activation;
 };
 
-enum class ActivationFunction : int { relu, sigmoid, silu, tanh };
+using SoftmaxForward = RowsForward;
+using SoftmaxBackward = RowsBackward;  // dx = y (dy - sum(dy y)); saved: y
 
-struct ActivationForward {
-    float* y;        // [rows, dim]; may be x
-    const float* x;  // [rows, dim], row stride ldx
-    i64 rows, dim, ldx;
-    ActivationFunction function;
-};
-
-struct ActivationBackward {
-    float* dx;        // [rows, dim]; may be dy or x
-    const float* dy;  // [rows, dim], row stride lddy
-    const float* x;   // [rows, dim], row stride ldx
-    i64 rows, dim, lddy, ldx;
-    ActivationFunction function;
-};
-
-struct SoftmaxForward {
-    float* y;        // [rows, dim]; may be x
-    const float* x;  // [rows, dim], row stride ldx
-    i64 rows, dim, ldx;
-};
-
-// dx = y (dy - sum(dy y))
-struct SoftmaxBackward {
-    float* dx;        // [rows, dim]; may be dy or y
-    const float* dy;  // [rows, dim], row stride lddy
-    const float* y;   // [rows, dim], row stride ldy
-    i64 rows, dim, lddy, ldy;
-};
-
-struct LogSoftmaxForward {
-    float* y;        // [rows, dim]; may be x
-    const float* x;  // [rows, dim], row stride ldx
-    i64 rows, dim, ldx;
-};
-
-// dx = dy - e^y sum(dy)
-struct LogSoftmaxBackward {
-    float* dx;        // [rows, dim]; may be dy or y
-    const float* dy;  // [rows, dim], row stride lddy
-    const float* y;   // [rows, dim], row stride ldy
-    i64 rows, dim, lddy, ldy;
-};
+using LogSoftmaxForward = RowsForward;
+using LogSoftmaxBackward = RowsBackward;  // dx = dy - e^y sum(dy); saved: y
 
 // y = LayerNorm(weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids])
 struct EmbeddingForward {
@@ -282,18 +251,11 @@ struct PoolingBackward {
 };
 
 // y = x / max(||x||, eps)
-struct L2NormalizeForward {
-    float* y;        // [rows, dim]; may be x
-    const float* x;  // [rows, dim], row stride ldx
-    i64 rows, dim, ldx;
+struct L2NormalizeForward : RowsForward {
     float eps;
 };
 
-struct L2NormalizeBackward {
-    float* dx;        // [rows, dim]; may be dy or x
-    const float* dy;  // [rows, dim], row stride lddy
-    const float* x;   // [rows, dim], row stride ldx
-    i64 rows, dim, lddy, ldx;
+struct L2NormalizeBackward : RowsBackward {  // saved: x
     float eps;
 };
 
@@ -320,11 +282,9 @@ struct CrossEntropyBackward {
 };
 
 // y = dropout(x) + residual
-struct DropoutForward {
-    float* y;               // [rows, dim]; may be x
-    const float* x;         // [rows, dim], row stride ldx
+struct DropoutForward : RowsForward {
     const float* residual;  // [rows, dim], row stride ldr, or null
-    i64 rows, dim, ldx, ldr;
+    i64 ldr;
     Dropout dropout;
 };
 
@@ -364,7 +324,7 @@ struct GradientNormForward {
         i64 count;
     };
     double* sums;         // [pieces]: of squares
-    const Piece* pieces;  // a cut that depends on the shapes alone
+    const Piece* pieces;  // cut by the shapes alone
     i64 count;
 };
 

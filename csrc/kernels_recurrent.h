@@ -5,9 +5,9 @@
 
 namespace fastattn {
 
-// Sequences that a recurrent layer goes through step by step. Its own arrays are time-major: the rows of step t, one
-// for each sequence that is longer than t, stand together from row step_begin[t] on, the longest sequence first. `x`
-// and `out` are in the order of the tokens, states in that of the batch.
+// The sequences of a recurrent layer, which steps through them together. Its own arrays are time-major: the rows of
+// step t start at row step_begin[t], one for each sequence longer than t, the longest first. `x` and `out` have the
+// order of the tokens, states that of the batch.
 struct Sequences {
     const std::int32_t* cu_seqlens;  // [batch + 1]
     const i64* order;                // [batch]: the sequences, the longest first
@@ -17,8 +17,8 @@ struct Sequences {
 
 constexpr i64 most_directions = 2;
 
-// What all passes share. Rows of gates are `ldg` floats apart: not a power of two, since rows that begin a page apart
-// push each other out of the cache.
+// Every pass has these. Rows of gates are `ldg` floats apart, which is no power of two: rows that start a page apart
+// evict each other from the cache.
 struct Recurrent {
     Sequences sequences;
     i64 directions, gates, input, hidden;
@@ -27,8 +27,8 @@ struct Recurrent {
 };
 
 struct RecurrentForward : Recurrent {
-    i64 gate_rows;     // so many rows of gates are there at a time, at least those of a step;
-    bool keeps_gates;  // all of them, and after their activation
+    i64 gate_rows;     // rows of gates in memory at a time, at least those of a step
+    bool keeps_gates;  // all rows, after their activation
 };
 
 struct RecurrentBackward : Recurrent {
@@ -38,7 +38,7 @@ struct RecurrentBackward : Recurrent {
 struct ForwardDirection {
     float* out;              // [tokens, width], row stride ldo
     float* h_n;              // [batch, width]
-    float* x_rows;           // x time-major, [tokens, input], written; or null: the rows of x are so already
+    float* x_rows;           // x time-major, [tokens, input], written; or null: x is time-major itself
     float* gates;            // [gate_rows, 4 hidden], row stride ldg
     float* h_rows;           // [batch + tokens, width]: the first h, then those of all steps
     const float* x;          // [tokens, input], row stride ldx
@@ -50,7 +50,7 @@ struct ForwardDirection {
     bool reverse;
 };
 
-// Gradients are null where they are not wanted.
+// A gradient is null if it is not wanted.
 struct BackwardDirection {
     float* dx;                          // [tokens, input]
     float* dweight_ih;                  // [gates hidden, input]
@@ -58,8 +58,8 @@ struct BackwardDirection {
     float* dbias_ih;                    // [gates hidden]
     float* dh0;                         // [batch, width]
     float* gates;                       // as in the forward pass; written with hh_panels
-    float* dgates;                      // [tokens, gates hidden], row stride ldd, written: of what x gave the gates
-    float* dx_rows;                     // [tokens, input], time-major as all that follows, written; may be dx
+    float* dgates;                      // [tokens, gates hidden], row stride ldd, written: of x's part of the gates
+    float* dx_rows;                     // [tokens, input], written; may be dx. Time-major, like all below
     float* dh;                          // [batch, width]
     float* previous_h;                  // [tokens, width]; for dweight_hh and hh_panels
     float* block_sums;                  // [sum_blocks(tokens), gates hidden]; for gradients of biases
@@ -68,7 +68,7 @@ struct BackwardDirection {
     const float* x_rows;                // row stride ldx
     const float* h_rows;                // as in the forward pass
     WeightView weight_ih;               // [gates hidden, input]
-    const float* hh_panels;             // to compute the gates again; null: they are there
+    const float* hh_panels;             // to recompute the gates; null: they were kept
     const float* hh_transposed_panels;  // W_hh^T in panels
     const float* bias_ih;
     i64 ldx;
@@ -82,8 +82,8 @@ struct Lstm {
     float cell_clip, proj_clip;  // inf: none
 };
 
-// i, f, g, o = x W_ih^T + bias + h W_hh^T; c = clip(sigmoid(f) c + sigmoid(i) tanh(g)); h = sigmoid(o) tanh(c), or of
-// that clip(h W_hr^T)
+// i, f, g, o = x W_ih^T + bias + h W_hh^T; c = clip(sigmoid(f) c + sigmoid(i) tanh(g)); h = sigmoid(o) tanh(c), or
+// clip((sigmoid(o) tanh(c)) W_hr^T)
 struct LstmForward : RecurrentForward, Lstm {
     struct Direction : ForwardDirection {
         float* c_n;              // [batch, hidden]
@@ -120,7 +120,7 @@ struct GruForward : RecurrentForward {
 struct GruBackward : RecurrentBackward {
     struct Direction : BackwardDirection {
         float* dbias_hh;       // [3 hidden]
-        float* dgates_h;       // as dgates, written: of what h gave the gates
+        float* dgates_h;       // as dgates, written: of h's part of the gates
         const float* bias_hh;  // [3 hidden] or null
         bool add_to_dbias_hh;
     } direction[most_directions];

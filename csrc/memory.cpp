@@ -44,7 +44,7 @@ Block allocate(std::size_t bytes) {
     return {data, bytes};
 }
 
-// Sizes in steps of an eighth, so that batches of nearly equal size share their blocks.
+// Sizes grow in steps of an eighth, so that batches of nearly equal size share their blocks.
 std::size_t rounded(std::size_t bytes) {
     std::size_t step = page;
     while (step * 16 <= bytes) step *= 2;

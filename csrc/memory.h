@@ -15,9 +15,9 @@ struct Block {
 void keep_memory();
 bool keeps_memory();
 
-Block take_memory(std::size_t bytes);  // at least so many, 64-byte aligned, contents undefined; std::bad_alloc
+Block take_memory(std::size_t bytes);  // of at least this size, 64-byte aligned, contents undefined; std::bad_alloc
 void give_memory(const Block& block);  // kept; blocks in use and kept are together hardly more than were ever in use
-void empty_memory();                   // what is kept goes back to the system
+void empty_memory();                   // returns what is kept to the system
 std::size_t kept_memory();             // bytes
 void make_memory_fork_safe();
 

@@ -15,8 +15,8 @@ namespace {
 constexpr i64 huge_page = 1 << 21;
 constexpr i64 worth_keeping = 1 << 18;
 
-// f(at, first, columns) for every panel, by several threads: from the float `at` on it holds `columns` rows of W, the
-// first of which is `first`.
+// f(at, first, columns) for every panel, by several threads: it starts at the float `at` and holds `columns` rows of W,
+// starting with row `first`.
 template <typename F>
 void for_panels(const PackedMatrix& w, const F& f) {
     if (w.k() == 0) return;

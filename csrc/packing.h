@@ -1,9 +1,9 @@
 // A weight matrix in the layout that the GEMM reads: one layout for every instruction set.
 //
-// W [n, k] becomes ceil(n / 16) panels of 16 output columns; a panel is [k][16], the last one filled up with zeros.
+// W [n, k] becomes ceil(n / 16) panels of 16 output columns; a panel is [k][16], and the last is padded with zeros.
 // A vector register of any set divides 16 floats, a K block of a panel is contiguous, and so is a whole panel.
-// The gates of a recurrent layer are `groups` blocks of rows: the panels of 16 units, one for each gate, follow one
-// another, so that a step of 16 units reads one stretch of memory.
+// A recurrent layer's gates are `groups` blocks of rows. The panels of the same 16 units, one per gate, stand together,
+// so a step of 16 units reads one stretch of memory.
 #pragma once
 
 #include <memory>
@@ -32,7 +32,7 @@ public:
 
 private:
     struct Free {
-        Block block;  // memory that training uses again; of no bytes: the system's
+        Block block;  // memory that training reuses; without bytes: the system's
         void operator()(float* p) const;
     };
     static std::unique_ptr<float[], Free> allocate(i64 floats);

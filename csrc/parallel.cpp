@@ -20,8 +20,8 @@
 namespace fastattn {
 namespace {
 
-std::atomic<int> budget{1};         // threads that may compute at once, the callers' own not counted beyond the first
-std::atomic<int> extra_workers{0};  // lent to the calls under way, at most budget - 1
+std::atomic<int> budget{1};         // threads that may compute at once, counting only the first caller
+std::atomic<int> extra_workers{0};  // lent to running calls, at most budget - 1
 [[maybe_unused]] thread_local bool pool_started = false;  // OpenMP has a pool for each thread that calls
 std::atomic<const char*> budget_reason{nullptr};          // null: set_num_threads
 std::atomic<unsigned> scratch_age{0};                     // scratch of another age is given back
@@ -83,7 +83,7 @@ private:
     int count_;
 };
 
-// Runs body(thread, its scratch) on the calling thread and on up to `wanted` further ones that the budget has free.
+// Runs body(thread, threads, scratch) on the calling thread and on up to `wanted` others, if the budget has them.
 template <typename Body>
 void on_threads(i64 wanted, i64 scratch_floats, const Body& body) {
     const Workers workers(has_openmp() ? static_cast<int>(std::min<i64>(wanted, 1 << 16)) : 0);
@@ -132,7 +132,7 @@ void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context
     alignas(64) std::atomic<i64> done{0};
     on_threads(pieces - 1, scratch_floats, [&](int thread, int threads, float* scratch) {
         for (i64 phase = 0; phase < phases; ++phase) {
-            // A thread begins with its own pieces and goes on with those that nobody has begun.
+            // A thread starts with its own pieces and goes on with those that no thread has started.
             for (i64 i = 0; i < pieces; ++i) {
                 const i64 piece = (thread * pieces / threads + i) % pieces;
                 i64 expected = phase;
@@ -141,7 +141,7 @@ void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context
                 body(context, phase, piece, scratch);
                 done.fetch_add(1, std::memory_order_release);
             }
-            // Those who still compute are not far behind, unless they have lost their processor.
+            // Threads that still compute are not far behind, unless they have lost their processor.
             for (int spins = 0; done.load(std::memory_order_acquire) < (phase + 1) * pieces; ++spins) {
                 if (spins < 1 << 10)
                     pause_briefly();

@@ -8,21 +8,21 @@
 namespace fastattn {
 
 // Calls body(context, begin, end, scratch) for pieces of at most `grain` consecutive items that cover [0, n), on the
-// calling thread and on as many further ones as the budget has free and n / grain can use; a call never waits for
-// another one. `scratch` is memory for that thread alone, 64-byte aligned, contents undefined.
-// The further threads flush denormals as the caller should (denormals.h).
-// Throws std::bad_alloc, before any work is begun, when there is no memory for the scratch.
+// calling thread and on as many others as the budget has free and n / grain can use. A call never waits for another
+// one. `scratch` is memory for that thread alone, 64-byte aligned, contents undefined.
+// The other threads flush denormals, as the caller should (denormals.h).
+// Throws std::bad_alloc, before any work begins, if there is no memory for the scratch.
 using LoopBody = void (*)(const void* context, i64 begin, i64 end, float* scratch);
 void parallel_for(i64 n, i64 grain, LoopBody body, const void* context, i64 scratch_floats);
 
 // Calls body(context, phase, piece, scratch) for the pieces [0, pieces) of phase 0, then for those of phase 1, and so
-// on: no piece begins before all pieces of the phase before are done. The threads stay together for all phases, and a
-// piece is done by the same thread in every phase if that one is not late: its caches know what belongs to it.
+// on. No piece begins before all pieces of the previous phase are done. The threads stay together for all phases, and
+// the same thread does a piece in every phase unless it is late: its caches hold the piece's data.
 using PhaseBody = void (*)(const void* context, i64 phase, i64 piece, float* scratch);
 constexpr i64 most_pieces = 128;
 void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context, i64 scratch_floats);
 
-// The same for body(begin, end, scratch) and body(phase, piece, scratch) that know their context, as lambdas do.
+// The same for lambdas, body(begin, end, scratch) and body(phase, piece, scratch).
 // Static: objects of two instruction sets must not share them.
 template <typename Body>
 static inline void parallel_for(i64 n, i64 grain, const Body& body, i64 scratch_floats = 0) {
@@ -40,8 +40,8 @@ static inline void parallel_phases(i64 phases, i64 pieces, const Body& body, i64
     parallel_phases(phases, pieces, call, &body, scratch_floats);
 }
 
-// Memory for one call of a kernel that all its threads see: the calling thread's until it asks again, 64-byte aligned.
-// Throws std::bad_alloc.
+// Memory for one call of a kernel, shared by its threads and valid until the calling thread asks again; 64-byte
+// aligned. Throws std::bad_alloc.
 float* shared_scratch(i64 floats);
 
 // Takes scratch for one thread, so that from here on no parallel_for that asks for less throws: for a kernel that would

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazy(package: str, homes: Mapping[str, str], modules: str = "") -> Callable[[str], Any]:
-    """The `__getattr__` of a package: `homes` has the names of each module, `modules` those of modules."""
+    """The `__getattr__` of a package. `homes` has the names in each module, `modules` the names of modules."""
     places = {name: module for module, names in homes.items() for name in names.split()}
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a Tensor shares with an array: shape and dtype, arithmetic, `@`, `[]`, reshaping and sums, all recorded."""
+"""The methods that a Tensor shares with an array: shape, dtype, arithmetic, `@`, `[]`, reshaping and sums, recorded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TensorMethods:
 
     @property
     def value(self) -> Any:
-        """What kernels take: `data`, or the packed form of a parameter."""
+        """The argument for kernels: `data`, or the packed form of a parameter."""
         return self.data
 
     @property
@@ -81,6 +81,22 @@ class TensorMethods:
 
     def __bool__(self) -> bool:
         return bool(self.data)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __lt__(self, other: Any) -> Any:
+        """A bool, or an array of them: comparisons have no gradient."""
+        return self.data < getattr(other, "value", other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.data <= getattr(other, "value", other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.data > getattr(other, "value", other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.data >= getattr(other, "value", other)
 
     def __iter__(self) -> Iterator[Any]:
         """The parts along the first axis."""

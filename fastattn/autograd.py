@@ -106,7 +106,7 @@ class Tensor(TensorMethods):
         return self._node or self
 
     def detach(self) -> Tensor:
-        """A Tensor of the same array that is no part of the graph."""
+        """A Tensor of the same array outside the graph."""
         return Tensor(self.data)
 
     def _record(self, data: Array, operands: Sequence[Any], backward: Backward) -> Any:
@@ -145,14 +145,14 @@ def needs(*operands: Any) -> list[bool]:
 
 
 def recording(*operands: Any) -> bool:
-    """Whether what is computed from these operands now is recorded."""
+    """Whether a computation with these operands is recorded now."""
     return mode.grad and mode.record and any(needs(*operands))
 
 
 def values(*operands: Any) -> list[Any]:
     """The operands as kernels take them: the value of a Tensor, anything else as it is.
 
-    Raises ValueError for a Tensor recorded within `use_reference` when now is outside of it, or the other way round.
+    Raises ValueError for a Tensor recorded within `use_reference` and used outside it, or the other way round.
     """
     found = []
     for x in operands:
@@ -199,8 +199,8 @@ def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
     """`fn(*args)`, a Tensor, without keeping what `fn` computes: `backward()` runs `fn` again, with the same dropout.
 
     This saves memory and computes everything twice. Gradients have the same bits. `fn` may use parameters and
-    checkpoints of its own, and must compute the same both times. Raises TypeError if `fn` gives anything but a Tensor,
-    or an array where nothing is recorded. `backward()` raises RuntimeError if the second run draws more random numbers
+    checkpoints of its own, and must compute the same both times. Raises TypeError if `fn` returns neither a Tensor nor,
+    if nothing is recorded, an array. `backward()` raises RuntimeError if the second run draws more random numbers
     than the first, or fewer.
     """
     seeds: list[int] | None = None
@@ -252,7 +252,7 @@ def use_reference() -> Iterator[None]:
 def _walk(root: Tensor, gradient: Array) -> None:
     """Run the nodes below `root`, the youngest first, each when its gradient is complete."""
     ready: list[tuple[int, Node]] = []  # a heap
-    gradients: dict[Node, tuple[Array, bool]] = {}  # and whether the array is nobody else's
+    gradients: dict[Node, tuple[Array, bool]] = {}  # and whether nothing else holds the array
 
     def give(target: Node | Tensor, gradient: Array, own: bool) -> None:
         if isinstance(target, Tensor):
@@ -277,7 +277,7 @@ def _walk(root: Tensor, gradient: Array) -> None:
         node.backward, node.parents = None, ()
         results = backward(dy)
         del backward
-        if isinstance(results, Tensor):  # a checkpoint: what it ran again is part of the graph now
+        if isinstance(results, Tensor):  # a checkpoint: its second run is part of the graph now
             parents, results = (results.origin() if results.requires_grad else None,), (dy,)
         for parent, result in zip(parents, results, strict=True):
             if parent is not None and result is not None:

@@ -1,7 +1,7 @@
-"""Checks of what a user gives: numbers, switches and text. NumPy's numbers are welcome, and become Python's.
+"""Checks of arguments and config fields: numbers, switches and text. NumPy's numbers become Python's.
 
-Every function takes a name and a value and returns the value. Errors name both. A value of another type raises `error`:
-TypeError for the argument of a call, ValueError for a field of a config, which may come from a file.
+Every function takes a name and a value and returns the value. Errors name both. `error` is raised for a value of
+another type: TypeError for an argument of a call, ValueError for a field of a config, which may come from a file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 __all__ = ["boolean", "choice", "config_integer", "config_number", "integer", "number", "sequence", "text", "texts"]
 
 PROBABILITY: dict[str, Any] = {"high": 1.0}
-"""What a dropout may be, as arguments of `number`: [0, 1)."""
+"""A number in [0, 1), as arguments of `number`."""
 FRACTION: dict[str, Any] = {"high": 1.0, "up_to": True}
 """A number in [0, 1]."""
 POSITIVE: dict[str, Any] = {"above": True}
@@ -34,9 +34,9 @@ def integer(
     *,
     error: type[Exception] = TypeError,
 ) -> int:
-    """`value` as an int, if it is an integer in `[low, high)`, and no bool.
+    """`value` as an int, if it is an integer in `[low, high)` and not a bool.
 
-    `wanted` is how the message describes such a value. Raises ValueError for a number out of range.
+    `wanted` describes such a value in the message. Raises ValueError for a number out of range.
 
     >>> integer("layers", 0)
     Traceback (most recent call last):
@@ -62,7 +62,7 @@ def number(
     up_to: bool = False,
     error: type[Exception] = TypeError,
 ) -> float:
-    """`value` as a float, if it is a number from `low` on and below `high`, and no bool.
+    """`value` as a float, if it is a number from `low` on and below `high`, and not a bool.
 
     With `above` it must be above `low`, with `up_to` it may be `high`. Raises ValueError for a number out of range.
 
@@ -100,7 +100,7 @@ def choice(name: str, value: Any, known: Collection[str]) -> Any:
 
 
 def text(name: str, value: Any) -> str:
-    """`value`, if it is a str that UTF-8 can write. Raises TypeError, or ValueError for a lone surrogate.
+    """`value`, if it is a str that UTF-8 can encode. Raises TypeError, or ValueError for a lone surrogate.
 
     >>> text("title", "ab\\ud800")
     Traceback (most recent call last):
@@ -118,7 +118,7 @@ def text(name: str, value: Any) -> str:
 
 
 def texts(name: str, values: Any, items: str = "str", first: int = 0) -> list[str]:
-    """`values` as a list of texts, the first of which errors call `name[first]`. Raises as `sequence` and `text` do.
+    """`values` as a list of texts. Errors call the first one `name[first]`, and are those of `sequence` and `text`.
 
     >>> texts("words", ["a", 1], "words")
     Traceback (most recent call last):
@@ -132,7 +132,7 @@ def texts(name: str, values: Any, items: str = "str", first: int = 0) -> list[st
 
 
 def sequence(name: str, values: Any, items: str = "str") -> Iterable[Any]:
-    """`values`, if it can be iterated over and is no str. Raises TypeError, which calls its entries `items`."""
+    """`values`, if it is iterable and not a str. Raises TypeError, which calls the entries `items`."""
     if isinstance(values, str):
         raise TypeError(f"{name} must be a sequence of {items}, got the str {values[:80]!r}")
     if not isinstance(values, Iterable):

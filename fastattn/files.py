@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and text that says where it is damaged."""
+"""Writing files whole or not at all, and reading UTF-8 with errors that name the place."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def replacing(*paths: Path) -> Iterator[list[Path]]:
-    """New empty files beside `paths`, to be written. They take their places together at the end, or vanish.
+    """New empty files beside `paths`, to be written. At the end they take their places together, or vanish.
 
-    Their names cannot be guessed, and their permissions are those of any new file. What they hold reaches the disk
-    before they are renamed. Raises OSError, which names the path, where a file cannot be made.
+    Their names cannot be guessed, and they have the permissions of any new file. Their contents reach the disk before
+    they are renamed. Raises OSError, naming the path, for a file that cannot be made.
     """
     token = secrets.token_hex(8)
     temporary = [path.with_name(f".{path.name}.{token}.tmp") for path in paths]
@@ -44,7 +44,7 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
 def open_output(path: str) -> Iterator[BinaryIO]:
     """A binary file to write to; `-` is standard output. A regular file appears under its name when it is complete.
 
-    A symbolic link stays, and the file to which it leads is replaced. Devices and named pipes are written as they are.
+    A symbolic link stays, and the file behind it is replaced. Devices and named pipes are written directly.
     """
     target = Path(os.path.realpath(path))
     if path == "-":
@@ -59,7 +59,7 @@ def open_output(path: str) -> Iterator[BinaryIO]:
 
 
 def _flush(path: Path) -> None:
-    """To the disk: what a file holds, or which files a folder does."""
+    """Write a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -74,7 +74,7 @@ def text_lines(path: str) -> Iterator[str]:
 
 
 def utf8_lines(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[str]:
-    """The lines of a text, which may begin with a byte order mark. Raises ValueError with `name`, line and byte.
+    """The lines of a text that may begin with a byte order mark. Raises ValueError with `name`, line and byte.
 
     `first` is the number of the first line.
     """
@@ -88,10 +88,10 @@ def utf8_lines(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[st
 
 @contextlib.contextmanager
 def line_chunks(path: str, size: int) -> Iterator[Iterator[list[str]]]:
-    """The lines of a UTF-8 file without their ends, as they arrive: lists of those that about `size` bytes hold.
+    """The lines of a UTF-8 file without their ends, as they arrive: lists of the lines in about `size` bytes.
 
-    `-` is standard input. Of a pipe, a list is what has been written to it so far. Raises OSError for a file that
-    cannot be opened; the iterator raises ValueError as `utf8_lines`.
+    `-` is standard input. A pipe gives the lines that have been written so far. Raises OSError for a file that cannot
+    be opened. The iterator raises ValueError as `utf8_lines`.
     """
     if path == "-":
         yield _line_chunks(sys.stdin.buffer, "standard input", size)

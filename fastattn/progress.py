@@ -1,4 +1,4 @@
-"""The one progress bar: on standard error, if it is wanted."""
+"""The one progress bar, on standard error."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def progress_bar(
     delay: float = 0.0,
     extra: str = "text",
 ) -> Iterator[Callable[..., None]]:
-    """Give a function `advance(count=1, note="")`, which counts on and shows a text behind the bar.
+    """Give a function `advance(count=1, note="")` that counts and shows a note behind the bar.
 
     Args:
-        total: how many units there are, or None where nobody knows.
-        show: whether to show a bar. None shows one where standard error is a terminal and tqdm is installed.
+        total: how many units there are, or None if unknown.
+        show: whether to show a bar. None shows one if standard error is a terminal and tqdm is installed.
         unit: what is counted, as tqdm writes it.
-        done: how many of them are done already.
-        delay: seconds after which the bar appears.
+        done: how many units are done already.
+        delay: seconds until the bar appears.
         extra: the extra of this package that installs tqdm, for the error.
 
-    Raises ImportError when a bar is wanted and tqdm is missing.
+    Raises ImportError if `show` is True and tqdm is missing.
 
     >>> with progress_bar(2, show=False) as advance:
     ...     advance(2)

@@ -81,7 +81,7 @@ def positions(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def check_cu_seqlens(cu_seqlens: ArrayLike, tokens: int, name: str = "cu_seqlens") -> NDArray[np.int32]:
-    """`cu_seqlens` as int32 `[batch + 1]`, once it is known to split `tokens` rows into sequences.
+    """`cu_seqlens` as int32 `[batch + 1]`, checked to split `tokens` rows into sequences.
 
     Raises TypeError when it does not hold integers, ValueError when it does not start at 0, decreases, does
     not end at `tokens`, or ends at 2**31 or more; the message begins with `name`.
@@ -108,7 +108,7 @@ def check_cu_seqlens(cu_seqlens: ArrayLike, tokens: int, name: str = "cu_seqlens
 
 
 def check_mask(mask: ArrayLike, shape: tuple[int, ...], name: str = "attention_mask") -> NDArray[np.bool_] | None:
-    """`mask` as bool, or None when it keeps every token, checked to have `shape` and to hold 0 and 1 alone.
+    """`mask` as bool, or None if it keeps every token, checked to have `shape` and to hold only 0 and 1.
 
     Raises TypeError when it is neither bool nor of integers (an additive float mask would be read upside
     down), ValueError for another shape or another value; the message begins with `name`.
@@ -140,7 +140,7 @@ def pack(
     `[batch + 1]` and `position_ids` int64 `[tokens]`, the column each token came from, also behind left
     padding or a hole. With nothing to leave out, `tokens` is a view of `padded` where its memory allows.
 
-    Raises TypeError or ValueError for a mask that is none, as `check_mask` does.
+    Raises the errors of `check_mask`.
 
     The first sequence is padded on the left, the second on the right; 0 is the padding here:
 

@@ -42,12 +42,12 @@ def _unlock() -> None:
     _state.lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):  # in the child nobody is left to release it
+if hasattr(os, "register_at_fork"):  # in the child no thread would release it
     os.register_at_fork(after_in_child=_unlock)
 
 
 def manual_seed(seed: int) -> None:
-    """Begin anew: what dropout and fresh parameters draw from now on depends on `seed`, from 0 to 2^64 - 1, alone.
+    """Start over: from now on, draws for dropout and new parameters depend only on `seed`, from 0 to 2^64 - 1.
 
     Raises ValueError for another seed.
     """
@@ -55,13 +55,13 @@ def manual_seed(seed: int) -> None:
 
 
 def get_rng_state() -> dict[str, int]:
-    """The state as it is: `seed` and `counter`, the number of draws since `manual_seed`."""
+    """The current state: `seed` and `counter`, the number of draws since `manual_seed`."""
     with _state.lock:
         return {"seed": _state.seed, "counter": _state.counter}
 
 
 def set_rng_state(state: Mapping[str, int]) -> None:
-    """Go back to a state of `get_rng_state`. Raises ValueError for what is none."""
+    """Go back to a state from `get_rng_state`. Raises ValueError if `state` is not one."""
     if set(state) != {"seed", "counter"}:
         raise ValueError(f"set_rng_state: state must have 'seed' and 'counter', got {sorted(state)}")
     _set("set_rng_state", state["seed"], state["counter"])
@@ -99,7 +99,7 @@ def next_seed() -> int:
 
 @contextmanager
 def record_seeds() -> Iterator[list[int]]:
-    """The seeds that this thread draws within, in a list. What other threads draw meanwhile is not in it."""
+    """A list of the seeds that this thread, and no other, draws within the block."""
     before, _thread.drawn = _thread.drawn, []
     try:
         yield _thread.drawn

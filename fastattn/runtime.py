@@ -1,6 +1,6 @@
-"""What the kernels run on: the instruction set and the number of threads, and why these.
+"""What the kernels run on: the instruction set, the number of threads, and the reasons for both.
 
-The instruction set is the best that this build and this processor both have, unless `FASTATTN_ISA` names another one.
+The instruction set is the best that both this build and this processor have, unless `FASTATTN_ISA` names another one.
 The number of threads is the least of physical cores, processor affinity and control group quota, unless
 `FASTATTN_NUM_THREADS` or, failing that, `OMP_NUM_THREADS` sets it. Both belong to the process: all threads that call
 kernels share them.
@@ -83,7 +83,7 @@ def threads_reason() -> str:
 def set_num_threads(n: int) -> None:
     """Let all kernel calls of the process together use n threads. Results do not depend on it.
 
-    Raises TypeError when n is no integer, ValueError when it is less than 1 or more than 65536.
+    Raises TypeError if n is not an integer, ValueError if it is less than 1 or more than 65536.
     """
     _core.set_num_threads(integer("set_num_threads: n", n, 1, 2**16 + 1, "an integer from 1 to 65536"))
 
@@ -96,14 +96,15 @@ def build_info() -> dict[str, Any]:
 
 
 def empty_cache() -> None:
-    """Give the memory back to the system that training and kernels keep for their next step.
+    """Return the memory that training and kernels keep for their next step to the system.
 
-    The first `backward()` of a process turns this on: from then on, large arrays that a kernel returned are used again
-    when they are freed, since memory that is fresh from the system has to be cleared first. What is kept and what is
-    in use together are hardly more than what was in use at the most. Inference alone keeps no results.
+    The first `backward()` of a process turns this on. From then on, the memory of a kernel's large results is reused
+    when they are freed, since fresh memory has to be cleared by the system. Kept and used memory together are hardly
+    more than the most that was in use. Inference alone keeps no
+    results.
 
-    A thread that called kernels also keeps what they computed with, some megabytes. This thread's goes at once, that of
-    another one when it next needs some.
+    A thread that has called kernels also keeps some megabytes that they computed in. Those of this thread are returned
+    at once, those of another thread when it next needs some.
 
     >>> import fastattn
     >>> fastattn.empty_cache()

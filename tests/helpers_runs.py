@@ -30,26 +30,33 @@ def kill_at(arguments: list[str], folder: str | Path, step: int) -> None:
     """Run a command that trains in `folder`, and kill it once the state of `step`, or of a later one, is saved."""
     process = [sys.executable, "-m", "fastattn", *arguments]
     with subprocess.Popen(process, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
-        _wait(running, lambda: any(saved >= step for saved, _ in saved_states(Path(folder, "states"))))
+        wait_until(running, lambda: any(saved >= step for saved, _ in saved_states(Path(folder, "states"))))
         running.kill()
 
 
 def interrupt(arguments: list[str], folder: str | Path) -> tuple[int, bytes, bytes]:
     """Run a command that trains in `folder`, and press Ctrl-C after its first step: exit status, output and errors."""
+    log = Path(folder, "log.jsonl")
+    return press_ctrl_c(arguments, lambda: log.exists() and log.stat().st_size > 0)
+
+
+def press_ctrl_c(arguments: list[str], ready: Callable[[], bool]) -> tuple[int, bytes, bytes]:
+    """Run a command, and press Ctrl-C once it is ready: exit status, output and errors."""
+    # A test runner in the background may ignore SIGINT, and its children would too.
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from fastattn.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     process = [sys.executable, "-c", code, *arguments]
     with subprocess.Popen(process, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
-        log = Path(folder, "log.jsonl")
-        _wait(running, lambda: log.exists() and log.stat().st_size > 0)
+        wait_until(running, ready)
         running.send_signal(signal.SIGINT)
         output, errors = running.communicate(timeout=60)
     return running.returncode, output, errors
 
 
-def _wait(running: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+def wait_until(running: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+    """Wait for a process to get ready; a minute means that it hangs."""
     deadline = time.monotonic() + 60
     while not ready():
         assert running.poll() is None

@@ -571,3 +571,12 @@ def test_a_number_used_three_times() -> None:
     ((total + total) + total).backward()
     assert x.grad is not None
     assert x.grad.tolist() == [3.0, 3.0]
+
+
+def test_a_number_is_formatted_and_compared() -> None:
+    loss = Tensor(np.array(0.25, np.float32), requires_grad=True)
+    assert f"{loss:.3f}" == "0.250"
+    assert f"{loss}" == repr(loss)
+    assert loss < 0.5 <= Tensor(np.array(0.5, np.float32))
+    assert loss > 0.0
+    assert (Tensor([1.0, 3.0]) >= np.array([2.0, 2.0])).tolist() == [False, True]

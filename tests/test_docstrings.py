@@ -31,7 +31,7 @@ FUNCTIONS = [
 ]
 PUBLIC = [
     pytest.param(thing, id=f"{module.__name__}.{name}")
-    for module in (fastattn.kernels, fastattn.reference, fastattn.functional, fastattn.training)
+    for module in (fastattn.kernels, fastattn.functional, fastattn.training)
     for name in module.__all__
     for thing in [getattr(module, name)]
     if not (inspect.isclass(thing) and (issubclass(thing, Exception) or getattr(thing, "_is_protocol", False)))
@@ -48,6 +48,11 @@ def test_examples_run(name: str) -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_kernel_has_an_example(function: Any) -> None:
     assert ">>> " in (inspect.getdoc(function) or "")
+
+
+@pytest.mark.parametrize("name", fastattn.reference.__all__)
+def test_a_reference_refers_to_its_kernel(name: str) -> None:
+    assert f"See `fastattn.kernels.{name}`." in getattr(fastattn.reference, name).__doc__
 
 
 @pytest.mark.parametrize("thing", PUBLIC)

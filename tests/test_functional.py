@@ -225,3 +225,11 @@ def test_same_numbers_as_torch(rng: np.random.Generator) -> None:
         )
     for name, (ours, expected) in pairs.items():
         np.testing.assert_allclose(ours, expected.numpy(), rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_both_sides_of_mse_loss_have_a_gradient(rng: np.random.Generator) -> None:
+    a, b = Tensor(normal(rng, 3, 2), requires_grad=True), Tensor(normal(rng, 3, 2), requires_grad=True)
+    F.mse_loss(a, b).backward()
+    expected = (a.data - b.data) / 3
+    np.testing.assert_allclose(a.grad, expected, rtol=1e-6)
+    np.testing.assert_allclose(b.grad, -expected, rtol=1e-6)

@@ -19,6 +19,13 @@ X = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
 WORDS = np.array([[1, 2, 3], [3, 2, 1]])
 IDS = np.array([1, 0, 3])
 
+
+def with_weights(block: nn.Module, *arguments: Any, **lists: Any) -> tuple[Any, ...]:
+    """What a block gives, and its attention weights."""
+    weights: dict[str, list[Any]] = {"attn_weights": [], **lists}
+    return (block(*arguments, **weights), *(w for found in weights.values() for w in found))
+
+
 # The module, and how to call it with an input: X or a Tensor of it.
 MODULES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, Any], Any]]] = {
     "Linear": (lambda: nn.Linear(8, 3), lambda m, x: m(x)),
@@ -40,6 +47,15 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, Any], Any]]] = 
     "MultiHeadAttention": (
         lambda: nn.MultiHeadAttention(8, 2, self_attention=True),
         lambda m, x: m(x, cu_seqlens_q=OFFSETS, need_weights=True),
+    ),
+    "EncoderBlock": (lambda: nn.EncoderBlock(8, 2, 16, dropout=0.1), lambda m, x: with_weights(m, x, OFFSETS)),
+    "EncoderBlock norm first": (
+        lambda: nn.EncoderBlock(8, 2, 16, norm_first=True).eval(),
+        lambda m, x: (nn.encode([m, m], x, OFFSETS), *with_weights(m, x, OFFSETS)),
+    ),
+    "DecoderBlock": (
+        lambda: nn.DecoderBlock(8, 2, 16, dropout=0.1),
+        lambda m, x: with_weights(m, x, OFFSETS, x, OFFSETS, cross_weights=[]),
     ),
     "ScalarMix": (lambda: nn.ScalarMix(2, do_layer_norm=True), lambda m, x: m([x, x])),
     "Sequential": (lambda: nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Dropout(0.2)), lambda m, x: m(x)),

@@ -1,5 +1,5 @@
-// The border: every check of an array that comes from Python stands here, and every message names the function, the
-// argument and the value it had. Nothing is cast and nothing is copied.
+// The border: every check of an array from Python is here, and every message names the function, the argument and its
+// value. Nothing is cast and nothing is copied.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -33,7 +33,7 @@ public:
 
     Shape() = default;
     Shape(std::initializer_list<i64> axes);
-    Shape with_last(i64 n) const;  // in the place of the last axis
+    Shape with_last(i64 n) const;  // instead of the last axis
     Shape without_last() const;
     bool operator==(const Shape& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
     i64& operator[](int axis) { return axes_[axis]; }
@@ -80,6 +80,15 @@ private:
     void bytes(const char** begin, const char** end) const;
 };
 
+// The rows of x, which a kernel goes through.
+template <typename Args>
+void set_rows(Args& args, const Array& x) {
+    args.x = x.as<float>();
+    args.rows = x.rows();
+    args.dim = x.last();
+    args.ldx = x.row_stride();
+}
+
 enum class Dtype { float32, float64, int32, int64, boolean };
 
 Array array(const char* function, const char* argument, py::handle object, Dtype dtype);
@@ -92,8 +101,8 @@ inline Array optional_floats(const char* function, const char* argument, py::han
 }
 bool is_array_of(py::handle object, Dtype dtype);
 
-// The items of a list or tuple, `least` to `most` of them. The caller holds the result until the kernel is done:
-// another thread may put other arrays into a list meanwhile, and then nobody else keeps those that the kernel reads.
+// The items of a list or tuple, `least` to `most` of them. The caller holds the result until the kernel is done: if
+// another thread replaces an item of the list, nothing else keeps alive the array that the kernel reads.
 bool is_list(py::handle object);
 py::tuple items(const char* function, const char* argument, py::handle object);
 py::tuple items(const char* function, const char* argument, py::handle object, i64 least, i64 most,
@@ -103,7 +112,7 @@ py::tuple items(const char* function, const char* argument, py::handle object, i
 class Output {
 public:
     Output(const char* function, const char* argument, py::handle given, const Shape& shape);
-    // Neither may the result overlap `input`, unless `in_place` allows it to be exactly the input's memory.
+    // The result must not overlap `input`, unless `in_place` allows it to be exactly the input's memory.
     const Output& apart_from(const Array& input, bool in_place = false) const;
     float* data() const { return array_.as<float>(); }
     const Array& array() const { return array_; }
@@ -116,7 +125,7 @@ private:
 // A gradient: `given`, to which the kernel adds, or a new array of zeros.
 Output accumulator(const char* function, const char* argument, py::handle given, const Shape& shape);
 
-// What a call reads and writes. A result may overlap nothing of it, and is a part of it from then on.
+// What a call reads and writes. A result must not overlap any of it, and belongs to it once taken.
 class Occupied {
 public:
     Occupied(std::initializer_list<const Array*> arrays);
@@ -196,8 +205,8 @@ struct InitializedCaster : py::detail::type_caster_base<T> {
     }
 };
 
-// Runs a kernel of the table in use while other Python threads go on. Only here, and for no longer: what touches an
-// object, were it only to return it, needs the lock.
+// Runs a kernel of the table in use while other Python threads run. The lock is released here alone: whatever touches
+// an object, even to return it, needs it.
 template <typename Args>
 void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
     const py::gil_scoped_release release;

@@ -1,4 +1,4 @@
-// One function a file: each adds its kernel to the module.
+// One function per file: each adds its kernels to the module.
 #pragma once
 
 #include "arrays.h"
@@ -10,15 +10,11 @@ void bind_packing(py::module_& m);
 void bind_linear(py::module_& m);
 void bind_scaled_dot_product_attention(py::module_& m);
 void bind_layer_norm(py::module_& m);
-void bind_gelu(py::module_& m);
-void bind_activation(py::module_& m);
-void bind_softmax(py::module_& m);
-void bind_log_softmax(py::module_& m);
+void bind_rowwise(py::module_& m);
 void bind_embedding(py::module_& m);
 void bind_char_cnn(py::module_& m);
 void bind_highway(py::module_& m);
 void bind_pooling(py::module_& m);
-void bind_l2_normalize(py::module_& m);
 void bind_cross_entropy(py::module_& m);
 void bind_recurrent(py::module_& m);
 void bind_lstm(py::module_& m);

@@ -8,9 +8,9 @@ namespace {
 
 constexpr bool uses_tanh = true;
 constexpr Choice<bool> activations[] = {{"relu", !uses_tanh}, {"tanh", uses_tanh}};
-constexpr i64 most_chars = i64{1} << 24;  // their numbers are exact as floats, which argmax is computed in
+constexpr i64 most_chars = i64{1} << 24;  // argmax is computed in floats, which are exact up to here
 
-// What both passes take, checked.
+// The checked arguments of both passes.
 class Operands {
 public:
     Operands(const char* f, py::handle char_ids_, py::handle embedding_, py::handle weights_, py::handle biases_,
@@ -40,7 +40,7 @@ public:
         return items(function, argument, object, count, count, ", as many as weights");
     }
 
-    // weights[0], weights[1] ...: what messages call them, for as long as an Array may make one
+    // weights[0], weights[1] ...: their names in messages, which live as long as the arrays
     const char* name(const char* list, std::size_t i) {
         names_.push_back(std::string(list) + "[" + std::to_string(i) + "]");
         return names_.back().c_str();
@@ -94,7 +94,7 @@ private:
 
     py::tuple given_weights_, given_biases_;
     Copy<i64> ids_;
-    std::deque<std::string> names_;  // whose elements stay where they are
+    std::deque<std::string> names_;  // a deque's elements do not move
     bool tanh_ = false;
 };
 

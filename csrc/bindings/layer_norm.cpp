@@ -1,4 +1,4 @@
-#include "rowwise.h"
+#include "bindings.h"
 
 namespace fastattn::bindings {
 namespace {

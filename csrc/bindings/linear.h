@@ -1,4 +1,4 @@
-// What the bindings of linear and highway share: a product with a weight, and its gradients.
+// Shared by the bindings of linear and highway: a product with a weight, and its gradients.
 #pragma once
 
 #include "weight.h"
@@ -22,7 +22,7 @@ struct LinearOperands {
     Shape projection;  // [..., n], that of x W^T
 };
 
-// The gradients of a linear layer that are asked for: of x, new, and of weight and bias, added to what was given.
+// The wanted gradients of a linear layer: a new one of x, and those of weight and bias, added to what was given.
 struct LinearGradients {
     LinearGradients(const char* function, LinearBackward& args, const Array& x, Occupied occupied, py::handle need_dx,
                     py::handle need_dweight, py::handle need_dbias, py::handle dweight, py::handle dbias);

@@ -1,5 +1,3 @@
-#include <limits>
-
 #include "bindings.h"
 #include "recurrent.h"
 
@@ -8,15 +6,16 @@ namespace {
 
 constexpr i64 gates = 4;
 
-// What both passes have beyond what a GRU has, but c0, which is returned.
-Array set_lstm(Lstm& args, const RecurrentLayer& layer, py::handle c0, py::handle cell_clip, py::handle proj_clip) {
+// Sets what an LSTM has beyond a GRU in both passes, but for c0, which is returned.
+Array set_lstm(Lstm& args, RecurrentLayer& layer, py::handle c0, py::handle cell_clip, py::handle proj_clip) {
     const auto clip = [&](const char* argument, py::handle value) {
-        return value.is_none() ? std::numeric_limits<float>::infinity()
-                               : static_cast<float>(positive(layer.function, argument, value));
+        return value.is_none() ? infinite : positive(layer.function, argument, value);
     };
     args.ldm = layer.hidden + padding_of_gates;
-    args.cell_clip = clip("cell_clip", cell_clip);
-    args.proj_clip = clip("proj_clip", proj_clip);
+    layer.cell_clip = clip("cell_clip", cell_clip);
+    layer.proj_clip = clip("proj_clip", proj_clip);
+    args.cell_clip = static_cast<float>(layer.cell_clip);
+    args.proj_clip = static_cast<float>(layer.proj_clip);
     if (!proj_clip.is_none() && !layer.weights[0].hr)
         value_error(std::string(layer.function) + ": proj_clip clips a projection, and weight_hr is None");
     return layer.optional_states("c0", c0, layer.hidden);

@@ -23,15 +23,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_linear(m);
     bind_scaled_dot_product_attention(m);
     bind_layer_norm(m);
-    bind_gelu(m);
-    bind_activation(m);
-    bind_softmax(m);
-    bind_log_softmax(m);
+    bind_rowwise(m);
     bind_embedding(m);
     bind_char_cnn(m);
     bind_highway(m);
     bind_pooling(m);
-    bind_l2_normalize(m);
     bind_cross_entropy(m);
     bind_recurrent(m);
     bind_lstm(m);

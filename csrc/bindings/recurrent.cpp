@@ -126,7 +126,9 @@ RecurrentReserve::RecurrentReserve(const RecurrentLayer& layer)
       sizes_{layer.input, layer.hidden, layer.width},
       reverse_(layer.reverse, layer.reverse + layer.directions),
       cu_seqlens_(layer.order.cu_seqlens),
-      has_h0_(layer.h0) {}
+      has_h0_(layer.h0),
+      cell_clip_(layer.cell_clip),
+      proj_clip_(layer.proj_clip) {}
 
 const RecurrentReserve& RecurrentReserve::of(const RecurrentLayer& layer, py::handle object) {
     const Where where{layer.function, "reserve"};
@@ -151,7 +153,16 @@ const RecurrentReserve& RecurrentReserve::of(const RecurrentLayer& layer, py::ha
     if (reserve.reverse_ != wanted.reverse_) refuse(flags(wanted.reverse_), flags(reserve.reverse_));
     if (reserve.cu_seqlens_ != wanted.cu_seqlens_) refuse("with this cu_seqlens", "with another");
     if (reserve.has_h0_ != wanted.has_h0_)
-        refuse(wanted.has_h0_ ? "with h0" : "without h0", reserve.has_h0_ ? "with it" : "without it");
+        refuse(wanted.has_h0_ ? "with h0" : "without h0", reserve.has_h0_ ? "with h0" : "without h0");
+    const auto refuse_clip = [&](const std::string& name, double wanted_clip, double clip) {
+        const auto described = [&](double value) {
+            return value == infinite ? "without " + name
+                                     : "with " + name + " " + std::string(py::str(py::float_(value)));
+        };
+        if (wanted_clip != clip) refuse(described(wanted_clip), described(clip));
+    };
+    refuse_clip("cell_clip", wanted.cell_clip_, reserve.cell_clip_);
+    refuse_clip("proj_clip", wanted.proj_clip_, reserve.proj_clip_);
     return reserve;
 }
 

@@ -1,7 +1,7 @@
-// What the bindings of lstm and gru share: the arguments of a layer, its two passes, and what the first one keeps for
-// the second.
+// Shared by the bindings of lstm and gru: a layer's arguments, its two passes, and what the first keeps for the second.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -9,9 +9,10 @@
 
 namespace fastattn::bindings {
 
+constexpr double infinite = std::numeric_limits<double>::infinity();
 constexpr i64 padding_of_gates = 16;  // floats between rows of gates, see Recurrent
 
-// Arrays that live as long as this does.
+// Arrays that live as long as this object.
 class Buffers {
 public:
     float* rows(i64 count, i64 columns);
@@ -20,13 +21,13 @@ private:
     std::vector<py::object> arrays_;
 };
 
-// The order in which a layer goes through its sequences, see Sequences.
+// The order in which a layer steps through its sequences: see Sequences.
 class SequenceOrder {
 public:
     SequenceOrder() = default;
     SequenceOrder(const Array& cu_seqlens, i64 tokens);
     Sequences sequences() const { return {cu_seqlens.data(), order_.data(), step_begin_.data(), batch, tokens, steps}; }
-    bool is_token_order(bool reverse) const;  // the rows stand as the tokens do
+    bool is_token_order(bool reverse) const;  // time-major rows have the order of the tokens
 
     std::vector<std::int32_t> cu_seqlens;
     i64 batch = 0, tokens = 0, steps = 0;
@@ -48,7 +49,7 @@ private:
     py::tuple owned_;
 };
 
-// The arguments that all passes have in common, checked.
+// The checked arguments that all passes have in common.
 class RecurrentLayer {
 public:
     RecurrentLayer(const char* function, i64 gates, py::handle x, py::handle cu_seqlens, py::handle weights,
@@ -70,19 +71,21 @@ public:
     bool reverse[most_directions];
     DirectionWeights weights[most_directions];
     Array h0;
-    i64 tokens, batch, input, hidden, width;  // of h
+    i64 tokens, batch, input, hidden, width;            // of h
+    double cell_clip = infinite, proj_clip = infinite;  // of an LSTM
 
 private:
     py::tuple given_weights_, given_x_;
     Array x_[most_directions];
 };
 
-// What a forward pass keeps. Python hands it on to the backward pass and does not look inside.
+// What a forward pass keeps. Python passes it to the backward pass and does not look inside.
 class RecurrentReserve {
 public:
-    RecurrentReserve() = default;  // of no layer: what it keeps is let go with the pass
+    RecurrentReserve() = default;  // of no layer: its arrays are freed with the pass
     explicit RecurrentReserve(const RecurrentLayer& layer);
-    static const RecurrentReserve& of(const RecurrentLayer& layer, py::handle object);  // refused if it is another's
+    // The reserve that Python gives, refused if it comes from another call.
+    static const RecurrentReserve& of(const RecurrentLayer& layer, py::handle object);
 
     Buffers buffers;
     struct Direction {
@@ -95,6 +98,7 @@ private:
     std::vector<bool> reverse_;
     std::vector<std::int32_t> cu_seqlens_;
     bool has_h0_ = false;
+    double cell_clip_ = infinite, proj_clip_ = infinite;
 };
 
 }  // namespace fastattn::bindings
@@ -124,7 +128,7 @@ public:
     RecurrentBackwardPass(RecurrentLayer& layer, RecurrentBackward& args, py::handle dout, py::handle dh_n,
                           py::handle reserve, py::handle need_dx, py::handle need_dweights, py::handle dweights);
     void set(BackwardDirection& d, i64 i);
-    // The gradient of weight `index` of direction i: added to what was given, else new; null when none is wanted.
+    // The gradient of weight `index` of direction i: the given array, to be added to, or a new one; null if unwanted.
     float* dweight(i64 i, std::size_t index, const char* name, const Shape& shape, bool& adds);
     py::object dx() const;
     py::object dweights() const;

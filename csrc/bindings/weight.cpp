@@ -3,7 +3,7 @@
 namespace fastattn::bindings {
 
 Weight::Weight(const char* function, const char* argument, py::handle object, i64 groups, int axes)
-    : where_{function, argument}, groups_(groups), owned_(py::reinterpret_borrow<py::object>(object)) {
+    : where_{function, argument}, groups_(groups) {
     if (py::isinstance<PackedMatrix>(object)) {
         packed_ = &object.cast<const PackedMatrix&>();
         if (packed_->groups() != groups)

@@ -12,7 +12,7 @@ struct pybind11::detail::type_caster<fastattn::PackedMatrix>
 
 namespace fastattn::bindings {
 
-// W [n, k]. It owns what the kernel reads of it: another thread may take the weight out of its list meanwhile.
+// W [n, k], which belongs to the caller: see items().
 class Weight {
 public:
     Weight() = default;  // none: false
@@ -33,7 +33,7 @@ public:
 private:
     Where where_;
     i64 groups_ = 1;
-    py::object owned_, unpacked_;
+    py::object unpacked_;
     const PackedMatrix* packed_ = nullptr;
     std::unique_ptr<PackedMatrix> made_, transposed_;
 };

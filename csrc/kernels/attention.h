@@ -1,4 +1,4 @@
-// What the two passes of scaled_dot_product_attention.cpp share: where a head's rows are, and which keys they see.
+// Shared by the two passes of scaled_dot_product_attention.cpp: where a head's rows are, and which keys they see.
 #pragma once
 
 #include "../simd/math.h"

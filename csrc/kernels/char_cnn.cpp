@@ -7,12 +7,12 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-constexpr i64 chunk = 64;              // filters whose values at all positions wait in the cache for their maximum
-constexpr i64 most_words = 64;         // of an item: each item reads all filters
-constexpr i64 least_words = 8;         // unless there are too few of them for all threads: then these share the filters
-constexpr i64 serial_below = 1 << 19;  // multiply-adds, if there were no padding, that are not worth waking a thread
-constexpr i64 words_at_once = 8;       // of the gradient of the embedding: each of its items reads all filters, too
-constexpr i64 words_of_block = 1024;   // whose characters' gradients are in memory at a time
+constexpr i64 chunk = 64;       // filters whose values at all positions stay in the cache until their maximum is taken
+constexpr i64 most_words = 64;  // of an item, which reads all filters
+constexpr i64 least_words = 8;  // with fewer words per thread, the threads share the filters
+constexpr i64 serial_below = 1 << 19;  // multiply-adds, padding included, that are not worth waking a thread
+constexpr i64 words_at_once = 8;       // of an item of the embedding's gradient, which reads all filters
+constexpr i64 words_of_block = 1024;   // words whose characters' gradients are in memory at a time
 
 constexpr i64 unit = panel_width;  // filters whose gradients are computed together
 
@@ -47,7 +47,7 @@ FASTATTN_INLINE void look_up(float* to, const Args& args, const i64* ids, i64 co
     }
 }
 
-// One word: from the values [positions] of so many filters, row stride `chunk`, their maximum, bias and activation.
+// One word: the maximum over `positions` rows of `values`, row stride `chunk`, plus bias, then the activation.
 template <bool WithArgmax, typename F>
 FASTATTN_INLINE void take_maximum(float* y, std::int32_t* argmax, const float* values, const float* bias, i64 positions,
                                   i64 filters, F activate) {
@@ -79,7 +79,7 @@ struct Plan {
     i64 floats_of_windows() const { return round_up(capacity * window, panel_width); }
 };
 
-// Some words, and where in each the last run of one character begins: the padding.
+// Some words, and where the last run of one character, the padding, starts in each.
 struct Words {
     i64 begin, end;
     i64 runs[most_words];
@@ -92,7 +92,7 @@ struct Words {
             runs[word - begin] = run;
         }
     }
-    // The positions whose windows differ: those inside the run are all the same.
+    // The positions with different windows: all windows inside the run are the same.
     i64 positions(i64 word, i64 last_position) const { return lesser(runs[word - begin], last_position) + 1; }
 };
 
@@ -225,7 +225,7 @@ void character_gradients(const CharCnnBackward& args, float* dchars, i64 begin, 
     });
 }
 
-// As embedding_backward: a thread has columns of its own and takes all characters in order.
+// As embedding_backward: a thread owns columns and takes all characters in order.
 void add_columns(const CharCnnBackward& args, const float* dchars, const i64* ids, i64 count, i64 begin, i64 end) {
     for (i64 i = 0; i < count; ++i) {
         float* sum = args.dembedding + ids[i] * args.dim + begin;

@@ -3,7 +3,7 @@
 
 namespace fastattn::FASTATTN_ISA {
 
-// Forward and backward are one function: the generator says again what was kept.
+// Forward and backward are one function: the generator draws the same elements again.
 void dropout_forward(const DropoutForward& args) {
     const bool streamed = args.rows * args.dim >= streamed_from;
     for_rows(args.rows, args.dim, [&](i64 row) {
@@ -23,7 +23,7 @@ void dropout_forward(const DropoutForward& args) {
 }
 
 void dropout_backward(const DropoutBackward& args) {
-    dropout_forward({args.dx, args.dy, nullptr, args.rows, args.dim, args.lddy, 0, args.dropout});
+    dropout_forward({{args.dx, args.dy, args.rows, args.dim, args.lddy}, nullptr, 0, args.dropout});
 }
 
 }  // namespace fastattn::FASTATTN_ISA

@@ -1,7 +1,7 @@
 // The matrix multiplication that carries linear layers and attention: C = A B, with B in panels (packing.h).
 //
 // Every element of C is one chain of FMAs over the depth, beginning at 0; a later depth block loads the partial sum and
-// goes on. So neither the tile, nor the blocking, nor who computes it changes a bit of the result.
+// goes on. The bits of the result depend neither on the tile, nor on the blocking, nor on the thread.
 #pragma once
 
 #include "../packing.h"
@@ -42,7 +42,7 @@ constexpr int vectors(int rows) { return rows <= 2 ? 8 : 4; }
 // How A lies in memory.
 enum class LayoutA {
     rows,            // [rows][depth], row stride lda
-    columns,         // [depth][rows], stride lda: A is the transpose of what is there
+    columns,         // [depth][rows], stride lda: the transpose of A
     packed_columns,  // tile after tile (RowTiles), each [depth][rows of the tile]
 };
 
@@ -54,7 +54,7 @@ struct Tile {
     i64 lda, ldc;
     i64 panel_stride;  // floats from one panel to the next
     i64 depth, columns;
-    i64 ahead;       // floats from b to what is prefetched meanwhile (a prefetch cannot fault),
+    i64 ahead;       // floats from b to the data that is prefetched (a prefetch cannot fault),
     i64 ahead_step;  // and how many bytes to go on there for each step of the depth
     bool resume;     // go on from the partial sums in c
 };
@@ -90,7 +90,7 @@ void multiply_tile(const Tile& t) {
     const char* ahead = reinterpret_cast<const char*>(b + t.ahead);
     const i64 ahead_step = t.ahead_step;
     for (i64 k = t.depth; k > 0; --k) {
-        // Fewer rows read several panels at a time, and the processor keeps up with those itself.
+        // Fewer rows read several panels at a time, which the processor prefetches itself.
         if constexpr (R > 2) {
 #pragma GCC unroll 8
             for (int p = 0; p < panels; ++p) __builtin_prefetch(ahead + panel[p] * i64{sizeof(float)});
@@ -172,7 +172,7 @@ struct RowTiles {
     i64 columns() const { return vectors(static_cast<int>(height + (higher > 0))) * W; }
     i64 count;   // tiles
     i64 height;  // rows of a tile,
-    i64 higher;  // and one more in the first so many
+    i64 higher;  // the first `higher` tiles have one more
 };
 
 // C[rows, columns] = A[rows, depth] B[depth, columns]: one depth block, every tile by one pass over its panels.

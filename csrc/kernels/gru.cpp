@@ -7,8 +7,8 @@ namespace {
 constexpr i64 gates = 3;                           // r, z, n
 constexpr i64 tile_columns = gates * panel_width;  // of the same 16 units
 
-// The gates of `rows` rows and of the units [unit, unit + n), in rows of 48: r and z before their activation, and what
-// h gave n, which r multiplies before x comes to it. Without `h` it is 0.
+// The gates of `rows` rows and of the units [unit, unit + n), in rows of 48: r and z before their activation, and h's
+// part of n, which r multiplies before x's part is added. Without `h` it is 0.
 template <typename Direction>
 FASTATTN_INLINE void fill_tile(float* tile, const Recurrent& args, const Direction& d, const float* from_x,
                                const float* h, i64 rows, i64 unit, i64 n) {
@@ -23,7 +23,7 @@ FASTATTN_INLINE void fill_tile(float* tile, const Recurrent& args, const Directi
                 store(to + i, bias ? x + load_n(bias + i, count) : x);
             });
         }
-    if (h) multiply_h(tile, args, h, d.hh_panels, rows, unit);
+    if (h) multiply_h<gates>(tile, args, h, d.hh_panels, rows, unit);
 }
 
 // Step t of the units of a part; the row `first_row` is the first of the gates.
@@ -58,8 +58,8 @@ void step_units(const GruForward& args, const GruForward::Direction& d, const Pi
     });
 }
 
-// Step t for the columns of a part: the gradient of its h, of its gates, and what goes past them to the h before. t =
-// -1 is the first state.
+// Step t for the columns of a part: the gradients of its h and gates, and the part that bypasses the gates to the h
+// before. t = -1 is the first state.
 void step_back(const GruBackward& args, const GruBackward::Direction& d, const Pieces& pieces, i64 t, i64 part) {
     const Sequences& s = args.sequences;
     const i64 hidden = args.hidden;
@@ -75,7 +75,7 @@ void step_back(const GruBackward& args, const GruBackward::Direction& d, const P
         p.rows = step_rows(s, t + 1);
         p.columns = end - begin;
         p.depth = gates * hidden;
-        p.resume = true;  // it went past the gates
+        p.resume = true;  // the part that bypassed the gates
         multiply_step(p);
     }
     if (t < 0) return;
@@ -107,7 +107,7 @@ void step_back(const GruBackward& args, const GruBackward::Direction& d, const P
     }
 }
 
-// The gates of all rows once more, as the forward pass had them.
+// Recomputes the gates of all rows.
 void compute_gates_again(const GruBackward& args, const GruBackward::Direction& d) {
     const i64 hidden = args.hidden;
     revisit_gates(args, d, [&](float* gate_rows, const float* h, i64 rows, i64 unit, i64 n, float* tile) {
@@ -126,7 +126,7 @@ void compute_gates_again(const GruBackward& args, const GruBackward::Direction& 
     });
 }
 
-// The sum of the gradients of what h gave the gates.
+// The gradient of bias_hh.
 void differentiate_bias_hh(const GruBackward& args, const GruBackward::Direction& d) {
     if (!d.dbias_hh) return;
     LinearBackward p{};

@@ -21,7 +21,7 @@ void l2_normalize_backward(const L2NormalizeBackward& args) {
     for_rows(args.rows, args.dim, [&](i64 row) {
         float* dx = args.dx + row * args.dim;
         const float* dy = args.dy + row * args.lddy;
-        const float* x = args.x + row * args.ldx;
+        const float* x = args.saved + row * args.lds;
         const vf2 sums = lane_sums<vf2>(args.dim, [&](i64 i, i64 n) {
             const vf v = load_n(x + i, n);
             return vf2{v * v, v * load_n(dy + i, n)};

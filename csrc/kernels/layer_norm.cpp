@@ -5,7 +5,7 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-// t = dropout(x) + residual, of which y is the LayerNorm
+// t = dropout(x) + residual, the input of the LayerNorm
 struct Sum {
     const float* x;
     const float* residual;       // or null

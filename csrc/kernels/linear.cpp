@@ -5,20 +5,16 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-// Rows [begin, end), one block of them: d = dy * act'(pre_activation), and the sum of d.
+// One block of rows, [begin, end): d = gradient(dy, pre_activation), and the sum of d.
 template <typename F>
-FASTATTN_INLINE void differentiate_rows(const LinearBackward& args, i64 begin, i64 end, F f) {
+FASTATTN_INLINE void differentiate_rows(const LinearBackward& args, i64 begin, i64 end, F gradient) {
     float* sums = args.block_sums ? args.block_sums + begin / sum_block * args.n : nullptr;
     for (i64 row = begin; row < end; ++row) {
         const float* d = args.dy + row * args.ldy;
         if (args.d) {
             const float* pre = args.pre_activation + row * args.ldp;
             float* to = args.d + row * args.n;
-            i64 i = 0;
-            for (; i + 2 * W <= args.n; i += 2 * W) store2(to + i, load2(d + i) * f(load2(pre + i)));
-            for_vectors(args.n - i, [&](i64 j, i64 n) {
-                store_n(to + i + j, load_n(d + i + j, n) * f(load_n(pre + i + j, n)), n);
-            });
+            fill_floats(to, 0, args.n, [&](auto at) { return gradient(at(d), at(pre)); });
             d = to;
         }
         if (!sums) continue;
@@ -30,20 +26,9 @@ FASTATTN_INLINE void differentiate_rows(const LinearBackward& args, i64 begin, i
 }
 
 void differentiate(const LinearBackward& args, i64 begin, i64 end) {
-    const auto apply = [&](auto f) __attribute__((always_inline)) { differentiate_rows(args, begin, end, f); };
-    switch (args.activation) {
-        case Activation::none: return apply([](auto x) { return x; });
-        case Activation::relu:
-            return apply([](auto x) {
-                using V = decltype(x);
-                // 1 for NaN, as in PyTorch: it is not less than the least normal number
-                return select(less(x, constant<V>(1.17549435e-38f)), constant<V>(0.0f), constant<V>(1.0f));
-            });
-        case Activation::gelu: return apply([](auto x) { return gelu_gradient(x); });
-        case Activation::gelu_tanh: return apply([](auto x) { return gelu_tanh_gradient(x); });
-        case Activation::silu: return apply([](auto x) { return silu_gradient(x); });
-        case Activation::tanh: return apply([](auto x) { return tanh_gradient(x); });
-    }
+    with_gradient(args.activation, [&](auto gradient) __attribute__((always_inline)) {
+        differentiate_rows(args, begin, end, gradient);
+    });
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ void log_softmax_backward(const LogSoftmaxBackward& args) {
     for_rows(args.rows, args.dim, [&](i64 row) {
         float* dx = args.dx + row * args.dim;
         const float* dy = args.dy + row * args.lddy;
-        const float* y = args.y + row * args.ldy;
+        const float* y = args.saved + row * args.lds;
         const float sum = row_sum(args.dim, [&](i64 i, i64 n) { return load_n(dy + i, n); });
         fill_floats(dx, 0, args.dim, [&](auto at) {
             using V = decltype(at(y));

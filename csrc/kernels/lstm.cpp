@@ -19,8 +19,8 @@ FASTATTN_INLINE V not_clipped(V x, float limit) {
     return select(less(abs(x), constant<V>(limit)), constant<V>(1.0f), constant<V>(0.0f));
 }
 
-// The gates of `rows` rows and of the units [unit, unit + n), before their activation, in rows of 64: what `x` gave
-// them and, unless `h` is null, the product of h with W_hh.
+// The gates of `rows` rows and the units [unit, unit + n), before their activation, in rows of 64: x's part and, unless
+// `h` is null, h W_hh^T.
 FASTATTN_INLINE void fill_tile(float* tile, const Recurrent& args, const float* from_x, const float* h,
                                const float* panels, i64 rows, i64 unit, i64 n) {
     for (i64 r = 0; r < rows; ++r)
@@ -29,7 +29,7 @@ FASTATTN_INLINE void fill_tile(float* tile, const Recurrent& args, const float* 
             copy_units(tile + r * tile_columns + gate * panel_width, from, n);
             __builtin_prefetch(from + panel_width);  // for the next 16 units
         }
-    if (h) multiply_h(tile, args, h, panels, rows, unit);
+    if (h) multiply_h<gates>(tile, args, h, panels, rows, unit);
 }
 
 template <typename At, typename V>
@@ -99,8 +99,8 @@ void step_projection(const LstmForward& args, const LstmForward::Direction& d, c
     }
 }
 
-// From the gradients of m = sigmoid(o) tanh(c), 16 for each of the rows [first, last) of step t, and of the next step's
-// c: that of the gates and of this step's c.
+// The gradients of the gates and of c, from those of m = sigmoid(o) tanh(c), 16 for each of the rows [first, last) of
+// step t, and of the next step's c.
 FASTATTN_INLINE void differentiate_units(const LstmBackward& args, const LstmBackward::Direction& d, i64 t, i64 first,
                                          i64 last, i64 unit, i64 n, const float* dm) {
     const Sequences& s = args.sequences;
@@ -127,8 +127,7 @@ FASTATTN_INLINE void differentiate_units(const LstmBackward& args, const LstmBac
     }
 }
 
-// The gradient of the h of step t, the columns of a part: what step t + 1 made of it and what came from outside. t = -1
-// is the first state.
+// The gradient of the h of step t, the columns of a part: from step t + 1 and from outside. t = -1 is the first state.
 void step_dh(const LstmBackward& args, const LstmBackward::Direction& d, const Pieces& pieces, i64 t, i64 part,
              float* dm) {
     const Sequences& s = args.sequences;
@@ -167,7 +166,7 @@ void step_dh(const LstmBackward& args, const LstmBackward::Direction& d, const P
     }
 }
 
-// With a projection: the gradient of m of step t, and from there on to the gates, the units of a part.
+// With a projection: the gradients of m and of the gates of step t, the units of a part.
 void step_dm(const LstmBackward& args, const LstmBackward::Direction& d, const Pieces& pieces, i64 t, i64 part,
              float* dm) {
     const Sequences& s = args.sequences;
@@ -184,7 +183,7 @@ void step_dm(const LstmBackward& args, const LstmBackward::Direction& d, const P
     });
 }
 
-// The gates of all rows once more, as the forward pass had them.
+// Recomputes the gates of all rows.
 void compute_gates_again(const LstmBackward& args, const LstmBackward::Direction& d) {
     revisit_gates(args, d, [&](float* gate_rows, const float* h, i64 rows, i64 unit, i64 n, float* tile) {
         fill_tile(tile, args, gate_rows, h, d.hh_panels, rows, unit, n);

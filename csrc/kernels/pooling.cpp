@@ -3,7 +3,7 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-// Columns in groups of four vectors: one at a time, each row would be a jump to another page.
+// Columns in groups of four vectors. With single vectors, each row would be a jump to another page.
 template <typename Combine>
 FASTATTN_INLINE void fold_rows(float* y, const float* x, i64 ldx, i64 rows, i64 dim, Combine combine) {
     i64 i = 0;
@@ -66,7 +66,7 @@ void pool(const PoolingForward& args, i64 b) {
     }
 }
 
-// dy goes to the first row that holds the maximum, or a NaN: in each column it is spent there.
+// In each column, dy goes to the first row that holds the maximum or a NaN.
 FASTATTN_INLINE void spread_to_largest(float* dx, const float* dy, const float* x, i64 ldx, i64 rows, i64 dim) {
     for_vectors(dim, [&](i64 i, i64 n) {
         vf largest = load_n(x + i, n);
@@ -115,7 +115,7 @@ void spread(const PoolingBackward& args, i64 b) {
     }
 }
 
-// f(b) for every sequence, by several threads; a piece is some of mean length.
+// f(b) for every sequence, by several threads. The grain assumes sequences of mean length.
 template <typename Args, typename F>
 FASTATTN_INLINE void for_sequences(const Args& args, const F& f) {
     const i64 tokens = args.batch > 0 ? args.cu_seqlens[args.batch] : 0;

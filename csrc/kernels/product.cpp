@@ -8,7 +8,7 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-constexpr i64 small_a = 96 * 1024 / sizeof(float);  // an A of so many floats stays cached whole
+constexpr i64 small_a = 96 * 1024 / sizeof(float);  // floats of an A that stays in the cache
 constexpr i64 work_per_item = 1 << 22;              // multiply-adds
 constexpr i64 pack_first_from = 256;                // rows of A that repay packing all of B before the rest,
 constexpr i64 pack_first_to = 1 << 23;              // unless B has more floats: the memory stays with the thread
@@ -24,7 +24,7 @@ struct Plan {
     i64 ahead;                  // Tile::ahead
 };
 
-struct Finished {  // some columns of c that are complete, and those of y and residual
+struct Finished {  // complete columns of c, and the same columns of y and residual
     float* y;
     const float* c;
     const float* residual;
@@ -44,14 +44,7 @@ FASTATTN_INLINE void map_rows(const Finished& m, F f) {
 }
 
 void activate(Activation activation, const Finished& m) {
-    switch (activation) {
-        case Activation::none: return map_rows(m, [](auto x) { return x; });
-        case Activation::relu: return map_rows(m, [](auto x) { return max(constant<decltype(x)>(0.0f), x); });
-        case Activation::gelu: return map_rows(m, [](auto x) { return gelu(x); });
-        case Activation::gelu_tanh: return map_rows(m, [](auto x) { return gelu_tanh(x); });
-        case Activation::silu: return map_rows(m, [](auto x) { return silu(x); });
-        case Activation::tanh: return map_rows(m, [](auto x) { return tanh(x); });
-    }
+    with_activation(activation, [&](auto f) __attribute__((always_inline)) { map_rows(m, f); });
 }
 
 // Panels [first, last) of B, its rows [k, k + depth), into `panels`.
@@ -86,7 +79,7 @@ FASTATTN_INLINE void copy_columns(float* to, const float* from, i64 ld, i64 dept
 }
 
 // `rows` rows of A from its transpose at `from`, as LayoutA::packed_columns. A few rows of the transpose at a time, for
-// all tiles: so each is read from end to end, and the next few are fetched meanwhile.
+// all tiles: each row is read from end to end while the next ones are prefetched.
 void pack_columns(float* to, const float* from, i64 ld, i64 rows, i64 depth) {
     constexpr i64 at_once = 16;
     const RowTiles tiles(rows);
@@ -165,7 +158,7 @@ FASTATTN_INLINE void multiply_item(const Product& product, const Plan& plan, i64
     for (i64 first = panel_begin; first < panel_end; first += plan.panels_at_once) {
         const i64 last = lesser(panel_end, first + plan.panels_at_once);
         i64 k = 0;
-        do {  // once even where there is no depth: y is what the epilogue makes of zeros
+        do {  // once even for depth 0: y is the epilogue of zeros
             multiply_panels<Layout>(product, plan, row_begin, row_end, first, last, k, scratch);
             k += plan.depth;
         } while (k < product.depth);
@@ -181,8 +174,8 @@ const float* pack_b(const Product& product) {
     return packed;
 }
 
-// Rows of an item when all items pack their part of A and of B: what is packed again by others is to be little. A costs
-// about twice as much, being copied in smaller pieces.
+// Rows of an item when every item packs its part of A and B, so that little is packed twice. A costs about twice as
+// much, since it is copied in smaller pieces.
 i64 rows_of_item(const Product& product, i64 wanted_items) {
     i64 best = 0, least = 0;
     for (i64 groups = 1; groups <= wanted_items; ++groups) {
@@ -198,7 +191,7 @@ i64 rows_of_item(const Product& product, i64 wanted_items) {
     return best;
 }
 
-// What has to be packed is packed by whoever uses it: B once if an item has all rows, A once if it has all columns.
+// Each item packs what it uses: B is packed once if an item has all rows, A if it has all columns.
 FASTATTN_INLINE void cut_rows(const Product& product, Plan& plan, i64 wanted_items) {
     if (product.layout_b == LayoutB::panels) {
         plan.row_items = divide_up(product.rows, row_block);
@@ -216,8 +209,8 @@ Plan plan_of(const Product& product, bool serial) {
     const bool in_panels = product.layout_b == LayoutB::panels;
     const RowTiles tiles(lesser(product.rows, row_block));
     const i64 panels_of_tile = greater(1, tiles.columns() / panel_width);
-    // Few items when there is little to do: each begins with weights that nobody has prefetched. Many when there is
-    // much, so that no thread waits long for the last one.
+    // Little work makes few items, since each starts with weights that were not prefetched. Much work makes many, so
+    // that no thread waits long for the last one.
     const i64 work = product.rows * product.columns * product.depth;
     const i64 most_items = (product.a_by_columns ? 2 : 64) * num_threads();
     const i64 wanted_items = serial ? 1 : greater(2 * num_threads(), lesser(most_items, work / work_per_item));
@@ -236,7 +229,7 @@ Plan plan_of(const Product& product, bool serial) {
     const i64 at_once = product.a_by_columns ? 48 : a_stays ? panels_of_tile : 8;
     plan.panels_at_once = lesser(plan.panels_per_item, round_up(at_once, panels_of_tile));
 
-    // What comes next in memory: for one tile the same stream, then the next depth block, or the next panels.
+    // The next data in memory: for one tile the same stream, else the next depth block or the next panels.
     if (blocks <= 1 && tiles.count == 1)
         plan.ahead = 2048;
     else if (plan.panels_at_once == panels_of_tile)

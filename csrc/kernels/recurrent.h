@@ -1,4 +1,4 @@
-// What the recurrent layers share: the order of their rows, the products of a step, and the frame of both passes.
+// Shared by the recurrent layers: the order of their rows, the products of a step, and the frame of both passes.
 #pragma once
 
 #include "../parallel.h"
@@ -12,8 +12,8 @@ void linear_backward(const LinearBackward& args);
 
 namespace {
 
-// Row r of step t stands at step_begin[t] + r. Arrays with the states of all steps begin with `batch` rows for the
-// states before the first one: there a row's own state is found at state_row, the one before it at previous_row.
+// Row r of step t is row step_begin[t] + r. An array with the states of all steps starts with `batch` rows, the states
+// before the first step. In it, state_row is a row's own state and previous_row the state before it.
 FASTATTN_INLINE i64 step_rows(const Sequences& s, i64 t) { return s.step_begin[t + 1] - s.step_begin[t]; }
 FASTATTN_INLINE i64 state_row(const Sequences& s, i64 t, i64 r) { return s.batch + s.step_begin[t] + r; }
 FASTATTN_INLINE i64 previous_row(const Sequences& s, i64 t, i64 r) { return t == 0 ? r : state_row(s, t - 1, r); }
@@ -60,7 +60,7 @@ FASTATTN_INLINE void scatter_rows(const Sequences& s, float* x, const float* row
     });
 }
 
-// previous_h: for every row the state that it began with.
+// previous_h: the state before each row.
 FASTATTN_INLINE void gather_previous(const Sequences& s, float* previous, const float* states, i64 dim) {
     for_steps(s, dim, [&](i64 t, i64 r) {
         copy_row(previous + (s.step_begin[t] + r) * dim, states + previous_row(s, t, r) * dim, dim);
@@ -83,7 +83,7 @@ FASTATTN_INLINE void copy_units(float* to, const float* from, i64 n) {
         for_vectors(panel_width, [&](i64 i, i64) { store(to + i, load_n(from + i, greater(0, lesser(W, n - i)))); });
 }
 
-// C[rows, columns] = A[rows, depth] B, or goes on from what C holds; B in panels. A few rows as a step has them.
+// C[rows, columns] = A[rows, depth] B, or += with `resume`; B in panels. For the few rows of a step.
 struct StepProduct {
     const float* a;
     const float* panels;
@@ -115,21 +115,23 @@ FASTATTN_INLINE void multiply_step(const StepProduct& p) {
     }
 }
 
-// tile [rows, gates * 16] += h W_hh^T for the units [unit, unit + 16), h [rows, width].
+// tile [rows, Gates * 16] += h W_hh^T for the units [unit, unit + 16), h [rows, width]. The compiler knows the width of
+// the tile.
+template <i64 Gates>
 FASTATTN_INLINE void multiply_h(float* tile, const Recurrent& args, const float* h, const float* panels, i64 rows,
                                 i64 unit) {
     StepProduct p{};
     p.a = h;
     p.lda = p.depth = args.width;
-    p.panels = panels + unit * args.gates * args.width;
+    p.panels = panels + unit * Gates * args.width;
     p.c = tile;
-    p.ldc = p.columns = args.gates * panel_width;
+    p.ldc = p.columns = Gates * panel_width;
     p.rows = rows;
     p.resume = true;
     multiply_step(p);
 }
 
-// What x, whose rows are time-major, gives the gates of the steps [first, last).
+// The part of x, which is time-major, in the gates of the steps [first, last).
 template <typename Direction>
 FASTATTN_INLINE void multiply_x(const Recurrent& args, const Direction& d, const float* x, i64 ldx, i64 first,
                                 i64 last) {
@@ -147,8 +149,8 @@ FASTATTN_INLINE void multiply_x(const Recurrent& args, const Direction& d, const
     linear_forward(p);
 }
 
-// The work of a phase: `directions` times `parts` pieces, each some blocks of 16 columns; done by one thread where
-// there is too little for two.
+// The work of a phase: `directions` times `parts` pieces, each some blocks of 16 columns. One thread does all of them
+// if there is too little work for two.
 struct Pieces {
     explicit Pieces(const Recurrent& args) {
         const i64 rows = args.sequences.steps ? step_rows(args.sequences, 0) : 0;
@@ -163,7 +165,7 @@ struct Pieces {
     inline __attribute__((always_inline)) void visit(i64 piece, F f) const {
         for (i64 i = piece * all / count; i < (piece + 1) * all / count; ++i) f(i / parts, i % parts);
     }
-    // Of `columns` columns those of a part, whole blocks of 16.
+    // A part of `columns` columns, in whole blocks of 16.
     i64 begin(i64 part, i64 columns) const {
         return lesser(columns, part * divide_up(columns, panel_width) / parts * panel_width);
     }
@@ -178,8 +180,8 @@ struct Pieces {
     i64 parts, all, count;
 };
 
-// A forward pass, by chunks of steps: what x gives their gates, then `phases` phases a step; step(d, t, phase of the
-// step, part, the row of gates that the chunk begins with, scratch) does a piece of one.
+// A forward pass, by chunks of steps: x's part of the gates, then `phases` phases per step. step(d, t, phase of the
+// step, part, the chunk's first row of gates, scratch) does one piece of a phase.
 template <typename Args, typename Step>
 FASTATTN_INLINE void run_forward(const Args& args, i64 phases, i64 scratch_floats, const Pieces& pieces,
                                  const Step& step) {
@@ -212,8 +214,8 @@ FASTATTN_INLINE void run_forward(const Args& args, i64 phases, i64 scratch_float
     }
 }
 
-// The gates of all rows once more, by blocks: visit(their rows, the h before them or null, how many, unit, n, a tile),
-// as a step of the forward pass has them.
+// Recomputes x's part of the gates of all rows, then calls visit(gate rows, the h before them or null, number of rows,
+// unit, n, tile) for blocks of them.
 template <typename Direction, typename Visit>
 FASTATTN_INLINE void revisit_gates(const Recurrent& args, const Direction& d, const Visit& visit) {
     const Sequences& s = args.sequences;
@@ -230,7 +232,7 @@ FASTATTN_INLINE void revisit_gates(const Recurrent& args, const Direction& d, co
     parallel_for(divide_up(args.hidden, panel_width), 1, visit_block, row_block * args.gates * panel_width);
 }
 
-// From the gradients of what x gave the gates: that of x or, `of_weights`, those of the weight and the bias.
+// The gradient of x or, `of_weights`, those of W_ih and its bias.
 FASTATTN_INLINE void differentiate_x(const RecurrentBackward& args, const BackwardDirection& d, bool of_weights) {
     LinearBackward p{};
     p.dy = d.dgates;
@@ -256,7 +258,7 @@ FASTATTN_INLINE void differentiate_x(const RecurrentBackward& args, const Backwa
     if (d.dx != d.dx_rows) scatter_rows(args.sequences, d.dx, d.dx_rows, args.input, d.reverse, d.add_to_dx);
 }
 
-// The gradient of the weight that multiplies the state before each step, from those of what it gave the gates.
+// The gradient of W_hh.
 FASTATTN_INLINE void differentiate_h(const RecurrentBackward& args, const BackwardDirection& d, const float* dgates) {
     const Sequences& s = args.sequences;
     if (!d.dweight_hh) return;
@@ -274,8 +276,8 @@ FASTATTN_INLINE void differentiate_h(const RecurrentBackward& args, const Backwa
     linear_backward(p);
 }
 
-// A backward pass, from the last step to -1, which stands for the first states: `phases` phases a step, but one for -1;
-// step(d, t, phase of the step, part, scratch) does a piece of one. `again(d)` computes the gates that are not there.
+// A backward pass, from the last step to -1, which stands for the first states: `phases` phases per step, one for -1.
+// step(d, t, phase of the step, part, scratch) does one piece of a phase. `again(d)` recomputes gates not kept.
 template <typename Args, typename Again, typename Step>
 FASTATTN_INLINE void run_backward(const Args& args, i64 phases, i64 scratch_floats, const Pieces& pieces,
                                   const Again& again, const Step& step) {

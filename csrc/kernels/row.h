@@ -1,4 +1,4 @@
-// What the kernels that work row by row share.
+// Shared by the kernels that work row by row.
 #pragma once
 
 #include "../parallel.h"
@@ -61,7 +61,7 @@ FASTATTN_INLINE vf load_or(const float* x, i64 n, float value) {
 
 constexpr i64 streamed_from = 1 << 23;  // floats of a result: 32 MB
 
-// fill_floats; a result larger than the caches is written past them: nothing of it would stay there, and a line that is
+// fill_floats. A result larger than the caches is written past them: none of it would stay there, and a line that is
 // written whole need not be read first.
 template <typename F>
 FASTATTN_INLINE void fill_row(bool streamed, float* y, i64 count, F f) {
@@ -93,7 +93,7 @@ struct Moments {
     float mean, rstd;
 };
 
-// y = (x - mean) * rstd * weight + bias; y may be x. Meanwhile the memory is asked for the row at `next`.
+// y = (x - mean) * rstd * weight + bias; y may be x. Prefetches the row at `next`.
 FASTATTN_INLINE Moments normalize_row(float* y, const float* x, const float* weight, const float* bias, i64 dim,
                                       float eps, const float* next) {
     const float length = static_cast<float>(dim);
@@ -116,7 +116,7 @@ FASTATTN_INLINE Moments normalize_row(float* y, const float* x, const float* wei
     return {mean, rstd};
 }
 
-// f(row, floats) for every row, or for many at once where they lie without gaps.
+// f(row, floats) for every row, or for many at once if there are no gaps between them.
 template <typename Args, typename F>
 FASTATTN_INLINE void for_runs(const Args& args, bool gapless, const F& f) {
     parallel_for(args.rows, row_grain(args.dim), [&](i64 begin, i64 end, float*) {

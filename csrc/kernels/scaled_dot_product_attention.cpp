@@ -1,7 +1,7 @@
 // Attention in tiles with a running maximum and sum (online softmax, as in flash-attention: arXiv 2205.14135).
 //
-// What a query row computes depends on its own sequence only: key blocks are counted from the sequence's first key, a
-// key that is masked or beyond the end adds exactly nothing, and every sum keeps its order whatever follows the last
+// A query row depends on its own sequence only: key blocks are counted from the sequence's first key, a key that is
+// masked or beyond the end adds exactly nothing, and the order of a sum does not depend on what follows the last
 // visible key.
 #include "../parallel.h"
 #include "attention.h"
@@ -12,12 +12,12 @@ namespace {
 constexpr i64 key_block = 256;        // fixed: it decides the order of the sums
 constexpr i64 max_query_block = 512;  // rows of one item, for which keys and values are packed once; free
 constexpr i64 min_query_block = 64;
-constexpr i64 query_group = 4 * common_rows;  // at most so many rows share a panel while it is close; free to change
+constexpr i64 query_group = 4 * common_rows;  // most rows that share a panel while it is cached; free to change
 
 using Forward = ScaledDotProductAttentionForward;
 using Backward = ScaledDotProductAttentionBackward;
 
-// What the rows of one head are computed with: outputs, and the scratch of the thread that works on it.
+// The outputs of one head, and the scratch of the thread that computes it.
 struct Attend : Head {
     float* out;
     float* lse;      // [len_q] or null
@@ -47,7 +47,7 @@ bool all_finite(const float* x, i64 count) {  // count is a multiple of the pane
 
 FASTATTN_INLINE float exp2_scalar(float x) { return reduce_max(exp2_nonpositive(set1(x))); }
 
-// Two vectors of scores, of which the first `visible` count, as 2^(score - shift), each into its own sum.
+// Adds 2^(score - shift) of two vectors of scores to two sums. Only the first `visible` scores count.
 FASTATTN_INLINE void exp2_scores(float* scores, i64 visible, vf shift, vf2& sums) {
     vf2 e = {load_or(scores, greater(0, lesser(W, visible)), -inf),
              load_or(scores + W, greater(0, lesser(W, visible - W)), -inf)};
@@ -80,7 +80,7 @@ void softmax_step(const Attend& head, float* scores, float* context, i64 dim, i6
         for (i64 i = 0; i < dim; i += W) store(context + i, load(context + i) * set1(scale));
 }
 
-// context += scores V, skipping keys of weight 0: what the tiles do, but 0 * NaN stays out of it.
+// context += scores V like the tiles, but skips keys of weight 0, so that 0 * NaN adds nothing.
 void add_values_one_by_one(const Attend& head, const float* scores, float* context, i64 dim, i64 keys, i64 packed_keys,
                            bool resume) {
     for (i64 c = 0; c < dim; c += W) {
@@ -304,7 +304,7 @@ void differentiate_block(const Backward& args, const Differentiate& head, i64 be
     pack_values(head.query_panels, head.queries, dim, rows, dim);
     pack_values(head.dout_panels, dout, args.dout_stride.row, rows, dim);
     for (i64 r = 0; r < rows; ++r) {
-        if (head.shift[begin + r] != inf) continue;  // it saw no key: 0 * NaN must not come of it
+        if (head.shift[begin + r] != inf) continue;  // it saw no key, and 0 * NaN must not be added
         for (i64 c = 0; c < width; c += panel_width)
             for (i64 i = 0; i < panel_width; i += W) {
                 store(head.query_panels + c * rows + r * panel_width + i, zero());
@@ -355,7 +355,7 @@ void differentiate_head(const Backward& args, const Differentiate& head) {
         pack_keys(head.key_panels, k, args.k_stride.row, keys, dim);
         pack_keys(head.value_panels, v, args.v_stride.row, keys, dim);
         pack_values(head.key_value_panels, k, args.k_stride.row, keys, dim);
-        // A masked key may be anything; one that is seen and not finite has made a NaN of the scores already.
+        // A masked key may have any value. A visible one that is not finite has already turned the scores into NaN.
         for (i64 i = 0; i < width * keys; i += W) {
             const vf x = load(head.key_value_panels + i);
             store(head.key_value_panels + i, select(less(abs(x), set1(inf)), x, zero()));

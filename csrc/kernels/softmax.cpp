@@ -24,7 +24,7 @@ void softmax_backward(const SoftmaxBackward& args) {
     for_rows(args.rows, args.dim, [&](i64 row) {
         float* dx = args.dx + row * args.dim;
         const float* dy = args.dy + row * args.lddy;
-        const float* y = args.y + row * args.ldy;
+        const float* y = args.saved + row * args.lds;
         const vf sum = set1(row_sum(args.dim, [&](i64 i, i64 n) { return load_n(dy + i, n) * load_n(y + i, n); }));
         for_vectors(args.dim, [&](i64 i, i64 n) { store_n(dx + i, load_n(y + i, n) * (load_n(dy + i, n) - sum), n); });
     });

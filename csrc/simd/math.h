@@ -62,8 +62,8 @@ FASTATTN_INLINE V exp(V x) {
 }
 
 // x p(x^2) / q(x^2), fitted on [0, 9.01] where tanh becomes 1: relative error 2.1e-8, to which the quotient's rounding
-// adds some five units in the last place, so that neighbours may be out of order. From there on it goes beyond 1, at
-// the clamp by more than rounding can take back: exactly 1 at the ends.
+// adds some five units in the last place, so that neighbours may be out of order. Beyond that it exceeds 1, at the
+// clamp by more than rounding can take back: the ends are exactly 1.
 template <typename V>
 FASTATTN_INLINE V tanh(V x) {
     const V c = max(constant<V>(-9.6f), min(constant<V>(9.6f), x));
@@ -163,6 +163,39 @@ FASTATTN_INLINE V tanh_gradient(V x) {
     const V e = exp(n + n);
     const V r = constant<V>(2.0f) / (constant<V>(1.0f) + e);
     return e * r * r;
+}
+
+// visit(f), y = f(x) being the activation.
+template <typename Visit>
+FASTATTN_INLINE void with_activation(Activation activation, Visit visit) {
+    switch (activation) {
+        case Activation::none: return visit([](auto x) { return x; });
+        case Activation::relu: return visit([](auto x) { return max(constant<decltype(x)>(0.0f), x); });
+        case Activation::sigmoid: return visit([](auto x) { return sigmoid(x); });
+        case Activation::gelu: return visit([](auto x) { return gelu(x); });
+        case Activation::gelu_tanh: return visit([](auto x) { return gelu_tanh(x); });
+        case Activation::silu: return visit([](auto x) { return silu(x); });
+        case Activation::tanh: return visit([](auto x) { return tanh(x); });
+    }
+}
+
+// visit(f), dx = f(dy, x) being the activation's gradient.
+template <typename Visit>
+FASTATTN_INLINE void with_gradient(Activation activation, Visit visit) {
+    switch (activation) {
+        case Activation::none: return visit([](auto dy, auto) { return dy; });
+        case Activation::relu:
+            return visit([](auto dy, auto x) {
+                using V = decltype(x);
+                // dy for NaN, as in PyTorch: NaN is not less than the smallest normal number
+                return select(less(x, constant<V>(1.17549435e-38f)), constant<V>(0.0f), dy);
+            });
+        case Activation::sigmoid: return visit([](auto dy, auto x) { return dy * sigmoid_gradient(x); });
+        case Activation::gelu: return visit([](auto dy, auto x) { return dy * gelu_gradient(x); });
+        case Activation::gelu_tanh: return visit([](auto dy, auto x) { return dy * gelu_tanh_gradient(x); });
+        case Activation::silu: return visit([](auto dy, auto x) { return dy * silu_gradient(x); });
+        case Activation::tanh: return visit([](auto dy, auto x) { return dy * tanh_gradient(x); });
+    }
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""What a case is, and what cases are made with."""
+"""`KernelCase`, and what cases are made of."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class KernelCase:
         kernel: the name of the function in both modules, e.g. `"layer_norm"` or `"layer_norm_backward"`.
         shape_name: the model or layer that has this shape, and the shape.
         make: makes the arguments (NumPy only) from a random generator.
-        flops: floating-point operations of one call; 0 where memory is what counts.
         bytes: bytes that one call must at least read and write.
         length: how many terms the longest sum of the kernel has, for `tolerance`.
-        prepare: turns `make`'s arguments into those of the compiled kernel: weights packed, an own `out`
+        flops: floating-point operations of one call; 0 where memory is what counts.
+        prepare: turns `make`'s arguments into those of the compiled kernel: weights packed, an `out` of its own.
         writes: the arguments that a kernel without a result changes; `ours` and `reference` return them.
     """
 
     kernel: str
     shape_name: str
     make: Callable[[np.random.Generator], Arguments]
-    flops: int
     bytes: int
     length: int
+    flops: int = 0
     prepare: Callable[[Arguments], Arguments] = same
     writes: tuple[str, ...] = ()
 
@@ -73,10 +73,7 @@ class KernelCase:
         return and_return
 
     def tolerance(self, expected: np.ndarray | float) -> float:
-        """How far apart two float32 results may be.
-
-        8 * eps * sqrt(length) * max|expected| + the smallest normal number.
-        """
+        """How far apart two float32 results may be: 8 * eps * sqrt(length) * max|expected| + the smallest normal."""
         values = np.asarray(expected)
         largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
         info = np.finfo(np.float32)

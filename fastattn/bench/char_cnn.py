@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from .case import FLOAT, Arguments, KernelCase, normal, pack_weight
@@ -24,20 +22,6 @@ def _lengths(words: int) -> np.ndarray:
     return 3 + np.arange(words) % 9
 
 
-def _make_char_cnn(words: int, rng: np.random.Generator) -> Arguments:
-    ids = rng.integers(97, 123, (words, WORD), dtype=np.int64)
-    ids[:, 0] = 258
-    for word, length in zip(ids, _lengths(words), strict=True):
-        word[length - 1] = 259
-        word[length:] = 260
-    return {
-        "char_ids": ids,
-        "embedding": normal(rng, CHARACTERS, DIM),
-        "weights": [normal(rng, number, width, DIM, scale=(width * DIM) ** -0.5) for width, number in FILTERS],
-        "biases": [normal(rng, number) for _, number in FILTERS],
-    }
-
-
 def _pack_filters(arguments: Arguments) -> Arguments:
     from fastattn.kernels import PackedMatrix
 
@@ -45,71 +29,52 @@ def _pack_filters(arguments: Arguments) -> Arguments:
     return {**arguments, "weights": [PackedMatrix(weight.reshape(len(weight), -1)) for weight in weights]}
 
 
-def _make_char_cnn_backward(words: int, rng: np.random.Generator) -> Arguments:
-    from fastattn import reference
-
-    arguments = _make_char_cnn(words, rng)
-    y, argmax = reference.char_cnn(**arguments, return_argmax=True)
-    return {"dy": normal(rng, words, OUTPUTS), **arguments, "y": y, "argmax": argmax}
-
-
-def _make_highway(rows: int, dim: int, rng: np.random.Generator) -> Arguments:
-    return {
-        "x": normal(rng, rows, dim),
-        "weight": normal(rng, 2 * dim, dim, scale=dim**-0.5),
-        "bias": normal(rng, 2 * dim),
-    }
-
-
-def _make_highway_backward(rows: int, dim: int, rng: np.random.Generator) -> Arguments:
-    arguments = _make_highway(rows, dim, rng)
-    del arguments["bias"]
-    return {"dy": normal(rng, rows, dim), **arguments, "projection": normal(rng, rows, 2 * dim)}
-
-
 def _char_cnn(words: int) -> list[KernelCase]:
+    def make(rng: np.random.Generator) -> Arguments:
+        ids = rng.integers(97, 123, (words, WORD), dtype=np.int64)
+        ids[:, 0] = 258
+        for word, length in zip(ids, _lengths(words), strict=True):
+            word[length - 1] = 259
+            word[length:] = 260
+        return {
+            "char_ids": ids,
+            "embedding": normal(rng, CHARACTERS, DIM),
+            "weights": [normal(rng, number, width, DIM, scale=(width * DIM) ** -0.5) for width, number in FILTERS],
+            "biases": [normal(rng, number) for _, number in FILTERS],
+        }
+
+    def make_backward(rng: np.random.Generator) -> Arguments:
+        from fastattn import reference
+
+        arguments = make(rng)
+        y, argmax = reference.char_cnn(**arguments, return_argmax=True)
+        return {"dy": normal(rng, words, OUTPUTS), **arguments, "y": y, "argmax": argmax}
+
     shape = f"ELMo {words}x{WORD} x {OUTPUTS} filters"
+    flops, moved = 2 * FILTER_FLOATS * _windows(words), FLOAT * (FILTER_FLOATS + words * (OUTPUTS + 2 * WORD))
+    backward_flops = 4 * FILTER_FLOATS * words
+    backward_moved = FLOAT * (3 * FILTER_FLOATS + words * (3 * OUTPUTS + 2 * WORD))
     return [
-        KernelCase(
-            kernel="char_cnn",
-            shape_name=shape,
-            make=partial(_make_char_cnn, words),
-            flops=2 * FILTER_FLOATS * _windows(words),
-            bytes=FLOAT * (FILTER_FLOATS + words * (OUTPUTS + 2 * WORD)),
-            length=7 * DIM,
-            prepare=_pack_filters,
-        ),
-        KernelCase(
-            kernel="char_cnn_backward",
-            shape_name=shape,
-            make=partial(_make_char_cnn_backward, words),
-            flops=4 * FILTER_FLOATS * words,
-            bytes=FLOAT * (3 * FILTER_FLOATS + words * (3 * OUTPUTS + 2 * WORD)),
-            length=words * OUTPUTS,
-        ),
+        KernelCase("char_cnn", shape, make, moved, 7 * DIM, flops=flops, prepare=_pack_filters),
+        KernelCase("char_cnn_backward", shape, make_backward, backward_moved, words * OUTPUTS, flops=backward_flops),
     ]
 
 
 def _highway(rows: int, dim: int) -> list[KernelCase]:
-    shape = f"ELMo {rows}x{dim}"
+    def make(rng: np.random.Generator) -> Arguments:
+        x, weight = normal(rng, rows, dim), normal(rng, 2 * dim, dim, scale=dim**-0.5)
+        return {"x": x, "weight": weight, "bias": normal(rng, 2 * dim)}
+
+    def make_backward(rng: np.random.Generator) -> Arguments:
+        arguments = make(rng)
+        del arguments["bias"]
+        return {"dy": normal(rng, rows, dim), **arguments, "projection": normal(rng, rows, 2 * dim)}
+
+    shape, flops = f"ELMo {rows}x{dim}", 4 * rows * dim * dim
+    moved, backward_moved = FLOAT * 2 * dim * (dim + rows), FLOAT * (4 * dim * dim + 5 * rows * dim)
     return [
-        KernelCase(
-            kernel="highway",
-            shape_name=shape,
-            make=partial(_make_highway, rows, dim),
-            flops=4 * rows * dim * dim,
-            bytes=FLOAT * 2 * dim * (dim + rows),
-            length=dim,
-            prepare=pack_weight,
-        ),
-        KernelCase(
-            kernel="highway_backward",
-            shape_name=shape,
-            make=partial(_make_highway_backward, rows, dim),
-            flops=8 * rows * dim * dim,
-            bytes=FLOAT * (4 * dim * dim + 5 * rows * dim),
-            length=2 * dim,
-        ),
+        KernelCase("highway", shape, make, moved, dim, flops=flops, prepare=pack_weight),
+        KernelCase("highway_backward", shape, make_backward, backward_moved, 2 * dim, flops=2 * flops),
     ]
 
 

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from .case import FLOAT, Arguments, KernelCase, normal, pack_weight
 
 
-def _make_linear(m: int, k: int, n: int, activation: str | None, rng: np.random.Generator) -> Arguments:
-    return {
-        "x": normal(rng, m, k),
-        "weight": normal(rng, n, k, scale=k**-0.5),
-        "bias": normal(rng, n),
-        "activation": activation,
-    }
-
-
 def _linear(layer: str, m: int, k: int, n: int, activation: str | None = None) -> KernelCase:
-    return KernelCase(
-        kernel="linear",
-        shape_name=f"{layer} {m}x{k}x{n}" + (f" + {activation}" if activation else ""),
-        make=partial(_make_linear, m, k, n, activation),
-        flops=2 * m * n * k,
-        bytes=FLOAT * (m * k + k * n + m * n),
-        length=k,
-        prepare=pack_weight,
-    )
+    def make(rng: np.random.Generator) -> Arguments:
+        x, weight, bias = normal(rng, m, k), normal(rng, n, k, scale=k**-0.5), normal(rng, n)
+        return {"x": x, "weight": weight, "bias": bias, "activation": activation}
 
-
-def _make_linear_backward(m: int, k: int, n: int, rng: np.random.Generator) -> Arguments:
-    return {
-        "dy": normal(rng, m, n),
-        "x": normal(rng, m, k),
-        "weight": normal(rng, n, k, scale=k**-0.5),
-        "activation": "gelu",
-        "pre_activation": normal(rng, m, n),
-    }
+    shape = f"{layer} {m}x{k}x{n}" + (f" + {activation}" if activation else "")
+    moved = FLOAT * (m * k + k * n + m * n)
+    return KernelCase("linear", shape, make, moved, k, flops=2 * m * n * k, prepare=pack_weight)
 
 
 def _linear_backward(layer: str, m: int, k: int, n: int) -> KernelCase:
-    return KernelCase(
-        kernel="linear_backward",
-        shape_name=f"{layer} {m}x{k}x{n} + gelu",
-        make=partial(_make_linear_backward, m, k, n),
-        flops=4 * m * n * k,
-        bytes=FLOAT * (2 * m * k + 2 * k * n + 2 * m * n),
-        length=max(m, n),
-    )
+    def make(rng: np.random.Generator) -> Arguments:
+        arrays = {"dy": normal(rng, m, n), "x": normal(rng, m, k), "weight": normal(rng, n, k, scale=k**-0.5)}
+        return {**arrays, "activation": "gelu", "pre_activation": normal(rng, m, n)}
+
+    shape, moved = f"{layer} {m}x{k}x{n} + gelu", FLOAT * 2 * (m * k + k * n + m * n)
+    return KernelCase("linear_backward", shape, make, moved, max(m, n), flops=4 * m * n * k)
 
 
 CASES = [

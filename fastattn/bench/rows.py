@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,78 +9,40 @@ import numpy as np
 from .case import FLOAT, Arguments, KernelCase, normal, own_out
 
 
-def _make_layer_norm(rows: int, dim: int, rng: np.random.Generator) -> Arguments:
-    return {
-        "x": normal(rng, rows, dim),
-        "weight": normal(rng, dim),
-        "bias": normal(rng, dim),
-        "eps": 1e-12,
-        "out": np.empty((rows, dim), np.float32),
-    }
+def _layer_norm(model: str, rows: int, dim: int, backward: bool = False) -> KernelCase:
+    def make(rng: np.random.Generator) -> Arguments:
+        arrays = {"x": normal(rng, rows, dim), "weight": normal(rng, dim), "bias": normal(rng, dim)}
+        return {**arrays, "eps": 1e-12, "out": np.empty((rows, dim), np.float32)}
 
+    def make_backward(rng: np.random.Generator) -> Arguments:
+        x, residual = normal(rng, rows, dim), normal(rng, rows, dim)
+        t = x + residual
+        arrays = {"dy": normal(rng, rows, dim), "x": x, "weight": normal(rng, dim)}
+        return {**arrays, "mean": t.mean(axis=-1), "rstd": 1 / t.std(axis=-1), "residual": residual}
 
-def _layer_norm(model: str, rows: int, dim: int) -> KernelCase:
-    return KernelCase(
-        kernel="layer_norm",
-        shape_name=f"{model} {rows}x{dim}",
-        make=partial(_make_layer_norm, rows, dim),
-        flops=0,
-        bytes=FLOAT * 2 * rows * dim,
-        length=dim,
-        prepare=own_out,
-    )
-
-
-def _make_layer_norm_backward(rows: int, dim: int, rng: np.random.Generator) -> Arguments:
-    x, residual = normal(rng, rows, dim), normal(rng, rows, dim)
-    t = x + residual
-    return {
-        "dy": normal(rng, rows, dim),
-        "x": x,
-        "weight": normal(rng, dim),
-        "mean": t.mean(axis=-1),
-        "rstd": 1 / t.std(axis=-1),
-        "residual": residual,
-    }
-
-
-def _layer_norm_backward(model: str, rows: int, dim: int) -> KernelCase:
-    return KernelCase(
-        kernel="layer_norm_backward",
-        shape_name=f"{model} {rows}x{dim}",
-        make=partial(_make_layer_norm_backward, rows, dim),
-        flops=0,
-        bytes=FLOAT * 5 * rows * dim,
-        length=rows,
-    )
-
-
-def _make_elementwise(
-    rows: int, dim: int, names: tuple[str, ...], options: Arguments, rng: np.random.Generator
-) -> Arguments:
-    out = np.empty((rows, dim), np.float32)
-    return {**{name: normal(rng, rows, dim) for name in names}, **options, "out": out}
+    shape, moved = f"{model} {rows}x{dim}", FLOAT * rows * dim
+    if backward:
+        return KernelCase("layer_norm_backward", shape, make_backward, 5 * moved, rows)
+    return KernelCase("layer_norm", shape, make, 2 * moved, dim, prepare=own_out)
 
 
 def _elementwise(
     kernel: str, label: str, rows: int, dim: int, names: str = "x", *, length: int = 0, **options: Any
 ) -> KernelCase:
-    """A kernel of arrays called `names`, all of one shape, which is that of its result."""
-    return KernelCase(
-        kernel=kernel,
-        shape_name=f"{label} {rows}x{dim}",
-        make=partial(_make_elementwise, rows, dim, tuple(names.split()), options),
-        flops=0,
-        bytes=FLOAT * (len(names.split()) + 1) * rows * dim,
-        length=length or dim,
-        prepare=own_out,
-    )
+    """A kernel of arrays called `names`. They have one shape, which is also that of its result."""
+
+    def make(rng: np.random.Generator) -> Arguments:
+        out = np.empty((rows, dim), np.float32)
+        return {**{name: normal(rng, rows, dim) for name in names.split()}, **options, "out": out}
+
+    moved = FLOAT * (len(names.split()) + 1) * rows * dim
+    return KernelCase(kernel, f"{label} {rows}x{dim}", make, moved, length or dim, prepare=own_out)
 
 
 CASES = [
     _layer_norm("BERT-base", 4096, 768),
     _layer_norm("MiniLM", 128, 384),
-    _layer_norm_backward("BERT-base", 4096, 768),
+    _layer_norm("BERT-base", 4096, 768, backward=True),
     _elementwise("activation", "tanh BERT-base", 4096, 3072, length=1, function="tanh"),
     _elementwise("activation_backward", "tanh BERT-base", 4096, 3072, "dy x", function="tanh"),
     _elementwise("gelu", "erf BERT-base", 4096, 3072, length=1, approximate="none"),

@@ -2,62 +2,40 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from .case import FLOAT, Arguments, KernelCase, cu_seqlens, normal
 
-
-def _make_attention(batch: int, heads: int, seq: int, dim: int, rng: np.random.Generator) -> Arguments:
-    return {name: normal(rng, batch, heads, seq, dim) for name in ("q", "k", "v")}
+KERNEL = "scaled_dot_product_attention"
 
 
-def _attention(model: str, batch: int, heads: int, seq: int, dim: int) -> KernelCase:
-    return KernelCase(
-        kernel="scaled_dot_product_attention",
-        shape_name=f"{model} {batch}x{heads}x{seq}x{dim}",
-        make=partial(_make_attention, batch, heads, seq, dim),
-        flops=4 * batch * heads * seq * seq * dim,
-        bytes=FLOAT * 4 * batch * heads * seq * dim,
-        length=seq + dim,
-    )
+def _attention(model: str, batch: int, heads: int, seq: int, dim: int, backward: bool = False) -> KernelCase:
+    def make(rng: np.random.Generator) -> Arguments:
+        return {name: normal(rng, batch, heads, seq, dim) for name in ("q", "k", "v")}
 
+    def make_backward(rng: np.random.Generator) -> Arguments:
+        from fastattn import reference
 
-def _make_ragged_attention(lengths: tuple[int, ...], heads: int, dim: int, rng: np.random.Generator) -> Arguments:
-    # Views of one fused projection, as the models pass them.
-    qkv = normal(rng, sum(lengths), 3, heads, dim)
-    return {"q": qkv[:, 0], "k": qkv[:, 1], "v": qkv[:, 2], "cu_seqlens_q": cu_seqlens(lengths)}
+        dout, arguments = normal(rng, batch, heads, seq, dim), make(rng)
+        out, lse = reference.scaled_dot_product_attention(**arguments, return_softmax_lse=True)
+        return {"dout": dout, **arguments, "out": out, "softmax_lse": lse}
+
+    shape, size, length = f"{model} {batch}x{heads}x{seq}x{dim}", batch * heads * seq * dim, seq + dim
+    if backward:
+        return KernelCase(f"{KERNEL}_backward", shape, make_backward, FLOAT * 8 * size, length, flops=10 * size * seq)
+    return KernelCase(KERNEL, shape, make, FLOAT * 4 * size, length, flops=4 * size * seq)
 
 
 def _ragged_attention(model: str, lengths: tuple[int, ...], heads: int, dim: int) -> KernelCase:
-    return KernelCase(
-        kernel="scaled_dot_product_attention",
-        shape_name=f"{model} ragged {min(lengths)}..{max(lengths)} {sum(lengths)}x{heads}x{dim}",
-        make=partial(_make_ragged_attention, lengths, heads, dim),
-        flops=4 * heads * dim * sum(n * n for n in lengths),
-        bytes=FLOAT * 4 * sum(lengths) * heads * dim,
-        length=max(lengths) + dim,
-    )
+    tokens = sum(lengths)
 
+    def make(rng: np.random.Generator) -> Arguments:
+        qkv = normal(rng, tokens, 3, heads, dim)  # views of one fused projection, as the models pass them
+        return {"q": qkv[:, 0], "k": qkv[:, 1], "v": qkv[:, 2], "cu_seqlens_q": cu_seqlens(lengths)}
 
-def _make_attention_backward(batch: int, heads: int, seq: int, dim: int, rng: np.random.Generator) -> Arguments:
-    from fastattn import reference
-
-    dout, q, k, v = (normal(rng, batch, heads, seq, dim) for _ in range(4))
-    out, lse = reference.scaled_dot_product_attention(q, k, v, return_softmax_lse=True)
-    return {"dout": dout, "q": q, "k": k, "v": v, "out": out, "softmax_lse": lse}
-
-
-def _attention_backward(model: str, batch: int, heads: int, seq: int, dim: int) -> KernelCase:
-    return KernelCase(
-        kernel="scaled_dot_product_attention_backward",
-        shape_name=f"{model} {batch}x{heads}x{seq}x{dim}",
-        make=partial(_make_attention_backward, batch, heads, seq, dim),
-        flops=10 * batch * heads * seq * seq * dim,
-        bytes=FLOAT * 8 * batch * heads * seq * dim,
-        length=seq + dim,
-    )
+    shape = f"{model} ragged {min(lengths)}..{max(lengths)} {tokens}x{heads}x{dim}"
+    flops = 4 * heads * dim * sum(n * n for n in lengths)
+    return KernelCase(KERNEL, shape, make, FLOAT * 4 * tokens * heads * dim, max(lengths) + dim, flops=flops)
 
 
 CASES = [
@@ -65,5 +43,5 @@ CASES = [
     _attention("BERT-base", 1, 12, 512, 64),
     _attention("BERT-base", 1, 12, 2048, 64),
     _ragged_attention("MiniLM", (8, 12, 15, 20, 24, 33, 47, 97), 12, 32),
-    _attention_backward("BERT-base", 1, 12, 512, 64),
+    _attention("BERT-base", 1, 12, 512, 64, backward=True),
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,68 +9,43 @@ import numpy as np
 from .case import FLOAT, Arguments, KernelCase, normal, own_out, same
 
 
-def _make_cross_entropy(rows: int, classes: int, backward: bool, rng: np.random.Generator) -> Arguments:
-    logits, target = normal(rng, rows, classes), rng.integers(0, classes, rows, dtype=np.int64)
-    if not backward:
-        return {"logits": logits, "target": target}
-    lse = np.log(np.exp(logits).sum(axis=-1, dtype=np.float64))
-    dloss, out = np.full(rows, 1 / rows, np.float32), np.empty_like(logits)
-    return {"dloss": dloss, "logits": logits, "target": target, "lse": lse, "out": out}
-
-
 def _cross_entropy(model: str, rows: int, classes: int, backward: bool) -> KernelCase:
-    return KernelCase(
-        kernel="cross_entropy_backward" if backward else "cross_entropy",
-        shape_name=f"{model} {rows}x{classes}",
-        make=partial(_make_cross_entropy, rows, classes, backward),
-        flops=0,
-        bytes=FLOAT * (1 + backward) * rows * classes,
-        length=classes,
-        prepare=own_out if backward else same,
-    )
+    def make(rng: np.random.Generator) -> Arguments:
+        logits, target = normal(rng, rows, classes), rng.integers(0, classes, rows, dtype=np.int64)
+        if not backward:
+            return {"logits": logits, "target": target}
+        lse = np.log(np.exp(logits).sum(axis=-1, dtype=np.float64))
+        dloss, out = np.full(rows, 1 / rows, np.float32), np.empty_like(logits)
+        return {"dloss": dloss, "logits": logits, "target": target, "lse": lse, "out": out}
 
-
-def _make_arrays(
-    names: tuple[str, ...], shape: tuple[int, ...], options: Arguments, rng: np.random.Generator
-) -> Arguments:
-    arrays = {name: normal(rng, *shape) for name in names}
-    if "exp_avg_sq" in arrays:
-        np.square(arrays["exp_avg_sq"], out=arrays["exp_avg_sq"])
-    return arrays | options
-
-
-def _copies(names: tuple[str, ...]) -> Callable[[Arguments], Arguments]:
-    return lambda arguments: arguments | {name: arguments[name].copy() for name in names}
+    kernel, prepare = ("cross_entropy_backward", own_out) if backward else ("cross_entropy", same)
+    moved = FLOAT * (1 + backward) * rows * classes
+    return KernelCase(kernel, f"{model} {rows}x{classes}", make, moved, classes, prepare=prepare)
 
 
 def _optimizer(kernel: str, model: str, shape: tuple[int, int], names: str, **options: Any) -> KernelCase:
-    """One step; `names` are those of its arrays, of which all but grad are written."""
+    """One step. `names` are its arrays; all but grad are written."""
     writes = tuple(name for name in names.split() if name != "grad")
-    return KernelCase(
-        kernel=kernel,
-        shape_name=f"{model} {shape[0]}x{shape[1]}",
-        make=partial(_make_arrays, tuple(names.split()), shape, options),
-        flops=0,
-        bytes=FLOAT * (1 + 2 * len(writes)) * shape[0] * shape[1],
-        length=1,
-        prepare=_copies(writes),
-        writes=writes,
-    )
 
+    def make(rng: np.random.Generator) -> Arguments:
+        arrays = {name: normal(rng, *shape) for name in names.split()}
+        if "exp_avg_sq" in arrays:
+            np.square(arrays["exp_avg_sq"], out=arrays["exp_avg_sq"])
+        return arrays | options
 
-def _make_gradients(count: int, dim: int, rng: np.random.Generator) -> Arguments:
-    return {"gradients": [normal(rng, dim, dim) for _ in range(count)]}
+    def copy_written(arguments: Arguments) -> Arguments:
+        return arguments | {name: arguments[name].copy() for name in writes}
+
+    moved = FLOAT * (1 + 2 * len(writes)) * shape[0] * shape[1]
+    shape_name = f"{model} {shape[0]}x{shape[1]}"
+    return KernelCase(kernel, shape_name, make, moved, 1, prepare=copy_written, writes=writes)
 
 
 def _gradient_norm(model: str, count: int, dim: int) -> KernelCase:
-    return KernelCase(
-        kernel="gradient_norm",
-        shape_name=f"{model} {count}x{dim}x{dim}",
-        make=partial(_make_gradients, count, dim),
-        flops=0,
-        bytes=FLOAT * count * dim * dim,
-        length=1,
-    )
+    def make(rng: np.random.Generator) -> Arguments:
+        return {"gradients": [normal(rng, dim, dim) for _ in range(count)]}
+
+    return KernelCase("gradient_norm", f"{model} {count}x{dim}x{dim}", make, FLOAT * count * dim * dim, 1)
 
 
 CASES = [

@@ -1,7 +1,7 @@
-"""The command line, `fastattn COMMAND`: one file per command, and this one for what they share.
+"""The command line, `fastattn COMMAND`: one file per command, and this file for what they share.
 
-A command is a module with `SUMMARY`, `add_arguments(parser)` and `run(arguments)`, which returns the exit
-status. What a command needs (models, tokenizers) is imported in `run`, so that `--help` answers at once.
+A command is a module with `SUMMARY`, `add_arguments(parser)` and `run(arguments)`, which returns the exit status. It
+imports models and tokenizers in `run`, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -35,23 +35,26 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = import_module(f"fastattn.cli.{name}")
-        command = commands.add_parser(
-            name,
-            help=module.SUMMARY,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        command = _add_parser(commands, name, module.SUMMARY, module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+    return parser
+
+
+def _add_parser(commands: Any, name: str, summary: str, description: str | None = None) -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=description, formatter_class=formatter, allow_abbrev=False
+    )
+    parser.set_defaults(prog=parser.prog)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C.
 
-    What a user can cause (a missing file, a broken model, text that is not UTF-8) ends in one message on
-    stderr; with FASTATTN_TRACEBACK=1 in the environment it ends in a traceback.
+    What a user can cause (a missing file, a broken model, text that is not UTF-8) ends in one message on standard
+    error, or in a traceback if FASTATTN_TRACEBACK is set in the environment.
     """
     arguments = build_parser().parse_args(argv)
     try:
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        _drop_output()  # the reader (`| head`) has gone
+        _drop_output()  # the reader, such as `| head`, has gone
         return BROKEN_PIPE
     except KeyboardInterrupt:
         _drop_output()
@@ -68,18 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, ImportError, MemoryError) as error:
         if os.environ.get("FASTATTN_TRACEBACK"):
             raise
-        print(f"fastattn {arguments.command}: error: {describe(error)}", file=sys.stderr)
+        print(f"{arguments.prog}: error: {describe(error)}", file=sys.stderr)
         return FAILED
 
 
 def _drop_output() -> None:
-    """Throw away what is still buffered for standard output: flushing it at exit would fail, or wait."""
+    """Drop what is buffered for standard output. Flushing it at exit would fail, or wait."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def describe(error: BaseException) -> str:
-    """An exception and its notes as one line: an OSError without its number, the class's name where nothing is said."""
+    """An exception and its notes as one line: an OSError without its number, a class's name for an empty message."""
     text = error.as_flags if isinstance(error, OptionError) else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
@@ -89,13 +92,13 @@ def describe(error: BaseException) -> str:
 def checked(
     convert: Callable[[str], Any], check: Callable[..., Any], *limits: Any, **more: Any
 ) -> Callable[[str], Any]:
-    """A type of an argument: `convert` reads it, and `check`, one of `fastattn.checks`, takes it or says why not."""
+    """The type of an argument, which `convert` reads and `check`, of `fastattn.checks`, accepts or refuses."""
 
     def parse(text: str) -> Any:
         try:
             value = convert(text)
         except ValueError:
-            value = text  # which no check of numbers takes
+            value = text  # no check of numbers accepts it
         try:
             return check("", value, *limits, **more)
         except (TypeError, ValueError) as error:
@@ -121,18 +124,17 @@ def use_threads(count: int | None) -> None:
 
 
 def add_tasks(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, type[Recipe]]]:
-    """A parser for each task, whose description is to be set, and its recipe."""
+    """A parser and the recipe of each task. The caller sets the description."""
     commands = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     for name, (_, recipe_name) in tasks.TASKS.items():
         recipe: type[Recipe] = getattr(tasks, recipe_name)
-        formatter = argparse.RawDescriptionHelpFormatter
-        command = commands.add_parser(name, help=recipe.summary, formatter_class=formatter, allow_abbrev=False)
+        command = _add_parser(commands, name, recipe.summary)
         command.set_defaults(recipe=recipe)
         yield command, recipe
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Options], shared: type[Options] = Options) -> None:
-    """A flag for each option; those that a task shares with all others, the fields of `shared`, come last."""
+    """Add a flag for each option. Fields of `shared`, which all tasks have, come last."""
     common = [option.name for option in options(shared)]
     for option in sorted(options(kind), key=lambda option: option.name in common):
         help = option.help
@@ -149,17 +151,22 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Options], shared: ty
 
 
 def options_of(arguments: argparse.Namespace, kind: type[AnyOptions]) -> AnyOptions:
-    """The options that were given, checked."""
+    """Check the options that were given."""
     return kind(**{option.name: getattr(arguments, option.name) for option in options(kind)})
 
 
 @contextlib.contextmanager
-def open_input(path: str, command: str) -> Iterator[tuple[Iterable[bytes], str]]:
-    """The lines of a file, and what errors call it; `-` is standard input."""
-    if path != "-":
-        with open(path, "rb") as file:
-            yield file, path
+def open_input(arguments: argparse.Namespace) -> Iterator[tuple[Iterable[bytes], str]]:
+    """The lines of a command's input, and its name in errors."""
+    if arguments.input != "-":
+        with open(arguments.input, "rb") as file:
+            yield file, arguments.input
         return
-    if sys.stdin.isatty():
-        print(f"fastattn {command}: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
+    explain_terminal(arguments)
     yield sys.stdin.buffer, "standard input"
+
+
+def explain_terminal(arguments: argparse.Namespace) -> None:
+    """Tell a user whose command waits for text how to end it."""
+    if sys.stdin.isatty():
+        print(f"{arguments.prog}: reading text from the terminal, end with Ctrl-D", file=sys.stderr)

@@ -1,8 +1,7 @@
 """Time the kernels against plain NumPy on this machine.
 
-Every result is compared with NumPy's before it is timed. A time is the median of the runs of a fraction of a
-second, +- half the distance of the quartiles; fastattn and NumPy take turns. NumPy's BLAS has threads of its
-own.
+Every result is compared with NumPy's before it is timed. A time is the median of the runs in a fraction of a second, +-
+half the distance of the quartiles. fastattn and NumPy take turns. NumPy's BLAS has threads of its own.
 
   fastattn bench --filter attention
   fastattn bench --threads 1 --json bench.json
@@ -17,11 +16,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from fastattn.cli import info, positive, use_threads
+from fastattn.cli import add_threads, info, use_threads
 from fastattn.files import open_output
 
 if TYPE_CHECKING:
@@ -29,20 +29,15 @@ if TYPE_CHECKING:
 
 SUMMARY = "time the kernels against NumPy on this machine"
 MIN_RUNS = 3
-# Between contenders: an idle worker spins for some milliseconds and would take a core from the next one.
+# Between contenders: an idle worker spins for some milliseconds and would take a core from the next contender.
 PAUSE = 0.02
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", metavar="WORD", help="only cases whose name contains WORD")
     parser.add_argument("--list", action="store_true", help="list the cases and stop")
-    parser.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=0.2,
-        help="time for each of the two contenders of a case (default: 0.2)",
-    )
+    add_threads(parser)
+    parser.add_argument("--seconds", type=float, default=0.2, help="time for each side of a case (default: 0.2)")
     parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
 
 
@@ -79,12 +74,12 @@ def _run_cases(cases: list[KernelCase], seconds: float, file: BinaryIO | None) -
         file.write(json.dumps({"machine": facts, "results": results}, indent=2).encode() + b"\n")
     wrong = [result["case"] for result in results if not result["verified"]]
     if wrong:
-        print(f"fastattn bench: error: not what NumPy gives: {', '.join(wrong)}", file=sys.stderr)
+        print(f"fastattn bench: error: results differ from NumPy's: {', '.join(wrong)}", file=sys.stderr)
     return 1 if wrong else 0
 
 
 def measure(case: KernelCase, seconds: float) -> dict[str, Any]:
-    """Check one case, then time it. A result that is wrong is not timed."""
+    """Check a case, then time it. A wrong result is not timed."""
     from fastattn.bench import flat
 
     arguments = case.make(np.random.default_rng(0))
@@ -100,19 +95,18 @@ def measure(case: KernelCase, seconds: float) -> dict[str, Any]:
     }
     if not result["verified"]:
         return result
-    ours = _time(lambda: case.ours(**prepared), seconds)
-    reference = _time(lambda: case.reference(**arguments), seconds)
-    median = statistics.median(ours)
+    for who, function, given in (("ours", case.ours, prepared), ("numpy", case.reference, arguments)):
+        times = _time(partial(function, **given), seconds)
+        result |= {
+            f"{who}_ms": 1e3 * statistics.median(times),
+            f"{who}_spread": _spread(times),
+            f"{who}_runs": len(times),
+        }
+    nanoseconds = 1e6 * result["ours_ms"]
     result |= {
-        "ours_ms": 1e3 * median,
-        "ours_spread": _spread(ours),
-        "ours_runs": len(ours),
-        "numpy_ms": 1e3 * statistics.median(reference),
-        "numpy_spread": _spread(reference),
-        "numpy_runs": len(reference),
-        "speed_up": statistics.median(reference) / median,
-        "gflops": case.flops / median / 1e9 if case.flops else None,
-        "gbytes": case.bytes / median / 1e9,
+        "speed_up": result["numpy_ms"] / result["ours_ms"],
+        "gflops": case.flops / nanoseconds if case.flops else None,
+        "gbytes": case.bytes / nanoseconds,
     }
     return result
 
@@ -123,7 +117,7 @@ def _difference(actual: np.ndarray, expected: np.ndarray) -> float:
 
 
 def _time(call: Callable[[], Any], seconds: float) -> list[float]:
-    """Seconds of single calls, after one call that is not counted."""
+    """The seconds of single calls, after a warm-up call."""
     time.sleep(PAUSE)
     call()
     times: list[float] = []

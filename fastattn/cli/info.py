@@ -1,6 +1,6 @@
 """Show what fastattn runs on: CPU, instruction set and threads with the reasons, and versions.
 
-Instruction set and threads can be set by FASTATTN_ISA and FASTATTN_NUM_THREADS.
+FASTATTN_ISA and FASTATTN_NUM_THREADS set instruction set and threads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def collect() -> dict[str, Any]:
-    """All facts, in the order in which they are shown; every value can be written as JSON."""
+    """All facts, in the order of the table, as values for JSON."""
     import numpy as np
 
     from fastattn import __version__, runtime
@@ -51,7 +51,7 @@ def collect() -> dict[str, Any]:
 
 
 def render(facts: dict[str, Any]) -> str:
-    """The facts as a table for people."""
+    """The facts as a table."""
     build = facts["build"]
     openmp = "with OpenMP" if build["openmp"] else "without OpenMP: one thread"
     rows = [
@@ -68,7 +68,7 @@ def render(facts: dict[str, Any]) -> str:
 
 
 def cpu_name() -> str:
-    """The name that the operating system has for the CPU."""
+    """The operating system's name of the CPU."""
     if platform.system() == "Darwin":
         command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
         try:
@@ -89,6 +89,6 @@ def _name_in_cpuinfo() -> str:
         fields.setdefault(key.strip(), value.strip())
     if fields.get("model name"):
         return fields["model name"]
-    if "CPU part" in fields:  # aarch64 has numbers only
+    if "CPU part" in fields:  # aarch64 has only numbers
         return f"{platform.machine()} implementer {fields.get('CPU implementer', '?')} part {fields['CPU part']}"
     return ""

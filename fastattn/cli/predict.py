@@ -6,8 +6,8 @@
   fastattn predict translate --model names --pairs test.tsv --attention first.svg > translated.txt
   fastattn predict bilm --model bilm sentences.txt > perplexities.txt
 
-What tags a CoNLL-U file gives it back as it was but for the UPOS column. Where that had tags, the share of words that
-got the same one is told on standard error. What translates, or measures perplexity, gives a line for each line.
+`tag` returns a CoNLL-U file with a new UPOS column, and nothing else changed. If the column had tags, the share of
+words that got the same tag goes to standard error. `translate` and `bilm` write a line for each line.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SUMMARY = "label, translate or measure text with a trained model"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for task, recipe in add_tasks(parser):
         task.description, model, read = recipe.predicting
-        task.add_argument("input", nargs="?", default="-", help=f"{read}; - or nothing means standard input")
+        task.add_argument("input", nargs="?", default="-", help=f"{read} (default: standard input)")
         task.add_argument("--model", required=True, help=model)
         add_options(task, recipe.predict_options)
-        task.add_argument("--output", "-o", default="-", help="file to write; - or nothing means standard output")
+        task.add_argument("--output", "-o", default="-", help="file to write (default: standard output)")
         add_threads(task)
 
 
@@ -36,13 +36,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = options_of(arguments, arguments.recipe.predict_options)
     kind = getattr(tasks, tasks.TASKS[arguments.task][0])
-    with open_input(arguments.input, "predict") as (lines, name):
+    with open_input(arguments) as (lines, name):
         data = kind.read_input(lines, name, options)
     use_threads(arguments.threads)
     task = kind.from_pretrained(arguments.model)
     with open_output(arguments.output) as file:
-        texts, told = task.predict(data, options)
+        texts, reports = task.predict(data, options)
         file.writelines(text.encode() for text in texts)
-    for line in told:
+    for line in reports:
         print(line, file=sys.stderr)
     return 0

@@ -4,9 +4,9 @@
   fastattn train bilm train.txt --eval eval.txt --output bilm
   fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names
 
-The output folder is a model folder, which `fastattn predict` reads. Beside the model it holds log.jsonl (one JSON
-object a step), loss.svg, and in states/ what --resume continues a run from, whether it was stopped with Ctrl-C,
-killed, or ran out of disk. `fastattn train TASK --help` says how each task is learnt.
+`fastattn predict` reads the output folder. Beside the model, it holds log.jsonl (one JSON object a step), loss.svg and
+states/, from which --resume continues a run that was stopped with Ctrl-C, was killed or ran out of disk. `fastattn
+train TASK --help` says how each task is learnt.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         task.description = sys.modules[recipe.__module__].__doc__
         for name, argument in recipe.files.items():
             task.add_argument(name, **argument)
-        task.add_argument("--output", "-o", required=True, metavar="FOLDER", help="where model, log and states go")
+        task.add_argument("--output", "-o", required=True, metavar="FOLDER", help="folder of model, log and states")
         add_options(task, recipe, Recipe)
         task.add_argument(
             "--resume",
             action="store_true",
-            help="go on with the run in --output, if there is one; whatever shapes the model must be as it was, "
-            "--epochs included, and with --patience --eval, too",
+            help="go on with the run in --output, if there is one; whatever shapes the model must be the same as "
+            "before, --epochs included, and --eval with --patience",
         )
         add_threads(task)
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_folder(arguments.output, arguments.resume)
     kind = getattr(tasks, tasks.TASKS[arguments.task][0])
     use_threads(arguments.threads)
-    with _told():
+    with _log_to_stderr():
         data = _read(kind, arguments.train)
         gold = _read(kind, arguments.eval) if evaluates else None
         test = _read(kind, arguments.test) if tests else None
@@ -72,8 +72,8 @@ def _read(kind: Any, paths: str | list[str]) -> Any:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Within, what fastattn logs is told on standard error."""
+def _log_to_stderr() -> Iterator[None]:
+    """Print fastattn's log on standard error inside the `with` block."""
     import logging
 
     logger, handler = logging.getLogger("fastattn"), logging.StreamHandler(sys.stderr)

@@ -29,7 +29,7 @@ __all__ = ["Weights", "read_options", "read_weights", "write_files"]
 
 Shape = tuple[int, ...]
 Piece = tuple[str, Shape, Any, float]
-"""A dataset, its shape, what of it, and what is added."""
+"""A dataset, its shape, the part of it that is read, and the number that is added."""
 
 _GATES = (0, 2, 1, 3)  # the places of i, f, g, o among i, j, f, o
 _FORGET = 1
@@ -42,7 +42,7 @@ def read_options(options_file: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 class Weights(Mapping[str, NDArray[np.float32]]):
-    """The tensors of a network, each read from its datasets, as float32, whenever it is asked for."""
+    """The tensors of a network, as float32. Each access reads a tensor from its datasets."""
 
     def __init__(self, path: Path, file: Any, shapes: Mapping[str, Shape]) -> None:
         self.source = path
@@ -77,7 +77,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
 def read_weights(
     weight_file: str | os.PathLike[str], shapes: Mapping[str, Shape], options_file: str | os.PathLike[str] = "options"
 ) -> Iterator[Weights]:
-    """Open a file of weights to read the tensors of a network, whose names and shapes are given.
+    """Open a file of weights to read the tensors of a network, given their names and shapes.
 
     Every dataset is known to be there in its shape, and no other one, before a tensor is read.
 
@@ -116,7 +116,7 @@ def write_files(
         options: for `options_file`.
         tensors: those of an ELMo network, by their names in its state_dict.
 
-    Raises ImportError when h5py is missing, and ValueError when both files are the same.
+    Raises ImportError if h5py is missing, and ValueError if both files are the same.
     """
     h5py = _h5py()
     if Path(weight_file).absolute() == Path(options_file).absolute():
@@ -147,7 +147,7 @@ def _check_file(path: str | os.PathLike[str], kind: str) -> None:
 
 @contextlib.contextmanager
 def _damaged(problem: str) -> Iterator[None]:
-    """What h5py raises for a file that is not as it should be becomes a ValueError that names it."""
+    """Turns h5py's errors for a bad file into a ValueError that names the file."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:

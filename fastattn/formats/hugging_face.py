@@ -38,7 +38,7 @@ _SAMPLE = 512
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The object in a JSON file. Raises FileNotFoundError, or ValueError when it holds something else."""
+    """The object in a JSON file. Raises FileNotFoundError, or ValueError if it holds something else."""
     path = Path(path)
     try:
         value = json.loads(path.read_bytes())
@@ -61,7 +61,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where one tensor lies: its header's words, and its first byte counted from the file's beginning."""
+    """The place of one tensor: the entry in its header, and the offset of its first byte in the file."""
 
     file: BinaryIO
     name: str
@@ -71,10 +71,10 @@ class _Entry:
 
 
 class StateDict(Mapping[str, NDArray[np.float32]]):
-    """The tensors of a checkpoint by name, each read from its file as float32 whenever it is asked for.
+    """The tensors of a checkpoint by name, as float32. Each access reads a tensor from its file.
 
     `tensors[name]` gives a new array. Files stay open until `close()` or the end of a `with` block, so a
-    checkpoint that is replaced meanwhile is still read as it was. Reading is thread-safe.
+    checkpoint that is replaced is still read as it was. Reading is thread-safe.
     """
 
     def __init__(self, source: Path, entries: dict[str, _Entry], files: contextlib.ExitStack) -> None:
@@ -112,7 +112,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         return self._entries[name].shape
 
     def sample(self, name: str) -> bytes:
-        """Some bytes of a tensor, from its beginning, its middle and its end: enough to see that it is another."""
+        """Some bytes from the start, the middle and the end of a tensor: enough to tell it from another."""
         entry = self._entries[name]
         size = math.prod(entry.shape) * _ITEM_SIZES.get(entry.dtype, 1)
         places = (0, size // 2, max(0, size - _SAMPLE))
@@ -149,7 +149,7 @@ def read_state_dict(folder: str | os.PathLike[str]) -> StateDict:
     """Open the tensors of a model folder: `model.safetensors`, else the shards that the index lists.
 
     Reads and checks all headers, but no tensor. Raises FileNotFoundError for a missing folder, file or
-    shard, and ValueError for a file that is truncated, whose header does not fit it, or an index that does
+    shard, and ValueError for a truncated file, a header that does not fit its file, or an index that does
     not fit its shards.
     """
     folder = Path(folder)
@@ -210,9 +210,9 @@ def _read_header(path: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
 
 
 def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:
-    """The items of a tensor as they stand in the file.
+    """The items of a tensor as they are in the file.
 
-    A large one gets pages of its own, which go back to the system once it is packed or converted; malloc
+    A large tensor gets its own pages, which go back to the system once it is packed or converted; malloc
     kept 64 MB of such memory after loading BERT-base.
     """
     size = math.prod(entry.shape)
@@ -237,9 +237,9 @@ def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:
 def write_checkpoint(
     folder: str | os.PathLike[str], config: Mapping[str, Any], tensors: Mapping[str, NDArray[np.float32]]
 ) -> None:
-    """Write `config.json` and `model.safetensors` into `folder`, which is made when missing.
+    """Write `config.json` and `model.safetensors` into `folder`, which is created if missing.
 
-    Each file is written beside its place, flushed to the disk and renamed, so a reader finds the old one or
+    Each file is written under another name, flushed to the disk and renamed, so a reader finds the old one or
     the new one and a failure leaves no piece behind.
     """
     from safetensors import SafetensorError

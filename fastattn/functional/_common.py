@@ -1,4 +1,4 @@
-"""What the functions share."""
+"""Helpers of the functions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Weights = Array | Tensor | PackedMatrix
 
 
 def plain(name: str, out: Array | None, *operands: Any) -> list[Any] | None:
-    """The operands as kernels take them, if the result is an array: no operand makes it a Tensor, or it goes to `out`.
+    """The operands as kernels take them, or None if the result is a Tensor.
 
-    None if the result is a Tensor. Raises TypeError for an `out` where the result would be recorded.
+    The result is an array if no operand makes it a Tensor, or if `out` is given. Raises TypeError for an `out` if the
+    result would be recorded.
     """
     found = []
     for x in operands:
@@ -37,12 +38,12 @@ def plain(name: str, out: Array | None, *operands: Any) -> list[Any] | None:
 
 
 def gradient(operand: Any) -> Array | None:
-    """Where a kernel adds the gradient of this operand; None for a new array."""
+    """The array to which a kernel adds the gradient of this operand; None for a new array."""
     return operand.grad if isinstance(operand, Tensor) and operand.origin() is operand else None
 
 
 def reshape_out(name: str, out: Array | None, shape: tuple[int, ...], new_shape: tuple[int, ...]) -> Array | None:
-    """`out`, which must be what a result of this shape can be written into, as `new_shape`."""
+    """`out`, checked to have `shape`, reshaped to `new_shape`."""
     if out is None:
         return None
     if out.dtype != np.float32:

@@ -45,7 +45,7 @@ def scaled_dot_product_attention(
 
     Raises ValueError for `attn_mask` together with `is_causal`, and for shapes that do not fit.
 
-    Two sequences of two tokens and one, one head: of equal scores the weights are equal.
+    Two sequences of two tokens and one, with one head. Equal scores give equal weights.
 
     >>> q = np.zeros((3, 1, 2), np.float32)
     >>> v = np.array([[[2.0, 0.0]], [[4.0, 2.0]], [[7.0, 7.0]]], np.float32)
@@ -165,10 +165,10 @@ def _attention(
     options: dict[str, Any],
     out: Array | None = None,
 ) -> Any:
-    """Attention of `parts`, query, key and value, which lie in `operands`.
+    """Attention of `parts`, the query, key and value in `operands`.
 
-    `gradients` is given the backward kernel, which needs at most `dq`, `dk` and `dv` to write to, and returns the
-    gradients of `operands`.
+    `gradients` calls the backward kernel, which it is given, with any of `dq`, `dk` and `dv`, and returns the gradients
+    of `operands`.
     """
     ops = mode.ops
     if dropout_p:
@@ -209,7 +209,7 @@ def _weights_backward(
 ) -> tuple[Array, Array, Array | None]:
     """The gradients of query and key, given that of `weights` `[batch, heads, longest_q, longest_k]`.
 
-    That of value is 0. Pairs that are masked have the weight 0, so no gradient passes there.
+    The gradient of value is 0. Masked pairs have weight 0, so no gradient passes there.
     """
     dq = np.empty_like(query) if dq is None else dq
     dk = np.empty_like(key) if dk is None else dk

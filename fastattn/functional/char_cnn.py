@@ -1,4 +1,4 @@
-"""Words from their characters: the convolutions of ELMo's character encoder and the highway layers above them."""
+"""Words from their characters: the convolutions and highway layers of ELMo's character encoder."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def highway(input: Values, weight: Weights, bias: Values, *, out: Array | None =
 
     `input` `[..., dim]`, `weight` `[2 dim, dim]` (an array, a Tensor or a `PackedMatrix`, which has no gradient),
     `bias` `[2 dim]`; gives `[..., dim]`. `out`, an array, is written and returned, and may be `input`. See
-    `fastattn.kernels.highway`, whose errors it raises.
+    `fastattn.kernels.highway` for its errors.
 
     >>> weight, bias = np.array([[2.0], [0.0]], np.float32), np.zeros(2, np.float32)  # h = 2 x, a gate of 1/2
     >>> highway(np.array([[4.0], [-4.0]], np.float32), weight, bias).tolist()

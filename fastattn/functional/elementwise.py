@@ -21,12 +21,7 @@ def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) 
     >>> gelu(np.array([-1.0, 0.0, 40.0], np.float32)).round(4).tolist()
     [-0.15870000422000885, 0.0, 40.0]
     """
-    ops = mode.ops
-    arrays = plain("gelu", out, input)
-    if arrays is not None:
-        return ops.gelu(arrays[0], approximate, out=out)
-    (x,) = values(input)
-    return record(ops.gelu(x, approximate), (input,), lambda dy: (ops.gelu_backward(dy, x, approximate),))
+    return _elementwise("gelu", mode.ops.gelu, approximate, input, out)
 
 
 def relu(input: Values, *, out: Array | None = None) -> Any:
@@ -37,7 +32,7 @@ def relu(input: Values, *, out: Array | None = None) -> Any:
     >>> relu(np.array([-1.0, 2.0], np.float32)).tolist()
     [0.0, 2.0]
     """
-    return _activation("relu", input, out)
+    return _elementwise("relu", mode.ops.activation, "relu", input, out)
 
 
 def tanh(input: Values, *, out: Array | None = None) -> Any:
@@ -46,7 +41,7 @@ def tanh(input: Values, *, out: Array | None = None) -> Any:
     >>> tanh(np.array([0.0, 100.0], np.float32)).tolist()
     [0.0, 1.0]
     """
-    return _activation("tanh", input, out)
+    return _elementwise("tanh", mode.ops.activation, "tanh", input, out)
 
 
 def sigmoid(input: Values, *, out: Array | None = None) -> Any:
@@ -55,7 +50,7 @@ def sigmoid(input: Values, *, out: Array | None = None) -> Any:
     >>> sigmoid(np.array([-200.0, 0.0], np.float32)).tolist()
     [0.0, 0.5]
     """
-    return _activation("sigmoid", input, out)
+    return _elementwise("sigmoid", mode.ops.activation, "sigmoid", input, out)
 
 
 def silu(input: Values, *, out: Array | None = None) -> Any:
@@ -64,7 +59,7 @@ def silu(input: Values, *, out: Array | None = None) -> Any:
     >>> silu(np.array([-200.0, 200.0], np.float32)).tolist()
     [-0.0, 200.0]
     """
-    return _activation("silu", input, out)
+    return _elementwise("silu", mode.ops.activation, "silu", input, out)
 
 
 def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
@@ -96,13 +91,7 @@ def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     >>> softmax(np.log(np.array([[1.0, 3.0]], np.float32)), dim=1).round(4).tolist()
     [[0.25, 0.75]]
     """
-    ops = mode.ops
-    arrays = plain("softmax", out, input)
-    (x,) = arrays or values(input)
-    y = _along("softmax", ops.softmax, dim, out, x)
-    if arrays:
-        return y
-    return record(y, (input,), lambda dy: (_along("softmax", ops.softmax_backward, dim, None, dy, y),))
+    return _softmax("softmax", input, dim, out)
 
 
 def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
@@ -113,13 +102,7 @@ def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     >>> log_softmax(np.array([[0.0, 200.0]], np.float32), dim=1).tolist()
     [[-200.0, 0.0]]
     """
-    ops = mode.ops
-    arrays = plain("log_softmax", out, input)
-    (x,) = arrays or values(input)
-    y = _along("log_softmax", ops.log_softmax, dim, out, x)
-    if arrays:
-        return y
-    return record(y, (input,), lambda dy: (_along("log_softmax", ops.log_softmax_backward, dim, None, dy, y),))
+    return _softmax("log_softmax", input, dim, out)
 
 
 def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *, out: Array | None = None) -> Any:
@@ -146,15 +129,26 @@ def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *
     return record(y, (input,), backward)
 
 
-def _activation(name: str, input: Values, out: Array | None) -> Any:
-    ops = mode.ops
+def _elementwise(name: str, kernel: Callable[..., Array], option: str, input: Values, out: Array | None) -> Any:
+    """A kernel `f(x, option)` whose gradient is `f_backward(dy, x, option)`."""
     if not input.shape and out is None:  # kernels take rows
-        return _activation(name, input.reshape(1), None).reshape(())
+        return _elementwise(name, kernel, option, input.reshape(1), None).reshape(())
     arrays = plain(name, out, input)
     if arrays is not None:
-        return ops.activation(arrays[0], name, out=out)
+        return kernel(arrays[0], option, out=out)
     (x,) = values(input)
-    return record(ops.activation(x, name), (input,), lambda dy: (ops.activation_backward(dy, x, name),))
+    differentiate = getattr(mode.ops, f"{kernel.__name__}_backward")
+    return record(kernel(x, option), (input,), lambda dy: (differentiate(dy, x, option),))
+
+
+def _softmax(name: str, input: Values, dim: int, out: Array | None) -> Any:
+    arrays = plain(name, out, input)
+    (x,) = arrays or values(input)
+    y = _along(name, getattr(mode.ops, name), dim, out, x)
+    if arrays:
+        return y
+    differentiate = getattr(mode.ops, f"{name}_backward")
+    return record(y, (input,), lambda dy: (_along(name, differentiate, dim, None, dy, y),))
 
 
 def _along(name: str, kernel: Callable[..., Array], dim: int, out: Array | None, *arrays: Array) -> Array:

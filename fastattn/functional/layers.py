@@ -184,7 +184,7 @@ def _record_layer_norm(
     else:
         y = ops.layer_norm(x, w, b, eps, residual=r, **options)
     if w is None and need_dbias:
-        w = np.ones(x.shape[-1], x.dtype)  # the kernel has a gradient of bias beside a weight only
+        w = np.ones(x.shape[-1], x.dtype)  # the kernel computes dbias only with a weight
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
         dx, dresidual, dweight, dbias = ops.layer_norm_backward(

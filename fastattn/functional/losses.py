@@ -15,7 +15,7 @@ from fastattn.functional._common import Array, Values, gradient
 from fastattn.random import next_seed
 
 IGNORE_INDEX = -100
-"""The label that counts for nothing."""
+"""The label of rows that do not count."""
 
 
 def cross_entropy(
@@ -84,8 +84,8 @@ def cross_entropy(
     return _reduce("cross_entropy", (operand,), rows.reshape(shape), count, reduction, backward)
 
 
-def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> Any:
-    """`(input - target)^2` of each element, `target` being an array of `input`'s shape.
+def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mean") -> Any:
+    """`(input - target)^2` of each element. `target` is an array or a Tensor of `input`'s shape; both have gradients.
 
     `reduction` is "mean", "sum" or "none" (`input`'s shape). Raises ValueError for another shape or `reduction`, and a
     "mean" of no elements.
@@ -97,10 +97,16 @@ def mse_loss(input: Values, target: ArrayLike, *, reduction: str = "mean") -> An
     >>> loss.item(), x.grad.tolist()
     (2.5, [1.0, 2.0])
     """
-    (x,) = values(input)
-    difference = x - _target("mse_loss", target, x)
+    x, t = values(input, target)
+    difference = x - _target("mse_loss", t, x)
     terms = difference * difference
-    return _reduce("mse_loss", (input,), terms, terms.size, reduction, lambda dy: (2 * difference * dy,))
+    wanted = needs(input, target)
+
+    def backward(dy: Array) -> tuple[Array | None, Array | None]:
+        dx = 2 * difference * dy
+        return dx, -dx if wanted[1] else None
+
+    return _reduce("mse_loss", (input, target), terms, terms.size, reduction, backward)
 
 
 def binary_cross_entropy_with_logits(
@@ -154,12 +160,12 @@ def sampled_softmax_loss(
 ) -> Any:
     """`cross_entropy(input weight^T + bias, target)` estimated from the targets and `num_sampled` other classes.
 
-    `input` `[rows, dim]`, `target` integers `[rows]`, `weight` `[classes, dim]`, `bias` `[classes]`, of which only the
-    rows that are drawn or are targets are read and get a gradient. Classes are drawn anew in each call, for all rows
-    together and each once, class k with probability log((k + 2) / (k + 1)) / log(classes + 1) a try: the more frequent
-    a word, the lower its number has to be. The logarithm of how often a class was to be expected is subtracted from
-    its logits, and a drawn class is left out where it is the target. For training alone: a model's perplexity takes
-    the whole softmax. `reduction` is "mean", "sum" or "none" (`[rows]`).
+    `input` is `[rows, dim]`, `target` integers `[rows]`, `weight` `[classes, dim]` and `bias` `[classes]`. Only their
+    rows for targets and drawn classes are read and get a gradient. Each call draws different classes for all rows
+    together. A try draws class k with probability log((k + 2) / (k + 1)) / log(classes + 1), so frequent words must
+    have low numbers. The logarithm of a class's expected number of draws is subtracted from its logits, and a drawn
+    class does not count in rows where it is the target. This loss is for training: a model's perplexity needs the
+    whole softmax. `reduction` is "mean", "sum" or "none" (`[rows]`).
 
     Raises TypeError for a `target` that does not hold integers or a packed `weight`; ValueError for shapes that do not
     fit, a class outside [0, classes), a `num_sampled` outside [1, classes], another `reduction`, and a "mean" of no
@@ -221,7 +227,7 @@ def sampled_softmax_loss(
 
 
 def _check_sampled(x: Array, target: NDArray[Any], w: Array, b: Array, num_sampled: int) -> NDArray[np.int64]:
-    """The target as int64, once all arguments are known to fit."""
+    """The target as int64, after all arguments are checked."""
     name = "sampled_softmax_loss"
     if not isinstance(w, np.ndarray):
         raise TypeError(f"{name}: weight must be an array or a Tensor, got {type(w).__name__}")
@@ -259,7 +265,7 @@ def _draw_classes(classes: int, count: int) -> tuple[NDArray[np.int64], int]:
 
 
 def _log_expected(ids: NDArray[np.int64], tries: int, classes: int) -> NDArray[np.float64]:
-    """The logarithm of how often so many tries are expected to draw each class, of which no class is drawn twice."""
+    """The logarithm of how often `tries` tries are expected to draw each class, which counts once at most."""
     p = np.log1p(1 / (ids + 1.0)) / math.log(classes + 1)
     with np.errstate(divide="ignore"):  # a single class has p = 1
         expected: NDArray[np.float64] = np.log(-np.expm1(tries * np.log1p(-p)))

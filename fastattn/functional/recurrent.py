@@ -28,17 +28,17 @@ def lstm(
 ) -> tuple[Any, tuple[Any, Any]]:
     """One layer of long short-term memory over a ragged batch, in one or two directions: `(output, (h_n, c_n))`.
 
-    `input` `[tokens, I]`, or one such for each direction; sequence i is its rows from `cu_seqlens[i]` to
+    `input` is `[tokens, I]`, or one such array per direction. Sequence i is its rows from `cu_seqlens[i]` to
     `cu_seqlens[i + 1]`, int32 `[batch + 1]`. `weights` has for each direction `(weight_ih [4H, I], weight_hh [4H, P],
     bias_ih [4H], bias_hh [4H], weight_hr [P, H])`, gates in the order i, f, g, o. Biases and `weight_hr` may be None,
     and P is H without a projection. Matrices are arrays, Tensors or `PackedMatrix`, which has no gradient. `hx` is
     `(h_0 [D, batch, P], c_0 [D, batch, H])`, 0 where None.
 
-    Gives `output` `[tokens, D * P]` and the states after the last step of each sequence, of the shapes of `hx`; all
-    three have gradients. A direction whose flag in `reverse` is True reads each sequence from its end. Cells are kept
-    within +-`cell_clip` and projections within +-`proj_clip`, and what is clipped passes no gradient on. `recompute`
-    keeps no gates for the backward pass, which computes them again. See `fastattn.kernels.lstm`, whose errors it
-    raises; ValueError for a direction that has not its five weights, or biases of two shapes.
+    Gives `output` `[tokens, D * P]` and the states after the last step of each sequence, in the shapes of `hx`. All
+    three have gradients. A direction whose flag in `reverse` is True reads each sequence from its end. Cells are
+    clipped to +-`cell_clip` and projections to +-`proj_clip`, and clipped values pass no gradient. `recompute` keeps no
+    gates for the backward pass, which computes them again. Raises the errors of `fastattn.kernels.lstm`, and ValueError
+    for a direction without five weights or with biases of two shapes.
 
     >>> weights = [(np.zeros((4, 1), np.float32), np.zeros((4, 1), np.float32), None, None, None)]
     >>> state = (None, np.full((1, 1, 1), 4.0, np.float32))
@@ -104,15 +104,15 @@ def gru(
 ) -> tuple[Any, Any]:
     """One layer of gated recurrent units over a ragged batch, in one or two directions: `(output, h_n)`.
 
-    `input` `[tokens, I]`, or one such for each direction; sequence i is its rows from `cu_seqlens[i]` to
+    `input` is `[tokens, I]`, or one such array per direction. Sequence i is its rows from `cu_seqlens[i]` to
     `cu_seqlens[i + 1]`, int32 `[batch + 1]`. `weights` has for each direction `(weight_ih [3H, I], weight_hh [3H, H],
     bias_ih [3H], bias_hh [3H])`, gates in the order r, z, n. Biases may be None; matrices are arrays, Tensors or
     `PackedMatrix`, which has no gradient. `hx` is h_0 `[D, batch, H]`, 0 unless given.
 
     Gives `output` `[tokens, D * H]` and h_n `[D, batch, H]`, the states after the last step of each sequence; both
     have gradients. A direction whose flag in `reverse` is True reads each sequence from its end. `recompute` keeps no
-    gates for the backward pass, which computes them again. See `fastattn.kernels.gru`, whose errors it raises;
-    ValueError for a direction that has not its four weights.
+    gates for the backward pass, which computes them again. Raises the errors of `fastattn.kernels.gru`, and
+    ValueError for a direction without four weights.
 
     >>> weights = [(np.zeros((3, 1), np.float32), np.zeros((3, 1), np.float32), None, None)]
     >>> offsets, state = np.array([0, 2], np.int32), np.ones((1, 1, 1), np.float32)
@@ -255,7 +255,7 @@ def _bias(bias_ih: Array | None, bias_hh: Array | None) -> Array | None:
 
 
 def _totals(weights: Sequence[Any], trained: Sequence[bool]) -> list[Array | None]:
-    """Where the kernel adds each gradient: a weight that two directions share has one place for one of them."""
+    """The array to which the kernel adds each gradient, given once for a weight that two directions share."""
     totals: list[Array | None] = []
     for weight, need in zip(weights, trained, strict=True):
         total = gradient(weight) if need else None
@@ -266,14 +266,14 @@ def _totals(weights: Sequence[Any], trained: Sequence[bool]) -> list[Array | Non
 def _record(outputs: Sequence[Array], operands: Sequence[Any], backward: Callable[..., Any]) -> list[Tensor]:
     """The Tensors of several outputs of one computation; `backward` maps their gradients to those of the operands.
 
-    A node has one gradient, so the computation has a node of its own, which each output's node hands its gradient,
-    past the walk. It runs after them, being older, with None for an output that nothing was computed from.
+    A node has one gradient, so the computation has a node of its own. Each output's node stores its gradient for it.
+    The computation's node is older and runs after them, with None for an output that was not used.
     """
     gradients: list[Array | None] = [None] * len(outputs)
 
     def complete(_: Array) -> Any:
         given = list(gradients)
-        gradients[:] = [None] * len(given)  # an output that is kept does not keep them
+        gradients[:] = [None] * len(given)  # a Tensor that lives on must not keep them alive
         return backward(*given)
 
     computation = record(np.zeros(1, outputs[0].dtype), operands, complete)

@@ -59,7 +59,7 @@ def embedding_sum(
     `input_ids`, `token_type_ids` and `position_ids` are int64 `[tokens]`; `weight`, `token_type_weight` and
     `position_weight` are their tables, `[rows, dim]`, and come with their ids; `norm_weight` and `norm_bias` are
     `[dim]`, `eps` is added to the variance. Returns `[tokens, dim]`, in `out` if given. The row `padding_idx` of
-    `weight` gets no gradient. See `fastattn.kernels.embedding`, whose errors it raises.
+    `weight` gets no gradient. Raises the errors of `fastattn.kernels.embedding`.
 
     >>> words, places = np.array([[10.0], [20.0]], np.float32), np.array([[1.0], [2.0], [3.0]], np.float32)
     >>> ids, position_ids = np.array([1, 1, 0]), np.array([0, 1, 2])
@@ -108,8 +108,8 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
     """One row per sequence: `input` `[tokens, dim]` to `[batch, dim]`, zeros for an empty one.
 
     Sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, int32 `[batch + 1]`. `mode` is "mean", "cls"
-    (the first row), "max", "last", "mean_sqrt_len" or "weighted_mean". `out`, an array, is written and returned. See
-    `fastattn.kernels.pooling`, whose errors it raises.
+    (the first row), "max", "last", "mean_sqrt_len" or "weighted_mean". `out`, an array, is written and returned.
+    Raises the errors of `fastattn.kernels.pooling`.
 
     >>> rows = np.array([[1.0], [3.0], [7.0]], np.float32)
     >>> pooling(rows, np.array([0, 2, 2, 3], np.int32)).tolist()
@@ -185,7 +185,7 @@ def _join(name: str, join: Callable[..., Array], tensors: Sequence[Values], dim:
         raise TypeError(f"{name}: tensors must have one dtype, got {', '.join(sorted(map(str, dtypes)))}")
     try:
         y = join(arrays, axis=dim)
-    except ValueError as error:  # of NumPy, whose words name no function of ours
+    except ValueError as error:  # NumPy's message does not name our function
         raise ValueError(f"{name}: {error}") from None
 
     def backward(dy: Array) -> list[Array]:

@@ -1,6 +1,6 @@
-"""Decoding: what a model says, token by token. It calls models; no model knows it.
+"""Decoding: a model's output, token by token. It calls models; no model knows it.
 
-`decoder` is what it asks of a model, `rules` what it may say, `greedy` a search.
+`decoder` is the protocol of a model, `rules` the allowed tokens, `greedy` a search.
 """
 
 from fastattn.generation.decoder import Decoder, DecoderModel

@@ -14,8 +14,6 @@ from fastattn.autograd import mode, no_grad
 from fastattn.generation.decoder import Decoder, DecoderModel, Ids
 from fastattn.generation.rules import Rules
 
-__all__ = ["generate", "greedy"]
-
 
 def generate(
     model: DecoderModel,
@@ -29,40 +27,32 @@ def generate(
     decoder_start_token_id: int | None = None,
     use_cache: bool = True,
 ) -> Ids:
-    """The most probable token, again and again, until `config.eos_token_id`: greedy decoding, nothing is recorded.
+    """Greedy decoding: the most probable token, again and again, until `config.eos_token_id`. Nothing is recorded.
 
-    It is what transformers does with `num_beams=1, do_sample=False`. Sequences that have ended cost nothing. The
-    ids of a sequence do not depend on the others, nor on the number of threads. A model that trains is copied and
-    packed first, which pays after some steps; in training mode, with its dropout, none decodes.
+    It does what transformers does with `num_beams=1, do_sample=False`. A sequence that has ended costs nothing. Its
+    ids do not depend on the other sequences, nor on the number of threads. A trainable model is copied and packed
+    first, which pays after a few steps. A model in training mode, where dropout acts, is refused.
 
     Args:
         model: a `fastattn.models.Transformer`.
         input_ids: sources, integers `[batch, seq]`.
-        attention_mask: `[batch, seq]`, bool or integers, with 1 at the tokens; None: everywhere.
-        max_length: of a result, with what it begins with; None: `config.max_length`, or else
-            `config.max_position_embeddings`.
-        max_new_tokens: the same, without what it begins with; one of the two.
-        bad_words_ids: sequences of ids that must not occur in a result; None: `config.bad_words_ids`.
-        forced_eos_token_id: what a result ends with that reaches `max_length`; None: `config.forced_eos_token_id`,
-            which may be None, too: any token.
-        decoder_start_token_id: what a result begins with; None: `config.decoder_start_token_id`.
-        use_cache: keep keys and values from step to step; without, everything is computed again, for the same bits.
+        attention_mask: `[batch, seq]`, bool or integers, with 1 at the tokens; None means everywhere.
+        max_length: of a result, start included. None takes `config.max_length`, or `config.max_position_embeddings` if
+            that is None.
+        max_new_tokens: the same without the start. Give one of the two.
+        bad_words_ids: sequences of ids that must not occur in a result; None takes `config.bad_words_ids`.
+        forced_eos_token_id: the last token of a result that reaches `max_length`. None takes
+            `config.forced_eos_token_id`; if that is None too, any token may be the last.
+        decoder_start_token_id: the start of a result; None takes `config.decoder_start_token_id`.
+        use_cache: keep keys and values from step to step. Without them everything is computed again, for the same bits.
 
-    Returns int64 `[batch, longest]`: what each sequence begins with, its tokens and `eos_token_id`, then the
-    `pad_token_id` of generation_config.json, or of the config where there is no such file; or `eos_token_id`, where
-    that is None.
+    Returns int64 `[batch, longest]`: the start, the tokens and `eos_token_id`. Padding follows: the `pad_token_id` of
+    generation_config.json, or of the config if there is no such file, or `eos_token_id` if it is None.
 
-    Raises TypeError or ValueError for ids, a mask or an option that cannot be, and for a source without tokens;
-    ValueError, naming the file, for what the folder asks for and is not done here (`no_repeat_ngram_size`).
+    Raises TypeError or ValueError for impossible ids, masks and options and for a source without tokens. Raises
+    ValueError, naming the file, for options of the folder that are not supported (`no_repeat_ngram_size`).
     """
-    rules = Rules(
-        model,
-        max_length=max_length,
-        max_new_tokens=max_new_tokens,
-        bad_words_ids=bad_words_ids,
-        forced_eos_token_id=forced_eos_token_id,
-        decoder_start_token_id=decoder_start_token_id,
-    )
+    rules = Rules(model, max_length, max_new_tokens, bad_words_ids, forced_eos_token_id, decoder_start_token_id)
     if model.training:
         raise ValueError("generate: the model is in training mode; call eval() first")
     if not model.frozen and mode.ops is kernels:
@@ -72,7 +62,7 @@ def generate(
 
 
 def greedy(decoder: Decoder, rules: Rules) -> Ids:
-    """The sequences of a decoder that has begun, `[batch, longest]`."""
+    """The sequences that `decoder` goes on to, `[batch, longest]`."""
     rows = np.arange(len(decoder.sources))  # those that have not ended
     ids: Ids = np.full((len(rows), 1), rules.start)
     while ids.shape[1] < rules.max_length and len(rows):
@@ -90,6 +80,6 @@ def greedy(decoder: Decoder, rules: Rules) -> Ids:
 
 
 def _packed(model: Any) -> Any:
-    """A frozen copy, which shares with `model` the arrays that are not packed, and copies no gradient."""
+    """A frozen copy. It shares the arrays that are not packed with `model`, and has no gradients."""
     parameters = {id(parameter): copy.copy(parameter) for parameter in model._arrays()}
     return copy.deepcopy(model, parameters).freeze()

@@ -1,4 +1,4 @@
-"""What is decoded: the options of `generate`, checked, and what they allow."""
+"""The options of `generate`, checked, and the tokens that they allow."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from fastattn.nn.parameter import Array
 
 
 class Rules:
-    """What is decoded: `max_length`, tokens to begin with (`start`) and to end with (`end`, and `last` where a sequence
-    reaches `max_length`), what follows an end (`pad`), and what must not occur. See `generate` for the arguments
-    and errors."""
+    """What is decoded; see `generate` for the arguments and errors.
+
+    `max_length` counts the token `start`. `end` ends a sequence, `pad` follows it, and `last` ends one that reaches
+    `max_length`. `bad` tokens and `phrases` must not occur.
+    """
 
     def __init__(
         self,
         model: DecoderModel,
-        *,
         max_length: int | None,
         max_new_tokens: int | None,
         bad_words_ids: Sequence[Sequence[int]] | None,

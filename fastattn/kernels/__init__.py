@@ -1,13 +1,12 @@
 """The compiled kernels as functions on NumPy arrays.
 
-Every array of floats is float32 and is taken as it is: nothing is cast or copied on the way in, a wrong dtype, shape or
-stride is a TypeError or ValueError that names the argument and the value it had. Results are new arrays, or `out`: a
-writable, C-contiguous array of the result's shape, which must not overlap an input unless the docstring allows it.
-"Evenly spaced rows" means that the leading axes can be read as one axis with a single stride: any slice of the rows of
-a contiguous array, or of its columns, is so.
+Floats are float32. Nothing is cast or copied on the way in: a wrong dtype is a TypeError and a wrong shape or stride a
+ValueError, which name the argument and its value. Results are new arrays, or `out`: a writable, C-contiguous array of
+the result's shape, which must not overlap an input unless the docstring allows it. "Evenly spaced rows" means that the
+leading axes can be read as one axis with a single stride. Any slice of a contiguous array's rows or columns has them.
 
-The bits of one row (one token, one sequence) depend on that row, the weights and the instruction set only: not on what
-else is in the call and not on the number of threads. `fastattn.reference` has the same functions in plain NumPy.
+The bits of one row (one token, one sequence) depend only on that row, the weights and the instruction set, not on the
+rest of the call or the number of threads. `fastattn.reference` has the same functions in plain NumPy.
 
 >>> import numpy as np
 >>> from fastattn import kernels

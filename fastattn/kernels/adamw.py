@@ -22,13 +22,13 @@ def adamw(
 ) -> None:
     """One step, in place, in one pass over the arrays.
 
-    param, grad, exp_avg, exp_avg_sq: float32 of one shape, contiguous, apart from each other; all but grad are written.
-    exp_avg and exp_avg_sq, zeros before the first step, are running means of grad (by `beta1`) and of its square (by
-    `beta2`), both in [0, 1). With `step` counting from 1 and the means divided by 1 - beta^step,
+    param, grad, exp_avg and exp_avg_sq are float32, contiguous, of one shape, and must not overlap. All except grad are
+    written. exp_avg and exp_avg_sq start as zeros. They are running means of grad and of its square, with the factors
+    `beta1` and `beta2` in [0, 1). `step` counts from 1. With the means divided by 1 - beta^step,
 
         param -= lr * weight_decay * param + lr * exp_avg / (sqrt(exp_avg_sq) + eps)
 
-    or, where `decoupled` is False (Adam), weight_decay * param is added to the gradient instead.
+    If `decoupled` is False (Adam), weight_decay * param is added to the gradient instead.
 
     Raises TypeError for another dtype, ValueError for shapes that differ, arrays that are not contiguous, cannot be
     written or overlap, a step below 1, a beta outside [0, 1), or a negative lr, eps or weight_decay.

@@ -25,16 +25,16 @@ def char_cnn(
 ) -> Any:
     """activation(max over all positions of the convolution + bias), for every filter of every word.
 
-    char_ids int64 `[words, chars]`, rows of `embedding` `[n_characters, E]`; weights: a list or tuple with one
-    `[filters, width, E]` for each width, an array or, for weights that are used more than once, a `PackedMatrix` made
-    of it as `[filters, width * E]`; biases: `[filters]` for each; float32. The convolution at position p is the sum of
-    weight * characters p to p + width - 1. All whole windows count, those over padding, too. activation: "relu" or
-    "tanh".
+    char_ids int64 `[words, chars]` are rows of `embedding` `[n_characters, E]`. weights is a list or tuple with one
+    array `[filters, width, E]` per width. A weight that is used more than once may be a `PackedMatrix` of
+    `[filters, width * E]`. biases has `[filters]` for each. Floats are float32. The convolution at position p is the
+    sum of weight * characters p to p + width - 1. All whole windows count, also those over padding. activation is
+    "relu" or "tanh".
 
-    Returns y `[words, sum of filters]`, the filters in the order of `weights`, or `(y, argmax)` with `return_argmax`,
-    which is int32 `[words, sum of filters]`, the first position of each maximum, and needed by the backward pass. A NaN
-    is a maximum. The windows inside a run of one character at the end of a word are computed once: padding costs
-    nothing.
+    Returns y `[words, sum of filters]`, the filters in the order of `weights`. With `return_argmax` it returns
+    `(y, argmax)` for the backward pass: argmax int32 `[words, sum of filters]` is the first position of each maximum.
+    NaN counts as a maximum. Windows inside a run of one character at the end of a word are computed once, so padding
+    costs nothing.
 
     Raises TypeError for another dtype, ValueError for an id outside `embedding` (naming it and its place), a width
     greater than chars, shapes that do not match, another activation or an `out` that overlaps an input.
@@ -73,10 +73,10 @@ def char_cnn_backward(
     forward call; `y` and `argmax` as it returned them.
 
     Returns `(dembedding, dweights, dbiases)`: `[n_characters, E]`, a tuple of `[filters, width, E]` and one of
-    `[filters]`. What is not needed (`need_dembedding`, `need_dweights`, `need_dbiases`) is None and costs nothing. A
-    gradient is added to `dembedding` and to the arrays in `dweights` and `dbiases` (lists or tuples like weights, with
-    None where a new array is wanted) that are given, writable and C-contiguous, and they are returned. The sums go by
-    the order of the words, so they have the same bits for any number of threads. relu passes nothing at 0.
+    `[filters]`. A gradient that is not needed (`need_dembedding`, `need_dweights`, `need_dbiases`) is None and costs
+    nothing. `dembedding` and the arrays in `dweights` and `dbiases` (lists or tuples like weights, with None for a new
+    array) are added to and returned; they must be writable and C-contiguous. Sums follow the order of the words, so
+    their bits do not depend on the number of threads. relu passes nothing at 0.
 
     Raises TypeError for another dtype, ValueError for ids or positions out of range, shapes that do not match, another
     activation or a gradient that overlaps an input.

@@ -1,4 +1,4 @@
-"""Dropout, of which only a seed is kept."""
+"""Dropout that keeps a seed instead of a mask."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def dropout(
     residual: FloatArray | None = None,
     out: FloatArray | None = None,
 ) -> FloatArray:
-    """Each element is 0 with probability p, and x / (1 - p) otherwise; plus that of `residual`, if it is given.
+    """Each element is 0 with probability p, else x / (1 - p); then `residual` is added, if given.
 
     x and `residual` `[..., D]`, float32, with evenly spaced rows; 0 <= p < 1, and p = 0 drops nothing. `out` may be x,
     but must not overlap `residual`. Which elements stay depends on `seed` (in [0, 2^64)), the number of the row and

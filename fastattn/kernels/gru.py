@@ -29,21 +29,22 @@ def gru(
 ) -> Any:
     """One layer over every sequence of a ragged batch, in one or two directions.
 
-    x `[tokens, I]`, read by all directions, or a tuple or list of one such array for each; cu_seqlens `[batch + 1]`,
-    int32: where each sequence begins. weights: for each of D = 1 or 2 directions a tuple (weight_ih `[3H, I]`,
-    weight_hh `[3H, H]`, bias_ih `[3H]` or None, bias_hh `[3H]` or None); a weight that is used more than once may be a
-    `PackedMatrix`, weight_hh one with `groups=3`. h0 `[D, batch, H]`: the states before the first step, None for zeros.
-    float32. A direction whose flag of `reverse` is True reads each sequence from its end. A step is
+    x is `[tokens, I]` for all directions, or a tuple or list of one such array per direction. cu_seqlens, int32
+    `[batch + 1]`, says where each sequence begins. weights has for each of D = 1 or 2 directions a tuple (weight_ih
+    `[3H, I]`, weight_hh `[3H, H]`, bias_ih `[3H]` or None, bias_hh `[3H]` or None). A weight that is used more than
+    once may be a `PackedMatrix`, weight_hh with `groups=3`. h0 `[D, batch, H]` is the state before the first step, None
+    for zeros. Floats are float32. A direction whose flag in `reverse` is True reads each sequence from its end. A step
+    computes
 
     r, z = sigmoid of the first two thirds of x W_ih^T + bias_ih + h W_hh^T + bias_hh;
     n = tanh(x W_in^T + b_in + r (h W_hn^T + b_hn)) with the last thirds; h = (1 - z) n + z h.
 
-    Returns (out `[tokens, D * H]`, h_n `[D, batch, H]`): h of every step and after the last one, that of a sequence
-    without tokens being h0. With `return_reserve` a third item, which `gru_backward` alone can read: what it starts
-    from, without the gates, `[tokens, 4H]`, when `recompute` asks to compute them once more.
+    Returns (out `[tokens, D * H]`, h_n `[D, batch, H]`): h of every step and after the last one, which is h0 for a
+    sequence without tokens. `return_reserve` adds a third item, which only `gru_backward` can read. With `recompute` it
+    leaves out the gates, `[tokens, 4H]`, and the backward pass computes them again.
 
-    The bits of a sequence's result are the same whatever the others are, and when a sequence is given in parts, each
-    with the state after the one before. NaN stays in its sequence.
+    The bits of a sequence's result do not depend on the other sequences. A sequence may be given in parts, each with
+    the state after the part before, with the same bits. NaN stays in its sequence.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, a `cu_seqlens`
     that does not start at 0, rise and end at the number of tokens, or a `PackedMatrix` of other groups.
@@ -76,18 +77,17 @@ def gru_backward(
 ) -> tuple[Any, Any, FloatArray]:
     """The gradients of `gru`, from those of its two results.
 
-    dout `[tokens, D * H]` and dh_n `[D, batch, H]`, each None for zeros; x, cu_seqlens, weights, h0, reverse as they
-    were given to `gru`, and the `reserve` that it returned; float32.
+    dout `[tokens, D * H]` and dh_n `[D, batch, H]` are float32 or None for zeros. x, cu_seqlens, weights, h0 and
+    reverse are the arguments of `gru`, and `reserve` is what it returned.
 
-    Returns (dx, dweights, dh0): dx in the form of x, an array or a tuple of arrays; dweights a tuple of (dweight_ih,
-    dweight_hh, dbias_ih, dbias_hh) for each direction, None in the place of a bias that is not there and of a
-    `PackedMatrix`; dx or dweights is None when `need_dx` or `need_dweights` is False. A gradient is added to the array
-    that `dweights`, of the same structure, has for it, and is a new array where that has None. The same bits for any
-    number of threads.
+    Returns (dx, dweights, dh0). dx has the form of x, an array or a tuple of arrays. dweights has a tuple (dweight_ih,
+    dweight_hh, dbias_ih, dbias_hh) for each direction, with None for a `PackedMatrix` and for a missing bias. dx is
+    None if `need_dx` is False, dweights if `need_dweights` is. Gradients are added to the arrays in the argument
+    `dweights`, which has the same structure; None there makes a new array. The bits do not depend on the number of
+    threads.
 
-    Raises TypeError for another dtype and for what is no `reserve`, ValueError for shapes that do not match, as `gru`,
-    and for the `reserve` of another call: of `lstm`, of other sizes, `reverse` or `cu_seqlens`, or one that had h0
-    where this one has none.
+    Raises the errors of `gru`, TypeError if `reserve` is no reserve, and ValueError if it comes from another call: one
+    of `lstm`, or one with other sizes, `reverse` or `cu_seqlens`, or with h0 where this call has none.
 
     Source: Werbos 1990 (Proceedings of the IEEE 78), back-propagation through time.
 
@@ -114,8 +114,8 @@ def gru_cell(
 ) -> FloatArray:
     """A single step of `gru` for each row: the new h.
 
-    x `[batch, I]`, h `[batch, H]`; weight_ih, weight_hh, bias_ih and bias_hh are those of `gru`, whose errors it
-    raises. Returns h `[batch, H]`, with the bits of a step of `gru`.
+    x is `[batch, I]` and h `[batch, H]`. weight_ih, weight_hh, bias_ih, bias_hh and errors are those of `gru`. Returns
+    h `[batch, H]` with the bits of a step of `gru`.
 
     Source: as `gru`.
 

@@ -19,11 +19,11 @@ def highway(
 ) -> Any:
     """sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h and t are the halves of x W^T + b.
 
-    x `[..., D]` with evenly spaced rows; weight `[2 D, D]`, an array or a `PackedMatrix`, first the rows of h, then
-    those of the gate t; bias `[2 D]`; float32. `out` may be x.
+    x is `[..., D]` with evenly spaced rows, weight `[2 D, D]` an array or a `PackedMatrix` with the rows of h before
+    those of the gate t, bias `[2 D]`; float32. `out` may be x.
 
-    Returns y `[..., D]`, or `(y, x W^T + b)` with `return_projection`, the latter `[..., 2 D]`, which the backward pass
-    starts from.
+    Returns y `[..., D]`. With `return_projection` it returns `(y, x W^T + b)` for the backward pass, the projection
+    `[..., 2 D]`.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis or an `out` that
     overlaps an input otherwise.
@@ -55,9 +55,9 @@ def highway_backward(
     dy and x `[..., D]` with evenly spaced rows; weight `[2 D, D]`, an array or a `PackedMatrix`; `projection`
     `[..., 2 D]` as `highway` returned it; float32.
 
-    Returns `(dx, dweight, dbias)` in the shapes of x, weight and bias. One that is not needed (`need_dx`,
-    `need_dweight`, `need_dbias`) is None and costs nothing. A gradient is added to `dweight` and `dbias` where these
-    are given, writable and C-contiguous, and they are returned.
+    Returns `(dx, dweight, dbias)` in the shapes of x, weight and bias. A gradient that is not needed (`need_dx`,
+    `need_dweight`, `need_dbias`) is None and costs nothing. The arguments `dweight` and `dbias`, if given, are added to
+    and returned; they must be writable and C-contiguous.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, or a gradient that
     overlaps an input.

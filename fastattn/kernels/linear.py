@@ -23,13 +23,13 @@ def linear(
 ) -> Any:
     """act(x W^T + bias) + residual.
 
-    x `[..., K]` with evenly spaced rows; weight `[N, K]`, an array or, for a weight that is used more than once, a
-    `PackedMatrix` made of it (the same bits, without packing it on every call); bias `[N]`; residual `[..., N]`;
-    float32. activation: None, "relu", "gelu" (with erf), "gelu_tanh", "silu" or "tanh".
+    x is `[..., K]` with evenly spaced rows, weight `[N, K]`, bias `[N]` and residual `[..., N]`, float32. A weight that
+    is used more than once may be a `PackedMatrix`, which gives the same bits and is not packed on every call.
+    activation is None, "relu", "gelu" (with erf), "gelu_tanh", "silu" or "tanh".
 
-    Returns y `[..., N]`, or `(y, x W^T + bias)` with `return_pre_activation`, which the backward pass of an activation
-    starts from. Each element is one chain of fused multiply-adds over K from 0 upwards, so a row of the result has the
-    same bits whatever the other rows are.
+    Returns y `[..., N]`. With `return_pre_activation` it returns `(y, x W^T + bias)`, for the backward pass of an
+    activation. Each element is one chain of fused multiply-adds over K, starting from 0, so the bits of a row do not
+    depend on other rows.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, an unknown
     activation or an `out` that overlaps an input.
@@ -67,10 +67,10 @@ def linear_backward(
     `activation`, `pre_activation` `[..., N]` as `linear` returned it; float32.
 
     Returns `(dx, dweight, dbias)`: with d = dy * act'(pre_activation), dx = d W `[..., K]`, dweight = d^T x `[N, K]`
-    and dbias `[N]`, the sum of d over its rows. One that is not needed (`need_dx`, `need_dweight`, `need_dbias`) is
-    None and costs nothing. A gradient is added to `dweight` and `dbias` where these are given, writable and
-    C-contiguous, and they are returned. Each element of dweight is one chain of fused multiply-adds over the rows,
-    beginning with what `dweight` held: two halves of a batch, one after the other, give the bits of the whole.
+    and dbias `[N]`, the sum of d over its rows. A gradient that is not needed (`need_dx`, `need_dweight`, `need_dbias`)
+    is None and costs nothing. The arguments `dweight` and `dbias`, if given, are added to and returned; they must be
+    writable and C-contiguous. Each element of dweight is one chain of fused multiply-adds over the rows, starting from
+    the given value, so two halves of a batch in turn give the bits of the whole.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, an unknown
     activation, one without its `pre_activation`, or a gradient that overlaps an input.

@@ -32,23 +32,23 @@ def lstm(
 ) -> Any:
     """One layer over every sequence of a ragged batch, in one or two directions.
 
-    x `[tokens, I]`, read by all directions, or a tuple or list of one such array for each; cu_seqlens `[batch + 1]`,
-    int32: where each sequence begins. weights: for each of D = 1 or 2 directions a tuple (weight_ih `[4H, I]`,
-    weight_hh `[4H, P]`, bias `[4H]` or None, weight_hr `[P, H]` or None); a weight that is used more than once may be a
-    `PackedMatrix`, weight_hh one with `groups=4`. P is H where there is no projection weight_hr. h0 `[D, batch, P]` and
-    c0 `[D, batch, H]`: the states before the first step, None for zeros. float32. A direction whose flag of `reverse`
-    is True reads each sequence from its end. A step is
+    x is `[tokens, I]` for all directions, or a tuple or list of one such array per direction. cu_seqlens, int32
+    `[batch + 1]`, says where each sequence begins. weights has for each of D = 1 or 2 directions a tuple (weight_ih
+    `[4H, I]`, weight_hh `[4H, P]`, bias `[4H]` or None, weight_hr `[P, H]` or None). A weight that is used more than
+    once may be a `PackedMatrix`, weight_hh with `groups=4`. P is H without the projection weight_hr. h0 `[D, batch, P]`
+    and c0 `[D, batch, H]` are the states before the first step, None for zeros. Floats are float32. A direction whose
+    flag in `reverse` is True reads each sequence from its end. A step computes
 
     i, f, g, o = the quarters of x W_ih^T + bias + h W_hh^T, through sigmoid, sigmoid, tanh and sigmoid;
     c = clip(f c + i g, ±cell_clip); h = o tanh(c), or with a projection clip((o tanh(c)) W_hr^T, ±proj_clip).
 
-    Returns (out `[tokens, D * P]`, h_n `[D, batch, P]`, c_n `[D, batch, H]`): h of every step and both states after
-    the last one; those of a sequence without tokens are h0 and c0. With `return_reserve` a fourth item, which
-    `lstm_backward` alone can read: what it starts from, without the gates, `[tokens, 4H]`, when `recompute` asks to
-    compute them once more.
+    Returns (out `[tokens, D * P]`, h_n `[D, batch, P]`, c_n `[D, batch, H]`): h of every step, and both states after
+    the last one, which are h0 and c0 for a sequence without tokens. `return_reserve` adds a fourth item, which only
+    `lstm_backward` can read. With `recompute` it leaves out the gates, `[tokens, 4H]`, and the backward pass computes
+    them again.
 
-    The bits of a sequence's result are the same whatever the others are, and when a sequence is given in parts, each
-    with the states after the one before. NaN stays in its sequence.
+    The bits of a sequence's result do not depend on the other sequences. A sequence may be given in parts, each with
+    the states after the part before, with the same bits. NaN stays in its sequence.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, a `cu_seqlens`
     that does not start at 0, rise and end at the number of tokens, a `PackedMatrix` of other groups, a clip that is not
@@ -87,18 +87,17 @@ def lstm_backward(
 ) -> tuple[Any, Any, FloatArray, FloatArray]:
     """The gradients of `lstm`, from those of its three results.
 
-    dout `[tokens, D * P]`, dh_n `[D, batch, P]`, dc_n `[D, batch, H]`, each None for zeros; x, cu_seqlens, weights, h0,
-    c0, reverse, cell_clip, proj_clip as they were given to `lstm`, and the `reserve` that it returned; float32.
+    dout `[tokens, D * P]`, dh_n `[D, batch, P]` and dc_n `[D, batch, H]` are float32 or None for zeros. x, cu_seqlens,
+    weights, h0, c0, reverse, cell_clip and proj_clip are the arguments of `lstm`, and `reserve` is what it returned.
 
-    Returns (dx, dweights, dh0, dc0): dx in the form of x, an array or a tuple of arrays; dweights a tuple of
-    (dweight_ih, dweight_hh, dbias, dweight_hr) for each direction, None in the place of a bias or projection that is
-    not there and of a `PackedMatrix`; dx or dweights is None when `need_dx` or `need_dweights` is False. A gradient is
-    added to the array that `dweights`, of the same structure, has for it, and is a new array where that has None. What
-    was clipped has no gradient. The same bits for any number of threads.
+    Returns (dx, dweights, dh0, dc0). dx has the form of x, an array or a tuple of arrays. dweights has a tuple
+    (dweight_ih, dweight_hh, dbias, dweight_hr) for each direction, with None for a `PackedMatrix` and for a missing
+    bias or projection. dx is None if `need_dx` is False, dweights if `need_dweights` is. Gradients are added to the
+    arrays in the argument `dweights`, which has the same structure; None there makes a new array. Clipped values have
+    no gradient. The bits do not depend on the number of threads.
 
-    Raises TypeError for another dtype and for what is no `reserve`, ValueError for shapes that do not match, as `lstm`,
-    and for the `reserve` of another call: of `gru`, of other sizes, `reverse` or `cu_seqlens`, or one that had h0
-    where this one has none.
+    Raises the errors of `lstm`, TypeError if `reserve` is no reserve, and ValueError if it comes from another call: one
+    of `gru`, or one with other sizes, `reverse`, `cu_seqlens` or clips, or with h0 where this call has none.
 
     Source: Werbos 1990 (Proceedings of the IEEE 78), back-propagation through time.
 
@@ -144,9 +143,8 @@ def lstm_cell(
 ) -> tuple[FloatArray, FloatArray]:
     """A single step of `lstm` for each row: the new h and c.
 
-    x `[batch, I]`, h `[batch, P]`, c `[batch, H]`; weight_ih, weight_hh, bias, weight_hr, cell_clip and proj_clip are
-    those of `lstm`, whose errors it raises. Returns (h `[batch, P]`, c `[batch, H]`), with the bits of a step of
-    `lstm`.
+    x is `[batch, I]`, h `[batch, P]` and c `[batch, H]`. weight_ih, weight_hh, bias, weight_hr, cell_clip, proj_clip
+    and errors are those of `lstm`. Returns (h `[batch, P]`, c `[batch, H]`) with the bits of a step of `lstm`.
 
     Source: as `lstm`.
 

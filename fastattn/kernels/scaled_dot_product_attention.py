@@ -34,19 +34,19 @@ def scaled_dot_product_attention(
     after the other; cu_seqlens int32 `[batch + 1]`, from 0 to the number of rows; `cu_seqlens_k` is `cu_seqlens_q`
     unless given. Padded: q `[batch, heads, seq_q, dim]`, k and v `[batch, heads, seq_k, dim]`, and `attn_mask`,
     broadcastable to `[batch, heads, seq_q, seq_k]`: bool (True: may attend) or float32 (added to the scores; -inf: may
-    not attend). float32, dim 1 to 256, strides free but for the last axis, so views of one fused projection do.
+    not attend). Floats are float32, dim is 1 to 256, and only the last axis must be contiguous, so views of one fused
+    projection work.
 
-    `is_causal` lets a query see the keys up to its own place, counted by `causal_alignment` from the last query and key
-    ("bottom_right", as in flash-attention) or from the first ones ("top_left", as in PyTorch). `softmax_scale`
-    is 1 / sqrt(dim) by default. A key that may not be attended to adds exactly nothing, even when it is NaN; a query
-    without any gives 0. With `dropout_p` in [0, 1) each probability becomes 0 with that chance, else it is divided by
-    1 - dropout_p, as `fastattn.kernels.dropout` does with this `seed`: a row of it is an element of softmax_lse, a
-    column a key's place in its sequence.
+    `is_causal` lets a query see the keys up to its own place. `causal_alignment` counts places from the last query and
+    key ("bottom_right", as in flash-attention) or from the first ones ("top_left", as in PyTorch). `softmax_scale` is
+    1 / sqrt(dim) by default. A key that may not be attended to adds exactly nothing, even if it is NaN. A query without
+    keys gives 0. `dropout_p` in [0, 1) drops probabilities like `fastattn.kernels.dropout` with this `seed`; its rows
+    are the elements of softmax_lse, its columns the keys of the sequence.
 
-    Returns the result in q's shape, followed by what was asked for, as a tuple:
-    softmax_lse (`return_softmax_lse`): natural log of the sum of the exponentials, `[heads, total_q]` or
-    `[batch, heads, seq_q]`, -inf where there is no key; attn_weights (`return_attn_weights`): the softmax itself,
-    before dropout, `[batch, heads, longest_q, longest_k]`, 0 beyond the ends.
+    Returns the result in q's shape, or a tuple of it and the requested extras. softmax_lse (`return_softmax_lse`) is
+    the natural log of the sum of the exponentials, `[heads, total_q]` or `[batch, heads, seq_q]`, -inf without keys.
+    attn_weights (`return_attn_weights`) is the softmax before dropout, `[batch, heads, longest_q, longest_k]`, 0 beyond
+    the ends.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, bad cu_seqlens, a mask that does not
     broadcast or comes with cu_seqlens, or an `out` that overlaps an input.
@@ -100,16 +100,17 @@ def scaled_dot_product_attention_backward(
     """The gradients of `scaled_dot_product_attention`, which computes the probabilities again from softmax_lse.
 
     dout and `out`, the result, have q's shape; `softmax_lse` is what came with it; cu_seqlens_q, cu_seqlens_k,
-    attn_mask, is_causal, softmax_scale, causal_alignment, dropout_p and seed are those of the forward call. Strides
-    are free but for the last axis.
+    attn_mask, is_causal, softmax_scale, causal_alignment, dropout_p and seed are those of the forward call. Only
+    the last axis must be contiguous.
 
-    Returns `(dq, dk, dv)` in the shapes of q, k and v. `dq`, `dk`, `dv` are written into where they are given:
-    writable, and possibly strided views of one gradient of a fused projection. A query without any key has gradient 0,
-    and a key that nobody may attend to, even when it is NaN. There is no gradient of `attn_mask`. Leave keys out by
-    False or -inf: next to a finite value such as -1e9 float32 has no room for the scores, and softmax_lse none for what
-    the probabilities are computed from again.
+    Returns `(dq, dk, dv)` in the shapes of q, k and v. The arguments `dq`, `dk` and `dv`, if given, are overwritten and
+    returned. They must be writable, and may be strided views of one gradient of a fused projection. A query without
+    keys and a key without queries have the gradient 0, even if they are NaN. `attn_mask` has no gradient. Mask keys by
+    False or -inf: beside a finite value such as -1e9, float32 has no digits left for the scores, and softmax_lse none
+    to recompute the probabilities from.
 
-    Each sequence and head is summed in one order, so the bits depend on no other sequence and on no number of threads.
+    Each sequence and head is summed in a fixed order, so the bits depend neither on the other sequences nor on the
+    number of threads.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, bad cu_seqlens, or a gradient that
     overlaps an input.

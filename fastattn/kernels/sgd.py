@@ -20,8 +20,8 @@ def sgd(
 ) -> None:
     """One step, in place, in one pass over the arrays.
 
-    param, grad, momentum_buffer: float32 of one shape, contiguous, apart from each other; param and momentum_buffer are
-    written. With g = grad + weight_decay * param,
+    param, grad and momentum_buffer are float32, contiguous, of one shape, and must not overlap. param and
+    momentum_buffer are written. With g = grad + weight_decay * param,
 
         momentum_buffer = momentum * momentum_buffer + (1 - dampening) * g, or g in the `first` step
         param -= lr * (g + momentum * momentum_buffer if nesterov else momentum_buffer)

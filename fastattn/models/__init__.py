@@ -1,4 +1,4 @@
-"""Models, BERT, ELMo and the Transformer: their configuration, network and checkpoints. Imported when first used."""
+"""BERT, ELMo and the Transformer: configurations, networks and checkpoints. Each is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -7,51 +7,38 @@ from typing import TYPE_CHECKING
 from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
-    from fastattn.models.bert import (
-        BertConfig,
-        BertForMaskedLM,
-        BertForMultipleChoice,
-        BertForNextSentencePrediction,
-        BertForPreTraining,
-        BertForQuestionAnswering,
-        BertForSequenceClassification,
-        BertForTokenClassification,
-        BertModel,
-        BertOutput,
-    )
-    from fastattn.models.elmo import BidirectionalLanguageModel, Elmo, ElmoConfig, ElmoOutput, StreamLoss
-    from fastattn.models.transformer import Transformer, TransformerConfig, TransformerOutput
+    from fastattn.models.bert.config import BertConfig as BertConfig
+    from fastattn.models.bert.heads import BertForMultipleChoice as BertForMultipleChoice
+    from fastattn.models.bert.heads import BertForQuestionAnswering as BertForQuestionAnswering
+    from fastattn.models.bert.heads import BertForSequenceClassification as BertForSequenceClassification
+    from fastattn.models.bert.heads import BertForTokenClassification as BertForTokenClassification
+    from fastattn.models.bert.model import BertModel as BertModel
+    from fastattn.models.bert.outputs import BertOutput as BertOutput
+    from fastattn.models.bert.pretraining import BertForMaskedLM as BertForMaskedLM
+    from fastattn.models.bert.pretraining import BertForNextSentencePrediction as BertForNextSentencePrediction
+    from fastattn.models.bert.pretraining import BertForPreTraining as BertForPreTraining
+    from fastattn.models.elmo.config import ElmoConfig as ElmoConfig
+    from fastattn.models.elmo.language_model import BidirectionalLanguageModel as BidirectionalLanguageModel
+    from fastattn.models.elmo.language_model import StreamLoss as StreamLoss
+    from fastattn.models.elmo.model import Elmo as Elmo
+    from fastattn.models.elmo.model import ElmoOutput as ElmoOutput
+    from fastattn.models.transformer.config import TransformerConfig as TransformerConfig
+    from fastattn.models.transformer.model import Transformer as Transformer
+    from fastattn.models.transformer.model import TransformerOutput as TransformerOutput
 
-__all__ = [
-    "BertConfig",
-    "BertForMaskedLM",
-    "BertForMultipleChoice",
-    "BertForNextSentencePrediction",
-    "BertForPreTraining",
-    "BertForQuestionAnswering",
-    "BertForSequenceClassification",
-    "BertForTokenClassification",
-    "BertModel",
-    "BertOutput",
-    "BidirectionalLanguageModel",
-    "Elmo",
-    "ElmoConfig",
-    "ElmoOutput",
-    "StreamLoss",
-    "Transformer",
-    "TransformerConfig",
-    "TransformerOutput",
-]
-
-__getattr__ = lazy(
-    __name__,
-    {
-        "bert": " ".join(name for name in __all__ if name.startswith("Bert")),
-        "elmo": "BidirectionalLanguageModel Elmo ElmoConfig ElmoOutput StreamLoss",
-        "transformer": "Transformer TransformerConfig TransformerOutput",
-    },
-)
+_HOMES = {
+    "bert": "BertConfig BertForMaskedLM BertForMultipleChoice BertForNextSentencePrediction BertForPreTraining "
+    "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification BertModel",
+    "bert.outputs": "BertOutput",
+    "elmo": "BidirectionalLanguageModel Elmo ElmoConfig",
+    "elmo.language_model": "StreamLoss",
+    "elmo.model": "ElmoOutput",
+    "transformer": "Transformer TransformerConfig",
+    "transformer.model": "TransformerOutput",
+}
+__all__ = sorted(" ".join(_HOMES.values()).split())
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -1,4 +1,4 @@
-"""The base of all models: how one is made, loaded, saved and sent to another process, written once."""
+"""The base of all models: making, loading, saving and pickling them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -22,57 +22,56 @@ from fastattn.hub import Files, find_model
 from fastattn.models.config import PreTrainedConfig
 from fastattn.nn.parameter import Array
 
-__all__ = ["HUGGING_FACE", "PreTrainedModel"]
-
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 HUGGING_FACE = Files(
     patterns=(hugging_face.CONFIG, hugging_face.WEIGHTS, hugging_face.WEIGHTS_INDEX, "model-*-of-*.safetensors"),
     required=(hugging_face.CONFIG, (hugging_face.WEIGHTS, hugging_face.WEIGHTS_INDEX)),
 )
-"""The files of a model folder as Hugging Face has it."""
+"""The files of a Hugging Face model folder."""
 
 
 class PreTrainedModel(nn.Module, ABC):
     """A model with a `config`: new and trainable, or with the weights of a checkpoint.
 
-    A family says in class attributes what its checkpoints are like, and writes `build` and `forward`.
+    A family describes its checkpoints in class attributes, and writes `build` and `forward`.
 
     Args:
         config: the shape of the model.
-        tensors: the weights, float32, under the names of `state_dict`, which are those of the checkpoint. Arrays are
-            copied. Without them all weights are drawn at random, as `fastattn.manual_seed` says, and the model begins
-            in training mode; else in evaluation mode.
-        trainable: False freezes the model. None: a new model trains; a loaded one is frozen, unless its class has a
-            head to be trained (`loads_trainable`).
-        new_head: what happens to weights of a head that `tensors` lack, and that are drawn at random then: "warn",
-            "draw" without a word, or "refuse".
+        tensors: the weights, float32, under the names of `state_dict`, which are the checkpoint's. Arrays are copied,
+            and the model begins in evaluation mode. None draws all weights at random, as `fastattn.manual_seed` says,
+            and the model begins in training mode.
+        trainable: False freezes the model. None trains a new model, and freezes a loaded one unless `loads_trainable`.
+        new_head: what to do when `tensors` lack the weights of a head: draw them at random with a warning ("warn") or
+            without one ("draw"), or raise ValueError ("refuse").
 
-    Raises TypeError for a `config` of another class; ValueError for a tensor that is missing, has another shape than
-    `config` says, or is there under several of its names with different values.
+    Raises TypeError for a `config` of another class. Raises ValueError for a tensor that is missing, has another shape
+    than `config` says, or is there under several names with different values.
     """
 
     config_class: ClassVar[type[PreTrainedConfig]]
     files: ClassVar[Files] = HUGGING_FACE
     """The files that a model of this class reads."""
     loads_trainable: ClassVar[bool] = False
-    """Whether a loaded model is trainable unless `trainable` says so."""
+    """Whether a loaded model is trainable by default."""
     options: ClassVar[tuple[str, ...]] = ()
-    """Keywords of the class that are no fields of the config; `from_pretrained` takes them too."""
+    """Keywords of the class that are not fields of the config. `from_pretrained` takes them too."""
     layer_names: ClassVar[Mapping[str, str]] = {}
-    """Fields of the config that count layers, each with how the names of their tensors begin, the number as `{}`."""
+    """Fields of the config that count layers, each with the beginning of the names of their tensors; `{}` stands for
+    the number."""
     required: ClassVar[tuple[str, ...]] = ("",)
-    """How the names begin without which no model is loaded; what else is missing belongs to a head."""
+    """Beginnings of the names that every checkpoint must have. What else is missing belongs to a head."""
     defaulted: ClassVar[tuple[str, ...]] = ()
-    """How the names begin of what has its first value where it is missing, without a warning."""
+    """Beginnings of the names that get their first values, without a warning, when they are missing."""
     prefix: ClassVar[str] = ""
-    """What the names of the encoder begin with in a checkpoint of a model that has a head, such as `bert.`"""
+    """What the encoder's names begin with in the checkpoint of a model with a head, such as `bert.`"""
     prefixed: ClassVar[tuple[str, ...]] = ()
-    """How names of this model begin behind the `prefix`; none in the encoder itself, which has no prefix."""
+    """Beginnings of the names that stand behind `prefix` in this model. The encoder itself has none."""
     old_endings: ClassVar[Mapping[str, str]] = {}
-    """Ends of names in old checkpoints, each with today's."""
+    """Endings of names in old checkpoints, each with today's."""
 
     config: Any
+    _drawn: tuple[str, ...] = ()  # names of the head's weights that the checkpoint lacked
     _origin: _Origin | None = None
 
     def __init__(
@@ -99,7 +98,8 @@ class PreTrainedModel(nn.Module, ABC):
             return
         self.initialize()
         if trainable is False:
-            self._freeze_untrained()
+            for module in self._frozen_modules():
+                module._freeze_own()
 
     @abstractmethod
     def build(self, config: Any) -> None:
@@ -119,22 +119,21 @@ class PreTrainedModel(nn.Module, ABC):
     ) -> Self:
         """Load a model, in evaluation mode.
 
-        The folder may be that of another head, or of the encoder alone: what this model does not have is passed over,
-        and a head that is not there is drawn at random.
+        The folder may hold a model with another head, or the encoder alone. Weights that this model does not have are
+        passed over. A head that is not there is drawn at random.
 
         Args:
-            name_or_folder: a folder, or a name; `fastattn.hub.find_model` says where it is looked for.
+            name_or_folder: a folder, or a name. `fastattn.hub.find_model` says where it is looked for.
             trainable: as for the class.
             new_head: as for the class.
             revision: a branch, a tag or a commit of a repository on the hub, "main" by default.
             token: for the hub, as huggingface_hub takes it.
             local_files_only: do not ask the hub.
-            changes: replace fields of the config (`num_labels=3`), or are options of the class. A number of layers
+            changes: fields of the config to replace (`num_labels=3`), and options of the class. A number of layers
                 below the folder's keeps the first ones.
 
-        Raises FileNotFoundError or ValueError, naming the file and the value, for a file that is missing or damaged,
-        another architecture, and weights that do not fit the config; TypeError for a field that the config does not
-        have.
+        Raises FileNotFoundError or ValueError, naming the file and the value, for a missing or damaged file, another
+        architecture, or weights that do not fit the config. Raises TypeError for an unknown field.
         """
         cls.config_class.check_changes("from_pretrained", {k: v for k, v in changes.items() if k not in cls.options})
         folder = find_model(
@@ -143,27 +142,13 @@ class PreTrainedModel(nn.Module, ABC):
         return cls._load(folder, changes, trainable=trainable, new_head=new_head)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the folder that `from_pretrained` reads, each file whole or not at all; transformers reads it too,
-        where it has this model."""
-        config = self.config.to_dict(type(self).__name__)
-        hugging_face.write_checkpoint(folder, config, self._tensors_to_save())
-        self._write_more(Path(folder))
+        """Write a folder that `from_pretrained` reads, each file whole or not at all.
 
-    @classmethod
-    def current_name(cls, name: str) -> str:
-        """What a tensor of a checkpoint is called in this model."""
-        for old, new in cls.old_endings.items():
-            if name.endswith(old):
-                name = name.removesuffix(old) + new
-        name = name.removeprefix(cls.prefix)
-        return f"{cls.prefix}{name}" if name.startswith(cls.prefixed) else name
+        transformers reads it too if it has this model.
+        """
+        hugging_face.write_checkpoint(folder, self.config.to_dict(type(self).__name__), self.state_dict())
 
-    def refusals(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
-        """The names of tensors that cannot be loaded, or are not there, and why."""
-        found = [(name, text) for name, text in self.problems(tensors) if not self._optional(name, text)]
-        return found or self._untied(tensors)
-
-    # What a family may write beside `build` and `forward`.
+    # A family may override these, beside `build` and `forward`.
 
     @classmethod
     def _read_config(cls, folder: Path, changes: Mapping[str, Any]) -> Any:
@@ -172,28 +157,31 @@ class PreTrainedModel(nn.Module, ABC):
         return cls.config_class.from_dict(hugging_face.read_config(folder), source, **changes)
 
     @classmethod
-    def _open_tensors(cls, folder: Path, config: Any) -> Any:
-        """The tensors of a folder under today's names, a mapping and a context manager. It has the attribute `source`,
-        what errors call it, gives new arrays, and its `sample(name)` is some bytes that tell a tensor from others."""
-        return hugging_face.read_state_dict(folder).renamed(cls.current_name)
+    def _adapt(cls, config: Any, tensors: Any, changes: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The config and the tensors that a model is made of, from those of a folder.
 
-    @classmethod
-    def _fit(cls, config: Any, tensors: Mapping[str, Array]) -> Any:
-        """The configuration of the model that is made of these tensors."""
-        return config
+        Here the tensors of the last layers go, where `changes` ask for fewer layers.
+        """
+        for field, begin in cls.layer_names.items():
+            if field in changes and (layers := getattr(config, field)) < len(_numbers(begin, tensors)):
+                tensors = tensors.renamed({name: name for name in tensors if _number(begin, name) < layers}.get)
+        return config, tensors
 
-    def _freeze_untrained(self) -> None:
-        """Freeze what `trainable=False` freezes. A family that leaves a part trainable writes `load`, too."""
-        self.freeze()
+    def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
+        """Names of tensors that cannot be loaded, though no shape is wrong and none is missing, and why.
 
-    def _read_more(self, folder: Path, changes: Mapping[str, Any]) -> None:
-        """Read what else a folder has."""
-
-    def _tensors_to_save(self) -> Mapping[str, Array]:
-        return self.state_dict()
-
-    def _write_more(self, folder: Path) -> None:
-        """Write what else a folder has."""
+        Here these are further names of a shared parameter that have other values than its first name.
+        """
+        names: dict[int, list[str]] = {}
+        for name, parameter in self._names():
+            if name in tensors:
+                names.setdefault(id(parameter), []).append(name)
+        return [
+            (name, f"must be {first!r}, to which the config ties it, but has other values")
+            for first, *others in names.values()
+            for name in others
+            if not np.array_equal(tensors[name], tensors[first], equal_nan=True)
+        ]
 
     # Loading.
 
@@ -202,21 +190,22 @@ class PreTrainedModel(nn.Module, ABC):
         fields = {name: value for name, value in changes.items() if name not in cls.options}
         options |= {name: value for name, value in changes.items() if name in cls.options}
         config = cls._read_config(folder, fields)
-        with cls._open_tensors(folder, config) as tensors:
-            tensors = cls._first_layers(config, tensors, fields)
-            model = cls(cls._fit(config, tensors), tensors, **options)
-            model._read_more(folder, fields)
-            if all(parameter.frozen for parameter in model._arrays()) and not model._new(tensors):
-                model._origin = _Origin(model, folder.absolute(), changes, _fingerprint(cls.files, folder, tensors))
+        with hugging_face.read_state_dict(folder).renamed(cls._current_name) as tensors:
+            config, tensors = cls._adapt(config, tensors, fields)
+            model = cls(config, tensors, **options)
+            if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
+                fingerprint, values = _fingerprint(cls.files, folder, tensors), [p.value for p in model._arrays()]
+                model._origin = _Origin(folder.absolute(), changes, fingerprint, config, values)
         return model
 
     @classmethod
-    def _first_layers(cls, config: Any, tensors: Any, changes: Mapping[str, Any]) -> Any:
-        """`tensors` without those of the last layers, where fewer are wanted than there are."""
-        for field, begin in cls.layer_names.items():
-            if field in changes and getattr(config, field) < len(_numbers(begin, tensors)):
-                tensors = tensors.renamed(partial(_kept, begin, getattr(config, field)))
-        return tensors
+    def _current_name(cls, name: str) -> str:
+        """The name in this model of a tensor in a checkpoint."""
+        for old, new in cls.old_endings.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        name = name.removeprefix(cls.prefix)
+        return f"{cls.prefix}{name}" if name.startswith(cls.prefixed) else name
 
     @classmethod
     def _check_layers(cls, config: Any, tensors: Mapping[str, Array]) -> None:
@@ -233,47 +222,30 @@ class PreTrainedModel(nn.Module, ABC):
     def _source(cls, tensors: Mapping[str, Array]) -> str:
         return str(getattr(tensors, "source", cls.__name__))
 
-    def _optional(self, name: str, text: str) -> bool:
-        return text == "is missing" and (not name.startswith(self.required) or name.startswith(self.defaulted))
-
-    def _new(self, tensors: Mapping[str, Array]) -> list[str]:
-        """The names of a head's weights that are not there."""
-        missing = [name for name, text in self.problems(tensors) if text == "is missing"]
-        return [name for name in missing if not name.startswith(self.defaulted)]
-
-    def _untied(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
-        """The names under which a shared parameter is there with other values than under its first one."""
-        names: dict[int, list[str]] = {}
-        for name, parameter in self._names():
-            if name in tensors:
-                names.setdefault(id(parameter), []).append(name)
-        return [
-            (name, f"must be {first!r}, to which the config ties it, but has other values")
-            for first, *others in names.values()
-            for name in others
-            if not np.array_equal(tensors[name], tensors[first], equal_nan=True)
-        ]
-
     def _fill(self, tensors: Mapping[str, Array], *, freeze: bool, new_head: str) -> None:
-        source = self._source(tensors)
-        problems = [f"tensor {name!r} {text}" for name, text in self.refusals(tensors)]
-        if problems:
-            raise ValueError(f"{source}: {'; '.join(problems)}")
-        new = self._new(tensors)
+        source, refused, new = self._source(tensors), [], []
+        for name, text in self.problems(tensors):
+            defaulted = name.startswith(self.defaulted)
+            if text != "is missing" or (name.startswith(self.required) and not defaulted):
+                refused.append((name, text))
+            elif not defaulted:
+                new.append(name)
+        if refused := refused or self._refused(tensors):
+            raise ValueError(f"{source}: {'; '.join(f'tensor {name!r} {text}' for name, text in refused)}")
         if new and new_head == "refuse":
             raise ValueError(f"{source}: no {type(self).__name__}, {', '.join(new)} are not there")
         if not hasattr(tensors, "source"):  # a file gives new arrays, ours to keep
             tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
+        self._drawn = tuple(new)
         self.load(tensors, freeze=freeze)
         self.eval()
         if new and new_head == "warn":
             warnings.warn(
-                f"{type(self).__name__}: {', '.join(new)} are not in {source}: they are drawn at random and wait to "
-                "be trained",
+                f"{type(self).__name__}: {', '.join(new)} are not in {source}. They are drawn at random; train them",
                 stacklevel=5,
             )
 
-    # Pickling: a frozen model of a folder goes by the folder's name, any other with its weights.
+    # Pickling: a frozen model of a folder goes by the name of the folder, any other model with its weights.
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         origin = self._origin
@@ -295,18 +267,18 @@ class PreTrainedModel(nn.Module, ABC):
         return new
 
 
+@dataclass(frozen=True)
 class _Origin:
-    """The folder that a frozen model was read from."""
+    """The folder that a frozen model was read from, and what was read."""
 
-    __slots__ = ("changes", "config", "fingerprint", "folder", "values")
-
-    def __init__(self, model: PreTrainedModel, folder: Path, changes: Mapping[str, Any], fingerprint: str) -> None:
-        self.folder, self.changes, self.fingerprint = folder, dict(changes), fingerprint
-        self.config = model.config
-        self.values = [parameter.value for parameter in model._arrays()]
+    folder: Path
+    changes: Mapping[str, Any]
+    fingerprint: str
+    config: Any
+    values: list[Any]
 
     def is_of(self, model: PreTrainedModel) -> bool:
-        """Whether `model` still is what was read: other weights, parts or a config make it another."""
+        """Whether `model` still has the weights, the parts and the config that were read."""
         now = [parameter.value for parameter in model._arrays()]
         same = len(now) == len(self.values) and all(a is b for a, b in zip(now, self.values, strict=True))
         return same and bool(model.config == self.config)
@@ -324,7 +296,7 @@ def _from_origin(cls: type[Self], folder: str, changes: Mapping[str, Any], finge
 
 
 def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
-    """A checksum of what a model is read from: small files whole, of every tensor its name, its shape and a sample."""
+    """A checksum of a model's files: the small ones, and the name, the shape and some bytes of every tensor."""
     sha = hashlib.sha256()
     for pattern in files.patterns:
         if pattern.endswith(".json") and (folder / pattern).is_file():
@@ -335,14 +307,10 @@ def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
 
 
 def _number(begin: str, name: str) -> int:
-    """The number of the layer that a tensor is of, whose names begin so; -1 for another."""
+    """The number of the layer whose tensors' names begin so; -1 for another name."""
     match = re.match(re.escape(begin).replace(r"\{\}", r"(\d+)"), name)
     return int(match[1]) if match else -1
 
 
 def _numbers(begin: str, tensors: Mapping[str, Array]) -> set[int]:
     return {_number(begin, name) for name in tensors} - {-1}
-
-
-def _kept(begin: str, layers: int, name: str) -> str | None:
-    return name if _number(begin, name) < layers else None

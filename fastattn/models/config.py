@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
+
+from fastattn.nn.attention import MAX_HEAD_DIM
 
 Self = TypeVar("Self", bound="PreTrainedConfig")
+
+# The name of an activation in a config.json -> activation of fastattn.functional.linear
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+    "linear": None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreTrainedConfig:
-    """The shape of a model: a frozen dataclass, whose fields have the names that the family's files have for them.
+    """The shape of a model: a frozen dataclass. Its fields have the names that the family's files have for them.
 
-    A family writes its fields with defaults, checks in `__post_init__` (see `fastattn.checks`; `_set` replaces a value
-    by the checked one), `_read`, where a file needs more than that its fields are taken, and `to_dict`.
+    A family writes `model_types`, its fields with defaults, checks in `__post_init__` with `_check` and
+    `fastattn.checks`, and `to_dict`. It also overrides `_read` if the fields do not simply stand in the file.
     """
+
+    model_types: ClassVar[tuple[str, ...]]
+    """The `model_type` of the files that this class reads."""
 
     @classmethod
     def from_dict(cls: type[Self], values: Mapping[str, Any], source: str = "", **changes: Any) -> Self:
         """The configuration in the object of a config.json, with some fields replaced by `changes`.
 
-        Fields of other purposes are passed over. Raises ValueError for another kind of model, a missing field and an
-        impossible value; its message begins with `source`, by default the name of the class. Raises TypeError for a
-        change of a field that there is not.
+        Fields of other purposes are passed over. Raises ValueError for another kind of model, a missing field or an
+        impossible value; the message begins with `source`, by default the name of the class. Raises TypeError for a
+        change of an unknown field.
         """
         cls.check_changes(cls.__name__, changes)
         source = source or cls.__name__
@@ -37,13 +58,13 @@ class PreTrainedConfig:
         raise NotImplementedError
 
     def replace(self: Self, **changes: Any) -> Self:
-        """The configuration with some fields changed. Raises as the class does, and TypeError for no field."""
+        """The configuration with some fields changed. Raises as the class does, and TypeError for an unknown field."""
         self.check_changes(type(self).__name__, changes)
         return replace(self, **changes)
 
     @classmethod
     def check_changes(cls, caller: str, changes: Mapping[str, Any]) -> None:
-        """Raise TypeError, which names the `caller`, for a change of a field that there is not."""
+        """Raise TypeError, which names the `caller`, for a change of an unknown field."""
         known = cls._names()
         for name in changes:
             if name not in known:
@@ -56,8 +77,26 @@ class PreTrainedConfig:
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields in the object of a config.json, before `changes`. Raises ValueError for another kind of model."""
-        known = cls._names()
+        kind, known = values.get("model_type"), cls._names()
+        if kind not in cls.model_types:
+            raise ValueError(f"model_type is {kind!r}; {cls.__name__} reads {' and '.join(map(repr, cls.model_types))}")
         return {name: value for name, value in values.items() if name in known}
+
+    def _check(self, check: Callable[..., Any], *names: str, **limits: Any) -> None:
+        """Replace fields by what `check(name, value, **limits)` gives. None stays in a field that may be None."""
+        types = {field.name: str(field.type) for field in fields(self)}
+        for name in names:
+            value = getattr(self, name)
+            if value is not None or "None" not in types[name]:
+                self._set(name, check(name, value, **limits))
+
+    def _check_heads(self, dim: str, heads: str) -> None:
+        """Raise ValueError unless the field `heads` splits `dim` into heads that attention can compute."""
+        size, count = getattr(self, dim), getattr(self, heads)
+        if size % count:
+            raise ValueError(f"{dim} must be a multiple of {heads}, got {size} and {count}")
+        if size // count > MAX_HEAD_DIM:
+            raise ValueError(f"{heads} must split {dim} into heads of at most {MAX_HEAD_DIM}, got {count} and {size}")
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -1,4 +1,4 @@
-"""generation_config.json: what a folder says about decoding."""
+"""generation_config.json: the options of a folder for decoding."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.models.config import PreTrainedConfig
 
-__all__ = ["GENERATION_CONFIG", "UNSUPPORTED", "GenerationSettings", "bad_words", "token"]
-
 GENERATION_CONFIG = "generation_config.json"
 
-# Settings of transformers that change greedy decoding and are not here, each with the value that changes nothing.
+# Options of transformers that change greedy decoding and are not supported, each with the value that changes nothing
 UNSUPPORTED: dict[str, Any] = {
     "begin_suppress_tokens": None,
     "encoder_no_repeat_ngram_size": 0,
@@ -36,22 +34,24 @@ UNSUPPORTED: dict[str, Any] = {
     "watermarking_config": None,
 }
 
-# Of a generation_config.json these count even where it leaves them out, the others only where it has them.
+# A generation_config.json decides about the first even if it leaves them out, about the others only if it has them
 _DECODING = ("max_length", "bad_words_ids", "forced_eos_token_id")
 _TOKENS = ("decoder_start_token_id", "eos_token_id")
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """What a folder says about decoding and the config has no field for: `values`, and the file that they are of."""
+    """The options for decoding that are not fields of the config: `values`, and the file that has them."""
 
     source: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, changes: Mapping[str, Any]) -> tuple[GenerationSettings, dict[str, Any]]:
-        """The settings of a folder, and the fields of the config for which generation_config.json comes before
-        config.json, but not before `changes`. Without such a file the settings are those of config.json."""
+        """The settings of a folder, and the fields of the config that generation_config.json replaces.
+
+        Without such a file the settings are those of config.json. `changes` come before both.
+        """
         path = folder / GENERATION_CONFIG
         fields: dict[str, Any] = {}
         names = [*UNSUPPORTED]
@@ -79,12 +79,12 @@ class GenerationSettings:
 
 
 def token(name: str, value: Any, size: int) -> int:
-    """`value`, once it is known to be an id of a target vocabulary of `size`. Raises ValueError."""
+    """`value`, if it is an id of a target vocabulary of `size`. Raises ValueError."""
     return config_integer(name, value, 0, high=size, wanted=f"an id of the target vocabulary, below {size}")
 
 
 def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
-    """`words` as tuples, once they are known to be lists of such ids. Raises ValueError."""
+    """`words` as tuples, if they are lists of ids of a target vocabulary of `size`. Raises ValueError."""
     try:
         phrases = tuple(tuple(word) for word in words)
     except TypeError:

@@ -1,4 +1,4 @@
-"""The border of the models: padded batches become ragged ones; ids, positions and labels are checked."""
+"""The border of the models: padded batches become ragged, and ids, positions and labels are checked."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fastattn.functional.losses import IGNORE_INDEX
 class Tokens:
     """Sequences of tokens without their padding.
 
-    `ids` and `position_ids` are int64 `[tokens]`, `cu_seqlens` int32 `[batch + 1]`. `shape` is that of the ids as they
-    were given: `(batch, seq)`, with True in `mask` at the tokens (None where all are), or `(tokens,)` of a ragged
-    batch. `name` is what the ids are called in errors: "BertModel: input_ids".
+    `ids` and `position_ids` are int64 `[tokens]`, `cu_seqlens` int32 `[batch + 1]`. `shape` is the original shape of
+    the ids: `(batch, seq)`, where `mask` is True at the tokens (None if all are), or `(tokens,)` of a ragged batch.
+    `name` is what errors call the ids: "BertModel: input_ids".
     """
 
     name: str
@@ -37,7 +37,7 @@ class Tokens:
         return len(self.cu_seqlens) - 1
 
     def pad(self, rows: Any, fill: float = 0.0) -> Any:
-        """`[tokens, dim]`, an array or a Tensor, to `[batch, seq, dim]` with `fill` at the padding; ragged as it is."""
+        """`[tokens, dim]`, an array or a Tensor, to `[batch, seq, dim]` with `fill` at the padding; or as it is."""
         if self.mask is not None:
             if fill == 0.0 and not isinstance(rows, Tensor):
                 return ragged.unpack(rows, self.cu_seqlens, self.mask)
@@ -45,10 +45,9 @@ class Tokens:
         return rows.reshape(*self.shape, rows.shape[1]) if len(self.shape) == 2 else rows
 
     def pad_weights(self, weights: Any, keys: Tokens | None = None) -> Any:
-        """Attention weights `[batch, heads, longest, longest_k]`, at their tokens' columns: `[.., seq, seq_k]`.
+        """Attention weights `[batch, heads, longest, longest_k]`, at the columns of their tokens: `[.., seq, seq_k]`.
 
-        They are those of these tokens to `keys`, or to themselves, as an array or a Tensor. Of a ragged batch they stay
-        as they are.
+        They are those from these tokens to `keys`, or to themselves. Those of a ragged batch stay as they are.
         """
         keys = keys or self
         if len(self.shape) == 1 or (self.mask is None and keys.mask is None and self.sequences):
@@ -72,7 +71,7 @@ class Tokens:
         return self.position_ids[self.cu_seqlens[i] : self.cu_seqlens[i + 1]]
 
     def check_positions(self, limit: int) -> None:
-        """Raise ValueError for a token at a negative position, at `limit` or behind it."""
+        """Raise ValueError for a token at a negative position, or from `limit` on."""
         if self.position_ids.min(initial=0) < 0:
             raise ValueError(f"{self.name}: position_ids must not be negative, got {self.position_ids.min()}")
         last = int(self.position_ids.max(initial=0))
@@ -83,11 +82,11 @@ class Tokens:
             )
 
     def check_ids(self, vocab_size: int) -> None:
-        """Raise ValueError for an id outside [0, vocab_size), with its place in the batch as it was given."""
+        """Raise ValueError for an id outside [0, vocab_size), with its place in the original batch."""
         self.check_rows(self.name, self.ids, vocab_size)
 
     def check_rows(self, name: str, ids: NDArray[np.int64], rows: int) -> None:
-        """The same of other `ids` `[tokens]`, which errors call `name`, and a table of so many rows."""
+        """The same for other `ids` `[tokens]`, which errors call `name`, and a table with so many rows."""
         wrong = (ids < 0) | (ids >= rows)
         if wrong.any():
             first = int(wrong.argmax())
@@ -96,9 +95,9 @@ class Tokens:
             raise ValueError(f"{name} must be in [0, {rows}), got {ids[first]} at {_text(place)}")
 
     def pack_labels(self, owner: str, labels: ArrayLike, classes: int, mask: str = "attention_mask") -> Array:
-        """The labels of the tokens, `[tokens]`, as `check_labels`; given as the ids were, and -100 at the padding.
+        """The labels of the tokens, `[tokens]`, checked by `check_labels`. At the padding they must be -100.
 
-        `mask` is what the argument is called that says where the padding is.
+        `labels` have the shape of the ids. `mask` is the name of the argument with the padding.
         """
         array = check_labels(owner, "labels", labels, self.shape, classes)
         if self.mask is None:
@@ -113,9 +112,9 @@ class Tokens:
 
 
 def pack(owner: str, name: str, ids: ArrayLike, mask: ArrayLike | None, mask_name: str = "attention_mask") -> Tokens:
-    """Tokens of a padded batch: `ids` `[batch, seq]`, of any integer dtype, and their `mask`, None: all are tokens.
+    """Tokens of a padded batch: `ids` `[batch, seq]`, of any integer dtype, and their `mask`, None if all are tokens.
 
-    Tokens keep their column as their position. Raises TypeError or ValueError that names `owner` and the argument.
+    Tokens keep their column as their position. Raises TypeError or ValueError, naming `owner` and the argument.
     """
     array = integers(f"{owner}: {name}", ids)
     if array.ndim != 2:
@@ -133,7 +132,7 @@ def pack_ragged(
     position_ids: ArrayLike | None = None,
     cu_seqlens_name: str = "cu_seqlens",
 ) -> Tokens:
-    """Tokens of a ragged batch: `ids` `[tokens]`; positions count from 0 in each sequence unless given."""
+    """Tokens of a ragged batch: `ids` `[tokens]`. Positions count from 0 in each sequence unless given."""
     array = integers(f"{owner}: {name}", ids)
     if array.ndim != 1:
         raise ValueError(f"{owner}: {name} must have shape (tokens,), got {array.shape}")
@@ -146,7 +145,7 @@ def pack_ragged(
 
 
 def integers(name: str, array: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.int64]:
-    """`array` as contiguous int64, once it is known to hold integers and to have `shape`."""
+    """`array` as contiguous int64, if it holds integers and has `shape`. Raises TypeError or ValueError."""
     ids = np.asarray(array)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an integer array, got {ids.dtype}")
@@ -158,9 +157,9 @@ def integers(name: str, array: ArrayLike, shape: tuple[int, ...] | None = None) 
 
 
 def check_labels(owner: str, name: str, labels: ArrayLike, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]:
-    """`labels` as int64, once they are known to have `shape` and to be in [0, classes) or -100, not all of them -100.
+    """`labels` as int64, if they have `shape`, are in [0, classes) or -100, and not all -100.
 
-    Raises TypeError or ValueError; the message begins with `owner` and has `name`, the value and its place.
+    Raises TypeError or ValueError, naming `owner`, `name`, the value and its place.
     """
     array = integers(f"{owner}: {name}", labels, shape)
     wrong = (array != IGNORE_INDEX) & ((array < 0) | (array >= classes))

@@ -1,4 +1,4 @@
-"""Which families of models there are: `model_type` of a config.json -> configuration, encoder and heads.
+"""The families of models by the `model_type` of a config.json: configuration, encoder and heads.
 
 A new family is a folder, whose `__init__` has a `FAMILY`, and a line in `FAMILIES`.
 """
@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.formats import hugging_face
-from fastattn.hub import find_model
-from fastattn.models.base import HUGGING_FACE, PreTrainedModel
+from fastattn.hub import Files, find_model
+from fastattn.models.base import PreTrainedModel
 from fastattn.models.config import PreTrainedConfig
-
-__all__ = ["FAMILIES", "Family", "family", "family_of", "load_encoder", "load_head"]
 
 # model_type -> folder in fastattn/models, which is imported when it is asked for
 FAMILIES = {
@@ -30,14 +28,16 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Family:
-    """A family: its configuration, the encoder without a head, and models by the kind of their head.
+    """A family: its configuration, the encoder without a head, and the models with one by the kind of head.
 
-    Kinds are transformers' names without that of the family: "TokenClassification" of `BertForTokenClassification`.
+    A kind is transformers' name of the model behind "For": "TokenClassification" of `BertForTokenClassification`.
+    `states_only` are options of the encoder that leave out what hidden states do not need, such as a pooler.
     """
 
     config: type[PreTrainedConfig]
     encoder: type[PreTrainedModel] | None = None
     heads: Mapping[str, type[PreTrainedModel]] = field(default_factory=dict)
+    states_only: Mapping[str, Any] = field(default_factory=dict)
 
     def head(self, kind: str) -> type[PreTrainedModel]:
         """The model with a head of this kind. Raises ValueError where the family has none."""
@@ -60,7 +60,7 @@ def family(model_type: str) -> Family:
 
 
 def family_of(folder: str | os.PathLike[str]) -> Family:
-    """The family of the model in a folder; a config.json without a `model_type` is BERT's, as the first ones were.
+    """The family of the model in a folder. A config.json without a `model_type` is BERT's, as the first ones were.
 
     Raises FileNotFoundError for a folder without a config.json, and ValueError, naming the file, for another
     architecture.
@@ -73,28 +73,31 @@ def family_of(folder: str | os.PathLike[str]) -> Family:
 
 
 def load_encoder(name_or_folder: str | os.PathLike[str], **options: Any) -> Any:
-    """The encoder of a model of any family; `options` and errors are those of its `from_pretrained`."""
-    folder = _find(name_or_folder, options)
+    """The encoder of a model of any family, for its hidden states alone: it has no pooler.
+
+    `options` and errors are those of its `from_pretrained`.
+    """
+    folder = _find(name_or_folder, **options)
     found = family_of(folder)
     if found.encoder is None:
-        raise ValueError(f"{folder}: {found.config.__name__} is of no model with an encoder alone")
-    return found.encoder.from_pretrained(folder, **options)
+        raise ValueError(f"{folder}: {found.config.__name__} has no encoder without a decoder")
+    return found.encoder.from_pretrained(name_or_folder, **found.states_only, **options)
 
 
 def load_head(name_or_folder: str | os.PathLike[str], kind: str, **options: Any) -> Any:
-    """The model of any family with a head of this kind; `options` and errors are those of its `from_pretrained`.
+    """The model of any family with a head of this kind. `options` and errors are those of its `from_pretrained`.
 
     `new_head="refuse"` refuses a folder with another head, by name.
     """
-    folder = _find(name_or_folder, options)
+    folder = _find(name_or_folder, **options)
     try:
         model = family_of(folder).head(kind)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    return model.from_pretrained(folder, **options)
+    return model.from_pretrained(name_or_folder, **options)
 
 
-def _find(name_or_folder: str | os.PathLike[str], options: dict[str, Any]) -> Path:
-    """The folder of a model; takes the options that say where it is looked for."""
-    place = {name: options.pop(name) for name in ("revision", "token", "local_files_only") if name in options}
-    return find_model(name_or_folder, HUGGING_FACE, **place)
+def _find(name_or_folder: str | os.PathLike[str], **options: Any) -> Path:
+    """A folder with the config.json of a model. Which other files to get, its family says."""
+    place = {name: options[name] for name in ("revision", "token", "local_files_only") if name in options}
+    return find_model(name_or_folder, Files((hugging_face.CONFIG,), (hugging_face.CONFIG,)), **place)

@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastattn import functional as F
+from fastattn.checks import choice
 from fastattn.nn.module import Module, Values
 
 
-class ReLU(Module):
+class _Elementwise(Module):
+    _function: Callable[..., Any]
+
+    def forward(self, x: Values) -> Any:
+        """`x` `[...]` gives its shape."""
+        return type(self)._function(x)
+
+
+class ReLU(_Elementwise):
     """`max(x, 0)`."""
 
-    def forward(self, x: Values) -> Any:
-        """`x` `[...]` gives its shape."""
-        return F.relu(x)
+    _function = staticmethod(F.relu)
 
 
-class Tanh(Module):
+class Tanh(_Elementwise):
     """The hyperbolic tangent."""
 
-    def forward(self, x: Values) -> Any:
-        """`x` `[...]` gives its shape."""
-        return F.tanh(x)
+    _function = staticmethod(F.tanh)
 
 
-class Sigmoid(Module):
+class Sigmoid(_Elementwise):
     """`1 / (1 + exp(-x))`."""
 
-    def forward(self, x: Values) -> Any:
-        """`x` `[...]` gives its shape."""
-        return F.sigmoid(x)
+    _function = staticmethod(F.sigmoid)
 
 
-class SiLU(Module):
+class SiLU(_Elementwise):
     """`x * sigmoid(x)`."""
 
-    def forward(self, x: Values) -> Any:
-        """`x` `[...]` gives its shape."""
-        return F.silu(x)
+    _function = staticmethod(F.silu)
 
 
 class GELU(Module):
-    """`fastattn.functional.gelu`, with `approximate` "none" or "tanh". Raises ValueError for another."""
+    """`fastattn.functional.gelu`, with `approximate` "none" or "tanh". Raises ValueError for anything else."""
 
     def __init__(self, approximate: str = "none") -> None:
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"GELU: approximate must be 'none' or 'tanh', got {approximate!r}")
-        self.approximate = approximate
+        self.approximate: str = choice("GELU: approximate", approximate, ("none", "tanh"))
 
     def forward(self, x: Values) -> Any:
         """`x` `[..., D]` gives its shape."""

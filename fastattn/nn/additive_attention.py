@@ -16,11 +16,11 @@ from fastattn.nn.parameter import Parameter
 
 
 class AdditiveAttention(Module):
-    """Attention with the score `v . tanh(W query + U key)`, the perceptron of Bahdanau et al.: the dot product's elder.
+    """Attention with the score `v . tanh(W query + U key)`, the perceptron of Bahdanau et al.
 
-    It is the concatenation score too, `[W U]` being the matrix of `[query, key]`. Parameters are those of `query`
-    (`[hidden_dim, query_dim]` and a bias) and `key` (`[hidden_dim, key_dim]` and a bias, which says the same as the
-    query's), and `weight` `[1, hidden_dim]`, v; `std` is that of `Linear`. Raises ValueError for a size below 1.
+    It is also the concatenation score: `[W U]` is the matrix of `[query, key]`. Parameters are those of `query`
+    (`[hidden_dim, query_dim]` and a bias) and `key` (`[hidden_dim, key_dim]` and a bias, which only adds to the
+    query's), and `weight` `[1, hidden_dim]`, v. `std` is as for `Linear`. Raises ValueError for a size below 1.
 
     Source: Bahdanau et al. 2015 (arXiv 1409.0473), appendix A.1.2.
     """
@@ -45,8 +45,8 @@ class AdditiveAttention(Module):
     ) -> Any:
         """`query` `[tokens_q, query_dim]` and `key` `[tokens_k, key_dim]`, arrays or Tensors, give `[tokens_q, dim]`.
 
-        What is averaged is `value` `[tokens_k, dim]`, the keys themselves unless given. Sequences, the pair that
-        `need_weights` gives, and errors are as in `fastattn.functional.additive_attention`.
+        It averages `value` `[tokens_k, dim]`, or the keys themselves if that is None. Sequences, the pair of
+        `need_weights` and errors are as in `fastattn.functional.additive_attention`.
 
         >>> layer = AdditiveAttention(4, 6, hidden_dim=16)
         >>> one, two = np.array([0, 1], np.int32), np.array([0, 2], np.int32)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor
 from fastattn.checks import PROBABILITY, integer, number
 from fastattn.nn.linear import Linear, StackedLinear
-from fastattn.nn.module import AnyParameter, Module, Values
+from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Array
-
-CuSeqlens = NDArray[np.int32]
 
 MAX_HEAD_DIM = 256  # the attention kernel's
 
@@ -24,10 +22,10 @@ class MultiHeadAttention(Module):
     """Each query attends to all keys of its own sequence, in `num_heads` heads: `[tokens, embed_dim]` to the same.
 
     Parameters are those of `q_proj`, `k_proj`, `v_proj` and `out_proj`, without biases if `bias` is False. Keys and
-    values are one matrix product. With `self_attention` the queries are in it too, and a sequence can only attend to
-    itself. `dropout` is the part of the attention weights that is dropped while training; `std` is that of `Linear`.
-    Raises ValueError for sizes below 1, a `num_heads` that does not divide `embed_dim` or makes heads of more than 256,
-    and a `dropout` outside [0, 1).
+    values are one matrix product. With `self_attention` the queries are part of it too, and a sequence can only attend
+    to itself. `dropout` acts on the attention weights while training. `std` is as for `Linear`. Raises ValueError for
+    sizes below 1, a `num_heads` that does not divide `embed_dim` or makes heads of more than 256, and a `dropout`
+    outside [0, 1).
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2.
     """
@@ -59,13 +57,9 @@ class MultiHeadAttention(Module):
         self.stacked = StackedLinear(embed_dim, dict.fromkeys(names, embed_dim), bias, std=std)
         self.out_proj = Linear(embed_dim, embed_dim, bias, std=std)
 
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        if self.q_proj is not None:
-            yield "q_proj", self.q_proj
-        yield "out_proj", self.out_proj
-
-    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
-        yield from self.stacked.own_parameters()
+    def _named_parts(self) -> NamedParts:
+        parts = {"q_proj": self.q_proj, "out_proj": self.out_proj}
+        return list(self.stacked.rows.items()), [(name, part) for name, part in parts.items() if part is not None]
 
     def forward(
         self,
@@ -85,8 +79,8 @@ class MultiHeadAttention(Module):
         those of `key_value` `[tokens_k, embed_dim]` by `cu_seqlens_k`; both are the query's own unless given. With
         `is_causal` a token sees those up to its own place. A query without any key gets the bias of `out_proj`. With
         `need_weights` the result is a pair. The second, of the same kind, is `[batch, num_heads, longest_q,
-        longest_k]`, 0 outside a sequence. `residual` `[tokens_q, embed_dim]` is added to the result, of which the part
-        `dropout_p` is dropped before. Raises ValueError for a `key_value` or `cu_seqlens_k` beside `self_attention`.
+        longest_k]`, 0 outside a sequence. The result is dropped with `dropout_p`, then `residual` `[tokens_q,
+        embed_dim]` is added. Raises ValueError for a `key_value` or `cu_seqlens_k` with `self_attention`.
 
         >>> layer = MultiHeadAttention(8, num_heads=2)
         >>> offsets, others = np.array([0, 2, 5], np.int32), np.array([0, 4, 7], np.int32)
@@ -128,18 +122,19 @@ class MultiHeadAttention(Module):
         cu_seqlens_k: CuSeqlens,
         is_causal: bool = False,
         need_weights: bool = False,
-        residual: Values | None = None,
-        dropout_p: float = 0.0,
+        **ends: Any,
     ) -> Any:
-        """What a call gives, over `keys_values` of a memory; the rest is as there. Not for a layer of `self_attention`,
-        for which it raises ValueError."""
+        """The result of a call, over the `keys_values` of a memory. The other arguments are those of the call.
+
+        Raises ValueError for a layer of `self_attention`.
+        """
         if self.q_proj is None:
             raise ValueError("MultiHeadAttention: attend is not for a layer of self_attention")
         q, p = self.q_proj(query).reshape(-1, self.num_heads, self.head_dim), self.dropout_rate(self.dropout)
         context = F.kv_attention(
             q, keys_values, cu_seqlens_q, cu_seqlens_k, p, is_causal, return_attn_weights=need_weights
         )
-        return self._finish(context, need_weights, residual=residual, dropout_p=dropout_p)
+        return self._finish(context, need_weights, **ends)
 
     def step(
         self,
@@ -149,18 +144,17 @@ class MultiHeadAttention(Module):
         *,
         cu_seqlens_q: CuSeqlens,
         cu_seqlens_k: CuSeqlens,
-        residual: Values | None = None,
-        dropout_p: float = 0.0,
+        **ends: Any,
     ) -> Any:
-        """What a causal call gives for the last tokens of sequences, given keys and values of those before them.
+        """The result of a causal call for the last tokens of sequences, given keys and values of those before them.
 
-        `x` `[tokens, embed_dim]` has the last tokens. `keys_values` `[rows, 2, num_heads, head_dim]` has
-        room for every sequence; keys and values of `x` are written to its rows `places`, integers `[tokens]`, and each
-        query, by `cu_seqlens_q`, attends to the rows of its sequence by `cu_seqlens_k`. Rows of a sequence without
-        queries are not read, so there may be anything between the sequences. The result, `[tokens, embed_dim]`, has the
-        bits of a call over whole sequences; `residual` and `dropout_p` are as there. The layer is frozen, or used
-        within `no_grad`. Raises ValueError for a layer without `self_attention`, and for `places` that are not rows of
-        `keys_values`, each another.
+        `x` `[tokens, embed_dim]` holds the last tokens. `keys_values` `[rows, 2, num_heads, head_dim]` has room for
+        every sequence. Keys and values of `x` are written to its rows `places`, integers `[tokens]`, and each query,
+        by `cu_seqlens_q`, attends to the rows of its sequence by `cu_seqlens_k`. Rows of a sequence without queries are
+        not read, so anything may stand between the sequences. The result, `[tokens, embed_dim]`, has the bits of a call
+        over whole sequences. `ends` are `residual` and `dropout_p` of the call. The layer is frozen, or used within
+        `no_grad`. Raises ValueError for a layer without `self_attention`, and for `places` that are not different rows
+        of `keys_values`.
 
         >>> layer = MultiHeadAttention(8, num_heads=2, self_attention=True).freeze()
         >>> x, cache = np.random.default_rng(0).normal(size=(2, 8)).astype("f4"), np.empty((5, 2, 2, 4), "f4")
@@ -184,7 +178,7 @@ class MultiHeadAttention(Module):
         )
         keys_values[places] = parts[:, 1:]
         context = F.kv_attention(parts[:, 0], keys_values, cu_seqlens_q, cu_seqlens_k)
-        return self._finish(context, False, residual=residual, dropout_p=dropout_p)
+        return self._finish(context, False, **ends)
 
     def _finish(self, context: Any, need_weights: bool, **options: Any) -> Any:
         context, *weights = context if need_weights else (context,)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import functional as F
+from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor, checkpoint, mode, recording
 from fastattn.nn.attention import MultiHeadAttention
 from fastattn.nn.layer_norm import LayerNorm
@@ -16,7 +16,6 @@ from fastattn.nn.linear import Linear
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Array
 
-CuSeqlens = NDArray[np.int32]
 Sublayer = Callable[..., Any]
 """`sublayer(x, residual=None, dropout_p=0.0)`: `dropout(f(x)) + residual`."""
 
@@ -78,14 +77,14 @@ class EncoderBlock(_Block):
     Args:
         dim, num_heads: of the attention.
         hidden_dim, activation: of the feed-forward network; see `fastattn.functional.linear`.
-        dropout: the part of what attention and feed-forward network give that is dropped while training.
-        attention_dropout: that of the attention weights.
-        activation_dropout: that of the hidden activations.
-        norm_first: normalise what each reads, not the sum behind it.
+        dropout: acts on the results of attention and feed-forward network while training.
+        attention_dropout: acts on the attention weights.
+        activation_dropout: acts on the hidden activations.
+        norm_first: normalise the input of each, not the sum after it.
         bias: whether linear layers and norms have one.
         eps: of the norms.
-        std: of new matrices, see `fastattn.nn.Linear`; `hidden_std`, of those of the feed-forward network, is the same
-            unless given.
+        std: of new matrices, see `fastattn.nn.Linear`.
+        hidden_std: of those of the feed-forward network, `std` unless given.
 
     Raises what `fastattn.nn.MultiHeadAttention` and `fastattn.nn.Linear` raise.
 
@@ -114,7 +113,7 @@ class EncoderBlock(_Block):
     def _infer(
         self, x: Array, cu_seqlens: CuSeqlens, w: _Workspace, attn_weights: list[Any] | None, out: Array | None
     ) -> Array:
-        """What `forward` gives where nothing is recorded or dropped, computed in the buffers; `out` may be `x`."""
+        """The result of `forward` where nothing is recorded or dropped, computed in the buffers. `out` may be `x`."""
         attention, fc1, fc2, ops = self.self_attn, self.fc1, self.fc2, mode.ops
         h = _norm(ops, self.self_attn_layer_norm, x, w.output) if self.norm_first else x
         _linear(ops, attention.stacked, h, w.query_key_value)
@@ -159,7 +158,7 @@ class DecoderBlock(_Block):
 
         Both are arrays or Tensors, the offsets int32 `[batch + 1]`. Lists given as `attn_weights` and `cross_weights`
         get the weights of both attentions appended, `[batch, num_heads, longest_q, longest_q]` and `[.., longest_k]`.
-        Raises ValueError for a `memory` that is missing, or that there is no attention for.
+        Raises ValueError for a missing `memory`, and for one without `cross_attention`.
 
         >>> block = DecoderBlock(8, 2, 16).freeze()
         >>> x, memory = np.ones((3, 8), np.float32), np.ones((5, 8), np.float32)
@@ -183,11 +182,11 @@ class DecoderBlock(_Block):
         self, x: Values, keys_values: Array, own: dict[str, Any], memory: Any = None,
         cross: dict[str, Any] | None = None,
     ) -> Any:  # fmt: skip
-        """What a call gives for the last tokens `x` `[rows, dim]` of sequences, given what is kept of those before.
+        """The result of a call for the last tokens `x` `[rows, dim]` of sequences, given what is kept of those before.
 
-        `keys_values` and `own`, places and offsets, are what `fastattn.nn.MultiHeadAttention.step` takes; a
-        `fastattn.nn.Cache` has both. `memory` are the keys and values of the memory, what `encoder_attn.keys_values`
-        gives, and `cross` are `cu_seqlens_q` and `cu_seqlens_k` of the rows and the memory. The same bits as a call's.
+        `keys_values` and `own`, places and offsets, are arguments of `fastattn.nn.MultiHeadAttention.step`; a
+        `fastattn.nn.Cache` has both. `memory` are the keys and values of the memory, from `encoder_attn.keys_values`,
+        and `cross` are `cu_seqlens_q` and `cu_seqlens_k` of the rows and the memory. The bits are those of a call.
         """
 
         def attend(h: Values, **options: Any) -> Any:
@@ -214,15 +213,15 @@ def encode(
     attn_weights: list[Any] | None = None,
     checkpointing: bool = False,
 ) -> Any:
-    """`x` `[tokens, dim]` through encoder blocks, one above the other, as calls of them would give it.
+    """`x` `[tokens, dim]` through encoder blocks, one above the other, with the results of calling each.
 
-    Where nothing is recorded or dropped all blocks compute in the same buffers, and `x` itself is overwritten unless
-    there is a list `states`, which gets what each block gives. With `checkpointing` a block that is recorded keeps what
-    goes into it alone and is computed again in `backward()`. The rest is as in a call of `EncoderBlock`.
+    Where nothing is recorded or dropped, all blocks compute in the same buffers, and `x` itself is overwritten unless
+    there is a list `states`, which gets the result of each block. With `checkpointing` a recorded block keeps only its
+    input and is computed again in `backward()`. The rest is as in a call of `EncoderBlock`.
     """
     workspace: _Workspace | None = None
     for block in blocks:
-        if block.training or recording(x) or block.records():
+        if block.training or (mode.grad and (recording(x) or block.records())):
             if checkpointing and attn_weights is None:
                 x = checkpoint(block, x, cu_seqlens)
             else:
@@ -232,8 +231,9 @@ def encode(
             array: Array = x.data if isinstance(x, Tensor) else x
             if workspace is None or not workspace.fits(block):
                 workspace = _Workspace(block, array)
-            array = block._infer(array, cu_seqlens, workspace, attn_weights, array if states is None else None)
-            x = Tensor(array) if tensor else array
+            result = block._infer(array, cu_seqlens, workspace, attn_weights, array if states is None else None)
+            if result is not array or tensor != isinstance(x, Tensor):
+                x = Tensor(result) if tensor else result
             if tensor and attn_weights is not None:
                 attn_weights[-1] = Tensor(attn_weights[-1])
         if states is not None:
@@ -255,7 +255,7 @@ def _norm(ops: Any, layer: LayerNorm, x: Array, out: Array | None, residual: Arr
 
 
 def _keep(weights: list[Any] | None, attention: Sublayer, *arguments: Any, **options: Any) -> Any:
-    """What an attention gives; its weights go to the list, if there is one."""
+    """The result of an attention. Its weights go to the list, if there is one."""
     if weights is None:
         return attention(*arguments, **options)
     result, own = attention(*arguments, need_weights=True, **options)
@@ -264,7 +264,7 @@ def _keep(weights: list[Any] | None, attention: Sublayer, *arguments: Any, **opt
 
 
 class _Workspace:
-    """Memory for what lies between the layers of an encoder, taken once per call and used by all its blocks.
+    """Memory for the steps between the layers of an encoder, taken once per call and used by all its blocks.
 
     Fresh memory costs as much as a pass over it, and a view a microsecond. A call has its own workspace, so calls on
     other threads never meet. `hidden` shares its memory with the attention's buffers: one is done with before the other
@@ -272,14 +272,10 @@ class _Workspace:
 
     - `query_key_value` `[tokens, 3 * dim]`; its thirds `query`, `key`, `value` `[tokens, heads, head_dim]`
     - `context` `[tokens, dim]`, the same memory as `heads` `[tokens, heads, head_dim]`: attention's result
-    - `hidden` `[tokens, hidden_dim]`: the feed-forward network's inner layer
-    - `output` `[tokens, dim]`: what either of them gives, or reads with `norm_first`
+    - `hidden` `[tokens, hidden_dim]`: the inner layer of the feed-forward network
+    - `output` `[tokens, dim]`: the result of either of them, or its input with `norm_first`
     - `sum` `[tokens, dim]`, with `norm_first`: what is between them
     """
-
-    __slots__ = (
-        "context", "heads", "hidden", "key", "output", "query", "query_key_value", "sizes", "sum", "value",
-    )  # fmt: skip
 
     def __init__(self, block: EncoderBlock, x: Array) -> None:
         tokens, dim = x.shape

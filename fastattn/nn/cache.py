@@ -1,4 +1,4 @@
-"""What a decoder keeps from token to token: the keys and values of its self-attention."""
+"""The keys and values of self-attention that a decoder keeps from token to token."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from fastattn import ragged
 from fastattn.nn.parameter import Array
 
 FIRST_CAPACITY = 32
-"""Tokens of each sequence that there is room for at first; twice as many whenever it is full."""
+"""At first there is room for so many tokens of each sequence. It doubles whenever it is full."""
 
 
 class Cache:
     """Keys and values of all tokens so far of some sequences, all of one length, for each block of a decoder.
 
-    `keys_values[i]` `[slots * capacity, 2, heads, head_dim]` is that of block i. Row j of a step is the sequence whose
-    slot is `slots[j]`. A sequence that ends stays where it is, and no query goes there, until the others move.
+    `keys_values[i]` `[slots * capacity, 2, heads, head_dim]` is that of block i. Row j of a step is the sequence in
+    slot `slots[j]`. A sequence that ends keeps its slot, without queries, until the others move.
 
     Args:
         shapes: (heads, head_dim) of each block.
         rows: how many sequences there are.
-        max_length: at most so many tokens of each.
+        max_length: the most tokens that one can have.
         dtype: of the keys and values.
     """
 
@@ -52,7 +52,7 @@ class Cache:
         }
 
     def keep(self, rows: NDArray[np.int64]) -> None:
-        """Go on with these rows, in this order; one that is named twice is copied. Rows in order do not move."""
+        """Go on with these rows, in this order. A row that is named twice is copied. Rows in order do not move."""
         slots = self.slots[rows]
         if (np.diff(slots) > 0).all():
             self.slots = slots

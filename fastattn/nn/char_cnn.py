@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -19,35 +19,22 @@ from fastattn.nn.parameter import Array, Parameter
 class CharCNN(Module):
     """A vector for each word: the maxima of filters of several widths over the embeddings of its characters.
 
-    `filters` are pairs `(width, number)`, and the result has `output_dim` numbers, their sum. `activation` is "relu" or
-    "tanh". Parameters are `embedding` `[n_characters, embedding_dim]`, which begins evenly spread from -1 to 1, and
-    for each pair i `weight_i` `[number, width, embedding_dim]`, from -0.05 to 0.05 for "relu", else normally
-    distributed with the deviation 1 / sqrt(width * embedding_dim), and `bias_i` `[number]`, 0. Raises ValueError for
-    no filters, sizes less than 1 and another activation.
+    `filters` are pairs `(width, number)`, and the result has `output_dim` numbers, the sum of theirs. `activation` is
+    "relu" or "tanh". Parameters are `embedding` `[n_characters, embedding_dim]`, which begins evenly spread from -1 to
+    1, and for each pair i `weight_i` `[number, width, embedding_dim]` and `bias_i` `[number]`. A weight begins evenly
+    spread from -0.05 to 0.05 for "relu", otherwise normally distributed with deviation 1 / sqrt(width *
+    embedding_dim), and a bias with 0. Raises ValueError for no filters, sizes less than 1 and an unknown activation.
 
     Source: Kim et al. 2016 (arXiv 1508.06615), section 2.2; first values: bilm-tf.
     """
 
     def __init__(
-        self,
-        n_characters: int,
-        embedding_dim: int,
-        filters: Iterable[tuple[int, int]],
-        activation: str = "relu",
+        self, n_characters: int, embedding_dim: int, filters: Iterable[tuple[int, int]], activation: str = "relu"
     ) -> None:
-        try:
-            pairs = [(width, number) for width, number in filters]
-        except (TypeError, ValueError):
-            raise ValueError(f"CharCNN: filters must be pairs (width, number), got {filters!r}") from None
-        self.filters = tuple(
-            (integer("CharCNN: a width of filters", width), integer("CharCNN: a number of filters", number))
-            for width, number in pairs
-        )
+        self.filters = check_filters("CharCNN: filters", filters, integer)
         self.activation = activation
         self.output_dim = sum(number for _, number in self.filters)
         choice("CharCNN: activation", activation, ("relu", "tanh"))
-        if not self.filters:
-            raise ValueError("CharCNN: filters must not be empty")
         n_characters = integer("CharCNN: n_characters", n_characters)
         embedding_dim = integer("CharCNN: embedding_dim", embedding_dim)
         self.embedding = Parameter((n_characters, embedding_dim), init.uniform(1.0))
@@ -75,9 +62,8 @@ class Highway(Module):
     """`num_layers` layers that change a part of their input and carry the rest: `[..., dim]` to the same.
 
     y = sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h is the first half of x W^T + b and t the second. Parameters are
-    `layers.i.weight` `[2 * dim, dim]`, normally distributed with the deviation 1 / sqrt(dim), and `layers.i.bias`
-    `[2 * dim]`, which begins with 0 for h and -2 for t, so that most is carried. Raises ValueError for sizes less than
-    1.
+    `layers.i.weight` `[2 * dim, dim]`, normally distributed with deviation 1 / sqrt(dim), and `layers.i.bias` `[2 *
+    dim]`, which begins with 0 for h and -2 for t, so that most is carried. Raises ValueError for sizes less than 1.
 
     Source: Srivastava et al. 2015 (arXiv 1505.00387), equation 3; first values: section 2.2 and bilm-tf.
     """
@@ -103,3 +89,14 @@ def _carry(shape: tuple[int, ...]) -> Array:
     bias = init.zeros(shape)
     bias[len(bias) // 2 :] = -2
     return bias
+
+
+def check_filters(name: str, filters: Any, integer: Callable[[str, Any], int]) -> tuple[tuple[int, int], ...]:
+    """`filters` as pairs (width, number) of what `integer(name, value)` gives. Raises ValueError."""
+    try:
+        pairs = [(width, number) for width, number in filters]
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be pairs (width, number), got {filters!r}") from None
+    if not pairs:
+        raise ValueError(f"{name} must not be empty")
+    return tuple((integer(f"{name}: a width", width), integer(f"{name}: a number", n)) for width, n in pairs)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar, overload
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, TypeVar
 
-from fastattn.nn.module import Module, _members
-from fastattn.nn.parameter import Parameter
+from fastattn.nn.module import Members, Module, find_members
 
 Self = TypeVar("Self", bound="_Container")
 
 
 class _Container(Module):
-    """Modules in order, by names that are no attributes."""
+    """Modules in order, by names that are not attributes."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # not a mapping's
 
     _modules: dict[str, Module]
 
-    def _members(self) -> Iterator[tuple[str, Module | Parameter]]:
-        owner = type(self).__name__
-        yield from _members(self._modules, owner)
-        yield from _members({name: value for name, value in vars(self).items() if name != "_modules"}, owner)
+    def _members(self) -> Members:
+        owner, others = type(self).__name__, {name: value for name, value in vars(self).items() if name != "_modules"}
+        return find_members(others, owner, found=find_members(self._modules, owner))
 
     def _put(self, modules: Mapping[str, Module]) -> None:
         for name, module in modules.items():
@@ -54,10 +54,6 @@ class _List(_Container):
     def __iter__(self) -> Iterator[Module]:
         return iter(list(self._modules.values()))
 
-    @overload
-    def __getitem__(self, index: int) -> Module: ...
-    @overload
-    def __getitem__(self: Self, index: slice) -> Self: ...
     def __getitem__(self, index: int | slice) -> Any:
         """The module at a place, or a container of the same kind that shares the modules of a slice."""
         if isinstance(index, slice):
@@ -101,7 +97,7 @@ class _List(_Container):
 class ModuleList(_List):
     """A list of modules, numbered from 0 in names of parameters. It has no `forward`.
 
-    `modules` is any iterable. Raises TypeError for an item that is no Module, IndexError for a place that does not
+    `modules` is any iterable. Raises TypeError for an item that is not a Module, IndexError for a place that does not
     exist.
 
     >>> from fastattn import nn
@@ -112,10 +108,10 @@ class ModuleList(_List):
 
 
 class Sequential(_List):
-    """Modules of which each gets what the one before it gives.
+    """Modules in a chain: each gets the output of the one before.
 
-    `Sequential(first, second)` numbers them from 0; of `Sequential({"name": module, ...})`, a dict or OrderedDict, each
-    has its name. Raises TypeError for anything else, IndexError for a place that does not exist.
+    `Sequential(first, second)` numbers them from 0. `Sequential({"name": module, ...})`, of a dict or OrderedDict,
+    names them. Raises TypeError for anything else, IndexError for a place that does not exist.
 
     >>> from fastattn import nn
     >>> model = Sequential(nn.Linear(2, 3), nn.ReLU())
@@ -135,7 +131,7 @@ class Sequential(_List):
             super().__init__(modules)  # type: ignore[arg-type]  # which checks them
 
     def forward(self, x: Any) -> Any:
-        """What the last module gives; `x` itself if there is none."""
+        """The output of the last module, or `x` itself without modules."""
         for module in self._modules.values():
             x = module(x)
         return x
@@ -144,11 +140,11 @@ class Sequential(_List):
         return type(self)(modules)
 
 
-class ModuleDict(_Container):
-    """Modules by name, in the order in which they were added. It has no `forward`.
+class ModuleDict(_Container, MutableMapping[str, Module]):
+    """A dict of modules, in the order in which they were added. It has no `forward`.
 
-    `modules` is a mapping. Raises TypeError for a value that is no Module, ValueError for a name that is empty, has a
-    dot or is no string, KeyError for a name that does not exist.
+    `modules` is a mapping. Raises TypeError for a value that is not a Module, ValueError for a name that is empty, has
+    a dot or is not a string, KeyError for an unknown name.
 
     >>> from fastattn import nn
     >>> heads = ModuleDict({"tags": nn.Linear(4, 3), "words": nn.Linear(4, 9)})
@@ -170,18 +166,3 @@ class ModuleDict(_Container):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._modules)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._modules
-
-    def keys(self) -> Iterable[str]:
-        """The names."""
-        return self._modules.keys()
-
-    def values(self) -> Iterable[Module]:
-        """The modules."""
-        return self._modules.values()
-
-    def items(self) -> Iterable[tuple[str, Module]]:
-        """Names and modules."""
-        return self._modules.items()

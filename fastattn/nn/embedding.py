@@ -16,7 +16,7 @@ from fastattn.nn.parameter import Parameter
 class Embedding(Module):
     """The rows of `weight` `[num_embeddings, embedding_dim]` that integer ids `[...]` name.
 
-    `weight` begins normally distributed with `std`; the row `padding_idx` begins with 0 and gets no gradient.
+    `weight` begins normally distributed with `std`. The row `padding_idx` begins with 0 and gets no gradient.
     """
 
     def __init__(
@@ -32,3 +32,7 @@ class Embedding(Module):
         (1, 3, 4)
         """
         return F.embedding(ids, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return ", ".join(map(str, self.weight.shape)) + padding

@@ -18,11 +18,7 @@ Init = Callable[[tuple[int, ...]], Array]
 """Makes a new float32 array of a shape."""
 
 
-class _Thread(threading.local):
-    skip = False
-
-
-_thread = _Thread()
+_thread = threading.local()
 
 
 @contextmanager
@@ -31,7 +27,7 @@ def uninitialized() -> Iterator[None]:
 
     `Module.initialize` gives values to what is left.
     """
-    before, _thread.skip = _thread.skip, True
+    before, _thread.skip = skipped(), True
     try:
         yield
     finally:
@@ -40,7 +36,7 @@ def uninitialized() -> Iterator[None]:
 
 def skipped() -> bool:
     """Whether this thread is within `uninitialized`."""
-    return _thread.skip
+    return getattr(_thread, "skip", False)
 
 
 def zeros(shape: tuple[int, ...]) -> Array:

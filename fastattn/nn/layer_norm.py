@@ -43,21 +43,14 @@ class LayerNorm(Module):
     ) -> Any:
         """`x` and `residual` `[..., *normalized_shape]`, arrays or Tensors, give the same shape.
 
-        `dropout_p` is the part of `x` that is dropped. `out`, an array of this shape, is written and returned, where
+        `dropout_p` is the part of `x` that is dropped. `out`, an array of this shape, is written and returned if
         nothing is recorded.
 
         >>> LayerNorm(2)(np.array([[1.0, 3.0]], np.float32)).numpy().round(3).tolist()
         [[-1.0, 1.0]]
         """
         return F.layer_norm(
-            x,
-            self.normalized_shape,
-            self.weight,
-            self.bias,
-            self.eps,
-            residual=residual,
-            dropout_p=dropout_p,
-            out=out,
+            x, self.normalized_shape, self.weight, self.bias, self.eps, residual=residual, dropout_p=dropout_p, out=out
         )
 
     def extra_repr(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastattn import functional as F
+from fastattn.checks import integer
 from fastattn.functional.layers import check_activation
 from fastattn.nn import init
-from fastattn.nn.module import AnyParameter, Module, Values
+from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Array, Parameter, ParameterRows
 
 
@@ -17,9 +18,9 @@ class Linear(Module):
 
     `weight` is `[out_features, in_features]`, packed when frozen, and `bias` `[out_features]`, or None with
     `bias=False`. `activation`, one of `fastattn.functional.linear`'s, is computed in the same pass. A new weight is
-    normally distributed with `std`, or by default uniformly up to 1 / sqrt(in_features); a new bias is 0. Layers share
-    a parameter that is assigned to both. Raises ValueError for sizes less than 1 and another `activation`, TypeError
-    for a `bias` that is no bool.
+    normally distributed with `std`, or by default uniformly up to 1 / sqrt(in_features); a new bias is 0. Assign a
+    parameter to several layers to share it. Raises ValueError for sizes less than 1 and an unknown `activation`,
+    TypeError for a `bias` that is not a bool.
     """
 
     def __init__(
@@ -31,9 +32,8 @@ class Linear(Module):
         activation: str | None = None,
         std: float | None = None,
     ) -> None:
-        if min(in_features, out_features) < 1:
-            sizes = f"{in_features} and {out_features}"
-            raise ValueError(f"Linear: in_features and out_features must be at least 1, got {sizes}")
+        in_features = integer("Linear: in_features", in_features)
+        out_features = integer("Linear: out_features", out_features)
         if not isinstance(bias, bool):
             raise TypeError(f"Linear: bias must be True or False, got {type(bias).__name__}")
         check_activation("Linear", activation)
@@ -61,10 +61,10 @@ class Linear(Module):
 
 
 class StackedLinear(Linear):
-    """Several linear layers of one input, computed as one: its weight is theirs, one below the other.
+    """Several linear layers over one input, computed as one. Its weight is theirs, one below the other.
 
-    `out_features` gives each layer's name and size in that order, and the checkpoint has `{name}.weight` and, with
-    `bias`, `{name}.bias` of each. `std` is that of `Linear`.
+    `out_features` has each layer's name and size, in that order. The checkpoint has `{name}.weight` and, with `bias`,
+    `{name}.bias` of each. `std` is as for `Linear`.
     """
 
     def __init__(
@@ -80,5 +80,5 @@ class StackedLinear(Linear):
                 self.rows[f"{name}.{part}"] = ParameterRows(whole, start, start + size, trained[part])
             start += size
 
-    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
-        yield from self.rows.items()
+    def _named_parts(self) -> NamedParts:
+        return list(self.rows.items()), []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import groupby
 from operator import attrgetter
 from textwrap import indent
@@ -69,19 +69,26 @@ class Module:
     else:
         __call__ = property(attrgetter("forward"))  # a function that passes its arguments on takes 0.1 to 0.3 us more
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = vars(self).get(name)
+        for kind in (Parameter, Module):
+            if isinstance(before, kind) and not (value is None or isinstance(value, kind)):
+                raise TypeError(
+                    f"{type(self).__name__}: {name} must be a {kind.__name__} or None, got {type(value).__name__}"
+                    f"{'; its values are set by its data' * (kind is Parameter)}"
+                )
+        super().__setattr__(name, value)
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The child modules by name. Those of a list or tuple are numbered, those of a dict have its keys.
 
         Raises TypeError for an attribute that holds a module where it is not found: in a set, say.
         """
-        for name, value in self._members():
-            if isinstance(value, Module):
-                yield name, value
+        yield from self._named_parts()[1]
 
     def children(self) -> Iterator[Module]:
         """The child modules."""
-        for _, child in self.named_children():
-            yield child
+        yield from (child for _, child in self.named_children())
 
     def named_modules(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
         """This module and all below it, each once, by their dotted paths, which begin with `prefix`.
@@ -93,14 +100,12 @@ class Module:
             return
         seen.add(id(self))
         yield prefix, self
-        for name, value in self._members():
-            if isinstance(value, Module):
-                yield from value.named_modules(f"{prefix}.{name}" if prefix else name, seen)
+        for name, child in self._members()[1]:
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name, seen)
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, each once."""
-        for _, module in self.named_modules():
-            yield module
+        yield from (module for _, module in self.named_modules())
 
     def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` with every module of the tree, children first. Returns the module."""
@@ -127,27 +132,25 @@ class Module:
             return f"{type(self).__name__}({self.extra_repr()})"
         return f"{type(self).__name__}({self.extra_repr()}\n" + indent("\n".join(lines), "  ") + "\n)"
 
-    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
-        """The parameters of this module without those of its children."""
-        for name, value in self._members():
-            if isinstance(value, Parameter):
-                yield name, value
-
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, AnyParameter]]:
         """All parameters of the tree with their full names, each beginning with `prefix`.
 
-        One that is used in several places comes once, under its first name.
+        One that is used in several places comes once, under its first name. Raises ValueError when two parameters have
+        one name, as the keys 1 and "1" of a dict give.
         """
-        seen = set()
+        seen: set[int] = set()
+        names: set[str] = set()
         for name, parameter in self._names(prefix):
             if id(parameter) not in seen:
+                if name in names:
+                    raise ValueError(f"{type(self).__name__}: two parameters have the name {name!r}")
                 seen.add(id(parameter))
+                names.add(name)
                 yield name, parameter
 
     def parameters(self) -> Iterator[AnyParameter]:
         """All parameters of the tree, each once."""
-        for _, parameter in self.named_parameters():
-            yield parameter
+        yield from (parameter for _, parameter in self.named_parameters())
 
     def state_dict(self) -> dict[str, Array]:
         """All parameters of the tree as read-only arrays by name. Those of trainable parameters are views: copy them to
@@ -164,43 +167,39 @@ class Module:
         Raises ValueError that lists the tensors with another shape and, unless `strict` is False, those that are
         missing or not known, and TypeError for another dtype than the parameter's. Then nothing has changed.
         """
-        if not hasattr(state, "shape"):  # the tensors of files are float32 arrays
-            for name, array in state.items():
-                if not isinstance(array, np.ndarray):
-                    raise TypeError(f"load_state_dict: tensor {name!r} must be an array, got {type(array).__name__}")
         found = self.problems(state)
         problems = [f"tensor {name!r} {text}" for name, text in found if strict or text != "is missing"]
+        names = dict(self._names())
         if strict:
-            known = {name for name, _ in self._names()}
-            problems += [f"tensor {name!r} is not known" for name in state if name not in known]
+            problems += [f"tensor {name!r} is not known" for name in state if name not in names]
         if problems:
             raise ValueError(f"load_state_dict: {'; '.join(problems)}")
-        if not hasattr(state, "shape"):
-            for name, parameter in self.named_parameters():
-                if name in state and state[name].dtype != parameter.dtype:
-                    wanted, got = parameter.dtype, state[name].dtype
-                    raise TypeError(f"load_state_dict: tensor {name!r} must be {wanted}, got {got}")
+        if not hasattr(state, "shape"):  # the tensors of files are float32 arrays
+            for name in [name for name in names if name in state]:
+                dtype, array = names[name].dtype, state[name]
+                if not isinstance(array, np.ndarray) or array.dtype != dtype:
+                    got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+                    raise TypeError(f"load_state_dict: tensor {name!r} must be an array of {dtype}, got {got}")
         self.load(state)
 
-    def load(self, state: Mapping[str, Array], *, freeze: bool = False, prefix: str = "") -> None:
+    def load(self, state: Mapping[str, Array], *, freeze: bool = False) -> None:
         """Load the arrays of `state`, unchecked, and draw values for parameters that it does not have.
 
         With `freeze`, each layer is frozen as soon as it is loaded, so that only one is held twice, plain and packed.
-        A parameter without values keeps the array it is given. Names in `state` begin with `prefix`.
+        A parameter without values keeps the array it is given.
         """
         names: dict[int, str] = {}  # for a shared parameter, the first of its names that `state` has
-        for name, parameter in self._names(prefix):
+        for name, parameter in self._names():
             if name in state:
                 names.setdefault(id(parameter), name)
+        frozen = set(map(id, self._frozen_modules())) if freeze else set()
         for module in self.modules():
-            for _, parameter in module.own_parameters():
+            for _, parameter in module._named_parts()[0]:
                 if (known := names.pop(id(parameter), None)) is not None:
                     parameter.load(state[known])
-            if freeze:
+            if id(module) in frozen:
                 module._freeze_own()
         self.initialize()
-        if freeze:
-            self.freeze()
 
     def problems(self, state: Mapping[str, Array]) -> list[tuple[str, str]]:
         """The parameters that `state` lacks or has in another shape, with a description of each. Reads no tensor."""
@@ -234,10 +233,11 @@ class Module:
         for parameter in self._arrays():
             parameter.initialize()
 
-    def zero_grad(self) -> None:
-        """Remove all gradients."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Remove all gradients, or fill them with zeros."""
         for parameter in self._arrays():
-            parameter.grad = None
+            none = set_to_none or parameter.grad is None
+            parameter.grad = None if none else np.zeros_like(parameter.grad)
 
     def astype(self, dtype: Any) -> None:
         """Convert a trainable model to another float dtype, for `fastattn.use_reference()`.
@@ -256,55 +256,78 @@ class Module:
         """`p` while training, else 0."""
         return p if self.training else 0.0
 
-    def _names(self, prefix: str = "") -> Iterator[tuple[str, AnyParameter]]:
+    def _names(self, prefix: str = "") -> list[tuple[str, AnyParameter]]:
         """All parameters of the tree under all of their names."""
-        table = self.checkpoint_names
-        for name, parameter in self.own_parameters():
-            yield prefix + _renamed(name, table), parameter
-        for child_name, child in self.named_children():
-            for name, parameter in child._names(f"{child_name}."):
-                yield prefix + _renamed(name, table), parameter
+        found: list[tuple[str, AnyParameter]] = []
+        self._add_names(found, prefix)
+        return found
+
+    def _add_names(self, found: list[tuple[str, AnyParameter]], prefix: str) -> None:
+        begin, table = len(found), self.checkpoint_names
+        inner = "" if table else prefix
+        parameters, children = self._named_parts()
+        for name, parameter in parameters:
+            found.append((inner + name, parameter))
+        for name, child in children:
+            child._add_names(found, f"{inner}{name}.")
+        if table:
+            new = _renaming(tuple(table.items()))
+            found[begin:] = [(prefix + new[name], parameter) for name, parameter in found[begin:]]
 
     def _arrays(self) -> Iterator[Parameter]:
         """The parameters of the tree as they are stored: stacked ones as a whole, shared ones more than once."""
-        members = [value for _, value in self._members()]
-        yield from (value for value in members if isinstance(value, Parameter))
-        for value in members:
-            if isinstance(value, Module):
-                yield from value._arrays()
+        parameters, children = self._members()
+        for _, parameter in parameters:
+            yield parameter
+        for _, child in children:
+            yield from child._arrays()
+
+    def _frozen_modules(self) -> Iterator[Module]:
+        """The modules of the tree that `load` freezes, if it is told to freeze."""
+        return self.modules()
 
     def _freeze_own(self) -> None:
         self.frozen, self.training = True, False
-        for _, value in self._members():
-            if isinstance(value, Parameter):
-                value.freeze()
+        for _, parameter in self._members()[0]:
+            parameter.freeze()
 
-    def _members(self) -> Iterator[tuple[str, Module | Parameter]]:
-        """The modules and parameters of this module by name."""
-        return _members(vars(self), type(self).__name__)
+    def _named_parts(self) -> NamedParts:
+        """The parameters and the child modules, both by name. A subclass that names them otherwise overrides this."""
+        return self._members()
+
+    def _members(self) -> Members:
+        """The parameters and the child modules as they are stored, both by name."""
+        return find_members(vars(self), type(self).__name__)
 
 
-_FOUND = (Module, Parameter)
+NamedParts = tuple[Sequence[tuple[str, AnyParameter]], Sequence[tuple[str, Module]]]
+Members = tuple[list[tuple[str, Parameter]], list[tuple[str, Module]]]
+
+_LISTS = (list, tuple)
 _PLAIN = frozenset([int, float, bool, str, bytes, np.ndarray, type(None), ParameterRows])
 
 
-def _members(values: Mapping[Any, Any], owner: str, prefix: str = "") -> Iterator[tuple[str, Module | Parameter]]:
-    """The modules and parameters among `values`, and in lists, tuples and dicts among them, by name."""
+def find_members(values: Mapping[Any, Any], owner: str, prefix: str = "", found: Members | None = None) -> Members:
+    """The parameters and the modules among `values`, and in lists, tuples and dicts among them, both by name."""
+    found = ([], []) if found is None else found
     for key, value in values.items():
         if type(value) in _PLAIN:
             continue
-        name = f"{prefix}{key}" if prefix else str(key)
-        if isinstance(value, _FOUND):
-            yield name, value
-        elif isinstance(value, list | tuple):
-            yield from _members(dict(enumerate(value)), owner, f"{name}.")
+        name = f"{prefix}{key}"
+        if isinstance(value, Parameter):
+            found[0].append((name, value))
+        elif isinstance(value, Module):
+            found[1].append((name, value))
+        elif isinstance(value, _LISTS):
+            find_members(dict(enumerate(value)), owner, f"{name}.", found)
         elif isinstance(value, dict):
-            yield from _members(value, owner, f"{name}.")
+            find_members(value, owner, f"{name}.", found)
         elif _hides(value):
             raise TypeError(
                 f"{owner}: {name} hides a module or a parameter in a {type(value).__name__}; "
                 "they are found in attributes, lists, tuples and dicts"
             )
+    return found
 
 
 def _hides(value: Any) -> bool:
@@ -318,21 +341,30 @@ def _hides(value: Any) -> bool:
         inner += [*value.keys(), *value.values()]
     elif isinstance(value, Collection):
         inner += value
-    return any(isinstance(item, _FOUND) for item in inner)
+    return any(isinstance(item, Module | Parameter) for item in inner)
 
 
-def _renamed(name: str, table: Mapping[str, str]) -> str:
-    """A dotted name renamed by `table` (see `Module.checkpoint_names`). The longest matching beginning counts."""
-    if not table:
-        return name
-    parts = name.split(".")
-    general = ["{}" if part.isdigit() else part for part in parts]
-    for end in range(len(parts), 0, -1):
-        found = table.get(".".join(general[:end]))
-        if found is not None:
-            numbers = [part for part in parts[:end] if part.isdigit()]
-            return ".".join(filter(None, [found.format(*numbers), *parts[end:]]))
-    return name
+class _Renaming(dict[str, str]):
+    """The checkpoint's names by ours, as a table of `Module.checkpoint_names` says. Each is found once and kept."""
+
+    def __init__(self, table: tuple[tuple[str, str], ...]) -> None:
+        self._table = dict(table)
+
+    def __missing__(self, name: str) -> str:
+        parts = name.split(".")
+        general = ["{}" if part.isdigit() else part for part in parts]
+        for end in range(len(parts), 0, -1):  # the longest matching beginning counts
+            found = self._table.get(".".join(general[:end]))
+            if found is not None:
+                numbers = [part for part in parts[:end] if part.isdigit()]
+                self[name] = ".".join(filter(None, [found.format(*numbers), *parts[end:]]))
+                break
+        else:
+            self[name] = name
+        return self[name]
+
+
+_renaming = lru_cache(maxsize=256)(_Renaming)
 
 
 def shape_of(state: Mapping[str, Array], name: str) -> tuple[int, ...]:

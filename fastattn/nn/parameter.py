@@ -19,13 +19,13 @@ class Parameter(Tensor):
     """One array of a model.
 
     A trainable parameter has a writable float32 array, is recorded, and gets a `grad`. A frozen one is loaded once
-    and then only read, by any number of threads; it is never recorded. `value` is what kernels take. It is the array,
-    read-only if frozen; a frozen parameter with `packed` (a matrix, or filters as its rows) has only a `PackedMatrix`
+    and then only read, by any number of threads. It is never recorded. `value` is what kernels take: the array,
+    read-only if frozen. A frozen parameter with `packed` (a matrix, or filters as its rows) has only a `PackedMatrix`
     with `groups`. A trainable parameter with `requires_grad = False` gets no gradient.
 
     `data` is a writable array of floats, which becomes the parameter's own, or the shape of a new one. `init` makes the
     first values of a new one. Within `nn.init.uninitialized()` it has only a shape until `load` or `initialize`. A
-    pickle has the plain values, and a frozen parameter is packed again.
+    pickle has the plain values; a frozen parameter is packed again when it is loaded.
 
     >>> weight = Parameter(np.ones(2, np.float32))
     >>> (weight * 3.0).sum().backward()
@@ -33,7 +33,8 @@ class Parameter(Tensor):
     [3.0, 3.0]
     """
 
-    __slots__ = ("_init", "_requires_grad", "_shape", "frozen", "groups", "packed", "value")
+    __slots__ = ("_init", "_requires_grad", "frozen", "groups", "packed", "shape", "value")
+    shape: tuple[int, ...]
     value: Any
 
     def __init__(
@@ -47,18 +48,14 @@ class Parameter(Tensor):
         self._node = None
         self._requires_grad = True
         if isinstance(data, tuple):
-            self._shape = data
+            self.shape = data
             self.value = None
             self.initialize()
         else:
             if data.dtype.kind != "f":
                 raise TypeError(f"Parameter: data must be floating point, got {data.dtype}")
-            self._shape = data.shape
+            self.shape = data.shape
             self.value = np.require(data, None, ["C", "W"])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -68,15 +65,12 @@ class Parameter(Tensor):
     def data(self) -> Array:
         """The values: the array itself, or a read-only copy of a packed matrix."""
         value = self.value
-        array: Array = value.unpack().reshape(self._shape) if isinstance(value, PackedMatrix) else value
+        array: Array = value.unpack().reshape(self.shape) if isinstance(value, PackedMatrix) else value
         return array
 
     @data.setter
     def data(self, array: Array) -> None:
-        if self.frozen:
-            raise ValueError("Parameter: data of a frozen parameter cannot be set")
-        if array.shape != self._shape:
-            raise ValueError(f"Parameter: data must have shape {self._shape}, got {array.shape}")
+        _check_data(self, array)
         self.value = array
 
     @property
@@ -92,14 +86,14 @@ class Parameter(Tensor):
     def initialize(self) -> None:
         """Give first values to a parameter that has none."""
         if self.value is None and not skipped():
-            self.value = self._init(self._shape)
+            self.value = self._init(self.shape)
 
     def load(self, array: Array) -> None:
         """Take the values of a float32 array of this shape. A parameter without values keeps the array.
 
         Raises TypeError for another dtype, ValueError for another shape.
         """
-        self._check(array, self._shape)
+        self._check(array, self.shape)
         if self.frozen:
             self.value = self._freeze(array)
         elif self.value is None:
@@ -109,9 +103,9 @@ class Parameter(Tensor):
 
     def load_rows(self, rows: slice, array: Array) -> None:
         """`load` for some of the rows. If there were no values before, the other rows are undefined."""
-        self._check(array, (rows.stop - rows.start, *self._shape[1:]))
+        self._check(array, (rows.stop - rows.start, *self.shape[1:]))
         if self.value is None:
-            self.value = np.empty(self._shape, np.float32)
+            self.value = np.empty(self.shape, np.float32)
         whole = self.data.copy() if self.frozen else self.value
         whole[rows] = array
         if self.frozen:
@@ -170,12 +164,13 @@ class ParameterRows(Tensor):
     whole. `requires_grad` is for these rows alone; the whole is recorded if any of its rows require a gradient.
     """
 
-    __slots__ = ("_rows", "_shape", "_trained", "_whole")
+    __slots__ = ("_rows", "_trained", "_whole", "shape")
+    shape: tuple[int, ...]
 
     def __init__(self, whole: Parameter, start: int, stop: int, trained: set[int]) -> None:
         """Rows from `start` to `stop`. `trained`, shared by all rows of `whole`, has the starts of those that train."""
         self._node = None
-        self._shape = (stop - start, *whole.shape[1:])
+        self.shape = (stop - start, *whole.shape[1:])
         self._whole = whole
         self._rows = slice(start, stop)
         self._trained = trained
@@ -193,10 +188,6 @@ class ParameterRows(Tensor):
         return Node((whole,), backward)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self._shape
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         return self._whole.dtype
 
@@ -211,10 +202,7 @@ class ParameterRows(Tensor):
 
     @data.setter
     def data(self, array: Array) -> None:
-        if self.frozen:
-            raise ValueError("Parameter: data of a frozen parameter cannot be set")
-        if array.shape != self._shape:
-            raise ValueError(f"Parameter: data must have shape {self._shape}, got {array.shape}")
+        _check_data(self, array)
         self._whole.data[self._rows] = array
 
     @property
@@ -247,3 +235,10 @@ class ParameterRows(Tensor):
     def load(self, array: Array) -> None:
         """Take the values of a float32 array of this shape. Raises TypeError or ValueError for another."""
         self._whole.load_rows(self._rows, array)
+
+
+def _check_data(parameter: Parameter | ParameterRows, array: Array) -> None:
+    if parameter.frozen:
+        raise ValueError("Parameter: data of a frozen parameter cannot be set")
+    if array.shape != parameter.shape:
+        raise ValueError(f"Parameter: data must have shape {parameter.shape}, got {array.shape}")

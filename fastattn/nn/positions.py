@@ -18,13 +18,13 @@ _ORDERS = ("interleaved", "concatenated")
 class SinusoidalPositions(Module):
     """The paper's signal for a position p: the sine and the cosine of p / max_timescale^(2 i / dim), i < dim / 2.
 
-    `order` "interleaved" gives sine and cosine of a frequency by turns, as in the paper, and "concatenated" all sines,
-    then all cosines, as tensor2tensor and Marian. A sequence begins with `first_position`. Of an odd `dim` the last
-    frequency has no cosine. It has no parameters, and no state dict has it. (tensor2tensor lets its wavelengths end at
-    `max_timescale` itself: that is a `max_timescale` of 10000 ** (h / (h - 1)) here, h being dim / 2.)
+    `order` "interleaved" puts sine and cosine of a frequency side by side, as in the paper; "concatenated" puts all
+    sines first, then all cosines, as tensor2tensor and Marian. A sequence begins with `first_position`. With an odd
+    `dim` the last frequency has no cosine. A state dict has nothing of it. (tensor2tensor lets its
+    wavelengths end at `max_timescale` itself, which is a `max_timescale` of 10000 ** (h / (h - 1)) here, h = dim / 2.)
 
-    Raises ValueError for another `order`, a `dim` less than 1, a negative `first_position` and a `max_timescale` that
-    is not above 0.
+    Raises ValueError for an unknown `order`, a `dim` less than 1, a negative `first_position` and a `max_timescale`
+    that is not above 0.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.5.
 
@@ -42,7 +42,7 @@ class SinusoidalPositions(Module):
         self.max_timescale = number(f"{name}: max_timescale", max_timescale, **POSITIVE)
 
     def forward(self, position_ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """`position_ids` `[...]`, integers from 0 on, give `[..., dim]`, float32. A position has the same bits always.
+        """`position_ids` `[...]`, integers from 0 on, give `[..., dim]`, float32. A position always has the same bits.
 
         Raises TypeError for an array that does not hold integers, ValueError for a negative one.
         """

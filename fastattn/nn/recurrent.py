@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ class _Recurrent(Module, ABC):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
+        *,
+        cell_clip: float | None = None,
+        proj_clip: float | None = None,
         recompute: bool = False,
     ) -> None:
         name = type(self).__name__
@@ -50,6 +53,15 @@ class _Recurrent(Module, ABC):
         self.bidirectional = bidirectional
         self.proj_size = integer(f"{name}: proj_size", proj_size, 0, hidden_size, wanted)
         self.recompute = recompute
+        self.cell_clip, self.proj_clip = cell_clip, proj_clip
+        for option, clip in (("cell_clip", cell_clip), ("proj_clip", proj_clip)):
+            if clip is not None:
+                number(f"{name}: {option}", clip, **POSITIVE)
+        for option, value in (("proj_size", proj_size or None), ("cell_clip", cell_clip)):
+            if value is not None and "c_0" not in self._states:
+                raise ValueError(f"{name}: {option} is for an LSTM alone, got {value}")
+        if proj_clip is not None and not proj_size:
+            raise ValueError(f"{name}: proj_clip must be None without proj_size, got {proj_clip!r}")
         for layer in range(num_layers):
             size = self._output_size if layer else input_size
             for suffix in self._suffixes(layer):
@@ -105,6 +117,12 @@ class _Recurrent(Module, ABC):
             last = tuple(state.reshape(state.shape[0], state.shape[2]) for state in last)
         return _turn(x) if turned else x, last
 
+    def extra_repr(self) -> str:
+        names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size")
+        usual = {"num_layers": 1, "bias": True}
+        changed = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) != usual.get(name, False)]
+        return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
+
     def _check_states(self, states: States, batch: int, single: bool) -> States:
         """The states with an axis for the batch."""
         checked = []
@@ -124,12 +142,11 @@ class _Recurrent(Module, ABC):
 class LSTM(_Recurrent):
     """Layers of long short-term memory, as `torch.nn.LSTM`: `num_layers` of them, each reading the one below.
 
-    The first one reads `input_size` numbers a token, each has `hidden_size` cells, and with `bidirectional` as many
-    that read from the end. With `proj_size` the state h is a projection of so many numbers. `dropout` is the part of
-    the outputs between the layers that is dropped while training. `batch_first` is about padded input alone. `bias`
-    is whether there are any. Beyond PyTorch: `cell_clip` and `proj_clip` keep cells and projections within +- their
-    value, and `recompute` saves the memory of the gates between forward and backward pass for the price of computing
-    them twice.
+    The first layer reads `input_size` numbers a token. Each has `hidden_size` cells, and with `bidirectional` as many
+    that read from the end. With `proj_size` the state h is a projection to that many numbers. `dropout` acts on the
+    outputs between the layers while training. `batch_first` is about padded input alone. `bias=False` leaves out the
+    biases. Beyond PyTorch: `cell_clip` and `proj_clip` keep cells and projections within +- their value, and
+    `recompute` computes the gates again in the backward pass instead of keeping them.
 
     Parameters have PyTorch's names and shapes, `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
     `weight_hr_l0`, `..._l0_reverse`, and begin uniformly distributed up to 1 / sqrt(hidden_size). Raises ValueError for
@@ -143,45 +160,19 @@ class LSTM(_Recurrent):
     _parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
     _states = ("h_0", "c_0")
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        *,
-        cell_clip: float | None = None,
-        proj_clip: float | None = None,
-        recompute: bool = False,
-    ) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, recompute
-        )
-        for name, clip in (("cell_clip", cell_clip), ("proj_clip", proj_clip)):
-            if clip is not None:
-                number(f"LSTM: {name}", clip, **POSITIVE)
-        if proj_clip is not None and not proj_size:
-            raise ValueError(f"LSTM: proj_clip must be None without proj_size, got {proj_clip!r}")
-        self.cell_clip = cell_clip
-        self.proj_clip = proj_clip
-
     def forward(
         self, input: Values, hx: tuple[Values, Values] | None = None, cu_seqlens: CuSeqlens | None = None
     ) -> tuple[Any, tuple[Any, Any]]:
-        """`(output, (h_n, c_n))`: the top layer's states at all tokens, and all layers' after the last ones.
+        """`(output, (h_n, c_n))`: the top layer's states at all tokens, and all layers' states after the last ones.
 
-        `input`, an array or a Tensor, is ragged, `[tokens, input_size]`, with `cu_seqlens`, int32 `[batch + 1]`:
-        sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`. Or it is padded, `[seq, batch, input_size]`,
-        `[batch, seq, input_size]` with `batch_first`, and all of it is computed. Or it is one sequence,
-        `[seq, input_size]`. `hx` is `(h_0, c_0)`, 0 by default: `[num_layers * directions, batch, size]`, size being
-        `proj_size` (if not 0) and `hidden_size`, and without the axis of the batch for one sequence.
+        `input`, an array or a Tensor, has one of three forms. It is ragged, `[tokens, input_size]`, with `cu_seqlens`,
+        int32 `[batch + 1]`: sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`. It is padded, `[seq,
+        batch, input_size]`, or `[batch, seq, input_size]` with `batch_first`, and the padding is computed too. Or it is
+        one sequence, `[seq, input_size]`. `hx` is `(h_0, c_0)`, 0 by default, each `[num_layers * directions, batch,
+        size]`, without the axis of the batch for one sequence; size is `hidden_size`, or for h_0 `proj_size` unless 0.
 
-        `output` has the form of `input` and `directions * size` numbers a token; `h_n` and `c_n` have the shapes of
-        `hx`. Raises ValueError for another shape, and TypeError for what is no array or Tensor, or not float32.
+        `output` has the form of `input` with `directions * size` numbers a token. `h_n` and `c_n` have the shapes of
+        `hx`. Raises ValueError for another shape, TypeError for another type or dtype.
 
         >>> lstm = LSTM(3, 5, num_layers=2, bidirectional=True)
         >>> output, (h, c) = lstm(np.ones((7, 3), np.float32), cu_seqlens=np.array([0, 4, 7], np.int32))
@@ -195,28 +186,15 @@ class LSTM(_Recurrent):
 
     def _layer(self, x: Values, cu_seqlens: CuSeqlens, weights: list[Any], states: States | None) -> tuple[Any, States]:
         hx = None if states is None else (states[0], states[1])
-        return F.lstm(
-            x,
-            cu_seqlens,
-            weights,
-            hx,
-            cell_clip=self.cell_clip,
-            proj_clip=self.proj_clip,
-            recompute=self.recompute,
-        )
+        clips: dict[str, Any] = {"cell_clip": self.cell_clip, "proj_clip": self.proj_clip}
+        return F.lstm(x, cu_seqlens, weights, hx, **clips, recompute=self.recompute)
 
 
 class GRU(_Recurrent):
     """Layers of gated recurrent units, as `torch.nn.GRU`: `num_layers` of them, each reading the one below.
 
-    The first one reads `input_size` numbers a token, each has `hidden_size` units, and with `bidirectional` as many
-    that read from the end. `dropout` is the part of the outputs between the layers that is dropped while training.
-    `batch_first` is about padded input alone. `bias` is whether there are any. Beyond PyTorch: `recompute` saves the
-    memory of the gates between forward and backward pass for the price of computing them twice.
-
-    Parameters have PyTorch's names and shapes, `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
-    `..._l0_reverse`, and begin uniformly distributed up to 1 / sqrt(hidden_size). Raises ValueError for sizes less than
-    1 and a `dropout` outside [0, 1).
+    Arguments, parameters and errors are those of `LSTM`, but there are no projections and no clips. Raises ValueError
+    for a `proj_size` or a `cell_clip`.
 
     Source: Cho et al. 2014, with the reset gate after the product (Chung et al. 2014), as PyTorch has it.
     """
@@ -225,27 +203,10 @@ class GRU(_Recurrent):
     _parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     _states = ("h_0",)
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        recompute: bool = False,
-    ) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, recompute=recompute
-        )
-
     def forward(self, input: Values, hx: Values | None = None, cu_seqlens: CuSeqlens | None = None) -> tuple[Any, Any]:
-        """`(output, h_n)`: the top layer's states at all tokens, and all layers' after the last ones.
+        """`(output, h_n)`: the top layer's states at all tokens, and all layers' states after the last ones.
 
-        `input`, `cu_seqlens` and errors are as for `LSTM`, and `hx` is h_0, `[num_layers * directions, batch,
-        hidden_size]`, 0 by default. `output` has the form of `input` and `directions * hidden_size` numbers a token.
+        `hx` is h_0, `[num_layers * directions, batch, hidden_size]`, 0 by default. The rest is as for `LSTM`.
 
         >>> gru = GRU(3, 5, batch_first=True)
         >>> output, h = gru(np.ones((2, 4, 3), np.float32))
@@ -260,15 +221,32 @@ class GRU(_Recurrent):
         return output, (h_n,)
 
 
-class LSTMCell(Module):
+class _Cell(Module):
+    _layer: type[_Recurrent]
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        name = type(self).__name__
+        input_size = integer(f"{name}: input_size", input_size)
+        hidden_size = integer(f"{name}: hidden_size", hidden_size)
+        _add_weights(self, "", self._layer._gates, input_size, hidden_size, bias)
+
+    def _run(self, step: Callable[..., Any], input: Values, hx: Any) -> Any:
+        """A step, with a batch of one for an input without the axis of the batch."""
+        weights = _operands(self, "", self._layer._parts)
+        if len(input.shape) > 1:
+            return step(input, hx, *weights)
+        states = step(_row(input), tuple(map(_row, hx)) if isinstance(hx, tuple | list) else _row(hx), *weights)
+        return tuple(x.reshape(-1) for x in states) if isinstance(states, tuple) else states.reshape(-1)
+
+
+class LSTMCell(_Cell):
     """One step of an `LSTM`, as `torch.nn.LSTMCell`: from `input_size` to `hidden_size`, with or without `bias`.
 
     Parameters are `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, as those of a layer. Raises ValueError for sizes
     less than 1.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
-        _add_cell(self, LSTM._gates, input_size, hidden_size, bias)
+    _layer = LSTM
 
     def forward(self, input: Values, hx: tuple[Values, Values] | None = None) -> tuple[Any, Any]:
         """`input` `[batch, input_size]` and `hx`, `(h, c)`, each `[batch, hidden_size]`, 0 by default, give `(h, c)`.
@@ -279,24 +257,14 @@ class LSTMCell(Module):
         >>> h.shape, c.shape
         ((2, 5), (2, 5))
         """
-        weights = _operands(self, "", LSTM._parts)
-        if len(input.shape) > 1:
-            return F.lstm_cell(input, hx, *weights)
-        if isinstance(hx, tuple | list):
-            hx = tuple(map(_row, hx))
-        h, c = F.lstm_cell(_row(input), hx, *weights)
-        return h.reshape(-1), c.reshape(-1)
+        h, c = self._run(F.lstm_cell, input, hx)
+        return h, c
 
 
-class GRUCell(Module):
-    """One step of a `GRU`, as `torch.nn.GRUCell`: from `input_size` to `hidden_size`, with or without `bias`.
+class GRUCell(_Cell):
+    """One step of a `GRU`, as `torch.nn.GRUCell`. Arguments, parameters and errors are those of `LSTMCell`."""
 
-    Parameters are `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, as those of a layer. Raises ValueError for sizes
-    less than 1.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
-        _add_cell(self, GRU._gates, input_size, hidden_size, bias)
+    _layer = GRU
 
     def forward(self, input: Values, hx: Values | None = None) -> Any:
         """`input` `[batch, input_size]` and `hx` `[batch, hidden_size]`, 0 by default, give h `[batch, hidden_size]`.
@@ -306,16 +274,7 @@ class GRUCell(Module):
         >>> GRUCell(3, 5)(np.ones((2, 3), np.float32)).shape
         (2, 5)
         """
-        weights = _operands(self, "", GRU._parts)
-        if len(input.shape) > 1:
-            return F.gru_cell(input, hx, *weights)
-        return F.gru_cell(_row(input), _row(hx), *weights).reshape(-1)
-
-
-def _add_cell(cell: Module, gates: int, input_size: int, hidden_size: int, bias: bool) -> None:
-    name = type(cell).__name__
-    input_size = integer(f"{name}: input_size", input_size)
-    _add_weights(cell, "", gates, input_size, integer(f"{name}: hidden_size", hidden_size), bias)
+        return self._run(F.gru_cell, input, hx)
 
 
 def _add_weights(
@@ -336,7 +295,7 @@ def _add_weights(
 
 
 def _operands(module: Module, suffix: str, parts: tuple[str, ...]) -> tuple[Any, ...]:
-    """The weights of one layer in one direction as `fastattn.functional` takes them, None for what it has not."""
+    """The weights of one layer in one direction as `fastattn.functional` takes them, None for one that is not there."""
     parameters = vars(module)
     return tuple(parameters[name] if (name := part + suffix) in parameters else None for part in parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,19 @@ import numpy as np
 from fastattn import functional as F
 from fastattn.checks import integer
 from fastattn.nn import init
-from fastattn.nn.module import AnyParameter, Module, Values
+from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Parameter, ParameterRows
 
 
 class ScalarMix(Module):
     """`gamma * sum_j s_j layer_j`, s being the softmax of `mixture_size` trained numbers.
 
-    With `do_layer_norm` each layer is first normalised row by row, without weight and bias: what a token gets depends
-    on the token alone. (AllenNLP normalises over all tokens of a batch, so that results depend on it.)
-    `initial_scalar_parameters` are what the numbers begin with, 0 by default, and gamma begins with 1; with
-    `trainable=False` they stay so. Parameters have AllenNLP's names, `gamma` and `scalar_parameters.0` to
-    `scalar_parameters.{mixture_size - 1}`, each `[1]`. Raises ValueError for a `mixture_size` less than 1, or another
-    number of first values, and TypeError for first values that are no numbers.
+    With `do_layer_norm` each layer is first normalised row by row, without weight and bias. A token's result depends
+    on the token alone. (AllenNLP normalises over all tokens of a batch, so its results depend on the batch.)
+    The numbers begin with `initial_scalar_parameters`, 0 by default, and gamma with 1. With `trainable=False` they stay
+    so. Parameters have AllenNLP's names, `gamma` and `scalar_parameters.0` to `scalar_parameters.{mixture_size - 1}`,
+    each `[1]`. Raises ValueError for a `mixture_size` less than 1 or another number of first values, and TypeError for
+    first values that are not numbers.
 
     Source: Peters et al. 2018 (arXiv 1802.05365), equation 1.
     """
@@ -54,12 +54,11 @@ class ScalarMix(Module):
         self.rows = {
             f"scalar_parameters.{j}": ParameterRows(self.scalars, j, j + 1, trained) for j in range(mixture_size)
         }
-        for _, parameter in self.own_parameters():
+        for _, parameter in self._named_parts()[0]:
             parameter.requires_grad = trainable
 
-    def own_parameters(self) -> Iterator[tuple[str, AnyParameter]]:
-        yield "gamma", self.gamma
-        yield from self.rows.items()
+    def _named_parts(self) -> NamedParts:
+        return [("gamma", self.gamma), *self.rows.items()], []
 
     def forward(self, layers: Iterable[Values]) -> Any:
         """`layers`, `mixture_size` arrays or Tensors `[tokens, dim]` (any shape without `do_layer_norm`), give one.

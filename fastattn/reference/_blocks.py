@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fastattn._types import Floats
 
 BLOCK = 1 << 14
-"""Elements treated at a time, so that their temporaries stay in the cache."""
+"""Elements computed at a time, few enough that their temporaries stay in the cache."""
 
 
 def flat_blocks(*arrays: Floats) -> Iterator[list[Floats]]:

@@ -1,8 +1,8 @@
-"""Dropout's random numbers: a function of the seed and of the place in the array, so that nothing is stored.
+"""Dropout's random numbers: a function of the seed and the place in the array, so nothing is stored.
 
-Element (row, column) of an array seen as `[rows, columns]` is kept or dropped by a hash of the two. A row has 64 bits:
-what SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number generators") gives as its number row + 1 after
-`seed`. They are the two keys of a 32-bit mixer of xor-shifts and multiplications over the columns.
+A hash of row and column decides whether an element of an array seen as `[rows, columns]` is kept. A row has 64 bits:
+number row + 1 of SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number generators") after `seed`. They
+are the two keys of a 32-bit mixer of xor-shifts and multiplications over the columns.
 """
 
 from __future__ import annotations

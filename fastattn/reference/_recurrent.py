@@ -1,8 +1,9 @@
-"""What `lstm` and `gru` share: the order in which a ragged batch is stepped through, and small pieces."""
+"""Shared by `lstm` and `gru`: the order of the steps through a ragged batch, the reserve, and small pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ Indices = npt.NDArray[np.int64]
 class Schedule:
     """A ragged batch, time-major: the first tokens of all sequences, longest first, then the second ones and so on.
 
-    Step t has rows for the sequences that are still running, which are the first ones, so that every step and
-    what it continues are slices. A state array is `[batch + tokens, ...]`: the initial states, then one row a token.
+    Step t has rows for the sequences that are still running. These are the first ones, so a step's rows and the states
+    before them are slices. A state array is `[batch + tokens, ...]`: the initial states, then one row per token.
     """
 
     def __init__(self, ends: list[int], reverse: bool) -> None:
@@ -31,7 +32,7 @@ class Schedule:
         ordered = lengths[self.order]
         running = self.batch - np.searchsorted(ordered[::-1], np.arange(lengths.max(initial=0)), side="right")
         starts = np.concatenate(([0], np.cumsum(running, dtype=np.int64)))
-        before = np.concatenate(([0], self.batch + starts[:-1]))  # where the states begin that step t continues
+        before = np.concatenate(([0], self.batch + starts[:-1]))  # the first row of the states before step t
 
         rank = np.empty_like(self.order)
         rank[self.order] = np.arange(self.batch)
@@ -42,16 +43,16 @@ class Schedule:
         self.rows[starts[step] + np.repeat(rank, lengths)] = np.arange(self.tokens)
 
         column = np.arange(self.tokens) - np.repeat(starts[:-1], running)
-        self.previous: Indices = np.repeat(before[:-1], running) + column  # the state that each row continues
+        self.previous: Indices = np.repeat(before[:-1], running) + column  # the state before each row
         self.last: Indices = before[ordered] + np.arange(self.batch)  # the last state of each sequence, in `order`
         self.steps = [
             (slice(start, start + n), slice(b, b + n))
             for start, b, n in zip(starts.tolist(), before.tolist(), running.tolist(), strict=False)
         ]
-        """For each step its rows, and those of the states that it continues."""
+        """For each step its rows, and those of the states before it."""
 
     def now(self, rows: slice) -> slice:
-        """Where the states after a step stand, given its rows."""
+        """The rows of the states after a step, given its own rows."""
         return slice(self.batch + rows.start, self.batch + rows.stop)
 
     def initial(self, state: Floats | None, width: int, dtype: Any) -> Floats:
@@ -65,7 +66,7 @@ class Schedule:
         return np.zeros((self.batch, width), dtype) if gradient is None else gradient[self.order]
 
     def restored(self, state: Floats) -> Floats:
-        """What is in `order`, in the order of the batch."""
+        """`state`, which is in `order`, in the order of the batch."""
         result = np.empty_like(state)
         result[self.order] = state
         return result
@@ -97,6 +98,51 @@ def directions(
     ]
 
 
+@dataclass(frozen=True)
+class Reserve:
+    """What a forward pass keeps for its backward pass, for each direction, and the call that it comes from."""
+
+    kept: Sequence[Any]
+    kind: str
+    cu_seqlens: list[int]
+    call: list[str]
+    """What the two passes must have in common, in words."""
+
+    def of(self, function: str, reserve: Any) -> Sequence[Any]:
+        """What `reserve` keeps. Raises TypeError if it is no reserve, ValueError if it comes from another call."""
+        if not isinstance(reserve, Reserve):
+            returned = f"what {self.kind} returned with return_reserve"
+            raise TypeError(f"{function}: reserve must be {returned}, got {type(reserve).__name__}")
+        for wanted, got in zip(self.call, reserve.call, strict=False):
+            if wanted != got:
+                raise ValueError(f"{function}: reserve must be of a call {wanted}, got one {got}")
+        if self.cu_seqlens != reserve.cu_seqlens:
+            raise ValueError(f"{function}: reserve must be of a call with this cu_seqlens, got one with another")
+        return reserve.kept
+
+
+def reserve_of(
+    kind: str,
+    parts: list[tuple[Floats, Any, Schedule]],
+    cu_seqlens: Any,
+    reverse: Sequence[bool],
+    h0: Any,
+    **clips: Any,
+) -> Reserve:
+    """The empty reserve of a call; `parts` are its `directions`."""
+    x, (weight_ih, weight_hh, *_), _ = parts[0]
+    sizes = (x.shape[1], len(weight_ih) // (4 if kind == "lstm" else 3), weight_hh.shape[1])
+    options = [f"without {name}" if clip is None else f"with {name} {float(clip)}" for name, clip in clips.items()]
+    call = [
+        f"of {kind}",
+        f"with inputs, hidden units and outputs {sizes}",
+        f"with reverse {tuple(map(bool, reverse[: len(parts)]))}",
+        "without h0" if h0 is None else "with h0",
+        *options,
+    ]
+    return Reserve((), kind, cu_seqlens.tolist(), call)
+
+
 def collect_dx(x: Floats | Sequence[Floats], pieces: list[Floats]) -> Any:
     """One gradient in the form of x: the sum where all directions read the same array."""
     if not isinstance(x, np.ndarray):
@@ -107,7 +153,7 @@ def collect_dx(x: Floats | Sequence[Floats], pieces: list[Floats]) -> Any:
 
 
 def sigmoid(x: Floats) -> None:
-    """In place. e^-x may become infinite, whose reciprocal is the 0 that it should be."""
+    """In place. If e^-x overflows, its reciprocal is 0, as it should be."""
     with np.errstate(over="ignore", under="ignore"):
         x *= -1  # np.negative in place reads other numbers where rows are four float32 apart (NumPy 2.4.6, AVX2)
         np.exp(x, out=x)

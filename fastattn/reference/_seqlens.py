@@ -1,4 +1,4 @@
-"""What the ragged functions ask of `cu_seqlens`."""
+"""The check of `cu_seqlens` for ragged functions."""
 
 from __future__ import annotations
 

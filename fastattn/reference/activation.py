@@ -14,10 +14,7 @@ FUNCTIONS = ("relu", "sigmoid", "silu", "tanh")
 
 
 def activation(x: FloatArray, function: str, *, out: FloatArray | None = None) -> FloatArray:
-    """`function` of each element: "relu", max(x, 0); "sigmoid", 1 / (1 + e^-x); "silu", x sigmoid(x); or "tanh".
-
-    x of any shape and float dtype. Returns an array of `x`'s shape and dtype, in `out` if given (which may be `x`
-    itself). Raises ValueError for another `function`.
+    """The function named by `function`, of each element. See `fastattn.kernels.activation`.
 
     >>> activation(np.array([-1.0, 0.0, 40.0]), "sigmoid").round(4).tolist()
     [0.2689, 0.5, 1.0]
@@ -34,10 +31,7 @@ def activation(x: FloatArray, function: str, *, out: FloatArray | None = None) -
 
 
 def activation_backward(dy: FloatArray, x: FloatArray, function: str, *, out: FloatArray | None = None) -> FloatArray:
-    """The gradient of `activation`'s x: dy * function'(x), elementwise.
-
-    dy and x of one shape and float dtype, `function` as in the forward call. Returns an array of their shape, in `out`
-    if given (which may be `dy` or `x` itself). Raises ValueError for another `function`.
+    """dy * function'(x), elementwise. See `fastattn.kernels.activation_backward`.
 
     >>> activation_backward(np.array([2.0]), np.array([0.0]), "sigmoid").tolist()
     [0.5]

@@ -25,18 +25,9 @@ def adamw(
     weight_decay: float = 0.01,
     decoupled: bool = True,
 ) -> None:
-    """One step of AdamW (`decoupled`) or of Adam with an L2 penalty, in place.
+    """One step of AdamW, or of Adam with an L2 penalty, in place and in the order of PyTorch's operations.
 
-    param, grad and the two averages of one shape and float dtype; `exp_avg` and `exp_avg_sq`, which are 0 before the
-    first step, average grad and its square with `beta1` and `beta2`. `step` counts from 1. Then, with the averages
-    over 1 - beta^step,
-
-        param -= lr * exp_avg / (sqrt(exp_avg_sq) + eps)
-
-    `weight_decay` makes param smaller by lr * weight_decay * param before that, or, not decoupled, adds weight_decay
-    * param to grad (which is left as it is). Raises ValueError for a step below 1.
-
-    Source: Loshchilov and Hutter 2019, algorithm 2; Kingma and Ba 2015, algorithm 1; in the order of PyTorch's.
+    See `fastattn.kernels.adamw`.
 
     >>> param, exp_avg, exp_avg_sq = np.array([1.0, 1.0]), np.zeros(2), np.zeros(2)
     >>> adamw(param, np.array([0.5, -2.0]), exp_avg, exp_avg_sq, step=1, lr=0.1, weight_decay=0.0)

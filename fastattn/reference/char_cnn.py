@@ -16,7 +16,7 @@ from .linear import Packed, _add, _plain
 
 ACTIVATIONS = ("relu", "tanh")
 BLOCK = 1 << 18
-"""Elements of a convolution's result at a time, so that they stay in the cache until their maximum is taken."""
+"""Elements of a convolution's result at a time, few enough to stay in the cache until their maximum is taken."""
 
 
 def char_cnn(
@@ -31,16 +31,7 @@ def char_cnn(
 ) -> Any:
     """activation(max over all positions of the convolution + bias), for every filter of every word.
 
-    char_ids int64 `[words, chars]`, rows of `embedding` `[n_characters, E]`; weights: for each width one
-    `[filters, width, E]`, or a `PackedMatrix` of it as `[filters, width * E]`; biases: `[filters]` for each; all of one
-    float dtype. The convolution at position p is the sum of weight * characters p to p + width - 1, whole windows only.
-    activation "relu" or "tanh".
-
-    Returns `[words, sum of filters]`, in `out` if given, the filters in the order of `weights`; with `return_argmax`
-    also int32 of that shape: the first position that holds the maximum. NaN counts as one. Raises ValueError for an id
-    outside `embedding`, another activation, a width greater than chars, or weights and biases that do not match.
-
-    Source: Kim et al. 2016 (arXiv 1508.06615), section 2.2; as ELMo has it: Peters et al. 2018 (arXiv 1802.05365).
+    See `fastattn.kernels.char_cnn`.
 
     >>> letters = np.array([[0.0], [1.0], [3.0]])
     >>> weight, bias = np.array([[[1.0], [-1.0]], [[1.0], [1.0]]]), np.array([0.0, 0.5])
@@ -83,15 +74,9 @@ def char_cnn_backward(
     dweights: Sequence[Floats | None] | None = None,
     dbiases: Sequence[Floats | None] | None = None,
 ) -> tuple[Floats | None, tuple[Floats, ...] | None, tuple[Floats, ...] | None]:
-    """The gradients of `char_cnn`: each element of dy reaches the window that holds the maximum, and no other.
+    """The gradients of `char_cnn`: each element of dy reaches the window that holds the maximum.
 
-    dy `[words, sum of filters]`; char_ids, embedding, weights, biases and activation as in the forward call, `y` and
-    `argmax` as it returned them. Returns (dembedding `[n_characters, E]`, dweights, dbiases), the latter two as tuples
-    like weights (`[filters, width, E]`) and biases; None for what `need_dembedding`, `need_dweights` or `need_dbiases`
-    does not ask for. A gradient is added to `dembedding` and to the elements of `dweights` and `dbiases` that are given
-    and not None, which are then returned. relu passes nothing at 0. Errors as in the forward call.
-
-    Source: Kim et al. 2016 (arXiv 1508.06615), section 2.2, differentiated.
+    See `fastattn.kernels.char_cnn_backward`.
 
     >>> letters, weight = np.array([[0.0], [1.0], [3.0]]), np.array([[[1.0], [-1.0]]])
     >>> ids, bias, dy = np.array([[2, 1, 0, 0]]), np.zeros(1), np.full((1, 1), 10.0)
@@ -169,7 +154,7 @@ def _check(
 
 
 def _columns(filters: Sequence[Floats]) -> list[slice]:
-    """Where the results of each width stand."""
+    """The columns of each width in the result."""
     ends = np.cumsum([0, *(len(weight) for weight in filters)]).tolist()
     return [slice(a, b) for a, b in pairwise(ends)]
 

@@ -14,16 +14,9 @@ from .softmax import _shift
 def cross_entropy(
     logits: Floats, target: IntArray, *, ignore_index: int = -100, label_smoothing: float = 0.0
 ) -> tuple[Floats, DoubleArray]:
-    """-log softmax(logits)[target] of each row, smoothed if asked.
+    """-log softmax(logits)[target] of each row, smoothed on request, and the log of the sum of exponentials (float64).
 
-    logits `[rows, classes]` of any float dtype, target int64 `[rows]`. With `label_smoothing` e the loss is (1 - e)
-    times that of the target plus e times the mean of the loss over all classes. A row whose target is
-    `ignore_index` has the loss 0. Returns (loss, lse), both `[rows]`; lse, the log of the sum of a row's
-    exponentials in float64, is for `cross_entropy_backward` and 0 where the row is ignored. Raises ValueError for
-    another target outside [0, classes).
-
-    Source: Goodfellow et al. 2016, section 6.2.1.1; label smoothing: Szegedy et al. 2016, section 7, spread as in
-    PyTorch.
+    See `fastattn.kernels.cross_entropy`.
 
     >>> loss, lse = cross_entropy(np.log([[1.0, 3.0], [1.0, 1.0]]), np.array([1, -100]))
     >>> loss.round(6).tolist(), lse.round(6).tolist()
@@ -55,13 +48,9 @@ def cross_entropy_backward(
     label_smoothing: float = 0.0,
     out: Floats | None = None,
 ) -> Floats:
-    """The gradient of `cross_entropy`'s logits: dloss * (softmax(logits) - the smoothed target).
+    """dloss * (softmax(logits) - the smoothed target); 0 in ignored rows.
 
-    dloss `[rows]` and logits `[rows, classes]` of one float dtype, lse (float64 `[rows]`, from `cross_entropy`), target
-    int64 `[rows]`, `ignore_index` and `label_smoothing` as in the forward call. Returns `[rows, classes]`, in `out`
-    if given (which may be `logits`); 0 in ignored rows. Raises ValueError for a target out of range.
-
-    Source: Bridle 1990; Szegedy et al. 2016, section 7.
+    See `fastattn.kernels.cross_entropy_backward`.
 
     >>> logits, target = np.log([[1.0, 3.0], [1.0, 1.0]]), np.array([1, -100])
     >>> loss, lse = cross_entropy(logits, target)
@@ -70,7 +59,7 @@ def cross_entropy_backward(
     """
     counted = _counted("cross_entropy_backward", logits, target, ignore_index)
     dx = np.empty(logits.shape, logits.dtype) if out is None else out
-    with np.errstate(over="ignore", invalid="ignore"):  # what is there in rows that are ignored
+    with np.errstate(over="ignore", invalid="ignore"):  # ignored rows may hold anything
         for rows in row_blocks(*logits.shape):
             y = np.subtract(logits[rows], lse[rows, None], out=dx[rows])
             np.exp(y, out=y)

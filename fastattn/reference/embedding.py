@@ -22,15 +22,7 @@ def embedding(
     eps: float = 1e-12,
     out: Floats | None = None,
 ) -> Floats:
-    """The rows of up to three tables, summed as (word + token type) + position, then layer-normalised if
-    asked.
-
-    `input_ids`, `position_ids` and `token_type_ids` are int64 `[tokens]`; `weight`, `position_weight` and
-    `token_type_weight` their tables, `[rows, D]` of one float dtype. With `norm_weight` and `norm_bias` `[D]`
-    the sum is normalised, with `eps` under the root. Returns `[tokens, D]`, in `out` if given. Raises
-    ValueError for ids outside their table, and for one of two arguments that go together.
-
-    Source: Devlin et al. 2019, section 3 and figure 2; the order of the sum is that of Hugging Face's BERT.
+    """(word + token type) + position, then layer-normalised on request. See `fastattn.kernels.embedding`.
 
     >>> table = np.array([[0.0, 1.0], [2.0, 3.0]])
     >>> embedding(np.array([1, 0, 1]), table).tolist()
@@ -64,13 +56,9 @@ def embedding_backward(
     padding_idx: int | None = None,
     dweight: Floats | None = None,
 ) -> Floats:
-    """The gradient of one table of `embedding`: row i is the sum of the rows of dy whose id is i.
+    """Row i is the sum of the rows of dy whose id is i, in the order of the tokens.
 
-    dy `[tokens, D]` of any float dtype, input_ids int64 `[tokens]` in [0, num_embeddings). Tokens whose id is
-    `padding_idx` add nothing. Returns `[num_embeddings, D]`; the gradient is added to `dweight` if given, which is
-    then returned. The sums go in the order of the tokens. Raises ValueError for an id out of range.
-
-    Source: the transpose of the selection in Devlin et al. 2019, section 3.
+    See `fastattn.kernels.embedding_backward`.
 
     >>> embedding_backward(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1]), 3).tolist()
     [[2.0], [5.0], [0.0]]
@@ -84,7 +72,7 @@ def embedding_backward(
 
 
 def _check_ids(function: str, name: str, ids: IntArray, table: str, rows: int) -> None:
-    """Raise ValueError for the first id outside `table`, which has so many rows."""
+    """Raise ValueError for the first id outside `table`, which has `rows` rows."""
     wrong = (ids < 0) | (ids >= rows)
     if wrong.any():
         i = int(wrong.argmax())

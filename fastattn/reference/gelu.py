@@ -12,17 +12,11 @@ from ._blocks import BLOCK
 from ._erf import erf
 
 FAR = 40.0
-"""Where Phi has long been 0 or 1, and its derivative 0, in float64 too."""
+"""Beyond this, Phi is 0 or 1 and its derivative 0, even in float64."""
 
 
 def gelu(x: Floats, approximate: str = "none", *, out: Floats | None = None) -> Floats:
-    """The Gaussian error linear unit, x * Phi(x), elementwise.
-
-    x of any shape and float dtype; approximate "none" (erf) or "tanh". Returns an array of `x`'s shape and
-    dtype, in `out` if given (which may be `x` itself). -inf gives 0, the limit. Raises ValueError for
-    another `approximate`.
-
-    Source: Hendrycks and Gimpel 2016, section 2 (the tanh form is its first approximation).
+    """x * Phi(x), elementwise; -inf gives 0, the limit. See `fastattn.kernels.gelu`.
 
     >>> gelu(np.array([-1.0, 0.0, 1.0])).round(6).tolist()
     [-0.158655, 0.0, 0.841345]
@@ -41,13 +35,9 @@ def gelu(x: Floats, approximate: str = "none", *, out: Floats | None = None) -> 
 
 
 def gelu_backward(dy: Floats, x: Floats, approximate: str = "none", *, out: Floats | None = None) -> Floats:
-    """The gradient of `gelu`'s x: dy * (Phi(x) + x * Phi'(x)), elementwise.
+    """dy * (Phi(x) + x * Phi'(x)), elementwise; the factor is 0 at -inf and 1 at +inf, the limits.
 
-    dy and x of one shape and float dtype, approximate "none" or "tanh" as in the forward call. Returns an
-    array of that shape and dtype, in `out` if given (which may be `dy` or `x`). The factor is 0 at -inf and 1
-    at +inf, the limits. Raises ValueError for another `approximate`.
-
-    Source: Hendrycks and Gimpel 2016, section 2, differentiated.
+    See `fastattn.kernels.gelu_backward`.
 
     >>> gelu_backward(np.ones(3), np.array([-1.0, 0.0, 1.0])).round(6).tolist()
     [-0.083315, 0.5, 1.083315]
@@ -59,7 +49,7 @@ def gelu_backward(dy: Floats, x: Floats, approximate: str = "none", *, out: Floa
         return dx
     incoming, source, target = dy.reshape(-1), x.reshape(-1), dx.reshape(-1)
     for i in range(0, source.size, BLOCK):
-        # what is constant to the last bit from there on; inf * 0 is NaN
+        # the slope is constant beyond FAR, and inf * 0 is NaN
         block = np.clip(source[i : i + BLOCK], -FAR, FAR)
         slope = _slope_none(block) if approximate == "none" else _slope_tanh(block)
         np.multiply(incoming[i : i + BLOCK], slope, out=target[i : i + BLOCK])

@@ -13,11 +13,7 @@ from ._blocks import flat_blocks
 
 
 def gradient_norm(gradients: Sequence[Floats]) -> float:
-    """The square root of the sum of the squares of all elements, as if the arrays were one long vector.
-
-    `gradients` of any shapes and float dtypes; the sums are float64. No arrays, or empty ones, give 0.
-
-    Source: Pascanu et al. 2013, algorithm 1.
+    """The square root of the sum of all squares, which is float64. See `fastattn.kernels.gradient_norm`.
 
     >>> gradient_norm([np.array([2.0, -1.0]), np.array([[2.0]])])
     3.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from fastattn._types import Floats
 
-from ._recurrent import Schedule, collect_dx, directions, sigmoid
+from ._recurrent import Schedule, collect_dx, directions, reserve_of, sigmoid
 from .linear import Packed, _add
 
 
@@ -24,34 +25,20 @@ def gru(
     return_reserve: bool = False,
     recompute: bool = False,
 ) -> Any:
-    """One layer over every sequence of a ragged batch, in one or two directions.
-
-    x `[tokens, I]`, or a sequence of one such array per direction; cu_seqlens int32 `[batch + 1]`; weights: for each
-    direction (weight_ih `[3H, I]`, weight_hh `[3H, H]`, bias_ih `[3H]` or None, bias_hh `[3H]` or None), the first
-    two arrays or `PackedMatrix`; h0 `[D, batch, H]`, 0 unless given. A direction whose flag in `reverse` is set reads
-    each sequence from its end. With a = x W_ih^T + bias_ih and b = h W_hh^T + bias_hh in thirds, each step computes
-
-    r, z = sigmoid(a + b), n = tanh(a + r b), h = (1 - z) n + z h.
-
-    Returns (out `[tokens, D * H]`, h_n `[D, batch, H]`); with `return_reserve` then what `gru_backward` needs, with
-    `recompute` without the gates. A sequence of length 0 hands h0 through. Raises ValueError for a bad `cu_seqlens` or
-    another number of directions.
-
-    Source: Cho et al. 2014, with the reset gate after the product (Chung et al. 2014), as PyTorch and cuDNN have it.
+    """One layer over every sequence of a ragged batch, in one or two directions. See `fastattn.kernels.gru`.
 
     >>> weights = [(np.zeros((3, 1)), np.zeros((3, 1)), None, None)]
     >>> gru(np.zeros((2, 1)), np.array([0, 2], np.int32), weights, np.ones((1, 1, 1)))[0].tolist()
     [[0.5], [0.25]]
     """
-    results = [
-        _forward(a, w, schedule, None if h0 is None else h0[d])
-        for d, (a, w, schedule) in enumerate(directions("gru", x, cu_seqlens, weights, reverse))
-    ]
+    parts = directions("gru", x, cu_seqlens, weights, reverse)
+    results = [_forward(*part, None if h0 is None else h0[d]) for d, part in enumerate(parts)]
     out = np.concatenate([result[0] for result in results], axis=1)
     h_n = np.stack([result[1] for result in results])
     if not return_reserve:
         return out, h_n
-    return out, h_n, tuple((None, None, h) if recompute else (gates, hidden, h) for *_, gates, hidden, h in results)
+    kept = [(None, None, h) if recompute else (gates, hidden, h) for *_, gates, hidden, h in results]
+    return out, h_n, replace(reserve_of("gru", parts, cu_seqlens, reverse, h0), kept=kept)
 
 
 def gru_backward(
@@ -68,14 +55,9 @@ def gru_backward(
     need_dweights: bool = True,
     dweights: Sequence[Any] | None = None,
 ) -> tuple[Any, Any, Floats]:
-    """The gradients of `gru`'s x, weights and h0.
+    """The gradients of `gru`'s x, weights and h0, by back-propagation through time.
 
-    dout `[tokens, D * H]` and dh_n `[D, batch, H]`, each None for 0; `x`, `cu_seqlens`, `weights`, `h0` and `reverse`
-    as in the forward call, and the `reserve` that it returned. Returns (dx in the form of x, dweights as the tuples of
-    weights, dh0); None for what `need_dx` or `need_dweights` does not ask for and for a `PackedMatrix`. A gradient is
-    added to that in `dweights` where there is one, which is then returned. Raises ValueError as `gru` does.
-
-    Source: Werbos 1990, back-propagation through time, for the equations of `gru`.
+    See `fastattn.kernels.gru_backward`.
 
     >>> x, cu, weights = np.ones((1, 1)), np.array([0, 1], np.int32), [(np.zeros((3, 1)), np.zeros((3, 1)), None, None)]
     >>> *_, reserve = gru(x, cu, weights, return_reserve=True)
@@ -86,11 +68,13 @@ def gru_backward(
     dxs: list[Floats] = []
     results, states = [], []
     offset = 0
-    for d, (a, w, schedule) in enumerate(directions("gru_backward", x, cu_seqlens, weights, reverse)):
+    parts = directions("gru_backward", x, cu_seqlens, weights, reverse)
+    kept = reserve_of("gru", parts, cu_seqlens, reverse, h0).of("gru_backward", reserve)
+    for d, (a, w, schedule) in enumerate(parts):
         width = w[1].shape[1]
         piece = None if dout is None else dout[:, offset : offset + width]
         offset += width
-        da, db, dh_0 = _steps_backward(piece, None if dh_n is None else dh_n[d], a, w, schedule, reserve[d])
+        da, db, dh_0 = _steps_backward(piece, None if dh_n is None else dh_n[d], a, w, schedule, kept[d])
         states.append(schedule.restored(dh_0))
         if need_dx:
             dx = np.empty_like(a, order="C")
@@ -102,7 +86,7 @@ def gru_backward(
             results.append(
                 (
                     _add(given[0], da.T @ a[schedule.rows]) if trainable[0] else None,
-                    _add(given[1], db.T @ reserve[d][2][schedule.previous]) if trainable[1] else None,
+                    _add(given[1], db.T @ kept[d][2][schedule.previous]) if trainable[1] else None,
                     _add(given[2], da.sum(axis=0)) if trainable[2] else None,
                     _add(given[3], db.sum(axis=0)) if trainable[3] else None,
                 )
@@ -118,9 +102,7 @@ def gru_cell(
     bias_ih: Floats | None = None,
     bias_hh: Floats | None = None,
 ) -> Any:
-    """One step of `gru` for a batch: x `[batch, I]` and h `[batch, H]` give the next h.
-
-    weight_ih `[3H, I]`, weight_hh `[3H, H]`, bias_ih and bias_hh `[3H]`: see `gru`.
+    """One step of `gru` for a batch. See `fastattn.kernels.gru_cell`.
 
     >>> gru_cell(np.ones((1, 1)), np.ones((1, 1)), np.zeros((3, 1)), np.zeros((3, 1))).tolist()
     [[0.5]]

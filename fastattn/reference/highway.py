@@ -22,11 +22,7 @@ def highway(
 ) -> Any:
     """sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h and t are the halves of x W^T + b.
 
-    x `[..., D]`, weight `[2 D, D]` (an array or a `PackedMatrix`; first the rows of h, then those of the gate t), bias
-    `[2 D]`, all of one float dtype. Returns `[..., D]`, in `out` if given; with `return_projection` (y, x W^T + b), the
-    latter `[..., 2 D]` for `highway_backward`.
-
-    Source: Srivastava, Greff and Schmidhuber 2015 (arXiv 1505.00387), equation 3.
+    See `fastattn.kernels.highway`.
 
     >>> weight, bias = np.array([[2.0], [0.0]]), np.array([0.0, np.log(3.0)])  # h = 2 x, a gate of 3/4
     >>> highway(np.array([[4.0], [-4.0]]), weight, bias).tolist()
@@ -57,14 +53,9 @@ def highway_backward(
     dweight: Floats | None = None,
     dbias: Floats | None = None,
 ) -> tuple[Floats | None, Floats | None, Floats | None]:
-    """The gradients of `highway`'s x, weight and bias.
+    """The gradients of `highway`'s x, weight and bias; relu passes nothing at 0.
 
-    dy and x `[..., D]`, weight `[2 D, D]` (an array or a `PackedMatrix`) and `projection` `[..., 2 D]` as `highway`
-    returned it, all of one float dtype. Returns (dx, dweight, dbias) in the shapes of x, weight and bias; None for what
-    `need_dx`, `need_dweight` or `need_dbias` does not ask for. A gradient is added to `dweight` or `dbias` if given,
-    which is then returned. relu passes nothing at 0.
-
-    Source: Srivastava, Greff and Schmidhuber 2015 (arXiv 1505.00387), equation 3, differentiated.
+    See `fastattn.kernels.highway_backward`.
 
     >>> x, weight, projection = np.array([[4.0]]), np.array([[2.0], [0.0]]), np.array([[8.0, 0.0]])
     >>> dx, dweight, dbias = highway_backward(np.ones((1, 1)), x, weight, projection)

@@ -8,11 +8,7 @@ from fastattn._types import Floats
 
 
 def l2_normalize(x: Floats, eps: float = 1e-12, *, out: Floats | None = None) -> Floats:
-    """x / max(||x||, eps) over the last axis: rows of Euclidean length 1, rows of zeros left as they are.
-
-    x `[..., D]` of any float dtype. Returns the same shape and dtype, in `out` if given.
-
-    Source: Reimers and Gurevych 2019 compare sentences by cosine; eps as in PyTorch's `normalize`.
+    """x / max(||x||, eps) over the last axis. See `fastattn.kernels.l2_normalize`.
 
     >>> l2_normalize(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
@@ -23,12 +19,9 @@ def l2_normalize(x: Floats, eps: float = 1e-12, *, out: Floats | None = None) ->
 
 
 def l2_normalize_backward(dy: Floats, x: Floats, eps: float = 1e-12, *, out: Floats | None = None) -> Floats:
-    """The gradient of `l2_normalize`'s x: (dy - u * sum(u * dy)) / ||x||, u = x / ||x||, over the last axis.
+    """(dy - u * sum(u * dy)) / ||x||, u = x / ||x||; dy / eps where ||x|| < eps.
 
-    dy and x `[..., D]` of one float dtype, eps as in the forward call; where ||x|| < eps the gradient is dy / eps.
-    Returns the same shape and dtype, in `out` if given (which may be `dy` or `x`).
-
-    Source: the quotient rule; eps as in PyTorch's `normalize`.
+    See `fastattn.kernels.l2_normalize_backward`.
 
     >>> l2_normalize_backward(np.array([[1.0, 0.0]]), np.array([[3.0, 4.0]])).round(3).tolist()
     [[0.128, -0.096]]

@@ -25,14 +25,7 @@ def layer_norm(
     return_stats: bool = False,
     out: Floats | None = None,
 ) -> Any:
-    """Layer normalisation of dropout(x) + residual over the last axis.
-
-    x and residual `[..., D]`, weight and bias `[D]`, of any float dtype. `dropout_p` and `seed` are those of
-    `dropout`, which is applied to x alone. Returns y `[..., D]`, in `out` if given; with `return_stats` (y, mean,
-    rstd), mean and rstd = 1 / sqrt(variance + eps) being `[...]`. The variance is the biased one. Raises
-    ValueError when the shapes do not match, and for a `dropout_p` or `seed` out of range.
-
-    Source: Ba, Kiros and Hinton 2016, equation 3; the residual as in Vaswani et al. 2017, sections 3.1 and 5.4.
+    """Layer normalisation of dropout(x) + residual over the last axis. See `fastattn.kernels.layer_norm`.
 
     >>> layer_norm(np.array([[1.0, 3.0]]), eps=0.0).tolist()
     [[-1.0, 1.0]]
@@ -70,17 +63,9 @@ def layer_norm_backward(
     dweight: Floats | None = None,
     dbias: Floats | None = None,
 ) -> tuple[Floats | None, Floats | None, Floats | None, Floats | None]:
-    """The gradients of `layer_norm`'s x, residual, weight and bias.
+    """With n = (h - mean) * rstd and g = dy * weight, dh = rstd * (g - mean(g) - n * mean(g * n)).
 
-    dy, x and residual `[..., D]`, weight `[D]` or None, mean and rstd `[...]` as `layer_norm` returned them, of
-    one float dtype; `dropout_p` and `seed` as in the forward call. Returns (dx, dresidual, dweight, dbias) in the
-    shapes of x, residual, weight and bias; None for what `need_dx`, `need_dresidual`, `need_dweight` or
-    `need_dbias` does not ask for, for dresidual without a residual, and for dweight and dbias without a weight. A
-    gradient is added to `dweight` or `dbias` if given, which is then returned. Raises ValueError for a
-    `dropout_p` or `seed` out of range.
-
-    Source: Ba, Kiros and Hinton 2016, equation 3, differentiated: with n = (h - mean) * rstd and g = dy * weight,
-    dh = rstd * (g - mean(g) - n * mean(g * n)).
+    See `fastattn.kernels.layer_norm_backward`.
 
     >>> x = np.array([[1.0, 3.0, 8.0]])
     >>> y, mean, rstd = layer_norm(x, np.ones(3), return_stats=True)
@@ -121,14 +106,14 @@ def layer_norm_backward(
 
 
 def _total(weight: Floats | None, needed: bool, given: Floats | None) -> Floats | None:
-    """What a gradient of `weight`'s shape is added to, if it is wanted at all."""
+    """The array to which a gradient of `weight`'s shape is added, or None if it is not needed."""
     if weight is None or not needed:
         return None
     return np.zeros(weight.shape, weight.dtype) if given is None else given
 
 
 def _sum(x: Floats, residual: Floats | None, p: float, seed: int) -> Floats:
-    """dropout(x) + residual; x itself where there is neither."""
+    """dropout(x) + residual, or x itself without both."""
     if p == 0:
         return x if residual is None else x + residual
     h = np.empty(x.shape, x.dtype)

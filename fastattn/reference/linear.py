@@ -16,7 +16,7 @@ ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
 
 
 class Packed(Protocol):
-    """What `linear` needs of a `fastattn.kernels.PackedMatrix`."""
+    """The part of `fastattn.kernels.PackedMatrix` that `linear` uses."""
 
     def unpack(self) -> npt.NDArray[np.float32]: ...
 
@@ -31,15 +31,7 @@ def linear(
     return_pre_activation: bool = False,
     out: Floats | None = None,
 ) -> Any:
-    """act(x W^T + b) + residual: a linear layer with its activation and the residual connection after it.
-
-    x `[..., K]`, weight `[N, K]` (an array or a `PackedMatrix`), bias `[N]`, residual `[..., N]`, all of one
-    float dtype; activation None, "relu", "gelu" (erf), "gelu_tanh", "silu" or "tanh". Returns `[..., N]`, in
-    `out` if given; with `return_pre_activation` (y, x W^T + b), the latter for `linear_backward`. Raises
-    ValueError for an unknown activation or shapes that do not match.
-
-    Source: Vaswani et al. 2017, section 3.3, equation 2 (one of its two linear maps); silu: Elfwing et al.
-    2017.
+    """act(x W^T + b) + residual. See `fastattn.kernels.linear`.
 
     >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [-5.0, 0.0]]), activation="relu").tolist()
     [[11.0, 0.0]]
@@ -73,16 +65,9 @@ def linear_backward(
     dweight: Floats | None = None,
     dbias: Floats | None = None,
 ) -> tuple[Floats | None, Floats | None, Floats | None]:
-    """The gradients of `linear`'s x, weight and bias (that of its residual is dy itself).
+    """With d = dy * act'(pre_activation): d W, d^T x and the sum of d over rows.
 
-    dy `[..., N]`, x `[..., K]` and weight `[N, K]` (an array or a `PackedMatrix`), all of one float dtype; with
-    an activation also the `pre_activation` `[..., N]` that `linear` returned. Returns (dx, dweight, dbias) in
-    the shapes of x, weight and bias; None for what `need_dx`, `need_dweight` or `need_dbias` does not ask for.
-    A gradient is added to `dweight` or `dbias` if given, which is then returned. relu passes nothing at 0.
-    Raises ValueError for an unknown activation, or one without its `pre_activation`.
-
-    Source: Rumelhart, Hinton and Williams 1986: with d = dy * act'(pre_activation), dx = d W, dweight = d^T x,
-    dbias = the sum of d over rows.
+    See `fastattn.kernels.linear_backward`.
 
     >>> dx, dweight, dbias = linear_backward(np.array([[1.0, 2.0]]), np.array([[3.0]]), np.array([[4.0], [5.0]]))
     >>> dx.tolist(), dweight.tolist(), dbias.tolist()

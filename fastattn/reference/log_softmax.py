@@ -10,12 +10,7 @@ from .softmax import _shift
 
 
 def log_softmax(x: Floats, *, out: Floats | None = None) -> Floats:
-    """x - log(sum(exp(x))) over the last axis: the logarithm of `softmax` without its underflow.
-
-    x `[..., D]` of any float dtype. Returns the same shape and dtype, in `out` if given. A row that is -inf
-    throughout stays -inf; a row with NaN or +inf gives NaN.
-
-    Source: Goodfellow et al. 2016, section 4.1 (log-sum-exp).
+    """x - log(sum(exp(x))) over the last axis. See `fastattn.kernels.log_softmax`.
 
     >>> log_softmax(np.array([0.0, 0.0])).round(6).tolist()
     [-0.693147, -0.693147]
@@ -29,12 +24,7 @@ def log_softmax(x: Floats, *, out: Floats | None = None) -> Floats:
 
 
 def log_softmax_backward(dy: Floats, y: Floats, *, out: Floats | None = None) -> Floats:
-    """The gradient of `log_softmax`'s x: dy - exp(y) * sum(dy) over the last axis.
-
-    dy and y `[..., D]` of one float dtype, y being what `log_softmax` returned. Returns the same shape and dtype,
-    in `out` if given (which may be `dy` or `y`).
-
-    Source: Goodfellow et al. 2016, section 4.1, differentiated.
+    """dy - exp(y) * sum(dy) over the last axis. See `fastattn.kernels.log_softmax_backward`.
 
     >>> log_softmax_backward(np.array([1.0, 0.0]), np.log([0.25, 0.75])).round(6).tolist()
     [0.75, -0.75]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from fastattn._types import Floats
 
-from ._recurrent import Schedule, collect_dx, directions, sigmoid
+from ._recurrent import Schedule, collect_dx, directions, reserve_of, sigmoid
 from .linear import Packed, _add
 
 
@@ -27,22 +28,7 @@ def lstm(
     return_reserve: bool = False,
     recompute: bool = False,
 ) -> Any:
-    """One layer over every sequence of a ragged batch, in one or two directions.
-
-    x `[tokens, I]`, or a sequence of one such array per direction; cu_seqlens int32 `[batch + 1]`; weights: for each
-    direction (weight_ih `[4H, I]`, weight_hh `[4H, P]`, bias `[4H]` or None, weight_hr `[P, H]` or None), arrays or
-    `PackedMatrix`, P = H without weight_hr; h0 `[D, batch, P]` and c0 `[D, batch, H]`, 0 unless given. A direction
-    whose flag in `reverse` is set reads each sequence from its end. Each step computes
-
-    i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of the quarters of x W_ih^T + bias + h W_hh^T,
-    c = clip(f c + i g, +-`cell_clip`), h = o tanh(c), or clip((o tanh(c)) W_hr^T, +-`proj_clip`).
-
-    Returns (out `[tokens, D * P]`, h_n, c_n), the latter two shaped as h0 and c0; with `return_reserve` then what
-    `lstm_backward` needs, with `recompute` without the gates. A sequence of length 0 hands h0 and c0 through. Raises
-    ValueError for a bad `cu_seqlens`, another number of directions, a clip that is not positive and finite, or a
-    `proj_clip` without weight_hr.
-
-    Source: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; projection: Sak et al. 2014.
+    """One layer over every sequence of a ragged batch, in one or two directions. See `fastattn.kernels.lstm`.
 
     >>> weights = [(np.zeros((4, 1)), np.zeros((4, 1)), None, None)]
     >>> out, h_n, c_n = lstm(np.zeros((2, 1)), np.array([0, 2], np.int32), weights, c0=np.full((1, 1, 1), 4.0))
@@ -50,15 +36,15 @@ def lstm(
     ([[0.482], [0.381]], [[[1.0]]])
     """
     _check_clips("lstm", weights, cell_clip, proj_clip)
-    results = [
-        _forward(a, w, schedule, _of(h0, d), _of(c0, d), cell_clip, proj_clip)
-        for d, (a, w, schedule) in enumerate(directions("lstm", x, cu_seqlens, weights, reverse))
-    ]
+    parts = directions("lstm", x, cu_seqlens, weights, reverse)
+    results = [_forward(*part, _of(h0, d), _of(c0, d), cell_clip, proj_clip) for d, part in enumerate(parts)]
     out = np.concatenate([result[0] for result in results], axis=1)
     h_n, c_n = (np.stack([result[i] for result in results]) for i in (1, 2))
     if not return_reserve:
         return out, h_n, c_n
-    return out, h_n, c_n, tuple((None if recompute else gates, h, c) for *_, gates, h, c in results)
+    kept = [(None if recompute else gates, h, c) for *_, gates, h, c in results]
+    clips = {"cell_clip": cell_clip, "proj_clip": proj_clip}
+    return out, h_n, c_n, replace(reserve_of("lstm", parts, cu_seqlens, reverse, h0, **clips), kept=kept)
 
 
 def lstm_backward(
@@ -79,15 +65,9 @@ def lstm_backward(
     need_dweights: bool = True,
     dweights: Sequence[Any] | None = None,
 ) -> tuple[Any, Any, Floats, Floats]:
-    """The gradients of `lstm`'s x, weights, h0 and c0.
+    """The gradients of `lstm`'s x, weights, h0 and c0, by back-propagation through time.
 
-    dout `[tokens, D * P]`, dh_n and dc_n as h_n and c_n, each None for 0; `x`, `cu_seqlens`, `weights`, `h0`, `c0`,
-    `reverse`, `cell_clip` and `proj_clip` as in the forward call, and the `reserve` that it returned. What was clipped
-    passes nothing on. Returns (dx in the form of x, dweights as the tuples of weights, dh0, dc0); None for what
-    `need_dx` or `need_dweights` does not ask for and for a `PackedMatrix`. A gradient is added to that in `dweights`
-    where there is one, which is then returned. Raises ValueError as `lstm` does.
-
-    Source: Werbos 1990, back-propagation through time, for the equations of `lstm`.
+    See `fastattn.kernels.lstm_backward`.
 
     >>> x, cu, weights = np.ones((1, 1)), np.array([0, 1], np.int32), [(np.zeros((4, 1)), np.zeros((4, 1)), None, None)]
     >>> *_, reserve = lstm(x, cu, weights, return_reserve=True)
@@ -99,12 +79,15 @@ def lstm_backward(
     dxs: list[Floats] = []
     results, states = [], []
     offset = 0
-    for d, (a, w, schedule) in enumerate(directions("lstm_backward", x, cu_seqlens, weights, reverse)):
+    parts = directions("lstm_backward", x, cu_seqlens, weights, reverse)
+    clips = {"cell_clip": cell_clip, "proj_clip": proj_clip}
+    kept = reserve_of("lstm", parts, cu_seqlens, reverse, h0, **clips).of("lstm_backward", reserve)
+    for d, (a, w, schedule) in enumerate(parts):
         width = w[1].shape[1]
         piece = None if dout is None else dout[:, offset : offset + width]
         offset += width
         dgates, dh, m, dh_0, dc_0 = _steps_backward(
-            piece, _of(dh_n, d), _of(dc_n, d), a, w, schedule, reserve[d], cell_clip, proj_clip
+            piece, _of(dh_n, d), _of(dc_n, d), a, w, schedule, kept[d], cell_clip, proj_clip
         )
         states.append((schedule.restored(dh_0), schedule.restored(dc_0)))
         if need_dx:
@@ -117,7 +100,7 @@ def lstm_backward(
             results.append(
                 (
                     _add(given[0], dgates.T @ a[schedule.rows]) if trainable[0] else None,
-                    _add(given[1], dgates.T @ reserve[d][1][schedule.previous]) if trainable[1] else None,
+                    _add(given[1], dgates.T @ kept[d][1][schedule.previous]) if trainable[1] else None,
                     _add(given[2], dgates.sum(axis=0)) if trainable[2] else None,
                     _add(given[3], dh.T @ m) if trainable[3] else None,
                 )
@@ -138,10 +121,7 @@ def lstm_cell(
     cell_clip: float | None = None,
     proj_clip: float | None = None,
 ) -> tuple[Any, Any]:
-    """One step of `lstm` for a batch: x `[batch, I]`, h `[batch, P]` and c `[batch, H]` give the next (h, c).
-
-    weight_ih `[4H, I]`, weight_hh `[4H, P]`, bias `[4H]`, weight_hr `[P, H]`, `cell_clip`, `proj_clip` and what is
-    raised: see `lstm`.
+    """One step of `lstm` for a batch. See `fastattn.kernels.lstm_cell`.
 
     >>> h, c = lstm_cell(np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)), np.zeros((4, 1)), np.zeros((4, 1)))
     >>> c.tolist()

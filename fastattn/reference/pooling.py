@@ -19,15 +19,7 @@ def pooling(
     *,
     out: Floats | None = None,
 ) -> Floats:
-    """One row per sequence from the rows of its tokens.
-
-    x `[tokens, D]` of any float dtype, cu_seqlens int32 `[batch + 1]`. With n tokens x_1 .. x_n in a
-    sequence, mode "mean" gives sum(x_i) / n, "mean_sqrt_len" sum(x_i) / sqrt(n), "weighted_mean" sum(i * x_i)
-    / sum(i), "max" the largest value of each column, "cls" x_1 and "last" x_n. Returns `[batch, D]`, in `out`
-    if given; a sequence of length 0 gives a row of zeros. Raises ValueError for another mode or a
-    `cu_seqlens` that does not start with 0, decreases or does not end with `tokens`.
-
-    Source: Reimers and Gurevych 2019, section 3; "weighted_mean": Muennighoff 2022, section 3.
+    """One row per sequence from the rows of its tokens. See `fastattn.kernels.pooling`.
 
     >>> pooling(np.array([[1.0], [3.0], [8.0]]), np.array([0, 2, 3], np.int32)).tolist()
     [[2.0], [8.0]]
@@ -48,13 +40,7 @@ def pooling_backward(
     *,
     out: Floats | None = None,
 ) -> Floats:
-    """The gradient of `pooling`'s x: each sequence's row of dy, shared out to its tokens.
-
-    dy `[batch, D]`, x `[tokens, D]`, of one float dtype; cu_seqlens int32 `[batch + 1]` and mode as in the forward
-    call. "max" gives a column of dy to the first token that holds the maximum (the first NaN, if there is one).
-    Returns `[tokens, D]`, in `out` if given. Raises ValueError for another mode or a bad `cu_seqlens`.
-
-    Source: Reimers and Gurevych 2019, section 3; "weighted_mean": Muennighoff 2022, section 3; differentiated.
+    """Each sequence's row of dy, shared out to its tokens. See `fastattn.kernels.pooling_backward`.
 
     >>> x = np.array([[1.0], [3.0], [8.0]])
     >>> pooling_backward(np.array([[2.0], [5.0]]), x, np.array([0, 2, 3], np.int32)).tolist()

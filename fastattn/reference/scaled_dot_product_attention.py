@@ -18,7 +18,7 @@ BoolArray = npt.NDArray[np.bool_]
 Spans = list[tuple[slice, slice]]
 NAME = "scaled_dot_product_attention"
 BLOCK = 1 << 18
-"""Scores treated at a time (whole heads, at least one), so that they stay in the cache."""
+"""Scores computed at a time (whole heads, at least one), few enough to stay in the cache."""
 
 
 def scaled_dot_product_attention(
@@ -38,29 +38,9 @@ def scaled_dot_product_attention(
     return_attn_weights: bool = False,
     out: Floats | None = None,
 ) -> Any:
-    """Attention of every query over the keys of its own sequence: softmax(q k^T * softmax_scale + mask) v.
+    """softmax(q k^T * softmax_scale + mask) v for every sequence and head.
 
-    Ragged, with `cu_seqlens_q`: q `[total_q, heads, dim]`, k and v `[total_k, heads, dim]`, `cu_seqlens_q`
-    and `cu_seqlens_k` int32 `[batch + 1]`, the latter the former unless given. Padded, without: q `[batch,
-    heads, seq_q, dim]`, k and v `[batch, heads, seq_k, dim]`; `attn_mask` broadcasts to `[batch, heads,
-    seq_q, seq_k]` and is bool (True: may attend) or float (added to the scores; -inf: may not attend). One
-    float dtype throughout, strides of any kind.
-
-    `is_causal` lets query i see keys 0 .. i, aligned by `causal_alignment`: the last query with the last key
-    ("bottom_right") or the first with the first ("top_left"). `softmax_scale` is 1 / sqrt(dim) unless given.
-    A key that may not be attended to has no effect, whatever its value; a query with no key gives 0.
-    `dropout_p` and `seed` apply `dropout` to the softmax: its rows are numbered as softmax_lse's elements, its
-    columns as the sequence's keys.
-
-    Returns the output in `q`'s shape, in `out` if given; with `return_softmax_lse` then softmax_lse, the
-    natural log of each row's sum of exponentials, `[heads, total_q]` or `[batch, heads, seq_q]`, -inf where
-    there is no key; with `return_attn_weights` then attn_weights, the softmax itself before dropout, `[batch,
-    heads, longest_q, longest_k]`, 0 outside a sequence. Raises ValueError for bad `cu_seqlens_q` or
-    `cu_seqlens_k`, an unknown `causal_alignment`, a mask in a ragged call, shapes that do not match, or a
-    `dropout_p` or `seed` out of range.
-
-    Source: Vaswani et al. 2017, equation 1; ragged batches, lse and alignment as in flash-attention (Dao
-    2023).
+    See `fastattn.kernels.scaled_dot_product_attention`.
 
     >>> q = k = v = np.eye(2).reshape(2, 1, 2)  # two sequences of one token each
     >>> scaled_dot_product_attention(q, k, v, cu_seqlens_q=np.array([0, 1, 2], np.int32)).tolist()
@@ -72,7 +52,7 @@ def scaled_dot_product_attention(
     weights = _weights(q, k, spans) if return_attn_weights else None
     factor = _factor(q, softmax_scale)
     pieces = _pieces(spans, [q, y], [k, v], [lse, _numbers(lse)], attn_mask)
-    with np.errstate(all="ignore"):  # log(0) where there is no key; inf and NaN where they were given
+    with np.errstate(all="ignore"):  # log(0) without keys; inf and NaN in the inputs
         for (i, h), (q_h, y_h), (k_h, v_h), (lse_h, numbers), mask in pieces:
             s, allowed = _scores(q_h, k_h, factor, mask, is_causal, causal_alignment)
             if allowed is not None:
@@ -114,18 +94,12 @@ def scaled_dot_product_attention_backward(
     dk: Floats | None = None,
     dv: Floats | None = None,
 ) -> tuple[Floats, Floats, Floats]:
-    """The gradients of `scaled_dot_product_attention`'s q, k and v.
+    """The gradients of `scaled_dot_product_attention`'s q, k and v, from the softmax computed again.
 
-    dout in q's shape is the gradient of the output; out and softmax_lse are what the forward call returned, and q,
-    k, v, `cu_seqlens_q`, `cu_seqlens_k`, `attn_mask`, `is_causal`, `softmax_scale`, `causal_alignment`, `dropout_p`
-    and `seed` what it was given. The softmax is computed again. Returns (dq, dk, dv) in the shapes of q, k and v,
-    in the arrays `dq`, `dk` and `dv` if given, which are overwritten and may be views of one fused gradient. A query
-    without a key has the gradient 0, and a key that may not be attended to gets nothing from the query, whatever
-    their values. The mask has no gradient. Raises ValueError as the forward call does.
+    See `fastattn.kernels.scaled_dot_product_attention_backward`.
 
-    Source: Dao et al. 2022, appendix B.2: with P the softmax, M dropout's factors (0 or 1 / (1 - dropout_p)), D the
-    sum of dout * out over dim, dS = P * (M * (dout v^T) - D): dq = dS k * softmax_scale, dk = dS^T q *
-    softmax_scale, dv = (M * P)^T dout.
+    With P the softmax, M dropout's factors (0 or 1 / (1 - dropout_p)), D the sum of dout * out over dim and
+    dS = P * (M * (dout v^T) - D): dq = dS k * softmax_scale, dk = dS^T q * softmax_scale, dv = (M * P)^T dout.
 
     >>> q, k, v = np.ones((1, 1, 1, 1)), np.array([[[[0.0], [0.0]]]]), np.array([[[[1.0], [3.0]]]])
     >>> out, lse = scaled_dot_product_attention(q, k, v, return_softmax_lse=True)
@@ -139,7 +113,7 @@ def scaled_dot_product_attention_backward(
     factor = _factor(q, softmax_scale)
     rows = [softmax_lse, _numbers(softmax_lse)]
     pieces = _pieces(spans, [q, out, dout, dq], [k, v, dk, dv], rows, attn_mask)
-    with np.errstate(all="ignore"):  # inf and NaN where they were given, or where nothing is allowed
+    with np.errstate(all="ignore"):  # inf and NaN in the inputs, or where nothing is allowed
         for _, (q_h, y_h, dy_h, dq_h), (k_h, v_h, dk_h, dv_h), (lse_h, numbers), mask in pieces:
             p, allowed = _scores(q_h, k_h, factor, mask, is_causal, causal_alignment)
             p -= np.where(lse_h == -np.inf, 0, lse_h)[..., None]
@@ -175,7 +149,7 @@ def _check(
     dropout_p: float,
     seed: int,
 ) -> Spans | None:
-    """Raise for what must not be; of a ragged call, where each sequence's queries and keys are."""
+    """Check the arguments. Returns the queries and keys of each sequence of a ragged call."""
     if causal_alignment not in ("bottom_right", "top_left"):
         raise ValueError(
             f"{name}: causal_alignment must be one of 'bottom_right', 'top_left', got {causal_alignment!r}"
@@ -183,10 +157,10 @@ def _check(
     check(name, "dropout_p", dropout_p, seed)
     if cu_seqlens_q is None:
         if cu_seqlens_k is not None:
-            raise ValueError(f"{name}: cu_seqlens_k needs cu_seqlens_q")
+            raise ValueError(f"{name}: cu_seqlens_k must be given with cu_seqlens_q")
         return None
     if attn_mask is not None:
-        raise ValueError(f"{name}: attn_mask is for padded arrays, cu_seqlens say it all for ragged ones")
+        raise ValueError(f"{name}: attn_mask goes with padded q, not with cu_seqlens_q")
     ends_q = bounds(name, "cu_seqlens_q", cu_seqlens_q, len(q))
     ends_k = bounds(name, "cu_seqlens_k", cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k, len(k))
     if len(ends_q) != len(ends_k):
@@ -196,7 +170,7 @@ def _check(
 
 
 def _factor(q: Floats, softmax_scale: float | None) -> Any:
-    """What the scores are multiplied with, in `q`'s dtype."""
+    """The factor of the scores, in `q`'s dtype."""
     return q.dtype.type(1 / math.sqrt(q.shape[-1]) if softmax_scale is None else softmax_scale)
 
 
@@ -206,7 +180,7 @@ def _rows(q: Floats, spans: Spans | None) -> tuple[int, ...]:
 
 
 def _numbers(lse: Floats) -> npt.NDArray[np.int64]:
-    """For every row of the softmax its number, for dropout."""
+    """The number of each row of the softmax, for dropout."""
     return np.arange(lse.size, dtype=np.int64).reshape(lse.shape)
 
 
@@ -261,7 +235,7 @@ def _scores(
 
 
 def _multiply(weights: Floats, x: Floats, seen: BoolArray | None, out: Floats) -> None:
-    """`weights` `[heads, rows, n]` times x `[heads, n, dim]`; what is not seen has the weight 0 and no effect."""
+    """`weights` `[heads, rows, n]` times x `[heads, n, dim]`. Unseen rows of x have weight 0 and no effect."""
     if seen is None or np.isfinite(x).all():
         np.matmul(weights, x, out=out)
         return

@@ -19,15 +19,7 @@ def sgd(
     nesterov: bool = False,
     first: bool = False,
 ) -> None:
-    """One step of gradient descent, in place: param -= lr * momentum_buffer.
-
-    param and grad of one shape and float dtype; `weight_decay` * param counts as part of the gradient (grad itself is
-    left as it is). With `momentum`, momentum_buffer, of the same shape, becomes momentum * momentum_buffer +
-    (1 - dampening) * gradient, or the gradient if this is the `first` step, and `nesterov` takes gradient + momentum *
-    momentum_buffer in its place. Without, momentum_buffer is None and the step is lr * gradient. Raises ValueError for
-    a momentum without a momentum_buffer.
-
-    Source: Sutskever et al. 2013, equations 1 to 4, with lr outside the buffer as in PyTorch.
+    """One step of gradient descent with momentum, in place. See `fastattn.kernels.sgd`.
 
     >>> param, buffer = np.array([1.0, 2.0]), np.zeros(2)
     >>> sgd(param, np.array([1.0, -1.0]), buffer, lr=0.5, momentum=0.9, first=True)

@@ -10,10 +10,7 @@ from fastattn._types import Floats
 def softmax(x: Floats, *, out: Floats | None = None) -> Floats:
     """exp(x) / sum(exp(x)) over the last axis, shifted by the row's maximum so that nothing overflows.
 
-    x `[..., D]` of any float dtype. Returns the same shape and dtype, in `out` if given. A row that is -inf
-    throughout gives 0; a row with NaN or +inf gives NaN.
-
-    Source: Bridle 1990; the shift as in Goodfellow et al. 2016, section 4.1.
+    See `fastattn.kernels.softmax`.
 
     >>> softmax(np.array([[0.0, 0.0], [-np.inf, -np.inf]])).tolist()
     [[0.5, 0.5], [0.0, 0.0]]
@@ -28,12 +25,7 @@ def softmax(x: Floats, *, out: Floats | None = None) -> Floats:
 
 
 def softmax_backward(dy: Floats, y: Floats, *, out: Floats | None = None) -> Floats:
-    """The gradient of `softmax`'s x: y * (dy - sum(dy * y)) over the last axis.
-
-    dy and y `[..., D]` of one float dtype, y being what `softmax` returned. Returns the same shape and dtype, in
-    `out` if given (which may be `dy` or `y`). A row of y that is 0 throughout gives 0.
-
-    Source: Bridle 1990, differentiated.
+    """y * (dy - sum(dy * y)) over the last axis. See `fastattn.kernels.softmax_backward`.
 
     >>> softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5])).tolist()
     [0.25, -0.25]

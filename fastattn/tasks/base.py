@@ -6,8 +6,8 @@
     Tagger.from_pretrained("tagger")([["Hello", "world"]])
 
 A recipe is a frozen dataclass. Its fields are the keyword arguments of `for_training` and the flags of `fastattn train
-TASK`: its annotations say what a value may be, its docstring what it does. This module imports no model and no trainer,
-for the command line reads recipes to answer `--help`.
+TASK`. Its annotations say what a value may be, and its docstring what it does. The command line reads recipes to answer
+`--help`, so this module imports no model and no trainer.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Seed = Annotated[int, partial(checks.integer, low=0, high=2**64, wanted="an inte
 
 
 class OptionError(ValueError):
-    """Options that do not go together. `template` has their names in braces: a command writes them as flags."""
+    """Options that do not go together. `template` has their names in braces, which a command writes as flags."""
 
     def __init__(self, template: str) -> None:
         self.template = template
@@ -60,8 +60,8 @@ class OptionError(ValueError):
 
 
 class Option(NamedTuple):
-    """A field of `Options`: what it does, how it is read (int, float, str or bool), the check of a value, which is
-    given a name first, whether there are several values, and the only ones that may be."""
+    """A field of `Options`. `kind` reads a value (int, float, str or bool), `check(name, value)` checks it, `many` is
+    whether there are several values, and `choices` are the only values allowed."""
 
     name: str
     default: Any
@@ -74,7 +74,7 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of a task, checked when they are made: an error names the class, the option and the value."""
+    """Options of a task. They are checked when made; an error names the class, the option and the value."""
 
     def __post_init__(self) -> None:
         for option in options(type(self)):
@@ -86,7 +86,7 @@ class Options:
 
 
 def options(kind: type[Options]) -> list[Option]:
-    """The options of a class by its annotations and the docstrings of it and those above it."""
+    """The options of a class, by its annotations, its docstring and those of its bases."""
     hints, helps = get_type_hints(kind, include_extras=True), _helps(kind)
     return [_option(each.name, each.default, hints[each.name], helps.get(each.name, "")) for each in fields(kind)]
 
@@ -112,7 +112,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _helps(kind: type[Options]) -> dict[str, str]:
-    """The arguments in the docstrings of a class and those above it, which `python -OO` leaves out."""
+    """The arguments in the docstrings of a class and its bases. `python -OO` leaves them out."""
     docs = "\n".join(each.__doc__ or "" for each in reversed(kind.__mro__[:-1]))
     return {name: " ".join(text.split()) for name, text in re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", docs, re.M)}
 
@@ -122,31 +122,31 @@ class Recipe(Options, ABC):
     """How a model is made and trained: the options that all tasks share.
 
     Args:
-        epochs: how often the data is seen
-        learning_rate: the highest rate
-        warmup: share of the steps in which it rises
-        max_norm: of the gradients
-        average: keep the mean of the weights at the ends of so many last epochs (default: 1, the last weights)
-        ema: keep, and evaluate, an exponential moving average of the weights of all steps, such as 0.999
-        evaluate_every: measure --eval whenever so many steps are done (default: once an epoch)
-        patience: stop after so many evaluations that are no better, and keep the best model (default: train all epochs
-            and keep the last model)
-        seed: of order, dropout and new weights
-        save_every: save the run's state whenever so many steps are done (default: once an epoch)
-        keep: latest states kept, beside those that the model is made of
+        epochs: passes over the data
+        learning_rate: the highest learning rate
+        warmup: share of the steps in which the rate rises
+        max_norm: the largest norm of the gradients
+        average: keep the mean of the weights at the ends of this many last epochs (default: 1, the last weights)
+        ema: evaluate and keep an exponential moving average of the weights of all steps, with a decay such as 0.999
+        evaluate_every: steps between evaluations on --eval (default: once an epoch)
+        patience: stop after this many evaluations without a better one, and keep the best model (default: train all
+            epochs and keep the last model)
+        seed: seed of the order, dropout and new weights
+        save_every: steps between saved states (default: once an epoch)
+        keep: how many of the latest states to keep, beside those that the model is made of
         plot: draw loss.svg (default: yes)
-        progress: show a progress bar (default: when standard error is a terminal)
+        progress: show a progress bar (default: if standard error is a terminal)
     """
 
     summary: ClassVar[str]
     """What the task does, in a few words."""
     files: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """The other arguments of `fastattn train`, as argparse takes them, by these names (`dest`): `start`, what
-    `for_training` begins with, and the files of data, `train`, `eval` and perhaps `test`."""
+    """More arguments of `fastattn train`, as argparse takes them. Their names (`dest`) are `start`, which goes to
+    `for_training`, and the files of data, `train`, `eval` and perhaps `test`."""
     predicting: ClassVar[tuple[str, str, str]]
     """What `fastattn predict` does, what its `--model` names and what it reads."""
     predict_options: ClassVar[type[Options]] = Options
-    """Its options."""
+    """The options of `fastattn predict`."""
     metric: ClassVar[str | None] = None
     higher_is_better: ClassVar[bool] = True
 
@@ -174,7 +174,7 @@ class Recipe(Options, ABC):
             raise OptionError(f"{{average}} {self.average} needs as many {{epochs}}, got {self.epochs}")
 
     def check_data(self, evaluates: bool, tests: bool) -> None:
-        """Raise OptionError for an option that needs data to evaluate or to test on, where there is none."""
+        """Raise OptionError for an option that needs data to evaluate or test on, if there is none."""
         if self.patience and not evaluates:
             raise OptionError("{patience} needs {eval}")
 
@@ -185,12 +185,12 @@ class Recipe(Options, ABC):
 
     @property
     def averaged(self) -> int:
-        """The mean of so many last epochs is the model; 0 keeps no weights for it."""
+        """How many last epochs the model is the mean of; 0 keeps no weights for a mean."""
         return self.average or 0
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What must be equal for a run to be continued, beside what the trainer compares."""
+        """Values that must be equal for a run to go on, beside those that the trainer compares."""
         return {"average": self.average} if self.average else {}
 
     @abstractmethod
@@ -198,7 +198,7 @@ class Recipe(Options, ABC):
         """The optimizer of a model's parameters."""
 
     def make_schedule(self, optimizer: Optimizer, model: Any, batches: Batches) -> Schedule:
-        """The rate rises linearly in `warmup` of the steps, and then falls linearly to 0."""
+        """A rate that rises linearly for `warmup` of the steps, then falls linearly to 0."""
         from fastattn.training import count_steps, get_linear_schedule_with_warmup
 
         steps = count_steps(batches, self.epochs, batches.accumulation)
@@ -210,17 +210,17 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
 def make_recipe(kind: type[AnyRecipe], recipe: AnyRecipe | None, options: Mapping[str, Any]) -> AnyRecipe:
-    """The recipe that `for_training` is given: `recipe`, or the usual one, with some options changed."""
+    """The recipe of `for_training`: `recipe`, or the default one, with some options changed."""
     return replace(recipe, **options) if recipe else kind(**options)
 
 
 class Task(ABC):
-    """Text in, answers out, and how that is learnt.
+    """Text in, answers out, and how to learn that.
 
     Attributes:
         model: a `fastattn.nn.Module`.
-        recipe: how it is trained; what `batches`, `loss` and `evaluate` need to know.
-        carried: what a step of training leaves to the next one, see `fastattn.training.Trainer`.
+        recipe: how the model is trained; `batches`, `loss` and `evaluate` read it too.
+        carried: what a step of training leaves to the next one; see `fastattn.training.Trainer`.
     """
 
     model: Any
@@ -230,27 +230,29 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def from_pretrained(cls: type[Self], name_or_folder: str | os.PathLike[str], **hub: Any) -> Self:
-        """A model to use, frozen. Raises ModelNotFoundError, and ValueError for one that has another head, by name.
+        """Load a frozen model to use, from a folder or by a name, see `fastattn.hub.find_model`.
 
-        `hub` is `revision`, `token` and `local_files_only`, as `fastattn.hub.find_model` takes them.
+        `hub` is `revision`, `token` and `local_files_only`. Raises ModelNotFoundError; FileNotFoundError or ValueError,
+        by name, for a file that is missing or damaged and for a model with another head; and ImportError without the
+        library of the tokenizer.
         """
 
     @classmethod
     @abstractmethod
     def for_training(cls: type[Self], start: Any, data: Any, recipe: Any = None, **options: Any) -> Self:
-        """A model to be trained: `start` is what to begin with, and labels or vocabularies are those of `data`.
+        """Load or make a model to train: `start` is what to begin with, and `data` gives its labels or vocabularies.
 
-        `options` are fields of the recipe that are to be others than in `recipe`, or than usual where that is None. The
-        random state is seeded with the recipe's `seed`.
+        `recipe` is the task's default one if it is None. `options` replace fields of it. The recipe's `seed` seeds the
+        random state.
         """
 
     @abstractmethod
-    def __call__(self, inputs: Any) -> list[Any]:
-        """An answer for each input, whose bits do not depend on the others. Many threads may call at once."""
+    def __call__(self, inputs: Any, /) -> list[Any]:
+        """An answer for each input. Its bits do not depend on the other inputs. Many threads may call at once."""
 
     @abstractmethod
     def batches(self, data: Any) -> Batches:
-        """Batches of data, which load what `loss` takes."""
+        """Batches of data, which load the arguments of `loss`."""
 
     @abstractmethod
     def loss(self, batch: Mapping[str, Any]) -> Any:
@@ -266,13 +268,13 @@ class Task(ABC):
 
     @abstractmethod
     def configuration(self, data: Any) -> dict[str, Any]:
-        """What must be equal for a run that learns `data` to be continued, for JSON."""
+        """Values for JSON that must be equal for a run that learns `data` to go on."""
 
     def checksum(self, data: Any) -> int:
-        """Tells data from other data."""
+        """A checksum of data."""
         return int(data.crc32)
 
-    def check(self, data: Any) -> None:  # noqa: B027  # most tasks can measure whatever they can read
+    def check(self, data: Any) -> None:  # noqa: B027  # most tasks can measure all that they can read
         """Raise ValueError, with the place, for data that `evaluate` cannot measure."""
 
     @classmethod
@@ -283,11 +285,11 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> Any:
-        """What `predict` takes, from the lines of a file that errors call `name`; right answers may be missing."""
+        """The data for `predict`, from the lines of a file that errors call `name`. Right answers may be missing."""
 
     @abstractmethod
     def predict(self, data: Any, options: Any) -> tuple[Iterable[str], Iterable[str]]:
-        """The text of the file of answers, and what is told about them once it is written."""
+        """The text of the file of answers, and lines to report about them once it is written."""
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
         """Metrics in one line."""

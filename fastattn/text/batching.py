@@ -22,8 +22,8 @@ def token_budget_batches(lengths: ArrayLike, max_tokens: int, max_sequences: int
 
     Args:
         lengths: integers `[sequences]`, the tokens of each sequence.
-        max_tokens: the budget of a batch. A sequence that is longer has a batch of its own.
-        max_sequences: at most so many sequences in a batch; None sets no limit.
+        max_tokens: the budget of a batch. A longer sequence gets its own batch.
+        max_sequences: the most sequences in a batch; None sets no limit.
 
     Returns:
         Index arrays (int64) that hold every index 0..sequences-1 once. Equal lengths give equal batches.

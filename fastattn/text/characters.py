@@ -17,7 +17,7 @@ from fastattn.checks import integer, sequence, text, texts
 __all__ = ["BEGIN", "END", "character_ids", "index_words"]
 
 BEGIN, END = "<S>", "</S>"
-"""The words around every sentence. A word that is spelled so is one of these."""
+"""The words around every sentence. A word with the same spelling is one of these."""
 
 _SENTENCE_IDS = {BEGIN: 256, END: 257}
 _WORD_BEGIN, _WORD_END, _PADDING = 258, 259, 260
@@ -58,7 +58,7 @@ def character_ids(words: Sequence[str], max_characters: int = 50) -> NDArray[np.
 def index_words(
     sentences: Iterable[Sequence[str]], first: int = 0
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int32]]:
-    """The distinct words of sentences, and where each of them stands.
+    """The distinct words of sentences, and their places.
 
     `<S>` and `</S>` are put around every sentence, an empty one too. Returns the distinct words in the order in which
     they are met; the place of every word among them, int64 `[tokens]`; and `cu_seqlens`, int32 `[sentences + 1]`.

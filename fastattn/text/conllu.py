@@ -4,8 +4,7 @@
     print(sentences[0].words, sentences[0].upos)
     text = sentences[0].with_upos(["DET", "NOUN"])
 
-A sentence keeps its lines as they stood in the file, so what is written differs from what was read in the
-UPOS column alone.
+A sentence keeps its lines as they are in the file, so a written file differs from the one read only in the UPOS column.
 
 Source: https://universaldependencies.org/format.html
 """
@@ -53,7 +52,7 @@ class ConlluSentence:
     def from_words(cls, words: Sequence[str], upos: Sequence[str] | None = None) -> ConlluSentence:
         """A sentence that was not read; without `upos` its words have no tags.
 
-        Raises ValueError when there is not one tag a word, or a word that cannot stand in a column.
+        Raises ValueError if the numbers of tags and words differ, or for a word that does not fit into a column.
 
         >>> ConlluSentence.from_words(["Go", "!"], ["VERB", "PUNCT"]).lines[0]
         '1\\tGo\\t_\\tVERB\\t_\\t_\\t_\\t_\\t_\\t_'
@@ -67,9 +66,9 @@ class ConlluSentence:
         return lines.finish()
 
     def with_upos(self, tags: Sequence[str]) -> str:
-        """The sentence's lines and the blank line after it, with `tags` in the words' UPOS column.
+        """The sentence's lines and a blank line, with `tags` in the words' UPOS column.
 
-        Raises ValueError when there is not one tag a word, or a tag that cannot stand in a column.
+        Raises ValueError if the numbers of tags and words differ, or for a tag that does not fit into a column.
 
         >>> row = "1\\tGo\\tgo\\t_\\t_\\t_\\t0\\troot\\t_\\t_"
         >>> next(parse_conllu([row.encode()], "example")).with_upos(["VERB"])
@@ -96,11 +95,11 @@ def read_conllu(path: str | os.PathLike[str]) -> list[ConlluSentence]:
 def parse_conllu(lines: Iterable[bytes], source: str) -> Iterator[ConlluSentence]:
     """Sentences from the lines of a UTF-8 file, which `source` names in errors.
 
-    A byte-order mark at the beginning, several blank lines between two sentences and a missing one at the end
-    are let pass. Tags are not checked against the universal ones: any tag set may stand in the column.
+    A byte-order mark at the start, several blank lines between sentences and a missing blank line at the end are
+    accepted. The column may hold any tag set, not only the universal tags.
 
-    Raises ValueError, beginning with `source:line:`, for a line that is not UTF-8, a row that has not ten
-    columns or an empty one, ids out of order, a comment inside a sentence and a sentence without words.
+    Raises ValueError, starting with `source:line:`, for a line that is not UTF-8, a row without ten columns or with an
+    empty one, ids out of order, a comment inside a sentence, and a sentence without words.
     """
     sentence: _Lines | None = None
     for number, line in enumerate(utf8_lines(lines, source), start=1):
@@ -133,7 +132,7 @@ class _Lines:
     def add(self, line: str) -> None:
         if line.startswith("#"):
             if self.in_rows:
-                raise self._error("a comment must stand before the sentence's first row")
+                raise self._error("a comment must come before the sentence's first row")
             if match := _SENT_ID.fullmatch(line):
                 self.sent_id = match[1]
         else:

@@ -4,9 +4,9 @@
     vocabulary = Vocabulary.build(text, min_count=2)
     batches = StreamBatches(text, vocabulary, characters, batch_size=32, unroll_steps=20)
 
-Forwards a sentence w1 .. wn is the inputs `<S>` w1 .. wn and the targets w1 .. wn `</S>`; backwards it is `</S>` wn ..
-w1 and wn .. w1 `<S>`. Both directions are sequences that are read from their beginning. Inputs are words, whose
-characters the model reads, targets are numbers of the vocabulary, and a word that is not in it is `<UNK>`.
+Forwards, a sentence w1 .. wn has the inputs `<S>` w1 .. wn and the targets w1 .. wn `</S>`. Backwards, it has `</S>` wn
+.. w1 and wn .. w1 `<S>`. Both directions are read from their start. The model reads the characters of the input words.
+Targets are ids of the vocabulary, with `<UNK>` for words outside it.
 
 Source: Peters et al. 2018, section 3.1; bilm-tf's vocabulary file and its order of sentences.
 """
@@ -91,7 +91,7 @@ class Sentences:
 
     @property
     def tokens(self) -> int:
-        """The words and one end a sentence: what there is to predict in each direction."""
+        """The words and one end per sentence: the targets in each direction."""
         return len(self.words) + len(self)
 
     @property
@@ -163,7 +163,7 @@ class Vocabulary:
             if not isinstance(word, str) or word.split() != [word]:
                 raise ValueError(f"{source}:{number + 1}: must be one word, got {word!r}")
             if self._ids.setdefault(word, number) != number:
-                raise ValueError(f"{source}:{number + 1}: {word!r} is there already, at {self._ids[word] + 1}")
+                raise ValueError(f"{source}:{number + 1}: {word!r} is a duplicate of line {self._ids[word] + 1}")
         missing = [word for word in (BEGIN, END, UNKNOWN) if word not in self._ids]
         if missing:
             raise ValueError(f"{source}: {', '.join(missing)} must be among the words of a vocabulary")
@@ -209,11 +209,10 @@ class Vocabulary:
 class StreamBatches:
     """Batches for truncated back-propagation through time: `batch_size` streams of sentences, joined end to end.
 
-    An epoch has all sentences in an order of its own for each direction, a function of (`seed`, epoch, direction). Its
-    tokens are cut into `batch_size` streams of equal length, and these into steps of at most `unroll_steps` tokens of
-    each stream, as equal as can be. So the fewer than `batch_size` tokens that are left at the end are the only ones
-    that an epoch does not have. Step i + 1 goes on where step i ended, and an epoch where the one before it ended: what
-    a model remembers of a stream after a step belongs to the next one.
+    An epoch has all sentences, in an order that depends on (`seed`, epoch, direction). Its tokens are cut into
+    `batch_size` streams of equal length, and the streams into steps of nearly equal length, at most `unroll_steps`
+    tokens. An epoch leaves out only the last tokens, fewer than `batch_size`. Step i + 1 continues where step i ended,
+    and an epoch where the previous one ended, so a model's state after a step belongs to the next one.
 
     Args:
         text: the sentences.
@@ -221,10 +220,11 @@ class StreamBatches:
         characters: gives the characters of words, int64 `[words, characters]`.
         batch_size: streams of each direction.
         unroll_steps: the most tokens of a stream in a step.
-        seed: of the orders, from 0 on.
+        seed: the seed of the orders, at least 0.
         shuffle: False keeps the order of `text`.
 
-    Raises ValueError for a text of fewer tokens (words and one end a sentence) than `batch_size`, and numbers below 1.
+    Raises ValueError for a text with fewer tokens (words and one end per sentence) than `batch_size`, and for numbers
+    below 1.
     """
 
     accumulation = 1
@@ -254,7 +254,7 @@ class StreamBatches:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What tells these batches from others: text and vocabulary by checksum, sizes and seed."""
+        """The identity of these batches: checksums of text and vocabulary, sizes and seed."""
         return {
             "text_crc32": self.text.crc32,
             "targets_crc32": zlib.crc32(self._targets.tobytes()),
@@ -274,7 +274,7 @@ class StreamBatches:
         return self.batch_size * (stop - start)
 
     def load(self, batch: tuple[int, int]) -> dict[str, Any]:
-        """The arguments of `BidirectionalLanguageModel` for a step, whose sequences are the streams."""
+        """The arguments of `BidirectionalLanguageModel` for a step, with the streams as sequences."""
         inputs, targets = self._streams(batch[0])
         start, stop = self._bounds(batch[1])
         cu_seqlens = ragged.uniform(self.batch_size, stop - start)
@@ -307,7 +307,7 @@ def sentence_batches(
 ) -> Iterator[dict[str, Any]]:
     """The arguments of `BidirectionalLanguageModel` for all sentences, each a sequence of its own, in both directions.
 
-    A batch is some sentences of similar length with at most `batch_tokens` tokens; a longer one is alone.
+    A batch has sentences of similar length with at most `batch_tokens` tokens. A longer sentence gets its own batch.
     """
     numbers = vocabulary.ids(text.forms)
     lengths = np.diff(text.cu_words) + 1
@@ -339,7 +339,7 @@ def _arguments(
 def unigram_perplexity(train: Sentences, text: Sentences, vocabulary: Vocabulary) -> float:
     """The perplexity of `text`, words and ends of sentences, by their counts in `train`, each with 1 added.
 
-    What a language model is worth is what it gains over this: it is the best that ignores the context.
+    It is the best that a model can do without context, so a language model is worth what it gains over this.
 
     >>> text = Sentences.from_words([["a", "b", "a"]])
     >>> round(unigram_perplexity(text, text, Vocabulary.build(text)), 3)  # 3, 2 and 2 of 9

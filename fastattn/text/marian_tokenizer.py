@@ -33,7 +33,7 @@ class MarianVocabulary:
     """One side of a Marian tokenizer: text to ids, and ids back to text. Safe to use from many threads.
 
     Args:
-        side: "source" or "target", of which `side`.spm is the model.
+        side: "source" or "target"; the model is `side`.spm.
         model: a SentencePiece model, the bytes of that file.
         file: what errors call the file of `numbers`.
         numbers: the id of each piece, and of `<unk>`, `</s>` and `<pad>`.
@@ -63,7 +63,7 @@ class MarianVocabulary:
 
         Args:
             texts: the texts.
-            max_length: cut every text to so many tokens, the last of which is `</s>`; None cuts nothing.
+            max_length: cut every text to this many tokens, including the final `</s>`; None cuts nothing.
             name: what error messages call `texts`.
 
         Raises:
@@ -110,7 +110,7 @@ class MarianVocabulary:
         return texts
 
     def tokens(self, ids: ArrayLike) -> list[str]:
-        """The pieces that ids stand for, special tokens included.
+        """The pieces of ids, special tokens included.
 
         Raises ValueError for an id that the vocabulary does not have.
         """
@@ -138,7 +138,7 @@ class MarianTokenizer:
         vocabulary: the id of each piece, and of `<unk>`, `</s>` and `<pad>`, for both sides.
         target_vocabulary: that of the target side, where the two have their own.
         config: fields of a tokenizer_config.json: names of the special tokens, `model_max_length`, `source_lang`,
-            `target_lang`, `clean_up_tokenization_spaces`. They are saved again, and all but the languages used.
+            `target_lang`, `clean_up_tokenization_spaces`. They are saved again, and all except the languages are used.
 
     Attributes:
         source, target: the sides.
@@ -179,8 +179,8 @@ class MarianTokenizer:
         target_vocab.json counts where the config says `separate_vocabs`.
 
         Raises:
-            FileNotFoundError: one of the first three is missing, or target_vocab.json is and the config asks for it.
-            ValueError: a file is damaged, or a tokenizer has tokens beside its vocabulary; the message names the file.
+            FileNotFoundError: one of the first three is missing, or a target_vocab.json that the config requires.
+            ValueError: a file is damaged, or a tokenizer has tokens outside its vocabulary; the message names the file.
             ImportError: the `sentencepiece` library is missing.
         """
         folder = Path(folder)

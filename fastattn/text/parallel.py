@@ -49,7 +49,7 @@ class ParallelText:
         return len(self.sources)
 
     def place(self, index: int, target: bool = False) -> str:
-        """What errors call a text: its file and line, or its index.
+        """The name of a text in errors: its file and line, or its index.
 
         >>> ParallelText(("Ja",), ("Yes",)).place(0, target=True)
         'targets[0]'
@@ -66,7 +66,7 @@ class ParallelText:
 
 
 def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:
-    """Read UTF-8 text with one pair a line.
+    """Read UTF-8 text with one pair per line.
 
     Lines end with a newline (LF or CR LF); any other character, U+2028 too, is part of a line. Whitespace around a
     text is taken off. A pair of which one side is blank, or both are, is left out and counted in `skipped`.

@@ -47,21 +47,21 @@ class Subwords(ABC):
     @property
     @abstractmethod
     def vocab_size(self) -> int:
-        """How many numbers there are."""
+        """The number of ids."""
 
     @abstractmethod
     def _encode(self, texts: Sequence[str]) -> TokenizedTexts: ...
 
     @abstractmethod
     def _text(self, ids: Sequence[int]) -> str:
-        """The text of numbers, none of them a special one."""
+        """The text of ids without special tokens."""
 
     @abstractmethod
     def _token(self, number: int) -> str: ...
 
     @abstractmethod
     def to_bytes(self) -> bytes:
-        """What its file holds."""
+        """The contents of its file."""
 
     @classmethod
     @abstractmethod
@@ -69,11 +69,11 @@ class Subwords(ABC):
         """Read a file. Raises OSError, or ValueError for one that is damaged, by name."""
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> TokenizedTexts:
-        """The numbers of texts, each with `</s>` at its end.
+        """The ids of texts, each ending with `</s>`.
 
         Args:
             texts: the texts.
-            max_length: cut every text to so many tokens, the last of which is `</s>`; None cuts nothing.
+            max_length: cut every text to this many tokens, including the final `</s>`; None cuts nothing.
 
         Raises TypeError for one str, and for an entry that is not a str, and ValueError for one that cannot be written
         as UTF-8, by its index, and for a max_length below 1.
@@ -82,7 +82,7 @@ class Subwords(ABC):
         return encoded if max_length is None else _cut(encoded, check_max_length(max_length))
 
     def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
-        """The texts of sequences of numbers, without their special tokens: what `generate` gives will do.
+        """The texts of sequences of ids, without special tokens. The results of `generate` are such sequences.
 
         Args:
             sequences: an array `[texts, seq]`, or a sequence of numbers for each text.
@@ -99,7 +99,7 @@ class Subwords(ABC):
         return texts
 
     def tokens(self, ids: ArrayLike) -> list[str]:
-        """What numbers stand for."""
+        """The tokens of ids."""
         return [self._token(number) for number in np.asarray(ids, np.int64).tolist()]
 
 
@@ -110,7 +110,7 @@ def check_max_length(max_length: int) -> int:
 
 
 def _cut(texts: TokenizedTexts, max_length: int) -> TokenizedTexts:
-    """Texts of at most `max_length` tokens; those that are cut end with `</s>`, too."""
+    """Texts of at most `max_length` tokens. A cut text ends with `</s>`, too."""
     starts, ends = texts.cu_seqlens[:-1], texts.cu_seqlens[1:]
     places = np.arange(len(texts.ids)) - np.repeat(starts, texts.lengths)
     kept = places < max_length - 1
@@ -125,7 +125,7 @@ class Characters(Subwords):
         characters: distinct characters; they are numbered from 3 on.
         source: what errors name.
 
-    Raises ValueError for what is not one character, or is there twice.
+    Raises ValueError for an entry that is not one character or appears twice.
 
     >>> vocabulary = Characters("abc")
     >>> vocabulary.encode(["ab", "", "cd"]).ids.tolist()
@@ -143,13 +143,13 @@ class Characters(Subwords):
             if not isinstance(character, str) or len(character) != 1:
                 raise ValueError(f"{source}: a vocabulary of characters must hold single ones, got {character!r}")
             if character in self._numbers:
-                raise ValueError(f"{source}: the character {character!r} is there twice")
+                raise ValueError(f"{source}: the character {character!r} appears twice")
             self._numbers[character] = len(self._tokens)
             self._tokens.append(character)
 
     @classmethod
     def build(cls, texts: Iterable[str], min_count: int = 1) -> Characters:
-        """The characters of texts that are there at least `min_count` times, the most frequent first.
+        """The characters that appear at least `min_count` times in texts, the most frequent first.
 
         >>> vocabulary = Characters.build(["noon", "no"])
         >>> vocabulary.tokens(range(vocabulary.vocab_size))
@@ -198,7 +198,7 @@ class BytePairs(Subwords):
         backend: a `tokenizers.Tokenizer` whose first tokens are the special ones.
         source: what errors name.
 
-    Raises ValueError for a tokenizer whose special tokens are others.
+    Raises ValueError for a tokenizer with other special tokens.
 
     Source: Sennrich et al. 2016, section 3.2.
     """

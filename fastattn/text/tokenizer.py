@@ -93,9 +93,9 @@ class Tokenizer:
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, lowercase: bool = False) -> Tokenizer:
-        """Read tokenizer.json or else vocab.txt (WordPiece), and tokenizer_config.json if it is there.
+        """Read tokenizer.json or else vocab.txt (WordPiece), and tokenizer_config.json if it exists.
 
-        What the config says about case, accents and Chinese characters wins, as in transformers.
+        The config's settings for case, accents and Chinese characters win, as in transformers.
 
         Args:
             folder: a Hugging Face folder.
@@ -157,14 +157,14 @@ class Tokenizer:
 
         Args:
             texts: the texts.
-            max_length: cut every text to so many tokens, special tokens included, at the folder's
+            max_length: cut every text to this many tokens, special tokens included, at the folder's
                 `truncation_side` (right unless it says left); None cuts nothing.
             parallel: let the `tokenizers` library use its threads.
             name: what error messages call `texts`.
 
         Raises:
             TypeError: an entry is not a str; the message names its index.
-            ValueError: an entry cannot be written as UTF-8, or max_length is no more than the special tokens.
+            ValueError: an entry cannot be written as UTF-8, or max_length is not more than the special tokens.
         """
         texts = checks.texts(name, texts)
         if max_length is not None and max_length <= self.special_tokens:
@@ -186,7 +186,7 @@ class Tokenizer:
         return TokenizedTexts.of(np.concatenate(ids) if ids else [], lengths, full_lengths)
 
     def prefix_length(self, prefix: str) -> int:
-        """Tokens that `prefix` takes at the start of a text: the leading [CLS], and its own."""
+        """Tokens that `prefix` takes at the start of a text, the leading [CLS] included."""
         ids: list[int] = self._backend.encode(prefix).ids
         return len(ids) - self._trailing
 
@@ -228,9 +228,9 @@ _fork_hooks_registered = False
 def _keep_forks_quiet() -> None:
     """Let a forked child tokenise in one thread, without the library's warning.
 
-    A child has no copy of the parent's thread pool. The library notices that only after the fork, warns on
-    stderr and turns its threads off; TOKENIZERS_PARALLELISM=false, set for the moment of the fork and left so
-    in the child, says it beforehand. A value that the user has set stays as it is.
+    A child has no copy of the parent's thread pool. The library notices that only after the fork, warns on stderr and
+    turns its threads off. TOKENIZERS_PARALLELISM=false, set during the fork and kept in the child, tells it in time. A
+    value that the user has set stays.
     """
     global _fork_hooks_registered
     if _fork_hooks_registered or not hasattr(os, "register_at_fork"):

@@ -51,7 +51,7 @@ class Side(Protocol):
         """Texts from their ids."""
 
     def tokens(self, ids: ArrayLike) -> list[str]:
-        """What ids stand for."""
+        """The tokens of ids."""
 
 
 class TranslationTokenizer(Protocol):
@@ -138,7 +138,7 @@ def sentencepiece_tokenizer(
         target: that of the target side; None is the same file, and one vocabulary.
         shared: one vocabulary for both sides also of two models, which has the pieces of both.
 
-    Raises OSError, ValueError for a file that is no SentencePiece model, and ImportError without the library.
+    Raises OSError, ValueError if the file is not a SentencePiece model, and ImportError without the library.
     """
     paths = [Path(source), Path(source if target is None else target)]
     models = [path.read_bytes() for path in paths]
@@ -167,7 +167,7 @@ def _read(folder: Path, name: str) -> Subwords | None:
 
 
 def _pieces(path: Path, model: bytes) -> list[str]:
-    """The pieces of a SentencePiece model, read from `path`, that stand for text."""
+    """The pieces of a SentencePiece model, read from `path`, that are text."""
     processor = marian_tokenizer.sentencepiece_processor(str(path), model)
     every = range(processor.get_piece_size())
     return [processor.id_to_piece(i) for i in every if not (processor.is_control(i) or processor.is_unknown(i))]

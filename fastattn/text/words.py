@@ -1,4 +1,4 @@
-"""Words in, wordpieces out: sentences that are split into words already, for models that answer for each word."""
+"""Words in, wordpieces out: sentences already split into words, for models with a result for each word."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TokenizedWords:
 
 
 def encode_words(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_length: int) -> TokenizedWords:
-    """Tokenise sentences that are lists of words, so that every word has a first wordpiece.
+    """Tokenise sentences given as lists of words, so that every word has a first wordpiece.
 
     A sentence of more than `max_length` tokens is cut into windows, each as long as whole words allow; a word
     that does not fit into a window alone loses its end. A word that has no wordpiece (only control
@@ -49,7 +49,7 @@ def encode_words(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_l
 
     Raises:
         TypeError: a sentence is one str, or a word is not a str; the message names its index.
-        ValueError: max_length is no more than the special tokens, or a word cannot be written as UTF-8.
+        ValueError: max_length is not more than the special tokens, or a word cannot be written as UTF-8.
 
     >>> words = encode_words(tokenizer, [["the", "cat"], ["sat"]], 512)    # doctest: +SKIP
     >>> words.ids, words.first                                             # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Training: optimizers, schedules, batches, the trainer that saves a run and continues it, and whole runs of tasks."""
+"""Training: optimizers, schedules, batches, metrics, a trainer that saves and continues runs, and runs of tasks."""
 
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
 from fastattn.training.batches import Batches, TokenBatches, count_steps

@@ -1,4 +1,4 @@
-"""Averages of weights: of a run's last epochs, and along the way.
+"""Averages of weights: over a run's last epochs, or over all of its steps.
 
     average = ExponentialMovingAverage(model, decay=0.999)
     trainer = Trainer(model, ..., average=average)                  # saved and continued with the run
@@ -7,7 +7,7 @@
     trainer = Trainer(model, ..., folder="run", keep_epochs=5)       # or this
     model.load_state_dict(average_states("run", last=5))
 
-Weights that a learning rate above 0 still moves lie around what they move about; their mean lies nearer to it.
+While the learning rate is above 0, weights move around a point. Their mean lies nearer to it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.checks import integer, number
+from fastattn.checks import PROBABILITY, integer, number
 from fastattn.training.run_state import STATES, read_state, saved_states, state_path, weights
 
 Arrays = dict[str, NDArray[np.float32]]
 
 
 def average_states(folder: str | os.PathLike[str], last: int, step: int | None = None) -> Arrays:
-    """The mean of a run's weights at the ends of its last epochs, by name.
-
-    States that were saved within an epoch do not count, whatever they were saved for.
+    """The mean of a run's weights at the ends of its last epochs, by name. States saved within an epoch do not count.
 
     Args:
-        folder: of the run, as a `Trainer` has it; one with `keep_epochs=last` keeps what is needed.
-        last: how many epochs; fewer where the run did not end as many.
-        step: states of later steps do not count; None for the newest.
+        folder: the folder of a `Trainer`; `keep_epochs=last` keeps the states that are needed.
+        last: how many epochs, or fewer if the run has not finished as many.
+        step: ignore states of later steps; None ignores none.
 
-    Raises ValueError for a `last` below 1, no states, a damaged one and states of different models, and OSError, also
-    for a state that was not kept.
+    Raises ValueError for a `last` below 1, no states, a damaged state and states of different models, and OSError,
+    also for a state that was not kept.
 
     Source: Vaswani et al. 2017, section 6.1.
     """
@@ -63,21 +61,18 @@ def average_states(folder: str | os.PathLike[str], last: int, step: int | None =
 
 
 class ExponentialMovingAverage:
-    """Averages of a model's weights in which what is `decay`^n old counts so much less.
+    """Averages of a model's weights, in which weights of n steps ago count with a factor of `decay`^n.
 
-    After step t, counted from 0, an average moves by 1 - d of the way to the weight, d being `decay` or, in the
-    beginning, (1 + t) / (10 + t), which lets the first weights be forgotten.
+    After step t, counted from 0, an average moves 1 - d of the way to the weight. d is the smaller of `decay` and
+    (1 + t) / (10 + t), so the first weights are soon forgotten.
 
     Args:
-        model: whose weights, as they are now.
-        decay: from 0, no average at all, to below 1.
+        model: the model; the averages begin with its current weights.
+        decay: a number in [0, 1); 0 does not average.
 
-    Attributes:
-        decay: the same.
+    Raises TypeError for a decay that is not a number, ValueError for one out of range.
 
-    Raises TypeError for a decay that is no number, ValueError for one out of range.
-
-    Source: Polyak and Juditsky 1992; the beginning is TensorFlow's ExponentialMovingAverage.
+    Source: Polyak and Juditsky 1992; (1 + t) / (10 + t) is that of TensorFlow's ExponentialMovingAverage.
 
     >>> from fastattn import nn
     >>> model = nn.LayerNorm(2)
@@ -89,14 +84,12 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, model: Any, decay: float) -> None:
-        self.decay = number("ExponentialMovingAverage: decay", decay)
-        if self.decay >= 1.0:
-            raise ValueError(f"ExponentialMovingAverage: decay must be below 1, got {decay!r}")
+        self.decay = number("ExponentialMovingAverage: decay", decay, **PROBABILITY)
         self._model = model
         self._averages: Arrays = {name: np.array(p.data, order="C") for name, p in model.named_parameters()}
 
     def update(self, step: int) -> None:
-        """Take in the model's weights after a step; `step` of them were done before it."""
+        """Take in the model's weights after a step. `step` steps were done before it."""
         share = np.float32(1.0 - min(self.decay, (1 + step) / (10 + step)))
         for name, parameter in self._model.named_parameters():
             average = self._averages[name]
@@ -105,11 +98,11 @@ class ExponentialMovingAverage:
             average += difference
 
     def state_dict(self) -> Arrays:
-        """The averages by the names of their weights. They are those that go on, not copies."""
+        """The averages by the names of their weights; not copies."""
         return dict(self._averages)
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """Go on with other averages, which are copied. Raises ValueError for other names or shapes."""
+        """Copy other averages. Raises ValueError for other names or shapes."""
         there, here = ({name: x.shape for name, x in arrays.items()} for arrays in (state, self._averages))
         if there != here:
             wrong = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
@@ -119,7 +112,7 @@ class ExponentialMovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within, the model has the averages for weights; afterwards its own again."""
+        """The model has the averages as its weights inside the `with` block, and its own weights after it."""
         own = {name: parameter.data.copy() for name, parameter in self._model.named_parameters()}
         try:
             self._fill(self._averages)

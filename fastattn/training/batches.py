@@ -1,4 +1,4 @@
-"""The order of training: items shuffled anew in each epoch, and cut into batches of about equally many tokens."""
+"""The order of training: each epoch shuffles the items and cuts them into batches of about as many tokens."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fastattn.checks import integer
 
 
 class Batches(Protocol):
-    """What a `Trainer` takes its batches from. The epoch's number alone decides what `epoch` gives."""
+    """What a `Trainer` takes its batches from. `epoch` depends on the epoch's number alone."""
 
     @property
     def accumulation(self) -> int:
-        """Batches of a step, for `train`."""
+        """Batches of a step."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What tells these batches from others, for JSON; a saved run is continued with equal settings only."""
+        """Values for JSON that tell these batches from others. A saved run goes on only with equal settings."""
 
     def epoch(self, number: int) -> Sequence[Any]:
-        """The batches of an epoch, which counts from 0, in their order."""
+        """The batches of an epoch, in order. Epochs count from 0."""
 
     def tokens(self, batch: Any) -> int:
         """How many tokens a batch has."""
@@ -37,21 +37,20 @@ class Batches(Protocol):
 class TokenBatches:
     """Batches of items whose number of tokens is known.
 
-    An epoch is a permutation of all items by a generator seeded with (`seed`, epoch), and a batch is as many
-    of the next items as its limits allow: whoever knows the seed and the number of a batch knows its items, so
-    that a run can be continued anywhere.
+    An epoch is a permutation of all items by a generator seeded with (`seed`, epoch). A batch is as many of the next
+    items as its limits allow. Seed and number of a batch give its items, so a run can go on anywhere.
 
     Args:
         lengths: integers `[items]`, the tokens of each item.
-        load: gives the arguments of the model for indices (int64) of items.
-        batch_tokens: at most so many tokens in a batch; a longer item is a batch of its own.
-        batch_size: at most so many items in a batch.
-        accumulation: batches of a step, which a `Trainer` is to be given.
-        seed: of the permutations, from 0 on.
-        settings: what else tells these batches from others, for JSON.
+        load: returns the arguments of the model for indices (int64) of items.
+        batch_tokens: the most tokens in a batch; a longer item is a batch of its own.
+        batch_size: the most items in a batch.
+        accumulation: batches of a step, for the `Trainer`.
+        seed: the seed of the permutations, 0 or above.
+        settings: more values for JSON that tell these batches from others.
 
     Raises ValueError for no items, no limit, limits below 1 and a negative seed, TypeError for limits and a seed
-    that are no integers.
+    that are not integers.
 
     >>> batches = TokenBatches([3, 9, 4, 2], load=lambda indices: {}, batch_tokens=8, seed=0)
     >>> [batch.tolist() for batch in batches.epoch(0)]
@@ -84,7 +83,7 @@ class TokenBatches:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Limits, seed, the items' number and lengths, and what else was given."""
+        """Limits, seed, the number and lengths of the items, and the `settings` given."""
         return {
             "items": len(self.lengths),
             "lengths_crc32": zlib.crc32(self.lengths.tobytes()),
@@ -114,7 +113,7 @@ class TokenBatches:
 
 
 def count_steps(batches: Batches, epochs: int, accumulation: int = 1) -> int:
-    """Steps of the optimizer in `epochs` epochs, one for `accumulation` batches or what an epoch has left.
+    """The optimizer's steps in `epochs` epochs. A step takes `accumulation` batches, or those that an epoch has left.
 
     >>> count_steps(TokenBatches([5, 5, 5], load=lambda indices: {}, batch_size=1), epochs=2, accumulation=2)
     4

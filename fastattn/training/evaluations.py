@@ -1,4 +1,4 @@
-"""The evaluations of a run: which was the best, and whether a better one is still waited for."""
+"""The evaluations of a run: which is the best, and whether to wait for a better one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ from fastattn.checks import integer
 
 
 class Evaluations:
-    """What the evaluations of a run gave, in order.
-
-    Args:
-        metric: the metric by which models are compared; None: the first one of each evaluation.
-        higher_is_better: whether that is so for `metric`.
-        patience: how many evaluations may follow the best one; None: any number.
+    """The results of a run's evaluations, in order. Arguments are those of `Trainer`.
 
     Attributes:
-        entries: for each evaluation its step, epoch and metrics.
+        entries: step, epoch and metrics of each evaluation.
 
     Raises ValueError and TypeError for a patience that is not an integer above 0.
     """
@@ -30,35 +25,35 @@ class Evaluations:
 
     @property
     def settings(self) -> dict[str, Any] | None:
-        """What decides when a run ends, for JSON; None where that does not depend on evaluations."""
+        """For JSON, what decides when a run ends; None if evaluations do not decide it."""
         if self._patience is None:
             return None
         return {"evaluations": self._patience, "metric": self._metric, "higher_is_better": self._higher_is_better}
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The one with the best metric, the first of equals; None before there is one."""
+        """The evaluation with the best metric, the first of equals; None if there is none yet."""
         sign = 1 if self._higher_is_better else -1
         scored = [entry for entry in self.entries if math.isfinite(self._score(entry["metrics"]))]
         return max(scored, key=lambda entry: sign * self._score(entry["metrics"]), default=None)
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether more than `patience` of them followed the best one."""
+        """Whether `patience` evaluations followed the best one."""
         best = self.best
         if self._patience is None or best is None:
             return False
         return len(self.entries) - self.entries.index(best) > self._patience
 
     def load(self, entries: list[dict[str, Any]]) -> None:
-        """Go on with those of a saved run. Raises ValueError where one does not have the metric."""
+        """Take over the evaluations of a saved run. Raises ValueError if one does not have the metric."""
         for entry in entries:
             if self._metric is not None and self._metric not in entry["metrics"]:
                 raise ValueError(f"its evaluations have no {self._metric!r}, only {', '.join(entry['metrics'])}")
         self.entries = entries
 
     def latest(self) -> list[str]:
-        """The metrics of the last one, as a text each."""
+        """The metrics of the last evaluation, each as text."""
         metrics = self.entries[-1]["metrics"] if self.entries else {}
         return [f"{name} {value:.4f}" for name, value in metrics.items() if value is not None]
 

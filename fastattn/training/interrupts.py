@@ -1,4 +1,4 @@
-"""Ctrl-C, which waits for the end of a step."""
+"""Ctrl-C waits for the end of a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C is pressed; the second one raises KeyboardInterrupt as usual."""
+    """A list that stays empty until Ctrl-C is pressed. A second Ctrl-C raises KeyboardInterrupt, as usual."""
     seen: list[int] = []
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:

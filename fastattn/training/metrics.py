@@ -1,7 +1,7 @@
-"""How good predictions are: labels, and texts.
+"""Metrics of labels and of texts.
 
-Labels are integers of any array shape; those equal to `ignore_index` do not count. Texts are compared one by one with
-one reference each; `bleu` and `chrf` are sacrebleu's (extra `[translate]`).
+Labels are integers of any array shape. Labels equal to `ignore_index` do not count. Each text has one reference. `bleu`
+and `chrf` are sacrebleu's (extra `[translate]`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastattn.functional.losses import IGNORE_INDEX
 
 
 def accuracy(predictions: ArrayLike, labels: ArrayLike, ignore_index: int = IGNORE_INDEX) -> float:
-    """The share of predictions that are right; NaN where no label counts.
+    """The share of predictions that are right; NaN if no label counts.
 
     Args:
         predictions: integers.
@@ -39,15 +39,15 @@ def f1_scores(
 ) -> NDArray[np.float64]:
     """The F1 score of each label, 2 * precision * recall / (precision + recall): float64 `[num_labels]`.
 
-    A label that is neither predicted nor there has NaN; `np.nanmean` of the scores is the macro average.
+    A label that occurs in neither array has NaN. `np.nanmean` of the scores is the macro average.
 
     Args:
         predictions: integers.
         labels: integers of the same shape.
-        num_labels: how many labels there are; they count from 0.
+        num_labels: the number of labels, which count from 0.
         ignore_index: labels that do not count.
 
-    Raises ValueError for shapes that differ and for labels or predictions that are none of `num_labels`.
+    Raises ValueError for shapes that differ, and for labels or predictions out of range.
 
     >>> f1_scores([0, 1, 1, 1], [0, 0, 1, 1], num_labels=3).round(3).tolist()
     [0.667, 0.8, nan]
@@ -65,7 +65,7 @@ def f1_scores(
 
 
 def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:
-    """How many insertions, deletions and substitutions it takes to make `second` of `first`, strings or sequences.
+    """The insertions, deletions and substitutions that turn `first` into `second`, strings or sequences.
 
     Source: Levenshtein 1966; the table of Wagner and Fischer 1974, row by row.
 
@@ -78,19 +78,19 @@ def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:
     row = places
     for i, item in enumerate(a, start=1):
         changed = np.minimum(row[1:] + 1, row[:-1] + (b != item))
-        # An insertion costs 1 a place, so what is left is a minimum over all places before.
+        # An insertion costs 1 a place, so the rest is a running minimum.
         row = np.minimum.accumulate(np.concatenate([[i], changed]) - places) + places
     return int(row[-1])
 
 
 def character_error_rate(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """The edit distances of all texts together, over the characters (code points) of all references.
+    """The sum of all edit distances, divided by the number of characters (code points) of all references.
 
-    It is above 1 where predictions are much too long, and NaN where the references are all empty.
+    It is above 1 if predictions are much too long, and NaN if all references are empty.
 
     Args:
         predictions: texts.
-        references: what they should be.
+        references: one for each.
 
     Raises as `bleu` does.
 
@@ -110,7 +110,7 @@ def bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
         predictions: texts.
         references: one for each.
 
-    Raises TypeError for one str in the place of many, ValueError for another number of references than of texts, and
+    Raises TypeError for one str instead of many, ValueError if there are more references than texts, or fewer, and
     ImportError without sacrebleu.
 
     Source: Papineni et al. 2002; Post 2018.
@@ -123,13 +123,7 @@ def bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
 
 
 def chrf(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """sacrebleu's chrF2 of all texts together: 0 to 100.
-
-    Args:
-        predictions: texts.
-        references: one for each.
-
-    Raises as `bleu` does.
+    """sacrebleu's chrF2 of all texts together: 0 to 100. Arguments `predictions`, `references` and errors as `bleu`.
 
     Source: Popović 2015.
 
@@ -141,9 +135,9 @@ def chrf(predictions: Sequence[str], references: Sequence[str]) -> float:
 
 
 def checked_metrics(metrics: Any, wanted: str | None = None) -> dict[str, float | None]:
-    """What an evaluation gave, as floats by name, None for one that is no finite number.
+    """The results of an evaluation as floats by name, None for NaN and infinity.
 
-    Raises ValueError for anything else than numbers by name, none at all, and where `wanted` is not among them.
+    Raises ValueError unless they are one or more numbers by name, `wanted` among them.
 
     >>> checked_metrics({"loss": np.float32(0.5), "f1": float("nan")})
     {'loss': 0.5, 'f1': None}

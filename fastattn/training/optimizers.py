@@ -1,4 +1,4 @@
-"""Optimizers with PyTorch's names, arguments and formulas; one pass over each parameter, in place."""
+"""Optimizers with PyTorch's names, arguments and formulas. A step is one pass over each parameter, in place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Group = dict[str, Any]
 
 
 class Trainable(Protocol):
-    """What an optimizer needs of a parameter: an array that it changes, and its gradient or None."""
+    """What an optimizer needs: an array to change, and its gradient or None."""
 
     grad: Array | None
 
@@ -33,18 +33,15 @@ class Optimizer(ABC):
     """What all optimizers share: groups of parameters, and their state.
 
     Args:
-        params: parameters, or dicts with `params` and whatever settings differ for these.
+        params: parameters, or dicts with `params` and the settings that differ for them.
         defaults: the settings of a group that does not name them.
 
     Attributes:
-        param_groups: one dict a group, with `params` and its settings, which may be changed: a schedule
-            changes `lr`.
-        state: for each parameter, in order, what the optimizer remembers of it; empty before its first step.
+        param_groups: one dict for each group, with `params` and settings. You may change them; a schedule changes `lr`.
+        state: the optimizer's state of each parameter, in order; empty before its first step.
 
-    Raises:
-        TypeError: `params` is one parameter, or holds something else than parameters; a setting is no number, by
-            name.
-        ValueError: no parameters, one parameter twice, an unknown setting or one out of range, by name.
+    Raises, by name, TypeError for `params` that are one parameter or not parameters and for a setting that is not a
+    number, and ValueError for no parameters, a parameter given twice, and a setting that is unknown or out of range.
     """
 
     _state_names: ClassVar[tuple[str, ...]]  # of the state of a parameter that has been stepped
@@ -75,21 +72,19 @@ class Optimizer(ABC):
         self.state: list[dict[str, Any]] = [{} for _ in parameters]
 
     def step(self) -> None:
-        """Change every parameter that has a gradient; the others stay as they are, and so does their state."""
+        """Change every parameter that has a gradient. The others stay as they are, and so does their state."""
         for group, parameter, state in self._each():
             if parameter.grad is not None:
                 self._update(group, parameter.data, parameter.grad, state)
 
-    def zero_grad(self) -> None:
-        """Set all gradients to None."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Remove all gradients, or fill them with zeros."""
         for _, parameter, _ in self._each():
-            parameter.grad = None
+            none = set_to_none or parameter.grad is None
+            parameter.grad = None if none else np.zeros_like(parameter.grad)
 
     def state_dict(self) -> dict[str, Any]:
-        """`state` (by the number of the parameter) and `param_groups` (numbers for parameters), as in PyTorch.
-
-        The arrays are those that the optimizer goes on with, not copies.
-        """
+        """`state` by the number of the parameter, and `param_groups`, as in PyTorch. Arrays are not copied."""
         numbers = iter(range(len(self.state)))
         groups = [{**group, "params": [next(numbers) for _ in group["params"]]} for group in self.param_groups]
         return {
@@ -98,10 +93,10 @@ class Optimizer(ABC):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a state, its settings included; arrays are copied. All of it is checked before.
+        """Copy a state and its settings, after checking all of it.
 
-        Raises ValueError when the state has other groups, other names or other shapes than this optimizer's
-        parameters ask for, or settings out of range, and TypeError for what is no number or float array.
+        Raises ValueError for other groups, names or shapes and for settings out of range, TypeError for what is not a
+        number or a float array.
         """
         for name in ("state", "param_groups"):
             if name not in state_dict:
@@ -143,7 +138,7 @@ class Optimizer(ABC):
                 yield group, parameter, next(states)
 
     def _check(self, group: Group) -> None:
-        """Settings in range, and as Python's numbers."""
+        """Check the settings, and make them Python's numbers."""
         for name in ("lr", "eps", "weight_decay", "momentum", "dampening"):
             if name in group:
                 group[name] = number(f"{self._name}: {name}", group[name])
@@ -162,7 +157,7 @@ class Optimizer(ABC):
 
 
 class Adam(Optimizer):
-    """Adam; `weight_decay` is an L2 penalty, added to the gradient.
+    """Adam. `weight_decay` is an L2 penalty, added to the gradient.
 
     Args:
         params: parameters, or dicts with `params` and settings of their own.
@@ -220,14 +215,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: each step makes a parameter smaller by lr * weight_decay of itself.
 
-    Args:
-        params: parameters, or dicts with `params` and settings of their own.
-        lr: learning rate.
-        betas: decay of the averages of the gradient and of its square.
-        eps: added to the root of the second average.
-        weight_decay: the decay.
-
-    Raises as `Optimizer` does.
+    `params`, `lr`, `betas` and `eps` are those of `Adam`.
 
     Source: Loshchilov and Hutter 2019, algorithm 2; torch.optim.AdamW.
 
@@ -257,10 +245,10 @@ class SGD(Optimizer):
     Args:
         params: parameters, or dicts with `params` and settings of their own.
         lr: learning rate.
-        momentum: decay of the average of the gradients, which takes the gradient's place; 0 for none.
-        dampening: the gradient enters the average as 1 - dampening of itself.
+        momentum: decay of the average of the gradients, which replaces the gradient; 0 for none.
+        dampening: the gradient enters the average times 1 - dampening.
         weight_decay: factor of an L2 penalty, added to the gradient.
-        nesterov: Nesterov's momentum, which needs a momentum and no dampening.
+        nesterov: use Nesterov's momentum, which needs a momentum and no dampening.
 
     Raises as `Optimizer` does.
 
@@ -310,7 +298,7 @@ def _without_params(group: Group) -> Group:
 
 
 def _checked_state(label: str, name: str, value: Any, shape: tuple[int, ...]) -> Any:
-    """A number of steps, or an array copied."""
+    """A number of steps, or a copy of an array."""
     if name == "step":
         return integer(label, value, 0)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
@@ -325,14 +313,13 @@ def _as_list(params: Any) -> list[Any]:
 
 
 def clip_grad_norm(parameters: Iterable[Trainable], max_norm: float) -> float:
-    """Scale all gradients down, in place, where the norm of all of them together is above `max_norm`.
+    """Scale all gradients down, in place, if their norm, taken together, is above `max_norm`.
 
     Args:
-        parameters: parameters; those without a gradient are passed over.
+        parameters: parameters; those without a gradient are skipped.
         max_norm: the largest norm, above 0. `math.inf` only measures.
 
-    Returns:
-        The norm before. Where it is NaN or infinite nothing is scaled.
+    Returns the norm before. If it is NaN or infinite, nothing is scaled.
 
     Raises ValueError for a max_norm that is not above 0.
 

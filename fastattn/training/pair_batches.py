@@ -8,22 +8,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn._types import IntArray
 from fastattn.checks import integer
 from fastattn.text.batching import gather
 from fastattn.training.batches import TokenBatches
 
-Ragged = tuple[IntArray, IntArray]
+Ragged = tuple[IntArray, NDArray[np.integer[Any]]]
 Batch = tuple[IntArray, float]
 
 
 def pair_arguments(source: Ragged, target: Ragged, start_id: int, indices: ArrayLike) -> dict[str, Any]:
     """The arguments of `Transformer.loss_ragged` for the pairs `indices`.
 
-    The decoder reads `start_id` and all tokens of a target but the last, and predicts all of them. `source` and
-    `target` are ids and `cu_seqlens`; no target is without a token.
+    The decoder reads `start_id` and all tokens of a target except the last, and predicts all of them. `source` and
+    `target` are ids and `cu_seqlens`. Each target has a token.
 
     >>> found = pair_arguments((np.array([5, 1]), np.array([0, 2])), (np.array([7, 8, 1]), np.array([0, 3])), 0, [0])
     >>> found["target_in"].tolist(), found["target_out"].tolist()
@@ -43,19 +43,19 @@ def pair_arguments(source: Ragged, target: Ragged, start_id: int, indices: Array
 
 
 class PairBatches:
-    """Batches of pairs, whose tokens are those of both sequences; the order is that of `TokenBatches`.
+    """Batches of pairs, in the order of `TokenBatches`. The tokens of a pair are those of both sequences.
 
-    A step of more than `max_tokens` is computed in `accumulation` batches, which a `Trainer` is to be given. A batch
-    is its indices and its `share`, which `load` gives with the arguments: the loss of a batch, a mean over its target
-    tokens, times its share makes the loss of the step the mean over all of its target tokens.
+    A step of more than `max_tokens` is computed in `accumulation` batches. A batch is its indices and its `share`,
+    which `load` returns with the arguments. The loss of a batch is a mean over its target tokens. Multiplied by the
+    share, it makes the loss of the step the mean over all target tokens of the step.
 
     Args:
-        source: ids int64 `[tokens]` and `cu_seqlens` int64 `[pairs + 1]`.
+        source: ids int64 `[tokens]` and `cu_seqlens`, integers `[pairs + 1]`.
         target: the same of the other side; every sequence has a token.
         start_id: what the decoder reads first.
-        step_tokens: about so many tokens of both sides are a step of the optimizer.
-        max_tokens: at most so many are a batch; a longer pair is one of its own.
-        seed: of the order.
+        step_tokens: about how many tokens of both sides make a step of the optimizer.
+        max_tokens: the most tokens in a batch; a longer pair is a batch of its own.
+        seed: the seed of the order.
 
     Attributes:
         accumulation: batches of a step.
@@ -101,6 +101,6 @@ class PairBatches:
         return self._batches.tokens(batch[0])
 
     def load(self, batch: Batch) -> Mapping[str, Any]:
-        """What `pair_arguments` gives for `batch`, and its `share`."""
+        """The `pair_arguments` of `batch`, and its `share`."""
         indices, share = batch
         return {**self._batches.load(indices), "share": share}

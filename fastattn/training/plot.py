@@ -1,4 +1,4 @@
-"""Pictures: a run's loss, learning rate and metrics over the steps of its log, and what a model attends to."""
+"""Pictures: loss, learning rate and metrics of a run over its steps, and what a model attends to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMATS = ("png", "svg")
 
 
 def import_matplotlib() -> Any:
-    """`matplotlib.figure`, or an ImportError that says how to install it."""
+    """`matplotlib.figure`. Raises ImportError, which says how to install it."""
     try:
         import matplotlib.figure
     except ImportError as error:
@@ -26,7 +26,7 @@ def import_matplotlib() -> Any:
 
 
 def plot_format(output: str | os.PathLike[str]) -> str:
-    """The format that a picture's name asks for. Raises ValueError when it is none of `FORMATS`."""
+    """The format by the ending of a picture's name. Raises ValueError if it is none of `FORMATS`."""
     kind = Path(output).suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise ValueError(f"{output}: a plot is written as {' or '.join(FORMATS)}")
@@ -34,20 +34,17 @@ def plot_format(output: str | os.PathLike[str]) -> str:
 
 
 def plot_log(log: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
-    """Draw the log of a `Trainer`: loss (each step, and smoothed) and learning rate, and metrics if there are any.
+    """Draw the log of a `Trainer`: loss (of each step, and smoothed), learning rate, and metrics if there are any.
 
-    A metric that is called loss stands with the loss of the steps, the others below.
-
-    The picture is written beside its place and renamed. No window is opened, and matplotlib's settings and
-    current figure stay as they are.
+    A metric called loss is drawn with the loss of the steps, the others below. The picture is written beside its place
+    and renamed. No window opens, and matplotlib's settings and current figure stay as they are.
 
     Args:
         log: the file `log.jsonl` of a run.
         output: the picture, `.png` or `.svg`.
 
-    Raises:
-        ValueError: another ending, or a line of the log that is not JSON, by its number.
-        ImportError: matplotlib is missing.
+    Raises ValueError for another ending or, by its number, a line of the log that is not JSON, and ImportError without
+    matplotlib.
     """
     log, output = Path(log), Path(output)
     kind = plot_format(output)
@@ -67,19 +64,17 @@ def plot_log(log: str | os.PathLike[str], output: str | os.PathLike[str]) -> Non
 def plot_attention(
     weights: ArrayLike, source_tokens: Sequence[str], target_tokens: Sequence[str], output: str | os.PathLike[str]
 ) -> None:
-    """Draw what each target token attends to: a row for each of them, a column for each source token.
+    """Draw what each target token attends to: a row for each target token, a column for each source token.
 
     The picture is written as that of `plot_log`.
 
     Args:
         weights: `[target, source]`, from 0 to 1, or `[heads, target, source]`, a panel for each head.
-        source_tokens: what stands below the columns.
-        target_tokens: what stands beside the rows.
+        source_tokens: the labels of the columns.
+        target_tokens: the labels of the rows.
         output: the picture, `.png` or `.svg`.
 
-    Raises:
-        ValueError: another ending, or weights of another shape.
-        ImportError: matplotlib is missing.
+    Raises ValueError for another ending or another shape, and ImportError without matplotlib.
     """
     output = Path(output)
     kind = plot_format(output)
@@ -144,15 +139,14 @@ def _draw_metrics(axes: Any, evaluations: list[dict[str, Any]], names: list[str]
     number = _column(evaluations, "step")
     metrics = [record["metrics"] for record in evaluations]
     for name in names:
-        label = "loss of the evaluations" if name == "loss" else name
-        color = "tab:orange" if name == "loss" else None
+        label, color = ("loss of the evaluations", "tab:orange") if name == "loss" else (name, None)
         axes.plot(number, _column(metrics, name), marker="o", markersize=3, label=label, color=color)
     axes.legend()
     axes.grid(alpha=0.3)
 
 
 def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of each value and those before it, as many as a twentieth of all."""
+    """The mean of each value and those before it. The window is a twentieth of all values."""
     width = max(1, len(values) // 20)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)

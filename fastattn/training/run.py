@@ -1,4 +1,4 @@
-"""A whole run of a task: optimizer, schedule and batches by its recipe, the training, and the model that is kept."""
+"""A whole run of a task: it trains by the task's recipe, and saves the model."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ def train(
     """Train a task by its recipe, and save its model.
 
     Args:
-        task: what its class's `for_training` gave; no more of it is known here than `fastattn.tasks.base.Task` says.
-        data: what to learn; the data that `for_training` was given.
-        folder: where the model goes. Beside it stand `log.jsonl` and `loss.svg`, and in `states/` what a run is
-            continued from.
+        task: a result of `for_training`, see `fastattn.tasks.base.Task`.
+        data: the data to learn, as given to `for_training`.
+        folder: where to write the model, `log.jsonl`, `loss.svg` and the states of the run, `states/`.
         evaluate_on: data to measure the model on, once an epoch or as the recipe says.
-        resume: go on with the run in `folder`, if there is one. Whatever shapes the model must be as it was.
+        resume: go on with the run in `folder`, if there is one. Whatever shapes the model must be the same as before.
 
     Returns the trainer, whose `evaluations` are the metrics. `task.model` has the weights that were saved: the best
-    ones with patience, an average if the recipe wants one, the last ones otherwise.
+    ones with patience, an average if the recipe asks for one, the last ones otherwise.
 
-    Raises as `check_folder` and `Trainer.train` do, and ValueError for options that need data that are not given.
+    Raises as `check_folder` and `Trainer.train` do, and ValueError for an option that needs data to evaluate on.
     """
     recipe = task.recipe
     recipe.check_data(evaluate_on is not None, True)
@@ -42,7 +41,7 @@ def train(
         task.check(evaluate_on)
     batches, optimizer = task.batches(data), recipe.make_optimizer(task.model)
     average = None if recipe.ema is None else ExponentialMovingAverage(task.model, recipe.ema)
-    decides = evaluate_on if recipe.patience else None  # when the run ends
+    decides = evaluate_on if recipe.patience else None  # the data that decide when the run ends
     trainer = Trainer(
         task.model,
         optimizer,
@@ -85,14 +84,13 @@ def train(
 
 
 def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:
-    """Nothing that somebody may want to keep is overwritten: to be called before any work is done.
+    """Check, before any work is done, that a run will overwrite nothing that somebody may want to keep.
 
     Args:
-        folder: where a run will write.
-        resume: whether a run that is there will be continued.
+        folder: where the run will write.
+        resume: whether a run in the folder will go on.
 
-    Raises ValueError for a folder with a run that is not resumed, or with a model that no run in it made, and OSError
-    for a file.
+    Raises ValueError for a folder with a run that is not resumed, or with a model but no run, and OSError for a file.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():

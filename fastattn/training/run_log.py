@@ -11,16 +11,13 @@ from typing import Any, BinaryIO
 
 
 class RunLog:
-    """Writes records to the end of a file, one a line, each at once.
-
-    A run that is continued knows how much of the file it had written when its state was saved; what came after
-    is cut off, for it will be written again.
+    """Appends records to a file, one a line, each at once.
 
     Args:
-        path: the file, made with its folder when missing; None writes nothing.
-        size: bytes to keep.
+        path: the file, which is created with its folder if it is missing; None writes nothing.
+        size: bytes to keep. A run that goes on cuts off what it wrote after its last saved state, to write it again.
 
-    Raises OSError, naming the file, when it cannot be written.
+    Raises OSError, naming the file, if it cannot be written.
     """
 
     def __init__(self, path: Path | None, size: int = 0) -> None:
@@ -40,7 +37,7 @@ class RunLog:
             self._file.close()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write one record; its numbers are finite."""
+        """Write one record, whose numbers are finite."""
         if self._file is None:
             return
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
@@ -49,7 +46,7 @@ class RunLog:
                 line = line[self._file.write(line) :]
 
     def flush(self) -> int:
-        """Bring everything to the disk; gives the size of the file in bytes."""
+        """Write everything to the disk, and return the size of the file in bytes."""
         if self._file is None:
             return 0
         with self._named():

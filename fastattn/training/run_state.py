@@ -1,9 +1,9 @@
-"""Saved states of a run: one file each, which is there whole or not at all.
+"""Saved states of a run. Each is one file, and is there whole or not at all.
 
-A state is a safetensors file, `step-00000120.safetensors`: its tensors are the weights, what the optimizer remembers
-and what a step leaves to the next one, its metadata is one JSON object with everything else, and the CRC-32 of both.
-It is written beside its place, flushed to the disk and renamed, so a process that dies, or a disk that is full, leaves
-the earlier states as they were. No pickle is written or read.
+A state is a safetensors file, `step-00000120.safetensors`. Its tensors are the weights, the optimizer's state and what
+a step leaves to the next one. Its metadata is one JSON object with everything else, and the CRC-32 of both. The file is
+written beside its place, flushed to the disk and renamed. So a process that dies, or a full disk, leaves the earlier
+states as they were. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -26,56 +26,54 @@ from fastattn.training.schedules import Schedule
 Tensors = Mapping[str, NDArray[np.float32]]
 
 STATES = "states"
-"""The folder of a run's states, in that of the run."""
+"""The folder of the states, inside the folder of the run."""
 _METADATA, _CRC32 = "fastattn_run", "crc32"
-# What the names of tensors begin with.
+# The names of tensors begin with these.
 _MODEL, _OPTIMIZER, _CARRIED, _AVERAGE = "model.", "optimizer.", "carried.", "average."
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 
 class Carried(Protocol):
-    """What a step leaves to the next one: an LSTM's state, in truncated back-propagation through time."""
+    """What a step leaves to the next one, such as the state of an LSTM."""
 
     def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
-        """Arrays by name, which nobody changes later; nothing before the first step."""
+        """Arrays by name, which nobody changes later; empty before the first step."""
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """Go on with what `state_dict` gave."""
+        """Go on with a result of `state_dict`."""
 
 
 class NothingCarried:
-    """The steps of most runs leave nothing to each other."""
+    """The steps of most runs leave nothing to the next one."""
 
     def state_dict(self) -> Mapping[str, NDArray[np.float32]]:
-        """Nothing."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """Nothing to do."""
+    def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None: ...
 
 
 def state_path(folder: Path, step: int) -> Path:
-    """Where the state of a step is."""
+    """The file of a step's state."""
     return folder / f"step-{step:08d}.safetensors"
 
 
 def saved_states(folder: Path) -> list[tuple[int, Path]]:
-    """Step and file of every state in `folder`, the newest first; none where there is no such folder."""
+    """Step and file of every state in `folder`, newest first; empty if there is no such folder."""
     names = os.listdir(folder) if folder.is_dir() else []
     matches = [match for match in map(_NAME.fullmatch, names) if match]
     return sorted(((int(match[1]), folder / match[0]) for match in matches), reverse=True)
 
 
 def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, Any]) -> Path:
-    """Save a state and give its file.
+    """Save a state and return its file.
 
     Args:
-        folder: is made when missing.
+        folder: created if it is missing.
         step: names the file; a state of the same step is replaced.
         tensors: float32 arrays by name.
-        values: what JSON can hold, or NumPy's numbers, without NaN.
+        values: values for JSON, or NumPy's numbers, without NaN.
 
-    Raises OSError, naming the file, when it cannot be written; nothing of it is left then.
+    Raises OSError, naming the file, if it cannot be written. Nothing of it is left then.
     """
     path = state_path(folder, step)
     try:
@@ -83,7 +81,7 @@ def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, 
         with replacing(path) as (temporary,), open(temporary, "wb", buffering=0) as file:
             for piece in _pieces(tensors, values):
                 done = 0
-                while done < len(piece):  # a disk that fills up takes a part first
+                while done < len(piece):  # a disk that fills up first takes a part
                     done += file.write(piece[done:])
     except OSError as error:
         reason = f"{error.strerror}; the state of step {step} was not saved, earlier ones are as they were"
@@ -92,7 +90,7 @@ def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, 
 
 
 def _pieces(tensors: Tensors, values: Mapping[str, Any]) -> Iterator[memoryview]:
-    """The bytes of a safetensors file; the tensors are not copied, as the library would."""
+    """The bytes of a safetensors file. Unlike the library, this copies no tensor."""
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32:
             raise TypeError(f"write_state: {name} must be float32, got {tensor.dtype}")
@@ -110,7 +108,7 @@ def _pieces(tensors: Tensors, values: Mapping[str, Any]) -> Iterator[memoryview]
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as Python's, for JSON. Raises TypeError for anything else."""
+    """NumPy's numbers and arrays as Python's. Raises TypeError for anything else."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{value!r} cannot be written as JSON")
@@ -121,7 +119,7 @@ def _bytes(tensor: NDArray[np.float32]) -> memoryview:
 
 
 def _crc32(metadata: str, tensors: Tensors) -> str:
-    """Of the metadata, and of names and bytes of the tensors."""
+    """The checksum of the metadata and of the tensors' names and bytes."""
     crc = zlib.crc32(metadata.encode())
     for name in sorted(tensors):  # the library reads them in another order
         crc = zlib.crc32(_bytes(tensors[name]), zlib.crc32(name.encode(), crc))
@@ -129,10 +127,10 @@ def _crc32(metadata: str, tensors: Tensors) -> str:
 
 
 def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
-    """Tensors and values of a state. Raises OSError, or ValueError for a file that is not a whole state, by name."""
+    """Tensors and values of a state. Raises OSError, and ValueError for a file that is not a whole state."""
     from safetensors import SafetensorError, safe_open
 
-    with open(path, "rb"):  # a missing file, or a folder: Python's errors name it, the library's do not
+    with open(path, "rb"):  # Python's errors name a missing file or a folder; the library's do not
         pass
     try:
         with safe_open(path, framework="np") as file:
@@ -150,9 +148,9 @@ def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, An
 
 
 def remove_old_states(folder: Path, step: int, keep: int, needed: Collection[int] = ()) -> None:
-    """Remove what a run at `step` no longer needs: all but the last `keep` states up to it and those of steps `needed`.
+    """Remove the states up to `step`, except the last `keep` and those of the steps `needed`.
 
-    States of later steps are none of this run's, and stay. Pieces that a killed process left go, too.
+    States of later steps belong to another run, and stay. Pieces that a killed process left are removed too.
     """
     mine = [(number, path) for number, path in saved_states(folder) if number <= step]
     for number, path in mine[keep:]:
@@ -184,7 +182,7 @@ def collect(
 def restore(
     tensors: Tensors, values: Mapping[str, Any], model: Any, optimizer: Optimizer, schedule: Schedule | None
 ) -> None:
-    """Load what `collect` gave. Raises KeyError or ValueError, as the objects do, for what does not fit."""
+    """Load what `collect` returned. Raises KeyError or ValueError, as the objects do, for what does not fit."""
     state = {number: dict(entries) for number, entries in values["optimizer"]["state"].items()}
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMIZER):
@@ -197,7 +195,7 @@ def restore(
 
 
 def not_finite(tensors: Tensors) -> list[str]:
-    """The names of the tensors that hold a NaN or an infinity."""
+    """The names of the tensors that hold NaN or infinity."""
     return [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
 
 
@@ -207,12 +205,12 @@ def weights(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
 
 
 def averages(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
-    """The moving averages of the weights, under the model's names; nothing where the run has none."""
+    """The moving averages of the weights, under the model's names; empty if the run has none."""
     return _part(tensors, _AVERAGE)
 
 
 def carried(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
-    """What the last step left to the next one, see `Carried`."""
+    """What the last step left to the next one; see `Carried`."""
     return _part(tensors, _CARRIED)
 
 
@@ -221,7 +219,7 @@ def _part(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.float32]]:
 
 
 def as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """As it will come back from a file: tuples are lists there."""
+    """A configuration as it comes back from a file, with lists for tuples."""
     value: dict[str, Any] = json.loads(json.dumps(configuration, allow_nan=False, default=_plain))
     return value
 

@@ -1,9 +1,9 @@
-"""Learning-rate schedules with transformers' names: the rate of each step as a share of the optimizer's own.
+"""Learning-rate schedules with transformers' names. Each gives the rate of a step as a share of the optimizer's own.
 
     optimizer = AdamW(model.parameters(), lr=5e-5)
     schedule = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=100, num_training_steps=1000)
 
-and in each step `schedule.step()` after `optimizer.step()`.
+In each step, call `schedule.step()` after `optimizer.step()`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fastattn.training.optimizers import Optimizer
 
 
 class Schedule:
-    """Sets the `lr` of the optimizer's groups before every step to its first value times `factor(step)`.
+    """Sets the `lr` of each group of the optimizer, before every step, to its first value times `factor(step)`.
 
     Args:
-        optimizer: its groups' `lr` are the peak rates.
-        factor: from the number of steps done, 0 at first, to a share.
-        settings: what tells this schedule from others; a saved run is continued with equal settings only.
+        optimizer: the `lr` of its groups are the peak rates.
+        factor: a function of the number of steps done, 0 at first.
+        settings: values for JSON that tell this schedule from others. A saved run goes on only with equal settings.
 
     >>> from fastattn.nn import Parameter
     >>> from fastattn.training import SGD
@@ -44,11 +44,11 @@ class Schedule:
         self._set(0)
 
     def step(self) -> None:
-        """Go on to the next step; to be called after the optimizer's `step`."""
+        """Go on to the next step. Call it after the optimizer's `step`."""
         self._set(self._steps + 1)
 
     def get_last_lr(self) -> list[float]:
-        """The learning rate of each group that the next step of the optimizer will use."""
+        """The learning rate of each group in the next step of the optimizer."""
         return [group["lr"] for group in self._optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Schedule:
         return {"steps": self._steps, "base_lrs": self._base_lrs, "settings": self.settings}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on where another schedule was. Raises ValueError when it had other rates or settings than this."""
+        """Go on where another schedule was. Raises ValueError if it had other rates or settings."""
         for name, own in (("base_lrs", self._base_lrs), ("settings", self.settings)):
             if state_dict[name] != own:
                 raise ValueError(f"Schedule: {name} of the state are {state_dict[name]}, here {own}")
@@ -72,7 +72,7 @@ class Schedule:
 def get_constant_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: int) -> Schedule:
     """Up from 0 to the optimizer's rate during `num_warmup_steps`, then constant.
 
-    Raises ValueError for a number of steps that is negative, TypeError for one that is no integer.
+    Raises ValueError for a negative number of steps, TypeError for one that is not an integer.
     """
     return _after_warmup(optimizer, "constant", lambda step: 1.0, num_warmup_steps=num_warmup_steps)
 
@@ -80,8 +80,7 @@ def get_constant_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: in
 def get_linear_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: int, num_training_steps: int) -> Schedule:
     """Up from 0 to the optimizer's rate during `num_warmup_steps`, then down to 0 at `num_training_steps`.
 
-    Raises ValueError for numbers of steps that are negative and a warmup longer than all, TypeError for numbers
-    that are no integers.
+    Raises as `get_constant_schedule_with_warmup`, and ValueError for a warmup longer than the training.
     """
 
     def factor(step: int) -> float:
@@ -97,8 +96,7 @@ def get_cosine_schedule_with_warmup(
 ) -> Schedule:
     """Up from 0 to the optimizer's rate during `num_warmup_steps`, then along `num_cycles` waves of a cosine.
 
-    The default, half a wave, ends at 0 after `num_training_steps`. Raises ValueError for numbers of steps that
-    are negative and a warmup longer than all, TypeError for numbers that are no integers.
+    The default, half a wave, ends at 0 after `num_training_steps`. Raises as `get_linear_schedule_with_warmup`.
     """
 
     def factor(step: int) -> float:
@@ -118,8 +116,8 @@ def get_cosine_schedule_with_warmup(
 def get_inverse_sqrt_schedule(optimizer: Optimizer, num_warmup_steps: int, timescale: int | None = None) -> Schedule:
     """Up from 0 to the optimizer's rate during `num_warmup_steps`, then down with 1 / sqrt(step).
 
-    `timescale` steps after its peak the rate is 1 / sqrt(2) of it; default `num_warmup_steps`, or 10,000 where
-    that is 0. Raises ValueError for numbers of steps that are negative, TypeError for those that are no integers.
+    `timescale` steps after the peak, the rate is 1 / sqrt(2) of the peak. It is `num_warmup_steps` by default, or
+    10,000 if that is 0. Raises as `get_constant_schedule_with_warmup`.
 
     Source: Vaswani et al. 2017, equation 3, whose peak is d_model^-0.5 * num_warmup_steps^-0.5.
     """
@@ -134,10 +132,10 @@ def get_inverse_sqrt_schedule(optimizer: Optimizer, num_warmup_steps: int, times
 def get_noam_schedule(optimizer: Optimizer, num_warmup_steps: int, model_size: int) -> Schedule:
     """The paper's rate of step s, counted from 1: model_size^-0.5 * min(s^-0.5, s * num_warmup_steps^-1.5).
 
-    It is a factor of the optimizer's own rate, so that is 1, or somewhat more or less. The peak, at step
-    `num_warmup_steps`, is (model_size * num_warmup_steps)^-0.5: 7e-4 for 512 and 4000.
+    It is multiplied by the optimizer's own rate, which is therefore about 1. The peak, at step `num_warmup_steps`, is
+    (model_size * num_warmup_steps)^-0.5: 7e-4 for 512 and 4000.
 
-    Raises ValueError for numbers below 1, TypeError for those that are no integers.
+    Raises ValueError for numbers below 1, TypeError for those that are not integers.
 
     Source: Vaswani et al. 2017, equation 3. `get_inverse_sqrt_schedule` has the same form around a given peak.
 

@@ -5,10 +5,10 @@
     batches = TokenBatches(lengths, load, batch_tokens=1024, seed=0)
     schedule = get_linear_schedule_with_warmup(optimizer, 50, count_steps(batches, epochs=3))
     trainer = Trainer(model, optimizer, schedule, batches, epochs=3, folder="run")
-    trainer.resume()                                # goes on where a run in that folder was, if there is one
+    trainer.resume()                                # goes on where a run in that folder stopped, if there is one
     trainer.train()
 
-What the trainer needs of a model are `named_parameters`, `state_dict`, `load_state_dict`, `train` and `eval`.
+A model needs `named_parameters`, `state_dict`, `load_state_dict`, `train` and `eval`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastattn.autograd import no_grad
+from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import POSITIVE, integer, number
 from fastattn.progress import progress_bar
 from fastattn.random import get_rng_state, set_rng_state
@@ -58,57 +58,52 @@ LOG = "log.jsonl"
 
 
 class NonFiniteLossError(ValueError):
-    """The loss, the norm of the gradients, or the weights themselves are NaN or infinite.
-
-    The message names the step and the last good state. Weights that are not finite are never saved.
-    """
+    """The loss, the norm of the gradients, or a weight is NaN or infinite; the message names the last good state."""
 
 
 class DamagedStateWarning(UserWarning):
-    """A saved state cannot be read; an earlier one is used."""
+    """A saved state cannot be read. An earlier one is used."""
 
 
 class Trainer:
-    """One run: `train` goes on from wherever the run is to its end.
+    """One run. `train` goes on from wherever the run is to its end.
 
-    A step takes `accumulation` batches, whose gradients are averaged, clips them to `max_norm` and steps the
-    optimizer and the schedule. With a `folder` the run writes `log.jsonl`, one line a step and one an
-    evaluation, and its states, `states/step-*.safetensors`; a run that died is continued from its last state
-    with the bits, in weights and log, of one that never stopped, on the same instruction set. Ctrl-C ends the
-    step, or the evaluation, saves the state and raises KeyboardInterrupt; a second one does not wait.
+    A step averages the gradients of `accumulation` batches, clips them to `max_norm`, and steps the optimizer and the
+    schedule. With a `folder`, the run writes `log.jsonl`, one line for each step and evaluation, and its states,
+    `states/step-*.safetensors`. A run that died goes on from its last state. On the same instruction set, weights and
+    log have the bits of a run that never stopped. Ctrl-C waits for the end of the step or evaluation, saves the state
+    and raises KeyboardInterrupt; a second Ctrl-C does not wait.
 
     Args:
         model: a `fastattn.nn.Module`; it is in training mode while it trains.
-        optimizer: over the model's parameters.
-        schedule: of this optimizer; None keeps its rates.
-        batches: where the batches come from, see `TokenBatches`.
+        optimizer: the optimizer of the model's parameters.
+        schedule: the schedule of this optimizer; None keeps its rates.
+        batches: the source of the batches; see `TokenBatches`.
         epochs: how often all batches are seen, at most.
         folder: where the run writes; None writes nothing.
-        loss: computes the loss (a Tensor) of what `batches.load` gave; default `model(**batch).loss`.
-        carried: what a step leaves to the next one (`state_dict`, `load_state_dict`): it is saved, and set back to
-            where the steps done left it when a run is continued.
-        average: moving averages of the weights, updated after every step and saved; evaluations and `load_best` use
-            them in the weights' place.
+        loss: computes the loss, a Tensor, of a result of `batches.load`; by default `model(**batch).loss`.
+        carried: what a step leaves to the next one, with `state_dict` and `load_state_dict`. It is saved and restored.
+        average: moving averages of the weights, updated after every step and saved. Evaluations and `load_best` use
+            them instead of the weights.
         accumulation: batches of a step.
         max_norm: the largest norm of the gradients; None does not clip.
-        evaluate: gives metrics by name; called with the model in evaluation mode, without recording.
-        evaluate_every: steps from one evaluation to the next; default once an epoch. The last step is
-            followed by an evaluation, too.
-        metric: the metric by which models are compared; default the first one that `evaluate` gives.
-        higher_is_better: whether that is so for `metric`.
-        patience: stop after so many evaluations without a better one.
-        save_every: steps from one saved state to the next, beside those after evaluations and epochs.
-        keep: how many of the latest states are kept; the best one is kept anyway.
-        keep_epochs: how many of the latest states at ends of epochs are kept anyway, for `average_states`.
-        progress: show a bar; None shows it when standard error is a terminal.
-        plot: name of a picture of the log, such as "loss.svg", drawn in `folder` after epochs and evaluations.
-        configuration: whatever else must be equal for a run to be continued, for JSON.
+        evaluate: returns metrics by name. It is called with the model in evaluation mode, and nothing is recorded.
+        evaluate_every: steps between evaluations; by default once an epoch. An evaluation also follows the last step.
+        metric: the metric that compares models; by default the first one of `evaluate`.
+        higher_is_better: whether a higher `metric` is better.
+        patience: stop after this many evaluations without a better one.
+        save_every: steps between more saved states, beside those after evaluations and epochs.
+        keep: how many of the latest states are kept. The best one is always kept.
+        keep_epochs: how many of the latest states at ends of epochs are always kept, for `average_states`.
+        progress: show a bar; None shows it if standard error is a terminal.
+        plot: the name of a picture of the log, such as "loss.svg", drawn in `folder` after epochs and evaluations.
+        configuration: more values for JSON that must be equal for a run to go on.
 
     Attributes:
         step: steps done.
         epoch: epochs done.
 
-    Raises ValueError for a number out of range, by name, and a plot of another format, TypeError for what is no
+    Raises, by name, ValueError for a number out of range or another format of a plot, TypeError for what is not a
     number, and ImportError for a plot without matplotlib.
     """
 
@@ -160,10 +155,10 @@ class Trainer:
         self.step = self.epoch = 0
         self._batch = 0  # batches done of the epoch
         self._epoch_ends: list[int] = []  # steps
-        self._log_size = 0  # bytes of the log that belong to the steps done
-        self._saved: Path | None = None  # the state saved last, or begun with
-        self._unsaved = False  # whether there were steps, or an evaluation, since
-        self._random = get_rng_state()  # as it was after the steps done
+        self._log_size = 0  # bytes of the log up to the steps done
+        self._saved: Path | None = None  # the state that was saved last, or loaded
+        self._unsaved = False  # whether there were steps or an evaluation since
+        self._random = get_rng_state()  # after the steps done
 
     def _settings(self) -> dict[str, Any]:
         groups = self.optimizer.state_dict()["param_groups"]
@@ -183,31 +178,31 @@ class Trainer:
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """For each evaluation its step, epoch and metrics, None for a metric that is no finite number."""
+        """Step, epoch and metrics of each evaluation. A metric that is NaN or infinite is None."""
         return self._evaluations.entries
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The evaluation with the best metric, the first of equals; None before there is one."""
+        """The evaluation with the best metric, the first of equals; None if there is none yet."""
         return self._evaluations.best
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done or patience is at its end."""
+        """Whether all epochs are done, or patience has run out."""
         return self.epoch >= self.epochs or self._evaluations.out_of_patience
 
     def train(self) -> None:
         """Train to the end. Call `load_best` afterwards for the weights of the best evaluation.
 
-        Whatever is raised in a step, by `batches.load` or the loss, gets a note (`__notes__`) with step, epoch
-        and batch. The state from before the step is saved then, and no earlier one is removed: `resume` goes on
-        there. The state is saved before an evaluation, too; a run that died in it is continued with it.
+        An error in a step gets a note (`__notes__`) with step, epoch and batch. The state from before the step is
+        saved then, no earlier one is removed, and `resume` goes on there. A state is also saved before an evaluation,
+        so a run that dies in one repeats it.
 
         Raises:
-            NonFiniteLossError: with the step; of weights that are not finite no state is saved.
-            ValueError: `folder` holds states of a run that `resume` was not called for, the model gives no loss,
-                or `evaluate` no numbers by name, or not `metric`.
-            OSError: log or state could not be written; the states saved before are as they were.
+            NonFiniteLossError: a loss, norm or weight is not finite. Weights that are not finite are never saved.
+            ValueError: `folder` holds states of a run and `resume` was not called, the model gives no loss, or
+                `evaluate` gives no numbers by name or no `metric`.
+            OSError: log or state cannot be written. The states saved before are as they were.
         """
         states = self._states()
         if states is not None and self._saved is None and saved_states(states):
@@ -233,7 +228,7 @@ class Trainer:
                 self.optimizer.zero_grad()
 
     def _train_epoch(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
-        """The rest of the epoch, or until patience is at its end."""
+        """Train the rest of the epoch, or until patience runs out."""
         batches = self.batches.epoch(self.epoch)
         while self._batch < len(batches) and not self._evaluations.out_of_patience:
             start = time.perf_counter()
@@ -261,6 +256,9 @@ class Trainer:
                 output = self._loss(self.batches.load(batch))
                 if output is None:
                     raise ValueError("Trainer: the model gave no loss; do the batches have labels?")
+                if not isinstance(output, Tensor) or output.numel() != 1:
+                    got = f"shape {output.shape}" if isinstance(output, Tensor) else type(output).__name__
+                    raise TypeError(f"Trainer: the loss must be a Tensor of one number, got {got}")
                 share = output if len(group) == 1 else output / len(group)
                 loss += share.item()
                 if not math.isfinite(loss):
@@ -284,9 +282,9 @@ class Trainer:
         return {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "tokens": tokens}
 
     def _save_before(self, error: Exception, place: str, log: RunLog) -> None:
-        """Save the state from before the step that failed, and say where both are. Nothing of `error` is hidden."""
+        """Save the state from before the step that failed, and add to `error` where both are."""
         try:
-            self._save(log, remove=False)  # after a loss that is NaN an earlier state may be the better one
+            self._save(log, remove=False)  # if the loss is NaN, an earlier state may be better
             kept = "" if self._saved is None else f"; the state after step {self.step} is in {self._saved}"
         except (OSError, NonFiniteLossError) as failure:
             kept = f"; {failure}"
@@ -302,7 +300,7 @@ class Trainer:
             self._save(log)
 
     def _evaluation_is_due(self) -> bool:
-        """Whether an evaluation belongs after this step, and there was none yet."""
+        """Whether an evaluation belongs after this step and has not been done."""
         done = self.evaluations and self.evaluations[-1]["step"] == self.step
         if self._evaluate_model is None or self.step == 0 or done:
             return False
@@ -310,7 +308,7 @@ class Trainer:
         return due or self.epoch == self.epochs
 
     def _pause(self, log: RunLog, interrupted: list[int]) -> None:
-        """Save, evaluate where that is due, and draw; after Ctrl-C, of then or before, the run ends."""
+        """Save, evaluate if that is due, and draw. After Ctrl-C, the run ends here."""
         self._save(log)
         if not interrupted and self._evaluation_is_due():
             self._evaluate(log)
@@ -326,7 +324,7 @@ class Trainer:
         with no_grad(), contextlib.nullcontext() if self._average is None else self._average.applied():
             metrics = checked_metrics(self._evaluate_model(), self._metric)
         self.model.train()
-        set_rng_state(self._random)  # a run that is continued from here does not evaluate again
+        set_rng_state(self._random)  # a run that goes on from here does not evaluate again
         epoch = self.epoch if self._batch == 0 else self.epoch + 1
         record = {"step": self.step, "epoch": epoch, "metrics": metrics}
         log.write(record)
@@ -339,7 +337,7 @@ class Trainer:
         return None if self.folder is None else self.folder / STATES
 
     def _save(self, log: RunLog, remove: bool = True) -> None:
-        """Save the state, if there is anything new, and remove old ones. Raises for weights that are not finite."""
+        """Save the state if it is new, and remove old ones. Raises NonFiniteLossError for weights not finite."""
         if not self._unsaved:
             return
         average = {} if self._average is None else self._average.state_dict()
@@ -368,11 +366,10 @@ class Trainer:
             remove_old_states(folder, self.step, self._keep, needed)
 
     def resume(self) -> bool:
-        """Go on from the newest state in `folder` that can be read, and say whether there is one.
+        """Go on from the newest state in `folder` that can be read. Returns whether there is one.
 
-        A damaged state, or one cut short, is named in a DamagedStateWarning and passed over. Raises ValueError,
-        with the file and the reason, for a state of another model or configuration, and when every state is
-        damaged.
+        A DamagedStateWarning names a state that is damaged or cut short, and an earlier one is read. Raises ValueError,
+        with file and reason, for a state of another model or configuration, and if every state is damaged.
         """
         folder = self._states()
         damaged = []
@@ -407,7 +404,7 @@ class Trainer:
         self._carried_state = carried(tensors)
 
     def load_best(self) -> int | None:
-        """Load the weights of the best evaluation, and give its step; None, and nothing done, if there is none.
+        """Load the weights of the best evaluation and return its step, or None if there is no evaluation.
 
         Raises as `resume` does. Training cannot go on with these weights.
         """

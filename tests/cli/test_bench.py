@@ -1,4 +1,4 @@
-"""`fastattn bench`, and the cases that it shares with benchmarks/."""
+"""`fastattn bench`: its table, its JSON, and what is not timed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastattn
-from fastattn.bench import KernelCase, flat, kernel_cases
+from fastattn.bench import KernelCase, kernel_cases
 from fastattn.cli import bench, main
 
 QUICK = ["--seconds", "0.001"]
@@ -47,7 +47,7 @@ def case_with(ours: object) -> KernelCase:
         def ours(self):
             return lambda x: np.array(ours, np.float32)
 
-    return Wrong("softmax", "tiny", lambda rng: {"x": np.zeros((1, 2), np.float32)}, 0, 16, 2)
+    return Wrong("softmax", "tiny", lambda rng: {"x": np.zeros((1, 2), np.float32)}, 16, 2)
 
 
 @pytest.mark.parametrize("ours", [[[0.5, 0.6]], [[0.5, np.nan]], [0.5]])
@@ -56,27 +56,9 @@ def test_a_wrong_result_is_not_timed(ours, monkeypatch, capsys):
     assert main(["bench", *QUICK]) == 1
     captured = capsys.readouterr()
     assert "WRONG" in captured.out
-    assert "not what NumPy gives: softmax tiny" in captured.err
+    assert "results differ from NumPy's: softmax tiny" in captured.err
     assert main(["bench", *QUICK]) == 1
 
 
 def test_a_right_result_is_timed():
     assert bench.measure(case_with([[0.5, 0.5]]), 0)["verified"]
-
-
-def test_every_kernel_has_a_case_and_every_name_is_its_own():
-    names = [case.name for case in kernel_cases()]
-    assert len(set(names)) == len(names)
-    cases = {case.kernel for case in kernel_cases()}
-    assert cases == {name for name in fastattn.kernels.__all__ if name.islower()}
-
-
-@pytest.mark.parametrize("case", kernel_cases(), ids=lambda case: case.name)
-def test_cases_are_reproducible_and_do_not_share_outputs(case):
-    first, second = case.make(np.random.default_rng(0)), case.make(np.random.default_rng(0))
-    assert first.keys() == second.keys()
-    for name in first.keys() - {"out"}:
-        for one, other in zip(flat(first[name]), flat(second[name]), strict=True):
-            np.testing.assert_array_equal(one, other)
-    if "out" in first and case.kernel != "scaled_dot_product_attention_backward":  # there it is an input
-        assert case.prepare(first)["out"] is not first["out"]

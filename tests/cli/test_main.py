@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from helpers_runs import press_ctrl_c
 from helpers_sentences import write_model
 
 import fastattn
@@ -112,20 +111,7 @@ def test_ctrl_c_is_one_line_and_leaves_no_file(tmp_path):
     text.write_text("the cat sat on the cat\n" * 300_000)
     output = tmp_path / "out" / "embeddings.jsonl"
     output.parent.mkdir()
-    # A test runner in the background may ignore SIGINT, and its children would too.
-    code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from fastattn.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", code, "embed", "--model", str(folder), str(text), "-o", str(output)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        deadline = time.monotonic() + 60
-        while not any(output.parent.iterdir()):  # until it has begun to write
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert process.stderr.read().strip() == b"fastattn: interrupted"
-        assert process.wait(60) == cli.INTERRUPTED
+    command = ["embed", "--model", str(folder), str(text), "-o", str(output)]
+    status, _, errors = press_ctrl_c(command, lambda: any(output.parent.iterdir()))  # when it has begun to write
+    assert (status, errors.strip()) == (cli.INTERRUPTED, b"fastattn: interrupted")
     assert list(output.parent.iterdir()) == []

@@ -89,7 +89,7 @@ def test_errors_leave_no_file(model, tmp_path, capsys):
     arguments = ["predict", "tag", "--model", str(model), str(path), "-o", str(tmp_path / "out")]
     assert main(arguments) == 1
     assert capsys.readouterr().err == (
-        f"fastattn predict: error: {path}:9: a row must have 10 columns with tabs between them, got 2\n"
+        f"fastattn predict tag: error: {path}:9: a row must have 10 columns with tabs between them, got 2\n"
     )
     assert not (tmp_path / "out").exists()
 
@@ -97,4 +97,4 @@ def test_errors_leave_no_file(model, tmp_path, capsys):
 def test_a_model_that_is_no_tagger(text, tmp_path, capsys):
     folder = write_bert(tmp_path / "other")
     assert main(["predict", "tag", "--model", str(folder), str(text)]) == 1
-    assert f"{folder}: no tagger" in capsys.readouterr().err
+    assert f"{folder}: not a tagger" in capsys.readouterr().err

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-import random
 import re
-import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import helpers_train
 import numpy as np
 import pytest
-from helpers_runs import interrupt, kill_at, log_of, weights
+from helpers_runs import kill_at, log_of, weights
+from helpers_train import error_of, files_of, pairs, tsv, write
 
 from fastattn.cli import INTERRUPTED, build_parser, main
 from fastattn.models import Transformer
@@ -25,45 +26,12 @@ from fastattn.training import DamagedStateWarning
 from fastattn.training.averaging import average_states
 from fastattn.training.run_state import read_state, saved_states
 
-PAIRS = 60
-
-
-def pairs(seed: int, count: int = PAIRS) -> list[tuple[str, str]]:
-    rng = random.Random(seed)
-    words = ["".join(rng.choices("abcdef", k=rng.randint(1, 5))) for _ in range(count)]
-    return [(word, word.translate(str.maketrans("abcdef", "αβγδεζ"))) for word in words]
-
-
-def write(path: Path, rows: list[tuple[str, str]]) -> str:
-    path.write_text("".join(f"{source}\t{target}\n" for source, target in rows), encoding="utf-8")
-    return str(path)
+command = partial(helpers_train.command, "translate")
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
-    """What every call needs."""
-    return {
-        "train": write(tmp_path / "train.tsv", pairs(0)),
-        "--eval": write(tmp_path / "eval.tsv", pairs(1)),
-        "--output": str(tmp_path / "out"),
-        "--vocabulary": "characters",
-    }
-
-
-def command(files: dict[str, str], *more: str, **changes: str | None) -> list[str]:
-    options = {**files, **{f"--{name.replace('_', '-')}": value for name, value in changes.items()}}
-    given = [text for name, value in options.items() if value is not None and name != "train" for text in (name, value)]
-    sizes = ["--d-model", "16", "--layers", "1", "--heads", "2", "--ffn-dim", "32"]
-    run = ["--batch-tokens", "100", "--warmup", "40", "--learning-rate", "0.01", "--no-plot"]
-    return ["train", "translate", files["train"], *given, *sizes, *run, *more]
-
-
-def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(arguments) == 1
-    text = capsys.readouterr().err
-    start = "fastattn train: error: "
-    assert start in text
-    return text[text.index(start) + len(start) :].strip()
+    return files_of("translate", tmp_path)
 
 
 def states(files: dict[str, str]) -> list[tuple[int, Path]]:
@@ -71,7 +39,10 @@ def states(files: dict[str, str]) -> list[tuple[int, Path]]:
 
 
 def test_it_learns(files, tmp_path, capsys):
-    files |= {"train": write(tmp_path / "many.tsv", pairs(0, 200)), "--test": write(tmp_path / "test.tsv", pairs(2))}
+    files |= {
+        "train": write(tmp_path / "many.tsv", tsv(pairs(0, 200))),
+        "--test": write(tmp_path / "test.tsv", tsv(pairs(2))),
+    }
     more = ["--epochs", "30", "--batch-tokens", "200", "--learning-rate", "0.02", "--dropout", "0"]
     assert main(command(files, *more, "--progress")) == 0
     captured = capsys.readouterr()
@@ -99,17 +70,6 @@ def test_it_learns(files, tmp_path, capsys):
     assert (config.normalize_before, config.share_encoder_decoder_embeddings, config.dropout) == (True, False, 0.0)
 
 
-def test_without_an_evaluation(files, capsys):
-    assert main(command(files, "--epochs", "1", eval=None)) == 0
-    assert capsys.readouterr().out == f"model: {files['--output']}\n"
-
-
-def test_a_plot(files):
-    pytest.importorskip("matplotlib", reason="needs matplotlib")
-    assert main([argument for argument in command(files, "--epochs", "2") if argument != "--no-plot"]) == 0
-    assert Path(files["--output"], "loss.svg").read_bytes().startswith(b"<?xml")
-
-
 def test_two_files(files, tmp_path):
     rows = pairs(0)
     for side, name in enumerate(("a", "b")):
@@ -119,17 +79,6 @@ def test_two_files(files, tmp_path):
     assert main([*two[:at], str(tmp_path / "a"), str(tmp_path / "b"), *two[at + 1 :]]) == 0
     assert main(command(files, "--epochs", "1", output=str(tmp_path / "one"))) == 0
     assert weights(files["--output"]) == weights(tmp_path / "one")
-
-
-def test_same_seed_same_bits(files, threads, tmp_path):
-    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        assert main(command(files, "--epochs", "2", seed=seed, output=str(tmp_path / name))) == 0
-    first, second, other = (weights(tmp_path / name) for name in "abc")
-    assert first == second
-    assert first != other
-    assert main(command(files, "--epochs", "2", "--threads", "1", seed="1", output=str(tmp_path / "one"))) == 0
-    assert weights(tmp_path / "one") == first
-    assert log_of(tmp_path / "one") == log_of(tmp_path / "a")
 
 
 def test_options_reach_the_model_and_the_trainer(files):
@@ -220,14 +169,6 @@ def scores(monkeypatch: pytest.MonkeyPatch, *values: float) -> list[dict[str, by
 
     monkeypatch.setattr(Translator, "evaluate", evaluate)
     return seen
-
-
-@pytest.mark.parametrize("more", [(), ("--ema", "0.9")])
-def test_patience_keeps_the_best_model(files, monkeypatch, more):
-    seen = scores(monkeypatch, 0.9, 0.5, 0.7, 0.6, 0.3)
-    assert main(command(files, "--epochs", "5", "--patience", "2", *more)) == 0
-    assert len(seen) == 4
-    assert weights(files["--output"]) == seen[1]
 
 
 def test_a_moving_average_is_evaluated_and_kept(files, monkeypatch):
@@ -329,7 +270,7 @@ def test_each_text_is_measured_for_what_it_is_given(files, tmp_path, monkeypatch
         return {"loss": 1.0, "cer": len(seen) / 4}
 
     monkeypatch.setattr(Translator, "evaluate", evaluate)
-    more = ["--epochs", "2", "--average", "2", "--test", write(tmp_path / "test.tsv", pairs(2))]
+    more = ["--epochs", "2", "--average", "2", "--test", write(tmp_path / "test.tsv", tsv(pairs(2)))]
     assert main(command(files, *more)) == 0
     gold, test = (tuple(source for source, _ in pairs(seed)) for seed in (1, 2))
     assert seen == [gold, gold, gold, test]
@@ -382,66 +323,11 @@ def test_states_of_later_steps_are_none_of_the_run(files):
     assert weights(files["--output"]) == before
 
 
-@pytest.mark.parametrize("more", [("--average", "3"), ("--ema", "0.9", "--max-tokens", "40")])
-def test_a_killed_run_is_continued(files, tmp_path, more):
-    whole = tmp_path / "whole"
-    more = ["--epochs", "6", "--save-every", "1", *more]
-    assert main(command(files, *more, output=str(whole))) == 0
-    for target in (3, 17):
-        kill_at(command(files, *more, "--resume"), files["--output"], target)
-    assert main(command(files, *more, "--resume")) == 0
-    assert weights(files["--output"]) == weights(whole)
-    assert log_of(files["--output"]) == log_of(whole)
-    ours, theirs = (read_state(saved_states(Path(folder, "states"))[0][1])[0] for folder in (files["--output"], whole))
-    assert set(ours) == set(theirs)
-    for name, array in theirs.items():
-        np.testing.assert_array_equal(ours[name], array)
-
-
-def test_ctrl_c_leaves_a_run_that_goes_on(files):
-    status, output, errors = interrupt(command(files, "--epochs", "4000", eval=None), files["--output"])
-    assert status == INTERRUPTED
-    assert (output, errors.splitlines()[-1]) == (b"", b"fastattn: interrupted")
-    assert states(files)[0][0] == len(log_of(files["--output"]))
-
-
-def test_a_finished_run_may_be_resumed(files, capsys):
-    assert main(command(files, "--epochs", "2")) == 0
-    before = weights(files["--output"])
-    assert main(command(files, "--epochs", "2", "--resume")) == 0
-    assert weights(files["--output"]) == before
-    assert "goes on after step " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (["--seed", "5"], "batches.seed is 0 there, 5 here"),
-        (["--batch-tokens", "90"], "batches.batch_tokens is 100 there, 90 here"),
-        (["--max-tokens", "50"], "accumulation is 1 there, 2 here"),
-        (["--warmup", "41"], "schedule.num_warmup_steps is 40 there, 41 here"),
-        (["--dropout", "0.2"], "config.dropout is 0.1 there, 0.2 here"),
-        (["--label-smoothing", "0"], "label_smoothing is 0.1 there, 0.0 here"),
-        (["--ema", "0.9"], "average_decay is null there, 0.9 here"),
-        (["--max-length", "30"], "config.max_position_embeddings is 512 there, 30 here"),
-        (["--epochs", "2"], "epochs is 1 there, 2 here"),
-        (["--epochs", "2", "--average", "2"], "average is 1 there, 2 here"),
-        (["--patience", "3"], "patience is null there, "),
-    ],
-)
-def test_another_configuration_is_refused(files, capsys, changes, message):
-    assert main(command(files, "--epochs", "1")) == 0
-    capsys.readouterr()
-    text = error_of(command(files, "--epochs", "1", "--resume", *changes), capsys)
-    assert ".safetensors: of another model or configuration: " in text
-    assert message in text
-
-
 def test_other_text_is_refused(files, capsys):
     assert main(command(files, "--epochs", "1")) == 0
-    write(Path(files["train"]), pairs(0)[::-1])
+    write(Path(files["train"]), tsv(pairs(0)[::-1]))
     assert "batches.lengths_crc32 is" in error_of(command(files, "--epochs", "1", "--resume"), capsys)
-    write(Path(files["train"]), [(source.upper(), target) for source, target in pairs(0)])  # the same numbers
+    write(Path(files["train"]), tsv([(source.upper(), target) for source, target in pairs(0)]))  # the same numbers
     assert "text_crc32 is" in error_of(command(files, "--epochs", "1", "--resume"), capsys)
 
 
@@ -459,17 +345,6 @@ def test_another_sentencepiece_model_is_refused(files, capsys, tmp_path):
             assert main(command(files, "--epochs", "1", vocabulary=str(path))) == 0
     text = error_of(command(files, "--epochs", "1", "--resume", vocabulary=str(path)), capsys)
     assert re.search(r"configuration: vocabulary_crc32 is \[\d+\] there, \[\d+\] here$", text)
-
-
-def test_what_patience_rests_on_is_compared(files, capsys):
-    more = ["--epochs", "2", "--patience", "2"]
-    assert main(command(files, *more)) == 0
-    assert "patience is {" in error_of(command(files, "--epochs", "2", "--resume"), capsys)
-    write(Path(files["--eval"]), pairs(3))
-    assert "eval_crc32 is" in error_of(command(files, *more, "--resume"), capsys)
-    assert main(command(files, "--epochs", "1", output=files["--output"] + "2")) == 0
-    write(Path(files["--eval"]), pairs(4))  # which does not shape the model
-    assert main(command(files, "--epochs", "1", "--resume", output=files["--output"] + "2")) == 0
 
 
 def test_another_metric_is_refused(files, capsys, monkeypatch):
@@ -491,27 +366,12 @@ def test_more_metrics_may_be_measured(files):
 
 
 def test_what_is_left_out_is_told(files, capsys):
-    write(Path(files["train"]), [*pairs(0), ("", "β"), ("a", " "), ("abc", "β" * 40)])
+    write(Path(files["train"]), tsv([*pairs(0), ("", "β"), ("a", " "), ("abc", "β" * 40)]))
     assert main(command(files, "--epochs", "1", "--max-length", "20")) == 0
     errors = capsys.readouterr().err
     assert "train.tsv: 2 pairs with a blank side are left out" in errors
     assert "1 pairs with more than 20 tokens are left out" in errors
     assert "60 pairs, vocabulary" in errors
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"", "train.tsv: no pair of texts among the 0 lines"),
-        (b"a\tb\nc\n", "train.tsv:2: a line must have 2 columns with a tab between them, got 1"),
-        (b"a\tb\n\xff\tc\n", "train.tsv:2: not UTF-8: byte 0xff at 1"),
-        (b"a\t" + b"b" * 600, "batches: no pair of texts has at most 512 tokens on each side"),
-    ],
-)
-def test_a_text_that_cannot_be_learnt(files, capsys, text, message):
-    Path(files["train"]).write_bytes(text)
-    assert error_of(command(files), capsys).endswith(message)
-    assert not Path(files["--output"]).exists()
 
 
 def test_files_that_do_not_fit(files, capsys, tmp_path):
@@ -548,7 +408,7 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_long_text_to_measure_is_refused_before_the_training(files, tmp_path, capsys, option, side):
     rows = [("a", "β"), ("", "β"), ("a" * (1, 20)[side == 0], "β" * (1, 20)[side == 1])]
-    files[option] = write(tmp_path / "long.tsv", rows)
+    files[option] = write(tmp_path / "long.tsv", tsv(rows))
     text = error_of(command(files, "--max-length", "20"), capsys)
     assert text.endswith(f"{files[option]}:3 has 21 tokens, but the model reads at most 20 (max_position_embeddings)")
     assert not Path(files["--output"]).exists()
@@ -566,42 +426,6 @@ def test_a_library_that_is_missing_is_missed_before_the_training(files, capsys, 
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     assert "need sacrebleu: pip install" in error_of(command(files, "--metrics", "cer", metric), capsys)
     assert not Path(files["--output"]).exists()
-
-
-def test_an_old_run_is_not_overwritten(files, capsys):
-    assert main(command(files, "--epochs", "1")) == 0
-    files["train"] = "missing"  # it is said before anything is read
-    assert "states: holds states of a run; resume it" in error_of(command(files, "--epochs", "1"), capsys)
-
-
-def test_a_model_of_somebody_is_not_overwritten(files, capsys):
-    assert main(command(files, "--epochs", "1")) == 0
-    shutil.rmtree(Path(files["--output"], "states"))
-    folder = Path(files["--output"])
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for more in ([], ["--resume"]):
-        text = error_of(command({**files, "train": "missing"}, *more), capsys)
-        assert text == f"{folder}: holds a model (config.json), but no states of a run; choose another folder"
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert error_of(command(files, output=files["train"]), capsys) == f"{files['train']}: Not a directory"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "required: FILE, --output"),
-        (["text", "--output", "o", "--epochs", "0"], "must be a positive integer, got 0"),
-        (["text", "--output", "o", "--dropout", "2"], "must be a number in [0, 1), got 2.0"),
-        (["text", "--output", "o", "--dropout", "1"], "--dropout: must be a number in [0, 1), got 1.0"),
-        (["text", "--output", "o", "--ema", "1"], "--ema: must be a number in [0, 1), got 1.0"),
-        (["text", "--output", "o", "--metrics", "ter"], "invalid choice: 'ter'"),
-    ],
-)
-def test_wrong_usage(arguments, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["train", "translate", *arguments])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
 
 
 def test_python_does_the_same(files, tmp_path):

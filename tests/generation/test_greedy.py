@@ -303,7 +303,7 @@ class TestRefusals:
             generate(model, ids * 1.0)
         with pytest.raises(ValueError, match=r"attention_mask must have shape \(5, 13\), got \(5, 12\)"):
             generate(model, ids, mask[:, 1:])
-        with pytest.raises(ValueError, match="input_ids must have a token in each sequence, got none in 2"):
+        with pytest.raises(ValueError, match="input_ids must have a token in each sequence, got none in sequence 2"):
             generate(model, ids, mask & (np.arange(5) != 2)[:, None])
         with pytest.raises(ValueError, match="position 40 in sequence 0, but max_position_embeddings is 40"):
             generate(model, np.ones((1, 41), int))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers import SIZES, assert_close, assert_same_bits, double, normal, place
+from helpers_optimizers import check_bad_input, check_many_elements
 
-import fastattn
 from fastattn import kernels, reference
 
 NAMES = ("param", "grad", "exp_avg", "exp_avg_sq")
@@ -67,13 +68,7 @@ def test_a_mean_far_from_the_gradient_takes_no_digits_of_the_nearer_one(isa: str
 
 
 def test_many_elements(isa: str, threads: int) -> None:
-    given, again = arrays(7, 30011), arrays(7, 30011)
-    kernels.adamw(*given, step=3, lr=0.01)
-    fastattn.set_num_threads(1)
-    kernels.adamw(*again, step=3, lr=0.01)
-    for actual, expected in zip(given, again, strict=True):
-        assert_same_bits(actual, expected)
-    assert_same_bits(given[1], arrays(7, 30011)[1])
+    check_many_elements(partial(kernels.adamw, step=3, lr=0.01), arrays)
 
 
 def test_elements_are_independent(isa: str, threads: int) -> None:
@@ -99,27 +94,9 @@ def test_empty(isa: str) -> None:
 
 
 def test_bad_input() -> None:
-    def refused(error: type[Exception], message: str, at: int = 0, bad: Any = None, **changed: Any) -> None:
-        given = arrays(4, 6)
-        given[at] = given[at] if bad is None else bad
-        with pytest.raises(error, match=f"^adamw: {message}"):
-            kernels.adamw(*given, **({"step": 1, "lr": 0.1} | changed))
-
-    for i, name in enumerate(NAMES):
-        refused(TypeError, f"{name} must be float32, got float64$", i, np.zeros((4, 6)))
-        refused(TypeError, f"{name} must be .*, got list$", i, [1.0])
-        refused(ValueError, f"{name} .*contiguous", i, np.zeros((4, 12), np.float32)[:, ::2])
-        if name != "param":
-            refused(ValueError, rf"{name} must have shape \(4, 6\), got \(6, 4\)$", i, np.zeros((6, 4), np.float32))
-        if name != "grad":
-            refused(ValueError, f"{name} .*read-only", i, place(np.zeros((4, 6), np.float32), "read-only"))
+    refused = check_bad_input("adamw", partial(kernels.adamw, step=1, lr=0.1), arrays, NAMES)
     with pytest.raises(TypeError, match=r"^adamw: exp_avg must be .*, got NoneType$"):
         kernels.adamw(*arrays(3)[:2], None, np.zeros(3, np.float32), step=1, lr=0.1)  # type: ignore[arg-type]
-    for i, j in ((0, 1), (2, 1), (3, 1), (2, 0), (3, 0), (3, 2)):
-        given = arrays(6)
-        given[i] = given[j]
-        with pytest.raises(ValueError, match=f"^adamw: {NAMES[i]} must not overlap {NAMES[j]}$"):
-            kernels.adamw(*given, step=1, lr=0.1)
     refused(ValueError, "step must be at least 1, got 0$", step=0)
     refused(TypeError, "step must be an integer, got float$", step=1.0)
     for name in ("lr", "eps", "weight_decay"):

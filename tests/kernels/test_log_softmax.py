@@ -4,39 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import LAYOUTS, assert_close, double, nan_out, normal
-from helpers_rows import (
-    ROLES,
-    check_backward_rows,
-    check_bad_backward,
-    check_bad_x_and_out,
-    check_empty,
-    check_many_rows,
-    check_out,
-    check_random_rows,
-    check_rows_are_independent,
-    check_values,
-    of_one,
-)
+from helpers import assert_close, double, nan_out, normal
+from helpers_rows import check_random_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastattn import kernels, reference
 
 INF = np.inf
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_values(isa: str, threads: int, layout: str) -> None:
-    check_values(kernels.log_softmax, reference.log_softmax, layout)
-
-
-def test_many_rows(isa: str, threads: int) -> None:
-    check_many_rows(kernels.log_softmax, reference.log_softmax)
-
-
-def test_rows_are_independent(isa: str, threads: int) -> None:
-    check_rows_are_independent(kernels.log_softmax)
 
 
 def test_vocabulary_rows(isa: str) -> None:
@@ -74,35 +49,7 @@ def test_a_certain_class_has_log_probability_zero(isa: str) -> None:
     np.testing.assert_array_equal(kernels.log_softmax(x), [[0.0, -200.0, -300.0], [0.0, -INF, -INF]])
 
 
-def test_out(isa: str) -> None:
-    check_out(kernels.log_softmax)
-
-
-def test_empty(isa: str, threads: int) -> None:
-    check_empty(kernels.log_softmax)
-
-
-def test_bad_input() -> None:
-    check_bad_x_and_out("log_softmax", kernels.log_softmax)
-
-
-@ROLES
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_backward_values(isa: str, threads: int, role: str, layout: str) -> None:
-    call, exact = of_one(kernels.log_softmax_backward, role), of_one(reference.log_softmax_backward, role)
-    check_values(call, exact, layout)
-
-
-@ROLES
-def test_backward_rows(isa: str, threads: int, role: str) -> None:
-    check_backward_rows(kernels.log_softmax_backward, reference.log_softmax_backward, role)
-
-
 def test_backward_of_an_impossible_class(isa: str) -> None:
     """Where y is -inf the gradient is dy."""
     y, dy = np.array([[0, -INF, -INF]], np.float32), np.array([[1, 2, 3]], np.float32)
     assert kernels.log_softmax_backward(dy, y).tolist() == [[-5, 2, 3]]
-
-
-def test_backward_bad_input() -> None:
-    check_bad_backward("log_softmax_backward", kernels.log_softmax_backward, "y")

@@ -10,9 +10,10 @@ import pytest
 from helpers import cumulative, place
 from helpers_recurrent import KINDS, Case, make_case
 
-from fastattn import kernels
+from fastattn import kernels, reference
 
 KIND = pytest.mark.parametrize("kind", KINDS)
+MODULE = pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])
 PASS = pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 LENGTHS, INPUTS, HIDDEN = (3, 0, 2), 5, 4
 DIRECTIONS, TOKENS, BATCH = 2, sum(LENGTHS), len(LENGTHS)
@@ -211,7 +212,8 @@ def test_accumulators(kind: str) -> None:
 
 
 @KIND
-def test_a_reserve_of_another_call(kind: str) -> None:
+@MODULE
+def test_a_reserve_of_another_call(module: Any, kind: str) -> None:
     case = good(kind)
     gradients = case.gradients()
     name = f"^{kind}_backward: reserve "
@@ -220,19 +222,20 @@ def test_a_reserve_of_another_call(kind: str) -> None:
         make_case(kind, LENGTHS, INPUTS, HIDDEN + 1, directions=2),
         make_case(kind, LENGTHS, INPUTS, HIDDEN),
     ):
-        *_, reserve = other.forward(kernels, return_reserve=True)
+        *_, reserve = other.forward(module, return_reserve=True)
         with pytest.raises(ValueError, match=name):
-            case.backward(kernels, gradients, reserve)
+            case.backward(module, gradients, reserve)
     for bad in (None, 5, (1, 2), ((None,) * 4,) * 2):
         with pytest.raises(
             TypeError, match=f"{name}must be what {kind} returned with return_reserve, got {type(bad).__name__}$"
         ):
-            case.backward(kernels, gradients, bad)
+            case.backward(module, gradients, bad)
 
 
 @KIND
+@MODULE
 @pytest.mark.parametrize("recompute", [False, True])
-def test_a_reserve_of_another_kind_of_call(kind: str, recompute: bool) -> None:
+def test_a_reserve_of_another_kind_of_call(module: Any, kind: str, recompute: bool) -> None:
     """Their arrays might have the same shapes, or not be there: it is known whose they are."""
     case = make_case(kind, (5,), HIDDEN, HIDDEN, directions=2)
     single = make_case(kind, (5,), HIDDEN, HIDDEN, reverse=(False,))
@@ -246,8 +249,8 @@ def test_a_reserve_of_another_kind_of_call(kind: str, recompute: bool) -> None:
         ),
         (single, replace(single, options={"reverse": (True,)}), r"with reverse \(True,\), got one with reverse .*"),
         (make_case(kind, (2, 3), HIDDEN, HIDDEN, directions=2), case, "with this cu_seqlens, got one with another"),
-        (replace(case, states=(None,) * len(case.states)), case, "with h0, got one without it"),
-        (case, replace(case, states=(None,) * len(case.states)), "without h0, got one with it"),
+        (replace(case, states=(None,) * len(case.states)), case, "with h0, got one without h0"),
+        (case, replace(case, states=(None,) * len(case.states)), "without h0, got one with h0"),
         (
             make_case(kind, (5,), HIDDEN + 1, HIDDEN, directions=2),
             case,
@@ -255,18 +258,37 @@ def test_a_reserve_of_another_kind_of_call(kind: str, recompute: bool) -> None:
         ),
         (single, case, "with reverse .*"),
     ):
-        *_, reserve = given.forward(kernels, return_reserve=True, recompute=recompute)
+        *_, reserve = given.forward(module, return_reserve=True, recompute=recompute)
         with pytest.raises(ValueError, match=f"^{kind}_backward: reserve must be of a call {words}$"):
-            wanted.backward(kernels, case.gradients() if len(wanted.weights) == 2 else single.gradients(), reserve)
+            wanted.backward(module, case.gradients() if len(wanted.weights) == 2 else single.gradients(), reserve)
 
 
-def test_a_reserve_of_a_projection() -> None:
+@MODULE
+def test_a_reserve_of_other_clips(module: Any) -> None:
+    """A clip decides what has a gradient: the backward pass must know the one that was used."""
+    plain = make_case("lstm", (5,), 4, 4, projection=3)
+    clipped = [replace(plain, options={**plain.options, name: 2}) for name in ("cell_clip", "proj_clip")]
+    other = replace(plain, options={**plain.options, "cell_clip": 0.5})
+    for given, wanted, words in (
+        (plain, clipped[0], "with cell_clip 2.0, got one without cell_clip"),
+        (clipped[0], plain, "without cell_clip, got one with cell_clip 2.0"),
+        (clipped[0], other, "with cell_clip 0.5, got one with cell_clip 2.0"),
+        (plain, clipped[1], "with proj_clip 2.0, got one without proj_clip"),
+    ):
+        *_, reserve = given.forward(module, return_reserve=True)
+        with pytest.raises(ValueError, match=f"^lstm_backward: reserve must be of a call {words}$"):
+            wanted.backward(module, plain.gradients(), reserve)
+        given.backward(module, plain.gradients(), reserve)
+
+
+@MODULE
+def test_a_reserve_of_a_projection(module: Any) -> None:
     case, other = (make_case("lstm", (5,), 4, 4, projection=p) for p in (0, 3))
-    *_, reserve = other.forward(kernels, return_reserve=True)
+    *_, reserve = other.forward(module, return_reserve=True)
     with pytest.raises(
         ValueError, match=r"^lstm_backward: reserve must be of a call .* \(4, 4, 4\), got .* \(4, 4, 3\)$"
     ):
-        case.backward(kernels, case.gradients(), reserve)
+        case.backward(module, case.gradients(), reserve)
 
 
 def test_cells() -> None:

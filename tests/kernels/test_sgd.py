@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers import SIZES, assert_close, assert_same_bits, double, normal, place
+from helpers_optimizers import check_bad_input, check_many_elements
 
-import fastattn
 from fastattn import kernels, reference
 
 NAMES = ("param", "grad", "momentum_buffer")
@@ -56,16 +57,7 @@ def test_the_first_buffer_is_not_read(isa: str) -> None:
 
 
 def test_many_elements(isa: str, threads: int) -> None:
-    given, again = arrays(7, 30011), arrays(7, 30011)
-    kernels.sgd(*given, lr=0.1, momentum=0.9)
-    fastattn.set_num_threads(1)
-    kernels.sgd(*again, lr=0.1, momentum=0.9)
-    for actual, expected in zip(given, again, strict=True):
-        assert_same_bits(actual, expected)
-    piece = [array[1:5] for array in arrays(7, 30011)]
-    kernels.sgd(*piece, lr=0.1, momentum=0.9)
-    for actual, expected in zip(piece, again, strict=True):
-        assert_same_bits(actual, expected[1:5])
+    check_many_elements(partial(kernels.sgd, lr=0.1, momentum=0.9), arrays)
 
 
 def test_empty(isa: str) -> None:
@@ -73,25 +65,7 @@ def test_empty(isa: str) -> None:
 
 
 def test_bad_input() -> None:
-    def refused(error: type[Exception], message: str, at: int = 0, bad: Any = None, **changed: Any) -> None:
-        given = arrays(4, 6)
-        given[at] = given[at] if bad is None else bad
-        with pytest.raises(error, match=f"^sgd: {message}"):
-            kernels.sgd(*given, **({"lr": 0.1, "momentum": 0.9} | changed))
-
-    for i, name in enumerate(NAMES):
-        refused(TypeError, f"{name} must be float32, got float64$", i, np.zeros((4, 6)))
-        refused(TypeError, f"{name} must be .*, got list$", i, [1.0])
-        refused(ValueError, f"{name} .*contiguous", i, np.zeros((4, 12), np.float32)[:, ::2])
-        if name != "param":
-            refused(ValueError, rf"{name} must have shape \(4, 6\), got \(6, 4\)$", i, np.zeros((6, 4), np.float32))
-        if name != "grad":
-            refused(ValueError, f"{name} .*read-only", i, place(np.zeros((4, 6), np.float32), "read-only"))
-    for i, j in ((0, 1), (2, 1), (2, 0)):
-        given = arrays(6)
-        given[i] = given[j]
-        with pytest.raises(ValueError, match=f"^sgd: {NAMES[i]} must not overlap {NAMES[j]}$"):
-            kernels.sgd(*given, lr=0.1, momentum=0.9)
+    refused = check_bad_input("sgd", partial(kernels.sgd, lr=0.1, momentum=0.9), arrays, NAMES)
     for name in ("lr", "momentum", "dampening", "weight_decay"):
         refused(ValueError, f"{name} must be .* not negative, got -1.0$", **{name: -1.0})
     with pytest.raises(ValueError, match=r"^sgd: momentum_buffer must be given with momentum 0.9$"):

@@ -4,39 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import LAYOUTS, assert_close, double, nan_out, normal
-from helpers_rows import (
-    ROLES,
-    check_backward_rows,
-    check_bad_backward,
-    check_bad_x_and_out,
-    check_empty,
-    check_many_rows,
-    check_out,
-    check_random_rows,
-    check_rows_are_independent,
-    check_values,
-    of_one,
-)
+from helpers import assert_close, double, nan_out, normal
+from helpers_rows import check_random_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastattn import kernels, reference
 
 INF = np.inf
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_values(isa: str, threads: int, layout: str) -> None:
-    check_values(kernels.softmax, reference.softmax, layout)
-
-
-def test_many_rows(isa: str, threads: int) -> None:
-    check_many_rows(kernels.softmax, reference.softmax)
-
-
-def test_rows_are_independent(isa: str, threads: int) -> None:
-    check_rows_are_independent(kernels.softmax)
 
 
 def test_vocabulary_rows(isa: str) -> None:
@@ -75,34 +50,7 @@ def test_one_column_is_one(isa: str) -> None:
     assert (kernels.softmax(x) == 1).all()
 
 
-def test_out(isa: str) -> None:
-    check_out(kernels.softmax)
-
-
-def test_empty(isa: str, threads: int) -> None:
-    check_empty(kernels.softmax)
-
-
-def test_bad_input() -> None:
-    check_bad_x_and_out("softmax", kernels.softmax)
-
-
-@ROLES
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_backward_values(isa: str, threads: int, role: str, layout: str) -> None:
-    check_values(of_one(kernels.softmax_backward, role), of_one(reference.softmax_backward, role), layout)
-
-
-@ROLES
-def test_backward_rows(isa: str, threads: int, role: str) -> None:
-    check_backward_rows(kernels.softmax_backward, reference.softmax_backward, role)
-
-
 def test_backward_of_a_masked_row_is_zero(isa: str) -> None:
     """A row of -inf is 0, and so is its gradient."""
     y = kernels.softmax(np.full((2, 9), -INF, np.float32))
     assert (kernels.softmax_backward(normal(np.random.default_rng(7), 2, 9), y) == 0).all()
-
-
-def test_backward_bad_input() -> None:
-    check_bad_backward("softmax_backward", kernels.softmax_backward, "y")

@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import pickle
 import shutil
+import sys
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,16 @@ from helpers import assert_same_bits
 from helpers_marian import MarianFolder, random_transformer
 
 import fastattn
-from fastattn.models import BertForMaskedLM, BertForTokenClassification, BertModel, Transformer
+from fastattn import models
+from fastattn.models import (
+    BertForMaskedLM,
+    BertForTokenClassification,
+    BertModel,
+    BidirectionalLanguageModel,
+    Elmo,
+    ElmoConfig,
+    Transformer,
+)
 from fastattn.models.registry import family, family_of, load_encoder, load_head
 
 IDS = np.arange(1, 11).reshape(2, 5)
@@ -69,11 +80,88 @@ class TestHeads:
             BertModel.from_pretrained("no-such-model-of-this-name", local_files_only=True)
 
 
+def in_cache(folder: Path, cache: Path, repository: str, branch: str = "main") -> None:
+    """Put a folder into a Hugging Face cache, as a repository with one commit."""
+    entry, commit = cache / f"models--{repository.replace('/', '--')}", "0" * 40
+    shutil.copytree(folder, entry / "snapshots" / commit, dirs_exist_ok=True)
+    (entry / "refs").mkdir(exist_ok=True)
+    (entry / "refs" / branch).write_text(commit)
+
+
+class TestNames:
+    """Every model is found by its name as well as in its folder."""
+
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.chdir(tmp_path)
+        return tmp_path / "cache"
+
+    @pytest.mark.parametrize("kind", ["BertModel", *(head.__name__ for head in family("bert").heads.values())])
+    def test_of_bert(self, folder: Any, cache: Path, kind: str) -> None:
+        in_cache(folder.write(), cache, "we/bert", "tagged")
+        where = {"revision": "tagged", "token": False, "local_files_only": True}
+        model = getattr(models, kind).from_pretrained("we/bert", new_head="draw", num_hidden_layers=1, **where)
+        assert len(getattr(model, "bert", model).layers) == 1
+        with pytest.raises(FileNotFoundError, match="local_files_only is set"):
+            getattr(models, kind).from_pretrained("we/bert", local_files_only=True)
+        assert isinstance(load_encoder("we/bert", **where), BertModel)
+
+    def test_of_a_transformer(self, cache: Path, tmp_path: Path) -> None:
+        """With the files that are its family's own."""
+        random_transformer(position_embedding_type="marian").save_pretrained(tmp_path / "saved")
+        path = tmp_path / "saved" / "generation_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "max_length": 5}))
+        in_cache(tmp_path / "saved", cache, "we/marian")
+        for model in (
+            Transformer.from_pretrained("we/marian", local_files_only=True),
+            load_head("we/marian", "ConditionalGeneration", local_files_only=True),
+        ):
+            assert model.config.max_length == 5
+        model = Transformer.from_pretrained("we/marian", encoder_layers=1, decoder_layers=1, local_files_only=True)
+        assert (len(model.encoder.layers), len(model.decoder.layers)) == (1, 1)
+
+    def test_the_files_that_are_asked_for(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """From the hub comes config.json first, then what the family reads."""
+        hub: Any = types.ModuleType("huggingface_hub")
+        random_transformer().save_pretrained(tmp_path / "saved")
+        asked = []
+
+        def snapshot_download(name: str, *, allow_patterns: list[str], revision: str | None, **options: Any) -> str:
+            asked.append((name, revision, options["token"], sorted(allow_patterns)))
+            return str(tmp_path / "saved")
+
+        hub.snapshot_download = snapshot_download
+        monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+        load_head("we/marian", "ConditionalGeneration", revision="v1", token="secret")
+        assert asked == [
+            ("we/marian", "v1", "secret", ["config.json"]),
+            ("we/marian", "v1", "secret", sorted(Transformer.files.patterns)),
+        ]
+        assert "generation_config.json" in Transformer.files.patterns
+
+    def test_of_elmo(self, cache: Path, tmp_path: Path) -> None:
+        config = ElmoConfig(filters=((1, 4),), dim=8, projection_dim=4, n_layers=2, vocabulary_size=3)
+        BidirectionalLanguageModel(config).save_pretrained(tmp_path / "saved")
+        in_cache(tmp_path / "saved", cache, "we/elmo")
+        for kind in (Elmo, BidirectionalLanguageModel):
+            model = kind.from_pretrained("we/elmo", n_layers=1, revision="main", token=False, local_files_only=True)
+            assert len(model.network.layers) == 1
+            frozen = kind.from_pretrained("we/elmo", trainable=False, local_files_only=True)
+            pickled = pickle.dumps(frozen)
+            assert len(pickled) < 1000
+            again = pickle.loads(pickled)
+            for name, array in frozen.state_dict().items():
+                np.testing.assert_array_equal(again.state_dict()[name], array)
+
+
 class TestRegistry:
     def test_a_folder_knows_its_family(self, folder: Any, tmp_path: Path) -> None:
         folder.write()
         assert family_of(folder.path) is family("bert")
-        assert isinstance(load_encoder(folder.path), BertModel)
+        encoder = load_encoder(folder.path)
+        assert isinstance(encoder, BertModel)
+        assert encoder.pooler is None  # hidden states do not need it
         head = load_head(folder.path, "TokenClassification", new_head="draw", num_labels=4, local_files_only=True)
         assert isinstance(head, BertForTokenClassification)
         assert head.config.num_labels == 4
@@ -83,7 +171,7 @@ class TestRegistry:
 
     def test_what_there_is_not(self, folder: Any, tmp_path: Path) -> None:
         random_transformer().save_pretrained(tmp_path / "marian")
-        with pytest.raises(ValueError, match="marian: TransformerConfig is of no model with an encoder alone"):
+        with pytest.raises(ValueError, match="marian: TransformerConfig has no encoder without a decoder"):
             load_encoder(tmp_path / "marian")
         with pytest.raises(
             ValueError, match="TransformerConfig: no model for MaskedLM, only for ConditionalGeneration"
@@ -91,7 +179,7 @@ class TestRegistry:
             load_head(tmp_path / "marian", "MaskedLM")
         path = folder.write() / "config.json"
         path.write_text(json.dumps({**folder.config, "model_type": "gpt2"}))
-        with pytest.raises(ValueError, match=r"config\.json: model_type is 'gpt2'; known are bert, elmo, "):
+        with pytest.raises(ValueError, match=r"config\.json: model_type is 'gpt2'; known are bert, "):
             load_encoder(folder.path)
 
 

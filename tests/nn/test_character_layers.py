@@ -86,7 +86,7 @@ class TestCharCNN:
             ((11, 4, []), r"filters must not be empty"),
             ((11, 4, [(1, 2, 3)]), r"filters must be pairs \(width, number\), got \[\(1, 2, 3\)\]"),
             ((11, 4, {1: 2}), r"filters must be pairs \(width, number\), got \{1: 2\}"),
-            ((11, 4, [(1, 2), (0, 3)]), "a width of filters must be a positive integer, got 0"),
+            ((11, 4, [(1, 2), (0, 3)]), "filters: a width must be a positive integer, got 0"),
             ((11, 4, FILTERS, "gelu"), "activation must be one of relu, tanh, got 'gelu'"),
         ],
     )

@@ -153,6 +153,11 @@ class TestModuleDict:
         assert heads["training"] is a
         assert heads.eval().training is False
         assert len(nn.ModuleDict()) == 0
+        assert heads.pop("training") is a
+        heads.update({"c": a})
+        assert (list(heads), heads.get("d")) == (["b", "c"], None)
+        assert heads != nn.ModuleDict(heads)  # a module is equal to itself alone
+        assert len({heads, heads}) == 1
 
     def test_what_does_not_fit(self) -> None:
         with pytest.raises(ValueError, match=r"ModuleDict: names must be strings without dots, got 'a\.b'"):
@@ -216,7 +221,7 @@ class TestLayers:
             (
                 lambda: nn.Linear(0, 3),
                 ValueError,
-                "Linear: in_features and out_features must be at least 1, got 0 and 3",
+                "Linear: in_features must be a positive integer, got 0",
             ),
             (
                 lambda: nn.Linear(2, 3, bias=nn.Parameter((3,))),
@@ -226,9 +231,9 @@ class TestLayers:
             (lambda: nn.Linear(2, 3, activation="elu"), ValueError, "Linear: activation must be None or .*, got 'elu'"),
             (lambda: nn.LayerNorm(()), ValueError, "LayerNorm: normalized_shape must have sizes of at least 1"),
             (lambda: nn.LayerNorm((2, 0)), ValueError, r"normalized_shape must have sizes .*, got \(2, 0\)"),
-            (lambda: nn.Dropout(1.0), ValueError, r"Dropout: p must be in \[0, 1\), got 1.0"),
-            (lambda: nn.Dropout(-0.1), ValueError, r"Dropout: p must be in \[0, 1\), got -0.1"),
-            (lambda: nn.GELU("erf"), ValueError, "GELU: approximate must be 'none' or 'tanh', got 'erf'"),
+            (lambda: nn.Dropout(1.0), ValueError, r"Dropout: p must be a number in \[0, 1\), got 1.0"),
+            (lambda: nn.Dropout(-0.1), ValueError, r"Dropout: p must be a number in \[0, 1\), got -0.1"),
+            (lambda: nn.GELU("erf"), ValueError, "GELU: approximate must be one of none, tanh, got 'erf'"),
         ],
     )
     def test_what_is_refused_at_once(self, build: Any, error: type[Exception], message: str) -> None:

@@ -236,9 +236,9 @@ class TestState:
         del state["words.weight"]
         state["scores.bias"] = np.ones(7)
         listed: Any = {**state, "scores.bias": [1.0] * 7}
-        with pytest.raises(TypeError, match=r"load_state_dict: tensor 'scores\.bias' must be an array, got list"):
+        with pytest.raises(TypeError, match=r"tensor 'scores\.bias' must be an array of float32, got list"):
             block.load_state_dict(listed, strict=False)
-        with pytest.raises(TypeError, match=r"tensor 'scores\.bias' must be float32, got float64"):
+        with pytest.raises(TypeError, match=r"tensor 'scores\.bias' must be an array of float32, got float64"):
             block.load_state_dict(state, strict=False)
         for name, array in block.state_dict().items():
             assert_same_bits(array, before[name])
@@ -440,3 +440,36 @@ class TestLayers:
         assert dropout(x) is x
         assert dropout(tensor) is tensor
         assert nn.Dropout(0.5).freeze().train()(x) is x
+
+
+def test_a_parameter_or_module_is_not_replaced_by_something_else() -> None:
+    layer = nn.Linear(3, 2)
+    for value in (np.ones((2, 3), np.float32), Tensor(np.ones((2, 3), np.float32), requires_grad=True)):
+        with pytest.raises(TypeError, match=r"Linear: weight must be a Parameter or None, got .*its data"):
+            layer.weight = value  # type: ignore[assignment]
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    parent = nn.Sequential(layer)
+    parent.head = layer
+    with pytest.raises(TypeError, match="Sequential: head must be a Module or None, got int"):
+        parent.head = 3
+    layer.bias = None
+    assert list(layer.state_dict()) == ["weight"]
+
+
+def test_two_parameters_with_one_name_are_refused() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            self.parts = {1: nn.Linear(2, 2), "1": nn.Linear(2, 2)}
+
+    with pytest.raises(ValueError, match=r"Model: two parameters have the name 'parts\.1\.weight'"):
+        Model().state_dict()
+
+
+def test_gradients_are_removed_or_zeros() -> None:
+    layer = nn.Linear(3, 2)
+    layer(np.ones((1, 3), np.float32)).sum().backward()
+    layer.zero_grad(set_to_none=False)
+    assert layer.weight.grad is not None
+    assert not layer.weight.grad.any()
+    layer.zero_grad()
+    assert layer.weight.grad is None

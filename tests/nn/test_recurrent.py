@@ -346,3 +346,9 @@ class TestErrors:
         for rows in (slice(None), 0):
             for a, b in zip(lstm(x[rows], (h[rows], None)), lstm(x[rows], (h[rows], zeros[rows])), strict=True):
                 assert_same_bits(a.data, b.data)
+
+
+@pytest.mark.parametrize(("option", "value"), [("proj_size", 2), ("cell_clip", 1.0)])
+def test_a_gru_has_no_projection_and_no_clips(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"GRU: {option} is for an LSTM alone, got {value}"):
+        nn.GRU(3, 4, **{option: value})

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fastattn import tasks
+from fastattn.hub import ModelNotFoundError
 from fastattn.tasks import TASKS, BiLMRecipe, TagRecipe, TranslateRecipe
 from fastattn.tasks.base import OptionError, Recipe, Task, options
 from fastattn.training import train
@@ -20,6 +21,13 @@ def test_every_task_has_every_verb(name: str, recipe: str) -> None:
     assert issubclass(task, Task)
     assert not task.__abstractmethods__
     assert issubclass(getattr(tasks, recipe), Recipe)
+
+
+@pytest.mark.parametrize("name", ["SentenceEncoder", "WordEncoder", *(task for task, _ in TASKS.values())])
+def test_every_task_says_where_it_looks(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelNotFoundError, match=r"(?s)no some/model at v1 in .*not asked, local_files_only is set"):
+        getattr(tasks, name).from_pretrained("some/model", revision="v1", token=False, local_files_only=True)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -44,7 +52,7 @@ def test_every_option_is_explained_and_checked(recipe: type[Recipe]) -> None:
         (TagRecipe, {"average": 4}, "average 4 needs as many epochs, got 3"),
         (TagRecipe, {"average": 2, "ema": 0.9}, "average and ema are two kinds of averages; give one of them"),
         (TagRecipe, {"average": 2, "patience": 1}, "patience keeps the best model, average the mean of the last ones"),
-        (BiLMRecipe, {"vocabulary": "v", "min_count": 3}, "vocabulary_size and min_count are about a vocabulary"),
+        (BiLMRecipe, {"vocabulary": "v", "min_count": 3}, "vocabulary_size and min_count need a vocabulary"),
         (TranslateRecipe, {"vocabulary": "a.spm", "shared": False}, "shared=False needs two SentencePiece models"),
     ],
 )

@@ -183,10 +183,15 @@ def test_transformers_gives_the_same_logits(folder: Path, tagger: Tagger) -> Non
     assert tagger.tag([words]) == [[theirs.config.id2label[int(i)] for i in logits[first].argmax(1)]]
 
 
-def test_a_model_without_a_classifier_is_no_tagger(tmp_path: Path) -> None:
-    folder = write_bert(tmp_path / "bert")
-    with pytest.raises(ValueError, match="no tagger, its weights have no classifier; fastattn train tag makes one"):
-        Tagger.from_pretrained(folder)
+def test_a_model_without_a_classifier_is_no_tagger(folder: Path, tmp_path: Path) -> None:
+    other = write_bert(tmp_path / "bert")
+    with pytest.raises(
+        ValueError, match="bert: not a tagger, its architecture is BertModel; `fastattn train tag` makes"
+    ):
+        Tagger.from_pretrained(other)
+    shutil.copy(folder / "config.json", other)
+    with pytest.raises(ValueError, match=r"model\.safetensors: .*BertForTokenClassification.*classifier\.weight"):
+        Tagger.from_pretrained(other)
 
 
 def test_another_head_is_named(folder: Path, tmp_path: Path) -> None:
@@ -194,8 +199,8 @@ def test_another_head_is_named(folder: Path, tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["architectures"] = ["BertForSequenceClassification"]
     (tmp_path / "other" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(ValueError, match="other: no tagger, its architecture is BertForSequenceClassification"):
-        Tagger.from_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="other: not a tagger, its architecture is BertForSequenceClassification"):
+        Tagger.from_pretrained(tmp_path / "other", local_files_only=True)
 
 
 def test_bad_input(tagger: Tagger, tmp_path: Path) -> None:

@@ -157,12 +157,18 @@ def test_texts_that_can_be_read_to_their_ends(translator: Translator) -> None:
             translator.encode(["a", letter * 40], target=target, place=lambda i: f"file:{i + 1}")
 
 
+def test_another_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"{tmp_path}/config\.json: model_type is 'bert'"):
+        Translator.from_pretrained(tmp_path)
+
+
 def test_bad_folders(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such folder: .*missing"):
         Translator.from_pretrained(tmp_path / "missing")
     run = tmp_path / "MyTranslator"
     write_state(run / "states", 5, {}, {})
-    with pytest.raises(FileNotFoundError, match="MyTranslator: no model yet; the run was not finished, continue it"):
+    with pytest.raises(FileNotFoundError, match="MyTranslator: no model yet; the run is not finished, continue it"):
         Translator.from_pretrained(run)
     make().save_pretrained(run)
     config = (run / "config.json").read_text(encoding="utf-8")

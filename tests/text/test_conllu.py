@@ -102,7 +102,7 @@ def test_ends_of_lines_and_files() -> None:
         (row("1-2") + "\n" + row("1"), "f:3: the sentence has 1 words, but a range goes to 2"),
         (row("1.1"), "f:1: the empty node's id must be 0.1, got 1.1"),
         (row("1") + "\n" + row("1.2"), "f:2: the empty node's id must be 1.1, got 1.2"),
-        (row("1") + "\n# late", "f:2: a comment must stand before the sentence's first row"),
+        (row("1") + "\n# late", "f:2: a comment must come before the sentence's first row"),
         ("# only\n# comments\n\n" + row("1"), "f:1: a sentence without words"),
         (row("0.1"), "f:1: a sentence without words"),
     ],

@@ -128,7 +128,7 @@ def test_a_vocabulary_that_cannot_be() -> None:
     [
         ("a\n<S>\n<UNK>\n", "vocab.txt: </S> must be among the words"),
         ("", "vocab.txt: <S>, </S>, <UNK> must be among the words"),
-        ("<S>\n</S>\n<UNK>\na\nb\na\n", "vocab.txt:6: 'a' is there already, at 4"),
+        ("<S>\n</S>\n<UNK>\na\nb\na\n", "vocab.txt:6: 'a' is a duplicate of line 4"),
         ("<S>\n\n</S>\n<UNK>\n", "vocab.txt:2: must be one word, got ''"),
         ("<S>\nNew York\n", "vocab.txt:2: must be one word, got 'New York'"),
     ],

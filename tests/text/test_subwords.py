@@ -56,7 +56,7 @@ def test_characters_are_sorted_by_frequency() -> None:
     assert Characters.build(["cabb", "bA"], min_count=2).vocab_size == 4
     with pytest.raises(ValueError, match="must hold single ones, got 'ab'"):
         Characters(["a", "ab"])
-    with pytest.raises(ValueError, match="the character 'a' is there twice"):
+    with pytest.raises(ValueError, match="the character 'a' appears twice"):
         Characters("aba")
 
 

@@ -8,34 +8,21 @@ from fastattn.models.bert.heads import (
     BertForTokenClassification,
 )
 from fastattn.models.bert.model import BertModel
-from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.bert.pretraining import BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining
 from fastattn.models.registry import Family
 
-__all__ = [
-    "FAMILY",
-    "BertConfig",
-    "BertForMaskedLM",
-    "BertForMultipleChoice",
-    "BertForNextSentencePrediction",
-    "BertForPreTraining",
-    "BertForQuestionAnswering",
-    "BertForSequenceClassification",
-    "BertForTokenClassification",
-    "BertModel",
-    "BertOutput",
-]
-
+_HEADS = (
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 FAMILY = Family(
     BertConfig,
     BertModel,
-    {
-        "MaskedLM": BertForMaskedLM,
-        "MultipleChoice": BertForMultipleChoice,
-        "NextSentencePrediction": BertForNextSentencePrediction,
-        "PreTraining": BertForPreTraining,
-        "QuestionAnswering": BertForQuestionAnswering,
-        "SequenceClassification": BertForSequenceClassification,
-        "TokenClassification": BertForTokenClassification,
-    },
+    {head.__name__.removeprefix("BertFor"): head for head in _HEADS},
+    states_only={"add_pooling_layer": False},
 )

@@ -7,26 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
-from fastattn.models.config import PreTrainedConfig
-from fastattn.nn.attention import MAX_HEAD_DIM
-
-__all__ = ["ACTIVATIONS", "BertConfig"]
-
-# hidden_act in config.json -> activation of fastattn.functional.linear
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-    "linear": None,
-}
+from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -41,6 +22,8 @@ class BertConfig(PreTrainedConfig):
 
     Raises ValueError for a value that no BERT model can have, naming the field and the value.
     """
+
+    model_types = ("bert",)
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -64,33 +47,16 @@ class BertConfig(PreTrainedConfig):
     label2id: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (*_REQUIRED, "max_position_embeddings", "type_vocab_size", "num_labels"):
-            self._set(name, config_integer(name, getattr(self, name)))
-        head_dim, rest = divmod(self.hidden_size, self.num_attention_heads)
-        if rest:
-            raise ValueError(
-                f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
-                f"{self.num_attention_heads}"
-            )
-        if head_dim > MAX_HEAD_DIM:
-            raise ValueError(
-                f"num_attention_heads must split hidden_size into heads of at most {MAX_HEAD_DIM}, "
-                f"got {self.num_attention_heads} and {self.hidden_size}"
-            )
-        for name, limits in (
-            ("layer_norm_eps", {"high": 1.0, "above": True}),
-            ("hidden_dropout_prob", PROBABILITY),
-            ("attention_probs_dropout_prob", PROBABILITY),
-            *([] if self.classifier_dropout is None else [("classifier_dropout", PROBABILITY)]),
-            ("initializer_range", POSITIVE),
-        ):
-            self._set(name, config_number(name, getattr(self, name), **limits))
-        choice("hidden_act", self.hidden_act, ACTIVATIONS)
-        if self.position_embedding_type != "absolute":
-            raise ValueError(f"position_embedding_type must be 'absolute', got {self.position_embedding_type!r}")
-        if self.problem_type is not None:
-            choice("problem_type", self.problem_type, PROBLEM_TYPES)
-        self._set("tie_word_embeddings", boolean("tie_word_embeddings", self.tie_word_embeddings))
+        self._check(config_integer, *_REQUIRED, "max_position_embeddings", "type_vocab_size", "num_labels")
+        self._check_heads("hidden_size", "num_attention_heads")
+        self._check(config_number, "layer_norm_eps", high=1.0, above=True)
+        dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+        self._check(config_number, *dropouts, **PROBABILITY)
+        self._check(config_number, "initializer_range", **POSITIVE)
+        self._check(choice, "hidden_act", known=ACTIVATIONS)
+        self._check(choice, "position_embedding_type", known=("absolute",))
+        self._check(choice, "problem_type", known=PROBLEM_TYPES)
+        self._check(boolean, "tie_word_embeddings")
         names = self.id2label or {i: f"LABEL_{i}" for i in range(self.num_labels)}
         if set(names) != set(range(self.num_labels)):
             raise ValueError(f"id2label must name 0 to num_labels - 1 = {self.num_labels - 1}, got {sorted(names)}")
@@ -100,10 +66,8 @@ class BertConfig(PreTrainedConfig):
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a config.json. The sizes must be there, for no default can guess them."""
-        kind = values.get("model_type", "bert")
         architectures = values.get("architectures") or []
-        if kind != "bert":
-            raise ValueError(f"model_type is {kind!r}; BertModel reads 'bert'")
+        found = super()._read({"model_type": "bert", **values}, changes)
         if "model_type" not in values and not all(str(name).startswith("Bert") for name in architectures):
             raise ValueError(f"architectures is {architectures!r}; BertModel reads Bert models")
         for name in ("is_decoder", "add_cross_attention"):
@@ -112,7 +76,6 @@ class BertConfig(PreTrainedConfig):
         for name in _REQUIRED:
             if name not in values:
                 raise ValueError(f"{name} is missing")
-        found = super()._read(values, changes)
         if found.get("id2label"):
             found["id2label"] = _names(found["id2label"])
         count = len(found.get("id2label") or ())

@@ -4,11 +4,10 @@
     >>> output = model(input_ids, attention_mask=attention_mask, labels=labels)                  # doctest: +SKIP
     >>> output.loss.backward()                                                                   # doctest: +SKIP
 
-All take padded batches as `BertModel` does, and raise its errors. What they give is in `bert.outputs`. Labels are
-integers, -100 where they count for nothing, and checked: ValueError or TypeError, naming the argument, the value and
-its place, for another shape, a label outside the classes, labels that are all -100, and one at the padding that is
-not. A loss is the mean over what counts. The logits of a trainable model are Tensors, of which any other loss can be
-computed.
+All take padded batches as `BertModel` does and raise its errors. `models.outputs` describes their results. Labels are
+integers, with -100 where there is none. ValueError or TypeError names the argument, the value and its place for
+another shape, a label outside the classes, a label at the padding, and labels that are all -100. A loss is the mean
+over the labels that count. The logits of a trainable model are Tensors, so you can compute any other loss from them.
 
 Source: Devlin et al. 2019, section 4 and figure 4; losses as in transformers' `modeling_bert`.
 """
@@ -27,16 +26,10 @@ from fastattn.autograd import Tensor
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.model import Batch, BertModel, BertPreTrainedModel
-from fastattn.models.bert.outputs import BertOutput, HeadOutput, QuestionAnsweringOutput
+from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.inputs import Tokens, check_labels, integers
+from fastattn.models.outputs import HeadOutput, QuestionAnsweringOutput, loss_of
 from fastattn.nn.parameter import Array
-
-__all__ = [
-    "BertForMultipleChoice",
-    "BertForQuestionAnswering",
-    "BertForSequenceClassification",
-    "BertForTokenClassification",
-]
 
 
 class BertHeadModel(BertPreTrainedModel):
@@ -44,18 +37,27 @@ class BertHeadModel(BertPreTrainedModel):
 
     bert: BertModel
 
-    def _run(self, batch: Batch, target: Any, *outputs: bool) -> Any:
-        """What the model gives for a batch, with the loss if there is a `target`; `outputs` are those of `encode`."""
+    def _run(self, batch: Batch, labels: Any, *outputs: bool) -> Any:
+        """The result for a batch, with a loss unless `labels` are None; `outputs` are those of `BertModel.encode`."""
+        target = None if labels is None else self._target(batch, labels)
         output = self.bert.encode(batch, *outputs)
-        states, attentions = output.hidden_states, output.attentions
-        extras = {
-            "hidden_states": states and tuple(batch.pad(x) for x in states),
-            "attentions": attentions and tuple(batch.pad_weights(x) for x in attentions),
-        }
-        return self._finish(batch, output, target, extras)
+        states = output.hidden_states and tuple(batch.pad(x) for x in output.hidden_states)
+        attentions = output.attentions and tuple(batch.pad_weights(x) for x in output.attentions)
+        return self._finish(batch, output, target, {"hidden_states": states, "attentions": attentions})
+
+    def _target(self, batch: Batch, labels: Any) -> Any:
+        """The labels, checked, as `_finish` takes them."""
+        raise NotImplementedError
 
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> Any:
         raise NotImplementedError
+
+    def _together(self, **labels: ArrayLike | None) -> dict[str, Any] | None:
+        """Two kinds of labels by name, or None without any. Raises ValueError when one is given alone."""
+        missing = [name for name, value in labels.items() if value is None]
+        if missing and len(missing) < len(labels):
+            raise ValueError(f"{type(self).__name__}: {' and '.join(labels)} must be given together")
+        return None if missing else labels
 
 
 class LabelledModel(BertHeadModel):
@@ -70,10 +72,16 @@ class LabelledModel(BertHeadModel):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> Any:
-        """The first three are `[batch, seq]`; `labels` are described with the class."""
-        batch = self.bert.pack(input_ids, attention_mask, token_type_ids)
-        target = None if labels is None else self._target(batch, labels)
-        return self._run(batch, target, output_hidden_states, output_attentions)
+        """The first three are `[batch, seq]`, unless the class says otherwise. It describes the `labels`, too."""
+        batch = self._pack(input_ids, attention_mask, token_type_ids)
+        return self._run(batch, labels, output_hidden_states, output_attentions)
+
+    def _pack(self, *arrays: Any) -> Batch:
+        return self.bert.pack(*arrays)
+
+
+class RaggedModel(LabelledModel):
+    """A head that takes ragged batches too."""
 
     def forward_ragged(
         self,
@@ -88,32 +96,38 @@ class LabelledModel(BertHeadModel):
         """As `BertModel.forward_ragged`. Labels and logits of tokens are `[tokens, ..]`, those of sequences as in the
         padded call."""
         batch = self.bert.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
-        target = None if labels is None else self._target(batch, labels)
-        return self._run(batch, target, output_hidden_states, output_attentions)
-
-    def _target(self, batch: Batch, labels: ArrayLike) -> Any:
-        """The labels, checked, as `_finish` takes them."""
-        raise NotImplementedError
+        return self._run(batch, labels, output_hidden_states, output_attentions)
 
 
-class BertForTokenClassification(LabelledModel):
+class Classifier(LabelledModel):
+    """A linear layer over the pooled first token of each sequence, or over each token."""
+
+    _pooled = True
+    _outputs: int | None = None  # num_labels
+
+    def build(self, config: BertConfig) -> None:
+        rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        self.bert = BertModel(config, add_pooling_layer=self._pooled)
+        self.dropout = nn.Dropout(rate)
+        self.classifier = nn.Linear(
+            config.hidden_size, self._outputs or config.num_labels, std=config.initializer_range
+        )
+
+
+class BertForTokenClassification(Classifier, RaggedModel):
     """One of `num_labels` labels for every token: tagging, named entities.
 
     `labels` are `[batch, seq]`, in [0, num_labels) or -100. The result is a `HeadOutput`.
     """
 
-    def build(self, config: BertConfig) -> None:
-        self.bert = BertModel(config, add_pooling_layer=False)
-        self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels, std=config.initializer_range)
+    _pooled = False
 
     def _target(self, batch: Batch, labels: ArrayLike) -> Any:
         return batch.pack_labels("BertForTokenClassification", labels, self.config.num_labels)
 
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
         scores = self.classifier(self.dropout(output.last_hidden_state))
-        loss = None if target is None else tensor(F.cross_entropy(scores, target))
-        return HeadOutput(loss, batch.pad(scores), **extras)
+        return HeadOutput(loss_of(scores, target), batch.pad(scores), **extras)
 
 
 class BertForQuestionAnswering(BertHeadModel):
@@ -135,49 +149,30 @@ class BertForQuestionAnswering(BertHeadModel):
     ) -> QuestionAnsweringOutput:
         """The first three are `[batch, seq]`; the positions, columns of `input_ids`, are `[batch]`.
 
-        As in transformers a negative position is 0, and one from `seq` on, an answer that was cut off, is ignored.
-        Other than there, the padding has no part in the softmax.
+        As in transformers, a negative position is 0, and one from `seq` on, an answer that was cut off, is ignored.
+        Unlike there, the padding has no part in the softmax.
         """
+        labels = self._together(start_positions=start_positions, end_positions=end_positions)
         batch = self.bert.pack(input_ids, attention_mask, token_type_ids)
-        targets = None
-        if start_positions is not None or end_positions is not None:
-            if start_positions is None or end_positions is None:
-                raise ValueError("BertForQuestionAnswering: start_positions and end_positions must be given together")
-            targets = [
-                _check_positions(name, positions, batch)
-                for name, positions in (("start_positions", start_positions), ("end_positions", end_positions))
-            ]
-        output: QuestionAnsweringOutput = self._run(batch, targets, output_hidden_states, output_attentions)
+        output: QuestionAnsweringOutput = self._run(batch, labels, output_hidden_states, output_attentions)
         return output
 
+    def _target(self, batch: Batch, labels: dict[str, Any]) -> list[Array]:
+        return [_check_positions(name, positions, batch) for name, positions in labels.items()]
+
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> QuestionAnsweringOutput:
-        scores = batch.pad(self.qa_outputs(output.last_hidden_state), fill=-np.inf)
-        start, end = (_column(scores, i) for i in range(2))
-        loss = None
-        if target is not None:
-            loss = tensor((F.cross_entropy(start, target[0]) + F.cross_entropy(end, target[1])) / 2)
-        return QuestionAnsweringOutput(loss, start, end, **extras)
+        x = batch.pad(self.qa_outputs(output.last_hidden_state), fill=-np.inf)
+        start, end = (x[..., i] if isinstance(x, Tensor) else np.ascontiguousarray(x[..., i]) for i in range(2))
+        return QuestionAnsweringOutput(loss_of([start, end], target, _mean_of_both), start, end, **extras)
 
 
-class PooledModel(LabelledModel):
-    """A linear layer over the pooled first token of each sequence."""
-
-    def build(self, config: BertConfig) -> None:
-        self.bert = BertModel(config)
-        self.dropout = nn.Dropout(_classifier_dropout(config))
-        self.classifier = nn.Linear(config.hidden_size, self._outputs(config), std=config.initializer_range)
-
-    def _outputs(self, config: BertConfig) -> int:
-        return config.num_labels
-
-
-class BertForSequenceClassification(PooledModel):
+class BertForSequenceClassification(Classifier, RaggedModel):
     """A label, several, or numbers for a sentence or a pair of sentences.
 
-    What `labels` mean is `config.problem_type`. Where that is None it is "regression" when `num_labels` is 1, else
-    "single_label_classification" for integer labels and "multi_label_classification" for others. They are classes,
-    integers `[batch]`; for regression numbers `[batch]`, or `[batch, num_labels]`, with the squared error; for several
-    labels 0 and 1, `[batch, num_labels]`, with the binary cross-entropy. The result is a `HeadOutput`.
+    `config.problem_type` says what `labels` mean. If it is None, it is "regression" when `num_labels` is 1, otherwise
+    "single_label_classification" for integer labels and "multi_label_classification" for others. Classes are integers
+    `[batch]`. For regression, `labels` are numbers, `[batch]` or `[batch, num_labels]`, with the squared error. For
+    several labels they are 0 and 1, `[batch, num_labels]`, with the binary cross-entropy. The result is a `HeadOutput`.
     """
 
     def _target(self, batch: Batch, labels: ArrayLike) -> tuple[Array, Callable[..., Any]]:
@@ -191,76 +186,48 @@ class BertForSequenceClassification(PooledModel):
 
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
         scores = self.classifier(self.dropout(output.pooler_output))
-        loss = None
-        if target is not None:
-            wanted, loss_function = target
-            loss = tensor(loss_function(scores, wanted))
-        return HeadOutput(loss, scores, **extras)
+        return HeadOutput(None if target is None else loss_of(scores, *target), scores, **extras)
 
 
-class BertForMultipleChoice(PooledModel):
+class BertForMultipleChoice(Classifier):
     """Which of several continuations fits.
 
-    Arrays are `[batch, choices, seq]`; `labels`, the right choices, integers `[batch]`. The result is a `HeadOutput`.
+    Arrays are `[batch, choices, seq]`; `labels`, the right choices, are integers `[batch]`. The result is a
+    `HeadOutput`.
     """
 
-    def _outputs(self, config: BertConfig) -> int:
-        return 1
+    _outputs = 1
 
-    def forward(
-        self,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None = None,
-        token_type_ids: ArrayLike | None = None,
-        labels: ArrayLike | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> HeadOutput:
-        """The first three are `[batch, choices, seq]`; `labels` are described with the class."""
+    def _pack(self, input_ids: ArrayLike, *others: ArrayLike | None) -> Batch:
         owner = "BertForMultipleChoice"
         ids = integers(f"{owner}: input_ids", input_ids)
         if ids.ndim != 3:
             raise ValueError(f"{owner}: input_ids must have shape (batch, choices, seq), got {ids.shape}")
-        named = (("attention_mask", attention_mask), ("token_type_ids", token_type_ids))
-        flat = [_flat(owner, name, array, ids.shape) for name, array in named]
-        wanted = None if labels is None else check_labels(owner, "labels", labels, ids.shape[:1], ids.shape[1])
-        batch = self.bert.pack(ids.reshape(-1, ids.shape[2]), *flat)
-        target = (ids.shape[:2], wanted)
-        output: HeadOutput = self._run(batch, target, output_hidden_states, output_attentions)
-        return output
+        arrays: list[Any] = [ids.reshape(-1, ids.shape[2])]
+        for name, other in zip(("attention_mask", "token_type_ids"), others, strict=True):
+            array = None if other is None else np.asarray(other)
+            if array is not None and array.shape != ids.shape:
+                raise ValueError(f"{owner}: {name} must have shape {ids.shape}, got {array.shape}")
+            arrays.append(array if array is None else array.reshape(arrays[0].shape))
+        batch = self.bert.pack(*arrays)
+        batch.choices = ids.shape[:2]
+        return batch
+
+    def _target(self, batch: Batch, labels: ArrayLike) -> Any:
+        return check_labels("BertForMultipleChoice", "labels", labels, batch.choices[:1], batch.choices[1])
 
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
-        shape, wanted = target
-        scores = self.classifier(self.dropout(output.pooler_output)).reshape(shape)
-        loss = None if wanted is None else tensor(F.cross_entropy(scores, wanted))
-        return HeadOutput(loss, scores, **extras)
+        scores = self.classifier(self.dropout(output.pooler_output)).reshape(batch.choices)
+        return HeadOutput(loss_of(scores, target), scores, **extras)
 
 
-def tensor(loss: Any) -> Tensor:
-    """A loss is a Tensor, also that of a frozen model."""
-    return loss if isinstance(loss, Tensor) else Tensor(loss)
-
-
-def _classifier_dropout(config: BertConfig) -> float:
-    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-
-
-def _column(x: Any, i: int) -> Any:
-    """`[batch, seq]`, contiguous, out of `[batch, seq, 2]`."""
-    return x[..., i] if isinstance(x, Tensor) else np.ascontiguousarray(x[..., i])
-
-
-def _flat(owner: str, name: str, array: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
-    if array is None:
-        return None
-    given = np.asarray(array)
-    if given.shape != shape:
-        raise ValueError(f"{owner}: {name} must have shape {shape}, got {given.shape}")
-    return given.reshape(-1, shape[2])
+def _mean_of_both(scores: list[Any], targets: list[Array]) -> Any:
+    first, second = (F.cross_entropy(*pair) for pair in zip(scores, targets, strict=True))
+    return (first + second) / 2
 
 
 def _numbers(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
-    """Labels that are numbers, as float64 in this shape; those of one column may be without it."""
+    """Labels that are numbers, in this shape. A single column may be without its axis."""
     if labels.dtype.kind not in "fiub":
         raise TypeError(f"{owner}: labels must be numbers, got {labels.dtype}")
     if labels.shape != shape and (shape[1] != 1 or labels.shape != shape[:1]):
@@ -272,7 +239,7 @@ def _numbers(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
 
 
 def _several(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
-    """Labels of `[batch, num_labels]`, each one's probability."""
+    """Labels `[batch, num_labels]`, the probability of each."""
     if labels.ndim == 1 and labels.dtype.kind in "fb":
         raise ValueError(
             f"{owner}: labels of {labels.dtype} mean several for each sequence and must have shape {shape}, "
@@ -287,7 +254,7 @@ def _several(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
 
 
 def _check_positions(name: str, positions: ArrayLike, batch: Tokens) -> Array:
-    """Columns as targets: -100 beyond the end, and none at the padding."""
+    """Positions as targets: -100 for those beyond the end, and none at the padding."""
     owner, seq = "BertForQuestionAnswering", batch.shape[1]
     columns = np.maximum(integers(f"{owner}: {name}", positions, batch.shape[:1]), 0)
     if (columns >= seq).all():

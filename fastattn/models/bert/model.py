@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
-from fastattn import nn, ragged
+from fastattn import nn
+from fastattn.autograd import Tensor, mode, tensors
 from fastattn.models.base import PreTrainedModel
-from fastattn.models.bert.config import ACTIVATIONS, BertConfig
+from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.outputs import BertOutput
+from fastattn.models.config import ACTIVATIONS
 from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
 OWNER = "BertModel"
-
-__all__ = ["BertConfig", "BertModel", "BertOutput"]
 
 
 class BertPreTrainedModel(PreTrainedModel):
@@ -46,11 +46,11 @@ class BertPreTrainedModel(PreTrainedModel):
     gradient_checkpointing = False
 
     def gradient_checkpointing_enable(self) -> None:
-        """Keep only what goes into each layer, and compute the layer again in `backward()`: less memory, same bits."""
+        """Keep only the input of each layer and compute the layer again in `backward()`: less memory, the same bits."""
         self._set_checkpointing(True)
 
     def gradient_checkpointing_disable(self) -> None:
-        """Keep what the layers compute."""
+        """Keep everything that the layers compute."""
         self._set_checkpointing(False)
 
     def _set_checkpointing(self, enabled: bool) -> None:
@@ -71,38 +71,48 @@ class BertEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(
-        self,
-        input_ids: NDArray[np.int64],
-        token_type_ids: NDArray[np.int64],
-        position_ids: NDArray[np.int64],
+        self, input_ids: NDArray[np.int64], token_type_ids: NDArray[np.int64], position_ids: NDArray[np.int64]
     ) -> Any:
+        words, places, types, norm = (
+            self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.LayerNorm,
+        )  # fmt: skip
+        weight = words.weight
+        # Where nothing is recorded the norm is computed in the same pass, whether the model trains or not.
+        quiet = not (mode.grad or self.training)
         x = F.embedding_sum(
             input_ids,
-            self.word_embeddings.weight,
+            weight,
             position_ids=position_ids,
-            position_weight=self.position_embeddings.weight,
+            position_weight=places.weight,
             token_type_ids=token_type_ids,
-            token_type_weight=self.token_type_embeddings.weight,
-            norm_weight=self.LayerNorm.weight,
-            norm_bias=self.LayerNorm.bias,
-            eps=self.LayerNorm.eps,
-            padding_idx=self.word_embeddings.padding_idx,
+            token_type_weight=types.weight,
+            norm_weight=norm.weight,
+            norm_bias=norm.bias,
+            eps=norm.eps,
+            padding_idx=words.padding_idx,
+            out=np.empty((len(input_ids), weight.shape[1]), weight.dtype) if quiet else None,
         )
+        if quiet and tensors(weight, places.weight, types.weight, norm.weight, norm.bias):
+            return Tensor(x)
         return self.dropout(x)
 
 
 @dataclass
 class Batch(Tokens):
-    """Tokens and, unless all are 0, their `token_type_ids`, int64 `[tokens]`."""
+    """Tokens and, unless all are 0, their `token_type_ids`, int64 `[tokens]`.
+
+    `choices` is `(batch, choices)` if the sequences are those of a multiple choice.
+    """
 
     token_type_ids: NDArray[np.int64] | None = None
+    choices: tuple[int, ...] = ()
 
 
 class BertModel(BertPreTrainedModel):
-    """A BERT encoder, which is frozen when it is loaded, unless it is `trainable`.
+    """A BERT encoder. It is frozen when it is loaded, unless it is `trainable`.
 
-    Any number of threads may call it at once. The names of `tensors` are Hugging Face's for a `BertModel`. Without a
-    `pooler.dense.weight` among them, or without `add_pooling_layer`, the model has no pooler.
+    Any number of threads may call it at once. The names of `tensors` are those of Hugging Face's `BertModel`. Without
+    `add_pooling_layer`, or a `pooler.dense.weight` among the tensors, the model has no pooler.
     """
 
     loads_trainable = False
@@ -161,20 +171,19 @@ class BertModel(BertPreTrainedModel):
     ) -> BertOutput:
         """Encode a padded batch; no padding token is computed.
 
-        All arguments are `[batch, seq]`, ids of any integer dtype, the mask bool or integers with 1 at the
-        tokens (None: everywhere). Tokens keep their column as their position, behind left padding and holes
-        too, and the pooler reads the first token that the mask keeps. Padding ids are never looked at.
+        All arguments are `[batch, seq]`: ids of any integer dtype, a mask of bools or integers with 1 at the tokens. No
+        mask means that all are tokens. Tokens keep their column as their position, also behind left padding and holes,
+        and the pooler reads the first token that the mask keeps. Padding ids are not looked at.
 
-        Raises TypeError for ids or a mask that are not integers; ValueError for shapes that differ, ids
-        outside the vocabulary and positions from `max_position_embeddings` on.
+        Raises TypeError for ids or a mask that are not integers. Raises ValueError for shapes that differ, ids outside
+        the vocabulary and positions from `max_position_embeddings` on.
         """
         batch = self.pack(input_ids, attention_mask, token_type_ids)
         output = self.encode(batch, output_hidden_states, output_attentions)
-        last, states, attentions = output.last_hidden_state, output.hidden_states, output.attentions
-        states = states and tuple(batch.pad(x) for x in states)
-        last = states[-1] if states else batch.pad(last)
-        attentions = attentions and tuple(batch.pad_weights(x) for x in attentions)
-        return BertOutput(last, output.pooler_output, states, attentions)
+        output.hidden_states = states = output.hidden_states and tuple(batch.pad(x) for x in output.hidden_states)
+        output.last_hidden_state = states[-1] if states else batch.pad(output.last_hidden_state)
+        output.attentions = output.attentions and tuple(batch.pad_weights(x) for x in output.attentions)
+        return output
 
     def forward_ragged(
         self,
@@ -187,8 +196,8 @@ class BertModel(BertPreTrainedModel):
     ) -> BertOutput:
         """Encode sequences that stand one after the other without padding.
 
-        Ids are integers `[tokens]`, and sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of them;
-        positions count from 0 in each sequence unless given. Errors as for the padded call.
+        `input_ids` are integers `[tokens]`, and sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of them. Positions
+        count from 0 in each sequence unless given. Errors are those of the padded call.
         """
         batch = self.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
         return self.encode(batch, output_hidden_states, output_attentions)
@@ -202,24 +211,21 @@ class BertModel(BertPreTrainedModel):
     ) -> Batch:
         """A ragged batch for `encode`; arguments and errors are those of `forward_ragged`."""
         batch = pack_ragged(OWNER, "input_ids", input_ids, cu_seqlens, position_ids)
-        types = None
-        if token_type_ids is not None:
-            types = integers(f"{OWNER}: token_type_ids", token_type_ids, batch.shape)
-        if position_ids is not None or len(batch.ids) > self.config.max_position_embeddings:
-            batch.check_positions(self.config.max_position_embeddings)
-        return Batch(**vars(batch), token_type_ids=types)
+        return self._checked(batch, token_type_ids, given_positions=position_ids is not None)
 
     def pack(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
     ) -> Batch:
         """A padded batch without its padding; arguments and errors are those of the padded call."""
-        batch = pack(OWNER, "input_ids", input_ids, attention_mask)
-        if batch.shape[1] > self.config.max_position_embeddings:
+        return self._checked(pack(OWNER, "input_ids", input_ids, attention_mask), token_type_ids)
+
+    def _checked(self, batch: Tokens, token_type_ids: ArrayLike | None, given_positions: bool = False) -> Batch:
+        if given_positions or batch.shape[-1] > self.config.max_position_embeddings:
             batch.check_positions(self.config.max_position_embeddings)
         types = None
         if token_type_ids is not None:
             types = integers(f"{OWNER}: token_type_ids", token_type_ids, batch.shape)
-            types = ragged.pack(types, batch.mask)[0]
+            types = types.reshape(-1) if batch.mask is None else types[batch.mask]
         return Batch(**vars(batch), token_type_ids=types)
 
     def encode(self, batch: Batch, output_hidden_states: bool = False, output_attentions: bool = False) -> BertOutput:
@@ -233,22 +239,12 @@ class BertModel(BertPreTrainedModel):
             batch.check_ids(config.vocab_size)
             batch.check_rows(f"{OWNER}: token_type_ids", types, config.type_vocab_size)
             raise
-        states = [x] if output_hidden_states else None
-        attentions: list[Any] | None = [] if output_attentions else None
-        x = nn.encode(
-            self.layers,
-            x,
-            cu_seqlens,
-            states=states,
-            attn_weights=attentions,
-            checkpointing=self.gradient_checkpointing,
-        )
-        return BertOutput(
-            x,
-            None if self.pooler is None else self._pool(self.pooler, x, cu_seqlens),
-            None if states is None else tuple(states),
-            None if attentions is None else tuple(attentions),
-        )
+        states: Any = [x] if output_hidden_states else None
+        attentions: Any = [] if output_attentions else None
+        checkpointing = self.gradient_checkpointing
+        x = nn.encode(self.layers, x, cu_seqlens, states=states, attn_weights=attentions, checkpointing=checkpointing)
+        pooled = None if self.pooler is None else self._pool(self.pooler, x, cu_seqlens)
+        return BertOutput(x, pooled, states and tuple(states), attentions and tuple(attentions))
 
     def _pool(self, pooler: nn.Linear, x: Values, cu_seqlens: NDArray[np.int32]) -> Any:
         pooled = pooler(F.pooling(x, cu_seqlens, "cls"))

@@ -1,4 +1,4 @@
-"""BERT with the heads of its pre-training: the masked words, and whether one sentence follows another.
+"""BERT with the heads of its pre-training: masked words, and whether one sentence follows another.
 
 Calls, labels and errors are as in `bert.heads`.
 
@@ -15,23 +15,22 @@ from numpy.typing import ArrayLike
 from fastattn import functional as F
 from fastattn import nn
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.bert.config import ACTIVATIONS, BertConfig
-from fastattn.models.bert.heads import BertHeadModel, LabelledModel, tensor
+from fastattn.models.bert.config import BertConfig
+from fastattn.models.bert.heads import BertHeadModel, RaggedModel
 from fastattn.models.bert.model import Batch, BertModel
-from fastattn.models.bert.outputs import BertOutput, HeadOutput, MaskedLMOutput, PreTrainingOutput
+from fastattn.models.bert.outputs import BertOutput, PreTrainingOutput
+from fastattn.models.config import ACTIVATIONS
 from fastattn.models.inputs import check_labels
-from fastattn.models.outputs import later
+from fastattn.models.outputs import HeadOutput, MaskedLMOutput, later, loss_of
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter
-
-__all__ = ["BertForMaskedLM", "BertForNextSentencePrediction", "BertForPreTraining"]
 
 _SEQ_RELATIONSHIP = {"seq_relationship": "cls.seq_relationship"}
 _PREDICTIONS = {"predictions": "cls.predictions"}
 _TRANSFORM = {"dense": "transform.dense", "LayerNorm": "transform.LayerNorm"}
 
 
-class BertForNextSentencePrediction(LabelledModel):
+class BertForNextSentencePrediction(RaggedModel):
     """Whether the second sentence follows the first (0) or is a random one (1).
 
     `labels` are 0 or 1, integers `[batch]`. The result is a `HeadOutput`.
@@ -48,14 +47,13 @@ class BertForNextSentencePrediction(LabelledModel):
 
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
         scores = self.seq_relationship(output.pooler_output)
-        loss = None if target is None else tensor(F.cross_entropy(scores, target))
-        return HeadOutput(loss, scores, **extras)
+        return HeadOutput(loss_of(scores, target), scores, **extras)
 
 
 class PredictionHead(nn.Module):
     """Scores of all words for a token: `[tokens, hidden_size]` to `[tokens, vocab_size]`.
 
-    Its matrix is `word_embeddings`, the parameter, unless that is None.
+    Its matrix is the parameter `word_embeddings` unless that is None.
     """
 
     checkpoint_names = _TRANSFORM
@@ -74,15 +72,15 @@ class PredictionHead(nn.Module):
         return self.decoder(self.LayerNorm(self.dense(x)))
 
     def loss(self, hidden: Values, target: Array) -> Any:
-        """The mean cross-entropy of the tokens that have a `target`, the only ones that are computed."""
+        """The mean cross-entropy of the tokens that have a `target`. The others get no scores."""
         places = np.flatnonzero(target != IGNORE_INDEX)
-        return tensor(F.cross_entropy(self(F.gather_rows(hidden, places)), target[places]))
+        return loss_of(self(F.gather_rows(hidden, places)), target[places])
 
 
-class BertForMaskedLM(LabelledModel):
-    """The words behind the [MASK]s. The matrix of its scores is the word embeddings if `tie_word_embeddings`.
+class BertForMaskedLM(RaggedModel):
+    """The words behind the [MASK]s. With `tie_word_embeddings` its scores use the word embeddings as their matrix.
 
-    `labels`, `[batch, seq]`, are the words at the places to predict and -100 elsewhere. The result is a
+    `labels` `[batch, seq]` are the words at the places to predict and -100 elsewhere. The result is a
     `MaskedLMOutput`.
     """
 
@@ -102,7 +100,7 @@ class BertForMaskedLM(LabelledModel):
 
 
 class BertForPreTraining(BertHeadModel):
-    """Both tasks of BERT's pre-training: the masked words, and whether the second sentence follows the first."""
+    """Both tasks of BERT's pre-training: masked words, and whether the second sentence follows the first."""
 
     checkpoint_names = _PREDICTIONS | _SEQ_RELATIONSHIP
 
@@ -125,18 +123,15 @@ class BertForPreTraining(BertHeadModel):
 
         The loss is the sum of both. Raises ValueError when one is given alone.
         """
-        owner = "BertForPreTraining"
-        if (labels is None) != (next_sentence_label is None):
-            raise ValueError(f"{owner}: labels and next_sentence_label must be given together")
+        both = self._together(labels=labels, next_sentence_label=next_sentence_label)
         batch = self.bert.pack(input_ids, attention_mask, token_type_ids)
-        targets = None
-        if labels is not None and next_sentence_label is not None:
-            targets = (
-                batch.pack_labels(owner, labels, self.config.vocab_size),
-                check_labels(owner, "next_sentence_label", next_sentence_label, (batch.sequences,), 2),
-            )
-        output: PreTrainingOutput = self._run(batch, targets, output_hidden_states, output_attentions)
+        output: PreTrainingOutput = self._run(batch, both, output_hidden_states, output_attentions)
         return output
+
+    def _target(self, batch: Batch, labels: dict[str, Any]) -> Any:
+        owner, next_label = "BertForPreTraining", "next_sentence_label"
+        words = batch.pack_labels(owner, labels["labels"], self.config.vocab_size)
+        return words, check_labels(owner, next_label, labels[next_label], (batch.sequences,), 2)
 
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> PreTrainingOutput:
         hidden, head = output.last_hidden_state, self.predictions

@@ -1,4 +1,4 @@
-"""The configuration of ELMo: what bilm-tf and AllenNLP write into options.json, and what the models above it need."""
+"""The configuration of ELMo: that of an options.json of bilm-tf and AllenNLP, and of the models above the network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import numpy as np
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
 from fastattn.models.config import PreTrainedConfig
-
-__all__ = ["ElmoConfig"]
+from fastattn.nn.char_cnn import check_filters
 
 ACTIVATIONS = ("relu", "tanh")
 CHARACTERS = 261
-"""The ids of `fastattn.text.characters`. Options say 262: AllenNLP and bilm-tf's inference count one for a mask."""
+"""How many ids `fastattn.text.characters` has. Options say 262: AllenNLP and bilm-tf count one more for a mask."""
 
 _SIZES = {"char_embedding_dim": 1, "max_characters_per_token": 3, "dim": 1, "projection_dim": 1, "n_layers": 1}
 _COUNTS = {"n_highway": 0, "num_output_representations": 0}
@@ -37,33 +36,35 @@ class ElmoConfig(PreTrainedConfig):
     - `char_embedding_dim`: the width of a character's row
     - `filters`: pairs (width, number) of the convolutions over characters
     - `n_highway`: highway layers above them; 0 for none
-    - `activation`: theirs, "relu" or "tanh"
-    - `max_characters_per_token`: how many characters a word has, marks and padding included
-    - `dim`, `projection_dim`, `n_layers`: of the LSTMs: memory cells, outputs of each direction, layers
+    - `activation`: of the convolutions, "relu" or "tanh"
+    - `max_characters_per_token`: characters of a word, marks and padding included
+    - `dim`, `projection_dim`, `n_layers`: memory cells, outputs of each direction, and layers of the LSTMs
     - `cell_clip`, `proj_clip`: bounds of memory cells and of projected outputs; None for none
     - `use_skip_connections`: whether a layer above the first adds its input to its output
 
-    Two rules are bilm-tf's: the convolutions' outputs are projected to `projection_dim` unless they are as many
-    (`projects_tokens`), and the LSTMs' to `projection_dim` unless it is `dim` (`projects_outputs`).
+    Two rules are bilm-tf's. The outputs of the convolutions are projected to `projection_dim` unless there are as many
+    (`projects_tokens`), and those of the LSTMs unless `projection_dim` is `dim` (`projects_outputs`).
 
     Of `Elmo`:
 
-    - `num_output_representations`: how many scalar mixes it gives
-    - `do_layer_norm`: whether each mix normalises each layer first, row by row
+    - `num_output_representations`: the number of scalar mixes
+    - `do_layer_norm`: whether each mix first normalises each layer, row by row
     - `dropout`: of the mixes, while training
     - `scalar_mix_parameters`: weights of the `n_layers + 1` layers before the softmax, the same for all mixes, which
-      do not train then; None: they train and begin with equal weights
-    - `keep_sentence_boundaries`: leave the vectors of `<S>` and `</S>` in the results
+      then do not train; None: they train and begin equal
+    - `keep_sentence_boundaries`: keep the vectors of `<S>` and `</S>` in the results
 
     Of `BidirectionalLanguageModel`:
 
-    - `vocabulary_size`: how many words the softmax knows; None: this is no language model
-    - `num_sampled`: how many wrong words a softmax compares the right one with while training; None: all of them. In
-      evaluation mode it is always all. Sampling needs a vocabulary sorted by frequency
-    - `lstm_dropout`: of the input of each LSTM and of the last one's output, while training
+    - `vocabulary_size`: the number of words in the softmax; None: this is no language model
+    - `num_sampled`: the number of wrong words that a softmax compares the right one with while training; None: all of
+      them, as always in evaluation mode. Sampling needs a vocabulary sorted by frequency
+    - `lstm_dropout`: of the input of each LSTM and the output of the last one, while training
 
-    Raises ValueError for a value that no ELMo model can have, naming the field and the value.
+    Raises ValueError, naming the field and the value, for a value that no ELMo model can have.
     """
+
+    model_types = ("elmo",)
 
     char_embedding_dim: int = 16
     filters: tuple[tuple[int, int], ...] = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
@@ -87,39 +88,30 @@ class ElmoConfig(PreTrainedConfig):
 
     def __post_init__(self) -> None:
         for name, least in (_SIZES | _COUNTS).items():
-            self._set(name, config_integer(name, getattr(self, name), least))
+            self._check(config_integer, name, low=least)
         if self.projection_dim > self.dim:
             raise ValueError(f"projection_dim must be at most dim = {self.dim}, got {self.projection_dim}")
-        for name in ("cell_clip", "proj_clip"):
-            if (clip := getattr(self, name)) is not None:
-                checked = config_number(name, clip, **POSITIVE)
-                self._set(name, clip if isinstance(clip, int) else checked)  # in options.json, too, an int stays one
-        for name in ("dropout", "lstm_dropout"):
-            self._set(name, config_number(name, getattr(self, name), **PROBABILITY))
-        for name in ("use_skip_connections", "do_layer_norm", "keep_sentence_boundaries"):
-            self._set(name, boolean(name, getattr(self, name)))
-        choice("activation", self.activation, ACTIVATIONS)
-        self._set("filters", _pairs(self.filters))
+        self._check(_clip, "cell_clip", "proj_clip")
+        self._check(config_number, "dropout", "lstm_dropout", **PROBABILITY)
+        self._check(boolean, "use_skip_connections", "do_layer_norm", "keep_sentence_boundaries")
+        self._check(choice, "activation", known=ACTIVATIONS)
+        self._check(check_filters, "filters", integer=config_integer)
         width, length = max(self.filters)[0], self.max_characters_per_token
         if width > length:
             raise ValueError(f"filters must not be wider than max_characters_per_token = {length}, got {width}")
-        if self.scalar_mix_parameters is not None:
-            self._set("scalar_mix_parameters", _weights(self.scalar_mix_parameters, self.n_layers + 1))
-        if self.vocabulary_size is not None:
-            self._set("vocabulary_size", config_integer("vocabulary_size", self.vocabulary_size))
-        if self.num_sampled is not None:
-            wanted = f"from 1 to below the vocabulary's {self.vocabulary_size}"
-            high = self.vocabulary_size or 0
-            self._set("num_sampled", config_integer("num_sampled", self.num_sampled, high=high, wanted=wanted))
+        self._check(_weights, "scalar_mix_parameters", layers=self.n_layers + 1)
+        self._check(config_integer, "vocabulary_size")
+        wanted = f"from 1 to below the vocabulary's {self.vocabulary_size}"
+        self._check(config_integer, "num_sampled", high=self.vocabulary_size or 0, wanted=wanted)
 
     @property
     def n_filters(self) -> int:
-        """How many numbers the convolutions give for a word."""
+        """How many numbers a word has after the convolutions."""
         return sum(number for _, number in self.filters)
 
     @property
     def projects_tokens(self) -> bool:
-        """Whether a linear layer leads from the convolutions to the LSTMs."""
+        """Whether a linear layer stands between the convolutions and the LSTMs."""
         return self.n_filters != self.projection_dim
 
     @property
@@ -129,9 +121,8 @@ class ElmoConfig(PreTrainedConfig):
 
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields in an options.json or a config.json; what only bilm-tf's training needs is passed over."""
-        if values.get("model_type", "elmo") != "elmo":
-            raise ValueError(f"model_type is {values['model_type']!r}; Elmo reads 'elmo'")
+        """The fields in an options.json or a config.json. Those for bilm-tf's training alone are passed over."""
+        super()._read({"model_type": "elmo", **values}, changes)
         if "char_cnn" not in values:
             raise ValueError("char_cnn is missing; a model of whole words instead of characters is not read")
         if not values.get("bidirectional", True):
@@ -171,7 +162,7 @@ class ElmoConfig(PreTrainedConfig):
         return options
 
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
-        """The object of a config.json: an options.json with what a model of this class needs above the network."""
+        """The object of a config.json: an options.json, and the fields of a model of this class above the network."""
         values = {"model_type": "elmo", **self.to_options()}
         if architecture == "BidirectionalLanguageModel":
             settings = {key: getattr(self, name) for name, key in _LANGUAGE_MODEL.items()}
@@ -180,19 +171,14 @@ class ElmoConfig(PreTrainedConfig):
         return {**values, "architectures": [architecture or "Elmo"], **mixes}
 
 
-def _pairs(filters: Any) -> tuple[tuple[int, int], ...]:
-    try:
-        pairs = tuple((width, number) for width, number in filters)
-    except (TypeError, ValueError):
-        raise ValueError(f"filters must be pairs (width, number), got {filters!r}") from None
-    if not pairs:
-        raise ValueError("filters must not be empty")
-    width, number = (f"filters: a {part}" for part in ("width", "number"))
-    return tuple((config_integer(width, pair[0]), config_integer(number, pair[1])) for pair in pairs)
+def _clip(name: str, value: Any) -> float:
+    """A bound. An int stays one, as in options.json."""
+    number = config_number(name, value, **POSITIVE)
+    return value if isinstance(value, int) else number
 
 
-def _weights(values: Any, layers: int) -> tuple[float, ...]:
-    name, found = "scalar_mix_parameters", np.asarray(values).tolist()
+def _weights(name: str, values: Any, layers: int) -> tuple[float, ...]:
+    found = np.asarray(values).tolist()
     if not isinstance(found, list) or not all(isinstance(x, int | float) and math.isfinite(x) for x in found):
         raise ValueError(f"{name} must be finite numbers, got {values!r}")
     if len(found) != layers:

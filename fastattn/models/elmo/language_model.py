@@ -1,8 +1,8 @@
-"""The bidirectional language model that ELMo is taken from: the next word, and the previous one.
+"""The bidirectional language model behind ELMo: it predicts the next word and the previous one.
 
 One softmax serves both directions. `fastattn.text.language_model` makes the batches.
 
-Source: Peters et al. 2018, "Deep contextualized word representations", section 3.1; sizes, dropout and first values are
+Source: Peters et al. 2018, "Deep contextualized word representations", section 3.1. Sizes, dropout and first values are
 those of bilm-tf's training.
 """
 
@@ -24,22 +24,21 @@ from fastattn.formats import hugging_face
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
 from fastattn.models.elmo.network import ElmoNetwork, State, detached
+from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 from fastattn.random import next_seed
 
-__all__ = ["BidirectionalLanguageModel", "LanguageModelOutput", "StreamLoss"]
-
 
 @dataclass(frozen=True)
 class LanguageModelOutput:
-    """What the model gives.
+    """The output of the model.
 
     Attributes:
         loss: the mean of the next two.
         forward_loss: the mean of -log p(next word), a Tensor of one number.
         backward_loss: the mean of -log p(previous word).
-        state: what each layer remembers, as `ElmoNetwork.lstm` takes it: arrays, through which no gradient goes.
+        state: the last states of each layer, as `ElmoNetwork.lstm` takes them: arrays, without gradients.
     """
 
     loss: Tensor
@@ -49,7 +48,7 @@ class LanguageModelOutput:
 
 
 class BidirectionalLanguageModel(PreTrainedModel):
-    """ELMo's network and a softmax over `vocabulary_size` words, trainable also when loaded. `Elmo` reads its folder.
+    """ELMo's network and a softmax over `vocabulary_size` words. It is trainable when loaded. `Elmo` reads its folder.
 
     >>> config = ElmoConfig(filters=((1, 4),), dim=8, projection_dim=4, vocabulary_size=3)
     >>> model = BidirectionalLanguageModel(config)
@@ -87,15 +86,15 @@ class BidirectionalLanguageModel(PreTrainedModel):
         cu_seqlens: NDArray[np.int32],
         state: Sequence[State] | None = None,
     ) -> LanguageModelOutput:
-        """Read sequences in both directions and compare with what comes next.
+        """Read sequences in both directions and predict the targets.
 
         Args:
             char_ids: int64 `[words, max_characters_per_token]`, the characters of the distinct words.
             inputs: integers `[2, tokens]`, the words that the forward and the backward direction read, as rows of
-                `char_ids`. Each sequence of either stands in the order in which it is read.
+                `char_ids`, in the order in which each reads them.
             targets: integers `[2, tokens]`, the numbers of the words to predict.
             cu_seqlens: int32 `[batch + 1]`, of both directions.
-            state: `state` of the output for what went before; zeros unless given.
+            state: the `state` of the output for what went before; zeros unless given.
 
         Raises TypeError and ValueError for other types, shapes, rows and numbers.
         """
@@ -121,15 +120,15 @@ class BidirectionalLanguageModel(PreTrainedModel):
             loss = F.sampled_softmax_loss(x, target, softmax.weight, softmax.bias, self.config.num_sampled)
         else:
             loss = F.cross_entropy(self.softmax(x), target)
-        return loss if isinstance(loss, Tensor) else Tensor(loss)
+        return as_tensor(loss)
 
     def perplexities(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """The perplexity of a text, by the full softmax, in evaluation mode: exp of the mean loss of all tokens.
+        """The perplexity of a text by the full softmax, in evaluation mode: exp of the mean loss of all tokens.
 
-        `batches` are arguments of `__call__`. Those of `sentence_batches` have each sentence once, and nothing is
-        carried from one to another: then the result does not depend on how they are put together.
+        `batches` are arguments of a call. Those of `sentence_batches` have each sentence once, and nothing is carried
+        from one to the next. So the result does not depend on how sentences are put together.
 
-        Returns `perplexity`, `forward_perplexity` and `backward_perplexity`; the first is the root of the product of
+        Returns `perplexity`, `forward_perplexity` and `backward_perplexity`. The first is the root of the product of
         the others. Raises ValueError when there are no tokens.
         """
         training = self.training
@@ -151,12 +150,12 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
 
 class StreamLoss:
-    """The loss of a model's steps in their order: each begins with what the LSTMs remember of the step before.
+    """The loss of a model's successive steps: each begins with the states in which the step before ended.
 
-    No gradient goes from one step to another: truncated back-propagation through time (Williams and Peng 1990). For a
-    `Trainer`, both as `loss` and as `carried`; the first step begins with zeros. A model that never began with zeros
-    again would not know what to do with them when it is asked about a sentence alone: with the probability `reset` each
-    direction of each stream begins a step so. bilm-tf has none of this. Raises ValueError for another number.
+    No gradient goes from one step to another: truncated back-propagation through time (Williams and Peng 1990). Give it
+    to a `Trainer` both as `loss` and as `carried`. The first step begins with zeros. Later, each direction of each
+    stream begins a step with zeros again with the probability `reset`; otherwise the model would not know them when it
+    is asked about a single sentence. bilm-tf has no resets. Raises ValueError for a `reset` outside [0, 1].
     """
 
     def __init__(self, model: BidirectionalLanguageModel, reset: float = 0.0) -> None:
@@ -175,11 +174,11 @@ class StreamLoss:
         return output.loss
 
     def state_dict(self) -> dict[str, Array]:
-        """What each layer remembers, `0.h`, `0.c`, `1.h` and so on; nothing before the first step."""
+        """The states of each layer, `0.h`, `0.c`, `1.h` and so on; nothing before the first step."""
         layers = enumerate(self._state or ())
         return {f"{i}.{name}": array for i, pair in layers for name, array in zip("hc", pair, strict=True)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Go on with what `state_dict` gave."""
+        """Go on from a `state_dict`."""
         layers = range(len(state) // 2)
         self._state = [(state[f"{i}.h"], state[f"{i}.c"]) for i in layers] or None

@@ -1,4 +1,4 @@
-"""ELMo: every layer of a language model that reads in both directions, and sums of these layers with trained weights.
+"""ELMo: the layers of a bidirectional language model, and sums of these layers with trained weights.
 
 It takes the characters of words. `fastattn.tasks.WordEncoder` takes words.
 
@@ -8,7 +8,7 @@ Source: Peters et al. 2018, "Deep contextualized word representations". Files ar
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -25,21 +25,19 @@ from fastattn.models.elmo.network import ElmoNetwork, State, detached
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
-__all__ = ["Elmo", "ElmoOutput"]
-
 Self = TypeVar("Self", bound="Elmo")
 
 
 @dataclass
 class ElmoOutput:
-    """What `Elmo` gives; sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`.
+    """The output of `Elmo`. Sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`.
 
     - `elmo_representations`: for each scalar mix `[words, 2 * projection_dim]`
-    - `layers`: what is mixed, `n_layers + 1` of that shape: the token vectors twice, then every LSTM layer
+    - `layers`: the `n_layers + 1` layers of a mix, each of that shape: the token vectors twice, then the LSTM layers
     - `cu_seqlens`: int32 `[sequences + 1]`
-    - `state`: what each LSTM layer remembers, as `ElmoNetwork.lstm` takes it: arrays, through which no gradient goes
+    - `state`: the last states of each layer, as `ElmoNetwork.lstm` takes them: arrays, without gradients
 
-    The layers are float32 arrays where the network is frozen, the mixes where the whole model is, else Tensors.
+    The layers are float32 arrays if the network is frozen, the mixes if the whole model is. Otherwise they are Tensors.
     """
 
     elmo_representations: list[Any]
@@ -49,10 +47,10 @@ class ElmoOutput:
 
 
 class Elmo(PreTrainedModel):
-    """ELMo's network and the scalar mixes above it; a loaded network is frozen unless `trainable`, the mixes train.
+    """ELMo's network and the scalar mixes above it. A loaded network is frozen unless `trainable`; the mixes train.
 
     `from_pretrained` reads the files of bilm-tf or AllenNLP, and the folder of `save_pretrained`, also that of a
-    `BidirectionalLanguageModel`. Mixes of a folder are loaded unless `num_output_representations` or
+    `BidirectionalLanguageModel`. The mixes of a folder are loaded unless `num_output_representations` or
     `scalar_mix_parameters` is given.
 
     >>> import fastattn
@@ -90,8 +88,8 @@ class Elmo(PreTrainedModel):
     ) -> Self:
         """Load a folder or a name as every model does, or an options.json with its HDF5 weights.
 
-        `options` are those of `PreTrainedModel.from_pretrained`, for the two files fields of the config alone. Raises
-        what that does, naming the dataset, too; ImportError when h5py is missing.
+        `options` are those of `PreTrainedModel.from_pretrained`, with two files fields of the config alone. Errors are
+        those of `PreTrainedModel.from_pretrained`, and name the dataset. Raises ImportError when h5py is missing.
         """
         if weight_file is None:
             if Path(name_or_folder).is_file():
@@ -105,10 +103,10 @@ class Elmo(PreTrainedModel):
             return cls(config, tensors, trainable=trainable)
 
     def export(self, options_file: str | os.PathLike[str], weight_file: str | os.PathLike[str]) -> None:
-        """Write the network as bilm-tf does, each of the two files whole or not at all; AllenNLP reads them, too.
+        """Write the network as bilm-tf does, each of the two files whole or not at all. AllenNLP reads them too.
 
-        The scalar mixes are not in it, and the forget gates' biases, which are kept less 1, may lose their last bit.
-        Raises ImportError when h5py is missing, and ValueError when both are the same file.
+        Scalar mixes are not written. The biases of forget gates are stored less 1 and may lose their last bit. Raises
+        ImportError when h5py is missing, and ValueError when both are the same file.
         """
         weights = {name: array for name, array in self.state_dict().items() if name.startswith("network.")}
         allennlp.write_files(options_file, weight_file, self.config.to_options(), weights)
@@ -125,8 +123,8 @@ class Elmo(PreTrainedModel):
         Args:
             char_ids: int64 `[words, max_characters_per_token]`, as `fastattn.text.character_ids` gives them.
             cu_seqlens: `[sequences + 1]`.
-            state: `state` of the output for what went before; zeros unless given.
-            index: integers `[tokens]`, the words as rows of `char_ids`, so that one that occurs twice is computed once.
+            state: the `state` of the output for what went before; zeros unless given.
+            index: integers `[tokens]`, the words as rows of `char_ids`. A word that occurs twice is then computed once.
                 None: there is a row for every token.
 
         Raises TypeError and ValueError for other types, shapes and ids, and for a sequence without its two marks.
@@ -160,20 +158,13 @@ class Elmo(PreTrainedModel):
         edge = 0 if self.config.keep_sentence_boundaries else 1
         return cu_seqlens[:-1] + edge, cu_seqlens[1:] - edge
 
-    def load(self, state: Mapping[str, Array], *, freeze: bool = False, prefix: str = "") -> None:
-        """As every module; what `freeze` leaves trainable are the mixes."""
-        self.network.load(state, freeze=freeze, prefix=f"{prefix}network.")
-        for i, mix in enumerate(self.scalar_mixes):
-            mix.load(state, prefix=f"{prefix}scalar_mixes.{i}.")
-        if freeze:
-            self._freeze_untrained()
-
-    def _freeze_untrained(self) -> None:
-        (self.network if self.scalar_mixes else self).freeze()
+    def _frozen_modules(self) -> Iterator[nn.Module]:
+        """The network alone where there are mixes, which stay trainable."""
+        return (self.network if self.scalar_mixes else self).modules()
 
     @classmethod
-    def _first_layers(cls, config: ElmoConfig, tensors: Any, changes: Mapping[str, Any]) -> Any:
-        tensors = super()._first_layers(config, tensors, changes)
-        if changes.keys().isdisjoint(("num_output_representations", "scalar_mix_parameters")):
-            return tensors
-        return tensors.renamed(lambda name: None if name.startswith("scalar_mixes.") else name)
+    def _adapt(cls, config: ElmoConfig, tensors: Any, changes: Mapping[str, Any]) -> tuple[ElmoConfig, Any]:
+        config, tensors = super()._adapt(config, tensors, changes)
+        if changes.keys() & {"num_output_representations", "scalar_mix_parameters"}:
+            tensors = tensors.renamed(lambda name: None if name.startswith("scalar_mixes.") else name)
+        return config, tensors

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from fastattn import functional as F
 from fastattn import nn
+from fastattn.autograd import values
 from fastattn.models.elmo.config import CHARACTERS, ElmoConfig
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
 State = tuple[Any, Any]
-"""What a layer remembers: h `[2, batch, projection_dim]` and c `[2, batch, dim]`, the forward direction first."""
+"""The states of a layer: h `[2, batch, projection_dim]` and c `[2, batch, dim]`, the forward direction first."""
 
 
 class TokenEncoder(nn.Module):
@@ -61,7 +62,7 @@ class Direction(nn.Module):
 
 
 class Layer(nn.Module):
-    """A forward and a backward LSTM, which know nothing of each other."""
+    """A forward and a backward LSTM that are independent of each other."""
 
     checkpoint_names: Mapping[str, str] = {"forwards": "forward", "backwards": "backward"}
 
@@ -73,7 +74,7 @@ class Layer(nn.Module):
 class ElmoNetwork(nn.Module):
     """Token vectors from characters, and layers of LSTMs in both directions above them.
 
-    `dropout` is that of every layer's input while training, as in bilm-tf. The parameters are new and trainable.
+    `dropout` acts on the input of every layer while training, as in bilm-tf.
     """
 
     def __init__(self, config: ElmoConfig, *, dropout: float = 0.0) -> None:
@@ -102,18 +103,18 @@ class ElmoNetwork(nn.Module):
         """Read token vectors in both directions.
 
         Args:
-            x_forward: what the forward LSTMs read, `[tokens, projection_dim]`.
-            x_backward: what the backward LSTMs read, of the same shape; may be `x_forward`.
+            x_forward: the input of the forward LSTMs, `[tokens, projection_dim]`.
+            x_backward: that of the backward LSTMs, of the same shape; may be `x_forward`.
             cu_seqlens: int32 `[batch + 1]`, of both.
-            state: what each layer begins with, for each sequence; zeros unless given.
-            reverse: whether each direction reads a sequence from its end. A training stream whose text stands in
-                reading order for both, the backward one's from its end, is read with (False, False).
+            state: the first states of each layer, for each sequence; zeros unless given.
+            reverse: whether each direction reads a sequence from its end. (False, False) is for a training stream
+                whose text stands in reading order for both, the backward one's from its end.
             recompute: keep less for the backward pass, and compute the gates again.
 
         Returns:
-            The output of each layer, `[tokens, 2 * projection_dim]`, the forward direction's half first; and what each
-            layer remembers at the end, for the call that goes on from here. Tensors where something is recorded: then
-            the gradient reaches the state's, too, so a stream passes it through `detached`.
+            The output of each layer, `[tokens, 2 * projection_dim]`, the forward direction's half first, and the last
+            states of each layer, for the call that goes on from here. A trainable network gives Tensors. A gradient
+            reaches the states too, so a stream passes them through `detached`.
 
         Raises ValueError for a `state` of another number of layers, and what `fastattn.functional.lstm` raises.
         """
@@ -145,12 +146,8 @@ class ElmoNetwork(nn.Module):
 
 
 def detached(state: Sequence[State]) -> list[tuple[Array, Array]]:
-    """A state as arrays, through which no gradient goes."""
-    return [(_array(h), _array(c)) for h, c in state]
-
-
-def _array(x: Values) -> Array:
-    return x if isinstance(x, np.ndarray) else x.data
+    """States as arrays, without gradients."""
+    return [(h, c) for h, c in (values(*pair) for pair in state)]
 
 
 def _forget_nothing(shape: tuple[int, ...]) -> Array:

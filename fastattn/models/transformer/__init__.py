@@ -3,8 +3,5 @@
 from fastattn.models.registry import Family
 from fastattn.models.transformer.config import TransformerConfig
 from fastattn.models.transformer.model import Transformer
-from fastattn.models.transformer.outputs import TransformerOutput
-
-__all__ = ["FAMILY", "Transformer", "TransformerConfig", "TransformerOutput"]
 
 FAMILY = Family(TransformerConfig, heads={"ConditionalGeneration": Transformer})

@@ -7,43 +7,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
-from fastattn.models.config import PreTrainedConfig
+from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 from fastattn.models.generation_config import bad_words, token
-from fastattn.nn.attention import MAX_HEAD_DIM
-
-__all__ = ["TransformerConfig"]
-
-# activation_function in config.json -> activation of fastattn.functional.linear
-ACTIVATIONS = {
-    "relu": "relu",
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-}
 
 POSITIONS = ("sinusoidal", "marian", "learned")
 OWN_TYPE = "fastattn-transformer"
 
 _SIZES = (
-    "vocab_size",
-    "decoder_vocab_size",
-    "d_model",
-    "encoder_layers",
-    "decoder_layers",
-    "encoder_attention_heads",
-    "decoder_attention_heads",
-    "encoder_ffn_dim",
-    "decoder_ffn_dim",
-    "max_position_embeddings",
+    *("vocab_size", "decoder_vocab_size", "d_model", "max_position_embeddings"),
+    *(f"{side}_{part}" for side in ("encoder", "decoder") for part in ("layers", "attention_heads", "ffn_dim")),
 )
 _SWITCHES = ("scale_embedding", "normalize_before", "share_encoder_decoder_embeddings", "tie_word_embeddings")
 
-# what transformers takes where the config.json of a Marian model has no such field
+# What transformers takes for a field that the config.json of a Marian model lacks
 _MARIAN_DEFAULTS: dict[str, Any] = {
     "vocab_size": 58101,
     "d_model": 1024,
@@ -62,7 +38,7 @@ _MARIAN_DEFAULTS: dict[str, Any] = {
     "decoder_start_token_id": 58100,
     "forced_eos_token_id": 0,
 }
-# what would make it another network than the one that is built here
+# Fields that make Marian another network, each with the value that does not
 _MARIAN_REFUSED: dict[str, Any] = {
     "normalize_before": False,
     "normalize_embedding": False,
@@ -72,7 +48,7 @@ _MARIAN_REFUSED: dict[str, Any] = {
     "is_encoder_decoder": True,
     "is_decoder": False,
 }
-# what Marian does not have: transformers passes over such fields of its config.json
+# Fields that Marian does not have. transformers passes over them in its config.json
 _OWN = ("normalize_before", "position_embedding_type", "first_position", "max_timescale", "layer_norm_eps")
 
 
@@ -80,27 +56,29 @@ _OWN = ("normalize_before", "position_embedding_type", "first_position", "max_ti
 class TransformerConfig(PreTrainedConfig):
     """The shape of a Transformer; the defaults are the base model of Vaswani et al. 2017.
 
-    Where Hugging Face's `MarianConfig` has a field, it has its name here. The others:
+    Fields that Hugging Face's `MarianConfig` has too have its names. The others:
 
-    - `normalize_before`: each sub-layer normalises what it reads and each stack what it gives (pre-norm); else each
-      sub-layer normalises its sum with what it read (post-norm, the paper)
+    - `normalize_before`: each sub-layer normalises its input and each stack its output (pre-norm); else each sub-layer
+      normalises the sum of its input and output (post-norm, the paper)
     - `position_embedding_type`: "sinusoidal" (sine and cosine by turns, the paper), "marian" (all sines, then all
-      cosines) or "learned"; the first two begin with the angle of `first_position` and have wavelengths up to
-      `max_timescale` times 2 pi, see `fastattn.nn.SinusoidalPositions`. Whatever the type, no sequence has more than
-      `max_position_embeddings` tokens
-    - `decoder_vocab_size`: that of the target, `vocab_size` unless given
-    - `tie_word_embeddings`: the matrix of the scores is the embeddings of the target
-    - `pad_token_id`: the padding's, whose embedding gets no gradient; None: there is none
+      cosines) or "learned". The first two begin with the angle of `first_position` and have wavelengths up to
+      `max_timescale` times 2 pi, see `fastattn.nn.SinusoidalPositions`. No sequence has more than
+      `max_position_embeddings` tokens, whatever the type
+    - `decoder_vocab_size`: the target's, `vocab_size` unless given
+    - `tie_word_embeddings`: the scores use the embeddings of the target as their matrix
+    - `pad_token_id`: the padding's, whose embedding gets no gradient; None if there is none
     - `init_std`: of new matrices; None takes `sqrt(2 / (in + out))` (Glorot and Bengio 2010) and `d_model ** -0.5` for
       embeddings
 
-    `max_length`, `forced_eos_token_id` and `bad_words_ids` are about decoding alone.
+    `max_length`, `forced_eos_token_id` and `bad_words_ids` are for decoding alone.
 
-    Raises ValueError for a value that no such model can have, naming the field and the value.
+    Raises ValueError, naming the field and the value, for a value that no such model can have.
 
     >>> TransformerConfig(vocab_size=8000, encoder_layers=3, decoder_layers=3).decoder_vocab_size
     8000
     """
+
+    model_types = ("marian", OWN_TYPE)
 
     vocab_size: int = 37000
     decoder_vocab_size: int = None  # type: ignore[assignment]  # `vocab_size`
@@ -136,59 +114,33 @@ class TransformerConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         if self.decoder_vocab_size is None:
             self._set("decoder_vocab_size", self.vocab_size)
-        for name in (*_SIZES, *([] if self.max_length is None else ["max_length"])):
-            self._set(name, config_integer(name, getattr(self, name)))
-        self._set("first_position", config_integer("first_position", self.first_position, 0))
-        for name in ("encoder_attention_heads", "decoder_attention_heads"):
-            self._check_heads(name)
-        for name, limits in (
-            ("layer_norm_eps", {"high": 1.0, "above": True}),
-            ("dropout", PROBABILITY),
-            ("attention_dropout", PROBABILITY),
-            ("activation_dropout", PROBABILITY),
-            ("max_timescale", {"low": 1.0, "above": True}),
-            *([] if self.init_std is None else [("init_std", POSITIVE)]),
-        ):
-            self._set(name, config_number(name, getattr(self, name), **limits))
-        for name, known in (("activation_function", ACTIVATIONS), ("position_embedding_type", POSITIONS)):
-            choice(name, getattr(self, name), known)
-        for name in _SWITCHES:
-            self._set(name, boolean(name, getattr(self, name)))
+        self._check(config_integer, *_SIZES, "max_length")
+        self._check(config_integer, "first_position", low=0)
+        for side in ("encoder", "decoder"):
+            self._check_heads("d_model", f"{side}_attention_heads")
+        self._check(config_number, "layer_norm_eps", high=1.0, above=True)
+        self._check(config_number, "dropout", "attention_dropout", "activation_dropout", **PROBABILITY)
+        self._check(config_number, "max_timescale", low=1.0, above=True)
+        self._check(config_number, "init_std", **POSITIVE)
+        self._check(choice, "activation_function", known=ACTIVATIONS)
+        self._check(choice, "position_embedding_type", known=POSITIONS)
+        self._check(boolean, *_SWITCHES)
         if self.share_encoder_decoder_embeddings and self.decoder_vocab_size != self.vocab_size:
             raise ValueError(
                 f"decoder_vocab_size must be vocab_size = {self.vocab_size} with share_encoder_decoder_embeddings, "
                 f"got {self.decoder_vocab_size}"
             )
-        self._check_tokens()
-
-    def _check_heads(self, name: str) -> None:
-        head_dim, rest = divmod(self.d_model, getattr(self, name))
-        if rest:
-            raise ValueError(f"d_model must be a multiple of {name}, got {self.d_model} and {getattr(self, name)}")
-        if head_dim > MAX_HEAD_DIM:
-            raise ValueError(
-                f"{name} must split d_model into heads of at most {MAX_HEAD_DIM}, got {getattr(self, name)} and "
-                f"{self.d_model}"
-            )
-
-    def _check_tokens(self) -> None:
         target = self.decoder_vocab_size
-        for name in ("eos_token_id", "forced_eos_token_id"):  # which transformers may have as lists
+        for name in ("eos_token_id", "forced_eos_token_id"):  # transformers may have lists here
             value = getattr(self, name)
             if isinstance(value, list | tuple) and len(value) == 1:
                 self._set(name, value[0])
-        for name in ("eos_token_id", "decoder_start_token_id"):
-            self._set(name, token(name, getattr(self, name), target))
-        if self.forced_eos_token_id is not None:
-            self._set("forced_eos_token_id", token("forced_eos_token_id", self.forced_eos_token_id, target))
-        if self.pad_token_id is not None:
-            size = min(self.vocab_size, target)
-            text = f"an id of both vocabularies, below {size}"
-            self._set("pad_token_id", config_integer("pad_token_id", self.pad_token_id, 0, high=size, wanted=text))
-        if self.bos_token_id is not None:  # which nothing reads
-            self._set("bos_token_id", config_integer("bos_token_id", self.bos_token_id, 0, wanted="an id"))
-        if self.bad_words_ids is not None:
-            self._set("bad_words_ids", bad_words("bad_words_ids", self.bad_words_ids, target))
+        self._check(token, "eos_token_id", "decoder_start_token_id", "forced_eos_token_id", size=target)
+        both = min(self.vocab_size, target)
+        wanted = f"an id of both vocabularies, below {both}"
+        self._check(config_integer, "pad_token_id", low=0, high=both, wanted=wanted)
+        self._check(config_integer, "bos_token_id", low=0, wanted="an id")  # nothing reads it
+        self._check(bad_words, "bad_words_ids", size=target)
 
     @property
     def is_marian(self) -> bool:
@@ -210,12 +162,9 @@ class TransformerConfig(PreTrainedConfig):
 
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of a config.json of MarianMT or of `to_dict`; Marian's defaults are others than ours."""
-        kind = values.get("model_type")
-        if kind not in ("marian", OWN_TYPE):
-            raise ValueError(f"model_type is {kind!r}; Transformer reads 'marian' and {OWN_TYPE!r}")
+        """The fields in a config.json of MarianMT, which has its own defaults, or of `to_dict`."""
         found = super()._read(values, changes)
-        if kind == OWN_TYPE:
+        if values["model_type"] == OWN_TYPE:
             return found
         for name, usual in _MARIAN_REFUSED.items():
             if values.get(name, usual) not in (usual, None):
@@ -224,7 +173,7 @@ class TransformerConfig(PreTrainedConfig):
         return {**_MARIAN_DEFAULTS, **found, "position_embedding_type": "marian"}
 
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
-        """The object of a config.json: transformers' for a `MarianMTModel` where that computes the same."""
+        """The object of a config.json: that of a `MarianMTModel` if transformers' computes the same."""
         values = asdict(self)
         if not self.is_marian:
             return {"model_type": OWN_TYPE, "architectures": [architecture or "Transformer"], **values}

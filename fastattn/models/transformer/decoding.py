@@ -1,38 +1,35 @@
-"""Decoding of a Transformer, token by token, with the keys and values of all tokens before kept."""
+"""Decoding of a Transformer, token by token. It keeps the keys and values of all earlier tokens."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import kernels, ragged
+from fastattn._types import IntArray
 from fastattn.autograd import Tensor, mode, no_grad
 from fastattn.nn.cache import Cache
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
-if TYPE_CHECKING:
-    from fastattn.models.transformer.model import Transformer
-
-Ids = NDArray[np.int64]
-
 
 class TransformerDecoder:
     """The scores of the next words of some sequences; see `fastattn.generation.Decoder`. Nothing is recorded.
 
-    Row j belongs to the source `sources[j]`; rows of one source stand together, and the sources in order.
+    `model` is a `Transformer` (which imports this module) and `memory` what it has read. Row j belongs to the source
+    `sources[j]`. Rows of one source stand together, and the sources in order.
     """
 
     def __init__(
-        self, model: Transformer, memory: Values, cu_seqlens: NDArray[np.int32], max_length: int, use_cache: bool = True
+        self, model: Any, memory: Values, cu_seqlens: NDArray[np.int32], max_length: int, use_cache: bool = True
     ) -> None:
         self._model, self._memory, self._cu_seqlens = model, memory, cu_seqlens
         self._set_sources(np.arange(len(cu_seqlens) - 1))
-        self._ids: Ids = np.empty((len(self.sources), 0), np.int64)  # without a cache
-        # A matrix that is a table of embeddings, too, is not packed: a step of one sequence and 58101 words takes half
-        # the time with a packed one, and packing that of three steps.
+        self._ids: IntArray = np.empty((len(self.sources), 0), np.int64)  # without a cache
+        # A matrix that is also a table of embeddings is not packed. With a packed one a step of one sequence and 58101
+        # words takes half the time; packing takes as long as three steps.
         self._weight, self._bias = model.lm_head.weight.value, model.final_logits_bias.value.reshape(-1)
         if mode.ops is kernels and not isinstance(self._weight, kernels.PackedMatrix):
             self._weight = kernels.PackedMatrix(self._weight)
@@ -44,15 +41,15 @@ class TransformerDecoder:
             self._cache = Cache(shapes, len(self.sources), max_length, self._kept[0].dtype)
 
     @no_grad()
-    def step(self, tokens: Ids) -> Array:
-        """Read one more token of each row, `[rows]`: the scores of what may follow, `[rows, decoder_vocab_size]`."""
+    def step(self, tokens: IntArray) -> Array:
+        """Read one more token of each row, `[rows]`. Gives the scores of the next, `[rows, decoder_vocab_size]`."""
         scores: Array = mode.ops.linear(self.read(tokens), self._weight, self._bias)
         return scores
 
-    def keep(self, rows: Ids) -> None:
-        """Go on with these rows, in this order; one that is named twice goes on as two.
+    def keep(self, rows: IntArray) -> None:
+        """Go on with these rows, in this order. A row that is named twice goes on as two.
 
-        Raises ValueError for rows of one source that do not stand together.
+        Raises ValueError for rows that are not in the order of their sources.
         """
         sources = self.sources[rows]
         if (np.diff(sources) < 0).any():
@@ -63,13 +60,13 @@ class TransformerDecoder:
         else:
             self._cache.keep(rows)
 
-    def _set_sources(self, sources: Ids) -> None:
+    def _set_sources(self, sources: IntArray) -> None:
         counts = np.bincount(sources, minlength=len(self._cu_seqlens) - 1)
         self.sources = sources
         self._cross = {"cu_seqlens_q": ragged.cu_seqlens(counts), "cu_seqlens_k": self._cu_seqlens}
 
-    def read(self, tokens: Ids) -> Array:
-        """Read one more token of each row, `[rows]`, and give its hidden state, `[rows, d_model]`."""
+    def read(self, tokens: IntArray) -> Array:
+        """Read one more token of each row, `[rows]`. Gives its hidden state, `[rows, d_model]`."""
         model, cache, tokens = self._model, self._cache, np.ascontiguousarray(tokens)
         hidden: Any
         if cache is None:

@@ -1,23 +1,22 @@
-"""What the Transformer checks of source and target beyond what `inputs` does for all models."""
+"""Checks of source and target that the Transformer needs beyond those of all models."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastattn import ragged
 from fastattn.autograd import Tensor
-from fastattn.checks import FRACTION, number
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.inputs import Tokens, check_labels
+from fastattn.models.inputs import Tokens
 
 OWNER = "Transformer"
 
 
 def shift_right(labels: NDArray[np.int64], start: int, pad: int) -> NDArray[np.int64]:
-    """What the decoder reads to predict `labels` `[batch, seq]`: `start` and all labels but the last, -100 as `pad`."""
+    """The decoder input for `labels` `[batch, seq]`: `start`, then all labels but the last, with `pad` for -100."""
     shifted = np.empty_like(labels)
     shifted[:, :1] = start
     shifted[:, 1:] = labels[:, :-1]
@@ -26,44 +25,32 @@ def shift_right(labels: NDArray[np.int64], start: int, pad: int) -> NDArray[np.i
 
 
 def up_to_the_last_label(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where in `labels` `[batch, seq]` a label that counts stands, or one follows later."""
+    """Where `labels` `[batch, seq]` have a label that counts, or one follows later."""
     counts = labels != IGNORE_INDEX
     kept: NDArray[np.bool_] = np.logical_or.accumulate(counts[:, ::-1], axis=1)[:, ::-1]
     return kept
 
 
-def check_target(name: str, labels: ArrayLike, shape: tuple[int, ...] | None, classes: int) -> NDArray[np.int64]:
-    """The words to be predicted, int64; of `shape`, or of any `[batch, seq]` where that is None."""
-    if shape is None:
-        shape = np.shape(labels)
-        if len(shape) != 2:
-            raise ValueError(f"{OWNER}: {name} must have shape (batch, seq), got {shape}")
-    return check_labels(OWNER, name, labels, shape, classes)
-
-
 def check_pairs(target: Tokens, source: str, cu_seqlens: NDArray[np.int32]) -> None:
-    """Raise ValueError when the sequences are not as many, or one has a target but no source.
+    """Raise ValueError unless there are as many targets as sources and every target has a source.
 
-    `source` is what errors call that whose sequences are `cu_seqlens`.
+    `source` is the name of the argument whose sequences are `cu_seqlens`.
     """
     targets, sources = ragged.lengths(target.cu_seqlens), ragged.lengths(cu_seqlens)
     if len(targets) != len(sources):
         raise ValueError(f"{target.name} must have as many sequences as {source}, {len(sources)}, got {len(targets)}")
     empty = (sources == 0) & (targets > 0)
     if empty.any():
-        raise ValueError(f"{OWNER}: {source} must have a token in each sequence, got none in {int(empty.argmax())}")
+        raise ValueError(
+            f"{OWNER}: {source} must have a token in each sequence, got none in sequence {int(empty.argmax())}"
+        )
 
 
 def check_states(name: str, states: Any, dim: int, dtype: np.dtype[Any]) -> None:
-    """Raise TypeError or ValueError for what is not `[rows, dim]` of `dtype`, an array or a Tensor."""
+    """Raise TypeError or ValueError unless `states` is an array or a Tensor `[tokens, dim]` of `dtype`."""
     if not isinstance(states, np.ndarray | Tensor):
         raise TypeError(f"{OWNER}: {name} must be an array or a Tensor, got {type(states).__name__}")
     if len(states.shape) != 2 or states.shape[1] != dim:
         raise ValueError(f"{OWNER}: {name} must have shape (tokens, {dim}), got {states.shape}")
     if states.dtype != dtype:
         raise TypeError(f"{OWNER}: {name} must be {dtype}, got {states.dtype}")
-
-
-def check_smoothing(label_smoothing: Any) -> None:
-    """Raise TypeError or ValueError for what is not a number from 0 to 1, with or without labels to be smoothed."""
-    number(f"{OWNER}: label_smoothing", label_smoothing, **FRACTION)

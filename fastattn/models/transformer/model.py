@@ -10,6 +10,8 @@ Hugging Face's `MarianMTModel`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,32 +20,50 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn import functional as F
 from fastattn import nn, ragged
 from fastattn.autograd import Tensor, no_grad
+from fastattn.checks import FRACTION, number
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.inputs import Tokens, pack, pack_ragged
-from fastattn.models.outputs import later
-from fastattn.models.transformer.config import ACTIVATIONS, TransformerConfig
+from fastattn.models.config import ACTIVATIONS
+from fastattn.models.inputs import Tokens, check_labels, pack, pack_ragged
+from fastattn.models.outputs import Output, as_tensor, later
+from fastattn.models.transformer.config import TransformerConfig
 from fastattn.models.transformer.decoding import TransformerDecoder
 from fastattn.models.transformer.inputs import (
     OWNER,
     check_pairs,
-    check_smoothing,
     check_states,
-    check_target,
     shift_right,
     up_to_the_last_label,
 )
-from fastattn.models.transformer.outputs import TransformerOutput
 from fastattn.models.transformer.pretrained import TransformerPreTrainedModel
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Parameter
 
-__all__ = ["Transformer", "TransformerConfig", "TransformerOutput"]
-
 Weights = list[Any] | None
 
 
+@dataclass(kw_only=True)
+class TransformerOutput(Output):
+    """What a call gives: Tensors from a trainable model, float32 arrays from a frozen one.
+
+    - `loss`: always a Tensor of one number; None without labels
+    - `logits`: `[batch, target_seq, decoder_vocab_size]`, 0 at the padding, and `encoder_last_hidden_state`
+      `[batch, source_seq, d_model]`. They are computed when they are first read, the logits with the weights of that
+      moment and the kernels of the call. The loss needs neither
+    - on request the attention weights of each layer, 0 at the padding: `encoder_attentions`
+      `[batch, heads, source_seq, source_seq]`, `decoder_attentions` `[batch, heads, target_seq, target_seq]` and
+      `cross_attentions` `[batch, heads, target_seq, source_seq]`
+    """
+
+    loss: Tensor | None
+    compute_logits: Callable[[], Any] = field(repr=False)
+    decoder_attentions: tuple[Any, ...] | None = None
+    cross_attentions: tuple[Any, ...] | None = None
+    compute_encoder_last_hidden_state: Callable[[], Any] = field(repr=False)
+    encoder_attentions: tuple[Any, ...] | None = None
+
+
 class Stack(nn.Module):
-    """The encoder or the decoder: embeddings, whose table may be the other's too, and the blocks above them."""
+    """The encoder or the decoder: embeddings, in a table that both may share, and the blocks above them."""
 
     def __init__(self, config: TransformerConfig, side: str, embed_tokens: nn.Embedding) -> None:
         dim, hidden_dim = config.d_model, getattr(config, f"{side}_ffn_dim")
@@ -78,7 +98,7 @@ class Stack(nn.Module):
         self.layer_norm = nn.LayerNorm(dim, config.layer_norm_eps) if config.normalize_before else None
 
     def embed(self, ids: NDArray[np.int64], position_ids: NDArray[np.int64]) -> Any:
-        """Scaled embeddings plus positions, of which dropout takes its part: `[tokens]` to `[tokens, d_model]`."""
+        """Dropout of scaled embeddings plus positions: `[tokens]` to `[tokens, d_model]`."""
         x = self.embed_tokens(ids)
         if self.scale != 1.0:
             x = x * self.scale
@@ -88,7 +108,7 @@ class Stack(nn.Module):
         return self.dropout(x + positions)
 
     def finish(self, x: Values) -> Any:
-        """The norm behind the last layer, if layers normalise before; else `x` as it is."""
+        """The norm behind the last layer with `normalize_before`, else `x` as it is."""
         return x if self.layer_norm is None else self.layer_norm(x)
 
 
@@ -142,20 +162,20 @@ class Transformer(TransformerPreTrainedModel):
         """Score a padded batch; no padding token is computed.
 
         `input_ids` and `attention_mask` are `[batch, source_seq]`, the other arrays `[batch, target_seq]`: ids and
-        labels of any integer dtype, masks bool or integers with 1 at the tokens (None: everywhere). Tokens keep their
-        column as their position, behind left padding and holes too. `labels` are the words to be predicted, and -100
-        where none is; the loss is the mean cross-entropy of the others, which alone it computes scores for, smoothed by
-        `label_smoothing`. Without `decoder_input_ids` the decoder reads the labels moved by one to the right, behind
-        `decoder_start_token_id`, up to the last one of each row that is not -100.
+        labels of any integer dtype, masks of bools or integers with 1 at the tokens. Without a mask all are tokens.
+        Tokens keep their column as their position, also behind left padding and holes. `labels` are the words to
+        predict, -100 where there is none. The loss is the mean cross-entropy of the others, smoothed by
+        `label_smoothing`, and scores are computed for these alone. Without `decoder_input_ids` the decoder reads
+        `decoder_start_token_id` and then the labels, up to the last one of each row that is not -100.
 
-        Raises TypeError for ids, labels or a mask that are not integers; ValueError for shapes that do not fit, ids
-        outside the vocabulary, positions from `max_position_embeddings` on, a row of the source without any token, and
-        when neither `decoder_input_ids` nor `labels` are given.
+        Raises TypeError for ids, labels or a mask that are not integers. Raises ValueError for shapes that do not fit,
+        ids outside the vocabulary, positions from `max_position_embeddings` on, a row of the source without any token,
+        and when neither `decoder_input_ids` nor `labels` are given.
         """
         source = pack(OWNER, "input_ids", input_ids, attention_mask)
         target, words = self._target(decoder_input_ids, decoder_attention_mask, labels)
         check_pairs(target, "input_ids", source.cu_seqlens)
-        check_smoothing(label_smoothing)
+        number(f"{OWNER}: label_smoothing", label_smoothing, **FRACTION)
         own: tuple[Weights, ...] = ([], [], []) if output_attentions else (None, None, None)
         memory = self._encode(source, own[0])
         hidden = self._decode(target, memory, source.cu_seqlens, own[1], own[2])
@@ -176,8 +196,8 @@ class Transformer(TransformerPreTrainedModel):
     def encode_ragged(self, input_ids: ArrayLike, cu_seqlens: ArrayLike, position_ids: ArrayLike | None = None) -> Any:
         """Encode sequences that stand one after the other without padding: `[tokens]` to `[tokens, d_model]`.
 
-        Sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of `input_ids`; `position_ids` `[tokens]` count from 0 in
-        each sequence unless given. A Tensor of a trainable model, else an array. Errors as for the padded call.
+        Sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of `input_ids`. `position_ids` `[tokens]` count from 0 in
+        each sequence unless given. Errors are those of the padded call.
         """
         return self._encode(pack_ragged(OWNER, "input_ids", input_ids, cu_seqlens, position_ids))
 
@@ -191,8 +211,8 @@ class Transformer(TransformerPreTrainedModel):
     ) -> Any:
         """What `logits` reads: `decoder_input_ids` `[tokens]` by `cu_seqlens_q` give `[tokens, d_model]`.
 
-        `memory` `[source_tokens, d_model]` by `cu_seqlens_k` is what `encode_ragged` gave. `position_ids`, what it
-        gives and errors are as there.
+        `memory` `[source_tokens, d_model]` by `cu_seqlens_k` is the result of `encode_ragged`. `position_ids` and
+        errors are as there.
         """
         target = pack_ragged(OWNER, "decoder_input_ids", decoder_input_ids, cu_seqlens_q, position_ids, "cu_seqlens_q")
         check_states("memory", memory, self.config.d_model, self.final_logits_bias.dtype)
@@ -215,38 +235,34 @@ class Transformer(TransformerPreTrainedModel):
         label_smoothing: float = 0.0,
         reduction: str = "mean",
     ) -> Tensor:
-        """The loss of a ragged batch: what the decoder reads is `target_in`, what it is to say `target_out`.
+        """The loss of a ragged batch: the decoder reads `target_in` and is to predict `target_out`.
 
-        `source_ids` by `cu_source` are the sources; `target_in` and `target_out` `[tokens]` the targets by `cu_target`,
-        -100 in `target_out` where nothing is to be said. `label_smoothing` is as in a call, `reduction` "mean", "sum"
-        or "none" as in `fastattn.functional.cross_entropy`, over the tokens that count. Errors as for the padded call.
+        `source_ids` by `cu_source` are the sources. `target_in` and `target_out` `[tokens]` are the targets by
+        `cu_target`, with -100 in `target_out` where there is nothing to predict. `label_smoothing` is as in a call.
+        `reduction` is "mean", "sum" or "none" as in `fastattn.functional.cross_entropy`, over the tokens that count.
+        Errors are those of the padded call.
         """
         source = pack_ragged(OWNER, "source_ids", source_ids, cu_source, None, "cu_source")
         target = pack_ragged(OWNER, "target_in", target_in, cu_target, None, "cu_target")
         check_pairs(target, "source_ids", source.cu_seqlens)
-        check_smoothing(label_smoothing)
-        words = check_target("target_out", target_out, target.shape, self.config.decoder_vocab_size)
+        number(f"{OWNER}: label_smoothing", label_smoothing, **FRACTION)
+        words = check_labels(OWNER, "target_out", target_out, target.shape, self.config.decoder_vocab_size)
         hidden = self._decode(target, self._encode(source), source.cu_seqlens)
         return self._loss(hidden, words, label_smoothing, reduction)
 
     def begin(
-        self,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None = None,
-        *,
-        max_length: int,
-        use_cache: bool = True,
+        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, *, max_length: int, use_cache: bool = True
     ) -> TransformerDecoder:
-        """Read sources, to be decoded token by token: what `fastattn.generation` asks of a model.
+        """Read sources, to be decoded token by token; `fastattn.generation` calls this.
 
         `input_ids` and `attention_mask` are those of a call. No sequence gets longer than `max_length`. Nothing is
-        recorded. Raises as a call does.
+        recorded. Errors are those of a call.
         """
         source = pack(OWNER, "input_ids", input_ids, attention_mask)
         empty = ragged.lengths(source.cu_seqlens) == 0
         if empty.any():
             i = int(empty.argmax())
-            raise ValueError(f"{OWNER}: input_ids must have a token in each sequence, got none in {i}")
+            raise ValueError(f"{OWNER}: input_ids must have a token in each sequence, got none in sequence {i}")
         with no_grad():
             return TransformerDecoder(self, self._encode(source), source.cu_seqlens, max_length, use_cache)
 
@@ -257,7 +273,10 @@ class Transformer(TransformerPreTrainedModel):
         config, mask_name = self.config, "decoder_attention_mask"
         target = None if ids is None else pack(OWNER, "decoder_input_ids", ids, mask, mask_name)
         if target is None and labels is not None:
-            words = check_target("labels", labels, None, config.decoder_vocab_size)
+            shape = np.shape(labels)
+            if len(shape) != 2:
+                raise ValueError(f"{OWNER}: labels must have shape (batch, seq), got {shape}")
+            words = check_labels(OWNER, "labels", labels, shape, config.decoder_vocab_size)
             if config.pad_token_id is None:
                 raise ValueError(f"{OWNER}: decoder_input_ids must be given, for pad_token_id of the config is None")
             shifted = shift_right(words, config.decoder_start_token_id, config.pad_token_id)
@@ -295,9 +314,9 @@ class Transformer(TransformerPreTrainedModel):
             raise
 
     def _loss(self, hidden: Values, words: NDArray[np.int64], smoothing: float, reduction: str = "mean") -> Tensor:
-        """The cross-entropy of the tokens that have a word to predict, which alone get scores."""
+        """The cross-entropy of the tokens that have a word to predict. The others get no scores."""
         places = np.flatnonzero(words != IGNORE_INDEX)
         if len(places) < len(words):
             hidden, words = F.gather_rows(hidden, places), words[places]
         loss = F.cross_entropy(self.logits(hidden), words, label_smoothing=smoothing, reduction=reduction)
-        return loss if isinstance(loss, Tensor) else Tensor(loss)
+        return as_tensor(loss)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -15,28 +16,30 @@ from fastattn.models.generation_config import GENERATION_CONFIG, GenerationSetti
 from fastattn.models.transformer.config import TransformerConfig
 from fastattn.nn.parameter import Array
 
+Self = TypeVar("Self", bound="TransformerPreTrainedModel")
+
 _SHARED = "model.shared.weight"
 _TABLES = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")
-# what a folder may have and the model does not: positions that are computed, and a table that neither side reads
+# Tensors that a folder may have and the model does not: computed positions, and a table that neither side reads
 _POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
 _PASSED_OVER = (*_POSITIONS, _SHARED)
 _LAYERDROP = ("encoder_layerdrop", "decoder_layerdrop")
 _ROUNDING = 2.0**-8
-"""How far BF16 may be from positions."""
+"""How far positions in BF16 may be from the computed ones."""
 
 
 class TransformerPreTrainedModel(PreTrainedModel):
-    """A Transformer, which is frozen when it is loaded, unless it is `trainable`.
+    """A Transformer that is frozen when it is loaded, unless it is `trainable`.
 
-    The names of its tensors are those of Hugging Face's `MarianMTModel`. Tied ones may have any of their names, and
-    without a `final_logits_bias` it is 0. A tensor that is not known is refused, too.
+    The names of its tensors are those of Hugging Face's `MarianMTModel`. A tied tensor may have any of its names, and
+    a missing `final_logits_bias` is 0. An unknown tensor is refused.
 
-    `from_pretrained` reads MarianMT's folders and those of `save_pretrained`, config.json, generation_config.json and
-    safetensors. What generation_config.json says about decoding, if it is there, comes before config.json. Beam search
-    and sampling are passed over; what would change the greedy choice is refused by `fastattn.generation.generate`, so
-    that the model can be used for all else. transformers reads what `save_pretrained` writes as a `MarianMTModel` if
-    the config is one that Marian has: post-norm and its positions (`config.is_marian`). It refuses the others by their
-    `model_type`.
+    `from_pretrained` reads MarianMT's folders and those of `save_pretrained`: config.json, generation_config.json and
+    safetensors. The decoding options of generation_config.json, if there is one, replace those of config.json. Beam
+    search and sampling are passed over. Options that would change greedy decoding are refused by
+    `fastattn.generation.generate`, so that the model can be used for everything else. transformers reads the folders
+    of `save_pretrained` as a `MarianMTModel` if the config is post-norm with Marian's positions (`config.is_marian`).
+    It refuses the others by their `model_type`.
     """
 
     config_class = TransformerConfig
@@ -49,7 +52,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
     config: TransformerConfig
     encoder: Any
     settings = GenerationSettings()
-    """What the folder says about decoding and the config does not."""
+    """The folder's options for decoding that are not fields of the config."""
 
     @classmethod
     def _read_config(cls, folder: Path, changes: Mapping[str, Any]) -> TransformerConfig:
@@ -61,42 +64,45 @@ class TransformerPreTrainedModel(PreTrainedModel):
             raise ValueError(f"{settings.source}: {error}") from None
 
     @classmethod
-    def _fit(cls, config: TransformerConfig, tensors: Mapping[str, Array]) -> TransformerConfig:
-        """`config`, not sharing embeddings where transformers does not: without ties each side has a table in the
-        file."""
+    def _adapt(
+        cls, config: TransformerConfig, tensors: Any, changes: Mapping[str, Any]
+    ) -> tuple[TransformerConfig, Any]:
+        """Without ties each side has a table in the file. The model shares no tables that differ."""
+        config, tensors = super()._adapt(config, tensors, changes)
         shared = config.share_encoder_decoder_embeddings and not config.tie_word_embeddings
         if shared and all(name in tensors for name in _TABLES):
             first, *others = (tensors[name] for name in (*_TABLES, _SHARED) if name in tensors)
             if not all(np.array_equal(first, table, equal_nan=True) for table in others):
-                return config.replace(share_encoder_decoder_embeddings=False)
-        return config
+                config = config.replace(share_encoder_decoder_embeddings=False)
+        return config, tensors
 
-    def refusals(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
+    def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
         known = {name for name, _ in self._names()}
         others = [name for name in tensors if name not in known]
-        found = super().refusals(tensors)
+        found = super()._refused(tensors)
         found += [(name, "is not known") for name in others if name not in _PASSED_OVER]
         wrong = [name for name in others if name in _POSITIONS and not self._computes(tensors[name])]
-        return found + [(name, "must be the positions that the config says, but is not") for name in wrong]
+        return found + [(name, "must be the positions that the config asks for") for name in wrong]
 
     def _computes(self, table: Array) -> bool:
-        """Whether these are the positions that need no table."""
+        """Whether a table holds the positions that the model computes."""
         computed: Array = self.encoder.embed_positions(np.arange(table.size // self.config.d_model))
         return table.shape == computed.shape and np.allclose(table, computed, rtol=0, atol=_ROUNDING)
 
-    def _read_more(self, folder: Path, changes: Mapping[str, Any]) -> None:
-        self.settings, _ = GenerationSettings.read(folder, changes)
+    @classmethod
+    def _load(cls: type[Self], folder: Path, changes: Mapping[str, Any], **options: Any) -> Self:
+        model = super()._load(folder, changes, **options)
+        model.settings, _ = GenerationSettings.read(folder, changes)
         values = hugging_face.read_config(folder)
         for name in _LAYERDROP:
-            if values.get(name) and not self.frozen:
+            if values.get(name) and not model.frozen:
                 source = folder / hugging_face.CONFIG
                 raise ValueError(f"{source}: {name} is {values[name]!r}; only 0.0 is supported in a model that trains")
+        return model
 
-    def _tensors_to_save(self) -> Mapping[str, Array]:
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         tensors = self.state_dict()
         if self.config.share_encoder_decoder_embeddings and not self.config.tie_word_embeddings:
-            tensors |= dict.fromkeys(_TABLES, tensors[_SHARED])  # transformers has two tables then, whatever is shared
-        return tensors
-
-    def _write_more(self, folder: Path) -> None:
-        self.settings.write(folder, self.config)
+            tensors |= dict.fromkeys(_TABLES, tensors[_SHARED])  # transformers then reads two tables
+        hugging_face.write_checkpoint(folder, self.config.to_dict(), tensors)
+        self.settings.write(Path(folder), self.config)

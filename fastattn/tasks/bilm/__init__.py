@@ -1,1 +1,1 @@
-"""ELMo's bidirectional language model, trained on raw text: `BiLM`."""
+"""`BiLM`: ELMo's bidirectional language model, trained on raw text."""

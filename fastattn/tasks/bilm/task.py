@@ -1,4 +1,4 @@
-"""Words in, how well they are predicted out: perplexities of a bidirectional language model."""
+"""Words in, perplexities out: a bidirectional language model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fastattn.text import (
 
 VOCABULARY = "vocab.txt"
 FILES = Files(NAMES := ("config.json", "model.safetensors", VOCABULARY), required=NAMES)
-"""What a language model is made of."""
+"""The files of a language model."""
 
 SMALL: dict[str, Any] = {
     "char_cnn": {"activation": "relu", "embedding": {"dim": 16}, "filters": [[1, 32], [2, 32], [3, 64], [4, 128]],
@@ -46,16 +46,16 @@ logger = logging.getLogger(__name__)
 
 
 class BiLM(Task):
-    """ELMo's bidirectional language model and its vocabulary, to measure text with or to be trained.
+    """ELMo's bidirectional language model and its vocabulary.
 
     Args:
         model: a `BidirectionalLanguageModel`.
         vocabulary: the words that it predicts.
-        recipe: how it is trained; None is the usual recipe.
-        learnt: the text that it learns; `evaluate` compares with a unigram model of it.
+        recipe: how it is trained; None is `BiLMRecipe()`.
+        learnt: the text that it learns. `evaluate` compares with a unigram model of this text.
 
     Attributes:
-        model, vocabulary, recipe: the same.
+        model, vocabulary, recipe: the arguments.
 
     >>> bilm = BiLM.from_pretrained("path/to/bilm")                         # doctest: +SKIP
     >>> bilm([["The", "cat", "sleeps", "."], ["cat", "The", ".", "sleeps"]])    # doctest: +SKIP
@@ -78,40 +78,26 @@ class BiLM(Task):
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> BiLM:
-        """Load what `save_pretrained` wrote, with frozen weights.
-
-        Args:
-            name_or_folder: a folder, or a name; `fastattn.hub.find_model` says where it is looked for.
-            hub: `revision`, `token` and `local_files_only`, as `find_model` takes them.
-
-        Raises ModelNotFoundError; FileNotFoundError for a folder without a vocabulary; and ValueError for another kind
-        of model, or a damaged file, by name.
-        """
+        """Load what `save_pretrained` wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
         kind = read_json(folder / "config.json").get("model_type")
         if kind != "elmo":
-            raise ValueError(f"{folder}: no bidirectional language model, its model_type is {kind!r}")
-        model = BidirectionalLanguageModel.from_pretrained(folder, trainable=False)
+            raise ValueError(f"{folder}: not a bidirectional language model, its model_type is {kind!r}")
+        model = BidirectionalLanguageModel.from_pretrained(folder, trainable=False, new_head="refuse")
         return cls(model, Vocabulary.from_file(folder / VOCABULARY))
 
     @classmethod
-    def for_training(
-        cls,
-        start: Start,
-        data: Sentences,
-        recipe: BiLMRecipe | None = None,
-        **options: Any,
-    ) -> BiLM:
-        """Make a new model, and its vocabulary of the text.
+    def for_training(cls, start: Start, data: Sentences, recipe: BiLMRecipe | None = None, **options: Any) -> BiLM:
+        """Make a new model, and its vocabulary from the text.
 
         Args:
-            start: the file options.json, as bilm-tf and AllenNLP have it, or what such a file holds, for the sizes of
-                the network; None is a small one. Options change single sizes.
+            start: the sizes of the network: an options.json of bilm-tf or AllenNLP, or the contents of such a file.
+                None is a small network.
             data: the sentences.
-            recipe: None is `BiLMRecipe()`.
-            options: fields of the recipe that are to be others.
+            recipe: the recipe; None is `BiLMRecipe()`.
+            options: replace fields of the recipe. Some replace sizes of `start`.
 
-        Raises OSError, and ValueError for a file that is damaged and numbers that do not fit, by name.
+        Raises OSError, and ValueError, by name, for a file that is damaged and numbers that do not fit.
         """
         recipe = make_recipe(BiLMRecipe, recipe, options)
         if recipe.vocabulary:
@@ -125,14 +111,14 @@ class BiLM(Task):
         return cls(BidirectionalLanguageModel(config), vocabulary, recipe, data)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write model and vocabulary, each file whole or not at all; `Elmo.from_pretrained` reads them, too."""
+        """Write model and vocabulary, each file whole or not at all. `Elmo.from_pretrained` reads them too."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.vocabulary.write(folder / VOCABULARY)  # a folder with a model has its vocabulary
         self.model.save_pretrained(folder)
 
     def __call__(self, inputs: Iterable[Sequence[str]]) -> list[float]:
-        """The perplexity of each sentence, a sequence of words, read by itself; NaN for one without words."""
+        """The perplexity of each sentence, a sequence of words, on its own; NaN for one without words."""
         found = (self._perplexities(Sentences.from_words([words])) if words else {} for words in inputs)
         return [perplexities.get("perplexity", math.nan) for perplexities in found]
 
@@ -140,7 +126,7 @@ class BiLM(Task):
         return self.model.perplexities(sentence_batches(data, self.vocabulary, self._characters))
 
     def batches(self, data: Sentences) -> StreamBatches:
-        """Batches whose items are steps of streams of sentences."""
+        """Batches of steps of streams of sentences."""
         recipe = self.recipe
         batches = StreamBatches(
             data,
@@ -159,7 +145,7 @@ class BiLM(Task):
         return self._stream(batch)
 
     def evaluate(self, data: Sentences) -> dict[str, float]:
-        """The perplexities of a text, and that of a unigram model of the text that is learnt."""
+        """The perplexities of a text, and the perplexity of a unigram model of the training text."""
         perplexities = self._perplexities(data)
         if self._learnt is not None:
             perplexities["unigram_perplexity"] = unigram_perplexity(self._learnt, data, self.vocabulary)
@@ -204,12 +190,8 @@ class BiLM(Task):
 
 def _config(start: Start, recipe: BiLMRecipe) -> ElmoConfig:
     """The options of `start`, with the sizes that the recipe names."""
-    source = "options"
-    options: Mapping[str, Any] = SMALL
-    if isinstance(start, Mapping):
-        options = start
-    elif start is not None:
-        source, options = os.fspath(start), read_json(start)
+    options: Mapping[str, Any] = SMALL if start is None else start if isinstance(start, Mapping) else read_json(start)
+    source = "options" if start is None or isinstance(start, Mapping) else os.fspath(start)
     changes = {"dim": recipe.dim, "projection_dim": recipe.projection_dim, "n_layers": recipe.layers}
     given = {name: value for name, value in changes.items() if value is not None}
     if isinstance(options.get("lstm"), dict):

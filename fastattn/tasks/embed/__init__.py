@@ -1,4 +1,4 @@
-"""Sentence embeddings: the encoder, and the modules that it is made of."""
+"""`SentenceEncoder`, and the modules that it is made of."""
 
 from fastattn.tasks.embed.encoder import SentenceEncoder
 from fastattn.tasks.embed.modules import Dense, Normalize, Pooling, Transformer

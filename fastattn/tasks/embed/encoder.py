@@ -34,35 +34,30 @@ from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batche
 class SentenceEncoder(nn.Sequential):
     """Sentence embeddings, with the meanings of `sentence_transformers.SentenceTransformer`.
 
-    Reads sentence-transformers folders (Transformer, Pooling, Dense, Normalize; prompts and limits) and plain
-    BERT folders, which get mean pooling as they do there. The embedding of a text has the same bits whatever
-    else is encoded with it, in whatever order and by however many threads. Many threads may call `encode` at
-    once.
+    It reads sentence-transformers folders (Transformer, Pooling, Dense, Normalize; prompts and limits) and plain BERT
+    folders, which get mean pooling. The bits of an embedding do not depend on the other texts, their order or the
+    number of threads. Many threads may call `encode` at once.
 
-    An encoder is a sequence of modules, which `encoder[0]`, `len(encoder)` and iteration give. With `trainable` they
-    learn: `embed` gives Tensors, from which a loss is computed.
-
-    A pickle of a frozen encoder holds the name of the folder and a checksum of its files, so whoever unpickles it needs
-    the same folder. A trainable one is pickled with its weights.
+    An encoder is a sequence of modules: `encoder[0]`, `len(encoder)` and iteration work. With `trainable`, `embed`
+    returns Tensors, from which you compute a loss. A pickle of a frozen encoder holds the folder's name and a checksum
+    of its files, so it needs the same folder to load. A trainable encoder is pickled with its weights.
 
     Args:
-        name_or_folder: a folder, or the name of an installed model package or of a Hugging Face model;
-            `fastattn.hub.find_model` says where it is looked for.
-        truncation: what happens to texts over `max_seq_length` tokens. "warn" cuts them and says how many
-            (`TruncationWarning`), "silent" only cuts them, "error" refuses them (`TextTooLongError`).
-        modules: in place of a name: a `Transformer`, a `Pooling`, and modules that change `sentence_embedding`.
-        prompts: texts to put in front of every sentence, by name; they replace the folder's of the same name.
-        default_prompt_name: the prompt that is used when none is asked for.
+        name_or_folder: a folder, or the name of an installed model package or a Hugging Face model; see
+            `fastattn.hub.find_model`.
+        truncation: what happens to texts over `max_seq_length` tokens. "warn" cuts them and warns how many
+            (`TruncationWarning`), "silent" cuts them, "error" refuses them (`TextTooLongError`).
+        modules: instead of a name, a `Transformer`, a `Pooling`, and modules that change `sentence_embedding`.
+        prompts: texts to put before every sentence, by name. They replace the folder's prompts of the same name.
+        default_prompt_name: the prompt to use if a call names none.
         similarity_fn_name: "cosine", "dot", "euclidean" or "manhattan".
-        truncate_dim: how many leading dimensions of an embedding are kept.
-        trainable: whether the weights that are read can be trained.
+        truncate_dim: how many leading dimensions of an embedding to keep.
+        trainable: whether the weights can be trained.
         device: None or "cpu".
         revision, token, local_files_only: as for `fastattn.hub.find_model`.
 
-    Raises:
-        ModelNotFoundError: no such model; the message lists where it was looked for.
-        ValueError: a model that fastattn cannot run, a damaged file, or modules that do not fit, by name.
-        ImportError: the `tokenizers` library is missing.
+    Raises ModelNotFoundError; ValueError, by name, for a model that fastattn cannot run, a damaged file and modules
+    that do not fit; and ImportError without the `tokenizers` library.
 
     Source: Reimers and Gurevych 2019 (arXiv 1908.10084).
 
@@ -96,14 +91,13 @@ class SentenceEncoder(nn.Sequential):
         if modules is None:
             if name_or_folder is None:
                 raise TypeError("SentenceEncoder: name_or_folder or modules must be given")
-            folder = find_model(
+            self.folder = find_model(
                 name_or_folder, FILES, revision=revision, token=token, local_files_only=local_files_only
             )
-            description = read_sentence_folder(folder)
-            self.folder, options = description.folder, description.options
-            modules = load_modules(description, trainable)
+            description = read_sentence_folder(self.folder)
+            options, modules = description.options, load_modules(description, trainable)
         elif name_or_folder is not None:
-            raise TypeError("SentenceEncoder: name_or_folder must not be given beside modules")
+            raise TypeError("SentenceEncoder: name_or_folder and modules must not both be given")
         check_modules(modules, str(self.folder or "SentenceEncoder"))
         super().__init__(*modules)
         if self.folder is not None:
@@ -121,7 +115,7 @@ class SentenceEncoder(nn.Sequential):
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **options: Any) -> SentenceEncoder:
-        """The constructor under the name that models and tasks have for it."""
+        """The constructor, under the name that all tasks have."""
         return cls(name_or_folder, **options)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -164,7 +158,7 @@ class SentenceEncoder(nn.Sequential):
 
     @property
     def _dimension(self) -> int:
-        """Length of an embedding before `truncate_dim`: what the last module that knows says."""
+        """Length of an embedding before `truncate_dim`, from the last module that knows it."""
         known = (module for module in reversed(self._modules.values()) if hasattr(module, "get_embedding_dimension"))
         dimension: int = next(known).get_embedding_dimension()
         return dimension
@@ -181,7 +175,7 @@ class SentenceEncoder(nn.Sequential):
 
     @property
     def max_seq_length(self) -> int:
-        """Longest text in tokens, special tokens included. Can be set, up to the model's positions."""
+        """Longest text in tokens, special tokens included. You can set it, up to the model's positions."""
         return self._transformer.max_seq_length
 
     @max_seq_length.setter
@@ -190,7 +184,7 @@ class SentenceEncoder(nn.Sequential):
 
     @property
     def similarity_fn_name(self) -> str:
-        """What `similarity` computes: "cosine", "dot", "euclidean" or "manhattan". Can be set."""
+        """What `similarity` computes: "cosine", "dot", "euclidean" or "manhattan". You can set it."""
         return self._similarity
 
     @similarity_fn_name.setter
@@ -198,15 +192,15 @@ class SentenceEncoder(nn.Sequential):
         self._similarity: str = checks.choice("similarity_fn_name", value, SIMILARITIES)
 
     def get_embedding_dimension(self) -> int:
-        """Length of an embedding, after `truncate_dim` if the model has one."""
+        """Length of an embedding, after `truncate_dim`."""
         return self._dimension if self.truncate_dim is None else min(self.truncate_dim, self._dimension)
 
     get_sentence_embedding_dimension = get_embedding_dimension
 
     def tokenize(self, texts: Iterable[str]) -> dict[str, NDArray[np.int64]]:
-        """Tokenise and pad: `input_ids`, `attention_mask` and `token_type_ids`, int64 `[texts, longest]`.
+        """Tokenise, cut and pad: `input_ids`, `attention_mask` and `token_type_ids`, int64 `[texts, longest]`.
 
-        The encoder and `BertModel` take these as they are. Texts over `max_seq_length` are cut.
+        The encoder and `BertModel` take these as they are.
         """
         tokens = self._transformer.tokenize(list(texts))
         lengths = tokens.lengths
@@ -220,9 +214,9 @@ class SentenceEncoder(nn.Sequential):
         }
 
     def forward(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the modules on the features of a batch, those of `tokenize` or ragged ones; gives all that they make.
+        """Run the modules on the features of a batch, from `tokenize` or ragged, and return all features.
 
-        `sentence_embedding` is `[batch, dim]`: a Tensor where the encoder is trainable, else a float32 array.
+        `sentence_embedding` is `[batch, dim]`: a Tensor if the encoder is trainable, else a float32 array.
         """
         result: dict[str, Any] = super().forward(features)
         return result
@@ -230,9 +224,9 @@ class SentenceEncoder(nn.Sequential):
     def embed(
         self, sentences: Iterable[str], prompt_name: str | None = None, prompt: str | None = None
     ) -> Tensor | FloatArray:
-        """The embeddings of sentences in one pass, `[sentences, dim]`, for a loss; else as `encode`.
+        """The embeddings of sentences in one pass, `[sentences, dim]`, for a loss. Otherwise as `encode`.
 
-        Of a trainable encoder they are a Tensor, and `backward()` reaches its parameters.
+        A trainable encoder returns a Tensor, whose `backward()` reaches the parameters.
 
         >>> optimizer = AdamW(encoder.parameters(), lr=2e-5)                        # doctest: +SKIP
         >>> a, b = encoder.embed(["A cat sleeps."]), encoder.embed(["A kitten."])   # doctest: +SKIP
@@ -268,33 +262,23 @@ class SentenceEncoder(nn.Sequential):
 
         Args:
             sentences: a str, or an iterable of str.
-            prompt_name: which of `prompts` to put in front of every sentence; default `default_prompt_name`.
-            prompt: a text to put in front of every sentence; `prompt_name` is ignored then.
-            batch_size: at most so many sentences in a pass. None leaves it to a budget of tokens, which is
-                faster; the embeddings are the same bits.
-            show_progress_bar: None shows it when the logger "fastattn" is at INFO or DEBUG.
+            prompt_name: which of `prompts` to put before every sentence; by default `default_prompt_name`.
+            prompt: a text to put before every sentence, instead of `prompt_name`.
+            batch_size: the most sentences in a pass. None sets a budget of tokens, which is faster. The bits of the
+                embeddings are the same.
+            show_progress_bar: None shows it if the logger "fastattn" is at INFO or DEBUG.
             output_value, precision, convert_to_numpy, convert_to_tensor, device: options of sentence_transformers that
-                have one meaning here: "sentence_embedding", "float32", True, False, and None or "cpu".
+                have one value here: "sentence_embedding", "float32", True, False, and None or "cpu".
             normalize_embeddings: scale every embedding to length 1.
-            truncate_dim: keep only so many leading dimensions; default the model's own `truncate_dim`.
+            truncate_dim: keep this many leading dimensions; by default the model's `truncate_dim`.
 
-        Returns:
-            float32 `[dim]` for a str, else `[sentences, dim]`, in the order of `sentences`.
+        Returns float32 `[dim]` for a str, else `[sentences, dim]`, in the order of `sentences`.
 
-        Raises:
-            TypeError: a sentence is not a str; the message names its index.
-            ValueError: an unknown prompt, a batch_size below 1, a truncate_dim out of range, or an option with another
-                meaning than the one here.
-            TextTooLongError: a text over the limit, with `truncation="error"`.
+        Raises TypeError, by index, for a sentence that is not a str; ValueError for an unknown prompt or an option out
+        of range; and TextTooLongError for a text over the limit, with `truncation="error"`.
         """
-        _check_accepted(
-            "encode",
-            output_value=output_value,
-            precision=precision,
-            convert_to_numpy=convert_to_numpy,
-            convert_to_tensor=convert_to_tensor,
-            device=device,
-        )
+        _check_accepted("encode", output_value=output_value, precision=precision, device=device)
+        _check_accepted("encode", convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor)
         single = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else _as_list("encode", sentences)
         plan = self._plan(prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
@@ -311,14 +295,14 @@ class SentenceEncoder(nn.Sequential):
     def encode_query(
         self, sentences: str | Iterable[str], prompt_name: str | None = None, prompt: str | None = None, **options: Any
     ) -> FloatArray:
-        """`encode` for what is searched with: the prompt is "query", unless another is given."""
+        """`encode` for queries. The prompt is "query" unless you give another."""
         return self.encode(sentences, prompt_name or self._first_prompt("query"), prompt, **options)
 
     def encode_document(
         self, sentences: str | Iterable[str], prompt_name: str | None = None, prompt: str | None = None, **options: Any
     ) -> FloatArray:
-        """`encode` for what is searched: the prompt is the first of "document", "passage" and "corpus" that is among
-        `prompts`, unless another is given."""
+        """`encode` for documents. Unless you give another, the prompt is "document", "passage" or "corpus", the first
+        that is among `prompts`."""
         name = prompt_name or self._first_prompt("document", "passage", "corpus")
         return self.encode(sentences, name, prompt, **options)
 
@@ -331,15 +315,14 @@ class SentenceEncoder(nn.Sequential):
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
     ) -> Iterator[tuple[list[str], FloatArray]]:
-        """Embed a stream of any length, and hold no more of it than a chunk.
+        """Embed a stream of any length, holding one chunk at a time.
 
         Args:
-            chunks: lists of sentences. Each is embedded when it comes; some hundred sentences make good use of the
-                processor.
+            chunks: lists of sentences. A few hundred sentences in each make good use of the processor.
             prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim: as for `encode`.
 
-        Yields every chunk with its embeddings, float32 `[sentences, dim]`. Indices of errors count from the beginning
-        of the stream. One `TruncationWarning` at its end counts all texts. Raises as `encode`.
+        Yields every chunk with its embeddings, float32 `[sentences, dim]`. Indices in errors count from the start of
+        the stream. One `TruncationWarning` at the end counts all texts. Raises as `encode`.
 
         >>> for texts, embeddings in encoder.encode_stream([["A cat."], ["A kitten."]]):  # doctest: +SKIP
         ...     print(texts, embeddings.shape)
@@ -376,7 +359,7 @@ class SentenceEncoder(nn.Sequential):
         normalize: bool = False,
         truncate_dim: int | None = None,
     ) -> _Plan:
-        """The options of a call, checked."""
+        """Check the options of a call."""
         if batch_size is not None:
             batch_size = checks.integer("encode: batch_size", batch_size)
         if truncate_dim is not None:
@@ -406,7 +389,7 @@ class SentenceEncoder(nn.Sequential):
         return length
 
     def _tokenize(self, texts: list[str], plan: _Plan, cut: Cut) -> TokenizedTexts:
-        """The tokens of texts behind their prompt; `cut` goes on counting."""
+        """The tokens of prompt and texts. `cut` goes on counting."""
         if plan.prompt:
             texts = [plan.prompt + text if isinstance(text, str) else text for text in texts]
         tokens = self._transformer.tokenize(texts, parallel=runtime.num_threads() > 1, name="sentences")
@@ -414,7 +397,7 @@ class SentenceEncoder(nn.Sequential):
         return tokens
 
     def _run(self, tokens: TokenizedTexts, plan: _Plan, advance: Callable[[int], Any] = int) -> FloatArray:
-        """The embeddings of tokenised texts; `advance` is told how many are done."""
+        """The embeddings of tokenised texts. `advance` gets the number of texts done."""
         if not self.frozen:
             self.eval()
         embeddings = np.empty((len(tokens.lengths), plan.dimension), np.float32)
@@ -434,7 +417,7 @@ class SentenceEncoder(nn.Sequential):
 
 @dataclass(frozen=True)
 class _Plan:
-    """The options of a call: `skip` leading tokens are left out by the pooling."""
+    """The options of a call. The pooling leaves out `skip` leading tokens."""
 
     prompt: str
     skip: int
@@ -453,7 +436,7 @@ _ONLY = {
 
 
 def _check_accepted(owner: str, **options: Any) -> None:
-    """Raise ValueError for an option of sentence_transformers with another value than the one that has a meaning."""
+    """Raise ValueError for an option of sentence_transformers with a value that has no meaning here."""
     for name, value in options.items():
         if value != _ONLY[name] and not (name == "device" and str(value) in ("cpu", "None")):
             raise ValueError(f"{owner}: {name} must be {_ONLY[name]!r}, got {value!r}")

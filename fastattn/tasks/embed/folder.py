@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says, read and checked before any weight is loaded."""
+"""The configuration of a sentence-transformers folder, read and checked before any weight is loaded."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastattn.checks import config_integer
+from fastattn.checks import choice, config_integer
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files
 from fastattn.tasks.embed.similarity import SIMILARITIES
 
-#: Pooling modes of sentence-transformers in the order in which several at once are concatenated: the name, the key of
-#: an old config, and the mode of fastattn.kernels.pooling.
+#: The pooling modes of sentence-transformers, in the order in which they are concatenated: the name, the key of an old
+#: config, and the mode of fastattn.kernels.pooling.
 POOLING_MODES = {
     "cls": ("pooling_mode_cls_token", "cls"),
     "max": ("pooling_mode_max_tokens", "max"),
@@ -27,7 +27,7 @@ POOLING_MODES = {
 #: The last part of a Dense layer's `activation_function`, and the activation of fastattn.kernels.linear.
 ACTIVATIONS = {"Identity": None, "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu", "SiLU": "silu"}
 
-# As in sentence-transformers, every model has these two; without a text they add nothing.
+# As in sentence-transformers, every model has these two prompts. Empty ones add nothing.
 DEFAULT_PROMPTS = {"query": "", "document": ""}
 
 MODULES = "modules.json"
@@ -37,36 +37,31 @@ ENCODER_OPTIONS = "config_sentence_transformers.json"
 
 @dataclass(frozen=True)
 class SentenceFolder:
-    """The description of a sentence encoder. A plain BERT folder is one with mean pooling.
+    """The description of a sentence encoder.
 
     Attributes:
-        folder: the model's folder.
         modules: kind, folder and options of each: a Transformer, a Pooling, then Dense and Normalize in any order.
-        options: of the whole: `prompts`, `default_prompt_name`, `similarity_fn_name` and `truncate_dim`.
+        options: `prompts`, `default_prompt_name`, `similarity_fn_name` and `truncate_dim` of the encoder.
     """
 
-    folder: Path
     modules: list[tuple[str, Path, dict[str, Any]]]
     options: dict[str, Any]
 
     @property
     def transformer(self) -> Path:
-        """The folder of its BERT model and tokenizer."""
+        """The folder of the model and tokenizer."""
         return self.modules[0][1]
 
 
 def read_sentence_folder(folder: Path) -> SentenceFolder:
-    """Read a sentence-transformers folder, or a plain BERT folder.
+    """Read a sentence-transformers folder, or a plain BERT folder, which gets mean pooling as it does there.
 
-    Raises:
-        FileNotFoundError: a file that modules.json promises is missing.
-        ValueError: a module, pooling mode, activation or option that fastattn does not have, by name; or a
-            damaged file.
+    Raises FileNotFoundError for a missing file, and ValueError, by name, for a damaged file and for a module, pooling
+    mode, activation or option that fastattn does not have.
     """
     path = folder / MODULES
     if not path.is_file():
-        # sentence-transformers puts mean pooling on a model that has no modules.json.
-        return SentenceFolder(folder, [("Transformer", folder, {}), ("Pooling", folder, {})], {})
+        return SentenceFolder([("Transformer", folder, {}), ("Pooling", folder, {})], {})
     modules = _read_modules(path)
     kinds = [kind for kind, _ in modules]
     if kinds[:2] != ["Transformer", "Pooling"]:
@@ -75,35 +70,35 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         if kind in ("Transformer", "Pooling"):
             raise ValueError(f"{path}: a second {kind} module is not supported")
     described = [(kind, module, _READERS[kind](module)) for kind, module in modules]
-    return SentenceFolder(folder, described, _read_encoder_options(folder))
+    return SentenceFolder(described, _read_encoder_options(folder))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all; its folder is made when missing."""
+    """Write a JSON file, whole or not at all, and create its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as (temporary,):
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "Transformer": (("config.json",), _WEIGHTS, ("tokenizer.json", "vocab.txt")),
+    "Pooling": (("config.json",),),
+    "Dense": (("config.json",), _WEIGHTS[:1]),
+    "Normalize": (),
+}
+
+
 def _missing_files(folder: Path) -> list[str]:
-    """Files that loading needs but that `folder` (a download, perhaps of a part) does not hold."""
-    modules = [("Transformer", folder)]
-    if (folder / MODULES).is_file():
-        modules = _read_modules(folder / MODULES)
+    """Files that loading needs and that `folder`, perhaps a part of a download, does not have."""
+    modules = _read_modules(folder / MODULES) if (folder / MODULES).is_file() else [("Transformer", folder)]
     missing = []
     for kind, path in modules:
-        needed: list[tuple[str, ...]] = []
-        if kind != "Normalize":
-            needed.append(("config.json",))
-        if kind == "Dense":
-            needed.append(("model.safetensors",))
-        if kind == "Transformer":
-            needed += [("model.safetensors", "model.safetensors.index.json"), ("tokenizer.json", "vocab.txt")]
-        for alternatives in needed:
-            if not any((path / name).is_file() for name in alternatives):
-                missing.append(" or ".join(str((path / name).relative_to(folder)) for name in alternatives))
-        index = path / "model.safetensors.index.json"
-        if kind == "Transformer" and index.is_file() and not (path / "model.safetensors").is_file():
+        place = path.relative_to(folder)
+        required = tuple(tuple(str(place / name) for name in names) for names in _REQUIRED[kind])
+        missing += Files((), required).missing(folder)
+        weights, index = (path / name for name in _WEIGHTS)
+        if kind == "Transformer" and index.is_file() and not weights.is_file():
             shards = set(read_json(index).get("weight_map", {}).values())
             missing += sorted(str(shard) for shard in shards if not (path / str(shard)).is_file())
     return missing
@@ -111,8 +106,7 @@ def _missing_files(folder: Path) -> list[str]:
 
 _TRANSFORMER_FILES = (
     "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
+    *_WEIGHTS,
     "model-*-of-*.safetensors",
     TRANSFORMER_OPTIONS,
     "tokenizer.json",
@@ -120,14 +114,9 @@ _TRANSFORMER_FILES = (
     "vocab.txt",
 )
 
-#: What a sentence encoder reads: no ONNX, OpenVINO or TensorFlow files, no pickles.
+#: The files of a sentence encoder: no ONNX, OpenVINO or TensorFlow files, no pickles.
 FILES = Files(
-    patterns=(
-        MODULES,
-        ENCODER_OPTIONS,
-        *_TRANSFORMER_FILES,
-        *(f"[0-9]_*/{name}" for name in _TRANSFORMER_FILES),
-    ),
+    patterns=(MODULES, ENCODER_OPTIONS, *_TRANSFORMER_FILES, *(f"[0-9]_*/{name}" for name in _TRANSFORMER_FILES)),
     marks=(MODULES, "config.json"),
     more=_missing_files,
     organization="sentence-transformers",
@@ -160,22 +149,20 @@ def _module(modules_path: Path, entry: Any) -> tuple[str, Path]:
 def _read_pooling(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     config = read_json(path)
-    include_prompt = _optional(path, config, "include_prompt", bool, True)
     if "pooling_mode" in config:
         names = config["pooling_mode"]
         names = [names] if isinstance(names, str) else names
         if not isinstance(names, list):
             raise ValueError(f"{path}: pooling_mode must be a name or a list of names, got {names!r}")
         for name in names:
-            if not isinstance(name, str) or name not in POOLING_MODES:
-                raise ValueError(f"{path}: the pooling mode {name!r} is not supported, only {', '.join(POOLING_MODES)}")
+            choice(f"{path}: pooling_mode", name, POOLING_MODES)
     else:
-        legacy = {key: name for name, (key, _) in POOLING_MODES.items()}
+        keys = {key: name for name, (key, _) in POOLING_MODES.items()}
         for key, value in config.items():
-            if key.startswith("pooling_mode_") and key not in legacy and value:
-                raise ValueError(f"{path}: the pooling mode {key!r} is not supported, only {', '.join(legacy)}")
-        names = [name for key, name in legacy.items() if config.get(key)]
-    return {"pooling_mode": names or ["mean"], "include_prompt": include_prompt}
+            if value and key.startswith("pooling_mode_"):
+                choice(f"{path}: the pooling mode", key, keys)
+        names = [name for key, name in keys.items() if config.get(key)]
+    return {"pooling_mode": names or ["mean"], "include_prompt": _optional(path, config, "include_prompt", bool, True)}
 
 
 def _read_dense(folder: Path) -> dict[str, Any]:
@@ -197,12 +184,11 @@ def _read_dense(folder: Path) -> dict[str, Any]:
 
 
 def _read_normalize(folder: Path) -> dict[str, Any]:
-    """Dense and Normalize can also work on token vectors, which a sentence vector does not need."""
+    """Refuse Dense and Normalize modules that work on token vectors."""
     path = folder / "config.json"
     config = read_json(path) if path.is_file() else {}
     for key in ("module_input_name", "module_output_name"):
-        if config.get(key) not in (None, "sentence_embedding"):
-            raise ValueError(f"{path}: {key} {config[key]!r} is not supported, only 'sentence_embedding'")
+        _check_only(path, config, key, "sentence_embedding")
     return {}
 
 
@@ -211,9 +197,7 @@ def _read_transformer(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     config = read_json(path)
-    task = config.get("transformer_task")
-    if task not in (None, "feature-extraction"):
-        raise ValueError(f"{path}: the transformer_task {task!r} is not supported, only 'feature-extraction'")
+    _check_only(path, config, "transformer_task", "feature-extraction")
     if config.get("processing_kwargs"):
         raise ValueError(f"{path}: processing_kwargs {config['processing_kwargs']!r} are not supported")
     limit = _size(path, config, "max_seq_length")
@@ -231,9 +215,7 @@ _READERS = {
 def _read_encoder_options(folder: Path) -> dict[str, Any]:
     path = folder / ENCODER_OPTIONS
     config = read_json(path) if path.is_file() else {}
-    model_type = config.get("model_type", "SentenceTransformer")
-    if model_type != "SentenceTransformer":
-        raise ValueError(f"{path}: the model_type {model_type!r} is not supported, only 'SentenceTransformer'")
+    _check_only(path, config, "model_type", "SentenceTransformer")
     prompts = _optional(path, config, "prompts", dict, {})
     for name, text in prompts.items():
         if not isinstance(text, str | None):
@@ -243,26 +225,28 @@ def _read_encoder_options(folder: Path) -> dict[str, Any]:
     if default is not None and default not in prompts:
         raise ValueError(f"{path}: default_prompt_name {default!r} is none of the prompts {sorted(prompts)}")
     similarity = _optional(path, config, "similarity_fn_name", str, "cosine")
-    if similarity not in SIMILARITIES:
-        raise ValueError(
-            f"{path}: the similarity_fn_name {similarity!r} is not supported, only {', '.join(SIMILARITIES)}"
-        )
     return {
         "prompts": prompts,
         "default_prompt_name": default,
-        "similarity_fn_name": similarity,
+        "similarity_fn_name": choice(f"{path}: similarity_fn_name", similarity, SIMILARITIES),
         "truncate_dim": _size(path, config, "truncate_dim"),
     }
 
 
+def _check_only(path: Path, config: dict[str, Any], key: str, known: str) -> None:
+    """Raise ValueError for a field of a config file that is neither missing, null nor `known`."""
+    if config.get(key) not in (None, known):
+        raise ValueError(f"{path}: {key} must be {known!r}, got {config[key]!r}")
+
+
 def _size(path: Path, config: dict[str, Any], key: str) -> int | None:
-    """A positive integer of a config file, or None where it is missing or null."""
+    """A positive integer of a config file, or None if it is missing or null."""
     value = config.get(key)
     return None if value is None else config_integer(f"{path}: {key}", value)
 
 
 def _optional(path: Path, config: dict[str, Any], key: str, kind: type, default: Any) -> Any:
-    """A field of a config file; missing or null gives the default, another type is refused."""
+    """A field of a config file, or `default` if it is missing or null. Raises ValueError for another type."""
     value = config.get(key)
     if value is None:
         return default

@@ -1,8 +1,8 @@
-"""The modules of a sentence encoder, as in sentence-transformers: each takes features by name, and adds its own.
+"""The modules of a sentence encoder, as in sentence-transformers. Each takes features by name and adds its own.
 
-Features of a batch are `input_ids`, int64 `[tokens]`, and `cu_seqlens`, int32 `[batch + 1]`, or padded ids with their
-mask; `prompt_length`, how many leading tokens of each text are its prompt; then what the modules make of them:
-`token_embeddings` `[tokens, dim]`, and `sentence_embedding` `[batch, dim]`.
+The features of a batch are `input_ids`, int64 `[tokens]`, and `cu_seqlens`, int32 `[batch + 1]`, or padded ids with
+their mask; and `prompt_length`, how many leading tokens of each text are its prompt. The modules add
+`token_embeddings`, `[tokens, dim]`, and `sentence_embedding`, `[batch, dim]`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def load_modules(description: SentenceFolder, trainable: bool) -> list[nn.Module
 
 
 def check_modules(modules: Sequence[nn.Module], source: str) -> None:
-    """Raise ValueError, which begins with `source`, for modules that do not fit."""
+    """Raise ValueError, naming `source`, for modules that do not fit."""
     kinds = [type(module) for module in modules]
     if kinds[:2] != [Transformer, Pooling]:
         got = [kind.__name__ for kind in kinds]
@@ -69,8 +69,9 @@ def check_modules(modules: Sequence[nn.Module], source: str) -> None:
 class Transformer(nn.Module):
     """An encoder with its tokenizer: `input_ids` to `token_embeddings`.
 
-    `model` is an encoder of `fastattn.models` that reads tokens, such as `BertModel`. Texts are cut at
-    `max_seq_length` tokens, by default as many as the tokenizer or the model's positions allow.
+    `model` is an encoder of `fastattn.models` that reads tokens, such as `BertModel`. Texts are cut at `max_seq_length`
+    tokens, by default the limit of the tokenizer or of the model's positions. `do_lower_case` tells `save` that the
+    tokenizer lower-cases.
     """
 
     def __init__(
@@ -92,19 +93,19 @@ class Transformer(nn.Module):
         trainable: bool | None = None,
         **place: Any,
     ) -> Transformer:
-        """Read the model and tokenizer of a folder; texts are lower-cased before all else with `do_lower_case`.
+        """Read the model and tokenizer of a folder. `do_lower_case` lower-cases texts before all else.
 
-        The model is frozen unless `trainable`. `place` are the options of `fastattn.hub.find_model`. Raises as that,
+        The model is frozen unless `trainable`. `place` has the options of `fastattn.hub.find_model`. Raises as that,
         `fastattn.models.registry.load_encoder` and `Tokenizer.from_pretrained`.
         """
         folder = find_model(name_or_folder, FILES, **place)
         tokenizer = Tokenizer.from_pretrained(folder, lowercase=do_lower_case)
-        model = load_encoder(folder, add_pooling_layer=False, trainable=trainable)
+        model = load_encoder(folder, trainable=trainable)
         return cls(model, tokenizer, max_seq_length, do_lower_case)
 
     @property
     def max_seq_length(self) -> int:
-        """Longest text in tokens, special tokens included. Can be set, up to the model's positions."""
+        """Longest text in tokens, special tokens included. You can set it, up to the model's positions."""
         return self._limit
 
     @max_seq_length.setter
@@ -119,7 +120,7 @@ class Transformer(nn.Module):
         return dimension
 
     def tokenize(self, texts: Sequence[str], **options: Any) -> TokenizedTexts:
-        """Token ids of texts, cut at `max_seq_length`; `options` are those of `Tokenizer.encode`."""
+        """Token ids of texts, cut at `max_seq_length`. `options` are those of `Tokenizer.encode`."""
         return self.tokenizer.encode(texts, self._limit, **options)
 
     def forward(self, features: Features) -> dict[str, Any]:
@@ -178,7 +179,7 @@ class Pooling(nn.Module):
             cu_seqlens = ragged.cu_seqlens(np.maximum(ragged.lengths(cu_seqlens) - skip, 0))
         parts = [F.pooling(hidden, cu_seqlens, mode) for mode in modes]
         if skip and "weighted_mean" in modes:
-            # Tokens keep the weights that they have behind the prompt: skip + 1, skip + 2, ...
+            # Tokens keep their weights after the prompt: skip + 1, skip + 2, ...
             index = modes.index("weighted_mean")
             count = ragged.lengths(cu_seqlens).astype(hidden.dtype)[:, None]
             own, extra = count * (count + 1) / 2, count * skip
@@ -187,7 +188,7 @@ class Pooling(nn.Module):
         return {**features, "sentence_embedding": F.cat(parts, 1) if len(parts) > 1 else parts[0]}
 
     def save(self, folder: Path) -> None:
-        """Write config.json, with the names that all versions of sentence-transformers know where these suffice."""
+        """Write config.json, with names that all versions of sentence-transformers know, if possible."""
         config: dict[str, Any] = {"word_embedding_dimension": self.embedding_dimension}
         chosen = [name for name in POOLING_MODES if name in self.pooling_mode]
         if chosen == self.pooling_mode:
@@ -198,10 +199,10 @@ class Pooling(nn.Module):
 
 
 class Dense(nn.Module):
-    """`sentence_embedding` x to `activation(x weight^T + bias)`, plus x, or a projection of x, with `use_residual`.
+    """`sentence_embedding` x to `activation(x weight^T + bias)`. `use_residual` adds x, or a projection of x.
 
-    `activation_function` is "Tanh", "ReLU", "GELU", "SiLU" or "Identity", names of `torch.nn`. New weights are drawn
-    uniformly up to 1 / sqrt(in_features).
+    `activation_function` is "Tanh", "ReLU", "GELU", "SiLU" or "Identity", as in `torch.nn`. New weights are drawn
+    uniformly from -1 / sqrt(in_features) to 1 / sqrt(in_features).
 
     >>> dense = Dense(3, 2, activation_function="Identity")
     >>> dense({"sentence_embedding": np.ones((5, 3), np.float32)})["sentence_embedding"].shape
@@ -234,7 +235,7 @@ class Dense(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path, *, trainable: bool | None = None, **options: Any) -> Dense:
-        """Read the weights of a folder; `options` are those of the constructor. Raises ValueError for others."""
+        """Read the weights of a folder. `options` are those of the constructor. Raises ValueError for other weights."""
         with init.uninitialized():
             dense = cls(**options)
         with read_state_dict(folder) as tensors:
@@ -250,7 +251,7 @@ class Dense(nn.Module):
         return self.out_features
 
     def forward(self, features: Features) -> dict[str, Any]:
-        """Replace `sentence_embedding`, `[batch, in_features]`, by `[batch, out_features]`."""
+        """Replace `sentence_embedding`, `[batch, in_features]`, with `[batch, out_features]`."""
         x = features["sentence_embedding"]
         residual = None
         if self.use_residual:
@@ -268,7 +269,7 @@ class Dense(nn.Module):
             "bias": self.bias is not None,
             "activation_function": f"torch.nn.modules.{package}.{self.activation_function}",
         }
-        if self.use_residual:  # which older versions of sentence-transformers do not know
+        if self.use_residual:  # older versions of sentence-transformers do not know it
             config["use_residual"] = True
         write_checkpoint(folder, config, self.state_dict())
 
@@ -281,4 +282,4 @@ class Normalize(nn.Module):
         return {**features, "sentence_embedding": F.normalize(features["sentence_embedding"])}
 
     def save(self, folder: Path) -> None:
-        """Nothing has to be written."""
+        """Write nothing."""

@@ -1,6 +1,6 @@
-"""Similarities of embeddings, by the kernels: a pair's score does not depend on the other pairs.
+"""Similarities of embeddings, by the kernels. A pair's score does not depend on the other pairs.
 
-Euclidean and Manhattan distances are negated, as in sentence-transformers: larger always means more alike.
+Euclidean and Manhattan distances are negated, as in sentence-transformers, so larger always means more alike.
 """
 
 from __future__ import annotations
@@ -10,38 +10,28 @@ from numpy.typing import ArrayLike
 
 from fastattn import kernels
 from fastattn._types import FloatArray
+from fastattn.checks import choice
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
-_BLOCK = 1 << 20  # differences held at once, in elements
+_BLOCK = 1 << 20  # elements of the differences held at once
 
 
 def similarity(a: ArrayLike, b: ArrayLike, name: str = "cosine") -> FloatArray:
-    """Scores of all pairs.
+    """Scores of all pairs of `a`, `[n, dim]` or `[dim]`, and `b`, `[m, dim]` or `[dim]`: float32 `[n, m]`.
 
-    Args:
-        a: embeddings `[n, dim]` or `[dim]`.
-        b: embeddings `[m, dim]` or `[dim]`.
-        name: "cosine", "dot", "euclidean" or "manhattan".
-
-    Returns:
-        float32 `[n, m]`.
-
-    Raises:
-        ValueError: the dimensions differ, or an unknown name.
+    `name` is "cosine", "dot", "euclidean" or "manhattan". Raises ValueError for dimensions that differ and for another
+    name.
 
     >>> similarity([[1, 0], [0, 2]], [[0, 1]])
     array([[0.],
            [1.]], dtype=float32)
     """
-    left, right = _rows(a, "a"), _rows(b, "b")
-    _check_name(name)
+    left, right = _rows(a, b, name)
     if left.shape[1] != right.shape[1]:
         raise ValueError(f"similarity: a has {left.shape[1]} dimensions, b has {right.shape[1]}")
     if not len(left) or not len(right):
         return np.zeros((len(left), len(right)), np.float32)
-    if name == "cosine":
-        left, right = kernels.l2_normalize(left), kernels.l2_normalize(right)
     if name in ("cosine", "dot"):
         products: FloatArray = kernels.linear(left, right)
         return products
@@ -59,14 +49,11 @@ def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: str = "cosine") -> Flo
     >>> similarity_pairwise([[3, 4], [1, 1]], [[0, 0], [1, 1]], "euclidean")
     array([-5.,  0.], dtype=float32)
     """
-    left, right = _rows(a, "a"), _rows(b, "b")
-    _check_name(name)
+    left, right = _rows(a, b, name)
     if left.shape != right.shape:
         raise ValueError(f"similarity_pairwise: a has shape {left.shape}, b has {right.shape}")
     if not len(left):
         return np.zeros(0, np.float32)
-    if name == "cosine":
-        left, right = kernels.l2_normalize(left), kernels.l2_normalize(right)
     if name in ("cosine", "dot"):
         return _sum(left * right)
     return 0 - _lengths(left - right, name)
@@ -85,13 +72,11 @@ def _sum(x: FloatArray) -> FloatArray:
     return sums
 
 
-def _rows(x: ArrayLike, name: str) -> FloatArray:
-    rows = np.ascontiguousarray(np.atleast_2d(np.asarray(x)), dtype=np.float32)
-    if rows.ndim != 2:
-        raise ValueError(f"similarity: {name} must have shape [n, dim] or [dim], got {rows.shape}")
-    return rows
-
-
-def _check_name(name: str) -> None:
-    if name not in SIMILARITIES:
-        raise ValueError(f"similarity: name must be one of {', '.join(SIMILARITIES)}, got {name!r}")
+def _rows(a: ArrayLike, b: ArrayLike, name: str) -> list[FloatArray]:
+    """Both arguments as float32 `[n, dim]`, of length 1 for "cosine"."""
+    choice("similarity: name", name, SIMILARITIES)
+    both = [np.ascontiguousarray(np.atleast_2d(np.asarray(x)), dtype=np.float32) for x in (a, b)]
+    for argument, rows in zip("ab", both, strict=True):
+        if rows.ndim != 2:
+            raise ValueError(f"similarity: {argument} must have shape [n, dim] or [dim], got {rows.shape}")
+    return [kernels.l2_normalize(rows) if name == "cosine" and len(rows) else rows for rows in both]

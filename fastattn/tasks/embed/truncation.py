@@ -1,4 +1,4 @@
-"""What happens to texts over the limit of a model."""
+"""Texts over the limit of a model are cut or refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TruncationWarning(UserWarning):
     """Texts were cut at the model's limit.
 
     Attributes:
-        truncated: how many.
+        truncated: how many were cut.
         total: how many texts there were.
         limit: the limit in tokens.
     """
@@ -25,7 +25,7 @@ class TruncationWarning(UserWarning):
 
 
 class TextTooLongError(ValueError):
-    """A text has more tokens than the model takes, and `truncation="error"`.
+    """A text has more tokens than the model takes, and `truncation` is "error".
 
     Attributes:
         index: the first such text.
@@ -40,14 +40,14 @@ class TextTooLongError(ValueError):
 
 @dataclass
 class Cut:
-    """How many texts were cut, of how many, and the first of them in words."""
+    """Counts texts that were cut: `count` of `total`, and a description of the first."""
 
     total: int = 0
     count: int = 0
     first: str = ""
 
     def add(self, tokens: TokenizedTexts, limit: int, policy: str) -> None:
-        """Count texts. Raises TextTooLongError for one that is cut, where the policy is "error"."""
+        """Count texts. Raises TextTooLongError for one that is cut, if the policy is "error"."""
         too_long = tokens.truncated.nonzero()[0]
         if len(too_long):
             first, length = self.total + int(too_long[0]), int(tokens.full_lengths[too_long[0]])
@@ -59,7 +59,7 @@ class Cut:
         self.total += len(tokens.lengths)
 
     def warn(self, limit: int, policy: str) -> None:
-        """Say it to the caller of the caller, where the policy is "warn"."""
+        """Warn the caller of the caller, if the policy is "warn"."""
         if self.count and policy == "warn":
             message = (
                 f"{self.count} of {self.total} texts have more than max_seq_length = {limit} tokens "

@@ -1,1 +1,1 @@
-"""A label for each word: `Tagger`."""
+"""`Tagger`: a label for each word."""

@@ -5,9 +5,9 @@
 
 The defaults suit small models such as all-MiniLM-L6-v2; for BERT-base begin with --learning-rate 5e-5.
 
-AdamW (betas 0.9 and 0.999, eps 1e-8, no weight decay of biases and LayerNorm), the rate rising linearly and then
-falling linearly to 0, gradients clipped to --max-norm, dropout as in the model's config.json. A word is labelled by
-its first wordpiece; words whose tag is _ are left out. transformers reads the output folder, too.
+The optimizer is AdamW (betas 0.9 and 0.999, eps 1e-8, no weight decay of biases and LayerNorm). The rate rises
+linearly, then falls linearly to 0. Gradients are clipped to --max-norm. Dropout is that of the model's config.json. A
+word is labelled by its first wordpiece, and words with the tag _ are left out. transformers reads the output folder.
 """
 
 from __future__ import annotations
@@ -23,27 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TagRecipe(Recipe):
-    """How a `Tagger` is trained; what else there is stands in `Recipe`.
+    """How a `Tagger` is trained. `Recipe` has the other options.
 
     Args:
-        epochs: how often the data is seen; the learning rate falls to 0 at the last one, so a run is resumed with the
-            number it was begun with
-        weight_decay: of all matrices
-        batch_size: sentences of a batch
-        batch_tokens: at most so many wordpieces in a batch (default: no limit)
+        epochs: passes over the data; the learning rate falls to 0 in the last one, so resume a run with the same number
+        weight_decay: weight decay of all matrices
+        batch_size: sentences in a batch
+        batch_tokens: the most wordpieces in a batch (default: no limit)
         accumulation: batches of a step
     """
 
     summary: ClassVar[str] = "label words: part-of-speech tags in CoNLL-U files"
     files: ClassVar[dict[str, dict[str, Any]]] = {
-        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to begin with: folder, "
-                    "package or Hugging Face name"},
-        "--train": {"required": True, "metavar": "FILE", "help": "CoNLL-U file whose UPOS column is learnt"},
+        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to begin with: a "
+                    "folder, a package or a Hugging Face name"},
+        "--train": {"required": True, "metavar": "FILE", "help": "CoNLL-U file to learn the UPOS column of"},
         "--eval": {"metavar": "FILE", "help": "CoNLL-U file to measure the accuracy on, once an epoch"},
     }  # fmt: skip
     predicting: ClassVar[tuple[str, str, str]] = (
-        "Replace the part-of-speech tags (UPOS) of a CoNLL-U file by those of a tagger.",
-        "a tagger: folder, package or Hugging Face name",
+        "Replace the part-of-speech tags (UPOS) of a CoNLL-U file with those of a tagger.",
+        "a tagger: a folder, a package or a Hugging Face name",
         "CoNLL-U file",
     )
 

@@ -1,4 +1,4 @@
-"""Words in, one label for each word out: part-of-speech tags, for example."""
+"""Words in, a label for each word out, such as its part of speech."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import shutil
-import warnings
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
-from fastattn.models import BertForTokenClassification
+from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
@@ -41,33 +40,33 @@ from fastattn.training import TokenBatches
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
-HEAD = BertForTokenClassification.__name__
+HEAD = "TokenClassification"
 
 Data = Sequence[ConlluSentence]
 
 
 class Tagger(Task):
-    """A BERT model that labels words, for use or to be trained.
+    """A model that labels words, and its tokenizer.
 
-    The label of a word is that of its first wordpiece. A sentence of more than `max_length` wordpieces is cut
-    into windows of whole words, each labelled on its own (`fastattn.text.encode_words`), so every word gets a
-    label. A sentence's labels are the same whatever else is labelled with it, in whatever order and by however
-    many threads; many threads may call `tag` at once.
+    The label of a word is that of its first wordpiece. A sentence of more than `max_length` wordpieces is cut into
+    windows of whole words, and each window is labelled on its own (`fastattn.text.encode_words`). So every word gets a
+    label. The labels of a sentence do not depend on the other sentences, their order or the number of threads. Many
+    threads may call `tag` at once.
 
     Attributes:
-        model: a `BertForTokenClassification`.
+        model: a model for token classification, such as `BertForTokenClassification`.
         tokenizer: its tokenizer.
-        labels: what a word may be labelled.
+        labels: the labels of words.
         max_length: the longest window in wordpieces, [CLS] and [SEP] included.
-        recipe: how it is trained.
+        recipe: how the model is trained.
 
     >>> tagger = Tagger.from_pretrained("path/to/tagger")                   # doctest: +SKIP
     >>> tagger.tag([["The", "cat", "sleeps", "."], ["Go", "!"]])            # doctest: +SKIP
     [['DET', 'NOUN', 'VERB', 'PUNCT'], ['VERB', 'PUNCT']]
     """
 
-    def __init__(self, model: BertForTokenClassification, folder: Path, recipe: TagRecipe | None = None) -> None:
-        """Put a model and the tokenizer in `folder` together."""
+    def __init__(self, model: Any, folder: Path, recipe: TagRecipe | None = None) -> None:
+        """Combine a model and the tokenizer in `folder`."""
         self.model, self.recipe = model, recipe or TagRecipe()
         self.tokenizer = Tokenizer.from_pretrained(folder)
         self.labels: tuple[str, ...] = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
@@ -77,38 +76,26 @@ class Tagger(Task):
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Tagger:
-        """Load a tagger to use, with frozen weights.
-
-        Args:
-            name_or_folder: a folder that `save_pretrained` or transformers' BertForTokenClassification wrote,
-                or a name; `fastattn.hub.find_model` says where it is looked for.
-            hub: `revision`, `token` and `local_files_only`, as `find_model` takes them.
-
-        Raises ModelNotFoundError, ValueError for a model that is no tagger, or a damaged file, by name, and ImportError
-        without the `tokenizers` library.
-        """
+        """Load what `save_pretrained` or transformers' BertForTokenClassification wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
-        made = "fastattn train tag makes one"
-        with hugging_face.read_state_dict(folder) as tensors:
-            if "classifier.weight" not in tensors:
-                raise ValueError(f"{folder}: no tagger, its weights have no classifier; {made}")
         kinds = hugging_face.read_config(folder).get("architectures") or [HEAD]
-        if HEAD not in kinds:
-            raise ValueError(f"{folder}: no tagger, its architecture is {', '.join(map(str, kinds))}; {made}")
-        return cls(BertForTokenClassification.from_pretrained(folder, trainable=False), folder)
+        if not any(str(kind).endswith(HEAD) for kind in kinds):
+            found = ", ".join(map(str, kinds))
+            raise ValueError(f"{folder}: not a tagger, its architecture is {found}; `fastattn train tag` makes one")
+        return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
 
     @classmethod
     def for_training(
         cls, start: str | os.PathLike[str], data: Data, recipe: TagRecipe | None = None, **options: Any
     ) -> Tagger:
-        """Load a model to be trained as a tagger.
+        """Load a model to train as a tagger.
 
         Args:
-            start: a BERT or sentence-transformers model, as for `SentenceEncoder`. A classifier that it does not have
-                is drawn at random.
-            data: the sentences; a word may be labelled as theirs are.
-            recipe: None is `TagRecipe()`.
-            options: fields of the recipe that are to be others.
+            start: a BERT or sentence-transformers model, as for `SentenceEncoder`. A missing classifier is drawn at
+                random.
+            data: the sentences, whose tags become the labels.
+            recipe: the recipe; None is `TagRecipe()`.
+            options: replace fields of the recipe.
 
         Raises as `from_pretrained` does, and ValueError for data without tags.
         """
@@ -119,26 +106,17 @@ class Tagger(Task):
         folder = read_sentence_folder(find_model(start, FILES)).transformer
         names = dict(enumerate(labels))
         manual_seed(recipe.seed)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*drawn at random")  # which is what was asked for
-            model = BertForTokenClassification.from_pretrained(
-                folder, trainable=True, id2label=names, label2id={name: i for i, name in names.items()}
-            )
+        numbers = {name: i for i, name in names.items()}
+        model = load_head(folder, HEAD, trainable=True, new_head="draw", id2label=names, label2id=numbers)
         return cls(model, folder, recipe)
 
     def __repr__(self) -> str:
         return f"Tagger({str(self._folder)!r})"
 
-    def __call__(self, inputs: Iterable[Sequence[str]]) -> list[list[str]]:
-        return self.tag(inputs)
-
     def tag(self, sentences: Iterable[Sequence[str]]) -> list[list[str]]:
-        """Label every word of every sentence; the model must be in evaluation mode, as a loaded one is.
+        """Label every word of `sentences`, sequences of words. The model must be in evaluation mode, as loaded.
 
-        Args:
-            sentences: sequences of words.
-
-        Raises TypeError for a sentence that is one str, and for a word that is not a str, by its index.
+        Raises TypeError, by index, for a sentence that is one str and for a word that is not a str.
         """
         sentences = list(sentences)
         words = encode_words(self.tokenizer, sentences, self.max_length)
@@ -152,8 +130,10 @@ class Tagger(Task):
         labels = [self.labels[i] for i in predicted[words.first]]
         return [labels[start:end] for start, end in itertools.pairwise(words.cu_words.tolist())]
 
+    __call__ = tag
+
     def batches(self, data: Data) -> TokenBatches:
-        """Batches whose items are sentences, or windows of long ones; only first wordpieces have a label.
+        """Batches of sentences, or windows of long ones. Only first wordpieces have a label.
 
         Raises ValueError for a tag that is not in `labels`, and for data without tags.
         """
@@ -197,10 +177,14 @@ class Tagger(Task):
         return self.model.forward_ragged(**batch).loss
 
     def evaluate(self, data: Data) -> dict[str, float]:
-        """The share of words that get the tag of the data; those without one do not count."""
-        found = self.tag([sentence.words for sentence in data])
-        right, total = count_right(found, [sentence.upos for sentence in data])
+        """The share of words that get the tag of the data. Words without a tag do not count."""
+        _, right, total = self._tag_and_count(data)
         return {"accuracy": right / total if total else math.nan}
+
+    def _tag_and_count(self, data: Data) -> tuple[list[list[str]], int, int]:
+        """The labels, and what `count_right` says of them."""
+        found = self.tag([sentence.words for sentence in data])
+        return found, *count_right(found, [sentence.upos for sentence in data])
 
     def configuration(self, data: Data) -> dict[str, Any]:
         return {"config": self.model.config.to_dict(), "train_crc32": self.checksum(data)}
@@ -224,28 +208,28 @@ class Tagger(Task):
         return list(parse_conllu(lines, name))
 
     def predict(self, data: Data, options: Any) -> tuple[Iterable[str], Iterable[str]]:
-        found = self.tag([sentence.words for sentence in data])
-        right, total = count_right(found, [sentence.upos for sentence in data])
+        found, right, total = self._tag_and_count(data)
         told = [f"accuracy: {right / total:.4f} ({right} of {total} words)"] if total else []
         return map(ConlluSentence.with_upos, data, found), told
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write model and tokenizer, each file whole or not at all; transformers reads them, too."""
+        """Write model and tokenizer, each file whole or not at all. transformers reads them too."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES:
-            if (self._folder / name).is_file() and self._folder.resolve() != folder.resolve():
-                _copy(self._folder / name, folder / name)
+        for name in TOKENIZER_FILES if self._folder.resolve() != folder.resolve() else ():
+            if (self._folder / name).is_file():
+                with replacing(folder / name) as (temporary,):
+                    shutil.copyfile(self._folder / name, temporary)
         self.model.save_pretrained(folder)
 
 
 def tags_of(data: Iterable[ConlluSentence]) -> set[str]:
-    """The tags of words."""
+    """The tags of all words."""
     return {tag for sentence in data for tag in sentence.upos} - {NO_TAG}
 
 
 def count_right(predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> tuple[int, int]:
-    """How many labels are those of `gold`, and how many of `gold` count, which "_" does not.
+    """How many labels are those of `gold`, and how many labels of `gold` count. "_" does not count.
 
     >>> count_right([["NOUN", "VERB", "X"]], [["NOUN", "ADJ", "_"]])
     (1, 2)
@@ -253,8 +237,3 @@ def count_right(predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]
     words = [pair for tags in zip(predicted, gold, strict=True) for pair in zip(*tags, strict=True)]
     counted = [(label, tag) for label, tag in words if tag != NO_TAG]
     return sum(label == tag for label, tag in counted), len(counted)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as (temporary,):
-        shutil.copyfile(source, temporary)

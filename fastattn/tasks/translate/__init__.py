@@ -1,1 +1,1 @@
-"""Translation of text: `Translator`."""
+"""`Translator`: text in another language."""

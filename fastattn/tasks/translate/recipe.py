@@ -4,20 +4,19 @@
   fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names --resume
   fastattn train translate train.de train.en --eval dev.de dev.en --size base --metrics bleu chrf --output de-en
 
-Parallel text is one file with two columns, a tab between them, or two files whose lines belong together. Pairs with a
-blank side, or with more tokens than --max-length, are left out. A vocabulary is made of the text: byte pairs, one for
-both sides, unless told otherwise, or characters; SentencePiece models are given by their files.
+Parallel text is one file with two columns and a tab between them, or two files whose lines belong together. Pairs with
+a blank side, or with more tokens than --max-length, are left out. The vocabulary is made of the text: byte pairs, by
+default one vocabulary for both sides, or characters. Or give the files of SentencePiece models.
 
-Adam (betas 0.9 and 0.98, eps 1e-9) with the paper's schedule, the rate rising linearly for --warmup steps and then
-falling with the square root of the steps; label smoothing; --batch-tokens tokens of both sides a step, computed
---max-tokens at a time. LayerNorm stands before each sublayer, or behind it, as in the paper, with --post-norm. With
---marian the network is one that transformers' MarianMTModel reads, and with SentencePiece models its tokenizer, too.
+The optimizer is Adam (betas 0.9 and 0.98, eps 1e-9). The schedule is the paper's: the rate rises linearly for --warmup
+steps, then falls with the square root of the steps. A step has --batch-tokens tokens of both sides, computed
+--max-tokens at a time. LayerNorm comes before each sublayer, or after it, as in the paper, with --post-norm. With
+--marian, transformers' MarianMTModel reads the network, and with SentencePiece models MarianTokenizer reads those.
 
-With --eval, the loss of a text, without label smoothing, and --metrics of its greedy translations are measured once an
-epoch: cer, the character error rate (edit distance over reference characters), bleu and chrf (sacrebleu's). Nothing is
-left out of what is measured: a text of more than --max-length tokens is an error, before the training. The model that
-is kept is the mean of the weights at the ends of the last --average epochs; with --patience it is the best one, with
---ema the moving average.
+With --eval, the loss of a text, without label smoothing, and the --metrics of its greedy translations are measured once
+an epoch: cer, the character error rate (edit distance over reference characters), and sacrebleu's bleu and chrf. All
+texts are measured: one of more than --max-length tokens is an error before the training. The model is the mean of the
+weights at the ends of the last --average epochs; with --patience the best one; with --ema the moving average.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ class TranslateOptions(Options):
     """Options of `fastattn predict translate`.
 
     Args:
-        pairs: the input has two columns, a tab between them, the second being a translation: the character error rate
-            of ours is told on standard error; a pair with a blank side does not count
-        attention: draw what the first line's translation attends to, the mean of all layers and heads, in this file,
-            .svg or .png
+        pairs: the input has a second column with right translations, after a tab; print the character error rate of the
+            pairs without a blank side on standard error
+        attention: draw what the translation of the first line attends to, the mean of all layers and heads, to this
+            .svg or .png file
     """
 
     pairs: bool = False
@@ -56,45 +55,45 @@ class TranslateOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TranslateRecipe(Recipe):
-    """How a `Translator` is made and trained; what else there is stands in `Recipe`.
+    """How a `Translator` is made and trained. `Recipe` has the other options.
 
     Args:
-        metrics: beside the loss; by the first of them models are compared (default: cer)
+        metrics: metrics to measure beside the loss; the first one compares models (default: cer)
         vocabulary: bpe (byte pairs), characters, or SentencePiece model files, one or one a side (default: bpe)
         vocabulary_size: tokens of bpe (default: 8000)
-        shared: one vocabulary, and one table of embeddings, for both sides (default: yes for bpe and for one file)
-        d_model: in place of the size's
-        layers: of each side, likewise
-        heads: likewise
-        ffn_dim: likewise
-        post_norm: LayerNorm behind each sublayer, as in the paper
-        marian: MarianMT's network: --post-norm, other positions, other first weights
-        dropout: of embeddings and sublayers
-        attention_dropout: of attention weights
-        max_length: of a text, in tokens
-        batch_tokens: of both sides in a step (the paper: 50000)
-        max_tokens: that are computed at once, for the sake of memory; a larger step is done in parts
-        learning_rate: the highest rate (default: the paper's, 1 / sqrt(d_model * warmup))
-        warmup: steps in which it rises
-        label_smoothing: part of the target for all tokens
-        average: keep the mean of the weights at the ends of so many last epochs (default: 5, or a quarter of --epochs
-            where that is less, but 1 with --ema or --patience)
-        patience: stop after so many evaluations that are no better, and keep the best model (default: train all epochs
-            and keep the mean of the last ones)
+        shared: one vocabulary and one table of embeddings for both sides (default: yes for bpe and for one file)
+        d_model: width, instead of that of --size
+        layers: layers of each side, instead of those of --size
+        heads: attention heads, instead of those of --size
+        ffn_dim: width of the feed-forward layers, instead of that of --size
+        post_norm: put LayerNorm after each sublayer, as in the paper
+        marian: make MarianMT's network, with --post-norm, its positions and its first weights
+        dropout: dropout of embeddings and sublayers
+        attention_dropout: dropout of attention weights
+        max_length: the longest text in tokens
+        batch_tokens: tokens of both sides in a step (the paper: 50000)
+        max_tokens: the most tokens computed at once, to limit memory; a larger step is computed in parts
+        learning_rate: the highest learning rate (default: the paper's, 1 / sqrt(d_model * warmup))
+        warmup: steps in which the rate rises
+        label_smoothing: share of the target that goes to all tokens
+        average: keep the mean of the weights at the ends of this many last epochs (default: 5, but at most a quarter of
+            --epochs, and 1 with --ema or --patience)
+        patience: stop after this many evaluations without a better one, and keep the best model (default: train all
+            epochs and keep the mean of the last ones)
     """
 
     summary: ClassVar[str] = "translate text, line by line"
     files: ClassVar[dict[str, dict[str, Any]]] = {
         "train": {"nargs": "+", "metavar": "FILE", "help": "UTF-8 text to learn: one file, or source and target"},
         "--eval": {"nargs": "+", "metavar": "FILE", "help": "parallel text to measure the model on"},
-        "--test": {"nargs": "+", "metavar": "FILE", "help": "parallel text to measure the kept model on, once"},
-        "--size": {"dest": "start", "choices": SIZES, "default": "small", "help": "of the network, " + "; ".join(
+        "--test": {"nargs": "+", "metavar": "FILE", "help": "parallel text to measure the final model on"},
+        "--size": {"dest": "start", "choices": SIZES, "default": "small", "help": "size of the network, " + "; ".join(
             f"{name}: {d} wide, {n} layers, {h} heads, {f}" for name, (d, n, h, f) in SIZES.items()
         ) + " (default: %(default)s)"},
     }  # fmt: skip
     predicting: ClassVar[tuple[str, str, str]] = (
         "Translate text, one line at a time, by greedy decoding. A blank line stays blank.",
-        "a Transformer of `fastattn train translate`, or MarianMT: folder, package or Hugging Face name",
+        "a Transformer of `fastattn train translate`, or MarianMT: a folder, a package or a Hugging Face name",
         "UTF-8 text",
     )
     predict_options: ClassVar[type[Options]] = TranslateOptions
@@ -135,12 +134,12 @@ class TranslateRecipe(Recipe):
 
     @property
     def vocabulary_files(self) -> tuple[str, ...]:
-        """The SentencePiece models, where the vocabulary is not made of the text."""
+        """The SentencePiece models, if the vocabulary is not made of the text."""
         return () if self.vocabulary[0] in ("bpe", "characters") else self.vocabulary
 
     @property
     def shares(self) -> bool:
-        """Whether both sides have one vocabulary."""
+        """Whether both sides share one vocabulary."""
         kind, *more = self.vocabulary
         return (kind != "characters" and not more) if self.shared is None else self.shared
 

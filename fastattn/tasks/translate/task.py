@@ -47,31 +47,31 @@ FILES = Files(
     ("*.json", "model*.safetensors", "*.spm"),
     required=("config.json", ("model.safetensors", "model.safetensors.index.json")),
 )
-"""What a translator is made of."""
+"""The files of a translator."""
 
 BATCH_TOKENS = 4096
-"""Source tokens that are translated at once: every step of decoding reads all weights, for however many texts."""
+"""Source tokens translated at once. Every step of decoding reads all weights, however many texts there are."""
 
 MORE_TOKENS = 50
-"""So many tokens more than its text a translation may have (Vaswani et al. 2017, section 6.1)."""
+"""How many tokens longer than its text a translation may be (Vaswani et al. 2017, section 6.1)."""
 
 logger = logging.getLogger(__name__)
 
 
 class Translator(Task):
-    """A Transformer and its tokenizer, to translate with or to be trained.
+    """A Transformer and its tokenizer.
 
-    Decoding is greedy. A translation is the same whatever else is translated with it, in whatever order and by however
-    many threads; many threads may call `translate` at once. What the vocabulary does not know is `<unk>`, in a text and
-    in its translation, where it is left out. A blank text is not given to the model: its translation is empty.
+    Decoding is greedy. A translation does not depend on the other texts, their order or the number of threads. Many
+    threads may call `translate` at once. Text that the vocabulary does not know becomes `<unk>`, which a translation
+    leaves out. The translation of a blank text is empty.
 
     Args:
         model: a Transformer.
         tokenizer: the vocabularies of both sides.
-        recipe: how it is trained; None is the usual recipe.
+        recipe: how it is trained; None is `TranslateRecipe()`.
 
     Attributes:
-        model, tokenizer, recipe: the same.
+        model, tokenizer, recipe: the arguments.
         max_length: the longest text in tokens, `</s>` included.
 
     Raises ValueError for a tokenizer with more tokens than the model has.
@@ -98,19 +98,13 @@ class Translator(Task):
     def from_pretrained(
         cls, name_or_folder: str | os.PathLike[str], *, trainable: bool = False, **hub: Any
     ) -> Translator:
-        """Load what `save_pretrained` or transformers' MarianMTModel and MarianTokenizer wrote.
+        """Load what `save_pretrained`, or transformers' MarianMTModel and MarianTokenizer, wrote. See `Task`.
 
-        Args:
-            name_or_folder: a folder, or a name; `fastattn.hub.find_model` says where it is looked for.
-            trainable: to be trained further; frozen otherwise.
-            hub: `revision`, `token` and `local_files_only`, as `find_model` takes them.
-
-        Raises ModelNotFoundError; FileNotFoundError for a file that is missing; ValueError for a damaged file, or
-        another kind of model, by name; and ImportError without the library that reads the vocabulary.
+        The model is frozen unless `trainable`.
         """
         if saved_states(Path(name_or_folder, STATES)) and not Path(name_or_folder, "config.json").exists():
             raise FileNotFoundError(
-                f"{name_or_folder}: no model yet; the run was not finished, continue it with --resume"
+                f"{name_or_folder}: no model yet; the run is not finished, continue it with --resume"
             )
         folder = find_model(name_or_folder, FILES, **hub)
         model = Transformer.from_pretrained(folder, trainable=trainable)
@@ -124,16 +118,16 @@ class Translator(Task):
     def for_training(
         cls, start: str, data: ParallelText, recipe: TranslateRecipe | None = None, **options: Any
     ) -> Translator:
-        """Make a new model, and its vocabularies of the text.
+        """Make a new model, and its vocabularies from the text.
 
         Args:
-            start: the size of the network, "small", "base" or "big"; options change single numbers.
+            start: the size of the network: "small", "base" or "big".
             data: pairs of texts.
-            recipe: None is `TranslateRecipe()`.
-            options: fields of the recipe that are to be others.
+            recipe: the recipe; None is `TranslateRecipe()`.
+            options: replace fields of the recipe. Some replace numbers of the size.
 
-        Raises ValueError for another size and numbers that do not fit, FileNotFoundError for a SentencePiece model that
-        is not there, and ImportError for a library that is missing.
+        Raises ValueError for another size and numbers that do not fit, FileNotFoundError for a missing SentencePiece
+        model, and ImportError for a missing library.
         """
         recipe = make_recipe(TranslateRecipe, recipe, options)
         size = SIZES[checks.choice("for_training: start", start, SIZES)]
@@ -151,12 +145,12 @@ class Translator(Task):
     def encode(
         self, texts: Sequence[str], *, target: bool = False, place: Callable[[int], str] = "texts[{}]".format
     ) -> TokenizedTexts:
-        """The tokens of texts, all of which the model can read to their ends.
+        """The tokens of texts. None of them may be too long for the model.
 
         Args:
             texts: the texts.
-            target: they are of the target side.
-            place: what an error calls the text of an index, such as its file and line.
+            target: whether they are of the target side.
+            place: the name that an error gives to the text of an index, such as its file and line.
 
         Raises TypeError for what is not a sequence of str, and ValueError for a text that is too long or not valid
         Unicode.
@@ -171,20 +165,10 @@ class Translator(Task):
             )
         return encoded
 
-    def __call__(self, inputs: Sequence[str]) -> list[str]:
-        return self.translate(inputs)
-
     def translate(self, texts: Sequence[str], *, batch_tokens: int = BATCH_TOKENS) -> list[str]:
-        """Translate texts; the model must be in evaluation mode, as a loaded one is.
+        """Translate texts, at most `batch_tokens` of their tokens at once. The results do not depend on that.
 
-        Args:
-            texts: the texts.
-            batch_tokens: at most so many tokens of texts at once; the results do not depend on it.
-
-        Raises:
-            TypeError: `texts` is one str, or an entry is not a str; the message names its index.
-            ValueError: a text is longer than the model can read or not valid Unicode, by its index, or batch_tokens is
-                below 1.
+        The model must be in evaluation mode, as loaded. Raises as `encode`, and ValueError for batch_tokens below 1.
         """
         batch_tokens = checks.integer("translate: batch_tokens", batch_tokens)
         encoded = self.encode(texts)
@@ -196,7 +180,7 @@ class Translator(Task):
             indices = some[batch]
             ids, cu_seqlens = gather(encoded.ids, encoded.cu_seqlens, indices)
             mask = np.arange(lengths[indices].max()) < lengths[indices][:, None]
-            # One more than is wanted, so that what a model says when it is cut off is not part of a translation.
+            # One more than wanted: the token that a model is forced to end with is not part of the translation.
             most = int(limits[indices].max()) + 1
             found = generate(self.model, ragged.unpack(ids, cu_seqlens), mask, max_new_tokens=most)
             words = self.tokenizer.target.decode(row[1 : 1 + limits[i]] for i, row in zip(indices, found, strict=True))
@@ -204,18 +188,14 @@ class Translator(Task):
                 translations[i] = text
         return translations
 
+    __call__ = translate
+
     def attention(self, text: str, translation: str | None = None) -> tuple[NDArray[Any], list[str], list[str]]:
         """What each token of a translation attends to in its text, for `fastattn.training.plot_attention`.
 
-        Args:
-            text: the text.
-            translation: of it; None: the model's own.
-
-        Returns:
-            Weights float32 `[layers, heads, target, source]`, the tokens of the text and those of the translation,
-            each with `</s>` at its end. A target token's row is that of the step that said it.
-
-        Raises as `translate` does.
+        `translation` is the model's own if it is None. Returns weights float32 `[layers, heads, target, source]`, the
+        tokens of the text and those of the translation, each with `</s>` at its end. A target token's row is that of
+        the step that chose it. Raises as `translate` does.
         """
         source = self.encode([checks.text("attention: text", text)])
         wanted = self.translate([text])[0] if translation is None else translation
@@ -229,18 +209,15 @@ class Translator(Task):
         return weights, self.tokenizer.source.tokens(source.ids), self.tokenizer.target.tokens(target.ids)
 
     def batches(self, data: ParallelText) -> PairBatches:
-        """Batches whose items are pairs; those of which a side has more tokens than the model reads are left out.
-
-        Raises ValueError when nothing is left.
-        """
+        """Batches of pairs, without those that are too long for the model. Raises ValueError if none is left."""
         source, target = self.tokenizer.source.encode(data.sources), self.tokenizer.target.encode(data.targets)
         kept = np.flatnonzero(np.maximum(source.lengths, target.lengths) <= self.max_length)
         if not len(kept):
             raise ValueError(f"batches: no pair of texts has at most {self.max_length} tokens on each side")
         config = self.model.config
         batches = PairBatches(
-            _ragged(source, kept),
-            _ragged(target, kept),
+            gather(source.ids, source.cu_seqlens, kept),
+            gather(target.ids, target.cu_seqlens, kept),
             config.decoder_start_token_id,
             step_tokens=self.recipe.batch_tokens,
             max_tokens=self.recipe.max_tokens,
@@ -259,18 +236,16 @@ class Translator(Task):
         return value if batch["share"] == 1.0 else value * batch["share"]
 
     def evaluate(self, data: ParallelText) -> dict[str, float]:
-        """The loss of a text, as `cross_entropy` has it, and the recipe's metrics of its translations."""
+        """The `cross_entropy` of a text, and the recipe's metrics of its translations."""
         functions = {"cer": character_error_rate, "bleu": bleu, "chrf": chrf}
         found = self.translate(data.sources)
         loss = self.cross_entropy(data)
         return {"loss": loss, **{name: functions[name](found, data.targets) for name in self.recipe.measured}}
 
     def cross_entropy(self, text: ParallelText, *, batch_tokens: int = BATCH_TOKENS) -> float:
-        """The mean of -log p over all target tokens, without label smoothing; nothing is recorded.
+        """The mean of -log p over all target tokens, without label smoothing. Nothing is recorded.
 
-        Args:
-            text: pairs of texts; a side that the model cannot read to its end is cut.
-            batch_tokens: at most so many tokens of both sides at once.
+        A text that is too long for the model is cut. At most `batch_tokens` tokens of both sides are read at once.
         """
         source = self.tokenizer.source.encode(text.sources, self.max_length)
         target = self.tokenizer.target.encode(text.targets, self.max_length)
@@ -291,7 +266,7 @@ class Translator(Task):
         }
 
     def check(self, data: ParallelText) -> None:
-        """Raise ValueError, with file and line, for a text that the model cannot read to its end."""
+        """Raise ValueError, with file and line, for a text that is too long for the model."""
         for texts, target in ((data.sources, False), (data.targets, True)):
             self.encode(texts, target=target, place=partial(data.place, target=target))
 
@@ -304,7 +279,7 @@ class Translator(Task):
 
     @classmethod
     def read_input(cls, lines: Iterable[bytes], name: str, options: TranslateOptions) -> ParallelText:
-        """The texts, blank ones too, and what should come out, or "" where that is not known."""
+        """The texts, blank ones too, with their right translations, or "" if these are not known."""
         if options.attention:
             plot_format(options.attention)
             import_matplotlib()
@@ -318,9 +293,9 @@ class Translator(Task):
     def predict(self, data: ParallelText, options: TranslateOptions) -> tuple[Iterable[str], Iterable[str]]:
         self.encode(data.sources, place=data.place)
         found = self.translate(data.sources)
-        return (f"{' '.join(text.split())}\n" for text in found), self._told(data, found, options)
+        return (f"{' '.join(text.split())}\n" for text in found), self._reports(data, found, options)
 
-    def _told(self, data: ParallelText, found: Sequence[str], options: TranslateOptions) -> Iterator[str]:
+    def _reports(self, data: ParallelText, found: Sequence[str], options: TranslateOptions) -> Iterator[str]:
         if options.attention and found:
             weights, source, target = self.attention(data.sources[0], found[0])
             plot_attention(weights.mean(axis=(0, 1)), source, target, options.attention)
@@ -328,12 +303,6 @@ class Translator(Task):
             counted = [i for i in range(len(data)) if data.sources[i] and data.targets[i]]
             rate = character_error_rate([found[i] for i in counted], [data.targets[i] for i in counted])
             yield f"character error rate: {f'{rate:.4f} ({len(counted)} texts)' if counted else 'there are no pairs'}"
-
-
-def _ragged(texts: TokenizedTexts, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The ids and `cu_seqlens` of some texts."""
-    ids, cu_seqlens = gather(texts.ids, texts.cu_seqlens, indices)
-    return ids, cu_seqlens.astype(np.int64)
 
 
 def _make_tokenizer(recipe: TranslateRecipe, text: ParallelText) -> TranslationTokenizer:

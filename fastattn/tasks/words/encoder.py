@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fastattn import functional as F
 from fastattn import nn, ragged, runtime
 from fastattn.checks import config_integer, texts
-from fastattn.models.elmo import Elmo, ElmoOutput
+from fastattn.models.elmo.model import Elmo, ElmoOutput
 from fastattn.models.elmo.network import detached
 from fastattn.nn.parameter import Parameter
 from fastattn.tasks.words.state import ElmoState
@@ -31,20 +31,20 @@ from fastattn.text.characters import character_ids, index_words
 __all__ = ["WordEncoder"]
 
 BATCH_TOKENS = 2048
-"""Of a stateless call, read at once: a step reads all recurrent weights, which pays with some dozens of sentences."""
+"""Tokens read at once in a call without a state. A step reads all recurrent weights, for however many sentences."""
 WORDS = 1024
-"""Given to the token encoder at once, which has some 32 kB of intermediate results for each in the original model."""
+"""Words given to the token encoder at once. The original model needs about 32 kB of memory for each."""
 
 
 class WordEncoder(nn.Module):
-    """Sentences of words in, a vector for every word out of every layer of an `Elmo`, its `model`.
+    """Sentences of words in, a vector of every word from every layer of `model`, an `Elmo`, out.
 
-    Any number of threads may call it at once. It reads every sentence on its own, unless a state is given: results
-    have the same bits whatever else is in the call, and for any number of threads. `<S>` and `</S>` are put around
-    every sentence, an empty one too, and left out of the results unless the model's `keep_sentence_boundaries` says
-    otherwise. Words are read as UTF-8, of which the first `max_characters_per_token - 2` bytes count (48).
+    Many threads may call it at once. Without a state, each sentence is read on its own, and the bits of its results do
+    not depend on the other sentences or the number of threads. `<S>` and `</S>` are put around every sentence, even an
+    empty one. The results leave them out, unless the model has `keep_sentence_boundaries`. Words are read as UTF-8,
+    and the first `max_characters_per_token - 2` bytes (48) count.
 
-    Raises TypeError for a `model` that is no `Elmo`.
+    Raises TypeError for a `model` that is not an `Elmo`.
     """
 
     checkpoint_names: Mapping[str, str] = {"model": ""}
@@ -59,7 +59,7 @@ class WordEncoder(nn.Module):
     def from_pretrained(
         cls, name_or_folder: str | os.PathLike[str], weight_file: str | os.PathLike[str] | None = None, **options: Any
     ) -> WordEncoder:
-        """Load the model as `Elmo.from_pretrained` does, with the same arguments and errors."""
+        """Load the model. Arguments and errors are those of `Elmo.from_pretrained`."""
         return cls(Elmo.from_pretrained(name_or_folder, weight_file, **options))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -67,36 +67,35 @@ class WordEncoder(nn.Module):
         self.model.save_pretrained(folder)
 
     def export(self, options_file: str | os.PathLike[str], weight_file: str | os.PathLike[str]) -> None:
-        """Write the files of bilm-tf, see `Elmo.export`."""
+        """Write the files of bilm-tf; see `Elmo.export`."""
         self.model.export(options_file, weight_file)
 
     def new_state(self) -> ElmoState:
-        """A state for `self(sentences, state=...)`, whose slots hold zeros."""
+        """A state of zeros, for `self(sentences, state=...)`."""
         return ElmoState(self.model.config)
 
     def forward(self, sentences: Iterable[Sequence[str]], state: ElmoState | None = None) -> list[Any]:
         """Every layer of every sentence: float32 `[n_layers + 1, words, 2 * projection_dim]` for each.
 
-        Layer 0 is the token vectors, twice; then come the LSTM layers, the forward direction's half first. An empty
-        sentence gives `[n_layers + 1, 0, 2 * projection_dim]`. A call takes any number of sentences of any length.
-        Where the network is trainable they are Tensors, else arrays.
+        Layer 0 is the token vectors, twice. Then come the LSTM layers, with the forward direction's half first. An
+        empty sentence gives `[n_layers + 1, 0, 2 * projection_dim]`. A trainable network gives Tensors.
 
         Args:
-            sentences: sequences of words, which are not changed in any way.
-            state: sentence i begins with slot i of the state, which is then replaced. All sentences are read at once
-                then. The state stays as it was when an error is raised.
+            sentences: any number of sequences of words, of any length.
+            state: sentence i begins with slot i of the state and replaces it. All sentences are then read at once. An
+                error leaves the state as it was.
 
-        Raises TypeError for a sentence that is one str or no sequence and for a word that is not a str; ValueError for
-        a word that cannot be written as UTF-8, all by index, and for a state of another model.
+        Raises, by index, TypeError for a sentence that is one str or no sequence and for a word that is not a str, and
+        ValueError for a word that UTF-8 cannot write; also ValueError for a state of another model.
         """
         return self._embed(sentences, state)
 
     def _embed(self, sentences: Iterable[Sequence[str]], state: ElmoState | None, first: int = 0) -> list[Any]:
-        """A call; `first` is the index of the first sentence, for errors."""
+        """A call. `first` is the index of the first sentence in errors."""
         words, index, cu_seqlens = index_words(sentences, first)
         results: list[Any] = [None] * (len(cu_seqlens) - 1)
         everything = [np.arange(len(results))]
-        stack: Any = np.array if self.model.network.frozen else F.stack  # the faster one, of arrays alone
+        stack: Any = np.array if self.model.network.frozen else F.stack  # faster, but for arrays alone
         vectors, lengths = self._vectors(words), ragged.lengths(cu_seqlens)
         for batch in everything if state is not None else token_budget_batches(lengths, BATCH_TOKENS):
             places, offsets = gather(index, cu_seqlens, batch)
@@ -110,10 +109,10 @@ class WordEncoder(nn.Module):
         return results
 
     def represent(self, sentences: Iterable[Sequence[str]], state: ElmoState | None = None) -> ElmoOutput:
-        """The scalar mixes of every word, for a model above; `backward()` goes through them.
+        """The scalar mixes of every word, for a model on top. `backward()` goes through them.
 
-        All sentences are read at once; a gradient does not reach back through the state. Arguments and errors are
-        those of a call.
+        All sentences are read at once. No gradient goes back through the state. Arguments and errors are those of a
+        call.
         """
         words, index, cu_seqlens = index_words(sentences)
         before = self._begin(state, len(cu_seqlens) - 1)
@@ -123,18 +122,18 @@ class WordEncoder(nn.Module):
         return output
 
     def embed_sentence(self, sentence: Sequence[str], state: ElmoState | None = None) -> Any:
-        """`[n_layers + 1, words, 2 * projection_dim]` of one sentence, a sequence of words; see a call for `state`."""
+        """A call with one sentence, a sequence of words: `[n_layers + 1, words, 2 * projection_dim]`."""
         return self._embed([sentence], state)[0]
 
     embed_batch = forward
-    """The call under the name that AllenNLP's `ElmoEmbedder` has for it."""
+    """A call, under the name of AllenNLP's `ElmoEmbedder`."""
 
     def embed_sentences(
         self, sentences: Iterable[Sequence[str]], batch_size: int = 64, state: ElmoState | None = None
     ) -> Iterator[Any]:
-        """The results of a call, sentence by sentence, with `batch_size` sentences read and held at once.
+        """The results of a call, sentence by sentence. `batch_size` sentences are read and held at once.
 
-        Unlike `ElmoEmbedder`'s, they do not depend on `batch_size`, unless a `state` is given.
+        Unlike `ElmoEmbedder`'s, the results do not depend on `batch_size`, unless there is a `state`.
         """
         batch_size = config_integer("embed_sentences: batch_size", batch_size)
         rest, first = iter(sentences), 0
@@ -143,14 +142,12 @@ class WordEncoder(nn.Module):
             first += len(batch)
 
     def cache_vocabulary(self, words: Iterable[str]) -> None:
-        """Keep the token vectors of these words, in place of those that were kept before; none: keep nothing.
+        """Keep the token vectors of these words, of `<S>` and of `</S>`, and drop those kept before.
 
-        They are used wherever the word occurs from now on, with the same bits as without, and take `4 *
-        projection_dim` bytes each. `<S>` and `</S>` are added. The vectors count for the current instruction set and
-        weights; after a change of these every word is computed again.
+        Calls use the vectors from now on, for the same bits. Each takes `4 * projection_dim` bytes. They are valid for
+        the current instruction set and weights; if these change, calls compute every word again. No words: keep none.
 
-        Raises ValueError when the network is trainable, so that its vectors change; TypeError for one str in place of
-        `words`, and else as a call.
+        Raises ValueError if the network is trainable, TypeError for one str, and otherwise as a call.
         """
         if not self.model.network.frozen:
             raise ValueError("cache_vocabulary: the network is trainable and its vectors change; load it frozen")
@@ -165,7 +162,7 @@ class WordEncoder(nn.Module):
         return {**vars(self), "_cache": None}
 
     def _begin(self, state: ElmoState | None, sentences: int) -> Any:
-        """What the sentences begin with."""
+        """The states that the sentences begin with."""
         if state is not None and not isinstance(state, ElmoState):
             raise TypeError(f"WordEncoder: state must be an ElmoState or None, got {type(state).__name__}")
         return None if state is None else state.begin(sentences, self.model.config)
@@ -191,7 +188,7 @@ class WordEncoder(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Cache:
-    """Token vectors of words, which count for an instruction set and for weights. Slots hide these from `Module`."""
+    """Token vectors of words, for one instruction set and these weights. Slots hide the weights from `Module`."""
 
     isa: str
     weights: list[tuple[Parameter, Any]]

@@ -1,4 +1,4 @@
-"""What ELMo remembers from one call to the next."""
+"""The state of ELMo between calls."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ Layer = tuple[Array, Array]
 
 
 class ElmoState:
-    """The states of the LSTMs, of every layer and both directions, by slot.
+    """The states of the LSTMs, of every layer and both directions, in slots.
 
-    Slot i belongs to sentence i of a call: it begins with zeros, is what the sentence begins with, and then holds what
-    is remembered at its end. Slots beyond the sentences of a call keep what they have. This is what bilm-tf did
-    between the batches of one session. A state belongs to one stream of calls: two threads need two. `copy()` gives
-    one that goes its own way.
+    Sentence i of a call begins with slot i, and leaves its final state there. Slots begin with zeros. Slots beyond the
+    sentences of a call stay as they are. bilm-tf did the same between the batches of a session. A state belongs to one
+    stream of calls, so two threads need two states.
     """
 
     def __init__(self, config: ElmoConfig) -> None:
@@ -28,11 +27,11 @@ class ElmoState:
         self._layers: list[Layer] = [(h, c)] * config.n_layers
 
     def __len__(self) -> int:
-        """How many slots were used."""
+        """The number of slots used."""
         return int(self._layers[0][0].shape[1])
 
     def copy(self) -> ElmoState:
-        """The same state, to go on from twice."""
+        """An independent copy."""
         return copy.copy(self)
 
     def begin(self, sentences: int, config: ElmoConfig) -> list[Layer]:
@@ -45,7 +44,7 @@ class ElmoState:
         return [(_first(h, sentences), _first(c, sentences)) for h, c in self._layers]
 
     def end(self, layers: Sequence[Layer]) -> None:
-        """Keep what is remembered at the end of the sentences, in the shapes of `begin`."""
+        """Keep the states at the end of the sentences, in the shapes of `begin`."""
         self._layers = [
             (_replaced(old_h, h), _replaced(old_c, c))
             for (old_h, old_c), (h, c) in zip(self._layers, layers, strict=True)
@@ -53,11 +52,11 @@ class ElmoState:
 
 
 def _first(slots: Array, count: int) -> Array:
-    """The first slots, zeros where there are fewer."""
+    """The first slots, filled up with zeros."""
     new = np.zeros((2, max(0, count - slots.shape[1]), slots.shape[2]), slots.dtype)
     return np.concatenate([slots[:, :count], new], axis=1)
 
 
 def _replaced(slots: Array, new: Array) -> Array:
-    """`new`, and the slots beyond it."""
+    """`new`, then the slots beyond it."""
     return np.concatenate([new, slots[:, new.shape[1] :]], axis=1)

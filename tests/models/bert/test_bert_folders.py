@@ -71,7 +71,7 @@ class TestBadFolders:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"model_type": "roberta"}, "model_type is 'roberta'; BertModel reads 'bert'"),
+            ({"model_type": "roberta"}, "model_type is 'roberta'; BertConfig reads 'bert'"),
             ({"model_type": "distilbert"}, "model_type is 'distilbert'"),
             ({"model_type": "gpt2"}, "model_type is 'gpt2'"),
             ({"model_type": None}, "model_type is None"),

@@ -606,3 +606,9 @@ def test_ragged_has_the_bits_of_padded(name: str) -> None:
             model.forward_ragged(
                 case.call["input_ids"][kept], np.concatenate([[0], np.cumsum(kept.sum(1))]), labels=labels
             )
+
+
+def test_a_multiple_choice_is_never_ragged() -> None:
+    assert not hasattr(models.BertForMultipleChoice, "forward_ragged")
+    model = make_model(make_case("BertForMultipleChoice"))
+    assert model(np.zeros((0, 3, 5), np.int64)).logits.shape == (0, 3)

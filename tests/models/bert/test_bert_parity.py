@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fastattn.models import BertModel
-from fastattn.models.bert.config import ACTIVATIONS
+from fastattn.models.config import ACTIVATIONS
 
 torch = pytest.importorskip("torch", reason="torch, the other side of the parity tests, is not installed")
 transformers = pytest.importorskip(

@@ -143,7 +143,7 @@ def test_errors_name_the_file_and_the_value(folder, tmp_path, monkeypatch):
     assert "tensor 'network.layers.2.backward.bias' is missing" in str(caught.value)
     assert "tensor 'network.layers.0.forward.bias' must have shape (40,), got (3,)" in str(caught.value)
     (folder / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match=r"config.json: model_type is 'bert'; Elmo reads 'elmo'"):
+    with pytest.raises(ValueError, match=r"config.json: model_type is 'bert'; ElmoConfig reads 'elmo'"):
         Elmo.from_pretrained(folder)
     with pytest.raises(FileNotFoundError, match=r"no such folder: .*nothing"):
         Elmo.from_pretrained(tmp_path / "nothing")

@@ -319,15 +319,18 @@ class TestBadFolders:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"model_type": "bart"}, "model_type is 'bart'; Transformer reads 'marian' and 'fastattn-transformer'"),
-            ({"model_type": None}, "model_type is None; Transformer reads"),
+            (
+                {"model_type": "bart"},
+                "model_type is 'bart'; TransformerConfig reads 'marian' and 'fastattn-transformer'",
+            ),
+            ({"model_type": None}, "model_type is None; TransformerConfig reads"),
             ({"normalize_before": True}, "normalize_before is True; only False is supported"),
             ({"normalize_embedding": True}, "normalize_embedding is True; only False is supported"),
             ({"add_final_layer_norm": True}, "add_final_layer_norm is True; only False is supported"),
             ({"add_bias_logits": True}, "add_bias_logits is True; only False is supported"),
             ({"static_position_embeddings": False}, "static_position_embeddings is False; only True is supported"),
             ({"is_decoder": True}, "is_decoder is True; only False is supported"),
-            ({"activation_function": "mish"}, "activation_function must be one of relu, .*, got 'mish'"),
+            ({"activation_function": "mish"}, "activation_function must be one of gelu, .*, got 'mish'"),
             ({"d_model": "24"}, "d_model must be a positive integer, got '24'"),
             ({"decoder_layers": 0}, "decoder_layers must be a positive integer, got 0"),
             (

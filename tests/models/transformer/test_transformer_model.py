@@ -402,7 +402,11 @@ IDS, LABELS = np.full((2, 3), 4), np.full((2, 3), 5)
             r"labels must be below 2\*\*63, got 18446744073709551516",
         ),
         ({"attention_mask": IDS}, ValueError, "attention_mask must hold 0 and 1, got 4"),
-        ({"attention_mask": [[1, 1, 1], [0, 0, 0]]}, ValueError, "input_ids must have a token in each .* none in 1"),
+        (
+            {"attention_mask": [[1, 1, 1], [0, 0, 0]]},
+            ValueError,
+            "must have a token in each .* none in sequence 1",
+        ),
         ({"attention_mask": IDS[:1] // 4}, ValueError, r"attention_mask must have shape \(2, 3\), got \(1, 3\)"),
         (
             {"decoder_attention_mask": [[1, 1, 0]] * 2},
@@ -461,7 +465,7 @@ def test_refused_ragged() -> None:
         ),
         (
             lambda: model.decode_ragged([4, 4], [0, 1, 2], memory, [0, 0, 2]),
-            "Transformer: memory must have a token in each sequence, got none in 0",
+            "Transformer: memory must have a token in each sequence, got none in sequence 0",
         ),
         (
             lambda: model.decode_ragged([4], [0, 1], memory[:, 1:], [0, 2]),

@@ -91,13 +91,21 @@ def test_unsupported_modules_are_refused_by_name(tmp_path, modules, message):
 @pytest.mark.parametrize(
     ("file", "fields", "message"),
     [
-        ("1_Pooling/config.json", {"pooling_mode": "attention"}, "the pooling mode 'attention'"),
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode": "attention"},
+            "pooling_mode must be one of cls, max, .*, got 'attention'",
+        ),
         (
             "1_Pooling/config.json",
             {"pooling_mode": 3},
             "pooling_mode must be a name or a list of names, got 3",
         ),
-        ("1_Pooling/config.json", {"pooling_mode_median": True}, "'pooling_mode_median' is not supported"),
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode_median": True},
+            "the pooling mode must be one of .*, got 'pooling_mode_median'",
+        ),
         ("1_Pooling/config.json", {"include_prompt": "no"}, "include_prompt must be bool, got 'no'"),
         ("2_Dense/config.json", {"activation_function": "os.system"}, "the activation_function 'os.system'"),
         (
@@ -108,12 +116,12 @@ def test_unsupported_modules_are_refused_by_name(tmp_path, modules, message):
         ("2_Dense/config.json", {"activation_function": "mine.Tanh"}, "the activation_function 'mine.Tanh'"),
         ("2_Dense/config.json", {"in_features": 0}, "in_features must be a positive integer, got 0"),
         ("2_Dense/config.json", {"out_features": "6"}, "out_features must be a positive integer, got '6'"),
-        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name 'token_embedd"),
+        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name must be 'sentence_em"),
         ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length must be a positive integer, got -1"),
         ("sentence_bert_config.json", {"max_seq_length": True}, "max_seq_length must be a positive integer, got True"),
-        ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "the transformer_task 'fill-mask'"),
+        ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "transformer_task must be .*'fill-mask'"),
         ("sentence_bert_config.json", {"processing_kwargs": {"text": {}}}, "processing_kwargs"),
-        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type 'SparseEncoder'"),
+        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type must be .*'SparseEncoder'"),
         (
             "config_sentence_transformers.json",
             {"prompts": {"q": 1}},
@@ -124,7 +132,7 @@ def test_unsupported_modules_are_refused_by_name(tmp_path, modules, message):
             {"default_prompt_name": "x"},
             "default_prompt_name 'x' is none",
         ),
-        ("config_sentence_transformers.json", {"similarity_fn_name": "max"}, "the similarity_fn_name 'max'"),
+        ("config_sentence_transformers.json", {"similarity_fn_name": "max"}, "similarity_fn_name must be .*'max'"),
         ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim must be a positive integer, got 0"),
     ],
 )

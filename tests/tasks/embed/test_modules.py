@@ -89,7 +89,7 @@ def test_modules_must_fit(folder):
             SentenceEncoder(modules=modules)
     with pytest.raises(TypeError, match="name_or_folder or modules must be given"):
         SentenceEncoder()
-    with pytest.raises(TypeError, match="name_or_folder must not be given beside modules"):
+    with pytest.raises(TypeError, match="name_or_folder and modules must not both be given"):
         SentenceEncoder(folder, modules=[transformer, pooling])
     with pytest.raises(ValueError, match="default_prompt_name 'x' is none of its prompts"):
         SentenceEncoder(folder, default_prompt_name="x")

@@ -1,0 +1,267 @@
+"""`fastattn train`: what all tasks share. What is learnt, and each task's own options, are in test_train_TASK.py."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+
+import helpers_train
+from helpers_runs import interrupt, kill_at, log_of, weights
+from helpers_train import conllu, error_of, files_of, pairs, tsv, write
+
+from fastattn import tasks
+from fastattn.cli import INTERRUPTED, main
+from fastattn.training.run_state import read_state, saved_states
+
+ONE_EPOCH, TWO_EPOCHS = ("--epochs", "1"), ("--epochs", "2")
+OTHER_TEXT = {
+    "tag": conllu(["the query"]),
+    "bilm": "the dog .\n",
+    "translate": tsv(pairs(3)),
+}
+
+
+@pytest.fixture(params=tasks.TASKS)
+def task(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def files(task: str, tmp_path: Path) -> dict[str, str]:
+    return files_of(task, tmp_path)
+
+
+@pytest.fixture
+def command(task: str) -> Any:
+    return partial(helpers_train.command, task)
+
+
+def states(folder: str | Path) -> list[tuple[int, Path]]:
+    return saved_states(Path(folder, "states"))
+
+
+def test_without_an_evaluation(files, command, capsys):
+    assert main(command(files, *ONE_EPOCH, eval=None)) == 0
+    assert capsys.readouterr().out == f"model: {files['--output']}\n"
+
+
+def test_a_plot(files, command):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    assert main([argument for argument in command(files, *ONE_EPOCH) if argument != "--no-plot"]) == 0
+    assert Path(files["--output"], "loss.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_same_seed_same_bits(files, command, threads, tmp_path):
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert main(command(files, *TWO_EPOCHS, seed=seed, output=str(tmp_path / name))) == 0
+    first, second, other = (weights(tmp_path / name) for name in "abc")
+    assert first == second
+    assert first != other
+    assert main(command(files, *TWO_EPOCHS, "--threads", "1", seed="1", output=str(tmp_path / "one"))) == 0
+    assert weights(tmp_path / "one") == first
+    assert log_of(tmp_path / "one") == log_of(tmp_path / "a")
+
+
+def test_a_finished_run_may_be_resumed(files, command, capsys):
+    assert main(command(files, *TWO_EPOCHS)) == 0
+    before = weights(files["--output"])
+    capsys.readouterr()
+    assert main(command(files, *TWO_EPOCHS, "--resume")) == 0
+    assert weights(files["--output"]) == before
+    assert f"goes on after step {states(files['--output'])[0][0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--ema", "0.9")])
+def test_patience_keeps_the_best_model(task, files, command, monkeypatch, more):
+    perplexities, names = [9.0, 5.0, 7.0, 6.0, 3.0], ("", "forward_", "backward_", "unigram_")
+    metrics = {
+        "tag": {"accuracy": [0.5, 0.9, 0.7, 0.8, 0.95]},
+        "bilm": {f"{name}perplexity": perplexities for name in names},
+        "translate": {"loss": [1.0] * 5, "cer": [0.9, 0.5, 0.7, 0.6, 0.3]},
+    }[task]
+    seen: list[dict[str, bytes]] = []
+
+    def evaluate(task: Any, _: Any) -> dict[str, float]:
+        seen.append({name: array.tobytes() for name, array in task.model.state_dict().items()})
+        return {name: values[len(seen) - 1] for name, values in metrics.items()}
+
+    monkeypatch.setattr(getattr(tasks, tasks.TASKS[task][0]), "evaluate", evaluate)
+    assert main(command(files, "--epochs", "5", "--patience", "2", *more)) == 0
+    assert len(seen) == 4
+    assert weights(files["--output"]) == seen[1]
+
+
+KILLED = [
+    ("tag", 4, (3, 11), ()),
+    ("bilm", 6, (3, 17), ("--num-sampled", "5")),
+    ("translate", 6, (3, 17), ("--average", "3")),
+    ("translate", 6, (3, 17), ("--ema", "0.9", "--max-tokens", "40")),
+]
+
+
+@pytest.mark.parametrize(("task", "epochs", "targets", "more"), KILLED)
+def test_a_killed_run_is_continued(task, epochs, targets, more, tmp_path):
+    files, whole = files_of(task, tmp_path), tmp_path / "whole"
+    command = partial(helpers_train.command, task, files, "--epochs", str(epochs), "--save-every", "1", *more)
+    assert main(command(output=str(whole))) == 0
+    for target in targets:
+        kill_at([*command(), "--resume"], files["--output"], target)
+    assert main([*command(), "--resume"]) == 0
+    assert weights(files["--output"]) == weights(whole)
+    assert log_of(files["--output"]) == log_of(whole)
+    ours, theirs = (read_state(states(folder)[0][1])[0] for folder in (files["--output"], whole))
+    assert set(ours) == set(theirs)
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array)
+    if task == "bilm":
+        carried = sorted(name for name in ours if name.startswith("carried."))
+        assert carried == [f"carried.{layer}.{name}" for layer in (0, 1) for name in "ch"]
+        assert ours["carried.0.c"].shape == (2, 4, 16)
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(task, files, command):
+    status, output, errors = interrupt(command(files, "--epochs", "4000", eval=None), files["--output"])
+    assert status == INTERRUPTED
+    assert (output, errors.splitlines()[-1]) == (b"", b"fastattn: interrupted")
+    (step, path), *_ = states(files["--output"])
+    assert step == len(log_of(files["--output"]))
+    if task == "bilm":
+        assert read_state(path)[0]["carried.0.h"].any()
+
+
+def test_an_old_run_is_not_overwritten(files, command, capsys):
+    assert main(command(files, *ONE_EPOCH)) == 0
+    before = weights(files["--output"])
+    files["train" if "train" in files else "--train"] = "missing"  # nothing is read before
+    message = error_of(command(files, *ONE_EPOCH), capsys)
+    assert "states: holds states of a run; resume it, or choose another" in message
+    assert weights(files["--output"]) == before
+
+
+def test_a_model_of_somebody_is_not_overwritten(files, command, capsys):
+    assert main(command(files, *ONE_EPOCH)) == 0
+    folder = Path(files["--output"])
+    shutil.rmtree(folder / "states")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files["train" if "train" in files else "--train"] = "missing"
+    for more in ([], ["--resume"]):
+        text = error_of(command(files, *more), capsys)
+        assert text == f"{folder}: holds a model (config.json), but no states of a run; choose another folder"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert error_of(command(files, output=files["--eval"]), capsys) == f"{files['--eval']}: Not a directory"
+
+
+def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_path):
+    more = [*TWO_EPOCHS, "--patience", "2"]
+    assert main(command(files, *more)) == 0
+    assert "patience is {" in error_of(command(files, *TWO_EPOCHS, "--resume"), capsys)
+    other = write(tmp_path / "other", OTHER_TEXT[task])
+    assert "eval_crc32 is" in error_of(command(files, *more, "--resume", eval=other), capsys)
+    run = partial(command, files, *ONE_EPOCH, output=files["--output"] + "2")
+    assert main(run()) == 0
+    assert main(run("--resume", eval=other)) == 0  # without patience, --eval does not shape the model
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        ("tag", ["--seed", "5"], "batches.seed is 0 there, 5 here"),
+        ("tag", ["--epochs", "2"], "schedule.num_training_steps is 8 there, 16 here"),
+        ("tag", ["--weight-decay", "0"], "param_groups is"),
+        ("bilm", ["--seed", "5"], "batches.seed is 0 there, 5 here"),
+        ("bilm", ["--no-shuffle"], "batches.shuffle is true there, false here"),
+        ("bilm", ["--vocabulary-size", "9"], "softmax.weight is [15, 8] there, [9, 8] here"),
+        ("bilm", ["--dropout", "0.2"], "dropout is 0.1 there, 0.2 here"),
+        ("bilm", ["--num-sampled", "3"], "num_sampled is null there, 3 here"),
+        ("bilm", ["--reset", "0"], "reset is 0.05 there, 0.0 here"),
+        ("translate", ["--seed", "5"], "batches.seed is 0 there, 5 here"),
+        ("translate", ["--batch-tokens", "90"], "batches.batch_tokens is 100 there, 90 here"),
+        ("translate", ["--max-tokens", "50"], "accumulation is 1 there, 2 here"),
+        ("translate", ["--warmup", "41"], "schedule.num_warmup_steps is 40 there, 41 here"),
+        ("translate", ["--dropout", "0.2"], "config.dropout is 0.1 there, 0.2 here"),
+        ("translate", ["--label-smoothing", "0"], "label_smoothing is 0.1 there, 0.0 here"),
+        ("translate", ["--ema", "0.9"], "average_decay is null there, 0.9 here"),
+        ("translate", ["--max-length", "30"], "config.max_position_embeddings is 512 there, 30 here"),
+        ("translate", ["--epochs", "2"], "epochs is 1 there, 2 here"),
+        ("translate", ["--epochs", "2", "--average", "2"], "average is 1 there, 2 here"),
+        ("translate", ["--patience", "3"], "patience is null there, "),
+    ],
+)
+def test_another_configuration_is_refused(task, changes, message, tmp_path, capsys):
+    files = files_of(task, tmp_path)
+    assert main(helpers_train.command(task, files, *ONE_EPOCH)) == 0
+    text = error_of(helpers_train.command(task, files, *ONE_EPOCH, "--resume", *changes), capsys)
+    step = states(files["--output"])[0][0]
+    assert f"step-{step:08d}.safetensors: of another model or configuration: " in text
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "message"),
+    [
+        ("bilm", b"", "text.txt: there are no words"),
+        ("bilm", b" \n\n", "text.txt: there are no words"),
+        ("bilm", b"a b\n", "StreamBatches: 4 streams need as many tokens, the text has 3"),
+        ("bilm", b"fine\n\xff\n", "text.txt:2: not UTF-8: byte 0xff at 1"),
+        ("translate", b"", "train.tsv: no pair of texts among the 0 lines"),
+        ("translate", b"a\tb\nc\n", "train.tsv:2: a line must have 2 columns with a tab between them, got 1"),
+        ("translate", b"a\tb\n\xff\tc\n", "train.tsv:2: not UTF-8: byte 0xff at 1"),
+        ("translate", b"a\t" + b"b" * 600, "batches: no pair of texts has at most 512 tokens on each side"),
+    ],
+)
+def test_a_text_that_cannot_be_learnt(task, text, message, tmp_path, capsys):
+    files = files_of(task, tmp_path)
+    Path(files["train"]).write_bytes(text)
+    assert error_of(helpers_train.command(task, files), capsys).endswith(message)
+    assert not Path(files["--output"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: TASK"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        (
+            ["tag", "--model", "m", "--train", "t"],
+            "fastattn train tag: error: the following arguments are required: --out",
+        ),
+        (["tag", "--epochs", "0"], "must be a positive integer, got 0"),
+        (["tag", "--learning-rate", "0"], "must be a number above 0, got 0.0"),
+        (["tag", "--learning-rate", "x"], "got 'x'"),
+        (["tag", "--warmup", "1.5"], "must be a number in [0, 1], got 1.5"),
+        (["tag", "--seed", "-1"], "must be an integer from 0 to 2^64 - 1, got -1"),
+        (["bilm"], "required: TRAIN, --output"),
+        (["bilm", "text", "--output", "o", "--dropout", "2"], "must be a number in [0, 1], got 2.0"),
+        (["bilm", "text", "--output", "o", "--max-norm", "0"], "must be a number above 0, got 0.0"),
+        (["translate"], "required: FILE, --output"),
+        (["translate", "text", "--output", "o", "--dropout", "1"], "--dropout: must be a number in [0, 1), got 1.0"),
+        (["translate", "text", "--output", "o", "--ema", "1"], "--ema: must be a number in [0, 1), got 1.0"),
+        (["translate", "text", "--output", "o", "--metrics", "ter"], "invalid choice: 'ter'"),
+    ],
+)
+def test_wrong_usage(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_patience_needs_an_evaluation(files, command, capsys):
+    assert error_of(command(files, "--patience", "1", eval=None), capsys) == "--patience needs --eval"
+
+
+def test_help_has_every_default(task, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", task, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "Adam" in text
+    assert "%(default)s" not in text

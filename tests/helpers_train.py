@@ -1,0 +1,97 @@
+"""`fastattn train TASK` on a text that a tiny model can learn: the files, the command and its errors."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from helpers_sentences import write_bert
+
+from fastattn.cli import main
+
+TAGS = {"the": "DET", "cat": "NOUN", "sat": "VERB", ".": "PUNCT", "query": "NOUN"}
+SENTENCES = ["the cat sat .", "cat sat", "the query sat .", "the cat", "sat .", "query", "the the cat sat", ". cat"]
+LINES = [
+    "the cat sat on the mat .",
+    "the dog saw a cat .",
+    "",
+    "a dog sat .",
+    "naïve 猫 🐈 saw the dog .",
+    "the cat saw .",
+]
+OPTIONS = {
+    "char_cnn": {"activation": "relu", "embedding": {"dim": 4}, "filters": [[1, 8], [2, 8]], "n_highway": 1,
+                 "max_characters_per_token": 16},
+    "lstm": {"dim": 16, "projection_dim": 8, "n_layers": 2, "cell_clip": 3, "proj_clip": 3,
+             "use_skip_connections": True},
+}  # fmt: skip
+FLAGS = {
+    "tag": ["--batch-size", "4", "--learning-rate", "0.01"],
+    "bilm": ["--batch-size", "4", "--unroll-steps", "6", "--learning-rate", "0.02"],
+    "translate": ["--d-model", "16", "--layers", "1", "--heads", "2", "--ffn-dim", "32", "--batch-tokens", "100",
+                  "--warmup", "40", "--learning-rate", "0.01"],
+}  # fmt: skip
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def conllu(sentences: list[str], tags: dict[str, str] = TAGS) -> str:
+    blocks = []
+    for sentence in sentences:
+        words = enumerate(sentence.split(), start=1)
+        rows = [f"{i}\t{word}\t_\t{tags.get(word, '_')}\t_\t_\t_\t_\t_\t_\n" for i, word in words]
+        blocks.append(f"# text = {sentence}\n{''.join(rows)}\n")
+    return "".join(blocks)
+
+
+def pairs(seed: int, count: int = 60) -> list[tuple[str, str]]:
+    """Words, and the same words in another alphabet."""
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("abcdef", k=rng.randint(1, 5))) for _ in range(count)]
+    return [(word, word.translate(str.maketrans("abcdef", "αβγδεζ"))) for word in words]
+
+
+def tsv(rows: list[tuple[str, str]]) -> str:
+    return "".join(f"{source}\t{target}\n" for source, target in rows)
+
+
+def files_of(task: str, folder: Path) -> dict[str, str]:
+    """What every call needs, by flag; `train` has none for some tasks."""
+    output = {"--output": str(folder / "out")}
+    if task == "tag":
+        model = write_bert(folder / "model", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+        train = write(folder / "train.conllu", conllu(SENTENCES * 4))
+        gold = write(folder / "eval.conllu", conllu(["the cat sat .", "query sat"]))
+        return {"--model": str(model), "--train": train, "--eval": gold, **output}
+    if task == "bilm":
+        text = write(folder / "text.txt", "\n".join(LINES * 4))
+        return {
+            "train": text,
+            "--eval": text,
+            "--options": write(folder / "options.json", json.dumps(OPTIONS)),
+            **output,
+        }
+    train, gold = write(folder / "train.tsv", tsv(pairs(0))), write(folder / "eval.tsv", tsv(pairs(1)))
+    return {"train": train, "--eval": gold, "--vocabulary": "characters", **output}
+
+
+def command(task: str, files: dict[str, str], *more: str, **changes: str | None) -> list[str]:
+    """The arguments, without a plot. `changes` replace files and options, or leave those out that are None."""
+    options = {**files, **{f"--{name.replace('_', '-')}": value for name, value in changes.items()}}
+    train = [options.pop("train")] if "train" in options else []
+    given = [text for name, value in options.items() if value is not None for text in (name, value)]
+    return ["train", task, *train, *given, *FLAGS[task], "--no-plot", *more]
+
+
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The message of a command that fails."""
+    capsys.readouterr()
+    assert main(arguments) == 1
+    _, found, message = capsys.readouterr().err.partition(f"fastattn train {arguments[1]}: error: ")
+    assert found
+    return message.strip()

@@ -1,0 +1,170 @@
+"""The documents: their links lead somewhere, their commands parse, and their Python runs and prints what they say."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import io
+import re
+import shlex
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from fastattn import tasks
+from fastattn.cli import COMMANDS, build_parser
+
+ROOT = Path(__file__).parents[1]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *DOCS,
+    *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")),
+    *sorted((ROOT / "docs" / "design").glob("*.md")),
+]
+ALONE = ["docs/kernels.md", "docs/modules-and-autograd.md"]
+WITH_A_MODEL = ["README.md", "docs/README.md", "docs/embeddings.md", "docs/models.md", "docs/threads-and-isa.md",
+                "docs/training.md"]  # fmt: skip
+NUMBER = re.compile(r"-?\d+\.\d*(?:e[-+]?\d+)?")
+OF_A_WORKED_EXAMPLE = {"classify"}  # docs/design/adding-a-task.md
+
+pytestmark = pytest.mark.skipif(not DOCS[-1].exists(), reason="no documents beside the tests")
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, what stands in it, and the line of the page where it begins."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(match[1], match[2], text[: match.start()].count("\n") + 1) for match in found]
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def each(pages: list[Path]) -> Any:
+    return pytest.mark.parametrize("page", pages, ids=[str(page.relative_to(ROOT)) for page in pages])
+
+
+def anchors(page: Path) -> set[str]:
+    """What links call the headings of a page, as GitHub does."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each(PAGES)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", prose(page))):
+        if link.startswith("http"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The arguments of each `fastattn` in lines of a shell."""
+    for line in text.replace("\\\n", " ").splitlines():
+        for part in re.split(r"\s[|]\s", line):
+            match = re.search(rf"(?:^|[\s/])fastattn ((?:{'|'.join(COMMANDS)})\b.*)", part)
+            if match:
+                words = shlex.split(re.sub(r"\s>\s*\S+", "", match[1]), comments=True)
+                if not OF_A_WORKED_EXAMPLE & {*words[:2]}:
+                    yield words
+
+
+@each(PAGES)
+def test_commands_parse(page: Path, capsys: Any) -> None:
+    parser = build_parser()
+    for block in blocks(page):
+        for words in commands("" if block.language else block.text):
+            try:
+                parser.parse_args(words)
+            except SystemExit:
+                pytest.fail(f"{page.name}:{block.line}: {shlex.join(words)}: {capsys.readouterr().err}")
+
+
+def flags(parser: argparse.ArgumentParser) -> set[str]:
+    """The options of a parser and of those below it."""
+    found = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found |= set().union(*map(flags, action.choices.values()))
+    return found
+
+
+@each(DOCS)
+def test_commands_and_options_that_are_named_exist(page: Path) -> None:
+    known = flags(build_parser())
+    for span in re.findall(r"`([^`]+)`", prose(page)):
+        words = span.split()
+        if words[0] == "fastattn" and len(words) > 1:
+            assert words[1] in (*COMMANDS, "COMMAND"), span
+            if words[1] in ("train", "predict") and len(words) > 2:
+                assert words[2] in (*tasks.TASKS, "TASK"), span
+        if words[0] in ("fastattn", "predict", "train") or words[0].startswith("--"):
+            assert {word for word in words if word.startswith("--")} <= known, span
+
+
+@each(PAGES)
+def test_python_compiles(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "python":
+            ast.parse(block.text)
+
+
+@each(DOCS)
+def test_what_is_imported_exists(page: Path) -> None:
+    for block in blocks(page):
+        for node in ast.parse(block.text).body if block.language == "python" else ():
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(compile(ast.Module([node], []), str(page), "exec"), {})
+
+
+def run(page: Path) -> None:
+    """Run the Python of a page, block by block in one namespace, and compare what it prints with the block below."""
+    names: dict[str, Any] = {}
+    found = blocks(page)
+    for block, below in zip(found, [*found[1:], Block("", "", 0)], strict=True):
+        if block.language != "python" or ".conllu" in block.text:  # which needs data
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*drawn at random")
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
+        if printed.getvalue():
+            compare(printed.getvalue(), below.text)
+
+
+def compare(printed: str, expected: str) -> None:
+    """Equal text, but for spaces; numbers may differ a little, as they do between instruction sets."""
+    numbers = [np.array(NUMBER.findall(text), np.float64) for text in (printed, expected)]
+    words = ["".join(NUMBER.sub("#", text).split()) for text in (printed, expected)]
+    assert words[0] == words[1]
+    np.testing.assert_allclose(*numbers, rtol=0.01, atol=0.011)
+
+
+@pytest.mark.parametrize("page", ALONE)
+def test_examples_run(page: str) -> None:
+    run(ROOT / page)
+
+
+@pytest.mark.parametrize("page", WITH_A_MODEL)
+def test_examples_with_a_model_run(
+    page: str, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restore_runtime: None
+) -> None:
+    pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+    monkeypatch.chdir(tmp_path)
+    run(ROOT / page)
