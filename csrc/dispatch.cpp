@@ -1,5 +1,9 @@
 #include "dispatch.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
@@ -12,16 +16,12 @@ namespace fastattn {
     FASTATTN_ISA_GENERIC(ROW) FASTATTN_ISA_AVX2(ROW) FASTATTN_ISA_AVX512(ROW) FASTATTN_ISA_NEON(ROW)
 #define FASTATTN_ISA_GENERIC(ROW) ROW(generic, true)
 #ifdef FASTATTN_HAS_avx2
-#define FASTATTN_ISA_AVX2(ROW) \
-    ROW(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
+#define FASTATTN_ISA_AVX2(ROW) ROW(avx2, has_x86_64_v3())
 #else
 #define FASTATTN_ISA_AVX2(ROW)
 #endif
 #ifdef FASTATTN_HAS_avx512
-#define FASTATTN_ISA_AVX512(ROW)                                                                \
-    ROW(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&      \
-                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && \
-                    __builtin_cpu_supports("avx512cd"))
+#define FASTATTN_ISA_AVX512(ROW) ROW(avx512, has_x86_64_v4())
 #else
 #define FASTATTN_ISA_AVX512(ROW)
 #endif
@@ -39,6 +39,25 @@ FASTATTN_ISAS(FASTATTN_DECLARE)
 
 namespace {
 
+// The levels that CMakeLists.txt compiles for, with all that the compiler may use of them.
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 18 : __GNUC__ >= 12)
+bool has_x86_64_v3() { return __builtin_cpu_supports("x86-64-v3"); }
+bool has_x86_64_v4() { return __builtin_cpu_supports("x86-64-v4"); }
+#elif defined(__x86_64__)
+bool has_x86_64_v3() {
+    unsigned a, b, c, d, extended;
+    const bool known = __get_cpuid(0x80000001, &a, &b, &extended, &d) && __get_cpuid(1, &a, &b, &c, &d);
+    return known && (extended & bit_LZCNT) && (c & bit_MOVBE) && (c & bit_F16C) && __builtin_cpu_supports("avx2") &&
+           __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+           __builtin_cpu_supports("popcnt");
+}
+bool has_x86_64_v4() {
+    return has_x86_64_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512cd");
+}
+#endif
+
 struct Isa {
     const char* name;
     const KernelTable* table;
@@ -49,7 +68,7 @@ struct Isa {
 const Isa isas[] = {FASTATTN_ISAS(FASTATTN_ROW)};
 
 std::atomic<const Isa*> current{&isas[0]};
-std::string reason;
+std::atomic<const char*> reason{nullptr};  // null: use_isa
 
 }  // namespace
 
@@ -63,7 +82,10 @@ std::vector<std::string> available_isas() {
 }
 
 std::string isa() { return current.load()->name; }
-std::string isa_reason() { return reason; }
+std::string isa_reason() {
+    const char* const why = reason;
+    return why ? why : "use_isa(\"" + isa() + "\")";
+}
 
 namespace {
 
@@ -84,7 +106,7 @@ void force(const std::string& name, const std::string& who) {
 
 void use_isa(const std::string& name) {
     force(name, "use_isa: name");
-    reason = "use_isa(\"" + name + "\")";
+    reason = nullptr;
 }
 
 void choose_isa_from_environment() {
@@ -98,10 +120,13 @@ void choose_isa_from_environment() {
     reason = "the best of this build that the processor has";
 }
 
-std::string cpu_name() {
-    std::ifstream cpuinfo("/proc/cpuinfo");
-    for (std::string line; std::getline(cpuinfo, line);)
-        if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+std::string cpu_name(const std::string& cpuinfo) {
+    std::ifstream file(cpuinfo);
+    for (std::string line; std::getline(file, line);) {
+        if (line.rfind("model name", 0) != 0) continue;
+        const std::size_t begin = line.find_first_not_of(": \t", line.find(':'));
+        if (begin != std::string::npos) return line.substr(begin);
+    }
     return "";
 }
 

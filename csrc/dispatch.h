@@ -15,12 +15,12 @@ struct KernelTable {
     double (*fma_burst)(i64 rounds);  // FMAs from registers, for measuring the peak; returns the operations done
 };
 
-const KernelTable& kernels() noexcept;      // the table in use
-std::vector<std::string> available_isas();  // what this build and this processor both have, worst first
-std::string isa();                          // the name of the one in use
-std::string isa_reason();                   // why it is in use
-void use_isa(const std::string& name);      // std::invalid_argument names what is available
-void choose_isa_from_environment();         // FASTATTN_ISA, or the best there is
-std::string cpu_name();
+const KernelTable& kernels() noexcept;             // the table in use
+std::vector<std::string> available_isas();         // what this build and this processor both have, worst first
+std::string isa();                                 // the name of the one in use
+std::string isa_reason();                          // why it is in use
+void use_isa(const std::string& name);             // std::invalid_argument names what is available
+void choose_isa_from_environment();                // FASTATTN_ISA, or the best there is
+std::string cpu_name(const std::string& cpuinfo);  // /proc/cpuinfo's; empty if it names none
 
 }  // namespace fastattn

@@ -262,7 +262,7 @@ struct L2NormalizeBackward : RowsBackward {  // saved: x
 // loss = lse - ((1 - label_smoothing) logits[target] + label_smoothing mean(logits)), lse = log(sum(e^logits))
 struct CrossEntropyForward {
     float* loss;          // [rows]; 0 where the target is ignore_index
-    float* lse;           // [rows]
+    double* lse;          // [rows]: the logits may share an offset that takes the digits of a float
     const float* logits;  // [rows, classes], row stride ldx
     const i64* target;    // [rows]
     i64 rows, classes, ldx;
@@ -275,7 +275,7 @@ struct CrossEntropyBackward {
     const float* dloss;   // [rows]
     const float* logits;  // [rows, classes], row stride ldx
     const i64* target;    // [rows]
-    const float* lse;     // [rows]
+    const double* lse;    // [rows]
     i64 rows, classes, ldx;
     i64 ignore_index;
     float label_smoothing;
@@ -295,15 +295,16 @@ struct DropoutBackward {
     Dropout dropout;
 };
 
-// g = grad + l2 param; exp_avg += (1 - beta1) (g - exp_avg); exp_avg_sq = beta2 exp_avg_sq + (1 - beta2) g^2;
-// param -= decay param + step_size exp_avg / (root_scale sqrt(exp_avg_sq) + eps)
+// g = grad + l2 param; exp_avg = beta1 exp_avg + (1 - beta1) g, as a step from the nearer one; exp_avg_sq = beta2
+// exp_avg_sq + (1 - beta2) g^2; param -= decay param + step_size exp_avg / (root_scale sqrt(exp_avg_sq) + eps)
 struct AdamwForward {
     float* param;  // [count], as the others
     const float* grad;
     float* exp_avg;
     float* exp_avg_sq;
     i64 count;
-    float decay, l2, one_minus_beta1, beta2, one_minus_beta2, step_size, root_scale, eps;
+    float decay, l2, beta1_step, beta2, one_minus_beta2, step_size, root_scale, eps;
+    bool from_grad;  // beta1_step is beta1; else it is 1 - beta1, and from exp_avg
 };
 
 // g = grad + weight_decay param; buffer = momentum buffer + (1 - dampening) g, at first g;

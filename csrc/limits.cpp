@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <string>
 #include <thread>
 
 #ifdef __linux__
@@ -50,7 +52,7 @@ double read_quota_v2(const std::string& folder) {
     std::ifstream file(folder + "/cpu.max");
     std::string quota;
     double period = 0;
-    if (file >> quota >> period && quota != "max" && period > 0) return std::stod(quota) / period;
+    if (file >> quota >> period && period > 0) return std::strtod(quota.c_str(), nullptr) / period;  // 0 for "max"
     return 0;
 }
 
@@ -95,7 +97,7 @@ Limit processor_limit() {
     const int online = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
     Limit limit{std::max(1, mask.cores), mask.logical < online ? "processor affinity" : "physical cores"};
     if (const double granted = quota(); granted > 0) {
-        const int whole = std::max(1, static_cast<int>(std::ceil(granted)));
+        const int whole = std::max(1, static_cast<int>(std::ceil(std::min(granted, 1e6))));
         if (whole < limit.threads) limit = {whole, "control group quota"};
     }
     return limit;

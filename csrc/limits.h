@@ -1,13 +1,11 @@
 // How many processors this process may really use.
 #pragma once
 
-#include <string>
-
 namespace fastattn {
 
 struct Limit {
     int threads;
-    std::string reason;
+    const char* reason;
 };
 
 // The least of: physical cores, the affinity mask, the control group's quota (v1 or v2).

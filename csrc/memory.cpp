@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -56,6 +57,7 @@ void keep_memory() { on = true; }
 bool keeps_memory() { return on.load(std::memory_order_relaxed); }
 
 Block take_memory(std::size_t bytes) {
+    if (bytes > std::size_t{PTRDIFF_MAX}) throw std::bad_alloc();  // too many to be rounded
     bytes = rounded(bytes);
     const std::lock_guard<std::mutex> lock(mutex);
     auto best = kept.end();  // the smallest that is large enough but not wasteful, of these the last one returned

@@ -19,6 +19,7 @@ constexpr i64 worth_keeping = 1 << 18;
 // starting with row `first`.
 template <typename F>
 void for_panels(const PackedMatrix& w, const F& f) {
+    if (w.k() == 0) return;
     const i64 of_group = w.n() / w.groups();
     parallel_for(w.groups() * w.panels_of_group(), 4, [&](i64 begin, i64 end, float*) {
         for (i64 p = begin; p < end; ++p) {

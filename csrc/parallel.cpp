@@ -10,13 +10,11 @@
 #include <new>
 #include <stdexcept>
 
+#include "denormals.h"
 #include "limits.h"
 
 #ifdef _OPENMP
 #include <omp.h>
-#endif
-#if defined(__x86_64__)
-#include <immintrin.h>
 #endif
 
 namespace fastattn {
@@ -25,51 +23,48 @@ namespace {
 std::atomic<int> budget{1};         // threads that may compute at once, counting only the first caller
 std::atomic<int> extra_workers{0};  // lent to running calls, at most budget - 1
 [[maybe_unused]] thread_local bool pool_started = false;  // OpenMP has a pool for each thread that calls
-std::string budget_reason;
-
-// A denormal costs a hundred cycles and means nothing: flush them while a kernel runs.
-class FlushDenormals {
-public:
-#if defined(__x86_64__)
-    FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
-    ~FlushDenormals() { _mm_setcsr(saved_); }
-
-private:
-    unsigned saved_;
-#elif defined(__aarch64__)
-    FlushDenormals() {
-        asm volatile("mrs %0, fpcr" : "=r"(saved_));
-        asm volatile("msr fpcr, %0" ::"r"(saved_ | (1ull << 24)));
-    }
-    ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
-
-private:
-    std::uint64_t saved_;
-#endif
-};
+std::atomic<const char*> budget_reason{nullptr};          // null: set_num_threads
+std::atomic<unsigned> scratch_age{0};                     // scratch of another age is given back
 
 // Scratch belongs to the calling thread and is kept for its next call: fresh memory costs more than most kernels.
 class Scratch {
 public:
-    ~Scratch() { std::free(data_); }
-    float* reserve(i64 floats) {
-        if (floats > size_) {
-            std::free(data_);
-            data_ = nullptr;
-            size_ = 0;
+    ~Scratch() { free(); }
+    // So many floats for each of the threads, or for as many of them as there is memory for. At least for one.
+    float* reserve(i64 floats, int& threads) {
+        const i64 wanted = floats * threads;
+        if (wanted > size_ || age_ != scratch_age.load(std::memory_order_relaxed)) {
             void* fresh = nullptr;
-            if (posix_memalign(&fresh, 64, static_cast<std::size_t>(floats) * sizeof(float)) != 0)
+            if (posix_memalign(&fresh, 64, static_cast<std::size_t>(wanted) * sizeof(float)) == 0) {
+                free();
+                data_ = static_cast<float*>(fresh);
+                size_ = wanted;
+            } else if (size_ < floats) {
                 throw std::bad_alloc();
-            data_ = static_cast<float*>(fresh);
-            size_ = floats;
+            } else {
+                threads = static_cast<int>(std::min<i64>(threads, size_ / floats));
+            }
         }
         return data_;
+    }
+    float* reserve(i64 floats) {
+        int threads = 1;
+        return reserve(floats, threads);
+    }
+    void free() {
+        std::free(data_);
+        data_ = nullptr;
+        size_ = 0;
+        age_ = scratch_age.load(std::memory_order_relaxed);
     }
 
 private:
     float* data_ = nullptr;
     i64 size_ = 0;
+    unsigned age_ = 0;
 };
+
+thread_local Scratch of_threads, of_call;  // for parallel_for and parallel_phases; for shared_scratch
 
 class Workers {  // a share of the budget, returned at the end of the call
 public:
@@ -92,12 +87,10 @@ private:
 template <typename Body>
 void on_threads(i64 wanted, i64 scratch_floats, const Body& body) {
     const Workers workers(has_openmp() ? static_cast<int>(std::min<i64>(wanted, 1 << 16)) : 0);
-    const int threads = 1 + workers.count();
-    thread_local Scratch memory;
+    int threads = 1 + workers.count();
     scratch_floats = (scratch_floats + 31) / 32 * 32;
-    float* const scratch = scratch_floats ? memory.reserve(scratch_floats * threads) : nullptr;
+    float* const scratch = scratch_floats ? of_threads.reserve(scratch_floats, threads) : nullptr;
     if (threads == 1) {
-        const FlushDenormals flush;
         body(0, threads, scratch);
         return;
     }
@@ -159,9 +152,14 @@ void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context
     });
 }
 
-float* shared_scratch(i64 floats) {
-    thread_local Scratch memory;
-    return memory.reserve(floats);
+float* shared_scratch(i64 floats) { return of_call.reserve(floats); }
+
+void reserve_scratch(i64 floats) { of_threads.reserve(floats); }
+
+void free_scratch() {
+    ++scratch_age;
+    of_threads.free();
+    of_call.free();
 }
 
 int num_threads() { return budget; }
@@ -169,10 +167,13 @@ int num_threads() { return budget; }
 void set_num_threads(int n) {
     if (n < 1) throw std::invalid_argument("set_num_threads: n must be at least 1, got " + std::to_string(n));
     budget = n;
-    budget_reason = "set_num_threads(" + std::to_string(n) + ")";
+    budget_reason = nullptr;
 }
 
-std::string num_threads_reason() { return budget_reason; }
+std::string num_threads_reason() {
+    const char* const reason = budget_reason;
+    return reason ? reason : "set_num_threads(" + std::to_string(num_threads()) + ")";
+}
 
 void choose_num_threads() {
     for (const char* name : {"FASTATTN_NUM_THREADS", "OMP_NUM_THREADS"}) {

@@ -10,7 +10,7 @@ namespace fastattn {
 // Calls body(context, begin, end, scratch) for pieces of at most `grain` consecutive items that cover [0, n), on the
 // calling thread and on as many others as the budget has free and n / grain can use. A call never waits for another
 // one. `scratch` is memory for that thread alone, 64-byte aligned, contents undefined.
-// Denormals are flushed to zero inside, and the caller's floating-point mode is restored.
+// The other threads flush denormals, as the caller should (denormals.h).
 // Throws std::bad_alloc, before any work begins, if there is no memory for the scratch.
 using LoopBody = void (*)(const void* context, i64 begin, i64 end, float* scratch);
 void parallel_for(i64 n, i64 grain, LoopBody body, const void* context, i64 scratch_floats);
@@ -43,6 +43,11 @@ static inline void parallel_phases(i64 phases, i64 pieces, const Body& body, i64
 // Memory for one call of a kernel, shared by its threads and valid until the calling thread asks again; 64-byte
 // aligned. Throws std::bad_alloc.
 float* shared_scratch(i64 floats);
+
+// Takes scratch for one thread, so that from here on no parallel_for that asks for less throws: for a kernel that would
+// leave some of its sums added to. `floats` is a multiple of 32. Throws std::bad_alloc.
+void reserve_scratch(i64 floats);
+void free_scratch();  // this thread's at once, that of another one when it next asks for some
 
 int num_threads();
 void set_num_threads(int n);       // std::invalid_argument when n < 1

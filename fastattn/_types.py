@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
 Floats = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
 CuSeqlens = NDArray[np.int32]

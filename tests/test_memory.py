@@ -49,6 +49,44 @@ def test_a_freed_result_is_used_again() -> None:
     )
 
 
+def test_scratch_is_given_back() -> None:
+    """Of 32 MB into which a weight was packed nothing stays; another thread's goes when it next needs some."""
+    run(
+        """
+        def resident():
+            return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+        x, weight = np.ones((256, 2048), np.float32), np.ones((4096, 2048), np.float32)
+        def grow():
+            before = resident()
+            kernels.linear(x, weight)
+            return resident() - before
+        grew = grow()
+        assert grew > 28, grew
+        fastattn.empty_cache()
+        after = resident()
+        assert grow() > 28
+        fastattn.empty_cache()
+        assert abs(resident() - after) < 8
+
+        ready, go, left = threading.Event(), threading.Event(), []
+        def other():
+            kernels.linear(x, weight)
+            ready.set()
+            go.wait()
+            kernels.linear(x[:, :256], weight[:, :256])  # 4 MB
+            left.append(resident())
+        thread = threading.Thread(target=other)
+        thread.start()
+        ready.wait()
+        before = resident()
+        fastattn.empty_cache()
+        go.set()
+        thread.join()
+        assert before - left[0] > 20, (before, left)
+        """
+    )
+
+
 def test_views_keep_the_memory_alive() -> None:
     run(
         """

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +21,9 @@ from helpers import assert_same_bits, normal
 from helpers_attention import ragged
 
 import fastattn
-from fastattn import kernels
+from fastattn import _core, kernels, runtime
 
+ROOT = Path(__file__).parents[1]
 VARIABLES = ("FASTATTN_ISA", "FASTATTN_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -118,6 +123,40 @@ def test_an_unknown_isa_in_the_environment() -> None:
     assert "got 'sse9'" in run.stderr
 
 
+def test_the_processor_is_asked_for_what_the_kernels_are_compiled_for() -> None:
+    levels = ROOT / "CMakeLists.txt"
+    if not levels.exists():
+        pytest.skip("no CMakeLists.txt beside the tests")
+    compiled = re.findall(r"-march=(x86-64-v\d)", levels.read_text())
+    asked = re.findall(r'__builtin_cpu_supports\("(x86-64-v\d)"\)', (ROOT / "csrc" / "dispatch.cpp").read_text())
+    assert compiled == asked == ["x86-64-v3", "x86-64-v4"]
+
+
+def test_why_an_isa_is_in_use() -> None:
+    code = "import fastattn; from fastattn import runtime; print(runtime.isa_reason())"
+    assert output(code) == "the best of this build that the processor has"
+    assert output(code, FASTATTN_ISA="generic") == "FASTATTN_ISA"
+    code = "import fastattn; from fastattn import runtime; fastattn.use_isa('generic'); print(runtime.isa_reason())"
+    assert output(code) == 'use_isa("generic")'
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("processor\t: 0\nmodel name\t: A 7 x : y\nmodel name\t: B\n", "A 7 x : y"),
+        ("model name\t:\n", ""),
+        ("model name\t: \n", ""),
+        ("model name", ""),
+        ("model name\t:\nmodel name\t: B", "B"),
+        ("", ""),
+    ],
+)
+def test_the_name_of_the_processor(tmp_path: Path, lines: str, expected: str) -> None:
+    (tmp_path / "cpuinfo").write_text(lines)
+    assert _core.cpu_name(str(tmp_path / "cpuinfo")) == expected
+    assert _core.cpu_name(str(tmp_path / "missing")) == ""
+
+
 # Threads
 
 
@@ -126,6 +165,32 @@ def test_set_num_threads() -> None:
     for count in (1, 2, 5, 1):
         fastattn.set_num_threads(count)
         assert fastattn.num_threads() == count
+
+
+def test_why_there_are_so_many_threads() -> None:
+    code = "import fastattn; from fastattn import runtime; print(runtime.threads_reason())"
+    assert output(code, OMP_NUM_THREADS="2") == "OMP_NUM_THREADS"
+    assert output(code, OMP_NUM_THREADS="2", FASTATTN_NUM_THREADS="2") == "FASTATTN_NUM_THREADS"
+    assert output(code) in {"physical cores", "processor affinity", "control group quota", "performance cores", "cores"}
+    set_first = code.replace("print", "fastattn.set_num_threads(3); print")
+    assert output(set_first, FASTATTN_NUM_THREADS="2") == "set_num_threads(3)"
+
+
+@pytest.mark.usefixtures("restore_runtime")
+def test_reasons_while_others_change_them() -> None:
+    """Without a global lock, too, each is whole: nobody reads a text that another thread writes."""
+    names = fastattn.available_isas()
+    whole = {f'use_isa("{name}")' for name in names} | {f"set_num_threads({n})" for n in range(1, 9)}
+    fastattn.use_isa(names[0])
+    fastattn.set_num_threads(1)
+
+    def change(i: int) -> set[str]:
+        fastattn.use_isa(names[i % len(names)])
+        fastattn.set_num_threads(1 + i % 8)
+        return {runtime.isa_reason(), runtime.threads_reason()}
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set().union(*pool.map(change, range(400))) <= whole
 
 
 @pytest.mark.parametrize("count", [0, -1])
@@ -348,6 +413,19 @@ def test_denormals_are_flushed_and_the_caller_keeps_its_mode(isa: str, threads: 
         assert list(pool.map(lambda _: (kernels.linear(x, x).max(), denormals_live()), range(8))) == [(0, True)] * 8
 
 
+def test_denormals_are_flushed_between_the_loops_of_a_kernel(isa: str, threads: int) -> None:
+    """Sums over blocks of rows: 2e-38 and -1.99e-38, which the first and the second block have, leave 1e-40."""
+    dy = np.zeros((128, 20), np.float32)
+    dy[0], dy[64] = 2e-38, -1.99e-38
+    x, weight = np.ones((128, 4), np.float32), np.ones((20, 4), np.float32)
+    *_, dbias = kernels.linear_backward(dy, x, weight)
+    assert (dbias == 0).all()
+    mean, rstd = np.zeros(128, np.float32), np.ones(128, np.float32)
+    *_, dbias = kernels.layer_norm_backward(dy, dy, np.ones(20, np.float32), mean, rstd)
+    assert (dbias == 0).all()
+    assert denormals_live()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_forks_of_two_threads_that_both_computed(restore_runtime: None) -> None:
@@ -378,3 +456,54 @@ def test_forks_of_two_threads_that_both_computed(restore_runtime: None) -> None:
     for thread in threads:
         thread.join()
     assert states == [0, 0]
+
+
+# Interpreters
+
+
+def test_another_interpreter_of_the_process_is_refused() -> None:
+    """It waited for ever."""
+    code = """
+    try:
+        import _interpreters as interpreters
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+    import fastattn._core
+    other = interpreters.create()
+    code = "try:\\n import fastattn._core\\nexcept ImportError as error:\\n print(error, flush=True)"
+    interpreters.run_string(other, code)
+    """
+    if not any(name in sys.builtin_module_names for name in ("_interpreters", "_xxsubinterpreters")):
+        pytest.importorskip("_xxsubinterpreters")
+    text = output(code, timeout=20)
+    assert "fastattn: only the main interpreter of a process can import it" in text or "subinterpreters" in text
+
+
+# The build
+
+
+def test_flags_of_the_environment_do_not_reach_the_kernels(tmp_path: Path) -> None:
+    """A kernel has the same code whatever CXXFLAGS says of fast math and link-time optimisation."""
+    cmake = shutil.which("cmake", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
+    pybind11 = pytest.importorskip("pybind11")
+    if cmake is None or shutil.which("c++") is None or not (ROOT / "CMakeLists.txt").exists():
+        pytest.skip("nothing to build with, or nothing to build")
+    objects = []
+    for flags in ("", "-flto -ffast-math -fno-math-errno", "-Ofast -flto=auto -ffinite-math-only -fassociative-math"):
+        build = tmp_path / str(len(objects))
+        options = [f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DPython_EXECUTABLE={sys.executable}"]
+        options += ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", "-G", "Unix Makefiles"]
+        environment = os.environ | {"CXXFLAGS": flags}
+        configure = [cmake, "-S", str(ROOT), "-B", str(build), *options]
+        subprocess.run(configure, env=environment, check=True, capture_output=True, timeout=120)
+        commands = json.loads((build / "compile_commands.json").read_text())
+        (command,) = [
+            each["command"]
+            for each in commands
+            if each["file"].endswith("kernels/adamw.cpp") and "kernels_generic" in each["command"]
+        ]
+        code = re.sub(r" -o \S+", f" -o {build / 'adamw.s'} -S", command)
+        subprocess.run(code, shell=True, cwd=build, check=True, capture_output=True, timeout=120)
+        lines = (build / "adamw.s").read_text().splitlines()
+        objects.append([line for line in lines if "GNU" not in line and ".file" not in line])
+    assert objects[0] == objects[1] == objects[2]

@@ -7,7 +7,7 @@ namespace {
 
 void adamw(py::handle param_, py::handle grad_, py::handle exp_avg_, py::handle exp_avg_sq_, py::handle step_,
            py::handle lr_, py::handle beta1_, py::handle beta2_, py::handle eps, py::handle weight_decay_,
-           bool decoupled) {
+           py::handle decoupled_) {
     const char* const f = "adamw";
     const Array grad = floats(f, "grad", grad_).expect_contiguous();
     const Array like = floats(f, "param", param_);
@@ -30,9 +30,11 @@ void adamw(py::handle param_, py::handle grad_, py::handle exp_avg_, py::handle 
     args.exp_avg = exp_avg.data();
     args.exp_avg_sq = exp_avg_sq.data();
     args.count = like.size();
+    const bool decoupled = boolean(f, "decoupled", decoupled_);
     args.decay = decoupled ? static_cast<float>(lr * weight_decay) : 0.0f;
     args.l2 = decoupled ? 0.0f : static_cast<float>(weight_decay);
-    args.one_minus_beta1 = static_cast<float>(1 - beta1);
+    args.from_grad = beta1 < 0.5;
+    args.beta1_step = static_cast<float>(args.from_grad ? beta1 : 1 - beta1);
     args.beta2 = static_cast<float>(beta2);
     args.one_minus_beta2 = static_cast<float>(1 - beta2);
     args.step_size = static_cast<float>(lr / (1 - std::pow(beta1, steps)));

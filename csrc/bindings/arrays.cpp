@@ -1,6 +1,7 @@
 #include "arrays.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "../memory.h"
@@ -10,11 +11,14 @@ namespace {
 
 constexpr int type_bool = 0;      // NPY_BOOL
 constexpr int type_float32 = 11;  // NPY_FLOAT
+constexpr int type_float64 = 12;  // NPY_DOUBLE
 constexpr i64 most_tokens = std::numeric_limits<std::int32_t>::max();
+constexpr i64 most_elements = i64{1} << 44;  // of one array; a view that repeats its memory may claim more
 
 bool matches(char kind, int type_num, i64 itemsize, Dtype dtype) {
     switch (dtype) {
         case Dtype::float32: return type_num == type_float32;
+        case Dtype::float64: return type_num == type_float64;
         case Dtype::boolean: return type_num == type_bool;
         case Dtype::int32: return kind == 'i' && itemsize == 4;  // int, long and long long share sizes: go by kind
         case Dtype::int64: return kind == 'i' && itemsize == 8;
@@ -25,6 +29,7 @@ bool matches(char kind, int type_num, i64 itemsize, Dtype dtype) {
 const char* name_of(Dtype dtype) {
     switch (dtype) {
         case Dtype::float32: return "float32";
+        case Dtype::float64: return "float64";
         case Dtype::boolean: return "bool";
         case Dtype::int32: return "int32";
         case Dtype::int64: return "int64";
@@ -35,6 +40,7 @@ const char* name_of(Dtype dtype) {
 i64 size_of(Dtype dtype) {
     switch (dtype) {
         case Dtype::boolean: return 1;
+        case Dtype::float64:
         case Dtype::int64: return 8;
         default: return 4;
     }
@@ -42,14 +48,30 @@ i64 size_of(Dtype dtype) {
 
 bool is_array(py::handle object) { return py::detail::npy_api::get().PyArray_Check_(object.ptr()); }
 
-std::string type_name(py::handle object) { return py::str(py::type::handle_of(object).attr("__name__")); }
+// A mask would be ignored. Other subclasses, such as memmap, are what their memory says.
+bool is_masked(py::handle array) {
+    const py::handle plain(reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_));
+    return !py::type::handle_of(array).is(plain) &&
+           py::isinstance(array, py::module_::import("numpy.ma").attr("MaskedArray"));
+}
+
+std::string type_name(py::handle object) { return shown(py::type::handle_of(object).attr("__name__")); }
+
+// What UTF-8 cannot write is escaped.
+std::string utf8(py::handle text) {
+    Py_ssize_t size = 0;
+    if (const char* const known = PyUnicode_AsUTF8AndSize(text.ptr(), &size))
+        return {known, static_cast<std::size_t>(size)};
+    PyErr_Clear();
+    return py::reinterpret_steal<py::bytes>(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace"));
+}
 
 // The dtype is right and in native byte order.
 bool has_dtype(py::handle object, Dtype dtype) {
     const auto* proxy = py::detail::array_proxy(object.ptr());
     const auto* descr = py::detail::array_descriptor_proxy(proxy->descr);
     return matches(descr->kind, descr->type_num, size_of(dtype), dtype) && descr->byteorder != '>' &&
-           (dtype == Dtype::float32 || dtype == Dtype::boolean ||
+           (dtype == Dtype::float32 || dtype == Dtype::float64 || dtype == Dtype::boolean ||
             py::reinterpret_borrow<py::array>(object).itemsize() == size_of(dtype));
 }
 
@@ -88,8 +110,8 @@ Array array(const char* function, const char* argument, py::handle object, Dtype
     if (!is_array(object))
         type_error(a.where.str() + " must be a NumPy array of " + name_of(dtype) + ", got " + type_name(object));
     if (!has_dtype(object, dtype))
-        type_error(a.where.str() + " must be " + name_of(dtype) + ", got " +
-                   std::string(py::str(object.attr("dtype"))));
+        type_error(a.where.str() + " must be " + name_of(dtype) + ", got " + shown(object.attr("dtype")));
+    if (is_masked(object)) type_error(a.where.str() + " must be a plain array, got a " + type_name(object));
     const auto* proxy = py::detail::array_proxy(object.ptr());
     if (proxy->nd > Shape::max_ndim)
         value_error(a.where.str() + " must have at most 8 axes, got " + std::to_string(proxy->nd));
@@ -97,11 +119,17 @@ Array array(const char* function, const char* argument, py::handle object, Dtype
     a.shape.ndim = proxy->nd;
     a.itemsize = size_of(dtype);
     bool aligned = reinterpret_cast<std::uintptr_t>(a.data) % static_cast<std::uintptr_t>(a.itemsize) == 0;
+    i64 claimed = 1;  // NumPy has checked that this is no overflow
     for (int i = 0; i < a.shape.ndim; ++i) {
         a.shape[i] = proxy->dimensions[i];
         aligned = aligned && (proxy->strides[i] % a.itemsize == 0 || a.shape[i] <= 1);
         a.stride[i] = proxy->strides[i] / a.itemsize;
+        claimed *= std::max<i64>(1, a.shape[i]);
     }
+    const i64 most = a.size() > 0 ? most_elements : most_tokens;  // rows of no length are counted one by one
+    if (claimed > most)
+        value_error(a.where.str() + " must have at most " + std::to_string(most) +
+                    (a.size() > 0 ? " elements" : " rows without elements") + ", got shape " + a.shape.str());
     if (!aligned) value_error(a.where.str() + " must be aligned to its item size");
     return a;
 }
@@ -216,11 +244,39 @@ bool Array::overlaps(const Array& other) const {
     return b0 < e1 && b1 < e0;
 }
 
+bool Array::overlaps_itself() const {
+    if (size() == 0) return false;
+    for (int i = 0; i < shape.ndim; ++i) {
+        const i64 step = std::abs(stride[i]);
+        i64 reach = 1;  // elements from the first to the last of the axes with smaller strides
+        for (int j = 0; j < shape.ndim; ++j) {
+            const i64 smaller = std::abs(stride[j]);
+            if (smaller < step || (smaller == step && j > i)) reach += (shape[j] - 1) * smaller;
+        }
+        if (shape[i] > 1 && step < reach) return true;
+    }
+    return false;
+}
+
+bool Array::interleaves(const Array& other) const {
+    Array both = *this;  // with one axis more, of the two
+    if (!(shape == other.shape) || !std::equal(stride, stride + shape.ndim, other.stride)) return false;
+    both.shape[shape.ndim] = 2;
+    both.stride[shape.ndim] = (other.data - data) / itemsize;
+    ++both.shape.ndim;
+    return !both.overlaps_itself();
+}
+
 py::object new_floats(const Shape& shape, bool zeroed) {
     constexpr std::size_t worth_keeping = std::size_t{1} << 18;
     const std::vector<py::ssize_t> dims(shape.begin(), shape.end());
-    std::size_t bytes = sizeof(float);
-    for (const py::ssize_t size : dims) bytes *= static_cast<std::size_t>(size);
+    py::ssize_t signed_bytes = sizeof(float);
+    for (const py::ssize_t size : dims)
+        if (__builtin_mul_overflow(signed_bytes, size, &signed_bytes)) {
+            PyErr_SetString(PyExc_MemoryError, ("no memory for float32 of shape " + shape.str()).c_str());
+            throw py::error_already_set();
+        }
+    const auto bytes = static_cast<std::size_t>(signed_bytes);
     py::array_t<float> fresh;
     if (keeps_memory() && bytes >= worth_keeping) {
         auto* block = new Block(take_memory(bytes));
@@ -273,19 +329,26 @@ float* Occupied::take(const Output& out) {
     return out.data();
 }
 
-const std::int32_t* cu_seqlens(const Array& array, i64 tokens) {
-    array.expect_ndim(1).expect_contiguous();
+Copy<std::int32_t> cu_seqlens(const Array& array, i64 tokens) {
+    array.expect_ndim(1);
     if (array.shape[0] < 1) value_error(array.where.str() + " must have at least one element, got shape (0,)");
-    const auto* values = array.as<std::int32_t>();
     const i64 batch = array.shape[0] - 1;
     if (tokens > most_tokens)
         value_error(array.where.str() + " must end at the number of tokens, which is at most " +
                     std::to_string(most_tokens) + ", got " + std::to_string(tokens) + " of them");
+    std::int32_t last = std::numeric_limits<std::int32_t>::min(), before = 0;
+    Copy<std::int32_t> values = checked_copy<std::int32_t>(
+        array,
+        [&](std::int32_t value) {
+            before = last;
+            last = value;
+            return before <= value;
+        },
+        [&](std::int32_t value, i64 i) {
+            value_error(array.where.str() + " must not decrease, got " + std::to_string(before) + " then " +
+                        std::to_string(value) + " at index " + std::to_string(i));
+        });
     if (values[0] != 0) value_error(array.where.str() + " must start at 0, got " + std::to_string(values[0]));
-    for (i64 i = 0; i < batch; ++i)
-        if (values[i + 1] < values[i])
-            value_error(array.where.str() + " must not decrease, got " + std::to_string(values[i]) + " then " +
-                        std::to_string(values[i + 1]) + " at index " + std::to_string(i + 1));
     if (values[batch] != tokens)
         value_error(array.where.str() + " must end at the number of tokens, " + std::to_string(tokens) + ", got " +
                     std::to_string(values[batch]));
@@ -298,15 +361,13 @@ i64 longest(const std::int32_t* cu_seqlens, i64 batch) {
     return most;
 }
 
-const i64* ids(const Array& array, i64 rows, const char* table) {
-    array.expect_contiguous();
-    const i64* values = array.as<i64>();
-    const i64 n = array.size();
-    for (i64 i = 0; i < n; ++i)
-        if (values[i] < 0 || values[i] >= rows)
+Copy<i64> ids(const Array& array, i64 rows, const char* table) {
+    return checked_copy<i64>(
+        array, [&](i64 id) { return id >= 0 && id < rows; },
+        [&](i64 id, i64 i) {
             value_error(array.where.str() + " must be in [0, " + std::to_string(rows) + "), the rows of " + table +
-                        ", got " + std::to_string(values[i]) + " at index " + std::to_string(i));
-    return values;
+                        ", got " + std::to_string(id) + " at index " + std::to_string(i));
+        });
 }
 
 namespace {
@@ -314,7 +375,9 @@ namespace {
 double number(const char* function, const char* argument, py::handle value) {
     const double x = PyFloat_AsDouble(value.ptr());
     if (x == -1.0 && PyErr_Occurred()) {
+        const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError) && PyLong_Check(value.ptr());
         PyErr_Clear();
+        if (too_large) return std::numeric_limits<double>::infinity();
         type_error(Where{function, argument}.str() + " must be a number, got " + type_name(value));
     }
     return x;
@@ -325,23 +388,20 @@ double number(const char* function, const char* argument, py::handle value) {
 double positive(const char* function, const char* argument, py::handle value) {
     const double x = number(function, argument, value);
     if (!(x > 0) || !std::isfinite(x))
-        value_error(Where{function, argument}.str() + " must be positive and finite, got " +
-                    std::string(py::str(value)));
+        value_error(Where{function, argument}.str() + " must be positive and finite, got " + shown(value));
     return x;
 }
 
 double not_negative(const char* function, const char* argument, py::handle value) {
     const double x = number(function, argument, value);
     if (!(x >= 0) || !std::isfinite(x))
-        value_error(Where{function, argument}.str() + " must be finite and not negative, got " +
-                    std::string(py::str(value)));
+        value_error(Where{function, argument}.str() + " must be finite and not negative, got " + shown(value));
     return x;
 }
 
 double fraction(const char* function, const char* argument, py::handle value) {
     const double x = number(function, argument, value);
-    if (!(x >= 0 && x < 1))
-        value_error(Where{function, argument}.str() + " must be in [0, 1), got " + std::string(py::str(value)));
+    if (!(x >= 0 && x < 1)) value_error(Where{function, argument}.str() + " must be in [0, 1), got " + shown(value));
     return x;
 }
 
@@ -362,7 +422,7 @@ i64 integer(const char* function, const char* argument, py::handle value) {
     const i64 n = PyLong_AsLongLong(index(function, argument, value).ptr());
     if (n == -1 && PyErr_Occurred()) {
         PyErr_Clear();
-        value_error(Where{function, argument}.str() + " must fit into 64 bits, got " + std::string(py::str(value)));
+        value_error(Where{function, argument}.str() + " must fit into 64 bits, got " + shown(value));
     }
     return n;
 }
@@ -371,7 +431,7 @@ Dropout dropout(const char* function, const char* p_name, py::handle p, py::hand
     const std::uint64_t bits = PyLong_AsUnsignedLongLong(index(function, "seed", seed).ptr());
     if (PyErr_Occurred()) {
         PyErr_Clear();
-        value_error(Where{function, "seed"}.str() + " must be in [0, 2^64), got " + std::string(py::str(seed)));
+        value_error(Where{function, "seed"}.str() + " must be in [0, 2^64), got " + shown(seed));
     }
     return {fraction(function, p_name, p), bits};
 }
@@ -379,7 +439,29 @@ Dropout dropout(const char* function, const char* p_name, py::handle p, py::hand
 std::string text(const char* function, const char* argument, py::handle value) {
     if (!py::isinstance<py::str>(value))
         type_error(Where{function, argument}.str() + " must be a string, got " + type_name(value));
-    return value.cast<std::string>();
+    return utf8(value);
+}
+
+std::string shown(py::handle value) {
+    constexpr std::size_t longest_shown = 200;
+    const auto text = py::reinterpret_steal<py::object>(PyObject_Str(value.ptr()));
+    if (!text) {  // such as an integer of more digits than Python writes
+        PyErr_Clear();
+        return std::string("a value of ") + Py_TYPE(value.ptr())->tp_name;
+    }
+    std::string result = utf8(text);
+    if (result.size() <= longest_shown) return result;
+    std::size_t end = longest_shown;
+    while ((result[end] & 0xC0) == 0x80) --end;  // inside a character
+    return result.substr(0, end) + " ...";
+}
+
+bool boolean(const char* function, const char* argument, py::handle value) {
+    if (value.ptr() == Py_True || value.ptr() == Py_False) return value.ptr() == Py_True;
+    const std::string type = Py_TYPE(value.ptr())->tp_name;
+    if (type != "numpy.bool" && type != "numpy.bool_")
+        type_error(Where{function, argument}.str() + " must be True or False, got " + type_name(value));
+    return value.cast<bool>();
 }
 
 void bad_choice(const char* function, const char* argument, const std::string& got, const std::string& names) {

@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "../denormals.h"
 #include "../dispatch.h"
 
 namespace fastattn::bindings {
@@ -71,6 +73,8 @@ public:
     i64 rows() const;        // product of all axes but the last
     i64 row_stride() const;  // when those axes form one evenly spaced axis; ValueError otherwise
     bool overlaps(const Array& other) const;
+    bool overlaps_itself() const;                // or its axes interleave, which counts as that
+    bool interleaves(const Array& other) const;  // as views of one array do; false where it is not easily seen
 
 private:
     void bytes(const char** begin, const char** end) const;
@@ -85,7 +89,7 @@ void set_rows(Args& args, const Array& x) {
     args.ldx = x.row_stride();
 }
 
-enum class Dtype { float32, int32, int64, boolean };
+enum class Dtype { float32, float64, int32, int64, boolean };
 
 Array array(const char* function, const char* argument, py::handle object, Dtype dtype);
 Array optional_array(const char* function, const char* argument, py::handle object, Dtype dtype);  // None: false
@@ -137,17 +141,38 @@ inline float* data_of(const py::object& array) {
     return reinterpret_cast<float*>(py::detail::array_proxy(array.ptr())->data);
 }
 
+// Numbers that a kernel finds its memory by. They are copied while they are checked: the array may change at any time.
+template <typename T>
+using Copy = std::unique_ptr<T[]>;
+
+// A copy of a contiguous array in one pass. Each value is is_good, in order, or else refuse(value, its index) throws.
+template <typename T, typename IsGood, typename Refuse>
+Copy<T> checked_copy(const Array& array, const IsGood& is_good, const Refuse& refuse) {
+    array.expect_contiguous();
+    const i64 n = array.size();
+    Copy<T> copy(new T[static_cast<std::size_t>(n)]);
+    const T* const from = array.as<T>();
+    T* const to = copy.get();
+    for (i64 i = 0; i < n; ++i) {
+        const T value = __atomic_load_n(from + i, __ATOMIC_RELAXED);
+        if (!is_good(value)) refuse(value, i);
+        to[i] = value;
+    }
+    return copy;
+}
+
 // [batch + 1], int32, starting at 0, never decreasing, ending at `tokens`.
-const std::int32_t* cu_seqlens(const Array& array, i64 tokens);
+Copy<std::int32_t> cu_seqlens(const Array& array, i64 tokens);
 i64 longest(const std::int32_t* cu_seqlens, i64 batch);
 
 // Every id in [0, rows) of `table`.
-const i64* ids(const Array& array, i64 rows, const char* table);
+Copy<i64> ids(const Array& array, i64 rows, const char* table);
 
 double positive(const char* function, const char* argument, py::handle value);      // finite and > 0
 double not_negative(const char* function, const char* argument, py::handle value);  // finite and >= 0
 double fraction(const char* function, const char* argument, py::handle value);      // in [0, 1)
 i64 integer(const char* function, const char* argument, py::handle value);
+bool boolean(const char* function, const char* argument, py::handle value);  // Python's or NumPy's
 Dropout dropout(const char* function, const char* p_name, py::handle p, py::handle seed);
 template <typename Enum>
 struct Choice {
@@ -155,6 +180,7 @@ struct Choice {
     Enum value;
 };
 std::string text(const char* function, const char* argument, py::handle value);
+std::string shown(py::handle value);  // what str() makes of it, for a message
 [[noreturn]] void bad_choice(const char* function, const char* argument, const std::string& got,
                              const std::string& names);
 template <typename Enum, std::size_t N>
@@ -168,11 +194,23 @@ Enum choose(const char* function, const char* argument, py::handle value, const 
     bad_choice(function, argument, got, names);
 }
 
+// Refuses an object that __new__ alone has made: its C++ object is memory that nobody has written to.
+template <typename T>
+struct InitializedCaster : py::detail::type_caster_base<T> {
+    bool load(py::handle object, bool convert) {
+        if (!py::detail::type_caster_base<T>::load(object, convert)) return false;
+        if (!reinterpret_cast<py::detail::instance*>(object.ptr())->get_value_and_holder().holder_constructed())
+            type_error(std::string(Py_TYPE(object.ptr())->tp_name) + " was made without its __init__");
+        return true;
+    }
+};
+
 // Runs a kernel of the table in use while other Python threads run. The lock is released here alone: whatever touches
 // an object, even to return it, needs it.
 template <typename Args>
 void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
     const py::gil_scoped_release release;
+    const FlushDenormals flush;  // what a kernel does between its loops, too
     (kernels().*kernel)(args);
 }
 

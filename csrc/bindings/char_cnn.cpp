@@ -26,7 +26,7 @@ public:
         if (chars() > most_chars)
             value_error(char_ids.where.str() + " must have at most " + std::to_string(most_chars) +
                         " characters a word, got shape " + char_ids.shape.str());
-        ids(char_ids, embedding.shape[0], "embedding");
+        ids_ = ids(char_ids, embedding.shape[0], "embedding");
         tanh_ = choose(f, "activation", activation, activations);
         for (std::size_t i = 0; i < given_weights_.size(); ++i) add_convolution(i);
     }
@@ -48,7 +48,7 @@ public:
 
     template <typename Args>
     void fill(Args& args) const {
-        args.char_ids = char_ids.as<i64>();
+        args.char_ids = ids_.get();
         args.embedding = embedding.as<float>();
         args.lde = embedding.row_stride();
         args.convolutions = convolutions.data();
@@ -93,18 +93,20 @@ private:
     }
 
     py::tuple given_weights_, given_biases_;
+    Copy<i64> ids_;
     std::deque<std::string> names_;  // a deque's elements do not move
     bool tanh_ = false;
 };
 
 py::object char_cnn(py::handle char_ids, py::handle embedding, py::handle weights, py::handle biases,
-                    py::handle activation, bool return_argmax, py::handle out_) {
+                    py::handle activation, py::handle return_argmax_, py::handle out_) {
     const char* const f = "char_cnn";
     Operands operands(f, char_ids, embedding, weights, biases, activation);
     CharCnnForward args{};
     operands.fill(args);
     const Output out(f, "out", out_, {args.words, args.filters});
     args.y = operands.occupied.take(out);
+    const bool return_argmax = boolean(f, "return_argmax", return_argmax_);
     py::object argmax;
     if (return_argmax) {
         py::array_t<std::int32_t> places({args.words, args.filters});
@@ -118,23 +120,29 @@ py::object char_cnn(py::handle char_ids, py::handle embedding, py::handle weight
     return out.object;
 }
 
-void check_argmax(const Array& argmax, const Operands& operands) {
-    const auto* places = argmax.as<std::int32_t>();
-    for (i64 word = 0; word < operands.words(); ++word)
-        for (const CharConvolution& convolution : operands.convolutions)
-            for (i64 i = convolution.column; i < convolution.column + convolution.filters; ++i) {
-                const i64 place = places[word * operands.filters + i], last = operands.chars() - convolution.width;
-                if (place < 0 || place > last)
-                    value_error(argmax.where.str() + " must be in [0, " + std::to_string(last + 1) +
-                                "), the positions of width " + std::to_string(convolution.width) + ", got " +
-                                std::to_string(place) + " at index " + Shape{word, i}.str());
-            }
+Copy<std::int32_t> checked_places(const Array& argmax, const Operands& operands) {
+    std::vector<i64> last;  // of each filter
+    for (const CharConvolution& convolution : operands.convolutions)
+        last.insert(last.end(), static_cast<std::size_t>(convolution.filters), operands.chars() - convolution.width);
+    const i64* limit = last.data();
+    return checked_copy<std::int32_t>(
+        argmax,
+        [&](std::int32_t place) {
+            if (place < 0 || place > *limit) return false;
+            if (++limit == last.data() + last.size()) limit = last.data();
+            return true;
+        },
+        [&](std::int32_t place, i64 i) {
+            value_error(argmax.where.str() + " must be in [0, " + std::to_string(*limit + 1) +
+                        "), the positions of width " + std::to_string(operands.chars() - *limit) + ", got " +
+                        std::to_string(place) + " at index " + Shape{i / operands.filters, i % operands.filters}.str());
+        });
 }
 
 py::object char_cnn_backward(py::handle dy_, py::handle char_ids, py::handle embedding, py::handle weights,
                              py::handle biases, py::handle y_, py::handle argmax_, py::handle activation,
-                             bool need_dembedding, bool need_dweights, bool need_dbiases, py::handle dembedding_,
-                             py::handle dweights_, py::handle dbiases_) {
+                             py::handle need_dembedding, py::handle need_dweights, py::handle need_dbiases,
+                             py::handle dembedding_, py::handle dweights_, py::handle dbiases_) {
     const char* const f = "char_cnn_backward";
     Operands operands(f, char_ids, embedding, weights, biases, activation);
     CharCnnBackward args{};
@@ -142,17 +150,17 @@ py::object char_cnn_backward(py::handle dy_, py::handle char_ids, py::handle emb
     const Array dy = floats(f, "dy", dy_).expect_shape({args.words, args.filters}).expect_contiguous_rows();
     const Array y = floats(f, "y", y_).expect_shape(dy.shape).expect_contiguous_rows();
     const Array argmax = array(f, "argmax", argmax_, Dtype::int32).expect_shape(dy.shape).expect_contiguous();
-    check_argmax(argmax, operands);
+    const Copy<std::int32_t> places = checked_places(argmax, operands);
     args.dy = dy.as<float>();
     args.lddy = dy.row_stride();
     args.y = y.as<float>();
     args.ldy = y.row_stride();
-    args.argmax = argmax.as<std::int32_t>();
+    args.argmax = places.get();
     for (const Array* array : {&dy, &y, &argmax}) operands.occupied.add(*array);
 
     py::object dembedding = py::none(), dweights = py::none(), dbiases = py::none();
     const std::size_t count = operands.weights.size();
-    if (need_dembedding) {
+    if (boolean(f, "need_dembedding", need_dembedding)) {
         const Output out = accumulator(f, "dembedding", dembedding_, operands.embedding.shape);
         args.dembedding = operands.occupied.take(out);
         dembedding = out.object;
@@ -173,11 +181,11 @@ py::object char_cnn_backward(py::handle dy_, py::handle char_ids, py::handle emb
         }
         return result;
     };
-    if (need_dweights)
+    if (boolean(f, "need_dweights", need_dweights))
         dweights = gradients("dweights", dweights_, &CharConvolution::dweight, [&](const CharConvolution& convolution) {
             return Shape{convolution.filters, convolution.width, args.dim};
         });
-    if (need_dbiases)
+    if (boolean(f, "need_dbiases", need_dbiases))
         dbiases = gradients("dbiases", dbiases_, &CharConvolution::dbias,
                             [](const CharConvolution& convolution) { return Shape{convolution.filters}; });
     compute(&KernelTable::char_cnn_backward, args);

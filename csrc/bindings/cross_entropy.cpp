@@ -3,40 +3,42 @@
 namespace fastattn::bindings {
 namespace {
 
-// The arguments that both passes have. Every target is a class or ignore_index.
+// The arguments that both passes have. Every target is a class or ignore_index. The result, the targets, is the
+// caller's for as long as args is.
 template <typename Args>
-void fill(Args& args, const char* f, const Array& logits, const Array& target, py::handle ignore_index,
-          py::handle label_smoothing) {
+Copy<i64> fill(Args& args, const char* f, const Array& logits, const Array& target, py::handle ignore_index,
+               py::handle label_smoothing) {
     logits.expect_ndim(2).expect_contiguous_rows();
     args.logits = logits.as<float>();
     args.rows = logits.shape[0];
     args.classes = logits.shape[1];
     args.ldx = logits.row_stride();
     args.ignore_index = integer(f, "ignore_index", ignore_index);
-    target.expect_shape({args.rows}).expect_contiguous();
-    args.target = target.as<i64>();
-    for (i64 i = 0; i < args.rows; ++i) {
-        const i64 value = args.target[i];
-        if ((value < 0 || value >= args.classes) && value != args.ignore_index)
+    Copy<i64> targets = checked_copy<i64>(
+        target.expect_shape({args.rows}),
+        [&](i64 value) { return (value >= 0 && value < args.classes) || value == args.ignore_index; },
+        [&](i64 value, i64 i) {
             value_error(target.where.str() + " must be in [0, " + std::to_string(args.classes) + ") or ignore_index (" +
                         std::to_string(args.ignore_index) + "), got " + std::to_string(value) + " at index " +
                         std::to_string(i));
-    }
+        });
+    args.target = targets.get();
     const double smoothing = not_negative(f, "label_smoothing", label_smoothing);
     if (smoothing > 1)
-        value_error(std::string(f) + ": label_smoothing must be in [0, 1], got " +
-                    std::string(py::str(label_smoothing)));
+        value_error(std::string(f) + ": label_smoothing must be in [0, 1], got " + shown(label_smoothing));
     args.label_smoothing = static_cast<float>(smoothing);
+    return targets;
 }
 
 py::object cross_entropy(py::handle logits_, py::handle target_, py::handle ignore_index, py::handle label_smoothing) {
     const char* const f = "cross_entropy";
     CrossEntropyForward args{};
     const Array logits = floats(f, "logits", logits_), target = array(f, "target", target_, Dtype::int64);
-    fill(args, f, logits, target, ignore_index, label_smoothing);
-    const py::object loss = new_floats({args.rows}), lse = new_floats({args.rows});
+    const auto targets = fill(args, f, logits, target, ignore_index, label_smoothing);
+    const py::object loss = new_floats({args.rows});
+    py::array_t<double> lse(args.rows);
     args.loss = data_of(loss);
-    args.lse = data_of(lse);
+    args.lse = lse.mutable_data();
     compute(&KernelTable::cross_entropy_forward, args);
     return py::make_tuple(loss, lse);
 }
@@ -46,10 +48,10 @@ py::object cross_entropy_backward(py::handle dloss_, py::handle logits_, py::han
     const char* const f = "cross_entropy_backward";
     CrossEntropyBackward args{};
     const Array dloss = floats(f, "dloss", dloss_), logits = floats(f, "logits", logits_);
-    const Array target = array(f, "target", target_, Dtype::int64), lse = floats(f, "lse", lse_);
-    fill(args, f, logits, target, ignore_index, label_smoothing);
+    const Array target = array(f, "target", target_, Dtype::int64), lse = array(f, "lse", lse_, Dtype::float64);
+    const auto targets = fill(args, f, logits, target, ignore_index, label_smoothing);
     args.dloss = dloss.expect_shape({args.rows}).expect_contiguous().as<float>();
-    args.lse = lse.expect_shape({args.rows}).expect_contiguous().as<float>();
+    args.lse = lse.expect_shape({args.rows}).expect_contiguous().as<double>();
     const Output out(f, "out", out_, logits.shape);
     args.dlogits = out.apart_from(logits, true).apart_from(dloss).apart_from(target).apart_from(lse).data();
     compute(&KernelTable::cross_entropy_backward, args);

@@ -5,7 +5,7 @@ namespace {
 
 struct Lookup {  // ids and the table that they index, both given or neither
     Array indices, table;
-    const i64* ids = nullptr;
+    Copy<i64> ids;
     const float* weight = nullptr;
     i64 stride = 0;
 };
@@ -34,19 +34,19 @@ py::object embedding(py::handle input_ids_, py::handle weight_, py::handle posit
     if (weight_.is_none()) floats(f, "weight", weight_);
     EmbeddingForward args{};
     const Lookup word = lookup(f, "input_ids", input_ids_, "weight", weight_, -1, -1);
-    args.input_ids = word.ids;
+    args.input_ids = word.ids.get();
     args.weight = word.weight;
     args.ldw = word.stride;
     args.tokens = word.indices.shape[0];
     args.dim = word.table.shape[1];
     const Lookup position =
         lookup(f, "position_ids", position_ids_, "position_weight", position_weight_, args.dim, args.tokens);
-    args.position_ids = position.ids;
+    args.position_ids = position.ids.get();
     args.position_weight = position.weight;
     args.ldp = position.stride;
     const Lookup type =
         lookup(f, "token_type_ids", token_type_ids_, "token_type_weight", token_type_weight_, args.dim, args.tokens);
-    args.token_type_ids = type.ids;
+    args.token_type_ids = type.ids.get();
     args.token_type_weight = type.weight;
     args.ldt = type.stride;
     const Array norm_weight = optional_floats(f, "norm_weight", norm_weight_);
@@ -80,7 +80,8 @@ py::object embedding_backward(py::handle dy_, py::handle input_ids_, py::handle 
     if (shape[0] < 0)
         value_error(std::string(f) + ": num_embeddings must not be negative, got " + std::to_string(shape[0]));
     const Array input_ids = array(f, "input_ids", input_ids_, Dtype::int64).expect_shape({args.tokens});
-    args.input_ids = ids(input_ids, shape[0], "dweight");
+    const Copy<i64> checked_ids = ids(input_ids, shape[0], "dweight");
+    args.input_ids = checked_ids.get();
     args.padding_idx = -1;
     if (!padding_idx.is_none()) {
         args.padding_idx = integer(f, "padding_idx", padding_idx);

@@ -7,10 +7,11 @@ namespace {
 constexpr i64 gates = 3;
 
 py::object gru(py::handle x, py::handle cu_seqlens, py::handle weights, py::handle h0, py::handle reverse,
-               bool return_reserve, bool recompute) {
+               py::handle return_reserve_, py::handle recompute) {
     RecurrentLayer layer("gru", gates, x, cu_seqlens, weights, h0, reverse);
     GruForward args{};
-    RecurrentForwardPass pass(layer, args, return_reserve, recompute);
+    const bool return_reserve = boolean(layer.function, "return_reserve", return_reserve_);
+    RecurrentForwardPass pass(layer, args, return_reserve, boolean(layer.function, "recompute", recompute));
     for (i64 i = 0; i < layer.directions; ++i) {
         pass.set(args.direction[i], i);
         args.direction[i].bias_hh = layer.weights[i].bias_hh.as<float>();
@@ -21,8 +22,8 @@ py::object gru(py::handle x, py::handle cu_seqlens, py::handle weights, py::hand
 }
 
 py::object gru_backward(py::handle dout, py::handle dh_n, py::handle x, py::handle cu_seqlens, py::handle weights,
-                        py::handle reserve, py::handle h0, py::handle reverse, bool need_dx, bool need_dweights,
-                        py::handle dweights) {
+                        py::handle reserve, py::handle h0, py::handle reverse, py::handle need_dx,
+                        py::handle need_dweights, py::handle dweights) {
     RecurrentLayer layer("gru_backward", gates, x, cu_seqlens, weights, h0, reverse);
     GruBackward args{};
     RecurrentBackwardPass pass(layer, args, dout, dh_n, reserve, need_dx, need_dweights, dweights);

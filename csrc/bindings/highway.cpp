@@ -10,7 +10,7 @@ LinearOperands operands_of(const char* f, py::handle x, py::handle weight) {
     return operands;
 }
 
-py::object highway(py::handle x, py::handle weight, py::handle bias_, bool return_projection, py::handle out_) {
+py::object highway(py::handle x, py::handle weight, py::handle bias_, py::handle return_projection_, py::handle out_) {
     const char* const f = "highway";
     const LinearOperands operands = operands_of(f, x, weight);
     HighwayForward args{};
@@ -20,6 +20,7 @@ py::object highway(py::handle x, py::handle weight, py::handle bias_, bool retur
     args.linear.ldy = args.linear.n;
     const Output out(f, "out", out_, operands.x.shape);
     args.y = out.apart_from(operands.x, true).apart_from(operands.weight.array).apart_from(bias).data();
+    const bool return_projection = boolean(f, "return_projection", return_projection_);
     py::object projection;
     if (return_projection || !operands.weight.is_packed())
         args.linear.y = data_of(projection = new_floats(operands.projection));
@@ -28,8 +29,8 @@ py::object highway(py::handle x, py::handle weight, py::handle bias_, bool retur
     return out.object;
 }
 
-py::object highway_backward(py::handle dy_, py::handle x, py::handle weight, py::handle projection_, bool need_dx,
-                            bool need_dweight, bool need_dbias, py::handle dweight, py::handle dbias) {
+py::object highway_backward(py::handle dy_, py::handle x, py::handle weight, py::handle projection_, py::handle need_dx,
+                            py::handle need_dweight, py::handle need_dbias, py::handle dweight, py::handle dbias) {
     const char* const f = "highway_backward";
     const Array dy = floats(f, "dy", dy_).expect_contiguous_rows();
     const LinearOperands operands = operands_of(f, x, weight);
@@ -41,7 +42,7 @@ py::object highway_backward(py::handle dy_, py::handle x, py::handle weight, py:
     args.projection = projection.as<float>();
     const LinearGradients gradients(f, args.linear, operands.x, {&dy, &operands.x, &operands.weight.array, &projection},
                                     need_dx, need_dweight, need_dbias, dweight, dbias);
-    if (need_dx || need_dweight || need_dbias) {
+    if (args.linear.dx || args.linear.dweight || args.linear.dbias) {
         const py::object d = new_floats(operands.projection);
         args.linear.dy = args.d = data_of(d);
         args.linear.ldy = args.linear.n;

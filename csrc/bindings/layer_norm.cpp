@@ -4,7 +4,7 @@ namespace fastattn::bindings {
 namespace {
 
 py::object layer_norm(py::handle x_, py::handle weight_, py::handle bias_, py::handle eps, py::handle residual_,
-                      py::handle dropout_p, py::handle seed, bool return_stats, py::handle out_) {
+                      py::handle dropout_p, py::handle seed, py::handle return_stats_, py::handle out_) {
     const char* const f = "layer_norm";
     LayerNormForward args{};
     const Array x = floats(f, "x", x_).expect_contiguous_rows();
@@ -24,6 +24,7 @@ py::object layer_norm(py::handle x_, py::handle weight_, py::handle bias_, py::h
     args.y = out.data();
     args.ldy = args.dim;
     py::object mean, rstd;
+    const bool return_stats = boolean(f, "return_stats", return_stats_);
     if (return_stats) {
         mean = new_floats(x.shape.without_last());
         rstd = new_floats(x.shape.without_last());
@@ -36,9 +37,9 @@ py::object layer_norm(py::handle x_, py::handle weight_, py::handle bias_, py::h
 }
 
 py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_, py::handle mean_, py::handle rstd_,
-                               py::handle residual_, py::handle dropout_p, py::handle seed, bool need_dx,
-                               bool need_dresidual, bool need_dweight, bool need_dbias, py::handle dweight_,
-                               py::handle dbias_) {
+                               py::handle residual_, py::handle dropout_p, py::handle seed, py::handle need_dx,
+                               py::handle need_dresidual, py::handle need_dweight, py::handle need_dbias,
+                               py::handle dweight_, py::handle dbias_) {
     const char* const f = "layer_norm_backward";
     LayerNormBackward args{};
     const Array dy = floats(f, "dy", dy_).expect_contiguous_rows();
@@ -60,16 +61,17 @@ py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_
     args.dropout = dropout(f, "dropout_p", dropout_p, seed);
 
     py::object dx = py::none(), dresidual = py::none(), dweight = py::none(), dbias = py::none();
-    if (need_dx) args.dx = data_of(dx = new_floats(x.shape));
-    if (need_dresidual && residual) args.dresidual = data_of(dresidual = new_floats(x.shape));
+    if (boolean(f, "need_dx", need_dx)) args.dx = data_of(dx = new_floats(x.shape));
+    if (boolean(f, "need_dresidual", need_dresidual) && residual)
+        args.dresidual = data_of(dresidual = new_floats(x.shape));
     Occupied occupied{&dy, &x, &weight, &mean, &rstd, &residual};
     const auto sum_over_rows = [&](const char* name, py::handle given, py::object& result) {
         const Output sum = accumulator(f, name, given, {args.dim});
         result = sum.object;
         return occupied.take(sum);
     };
-    if (need_dweight && weight) args.dweight = sum_over_rows("dweight", dweight_, dweight);
-    if (need_dbias && weight) args.dbias = sum_over_rows("dbias", dbias_, dbias);
+    if (boolean(f, "need_dweight", need_dweight) && weight) args.dweight = sum_over_rows("dweight", dweight_, dweight);
+    if (boolean(f, "need_dbias", need_dbias) && weight) args.dbias = sum_over_rows("dbias", dbias_, dbias);
     py::object block_sums;
     if (args.dweight || args.dbias)
         args.block_sums = data_of(block_sums = new_floats({sum_blocks(args.rows), 2, args.dim}));

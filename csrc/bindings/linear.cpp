@@ -10,16 +10,16 @@ LinearOperands::LinearOperands(const char* function, py::handle x_, py::handle w
       projection(x.shape.with_last(weight.n)) {}
 
 LinearGradients::LinearGradients(const char* function, LinearBackward& args, const Array& x, Occupied occupied,
-                                 bool need_dx, bool need_dweight, bool need_dbias, py::handle dweight_,
-                                 py::handle dbias_) {
-    if (need_dx) args.dx = data_of(dx = new_floats(x.shape));
-    if (need_dweight) {
+                                 py::handle need_dx, py::handle need_dweight, py::handle need_dbias,
+                                 py::handle dweight_, py::handle dbias_) {
+    if (boolean(function, "need_dx", need_dx)) args.dx = data_of(dx = new_floats(x.shape));
+    if (boolean(function, "need_dweight", need_dweight)) {
         const Output out(function, "dweight", dweight_, {args.n, args.k});
         args.dweight = occupied.take(out);
         args.add_to_dweight = !dweight_.is_none();
         dweight = out.object;
     }
-    if (need_dbias) {
+    if (boolean(function, "need_dbias", need_dbias)) {
         const Output out(function, "dbias", dbias_, {args.n});
         args.dbias = occupied.take(out);
         args.add_to_dbias = !dbias_.is_none();
@@ -42,7 +42,7 @@ void expect_columns(const LinearOperands& operands) {
 }
 
 py::object linear(py::handle x, py::handle weight, py::handle bias_, py::handle residual_, py::handle activation,
-                  bool return_pre_activation, py::handle out_) {
+                  py::handle return_pre_activation_, py::handle out_) {
     const char* const f = "linear";
     const LinearOperands operands(f, x, weight);
     expect_columns(operands);
@@ -60,6 +60,7 @@ py::object linear(py::handle x, py::handle weight, py::handle bias_, py::handle 
     args.y = out.data();
     args.ldy = args.n;
     if (!activation.is_none()) args.activation = choose(f, "activation", activation, activations);
+    const bool return_pre_activation = boolean(f, "return_pre_activation", return_pre_activation_);
     py::object pre_activation;
     if (return_pre_activation) args.pre_activation = data_of(pre_activation = new_floats(operands.projection));
     compute(&KernelTable::linear_forward, args);
@@ -68,8 +69,8 @@ py::object linear(py::handle x, py::handle weight, py::handle bias_, py::handle 
 }
 
 py::object linear_backward(py::handle dy_, py::handle x, py::handle weight, py::handle activation,
-                           py::handle pre_activation_, bool need_dx, bool need_dweight, bool need_dbias,
-                           py::handle dweight, py::handle dbias) {
+                           py::handle pre_activation_, py::handle need_dx, py::handle need_dweight,
+                           py::handle need_dbias, py::handle dweight, py::handle dbias) {
     const char* const f = "linear_backward";
     const Array dy = floats(f, "dy", dy_).expect_contiguous_rows();
     const LinearOperands operands(f, x, weight);

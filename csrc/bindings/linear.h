@@ -24,8 +24,8 @@ struct LinearOperands {
 
 // The wanted gradients of a linear layer: a new one of x, and those of weight and bias, added to what was given.
 struct LinearGradients {
-    LinearGradients(const char* function, LinearBackward& args, const Array& x, Occupied occupied, bool need_dx,
-                    bool need_dweight, bool need_dbias, py::handle dweight, py::handle dbias);
+    LinearGradients(const char* function, LinearBackward& args, const Array& x, Occupied occupied, py::handle need_dx,
+                    py::handle need_dweight, py::handle need_dbias, py::handle dweight, py::handle dbias);
     py::object tuple() const { return py::make_tuple(dx, dweight, dbias); }
     py::object dx = py::none(), dweight = py::none(), dbias = py::none();
 

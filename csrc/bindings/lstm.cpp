@@ -22,11 +22,13 @@ Array set_lstm(Lstm& args, RecurrentLayer& layer, py::handle c0, py::handle cell
 }
 
 py::object lstm(py::handle x, py::handle cu_seqlens, py::handle weights, py::handle h0, py::handle c0_,
-                py::handle reverse, py::handle cell_clip, py::handle proj_clip, bool return_reserve, bool recompute) {
+                py::handle reverse, py::handle cell_clip, py::handle proj_clip, py::handle return_reserve_,
+                py::handle recompute) {
     RecurrentLayer layer("lstm", gates, x, cu_seqlens, weights, h0, reverse);
     LstmForward args{};
     const Array c0 = set_lstm(args, layer, c0_, cell_clip, proj_clip);
-    RecurrentForwardPass pass(layer, args, return_reserve, recompute);
+    const bool return_reserve = boolean(layer.function, "return_reserve", return_reserve_);
+    RecurrentForwardPass pass(layer, args, return_reserve, boolean(layer.function, "recompute", recompute));
     const py::object c_n = new_floats(layer.states(layer.hidden));
     for (i64 i = 0; i < layer.directions; ++i) {
         auto& d = args.direction[i];
@@ -48,7 +50,7 @@ py::object lstm(py::handle x, py::handle cu_seqlens, py::handle weights, py::han
 
 py::object lstm_backward(py::handle dout, py::handle dh_n, py::handle dc_n_, py::handle x, py::handle cu_seqlens,
                          py::handle weights, py::handle reserve, py::handle h0, py::handle c0, py::handle reverse,
-                         py::handle cell_clip, py::handle proj_clip, bool need_dx, bool need_dweights,
+                         py::handle cell_clip, py::handle proj_clip, py::handle need_dx, py::handle need_dweights,
                          py::handle dweights) {
     RecurrentLayer layer("lstm_backward", gates, x, cu_seqlens, weights, h0, reverse);
     LstmBackward args{};

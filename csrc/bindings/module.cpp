@@ -5,6 +5,8 @@
 
 namespace py = pybind11;
 
+// Another interpreter of this process waits for ever in what pybind11 does first: it is refused before.
+#define PyInit__core init_in_the_main_interpreter
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     using namespace fastattn::bindings;
     m.doc() = "The compiled kernels. Use fastattn.kernels: it has the documentation.";
@@ -34,4 +36,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_adamw(m);
     bind_sgd(m);
     bind_gradient_norm(m);
+}
+#undef PyInit__core
+
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+    if (PyInterpreterState_Get() == PyInterpreterState_Main()) return init_in_the_main_interpreter();
+    PyErr_SetString(PyExc_ImportError, "fastattn: only the main interpreter of a process can import it");
+    return nullptr;
 }

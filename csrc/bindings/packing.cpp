@@ -1,6 +1,5 @@
-#include "../packing.h"
-
 #include "bindings.h"
+#include "weight.h"
 
 namespace fastattn::bindings {
 

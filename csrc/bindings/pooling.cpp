@@ -12,23 +12,25 @@ constexpr Choice<Pooling> modes[] = {
     {"weighted_mean", Pooling::weighted_mean},
 };
 
-// The arguments that both passes have.
+// The arguments that both passes have. The result is the caller's for as long as args is.
 template <typename Args>
-void fill(Args& args, const char* f, const Array& x, const Array& cu, py::handle mode) {
+Copy<std::int32_t> fill(Args& args, const char* f, const Array& x, const Array& cu, py::handle mode) {
     x.expect_ndim(2).expect_contiguous_rows();
     args.x = x.as<float>();
     args.ldx = x.row_stride();
     args.dim = x.last();
-    args.cu_seqlens = cu_seqlens(cu, x.shape[0]);
+    Copy<std::int32_t> offsets = cu_seqlens(cu, x.shape[0]);
+    args.cu_seqlens = offsets.get();
     args.batch = cu.shape[0] - 1;
     args.mode = choose(f, "mode", mode, modes);
+    return offsets;
 }
 
 py::object pooling(py::handle x_, py::handle cu_seqlens_, py::handle mode, py::handle out_) {
     const char* const f = "pooling";
     const Array x = floats(f, "x", x_), cu = array(f, "cu_seqlens", cu_seqlens_, Dtype::int32);
     PoolingForward args{};
-    fill(args, f, x, cu, mode);
+    const auto offsets = fill(args, f, x, cu, mode);
     const Output out(f, "out", out_, {args.batch, args.dim});
     args.y = out.apart_from(x).apart_from(cu).data();
     compute(&KernelTable::pooling_forward, args);
@@ -39,7 +41,7 @@ py::object pooling_backward(py::handle dy_, py::handle x_, py::handle cu_seqlens
     const char* const f = "pooling_backward";
     const Array x = floats(f, "x", x_), cu = array(f, "cu_seqlens", cu_seqlens_, Dtype::int32);
     PoolingBackward args{};
-    fill(args, f, x, cu, mode);
+    const auto offsets = fill(args, f, x, cu, mode);
     const Array dy = floats(f, "dy", dy_).expect_shape({args.batch, args.dim}).expect_contiguous_rows();
     args.dy = dy.as<float>();
     args.lddy = dy.row_stride();

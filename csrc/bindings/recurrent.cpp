@@ -28,10 +28,10 @@ float* Buffers::rows(i64 count, i64 columns) {
 }
 
 SequenceOrder::SequenceOrder(const Array& array, i64 tokens_) : tokens(tokens_) {
-    const std::int32_t* cu = bindings::cu_seqlens(array, tokens);
+    const Copy<std::int32_t> cu = bindings::cu_seqlens(array, tokens);
     batch = array.shape[0] - 1;
-    steps = longest(cu, batch);
-    cu_seqlens.assign(cu, cu + batch + 1);
+    steps = longest(cu.get(), batch);
+    cu_seqlens.assign(cu.get(), cu.get() + batch + 1);
     const auto length = [&](i64 i) { return cu[i + 1] - cu[i]; };
     order_.resize(count_of(batch));
     std::iota(order_.begin(), order_.end(), 0);
@@ -80,8 +80,7 @@ RecurrentLayer::RecurrentLayer(const char* f, i64 gates_, py::handle x, py::hand
     i64 flags = 0;
     for (py::handle flag : items(f, "reverse", reverse_, directions, most_directions)) {
         if (!PyBool_Check(flag.ptr()))
-            type_error(Where{f, "reverse"}.str() + " must be True or False for each direction, got " +
-                       std::string(py::repr(flag)));
+            type_error(Where{f, "reverse"}.str() + " must be True or False for each direction, got " + shown(flag));
         reverse[flags++] = flag.ptr() == Py_True;
     }
     for (i64 i = 0; i < directions; ++i) weights[i] = DirectionWeights(f, given_weights_[count_of(i)], gates);
@@ -135,7 +134,7 @@ const RecurrentReserve& RecurrentReserve::of(const RecurrentLayer& layer, py::ha
     const Where where{layer.function, "reserve"};
     if (!py::isinstance<RecurrentReserve>(object))
         type_error(where.str() + " must be what " + name_of(layer.gates) + " returned with return_reserve, got " +
-                   std::string(py::str(py::type::handle_of(object).attr("__name__"))));
+                   shown(py::type::handle_of(object).attr("__name__")));
     const auto& reserve = object.cast<const RecurrentReserve&>();
     const auto refuse = [&](const std::string& wanted, const std::string& got) {
         value_error(where.str() + " must be of a call " + wanted + ", got one " + got);
@@ -202,16 +201,16 @@ void RecurrentForwardPass::set(ForwardDirection& d, i64 i) {
 }
 
 RecurrentBackwardPass::RecurrentBackwardPass(RecurrentLayer& layer, RecurrentBackward& args, py::handle dout,
-                                             py::handle dh_n, py::handle reserve_, bool need_dx, bool need_dweights,
-                                             py::handle dweights)
+                                             py::handle dh_n, py::handle reserve_, py::handle need_dx,
+                                             py::handle need_dweights, py::handle dweights)
     : reserve(RecurrentReserve::of(layer, reserve_)),
       dh0(new_floats(layer.states(layer.width))),
       layer_(layer),
       args_(args),
       dout_(optional_floats(layer.function, "dout", dout)),
       dh_n_(layer.optional_states("dh_n", dh_n, layer.width)),
-      need_dx_(need_dx),
-      need_dweights_(need_dweights) {
+      need_dx_(boolean(layer.function, "need_dx", need_dx)),
+      need_dweights_(boolean(layer.function, "need_dweights", need_dweights)) {
     layer.fill(args);
     if (dout_) args.ldo = dout_.expect_shape({layer.tokens, args.ldo}).expect_contiguous_rows().stride[0];
     args.ldd = layer.gates * layer.hidden + padding_of_gates;

@@ -101,6 +101,14 @@ private:
     double cell_clip_ = infinite, proj_clip_ = infinite;
 };
 
+}  // namespace fastattn::bindings
+
+template <>
+struct pybind11::detail::type_caster<fastattn::bindings::RecurrentReserve>
+    : fastattn::bindings::InitializedCaster<fastattn::bindings::RecurrentReserve> {};
+
+namespace fastattn::bindings {
+
 class RecurrentForwardPass {
 public:
     RecurrentForwardPass(RecurrentLayer& layer, RecurrentForward& args, bool return_reserve, bool recompute);
@@ -118,7 +126,7 @@ private:
 class RecurrentBackwardPass {
 public:
     RecurrentBackwardPass(RecurrentLayer& layer, RecurrentBackward& args, py::handle dout, py::handle dh_n,
-                          py::handle reserve, bool need_dx, bool need_dweights, py::handle dweights);
+                          py::handle reserve, py::handle need_dx, py::handle need_dweights, py::handle dweights);
     void set(BackwardDirection& d, i64 i);
     // The gradient of weight `index` of direction i: the given array, to be added to, or a new one; null if unwanted.
     float* dweight(i64 i, std::size_t index, const char* name, const Shape& shape, bool& adds);

@@ -47,15 +47,21 @@ void bind_runtime(py::module_& m) {
     m.def("isa", &isa);
     m.def("isa_reason", &isa_reason);
     m.def("available_isas", &available_isas);
-    m.def("use_isa", &use_isa, py::arg("name"));
+    m.def("use_isa", [](py::handle name) { use_isa(text("use_isa", "name", name)); }, py::arg("name"));
     m.def("num_threads", &num_threads);
     m.def("num_threads_reason", &num_threads_reason);
     m.def("set_num_threads", &set_num_threads, py::arg("n"));
-    m.def("cpu_name", &cpu_name);
+    m.def("cpu_name", &cpu_name, py::arg("cpuinfo") = "/proc/cpuinfo");
     m.def("build_info", &build_info);
     m.def("keep_memory", &keep_memory, "From now on large results take memory that earlier ones gave back.");
     m.def("kept_memory", &kept_memory, "Bytes that wait to be used again.");
-    m.def("empty_memory", &empty_memory, "Give them back to the system.");
+    m.def(
+        "empty_memory",
+        [] {
+            empty_memory();
+            free_scratch();
+        },
+        "Give them and the scratch of kernels back to the system.");
     m.def("fma_peak", &fma_peak, py::arg("seconds"),
           "GFLOP/s that num_threads() threads reach with nothing but FMAs from registers.");
 }

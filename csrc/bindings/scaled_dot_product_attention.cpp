@@ -17,6 +17,7 @@ Strides strides(const Array& x, bool ragged) {
 // The checked inputs that both passes have.
 struct Inputs {
     Array q, k, v, cu_seqlens_q, cu_seqlens_k, mask;
+    Copy<std::int32_t> offsets_q, offsets_k;
     bool ragged;
 };
 
@@ -24,7 +25,7 @@ void set_mask(const char* f, ScaledDotProductAttention& args, Inputs& in, py::ha
     const bool boolean = is_array_of(object, Dtype::boolean);
     if (!boolean && !is_array_of(object, Dtype::float32))
         type_error(std::string(f) + ": attn_mask must be an array of bool (True = may attend) or float32, got " +
-                   (py::isinstance<py::array>(object) ? std::string(py::str(object.attr("dtype")))
+                   (py::isinstance<py::array>(object) ? shown(object.attr("dtype"))
                                                       : std::string(Py_TYPE(object.ptr())->tp_name)));
     in.mask = array(f, "attn_mask", object, boolean ? Dtype::boolean : Dtype::float32);
     const Array& mask = in.mask;
@@ -43,7 +44,7 @@ void set_mask(const char* f, ScaledDotProductAttention& args, Inputs& in, py::ha
 }
 
 Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_, py::handle k_, py::handle v_,
-                  py::handle cu_seqlens_q_, py::handle cu_seqlens_k_, py::handle attn_mask_, bool is_causal,
+                  py::handle cu_seqlens_q_, py::handle cu_seqlens_k_, py::handle attn_mask_, py::handle is_causal,
                   py::handle softmax_scale, py::handle causal_alignment, py::handle dropout_p, py::handle seed) {
     Inputs in;
     in.ragged = !cu_seqlens_q_.is_none();
@@ -58,11 +59,13 @@ Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_,
     if (in.ragged) {
         k.expect_shape({k.shape[0], args.heads, args.head_dim});
         in.cu_seqlens_q = array(f, "cu_seqlens_q", cu_seqlens_q_, Dtype::int32);
-        args.cu_seqlens_q = cu_seqlens(in.cu_seqlens_q, q.shape[0]);
+        in.offsets_q = cu_seqlens(in.cu_seqlens_q, q.shape[0]);
+        args.cu_seqlens_q = in.offsets_q.get();
         args.batch = in.cu_seqlens_q.shape[0] - 1;
         in.cu_seqlens_k =
             cu_seqlens_k_.is_none() ? in.cu_seqlens_q : array(f, "cu_seqlens_k", cu_seqlens_k_, Dtype::int32);
-        args.cu_seqlens_k = cu_seqlens(in.cu_seqlens_k, k.shape[0]);
+        in.offsets_k = cu_seqlens(in.cu_seqlens_k, k.shape[0]);
+        args.cu_seqlens_k = in.offsets_k.get();
         in.cu_seqlens_k.expect_shape({args.batch + 1});
         args.total_q = q.shape[0];
         args.seqlen_q = longest(args.cu_seqlens_q, args.batch);
@@ -86,7 +89,7 @@ Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_,
     args.k_stride = strides(k, in.ragged);
     args.v_stride = strides(v, in.ragged);
     if (!attn_mask_.is_none()) set_mask(f, args, in, attn_mask_);
-    args.causal = is_causal;
+    args.causal = boolean(f, "is_causal", is_causal);
     args.top_left = choose(f, "causal_alignment", causal_alignment, alignments);
     args.scale = softmax_scale.is_none() ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(args.head_dim)))
                                          : static_cast<float>(positive(f, "softmax_scale", softmax_scale));
@@ -95,9 +98,9 @@ Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_,
 }
 
 py::object attention(py::handle q, py::handle k, py::handle v, py::handle cu_seqlens_q, py::handle cu_seqlens_k,
-                     py::handle attn_mask, bool is_causal, py::handle softmax_scale, py::handle causal_alignment,
-                     py::handle dropout_p, py::handle seed, bool return_softmax_lse, bool return_attn_weights,
-                     py::handle out_) {
+                     py::handle attn_mask, py::handle is_causal, py::handle softmax_scale, py::handle causal_alignment,
+                     py::handle dropout_p, py::handle seed, py::handle return_softmax_lse,
+                     py::handle return_attn_weights, py::handle out_) {
     const char* const f = "scaled_dot_product_attention";
     ScaledDotProductAttentionForward args{};
     const Inputs in = set_inputs(f, args, q, k, v, cu_seqlens_q, cu_seqlens_k, attn_mask, is_causal, softmax_scale,
@@ -109,12 +112,12 @@ py::object attention(py::handle q, py::handle k, py::handle v, py::handle cu_seq
     args.out_stride = strides(out.array(), in.ragged);
     py::list results;
     results.append(out.object);
-    if (return_softmax_lse) {
+    if (boolean(f, "return_softmax_lse", return_softmax_lse)) {
         py::object lse = new_floats(in.ragged ? Shape{args.heads, args.total_q} : in.q.shape.without_last());
         args.softmax_lse = data_of(lse);
         results.append(lse);
     }
-    if (return_attn_weights) {
+    if (boolean(f, "return_attn_weights", return_attn_weights)) {
         py::object weights = new_floats({args.batch, args.heads, args.seqlen_q, args.seqlen_k}, true);
         args.attn_weights = data_of(weights);
         results.append(weights);
@@ -131,6 +134,7 @@ struct Gradient {
         array = floats(f, argument, object).expect_shape(like.shape).expect_contiguous_rows();
         if (!py::reinterpret_borrow<py::array>(object).writeable())
             value_error(array.where.str() + " must be writable, got a read-only array");
+        if (array.overlaps_itself()) value_error(array.where.str() + " must not overlap itself");
     }
     py::object object;
     Array array;
@@ -138,7 +142,7 @@ struct Gradient {
 
 py::object attention_backward(py::handle dout_, py::handle q, py::handle k, py::handle v, py::handle out_,
                               py::handle softmax_lse, py::handle cu_seqlens_q, py::handle cu_seqlens_k,
-                              py::handle attn_mask, bool is_causal, py::handle softmax_scale,
+                              py::handle attn_mask, py::handle is_causal, py::handle softmax_scale,
                               py::handle causal_alignment, py::handle dropout_p, py::handle seed, py::handle dq_,
                               py::handle dk_, py::handle dv_) {
     const char* const f = "scaled_dot_product_attention_backward";
@@ -163,13 +167,14 @@ py::object attention_backward(py::handle dout_, py::handle q, py::handle k, py::
              {&in.q, &in.k, &in.v, &in.mask, &in.cu_seqlens_q, &in.cu_seqlens_k, &dout, &out, &lse})
             if (*input && gradient->array.overlaps(*input))
                 value_error(gradient->array.where.str() + " must not overlap " + input->where.argument);
-    const auto expect_apart = [](const Array& a, const Array& b) {  // views of one gradient interleave
-        if (a.data == b.data && a.size() > 0)
-            value_error(b.where.str() + " must not be the memory of " + a.where.argument);
+    const auto expect_apart = [](const Gradient& a, const Gradient& b) {
+        if (!a.array.overlaps(b.array) || a.array.interleaves(b.array)) return;
+        if (py::module_::import("numpy").attr("shares_memory")(a.object, b.object).cast<bool>())
+            value_error(b.array.where.str() + " must not overlap " + a.array.where.argument);
     };
-    expect_apart(dq.array, dk.array);
-    expect_apart(dq.array, dv.array);
-    expect_apart(dk.array, dv.array);
+    expect_apart(dq, dk);
+    expect_apart(dq, dv);
+    expect_apart(dk, dv);
     args.dq = dq.array.as<float>();
     args.dk = dk.array.as<float>();
     args.dv = dv.array.as<float>();

@@ -4,7 +4,7 @@ namespace fastattn::bindings {
 namespace {
 
 void sgd(py::handle param_, py::handle grad_, py::handle momentum_buffer_, py::handle lr, py::handle momentum_,
-         py::handle dampening, py::handle weight_decay, bool nesterov, bool first) {
+         py::handle dampening, py::handle weight_decay, py::handle nesterov, py::handle first) {
     const char* const f = "sgd";
     const Array grad = floats(f, "grad", grad_).expect_contiguous();
     const Array like = floats(f, "param", param_);
@@ -15,8 +15,7 @@ void sgd(py::handle param_, py::handle grad_, py::handle momentum_buffer_, py::h
     args.momentum = static_cast<float>(not_negative(f, "momentum", momentum_));
     if (args.momentum > 0) {
         if (momentum_buffer_.is_none())
-            value_error(std::string(f) + ": momentum_buffer must be given with momentum " +
-                        std::string(py::str(momentum_)));
+            value_error(std::string(f) + ": momentum_buffer must be given with momentum " + shown(momentum_));
         const Output buffer(f, "momentum_buffer", momentum_buffer_, like.shape);
         args.momentum_buffer = buffer.apart_from(grad).apart_from(param.array()).data();
     }
@@ -26,8 +25,8 @@ void sgd(py::handle param_, py::handle grad_, py::handle momentum_buffer_, py::h
     args.lr = static_cast<float>(not_negative(f, "lr", lr));
     args.one_minus_dampening = static_cast<float>(1 - not_negative(f, "dampening", dampening));
     args.weight_decay = static_cast<float>(not_negative(f, "weight_decay", weight_decay));
-    args.nesterov = nesterov;
-    args.first = first;
+    args.nesterov = boolean(f, "nesterov", nesterov);
+    args.first = boolean(f, "first", first);
     compute(&KernelTable::sgd_forward, args);
 }
 

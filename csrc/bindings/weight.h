@@ -6,6 +6,10 @@
 #include "../packing.h"
 #include "arrays.h"
 
+template <>
+struct pybind11::detail::type_caster<fastattn::PackedMatrix>
+    : fastattn::bindings::InitializedCaster<fastattn::PackedMatrix> {};
+
 namespace fastattn::bindings {
 
 // W [n, k], which belongs to the caller: see items().

@@ -114,7 +114,7 @@ FASTATTN_INLINE void add_mask(const ScaledDotProductAttention& args, const Head&
     const i64 at = row * args.mask_stride[2] + first * args.mask_stride[3];
     const i64 step = args.mask_stride[3];
     if (args.mask_kind == MaskKind::boolean) {
-        const bool* mask = reinterpret_cast<const bool*>(head.mask) + at;
+        const char* mask = head.mask + at;  // any byte but 0 is True, as in NumPy
         for (i64 j = 0; j < keys; ++j) bias[j] = mask[j * step] ? 0.0f : -inf;
     } else {
         const float* mask = reinterpret_cast<const float*>(head.mask) + at;

@@ -263,6 +263,8 @@ void char_cnn_forward(const CharCnnForward& args) {
 
 void char_cnn_backward(const CharCnnBackward& args) {
     const i64 size = args.chars * args.dim;
+    // Before anything is added to: there may be no memory.
+    float* const dchars = args.dembedding ? shared_scratch(lesser(args.words, words_of_block) * size) : nullptr;
     bool has_filters = false;
     for (i64 i = 0; i < args.count; ++i)
         has_filters = has_filters || args.convolutions[i].dweight || args.convolutions[i].dbias;
@@ -276,7 +278,6 @@ void char_cnn_backward(const CharCnnBackward& args) {
             },
             size);
     if (!args.dembedding) return;
-    float* const dchars = shared_scratch(lesser(args.words, words_of_block) * size);
     const i64 columns = round_up(greater(16, args.dim / num_threads()), 16);
     for (i64 first = 0; first < args.words; first += words_of_block) {
         const i64 words = lesser(words_of_block, args.words - first);

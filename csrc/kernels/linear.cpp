@@ -58,7 +58,6 @@ void linear_forward(const LinearForward& args) {
 void linear_backward(const LinearBackward& args) {
     if (args.d || args.dbias)
         parallel_for(args.m, sum_block, [&](i64 begin, i64 end, float*) { differentiate(args, begin, end); });
-    if (args.dbias) add_block_sums(args.dbias, args.block_sums, args.n, sum_blocks(args.m), args.n, args.add_to_dbias);
     Product p{};  // of d with W, or of d^T with x
     p.a = args.d ? args.d : args.dy;
     p.lda = args.d ? args.n : args.ldy;
@@ -84,6 +83,8 @@ void linear_backward(const LinearBackward& args) {
         p.accumulate = args.add_to_dweight;
         multiply(p);
     }
+    // Last, when nothing asks for memory any more: a call that fails has added to nothing.
+    if (args.dbias) add_block_sums(args.dbias, args.block_sums, args.n, sum_blocks(args.m), args.n, args.add_to_dbias);
 }
 
 }  // namespace fastattn::FASTATTN_ISA

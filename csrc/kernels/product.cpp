@@ -265,4 +265,9 @@ void multiply(Product product) {
         floats_of_a + floats_of_b);
 }
 
+void reserve_for_products_by_columns() {
+    constexpr i64 most_panels_at_once = 64;
+    reserve_scratch((row_block + most_panels_at_once * panel_width) * depth_block / 2);
+}
+
 }  // namespace fastattn::FASTATTN_ISA

@@ -31,4 +31,7 @@ struct Product {
 
 void multiply(Product product);
 
+// From here on no product with a_by_columns throws for want of memory. Throws std::bad_alloc.
+void reserve_for_products_by_columns();
+
 }  // namespace fastattn::FASTATTN_ISA

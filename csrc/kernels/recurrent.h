@@ -3,6 +3,7 @@
 
 #include "../parallel.h"
 #include "gemm.h"
+#include "product.h"
 
 namespace fastattn::FASTATTN_ISA {
 
@@ -231,8 +232,8 @@ FASTATTN_INLINE void revisit_gates(const Recurrent& args, const Direction& d, co
     parallel_for(divide_up(args.hidden, panel_width), 1, visit_block, row_block * args.gates * panel_width);
 }
 
-// The gradients of x and of W_ih.
-FASTATTN_INLINE void differentiate_x(const RecurrentBackward& args, const BackwardDirection& d) {
+// The gradient of x or, `of_weights`, those of W_ih and its bias.
+FASTATTN_INLINE void differentiate_x(const RecurrentBackward& args, const BackwardDirection& d, bool of_weights) {
     LinearBackward p{};
     p.dy = d.dgates;
     p.ldy = args.ldd;
@@ -242,14 +243,19 @@ FASTATTN_INLINE void differentiate_x(const RecurrentBackward& args, const Backwa
     p.m = args.sequences.tokens;
     p.n = args.gates * args.hidden;
     p.k = args.input;
-    p.dx = d.dx ? d.dx_rows : nullptr;
-    p.dweight = d.dweight_ih;
-    p.add_to_dweight = d.add_to_dweight_ih;
-    p.dbias = d.dbias_ih;
-    p.add_to_dbias = d.add_to_dbias_ih;
-    p.block_sums = d.block_sums;
-    if (p.dx || p.dweight || p.dbias) linear_backward(p);
-    if (d.dx && d.dx != d.dx_rows) scatter_rows(args.sequences, d.dx, d.dx_rows, args.input, d.reverse, d.add_to_dx);
+    if (of_weights) {
+        p.dweight = d.dweight_ih;
+        p.add_to_dweight = d.add_to_dweight_ih;
+        p.dbias = d.dbias_ih;
+        p.add_to_dbias = d.add_to_dbias_ih;
+        p.block_sums = d.block_sums;
+        if (p.dweight || p.dbias) linear_backward(p);
+        return;
+    }
+    if (!d.dx) return;
+    p.dx = d.dx_rows;
+    linear_backward(p);
+    if (d.dx != d.dx_rows) scatter_rows(args.sequences, d.dx, d.dx_rows, args.input, d.reverse, d.add_to_dx);
 }
 
 // The gradient of W_hh.
@@ -293,8 +299,10 @@ FASTATTN_INLINE void run_backward(const Args& args, i64 phases, i64 scratch_floa
             scratch_floats);
     for (i64 i = 0; i < args.directions; ++i) {
         unsort_states(s, args.direction[i].dh0, args.direction[i].dh, args.width);
-        differentiate_x(args, args.direction[i]);
+        differentiate_x(args, args.direction[i], false);
     }
+    reserve_for_products_by_columns();  // what follows adds to arrays that the caller has given
+    for (i64 i = 0; i < args.directions; ++i) differentiate_x(args, args.direction[i], true);
 }
 
 }  // namespace

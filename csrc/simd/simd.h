@@ -20,6 +20,11 @@
 #error "no vocabulary for this instruction set"
 #endif
 
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || \
+    defined(__NO_SIGNED_ZEROS__) || __FINITE_MATH_ONLY__
+#error "kernels cannot be compiled with -ffast-math or a part of it: their results would change"
+#endif
+
 namespace fastattn::FASTATTN_ISA {
 namespace {
 

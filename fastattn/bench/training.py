@@ -14,7 +14,7 @@ def _cross_entropy(model: str, rows: int, classes: int, backward: bool) -> Kerne
         logits, target = normal(rng, rows, classes), rng.integers(0, classes, rows, dtype=np.int64)
         if not backward:
             return {"logits": logits, "target": target}
-        lse = np.log(np.exp(logits).sum(axis=-1))
+        lse = np.log(np.exp(logits).sum(axis=-1, dtype=np.float64))
         dloss, out = np.full(rows, 1 / rows, np.float32), np.empty_like(logits)
         return {"dloss": dloss, "logits": logits, "target": target, "lse": lse, "out": out}
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from fastattn import _core
-from fastattn._types import FloatArray, IntArray
+from fastattn._types import DoubleArray, FloatArray, IntArray
 
 
 def cross_entropy(
     logits: FloatArray, target: IntArray, *, ignore_index: int = -100, label_smoothing: float = 0.0
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, DoubleArray]:
     """-log softmax(logits)[target] of every row.
 
     logits `[rows, classes]`, float32, with evenly spaced rows; target int64 `[rows]`: classes, or `ignore_index`. With
     `label_smoothing` e in [0, 1] the loss is (1 - e) times that of the target plus e times the mean of all classes'.
 
     Returns `(loss, lse)`, both `[rows]`: lse is the logarithm of the sum of the exponentials, for
-    `cross_entropy_backward`. Both are 0 in rows whose target is `ignore_index`.
+    `cross_entropy_backward`, in float64, since the logits of a row may share an offset that takes a float32's digits.
+    Both are 0 in rows whose target is `ignore_index`.
 
     Raises TypeError for another dtype, ValueError for another target outside [0, classes), shapes that do not match, a
     strided last axis or a `label_smoothing` outside [0, 1].
@@ -36,7 +37,7 @@ def cross_entropy_backward(
     dloss: FloatArray,
     logits: FloatArray,
     target: IntArray,
-    lse: FloatArray,
+    lse: DoubleArray,
     *,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
@@ -45,8 +46,8 @@ def cross_entropy_backward(
     """The gradient of `cross_entropy`'s logits: dloss (softmax(logits) - the smoothed target).
 
     logits `[rows, classes]`, float32, with evenly spaced rows; dloss `[rows]`, the gradient of the loss; target (int64
-    `[rows]`), `ignore_index` and `label_smoothing` as in the forward call, which gave lse `[rows]`. `out` may be
-    logits.
+    `[rows]`), `ignore_index` and `label_smoothing` as in the forward call, which gave lse, float64 `[rows]`. `out` may
+    be logits.
 
     Returns `[rows, classes]`, 0 in rows whose target is `ignore_index`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastattn._types import Floats, IntArray
+from fastattn._types import DoubleArray, Floats, IntArray
 
 from ._blocks import row_blocks
 from .softmax import _shift
@@ -13,8 +13,8 @@ from .softmax import _shift
 
 def cross_entropy(
     logits: Floats, target: IntArray, *, ignore_index: int = -100, label_smoothing: float = 0.0
-) -> tuple[Floats, Floats]:
-    """-log softmax(logits)[target] of each row, smoothed on request, and the log of the sum of exponentials.
+) -> tuple[Floats, DoubleArray]:
+    """-log softmax(logits)[target] of each row, smoothed on request, and the log of the sum of exponentials (float64).
 
     See `fastattn.kernels.cross_entropy`.
 
@@ -23,13 +23,13 @@ def cross_entropy(
     ([0.287682, 0.0], [1.386294, 0.0])
     """
     counted = _counted("cross_entropy", logits, target, ignore_index)
-    loss, lse = np.empty(len(logits), logits.dtype), np.empty(len(logits), logits.dtype)
+    loss, lse = np.empty(len(logits), logits.dtype), np.empty(len(logits), np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):  # log(0), inf - inf: in a row without a finite sum
         for rows in row_blocks(*logits.shape):
             top = _shift(logits[rows])
             x = logits[rows] - top
             log_sum = np.log(np.exp(x).sum(axis=-1))
-            lse[rows] = log_sum + top[:, 0]
+            np.add(log_sum, top[:, 0], out=lse[rows], dtype=np.float64)
             log_sum -= (1 - label_smoothing) * x[np.arange(len(x)), np.where(counted[rows], target[rows], 0)]
             if label_smoothing:
                 log_sum -= label_smoothing * x.mean(axis=-1)
@@ -42,7 +42,7 @@ def cross_entropy_backward(
     dloss: Floats,
     logits: Floats,
     target: IntArray,
-    lse: Floats,
+    lse: DoubleArray,
     *,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,

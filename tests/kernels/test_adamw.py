@@ -57,6 +57,16 @@ def test_a_small_decay_is_not_rounded_away(isa: str) -> None:
     assert (np.abs(param - 1024 * (1 - 1e-6)) <= np.spacing(np.float32(1024)) / 2).all()
 
 
+@pytest.mark.parametrize("beta1", [0.0, 0.001, 0.1, 0.49, 0.5, 0.9, 0.999])
+def test_a_mean_far_from_the_gradient_takes_no_digits_of_the_nearer_one(isa: str, beta1: float) -> None:
+    """Of a mean of 1000 and a gradient of 0.1 a small beta1 leaves little but the gradient."""
+    for old, new in ((1000.0, 0.1), (0.1, 1000.0), (-1e6, 1.0)):
+        mean, grad = np.full(19, old, np.float32), np.full(19, new, np.float32)
+        kernels.adamw(np.zeros(19, np.float32), grad, mean, np.zeros(19, np.float32), step=1, lr=0.0, beta1=beta1)
+        exact = beta1 * float(np.float32(old)) + (1 - beta1) * float(np.float32(new))
+        assert np.abs(mean - exact).max() <= 2 * np.spacing(np.float32(abs(exact))) + abs(old - new) * beta1 * 2e-7
+
+
 def test_many_elements(isa: str, threads: int) -> None:
     check_many_elements(partial(kernels.adamw, step=3, lr=0.01), arrays)
 

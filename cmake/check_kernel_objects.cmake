@@ -1,4 +1,4 @@
-# Fails when one of OBJECTS defines a weak symbol; else touches STAMP.
+# Fails when one of OBJECTS defines a weak symbol or waits for link-time optimisation; else touches STAMP.
 execute_process(COMMAND ${NM} -C -A ${OBJECTS} OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)
 if(failed)
   message(FATAL_ERROR "${NM} failed on the kernel objects")
@@ -7,5 +7,8 @@ string(REGEX MATCHALL "[^\n]* [WVu] [^\n]*" weak "${symbols}")
 if(weak)
   list(JOIN weak "\n" weak)
   message(FATAL_ERROR "Weak symbols in objects of one instruction set; put the code into an anonymous namespace:\n${weak}")
+endif()
+if(symbols MATCHES "__gnu_lto")
+  message(FATAL_ERROR "Kernel objects were compiled with -flto, which may merge code across instruction sets")
 endif()
 file(TOUCH ${STAMP})
