@@ -1,8 +1,13 @@
 #include "arrays.h"
 
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#ifdef __GLIBCXX__
+#include <cxxabi.h>
+#endif
 
 #include "../memory.h"
 
@@ -466,6 +471,18 @@ bool boolean(const char* function, const char* argument, py::handle value) {
 
 void bad_choice(const char* function, const char* argument, const std::string& got, const std::string& names) {
     value_error(Where{function, argument}.str() + " must be one of " + names + ", got '" + got + "'");
+}
+
+void take_lock(PyThreadState* state) {
+#ifdef __GLIBCXX__
+    try {
+        PyEval_RestoreThread(state);
+    } catch (const abi::__forced_unwind&) {  // how Python 3.13 and older end a thread
+        for (;;) pause();
+    }
+#else
+    PyEval_RestoreThread(state);
+#endif
 }
 
 }  // namespace fastattn::bindings

@@ -205,13 +205,31 @@ struct InitializedCaster : py::detail::type_caster_base<T> {
     }
 };
 
-// Runs a kernel of the table in use while other Python threads run. The lock is released here alone: whatever touches
-// an object, even to return it, needs it.
+// Takes the interpreter's lock again. In a process that is ending it does not return: the thread may not be ended, since
+// its stack holds objects that can no longer be given back.
+void take_lock(PyThreadState* state);
+
+// Calls f() while other Python threads run. The lock is given up here alone: whatever touches an object, even to return
+// it, needs it. By hand, since pybind11's guard aborts a process that ends in the meantime.
+template <typename F>
+void without_lock(const F& f) {
+    PyThreadState* const state = PyEval_SaveThread();
+    try {
+        f();
+    } catch (...) {
+        take_lock(state);
+        throw;
+    }
+    take_lock(state);
+}
+
+// Runs a kernel of the table in use without the lock.
 template <typename Args>
 void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
-    const py::gil_scoped_release release;
-    const FlushDenormals flush;  // what a kernel does between its loops, too
-    (kernels().*kernel)(args);
+    without_lock([&] {
+        const FlushDenormals flush;  // what a kernel does between its loops, too
+        (kernels().*kernel)(args);
+    });
 }
 
 }  // namespace fastattn::bindings

@@ -33,16 +33,17 @@ WeightView Weight::view() const {
 const float* Weight::panels() {
     if (packed_) return packed_->panels();
     if (!made_) {
-        const py::gil_scoped_release release;
-        made_ = std::make_unique<PackedMatrix>(array.as<float>(), n, k, array.stride[0], groups_);
+        without_lock(
+            [&] { made_ = std::make_unique<PackedMatrix>(array.as<float>(), n, k, array.stride[0], groups_); });
     }
     return made_->panels();
 }
 
 const float* Weight::transposed_panels() {
-    const py::gil_scoped_release release;
-    transposed_ = std::make_unique<PackedMatrix>(
-        packed_ ? packed_->transposed() : PackedMatrix::transposed(array.as<float>(), n, k, array.stride[0]));
+    without_lock([&] {
+        transposed_ = std::make_unique<PackedMatrix>(
+            packed_ ? packed_->transposed() : PackedMatrix::transposed(array.as<float>(), n, k, array.stride[0]));
+    });
     return transposed_->panels();
 }
 
@@ -50,8 +51,7 @@ const float* Weight::contiguous() {
     if (!packed_) return array.expect_contiguous().as<float>();
     unpacked_ = new_floats({n, k});
     float* const to = data_of(unpacked_);
-    const py::gil_scoped_release release;
-    packed_->unpack(to);
+    without_lock([&] { packed_->unpack(to); });
     return to;
 }
 
