@@ -13,11 +13,10 @@
 namespace fastattn {
 namespace {
 
-std::atomic<int> budget{1};                        // threads that compute at once, counting only the first caller
-std::atomic<const char*> budget_reason{nullptr};   // null: set_num_threads
+std::atomic<int> budget{1};                       // threads that compute at once, counting only the first caller
+std::atomic<const char*> budget_reason{nullptr};  // null: set_num_threads
 
 thread_local Scratch of_caller, of_call;  // for parallel_for and parallel_phases; for shared_scratch
-thread_local bool computing = false;      // a kernel within a piece of another one computes alone
 
 float* or_throw(float* scratch) {
     if (!scratch) throw std::bad_alloc();
@@ -28,14 +27,8 @@ void compute(const Job& job, i64 scratch_floats) {
     const i64 units = (scratch_floats + scratch_unit - 1) / scratch_unit;
     float* const scratch = units ? or_throw(of_caller.reserve(units * scratch_unit)) : nullptr;
     const int helpers = std::min(budget.load(std::memory_order_relaxed) - 1, most_helpers);
-    if (helpers > 0 && job.pieces > 1 && units <= most_scratch_units && !computing) {
-        if (Offer offer; offer) {
-            computing = true;
-            offer.run(job, units, helpers, scratch);
-            computing = false;
-            return;
-        }
-    }
+    if (helpers > 0 && job.pieces > 1 && units <= most_scratch_units)
+        if (Offer offer; offer) return offer.run(job, units, helpers, scratch);
     for (i64 phase = 0; phase < job.phases; ++phase)
         for (i64 piece = 0; piece < job.pieces; ++piece) job.body(job.context, phase, piece, scratch);
 }

@@ -28,7 +28,7 @@ constexpr int slots = 64;
 
 // Everything here is never destroyed: workers outlive the end of the process's main function.
 struct Board {
-    std::atomic<std::uint64_t> taken{0};          // slots that a caller has
+    std::atomic<std::uint64_t> taken{0};             // slots that a caller has
     alignas(64) std::atomic<std::uint64_t> open{0};  // slots that may have work
     alignas(64) Slot slot[slots];
 };
@@ -36,11 +36,11 @@ Board& board = *new Board;
 
 struct Team {
     std::mutex mutex;
-    std::condition_variable wake, change;
-    std::atomic<int> wanted{0};    // workers that the last caller asked for
-    std::atomic<int> sleeping{0};  // workers
-    unsigned wakes = 0;            // under the mutex
-    bool led = false;              // under the mutex: there is a thread that starts the workers
+    std::condition_variable wake;
+    std::atomic<int> wanted{0};  // workers that the last caller asked for; those of greater numbers leave
+    std::atomic<int> sleeping{0};
+    unsigned wakes = 0;                 // under the mutex
+    std::vector<bool> there = {false};  // under the mutex: the workers, from number 1 on
 };
 Team& team = *new Team;
 
@@ -114,18 +114,20 @@ bool help(int worker, int& last) {
     for (std::uint64_t half : {open & after, open & ~after})
         for (; half; half &= half - 1) {
             Slot& slot = board.slot[last = __builtin_ctzll(half)];
-            for (Slot::Did did; (did = slot.one_piece(worker, [](i64 floats) { return of_worker.reserve(floats); })) != Slot::Did::nothing; helped = true)
+            for (Slot::Did did; (did = slot.one_piece(worker, [](i64 floats) { return of_worker.reserve(floats); })) !=
+                                Slot::Did::nothing;
+                 helped = true)
                 if (did == Slot::Did::a_phase) wake_workers(most_helpers);
         }
     return helped;
 }
 
-// A worker of a team of `count` helps until another number is wanted.
-void work(int worker, int count) {
+// What a worker does. It leaves when fewer are wanted.
+void work(int worker) {
     const FlushDenormals flush;
     Patience patience(policy.spins, policy.yields);
     int last = 0;
-    while (team.wanted.load(std::memory_order_relaxed) == count) {
+    for (;;) {
         if (help(worker, last)) {
             patience.reset();
             continue;
@@ -133,86 +135,63 @@ void work(int worker, int count) {
         if (patience.wait()) continue;
         of_worker.free_if_old();
         std::unique_lock<std::mutex> lock(team.mutex);
+        if (worker > team.wanted) {
+            team.there[static_cast<std::size_t>(worker)] = false;
+            return;
+        }
         team.sleeping.fetch_add(1, std::memory_order_seq_cst);
         const unsigned seen = team.wakes;
-        if (!has_work(worker))
-            team.wake.wait(lock, [&] { return team.wakes != seen || team.wanted != count; });
+        if (!has_work(worker)) team.wake.wait(lock, [seen] { return team.wakes != seen; });
         team.sleeping.fetch_sub(1, std::memory_order_relaxed);
         patience.reset();
     }
-    of_worker.free();
 }
 
-void wait_for_change(int count) {
-    std::unique_lock<std::mutex> lock(team.mutex);
-    team.change.wait(lock, [&] { return team.wanted != count; });
-}
-
-#ifdef _OPENMP
-// How many of `count` threads the system grants now. OpenMP ends the process where it cannot start one.
-int startable(int count) {
-    std::mutex mutex;
-    std::unique_lock<std::mutex> all_wait(mutex);
-    std::vector<std::thread> threads;
-    try {
-        threads.reserve(static_cast<std::size_t>(count));
-        while (static_cast<int>(threads.size()) < count)
-            threads.emplace_back([&] { const std::lock_guard<std::mutex> lock(mutex); });
-    } catch (const std::exception&) {
-    }
-    all_wait.unlock();
-    for (std::thread& thread : threads) thread.join();
-    return static_cast<int>(threads.size());
-}
-
-// One parallel region for as long as `count` workers are wanted. Its threads are OpenMP's, in the places of OMP_PLACES
-// and OMP_PROC_BIND: the first one would share the place of the process's first thread, so it only waits.
-void run_team(int count) {
-    omp_set_dynamic(0);
-    const int started = startable(count);
-#pragma omp parallel num_threads(started + 1)
-    {
-        if (const int worker = omp_get_thread_num())
-            work(worker, count);
-        else
-            wait_for_change(count);
-    }
-}
-#else
-void run_team(int count) {
-    std::vector<std::thread> threads;
-    try {
-        threads.reserve(static_cast<std::size_t>(count));
-        for (int worker = 1; worker <= count; ++worker) threads.emplace_back(work, worker, count);
-    } catch (const std::exception&) {  // fewer, then
-    }
-    wait_for_change(count);
-    for (std::thread& thread : threads) thread.join();
-}
+// Puts this thread where OpenMP would put thread `worker` of a team that the process's first thread leads, if
+// OMP_PROC_BIND or OMP_PLACES ask for that. Otherwise it stays where the thread that started it may run.
+void take_place([[maybe_unused]] int worker, [[maybe_unused]] int workers) {
+#if defined(_OPENMP) && defined(__linux__)
+    const int places = omp_get_num_places();
+    const omp_proc_bind_t bind = omp_get_proc_bind();
+    if (bind == omp_proc_bind_false || bind == omp_proc_bind_master || places < 1) return;
+    const bool spread = bind == omp_proc_bind_spread && workers < places;
+    const int place = spread ? worker * places / (workers + 1) : worker % places;
+    std::vector<int> processors(static_cast<std::size_t>(omp_get_place_num_procs(place)));
+    omp_get_place_proc_ids(place, processors.data());
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (const int processor : processors)
+        if (processor < CPU_SETSIZE) CPU_SET(processor, &set);
+    sched_setaffinity(0, sizeof set, &set);
 #endif
+}
 
-// Makes sure that `count` workers are there soon. Nobody waits for them.
+// Makes sure that `count` workers are there, or as many of them as the system grants. OpenMP's own threads would not
+// do: its runtime ends the process where a thread cannot be started, and its barriers wait for threads.
 void want_workers(int count) {
     if (team.wanted.load(std::memory_order_relaxed) == count) return;
-    {
-        const std::lock_guard<std::mutex> lock(team.mutex);
-        team.wanted = count;
-        if (!team.led) {
-            sigset_t all, before;
-            sigfillset(&all);
-            pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the threads that the program made
-            try {
-                std::thread([] {
-                    for (;;) run_team(team.wanted);
-                }).detach();
-                team.led = true;
-            } catch (const std::exception&) {  // the caller computes alone until another number is wanted
-            }
-            pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    const std::lock_guard<std::mutex> lock(team.mutex);
+    team.wanted = count;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the threads that the program has made
+    try {
+        team.there.resize(std::max(team.there.size(), static_cast<std::size_t>(count) + 1));
+        for (int worker = 1; worker <= count; ++worker) {
+            if (team.there[static_cast<std::size_t>(worker)]) continue;
+            std::thread([worker, count] {
+                take_place(worker, count);
+                work(worker);
+            }).detach();
+            team.there[static_cast<std::size_t>(worker)] = true;
         }
+    } catch (const std::exception&) {  // fewer, until another number is wanted
     }
-    team.change.notify_all();
-    team.wake.notify_all();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (team.there.size() > static_cast<std::size_t>(count) + 1) {  // those who sleep leave
+        ++team.wakes;
+        team.wake.notify_all();
+    }
 }
 
 }  // namespace
@@ -265,7 +244,7 @@ Offer::~Offer() {
 void Offer::run(const Job& job, i64 units, int helpers, float* scratch) {
     want_workers(helpers);
     const std::uint64_t bit = std::uint64_t{1} << (slot_ - board.slot);
-    slot_->open(job, std::min<int>(helpers + 1, Slot::most_shares), units, helpers);
+    slot_->open(job, static_cast<int>(std::min<i64>({helpers + 1, job.pieces, Slot::most_shares})), units, helpers);
     board.open.fetch_or(bit, std::memory_order_seq_cst);
     wake_workers(std::min<i64>(helpers, job.pieces - 1));
     Patience patience(policy.caller, 1);

@@ -205,8 +205,8 @@ struct InitializedCaster : py::detail::type_caster_base<T> {
     }
 };
 
-// Takes the interpreter's lock again. In a process that is ending it does not return: the thread may not be ended, since
-// its stack holds objects that can no longer be given back.
+// Takes the interpreter's lock again. In a process that is ending it does not return: the thread may not be ended,
+// since its stack holds objects that can no longer be given back.
 void take_lock(PyThreadState* state);
 
 // Calls f() while other Python threads run. The lock is given up here alone: whatever touches an object, even to return
