@@ -16,6 +16,7 @@ namespace {
 std::atomic<int> budget{1};                       // threads that compute at once, counting only the first caller
 std::atomic<const char*> budget_reason{nullptr};  // null: set_num_threads
 
+thread_local Offer* together = nullptr;   // of the pass that this thread computes
 thread_local Scratch of_caller, of_call;  // for parallel_for and parallel_phases; for shared_scratch
 
 float* or_throw(float* scratch) {
@@ -27,8 +28,10 @@ void compute(const Job& job, i64 scratch_floats) {
     const i64 units = (scratch_floats + scratch_unit - 1) / scratch_unit;
     float* const scratch = units ? or_throw(of_caller.reserve(units * scratch_unit)) : nullptr;
     const int helpers = std::min(budget.load(std::memory_order_relaxed) - 1, most_helpers);
-    if (helpers > 0 && job.pieces > 1 && units <= most_scratch_units)
+    if (helpers > 0 && job.pieces > 1 && units <= most_scratch_units) {
+        if (together && *together) return together->run(job, units, helpers, scratch);
         if (Offer offer; offer) return offer.run(job, units, helpers, scratch);
+    }
     for (i64 phase = 0; phase < job.phases; ++phase)
         for (i64 piece = 0; piece < job.pieces; ++piece) job.body(job.context, phase, piece, scratch);
 }
@@ -53,6 +56,10 @@ void parallel_for(i64 n, i64 grain, LoopBody body, const void* context, i64 scra
 void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context, i64 scratch_floats) {
     compute({body, context, phases, pieces}, scratch_floats);
 }
+
+Together::Together() : offer_(std::make_unique<Offer>(true)) { together = offer_.get(); }
+
+Together::~Together() { together = nullptr; }
 
 float* shared_scratch(i64 floats) { return or_throw(of_call.reserve(floats)); }
 

@@ -30,6 +30,7 @@ constexpr int slots = 64;
 struct Board {
     std::atomic<std::uint64_t> taken{0};             // slots that a caller has
     alignas(64) std::atomic<std::uint64_t> open{0};  // slots that may have work
+    std::atomic<std::uint64_t> passes{0};            // slots that will have more work soon
     alignas(64) Slot slot[slots];
 };
 Board& board = *new Board;
@@ -44,6 +45,7 @@ struct Team {
 };
 Team& team = *new Team;
 
+std::atomic<std::uint64_t> woken{0};
 std::atomic<unsigned> scratch_age{0};  // scratch of another age is given back
 thread_local Scratch of_worker;
 
@@ -94,6 +96,7 @@ void wake_workers(i64 count) {
         const std::lock_guard<std::mutex> lock(team.mutex);
         ++team.wakes;
     }
+    woken.fetch_add(1, std::memory_order_relaxed);
     if (count >= team.sleeping.load(std::memory_order_relaxed))
         team.wake.notify_all();
     else
@@ -132,7 +135,7 @@ void work(int worker) {
             patience.reset();
             continue;
         }
-        if (patience.wait()) continue;
+        if (patience.wait() || board.passes.load(std::memory_order_relaxed)) continue;
         of_worker.free_if_old();
         std::unique_lock<std::mutex> lock(team.mutex);
         if (worker > team.wanted) {
@@ -226,26 +229,30 @@ void Scratch::free_all() {
     wake_workers(most_helpers);  // those who sleep give back theirs
 }
 
-Offer::Offer() : slot_(nullptr) {
+Offer::Offer(bool pass) : slot_(nullptr) {
     std::uint64_t taken = board.taken.load(std::memory_order_relaxed);
     while (~taken) {
         const int free = __builtin_ctzll(~taken);
         if (board.taken.compare_exchange_weak(taken, taken | std::uint64_t{1} << free, std::memory_order_acquire)) {
             slot_ = &board.slot[free];
+            if (pass) board.passes.fetch_or(bit(), std::memory_order_relaxed);
             return;
         }
     }
 }
 
 Offer::~Offer() {
-    if (slot_) board.taken.fetch_and(~(std::uint64_t{1} << (slot_ - board.slot)), std::memory_order_release);
+    if (!slot_) return;
+    board.passes.fetch_and(~bit(), std::memory_order_relaxed);
+    board.taken.fetch_and(~bit(), std::memory_order_release);
 }
+
+std::uint64_t Offer::bit() const { return std::uint64_t{1} << (slot_ - board.slot); }
 
 void Offer::run(const Job& job, i64 units, int helpers, float* scratch) {
     want_workers(helpers);
-    const std::uint64_t bit = std::uint64_t{1} << (slot_ - board.slot);
     slot_->open(job, static_cast<int>(std::min<i64>({helpers + 1, job.pieces, Slot::most_shares})), units, helpers);
-    board.open.fetch_or(bit, std::memory_order_seq_cst);
+    board.open.fetch_or(bit(), std::memory_order_seq_cst);
     wake_workers(std::min<i64>(helpers, job.pieces - 1));
     Patience patience(policy.caller, 1);
     while (!slot_->over()) {
@@ -256,8 +263,10 @@ void Offer::run(const Job& job, i64 units, int helpers, float* scratch) {
         else
             patience.reset();
     }
-    board.open.fetch_and(~bit, std::memory_order_relaxed);
+    board.open.fetch_and(~bit(), std::memory_order_relaxed);
 }
+
+std::uint64_t workers_woken() { return woken; }
 
 void make_workers_fork_safe() {
     // The child has the thread that forked and no other. Whatever the others held is made anew.

@@ -8,7 +8,7 @@ namespace fastattn {
 // A place to offer jobs for as long as this lives. There may be none: then the caller computes alone.
 class Offer {
 public:
-    Offer();
+    explicit Offer(bool pass = false);  // of a pass: the workers that it wakes stay awake while it lives
     ~Offer();
     Offer(const Offer&) = delete;
     Offer& operator=(const Offer&) = delete;
@@ -18,6 +18,7 @@ public:
     void run(const Job& job, i64 units, int helpers, float* scratch);
 
 private:
+    std::uint64_t bit() const;
     Slot* slot_;
 };
 
@@ -36,6 +37,7 @@ private:
     unsigned age_ = 0;
 };
 
+std::uint64_t workers_woken();
 void make_workers_fork_safe();
 
 }  // namespace fastattn

@@ -1,13 +1,8 @@
 #include "arrays.h"
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <limits>
-#ifdef __GLIBCXX__
-#include <cxxabi.h>
-#endif
 
 #include "../memory.h"
 
@@ -136,6 +131,7 @@ Array array(const char* function, const char* argument, py::handle object, Dtype
         value_error(a.where.str() + " must have at most " + std::to_string(most) +
                     (a.size() > 0 ? " elements" : " rows without elements") + ", got shape " + a.shape.str());
     if (!aligned) value_error(a.where.str() + " must be aligned to its item size");
+    if (Pass* const pass = Pass::current()) pass->keep(object);
     return a;
 }
 
@@ -295,6 +291,7 @@ py::object new_floats(const Shape& shape, bool zeroed) {
         fresh = py::array_t<float>(dims);
     }
     if (zeroed) std::memset(fresh.mutable_data(), 0, static_cast<std::size_t>(fresh.nbytes()));
+    if (Pass* const pass = Pass::current()) pass->keep(fresh);
     return std::move(fresh);
 }
 
@@ -471,18 +468,6 @@ bool boolean(const char* function, const char* argument, py::handle value) {
 
 void bad_choice(const char* function, const char* argument, const std::string& got, const std::string& names) {
     value_error(Where{function, argument}.str() + " must be one of " + names + ", got '" + got + "'");
-}
-
-void take_lock(PyThreadState* state) {
-#ifdef __GLIBCXX__
-    try {
-        PyEval_RestoreThread(state);
-    } catch (const abi::__forced_unwind&) {  // how Python 3.13 and older end a thread
-        for (;;) pause();
-    }
-#else
-    PyEval_RestoreThread(state);
-#endif
 }
 
 }  // namespace fastattn::bindings

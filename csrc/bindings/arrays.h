@@ -13,6 +13,7 @@
 
 #include "../denormals.h"
 #include "../dispatch.h"
+#include "pass.h"
 
 namespace fastattn::bindings {
 
@@ -142,8 +143,19 @@ inline float* data_of(const py::object& array) {
 }
 
 // Numbers that a kernel finds its memory by. They are copied while they are checked: the array may change at any time.
+// A pass keeps them until its kernels are computed.
+struct Release {
+    template <typename T>
+    void operator()(T* memory) const {
+        const auto free = [](void* memory) { delete[] static_cast<T*>(memory); };
+        if (Pass* const pass = Pass::current())
+            pass->keep(memory, free);
+        else
+            free(memory);
+    }
+};
 template <typename T>
-using Copy = std::unique_ptr<T[]>;
+using Copy = std::unique_ptr<T[], Release>;
 
 // A copy of a contiguous array in one pass. Each value is is_good, in order, or else refuse(value, its index) throws.
 template <typename T, typename IsGood, typename Refuse>
@@ -205,31 +217,21 @@ struct InitializedCaster : py::detail::type_caster_base<T> {
     }
 };
 
-// Takes the interpreter's lock again. In a process that is ending it does not return: the thread may not be ended,
-// since its stack holds objects that can no longer be given back.
-void take_lock(PyThreadState* state);
-
-// Calls f() while other Python threads run. The lock is given up here alone: whatever touches an object, even to return
-// it, needs it. By hand, since pybind11's guard aborts a process that ends in the meantime.
-template <typename F>
-void without_lock(const F& f) {
-    PyThreadState* const state = PyEval_SaveThread();
-    try {
-        f();
-    } catch (...) {
-        take_lock(state);
-        throw;
-    }
-    take_lock(state);
-}
-
-// Runs a kernel of the table in use without the lock.
+// Runs a kernel of the table in use without the lock, after those of the pass so far.
 template <typename Args>
-void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
+void compute_now(void (*KernelTable::*kernel)(const Args&), const Args& args) {
+    run_pass();
     without_lock([&] {
         const FlushDenormals flush;  // what a kernel does between its loops, too
         (kernels().*kernel)(args);
     });
 }
 
+// Runs a kernel of the table in use without the lock: at once, or with the others of a pass. Everything that the
+// arguments point to is an array, or a Copy, or outlives the pass.
+template <typename Args>
+void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
+    if (Pass* const pass = Pass::current()) return pass->add(pass->kernels().*kernel, args);
+    compute_now(kernel, args);
+}
 }  // namespace fastattn::bindings

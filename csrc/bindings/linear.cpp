@@ -95,7 +95,7 @@ py::object linear_backward(py::handle dy_, py::handle x, py::handle weight, py::
     }
     const LinearGradients gradients(f, args, operands.x, {&dy, &operands.x, &operands.weight.array, &pre_activation},
                                     need_dx, need_dweight, need_dbias, dweight, dbias);
-    compute(&KernelTable::linear_backward, args);
+    compute_now(&KernelTable::linear_backward, args);
     return gradients.tuple();
 }
 

@@ -13,6 +13,7 @@ void bind_packing(py::module_& m) {
                              "Raises TypeError for another dtype, ValueError for another number of axes, a strided\n"
                              "last one or a number of groups that does not divide N.")
         .def(py::init([](py::handle weight, py::handle groups_) {
+                 run_pass();
                  const Array w = floats("PackedMatrix", "weight", weight).expect_ndim(2).expect_contiguous_rows();
                  const i64 groups = integer("PackedMatrix", "groups", groups_);
                  if (groups < 1 || w.shape[0] % groups != 0)

@@ -11,6 +11,7 @@ Weight::Weight(const char* function, const char* argument, py::handle object, i6
                         std::to_string(packed_->groups()));
         n = packed_->n();
         k = packed_->k();
+        if (Pass* const pass = Pass::current()) pass->keep(object);
         return;
     }
     array = floats(function, argument, object).expect_ndim(axes);
@@ -33,6 +34,7 @@ WeightView Weight::view() const {
 const float* Weight::panels() {
     if (packed_) return packed_->panels();
     if (!made_) {
+        run_pass();
         without_lock(
             [&] { made_ = std::make_unique<PackedMatrix>(array.as<float>(), n, k, array.stride[0], groups_); });
     }
@@ -40,6 +42,7 @@ const float* Weight::panels() {
 }
 
 const float* Weight::transposed_panels() {
+    run_pass();
     without_lock([&] {
         transposed_ = std::make_unique<PackedMatrix>(
             packed_ ? packed_->transposed() : PackedMatrix::transposed(array.as<float>(), n, k, array.stride[0]));

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import autograd
+from fastattn._core import run_pass
 from fastattn._types import IntArray
 from fastattn.autograd import needs, record, values
 from fastattn.functional._common import Array, Values, gradient, plain, reshape_out
@@ -150,6 +151,7 @@ def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0
     [[2.0], [0.0], [0.0], [1.0]]
     """
     (x,) = values(input)
+    run_pass()
     y = np.full((num_rows, *x.shape[1:]), fill, x.dtype)
     y[rows] = x
     return record(y, (input,), lambda dy: (dy.take(rows, axis=0),))
@@ -180,6 +182,7 @@ def stack(tensors: Sequence[Values], dim: int = 0) -> Any:
 def _join(name: str, join: Callable[..., Array], tensors: Sequence[Values], dim: int) -> Any:
     tensors = tuple(tensors)
     arrays = values(*tensors)
+    run_pass()
     dtypes = {np.asarray(array).dtype for array in arrays}
     if len(dtypes) > 1:
         raise TypeError(f"{name}: tensors must have one dtype, got {', '.join(sorted(map(str, dtypes)))}")

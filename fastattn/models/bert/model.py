@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
-from fastattn import nn
+from fastattn import _core, nn
 from fastattn.autograd import Tensor, mode, tensors
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.bert.config import BertConfig
@@ -231,6 +231,10 @@ class BertModel(BertPreTrainedModel):
 
     def encode(self, batch: Batch, output_hidden_states: bool = False, output_attentions: bool = False) -> BertOutput:
         """Encode a batch of `pack`; the result is ragged, as that of `forward_ragged`."""
+        with _core.Pass():
+            return self._encode(batch, output_hidden_states, output_attentions)
+
+    def _encode(self, batch: Batch, output_hidden_states: bool, output_attentions: bool) -> BertOutput:
         config, cu_seqlens, types = self.config, batch.cu_seqlens, batch.token_type_ids
         if types is None:
             types = np.zeros(len(batch.ids), np.int64)
