@@ -76,9 +76,7 @@ public:
     bool overlaps(const Array& other) const;
     bool overlaps_itself() const;                // or its axes interleave, which counts as that
     bool interleaves(const Array& other) const;  // as views of one array do; false where it is not easily seen
-
-private:
-    void bytes(const char** begin, const char** end) const;
+    void bytes(const char** begin, const char** end) const;  // from the first to behind the last
 };
 
 // The rows of x, which a kernel goes through.
@@ -112,7 +110,7 @@ py::tuple items(const char* function, const char* argument, py::handle object, i
 // A result: `given` (checked: float32, writable, contiguous, right shape) or, when it is None, a new array.
 class Output {
 public:
-    Output(const char* function, const char* argument, py::handle given, const Shape& shape);
+    Output(const char* function, const char* argument, py::handle given, const Shape& shape, bool accumulates = false);
     // The result must not overlap `input`, unless `in_place` allows it to be exactly the input's memory.
     const Output& apart_from(const Array& input, bool in_place = false) const;
     float* data() const { return array_.as<float>(); }

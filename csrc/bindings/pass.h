@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "../dispatch.h"
@@ -61,6 +62,10 @@ public:
     // Until the kernels are computed.
     void keep(py::handle object) { objects_.push_back(py::reinterpret_borrow<py::object>(object)); }
     void keep(void* memory, void (*free)(void*)) { memory_.emplace_back(memory, free); }
+    // FASTATTN_POISON: a result holds NaN until it is computed, so that tests see who reads it too early. Memory that
+    // the pass has met before is left alone: a kernel that was added may still have to read it.
+    void poison(float* result, i64 count);  // which was the last one met
+    void meet(const char* begin, const char* end);
     // The table that the pass began with.
     const KernelTable& kernels() const { return *kernels_; }
 
@@ -76,6 +81,7 @@ private:
     std::vector<Call> calls_;
     std::vector<py::object> objects_;
     std::vector<std::unique_ptr<void, void (*)(void*)>> memory_;
+    std::vector<std::pair<const char*, const char*>> met_;
 };
 
 // Computes what Python is about to read.
