@@ -135,9 +135,9 @@ class MarianTokenizer:
 
     Args:
         source: a SentencePiece model, the bytes of a source.spm.
-        target: that of the target side.
+        target: the same for the target side.
         vocabulary: the id of each piece, and of `<unk>`, `</s>` and `<pad>`, for both sides.
-        target_vocabulary: that of the target side, where the two have their own.
+        target_vocabulary: the same for the target side, if the sides have separate vocabularies.
         config: fields of a tokenizer_config.json: names of the special tokens, `model_max_length`, `source_lang`,
             `target_lang`, `clean_up_tokenization_spaces`. They are saved again, and all except the languages are used.
 

@@ -66,7 +66,7 @@ class Subwords(ABC):
     @classmethod
     @abstractmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Subwords:
-        """Read a file. Raises OSError, or ValueError for one that is damaged, by name."""
+        """Read a file. Raises OSError, or ValueError, naming the file, if it is damaged."""
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> TokenizedTexts:
         """The ids of texts, each ending with `</s>`.
@@ -75,8 +75,8 @@ class Subwords(ABC):
             texts: the texts.
             max_length: cut every text to this many tokens, including the final `</s>`; None cuts nothing.
 
-        Raises TypeError for one str, and for an entry that is not a str, and ValueError for one that cannot be written
-        as UTF-8, by its index, and for a max_length below 1.
+        Raises TypeError if `texts` is a str or an entry is not a str. Raises ValueError, naming the index, for an entry
+        that UTF-8 cannot encode, and for a max_length below 1.
         """
         encoded = self._encode(texts)
         return encoded if max_length is None else _cut(encoded, check_max_length(max_length))

@@ -66,7 +66,7 @@ class TokenizedTexts:
 
 
 class Tokenizer:
-    """A fast tokenizer that gives ragged ids, never padding. Safe to use from many threads.
+    """A fast tokenizer that returns ragged ids, never padding. Safe to use from many threads.
 
     >>> tokenizer = Tokenizer.from_pretrained("path/to/all-MiniLM-L6-v2")   # doctest: +SKIP
     >>> tokenizer.encode(["Hello world", "Hi"]).ids                         # doctest: +SKIP

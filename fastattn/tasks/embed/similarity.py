@@ -44,7 +44,7 @@ def similarity(a: ArrayLike, b: ArrayLike, name: str = "cosine") -> FloatArray:
 
 
 def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: str = "cosine") -> FloatArray:
-    """Scores of `a[i]` with `b[i]`: float32 `[n]`. Arguments and errors are those of `similarity`.
+    """Scores of `a[i]` with `b[i]`: float32 `[n]`. Arguments and errors are as in `similarity`.
 
     >>> similarity_pairwise([[3, 4], [1, 1]], [[0, 0], [1, 1]], "euclidean")
     array([-5.,  0.], dtype=float32)

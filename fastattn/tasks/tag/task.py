@@ -48,7 +48,7 @@ Data = Sequence[ConlluSentence]
 class Tagger(Task):
     """A model that labels words, and its tokenizer.
 
-    The label of a word is that of its first wordpiece. A sentence of more than `max_length` wordpieces is cut into
+    A word gets the label of its first wordpiece. A sentence of more than `max_length` wordpieces is split into
     windows of whole words, and each window is labelled on its own (`fastattn.text.encode_words`). So every word gets a
     label. The labels of a sentence do not depend on the other sentences, their order or the number of threads. Many
     threads may call `tag` at once.

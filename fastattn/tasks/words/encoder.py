@@ -59,7 +59,7 @@ class WordEncoder(nn.Module):
     def from_pretrained(
         cls, name_or_folder: str | os.PathLike[str], weight_file: str | os.PathLike[str] | None = None, **options: Any
     ) -> WordEncoder:
-        """Load the model. Arguments and errors are those of `Elmo.from_pretrained`."""
+        """Load the model. Arguments and errors are as in `Elmo.from_pretrained`."""
         return cls(Elmo.from_pretrained(name_or_folder, weight_file, **options))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -77,16 +77,16 @@ class WordEncoder(nn.Module):
     def forward(self, sentences: Iterable[Sequence[str]], state: ElmoState | None = None) -> list[Any]:
         """Every layer of every sentence: float32 `[n_layers + 1, words, 2 * projection_dim]` for each.
 
-        Layer 0 is the token vectors, twice. Then come the LSTM layers, with the forward direction's half first. An
-        empty sentence gives `[n_layers + 1, 0, 2 * projection_dim]`. A trainable network gives Tensors.
+        Layer 0 is the token vectors, twice. The LSTM layers follow, with the forward direction's half first. The result
+        for an empty sentence is `[n_layers + 1, 0, 2 * projection_dim]`. A trainable network returns Tensors.
 
         Args:
             sentences: any number of sequences of words, of any length.
-            state: sentence i begins with slot i of the state and replaces it. All sentences are then read at once. An
-                error leaves the state as it was.
+            state: sentence i starts from slot i of the state and replaces it. All sentences are then read at once. An
+                error leaves the state unchanged.
 
-        Raises, by index, TypeError for a sentence that is one str or no sequence and for a word that is not a str, and
-        ValueError for a word that UTF-8 cannot write; also ValueError for a state of another model.
+        Raises TypeError, naming the index, for a sentence that is a str or not a sequence and for a word that is not a
+        str. Raises ValueError for a word that UTF-8 cannot encode, and for a state of another model.
         """
         return self._embed(sentences, state)
 
