@@ -16,7 +16,8 @@ from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
-from fastattn.text.tokenizer import TokenizedTexts, length_limit, special_token
+from fastattn.text.tokenizer import TokenizedTexts, length_limit
+from fastattn.text.tokenizer_files import special_token
 
 __all__ = ["MarianTokenizer"]
 
@@ -59,7 +60,9 @@ class MarianVocabulary:
         self.eos_token_id: int = self._special["eos_token"]
         self.pad_token_id: int = self._special["pad_token"]
 
-    def encode(self, texts: Sequence[str], max_length: int | None = None, *, name: str = "texts") -> TokenizedTexts:
+    def encode(
+        self, texts: Sequence[str], max_length: int | None = None, *, name: str = "encode: texts"
+    ) -> TokenizedTexts:
         """Tokenise texts.
 
         Args:

@@ -15,7 +15,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +24,8 @@ from numpy.typing import ArrayLike
 
 from fastattn import checks
 from fastattn.formats.hugging_face import read_json
-from fastattn.text.tokenizer import TokenizedTexts, Tokenizer, import_tokenizers
+from fastattn.text.library import import_tokenizers, library_errors
+from fastattn.text.tokenizer import TokenizedTexts, Tokenizer
 
 __all__ = ["BytePairs", "Characters", "Subwords"]
 
@@ -109,6 +110,11 @@ def check_max_length(max_length: int) -> int:
     return checks.integer("max_length", max_length, 1, wanted=wanted, error=ValueError)
 
 
+def _checked(name: str, texts: Iterable[str]) -> Iterator[str]:
+    """The texts, one by one. Raises, by index, for what is not a text."""
+    return (checks.text(f"{name}[{i}]", text) for i, text in enumerate(checks.sequence(name, texts)))
+
+
 def _cut(texts: TokenizedTexts, max_length: int) -> TokenizedTexts:
     """Texts of at most `max_length` tokens. A cut text ends with `</s>`, too."""
     starts, ends = texts.cu_seqlens[:-1], texts.cu_seqlens[1:]
@@ -155,7 +161,8 @@ class Characters(Subwords):
         >>> vocabulary.tokens(range(vocabulary.vocab_size))
         ['<pad>', '</s>', '<unk>', 'n', 'o']
         """
-        counts = Counter(itertools.chain.from_iterable(texts))
+        min_count = checks.integer("build: min_count", min_count)
+        counts = Counter(itertools.chain.from_iterable(_checked("build: texts", texts)))
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return cls(character for character, count in ordered if count >= min_count)
 
@@ -173,7 +180,7 @@ class Characters(Subwords):
     def _encode(self, texts: Sequence[str]) -> TokenizedTexts:
         ids: list[int] = []
         lengths = []
-        for text in checks.texts("texts", texts):
+        for text in checks.texts("encode: texts", texts):
             ids += [self._numbers.get(character, SPECIAL.index(UNKNOWN)) for character in text]
             ids.append(SPECIAL.index(END))
             lengths.append(len(text) + 1)
@@ -210,7 +217,7 @@ class BytePairs(Subwords):
             raise ValueError(f"{source}: the first tokens must be {', '.join(SPECIAL)}")
         backend.encode_special_tokens = True  # a text that says "</s>" does not end there
         self._backend = backend
-        self._tokenizer = Tokenizer(backend)
+        self._tokenizer = Tokenizer(backend, source=source)
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> BytePairs:
@@ -219,6 +226,7 @@ class BytePairs(Subwords):
         The same texts give the same vocabulary. It is smaller where there is nothing left to merge, and larger where
         there are more characters. Raises ImportError without the `tokenizers` library.
         """
+        size = checks.integer("train: size", size, high=2**31)
         library = import_tokenizers()
         normalizers = library.normalizers
         backend = library.Tokenizer(library.models.BPE(unk_token=UNKNOWN))
@@ -227,7 +235,7 @@ class BytePairs(Subwords):
         backend.pre_tokenizer = library.pre_tokenizers.Metaspace()
         backend.decoder = library.decoders.Metaspace()
         trainer = library.trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIAL), show_progress=False)
-        backend.train_from_iterator(texts, trainer)
+        backend.train_from_iterator(_checked("train: texts", texts), trainer)
         backend.post_processor = library.processors.TemplateProcessing(
             single=f"$A {END}", special_tokens=[(END, SPECIAL.index(END))]
         )
@@ -237,10 +245,8 @@ class BytePairs(Subwords):
     def from_file(cls, path: str | os.PathLike[str]) -> BytePairs:
         library = import_tokenizers()
         data = Path(path).read_bytes()
-        try:
+        with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
             backend = library.Tokenizer.from_buffer(data)
-        except Exception as error:  # the library raises plain Exception
-            raise ValueError(f"{path}: not a tokenizer that the tokenizers library reads: {error}") from None
         return cls(backend, str(path))
 
     @property
@@ -251,7 +257,8 @@ class BytePairs(Subwords):
         return self._tokenizer.encode(texts)
 
     def _text(self, ids: Sequence[int]) -> str:
-        text: str = self._backend.decode(ids)
+        with library_errors("decode: the tokenizers library cannot decode these ids"):
+            text: str = self._backend.decode(ids)
         return text.strip()
 
     def _token(self, number: int) -> str:

@@ -12,6 +12,7 @@ from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files
 from fastattn.tasks.embed.similarity import SIMILARITIES
+from fastattn.text import tokenizer_files
 
 #: The pooling modes of sentence-transformers, in the order in which they are concatenated: the name, the key of an old
 #: config, and the mode of fastattn.kernels.pooling.
@@ -82,7 +83,7 @@ def write_json(path: Path, value: Any) -> None:
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "Transformer": (("config.json",), _WEIGHTS, ("tokenizer.json", "vocab.txt")),
+    "Transformer": (("config.json",), _WEIGHTS, (tokenizer_files.TOKENIZER, tokenizer_files.VOCABULARY)),
     "Pooling": (("config.json",),),
     "Dense": (("config.json",), _WEIGHTS[:1]),
     "Normalize": (),
@@ -109,9 +110,7 @@ _TRANSFORMER_FILES = (
     *_WEIGHTS,
     "model-*-of-*.safetensors",
     TRANSFORMER_OPTIONS,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
+    *tokenizer_files.NAMES,
 )
 
 #: The files of a sentence encoder: no ONNX, OpenVINO or TensorFlow files, no pickles.
