@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Collection, Iterable
 from functools import partial
 from numbers import Real
@@ -15,7 +16,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["boolean", "choice", "config_integer", "config_number", "integer", "number", "sequence", "text", "texts"]
+__all__ = [
+    "boolean",
+    "choice",
+    "config_integer",
+    "config_number",
+    "integer",
+    "number",
+    "path",
+    "sequence",
+    "text",
+    "texts",
+]
 
 PROBABILITY: dict[str, Any] = {"high": 1.0}
 """A number in [0, 1), as arguments of `number`."""
@@ -96,6 +108,13 @@ def choice(name: str, value: Any, known: Collection[str]) -> Any:
     """`value`, if it is one of the names `known`. Raises ValueError otherwise."""
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    return value
+
+
+def path(name: str, value: Any) -> str | os.PathLike[str]:
+    """`value`, if it is a str or a path. Raises TypeError."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be str or a path, got {value!r:.80}")
     return value
 
 

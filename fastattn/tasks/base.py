@@ -106,9 +106,7 @@ def _option(name: str, default: Any, hint: Any, help: str) -> Option:
 
 def _text(name: str, value: Any) -> str:
     """Any text, or a path."""
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be str or a path, got {value!r}")
-    return os.fspath(value)
+    return os.fspath(checks.path(name, value))
 
 
 def _helps(kind: type[Options]) -> dict[str, str]:

@@ -159,13 +159,14 @@ class Tokenizer:
         """Number of token ids, added tokens included."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
-    def warn_of_tokens_beyond(self, rows: int, source: object) -> None:
-        """Warn, naming `source`, about tokens that a model with `rows` embeddings does not have."""
+    def warn_of_tokens_beyond(self, rows: int) -> None:
+        """Warn, naming the folder, about tokens that a model with `rows` embeddings does not have."""
         if self.vocab_size <= rows and self._backend.id_to_token(rows) is None:
             return
         beyond = sorted((i, token) for token, i in self._backend.get_vocab().items() if i >= rows)
         shown = ", ".join(f"{token!r:.80} ({i})" for i, token in beyond[:_SHOWN])
         more = f" and {len(beyond) - _SHOWN} more" if len(beyond) > _SHOWN else ""
+        source = self._origin[0] if self._origin else "Tokenizer"
         warnings.warn(
             f"{source}: the model has {rows} embeddings and none for these tokens: {shown}{more}. "
             "A text with one of them is refused",

@@ -85,4 +85,4 @@ def test_training_names_what_is_no_text(make: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError, match=r"^train: texts must be a sequence of str, got the str 'abc'"):
         make("abc")
     with pytest.raises(TypeError, match=r"^train: size must be a positive integer, got '50'"):
-        BytePairs.train(["a"], "50")  # type: ignore[arg-type]
+        BytePairs.train(["a"], "50")

@@ -92,14 +92,14 @@ def test_tokens_without_an_embedding(tokenizer):
     """A warning names some of them, and an error the text that has one, after it was cut."""
     with pytest.warns(
         UserWarning,
-        match=r"^here: the model has 58 embeddings and none for these tokens: "
+        match=r"/bert: the model has 58 embeddings and none for these tokens: "
         r"'cat' \(58\), 'sat' \(59\), 'query' \(60\), ':' \(61\), '.' \(62\) and 1 more\.",
     ):
-        tokenizer.warn_of_tokens_beyond(58, "here")
+        tokenizer.warn_of_tokens_beyond(58)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tokenizer.warn_of_tokens_beyond(len(VOCABULARY), "here")
-        tokenizer.warn_of_tokens_beyond(len(VOCABULARY) + 5, "here")
+        tokenizer.warn_of_tokens_beyond(len(VOCABULARY))
+        tokenizer.warn_of_tokens_beyond(len(VOCABULARY) + 5)
     texts = ["a", "", "the the the cat"]
     with pytest.raises(ValueError, match=r"^encode: texts\[2\] has the token 'cat' \(58\), but the model has 58 embed"):
         tokenizer.encode(texts, rows=58)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastattn.checks import choice, config_integer
+from fastattn.checks import choice, config_integer, integer
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files
@@ -241,7 +241,7 @@ def _check_only(path: Path, config: dict[str, Any], key: str, known: str) -> Non
 def _size(path: Path, config: dict[str, Any], key: str) -> int | None:
     """A positive integer of a config file, or None if it is missing or null."""
     value = config.get(key)
-    return None if value is None else config_integer(f"{path}: {key}", value)
+    return None if value is None else integer(f"{path}: {key}", value, error=ValueError)
 
 
 def _optional(path: Path, config: dict[str, Any], key: str, kind: type, default: Any) -> Any:
