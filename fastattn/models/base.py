@@ -144,7 +144,12 @@ class PreTrainedModel(nn.Module, ABC):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `from_pretrained` reads, each file whole or not at all.
 
-        transformers can read it too if it has this model.
+        transformers can read it too if it has this model. As in transformers, a model does not know its tokenizer. Save
+        both into the folder, or transformers' `AutoTokenizer` makes one without a vocabulary. Taggers, SentenceEncoders
+        and Translators have a tokenizer, and save it.
+
+        >>> model.save_pretrained("classifier")                                        # doctest: +SKIP
+        >>> Tokenizer.from_pretrained("path/to/bert").save_pretrained("classifier")    # doctest: +SKIP
         """
         hugging_face.write_checkpoint(folder, self.config.to_dict(type(self).__name__), self.state_dict())
 

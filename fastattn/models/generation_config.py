@@ -64,7 +64,7 @@ class GenerationSettings:
             path, values = folder / hugging_face.CONFIG, hugging_face.read_config(folder)
         if values.get("max_new_tokens") is not None:
             try:
-                fields["max_length"] = 1 + config_integer("max_new_tokens", values["max_new_tokens"])
+                fields["max_length"] = 1 + config_integer("max_new_tokens", values["max_new_tokens"], high=None)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
         return cls(str(path), {name: values.get(name) for name in names}), fields

@@ -17,13 +17,13 @@ from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
 from fastattn.text.tokenizer import TokenizedTexts, length_limit
-from fastattn.text.tokenizer_files import special_token
+from fastattn.text.tokenizer_files import CONFIG, special_token
 
 __all__ = ["MarianTokenizer"]
 
 SOURCE, TARGET = "source.spm", "target.spm"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
-CONFIG = "tokenizer_config.json"
+FILES = (SOURCE, TARGET, VOCABULARY)
 
 _SPECIAL = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 _SPACE = "\u2581"  # what SentencePiece writes for a space
@@ -188,13 +188,13 @@ class MarianTokenizer:
             ValueError: a file is damaged, or a tokenizer has tokens outside its vocabulary; the message names the file.
             ImportError: the `sentencepiece` library is missing.
         """
-        files = (SOURCE, TARGET, VOCABULARY)
-        folder = folder_of(name_or_folder, Files((*files, TARGET_VOCABULARY, CONFIG), files, files), **place)
+        files = Files((*FILES, TARGET_VOCABULARY, CONFIG), FILES, FILES)
+        folder = folder_of(name_or_folder, files, **place)
         config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-        needed = [SOURCE, TARGET, VOCABULARY, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
-        for name in needed:
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name}: no such file; a Marian tokenizer has {', '.join(needed)}")
+        needed = [*FILES, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
+        if missing := [name for name in needed if not (folder / name).is_file()]:
+            has = ", ".join(needed)
+            raise FileNotFoundError(f"{folder}: no {', no '.join(missing)}; a Marian tokenizer has {has}")
         vocabularies = [read_json(folder / name) for name in needed[2:]]
         try:
             models = ((folder / name).read_bytes() for name in needed[:2])

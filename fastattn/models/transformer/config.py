@@ -10,7 +10,7 @@ from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integ
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 from fastattn.models.generation_config import bad_words, token
 
-POSITIONS = ("sinusoidal", "marian", "learned")
+POSITIONS = ("sinusoidal", "marian", "learned", "stored")
 OWN_TYPE = "fastattn-transformer"
 
 _SIZES = (
@@ -62,8 +62,9 @@ class TransformerConfig(PreTrainedConfig):
       sub-layer normalises the sum of its input and output (post-norm, as in the paper)
     - `position_embedding_type`: "sinusoidal" (sines and cosines alternate, as in the paper), "marian" (all sines, then
       all cosines) or "learned". The first two start with the angle of `first_position` and have wavelengths up to
-      `max_timescale` times 2 pi, see `fastattn.nn.SinusoidalPositions`. With every type, a sequence has at most
-      `max_position_embeddings` tokens
+      `max_timescale` times 2 pi, see `fastattn.nn.SinusoidalPositions`. "stored" is for a Marian folder whose tables
+      of positions are rounded, for example to F16: they are used as they are, as in transformers, and do not train.
+      With every type, a sequence has at most `max_position_embeddings` tokens
     - `decoder_vocab_size`: the size of the target vocabulary, `vocab_size` by default
     - `tie_word_embeddings`: use the embeddings of the target as the matrix of the scores
     - `pad_token_id`: the id of the padding, whose embedding gets no gradient; None if there is none
@@ -114,7 +115,8 @@ class TransformerConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         if self.decoder_vocab_size is None:
             self._set("decoder_vocab_size", self.vocab_size)
-        self._check(config_integer, *_SIZES, "max_length")
+        self._check(config_integer, *_SIZES)
+        self._check(config_integer, "max_length", high=None)  # the positions bound it
         self._check(config_integer, "first_position", low=0)
         for side in ("encoder", "decoder"):
             self._check_heads("d_model", f"{side}_attention_heads")
@@ -147,8 +149,8 @@ class TransformerConfig(PreTrainedConfig):
         """Whether transformers' `MarianMTModel` computes the same results with this configuration."""
         return (
             not self.normalize_before
-            and (self.position_embedding_type, self.first_position, self.max_timescale) == ("marian", 0, 10000.0)
-            and self.layer_norm_eps == 1e-5
+            and self.position_embedding_type in ("marian", "stored")
+            and (self.first_position, self.max_timescale, self.layer_norm_eps) == (0, 10000.0, 1e-5)
         )
 
     def std(self, in_features: int, out_features: int) -> float:

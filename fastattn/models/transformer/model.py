@@ -34,7 +34,7 @@ from fastattn.models.transformer.inputs import (
     shift_right,
     up_to_the_last_label,
 )
-from fastattn.models.transformer.pretrained import TransformerPreTrainedModel
+from fastattn.models.transformer.pretrained import TransformerPreTrainedModel, computed_positions
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Parameter
 
@@ -70,13 +70,11 @@ class Stack(nn.Module):
         self.scale = dim**0.5 if config.scale_embedding else 1.0
         self.embed_tokens = embed_tokens
         self.embed_positions: nn.Embedding | nn.SinusoidalPositions
-        if config.position_embedding_type == "learned":
+        if config.position_embedding_type in ("learned", "stored"):
             self.embed_positions = nn.Embedding(config.max_position_embeddings, dim, std=config.embedding_std)
+            self.embed_positions.weight.requires_grad = config.position_embedding_type == "learned"
         else:
-            order = "concatenated" if config.position_embedding_type == "marian" else "interleaved"
-            self.embed_positions = nn.SinusoidalPositions(
-                dim, order=order, first_position=config.first_position, max_timescale=config.max_timescale
-            )
+            self.embed_positions = computed_positions(config)
         self.dropout = nn.Dropout(config.dropout)
         block = nn.EncoderBlock if side == "encoder" else nn.DecoderBlock
         self.layers: list[Any] = [
