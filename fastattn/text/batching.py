@@ -75,6 +75,7 @@ def gather(
     (array([30, 20, 21]), array([0, 1, 3], dtype=int32))
     """
     indices = np.asarray(indices, dtype=np.int64)
+    cu_seqlens = np.asarray(cu_seqlens)
     starts = cu_seqlens[:-1][indices].astype(np.int64)
     lengths = cu_seqlens[1:][indices].astype(np.int64) - starts
     offsets = ragged.cu_seqlens(lengths)
