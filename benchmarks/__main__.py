@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "models": ("BERT-base and MiniLM-L6 against other runtimes", 15),
         "kernels": ("single kernels against NumPy and PyTorch", 15),
         "neighbours": ("models and training steps beside busy processes or a Python thread", 10),
+        "service": ("requests a second of gunicorn beside busy processes", 5),
         "encode": ("sentences to embeddings, tokenising included", 5),
         "train": ("training steps against PyTorch", 9),
         "recurrent": ("LSTM and GRU layers, and ELMo", 9),
@@ -65,9 +66,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", type=Path, metavar="FILE", help="write samples, machine and tables")
         command.add_argument("--markdown", action="store_true", help="tables as benchmarks/README.md has them")
         command.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-        if name not in ("encode", "translation"):
+        if name not in ("encode", "translation", "service"):
             command.add_argument("--cases", type=names_of, default=[], metavar="NAME,...", help="default: all")
-        if name == "neighbours":
+        if name in ("neighbours", "service"):
             command.add_argument(
                 "--conditions", type=names_of, default=[], metavar="NAME,...", help="quiet, processesN, thread"
             )
