@@ -16,13 +16,14 @@ from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
-from fastattn.text.tokenizer import TokenizedTexts, length_limit, special_token
+from fastattn.text.tokenizer import TokenizedTexts, length_limit
+from fastattn.text.tokenizer_files import CONFIG, special_token
 
 __all__ = ["MarianTokenizer"]
 
 SOURCE, TARGET = "source.spm", "target.spm"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
-CONFIG = "tokenizer_config.json"
+FILES = (SOURCE, TARGET, VOCABULARY)
 
 _SPECIAL = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 _SPACE = "\u2581"  # what SentencePiece writes for a space
@@ -59,7 +60,9 @@ class MarianVocabulary:
         self.eos_token_id: int = self._special["eos_token"]
         self.pad_token_id: int = self._special["pad_token"]
 
-    def encode(self, texts: Sequence[str], max_length: int | None = None, *, name: str = "texts") -> TokenizedTexts:
+    def encode(
+        self, texts: Sequence[str], max_length: int | None = None, *, name: str = "encode: texts"
+    ) -> TokenizedTexts:
         """Tokenise texts.
 
         Args:
@@ -135,9 +138,9 @@ class MarianTokenizer:
 
     Args:
         source: a SentencePiece model, the bytes of a source.spm.
-        target: that of the target side.
+        target: the same for the target side.
         vocabulary: the id of each piece, and of `<unk>`, `</s>` and `<pad>`, for both sides.
-        target_vocabulary: that of the target side, where the two have their own.
+        target_vocabulary: the same for the target side, if the sides have separate vocabularies.
         config: fields of a tokenizer_config.json: names of the special tokens, `model_max_length`, `source_lang`,
             `target_lang`, `clean_up_tokenization_spaces`. They are saved again, and all except the languages are used.
 
@@ -185,13 +188,13 @@ class MarianTokenizer:
             ValueError: a file is damaged, or a tokenizer has tokens outside its vocabulary; the message names the file.
             ImportError: the `sentencepiece` library is missing.
         """
-        files = (SOURCE, TARGET, VOCABULARY)
-        folder = folder_of(name_or_folder, Files((*files, TARGET_VOCABULARY, CONFIG), files, files), **place)
+        files = Files((*FILES, TARGET_VOCABULARY, CONFIG), FILES, FILES)
+        folder = folder_of(name_or_folder, files, **place)
         config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-        needed = [SOURCE, TARGET, VOCABULARY, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
-        for name in needed:
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name}: no such file; a Marian tokenizer has {', '.join(needed)}")
+        needed = [*FILES, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
+        if missing := [name for name in needed if not (folder / name).is_file()]:
+            has = ", ".join(needed)
+            raise FileNotFoundError(f"{folder}: no {', no '.join(missing)}; a Marian tokenizer has {has}")
         vocabularies = [read_json(folder / name) for name in needed[2:]]
         try:
             models = ((folder / name).read_bytes() for name in needed[:2])

@@ -12,7 +12,7 @@ Every text ends with `</s>`, an empty one too. What a vocabulary does not know i
 
 from __future__ import annotations
 
-import itertools
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,10 +21,12 @@ from typing import Protocol
 from numpy.typing import ArrayLike
 
 from fastattn.files import replacing
-from fastattn.text import marian_tokenizer
-from fastattn.text.marian_tokenizer import MarianTokenizer
+from fastattn.formats.hugging_face import read_json
+from fastattn.text.marian_tokenizer import FILES as MARIAN_FILES
+from fastattn.text.marian_tokenizer import MarianTokenizer, sentencepiece_processor
 from fastattn.text.subwords import END, PADDING, UNKNOWN, BytePairs, Characters, Subwords
 from fastattn.text.tokenizer import TokenizedTexts
+from fastattn.text.tokenizer_files import CONFIG
 
 __all__ = ["SubwordTokenizer", "TranslationTokenizer", "read_translation_tokenizer", "sentencepiece_tokenizer"]
 
@@ -95,35 +97,32 @@ class SubwordTokenizer:
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> SubwordTokenizer:
         """Read what `save_pretrained` wrote.
 
-        Raises FileNotFoundError, which names the folder, for a vocabulary that is not there, ValueError for a damaged
-        file, and ImportError for byte pairs without the `tokenizers` library.
+        Raises FileNotFoundError, by name, for a file that is not there, ValueError for a damaged one, and ImportError
+        for byte pairs without the `tokenizers` library.
         """
-        shared, source, target = (_read(Path(folder), name) for name in (SHARED, SOURCE, TARGET))
-        source, target = shared or source, shared or target
-        if source is None or target is None:
-            if not Path(folder).is_dir():
-                raise FileNotFoundError(f"{folder}: no such folder")
-            names = " or ".join(f"{SOURCE if source is None else TARGET}.{kind.suffix}" for kind in KINDS)
-            raise FileNotFoundError(f"{folder}: no {names}; a translation model needs its vocabularies")
-        return cls(source, target)
+        path = Path(folder, CONFIG)
+        names = read_json(path).get("vocabularies")
+        known = [f"{name}.{kind.suffix}" for name in (SHARED, SOURCE, TARGET) for kind in KINDS]
+        if not isinstance(names, list) or len(names) not in (1, 2) or any(name not in known for name in names):
+            raise ValueError(f"{path}: vocabularies must be one or two of {', '.join(known)}, got {names!r:.200}")
+        sides = [_read(Path(folder, name)) for name in names]
+        return cls(sides[0], sides[-1])
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the vocabularies into `folder`, which is made when missing, together or not at all.
 
         Their files are `source.` and `target.`, or `vocabulary.` where both are one object, and `characters.json` or
-        `bpe.json`. Others of these names are removed, and source.spm, by which a folder of SentencePiece is known.
+        `bpe.json`. tokenizer_config.json names them, so that other files in the folder do not matter.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         sides = {SHARED: self.source} if self.source is self.target else {SOURCE: self.source, TARGET: self.target}
-        paths = [folder / f"{name}.{vocabulary.suffix}" for name, vocabulary in sides.items()]
-        with replacing(*paths) as temporary:
-            for path, vocabulary in zip(temporary, sides.values(), strict=True):
-                path.write_bytes(vocabulary.to_bytes())
-        names = [f"{name}.{kind.suffix}" for name, kind in itertools.product((SHARED, SOURCE, TARGET), KINDS)]
-        for path in (folder / name for name in (*names, marian_tokenizer.SOURCE)):
-            if path not in paths:
-                path.unlink(missing_ok=True)
+        contents = {f"{name}.{vocabulary.suffix}": vocabulary.to_bytes() for name, vocabulary in sides.items()}
+        config = {"tokenizer_class": type(self).__name__, "vocabularies": [*contents]}
+        contents[CONFIG] = (json.dumps(config, indent=2) + "\n").encode()
+        with replacing(*(folder / name for name in contents)) as files:
+            for file, content in zip(files, contents.values(), strict=True):
+                file.write_bytes(content)
 
 
 def sentencepiece_tokenizer(
@@ -149,26 +148,32 @@ def sentencepiece_tokenizer(
 
 
 def read_translation_tokenizer(folder: str | os.PathLike[str]) -> TranslationTokenizer:
-    """The tokenizer in a folder: Marian's, where there is a source.spm, or else one that fastattn made.
+    """The tokenizer in a folder: one that fastattn made, if its tokenizer_config.json says so, or else Marian's.
 
     Raises as `MarianTokenizer.from_pretrained` and `SubwordTokenizer.from_pretrained` do.
     """
-    if Path(folder, marian_tokenizer.SOURCE).is_file():
-        return MarianTokenizer.from_pretrained(folder)
-    return SubwordTokenizer.from_pretrained(folder)
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    path = Path(folder, CONFIG)
+    made = path.is_file() and read_json(path).get("tokenizer_class") == SubwordTokenizer.__name__
+    if not made and not any(Path(folder, name).is_file() for name in MARIAN_FILES):
+        raise FileNotFoundError(
+            f"{folder}: no tokenizer: no {CONFIG} of a SubwordTokenizer, and none of {', '.join(MARIAN_FILES)}, "
+            "the files of a MarianTokenizer"
+        )
+    return (SubwordTokenizer if made else MarianTokenizer).from_pretrained(folder)
 
 
-def _read(folder: Path, name: str) -> Subwords | None:
-    for kind in KINDS:
-        path = folder / f"{name}.{kind.suffix}"
-        if path.is_file():
-            return kind.from_file(path)
-    return None
+def _read(path: Path) -> Subwords:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {CONFIG} names it")
+    kind = next(kind for kind in KINDS if path.name.endswith(kind.suffix))
+    return kind.from_file(path)
 
 
 def _pieces(path: Path, model: bytes) -> list[str]:
     """The pieces of a SentencePiece model, read from `path`, that are text."""
-    processor = marian_tokenizer.sentencepiece_processor(str(path), model)
+    processor = sentencepiece_processor(str(path), model)
     every = range(processor.get_piece_size())
     return [processor.id_to_piece(i) for i in every if not (processor.is_control(i) or processor.is_unknown(i))]
 

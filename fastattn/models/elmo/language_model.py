@@ -2,8 +2,8 @@
 
 One softmax serves both directions. `fastattn.text.language_model` makes the batches.
 
-Source: Peters et al. 2018, "Deep contextualized word representations", section 3.1. Sizes, dropout and first values are
-those of bilm-tf's training.
+Source: Peters et al. 2018, "Deep contextualized word representations", section 3.1. Sizes, dropout and initial values
+are as in bilm-tf's training.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LanguageModelOutput:
     """The output of the model.
 
     Attributes:
-        loss: the mean of the next two.
+        loss: the mean of `forward_loss` and `backward_loss`.
         forward_loss: the mean of -log p(next word), a Tensor of one number.
         backward_loss: the mean of -log p(previous word).
         state: the last states of each layer, as `ElmoNetwork.lstm` takes them: arrays, without gradients.
@@ -48,7 +48,7 @@ class LanguageModelOutput:
 
 
 class BidirectionalLanguageModel(PreTrainedModel):
-    """ELMo's network and a softmax over `vocabulary_size` words. It is trainable when loaded. `Elmo` reads its folder.
+    """ELMo's network and a softmax over `vocabulary_size` words. A loaded model is trainable. `Elmo` reads its folder.
 
     >>> config = ElmoConfig(filters=((1, 4),), dim=8, projection_dim=4, vocabulary_size=3)
     >>> model = BidirectionalLanguageModel(config)
@@ -90,13 +90,13 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
         Args:
             char_ids: int64 `[words, max_characters_per_token]`, the characters of the distinct words.
-            inputs: integers `[2, tokens]`, the words that the forward and the backward direction read, as rows of
-                `char_ids`, in the order in which each reads them.
-            targets: integers `[2, tokens]`, the numbers of the words to predict.
-            cu_seqlens: int32 `[batch + 1]`, of both directions.
-            state: the `state` of the output for what went before; zeros unless given.
+            inputs: integers `[2, tokens]`, the words that the forward and the backward direction read, as row indices
+                of `char_ids`, in reading order.
+            targets: integers `[2, tokens]`, the ids of the words to predict.
+            cu_seqlens: int32 `[batch + 1]`, for both directions.
+            state: the `state` of the previous output; zeros by default.
 
-        Raises TypeError and ValueError for other types, shapes, rows and numbers.
+        Raises TypeError and ValueError for other types and shapes, and for indices and ids out of range.
         """
         owner = type(self).__name__
         arrays = {"char_ids": char_ids, "inputs": inputs, "targets": targets, "cu_seqlens": cu_seqlens}
@@ -116,20 +116,20 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
     def _loss(self, x: Values, target: NDArray[np.integer[Any]]) -> Tensor:
         if self.training and self.config.num_sampled is not None:
-            softmax: Any = self.softmax  # which has a bias
+            softmax: Any = self.softmax  # it always has a bias
             loss = F.sampled_softmax_loss(x, target, softmax.weight, softmax.bias, self.config.num_sampled)
         else:
             loss = F.cross_entropy(self.softmax(x), target)
         return as_tensor(loss)
 
     def perplexities(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """The perplexity of a text by the full softmax, in evaluation mode: exp of the mean loss of all tokens.
+        """The perplexity of a text with the full softmax, in evaluation mode: exp of the mean loss over all tokens.
 
-        `batches` are arguments of a call. Those of `sentence_batches` have each sentence once, and nothing is carried
-        from one to the next. So the result does not depend on how sentences are put together.
+        `batches` are arguments of a call. Batches from `sentence_batches` have each sentence once, and no state is
+        carried from one to the next, so the result does not depend on how sentences are batched.
 
-        Returns `perplexity`, `forward_perplexity` and `backward_perplexity`. The first is the root of the product of
-        the others. Raises ValueError when there are no tokens.
+        Returns `perplexity`, `forward_perplexity` and `backward_perplexity`. The first is the geometric mean of the
+        others. Raises ValueError if there are no tokens.
         """
         training = self.training
         self.eval()
@@ -150,12 +150,12 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
 
 class StreamLoss:
-    """The loss of a model's successive steps: each begins with the states in which the step before ended.
+    """The loss over successive steps of a model: each starts from the states in which the previous step ended.
 
-    No gradient goes from one step to another: truncated back-propagation through time (Williams and Peng 1990). Give it
-    to a `Trainer` both as `loss` and as `carried`. The first step begins with zeros. Later, each direction of each
-    stream begins a step with zeros again with the probability `reset`; otherwise the model would not know them when it
-    is asked about a single sentence. bilm-tf has no resets. Raises ValueError for a `reset` outside [0, 1].
+    No gradient crosses steps: this is truncated back-propagation through time (Williams and Peng 1990). Pass it to a
+    `Trainer` both as `loss` and as `carried`. The first step starts from zeros. Later, each direction of each stream is
+    reset to zeros before a step with probability `reset`. Without resets the model would not learn to start from zeros,
+    as it must for a single sentence. bilm-tf has no resets. Raises ValueError for a `reset` outside [0, 1].
     """
 
     def __init__(self, model: BidirectionalLanguageModel, reset: float = 0.0) -> None:
@@ -174,11 +174,11 @@ class StreamLoss:
         return output.loss
 
     def state_dict(self) -> dict[str, Array]:
-        """The states of each layer, `0.h`, `0.c`, `1.h` and so on; nothing before the first step."""
+        """The states of each layer, `0.h`, `0.c`, `1.h` and so on; empty before the first step."""
         layers = enumerate(self._state or ())
         return {f"{i}.{name}": array for i, pair in layers for name, array in zip("hc", pair, strict=True)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Go on from a `state_dict`."""
+        """Continue from a `state_dict`."""
         layers = range(len(state) // 2)
         self._state = [(state[f"{i}.h"], state[f"{i}.c"]) for i in layers] or None
