@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and reading UTF-8 with errors that name the place."""
+"""Writing files whole or not at all, reading regular files only, and UTF-8 with errors that name the place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -65,6 +66,41 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
+    """Open a regular file to read, unbuffered. Nothing else is read from, and nothing is waited for.
+
+    A named pipe or a device in the place of a model's file would wait for ever, or never end. Raises ValueError, naming
+    the file, for one. Raises OSError for a file that is missing or a folder.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)  # a pipe opens at once, without a writer
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Python refuses a folder
+            return descriptor
+        os.close(descriptor)
+        raise ValueError(f"{os.fspath(path)}: not a regular file")
+
+    return open(path, "rb", buffering=0, opener=opener)
+
+
+def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """The bytes of a regular file; see `open_regular`. Raises ValueError for a file of more than `limit` bytes.
+
+    >>> read_regular("/dev/zero")
+    Traceback (most recent call last):
+    ValueError: /dev/zero: not a regular file
+    """
+    with io.BufferedReader(open_regular(path)) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and size > limit:
+            raise ValueError(f"{os.fspath(path)}: a file of {size} bytes, and at most {limit} are read")
+        data = file.read(-1 if limit is None else limit + 1)
+    if limit is not None and len(data) > limit:
+        raise ValueError(f"{os.fspath(path)}: a file that grows, and at most {limit} bytes are read")
+    return data
 
 
 def text_lines(path: str) -> Iterator[str]:

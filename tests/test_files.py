@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and files that are no files."""
 
 from __future__ import annotations
 
@@ -69,3 +69,36 @@ def test_lines_in_chunks(tmp_path: Path, size: int) -> None:
         list(chunks)
     with pytest.raises(FileNotFoundError), files.line_chunks(str(tmp_path / "missing"), size):
         raise AssertionError("must not be reached")
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    pipe, folder, file = tmp_path / "pipe", tmp_path / "folder", tmp_path / "file"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    file.write_bytes(b"12345")
+    for path in (pipe, Path("/dev/zero"), Path("/dev/tty")):
+        with pytest.raises((ValueError, OSError), match=str(path)):
+            files.read_regular(path)
+    with pytest.raises(ValueError, match=f"{pipe}: not a regular file"):
+        files.open_regular(pipe)
+    with pytest.raises(IsADirectoryError, match=str(folder)):
+        files.read_regular(folder)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        files.read_regular(tmp_path / "missing")
+    assert files.read_regular(file) == b"12345"
+    with files.open_regular(file) as opened:
+        assert os.path.samestat(os.fstat(opened.fileno()), file.stat())
+
+
+def test_a_limit_of_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"12345")
+    assert files.read_regular(file, 5) == b"12345"
+    with pytest.raises(ValueError, match=f"{file}: a file of 5 bytes, and at most 4 are read"):
+        files.read_regular(file, 4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux has such files")
+def test_a_file_without_a_size_has_a_limit_too() -> None:
+    with pytest.raises(ValueError, match="a file that grows, and at most 4 bytes are read"):
+        files.read_regular("/proc/self/status", 4)
