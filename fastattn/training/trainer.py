@@ -368,17 +368,19 @@ class Trainer:
     def resume(self) -> bool:
         """Go on from the newest state in `folder` that can be read. Returns whether there is one.
 
-        A DamagedStateWarning names a state that is damaged or cut short, and an earlier one is read. Raises ValueError,
-        with file and reason, for a state of another model or configuration, and if every state is damaged.
+        A DamagedStateWarning names a state that is damaged, cut short or cannot be read, and an earlier one is read.
+        Raises ValueError, with file and reason, for a state of another model or configuration, and if no state can be
+        read.
         """
         folder = self._states()
         damaged = []
         for _, path in [] if folder is None else saved_states(folder):
             try:
                 tensors, values = read_state(path)
-            except ValueError as error:
-                damaged.append(str(error))
-                warnings.warn(f"{error}; an earlier state is looked for", DamagedStateWarning, stacklevel=2)
+            except (OSError, ValueError) as error:
+                reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+                damaged.append(reason)
+                warnings.warn(f"{reason}; an earlier state is looked for", DamagedStateWarning, stacklevel=2)
                 continue
             self._load(path, tensors, values)
             return True

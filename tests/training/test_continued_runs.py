@@ -172,6 +172,52 @@ def test_a_damaged_state_is_passed_over(tmp_path: Path, damage: str) -> None:
     assert read_state(newest)[1]["step"] == 23
 
 
+def dangling_link(path: Path) -> None:
+    path.symlink_to("missing")
+
+
+def forbidden(path: Path) -> None:
+    path.touch(mode=0)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, dangling_link, os.mkfifo, forbidden], ids=lambda make: make.__name__)
+def test_what_is_no_file_is_passed_over_and_does_not_end_the_run(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    if make is forbidden and os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    whole = Run(tmp_path, save_every=2)
+    whole.trainer.train()
+    newest, older = states(tmp_path)
+    newest.unlink()
+    make(newest)
+    run = Run(tmp_path, save_every=2, keep=1)
+    with pytest.warns(DamagedStateWarning, match=f"{newest.name}: .*; an earlier state is looked for"):
+        assert run.trainer.resume()
+    assert run.trainer.step == read_state(older)[1]["step"]
+    run.trainer.train()
+    assert run.bits() == whole.bits()
+    assert states(tmp_path) == [newest]
+    assert read_state(newest)[1]["step"] == 23
+    kept = [path for path in (tmp_path / "states").iterdir() if path != newest]
+    assert [path.is_dir() for path in kept] == [True] * (make is Path.mkdir)  # somebody's folder is not removed
+
+
+def test_an_error_of_the_disk_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Run(tmp_path, save_every=2).trainer.train()
+    newest, older = states(tmp_path)
+    read = read_state
+
+    def failing(path: Path) -> Any:
+        if path == newest:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr("fastattn.training.trainer.read_state", failing)
+    run = Run(tmp_path, save_every=2)
+    with pytest.warns(DamagedStateWarning, match=f"{newest}: Input/output error; an earlier state is looked for"):
+        assert run.trainer.resume()
+    assert run.trainer.step == read(older)[1]["step"]
+
+
 def test_a_damaged_later_state_does_not_push_out_good_ones(tmp_path: Path) -> None:
     Run(tmp_path, save_every=2, keep=1).trainer.train()
     states(tmp_path)[0].write_bytes(b"")
