@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
+import re
 import secrets
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,27 +21,74 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     """Yield new empty files next to `paths`, to be written. On exit they replace `paths` together, or are removed.
 
     Their names cannot be guessed, and they have the permissions of any new file. Their contents are on disk before
-    they are renamed. Raises OSError, naming the path, for a file that cannot be created.
+    they are renamed. What a killed process left of the same files is removed. Raises OSError, naming the path, for a
+    file that cannot be created.
     """
     token = secrets.token_hex(8)
     temporary = [path.with_name(f".{path.name}.{token}.tmp") for path in paths]
+    with contextlib.ExitStack() as folders:
+        for folder in {path.parent for path in paths}:
+            names = "|".join(re.escape(path.name) for path in paths if path.parent == folder)
+            folders.enter_context(_writing(folder, names))
+        try:
+            for source, path in zip(temporary, paths, strict=True):
+                try:
+                    os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                except OSError as error:
+                    error.filename = str(path)
+                    raise
+            yield temporary
+            for path in temporary:
+                _flush(path)
+            for source, path in zip(temporary, paths, strict=True):
+                os.replace(source, path)
+            _flush(paths[0].parent)
+        finally:
+            for path in temporary:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def remove_abandoned(folder: Path, names: str) -> None:
+    """Remove what dead processes left in `replacing` of files whose whole names match the expression `names`.
+
+    Nothing is removed while another `replacing` writes in the folder, or where locks do not work.
+    """
+    with _writing(folder, names):
+        pass
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, names: str) -> Iterator[None]:
+    """Hold a shared lock on a folder, which says that its temporary files have a writer. Whoever gets it alone first
+    removes those that nobody writes. A lock on the files themselves would stop HDF5, which takes its own."""
     try:
-        for source, path in zip(temporary, paths, strict=True):
-            try:
-                os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            except OSError as error:
-                error.filename = str(path)
-                raise
-        yield temporary
-        for path in temporary:
-            _flush(path)
-        for source, path in zip(temporary, paths, strict=True):
-            os.replace(source, path)
-        _flush(paths[0].parent)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # creating the file says so better
+        yield
+        return
+    try:
+        if _lock(descriptor, fcntl.LOCK_EX):
+            pattern = re.compile(rf"\.(?:{names})\.[0-9a-f]{{16}}\.tmp")
+            for name in filter(pattern.fullmatch, os.listdir(folder)):
+                with contextlib.suppress(OSError):
+                    os.unlink(folder / name)
+        for _ in range(100):  # others hold it alone for as long as the lines above take
+            if _lock(descriptor, fcntl.LOCK_SH):
+                break
+            time.sleep(0.01)
+        yield
     finally:
-        for path in temporary:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    """Take a lock, if that is possible at once."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        return kind == fcntl.LOCK_SH and not isinstance(error, BlockingIOError)  # no locks here: do not wait
+    return True
 
 
 @contextlib.contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,73 @@ def test_an_existing_temporary_file_is_not_followed(tmp_path: Path, monkeypatch:
     with pytest.raises(FileExistsError), files.replacing(tmp_path / "a"):
         raise AssertionError("must not be reached")
     assert (tmp_path / "victim").read_text() == "old"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from fastattn.files import replacing
+with replacing(*map(Path, sys.argv[1:])) as temporary:
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    others = [".a.tmp", ".a.0123.tmp", "a.0123456789abcdef.tmp", ".ba.0123456789abcdef.tmp", ".a.0123456789abcdef"]
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / ".a.0123456789abcdef.tmp").mkdir()
+    others.append(".a.0123456789abcdef.tmp")
+
+    def left() -> list[str]:
+        return sorted(path.name[:3] for path in tmp_path.iterdir() if path.name not in (*others, "a", "b"))
+
+    command = [sys.executable, "-c", KILLED, str(a), str(b)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with files.replacing(a) as (temporary,):
+            temporary.write_text("new")
+        assert left() == [".a.", ".b."]  # their writer lives
+        process.kill()
+    assert left() == [".a.", ".b."]
+    with files.replacing(a):
+        assert left() == [".a.", ".b."]  # .a. is ours
+    assert (a.read_text(), left()) == ("", [".b."])
+    with files.replacing(a, b):
+        pass
+    assert left() == []
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "a", "b"}
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    (tmp_path / ".a.0123456789abcdef.tmp").touch()
+    with files.replacing(tmp_path / "a") as (temporary,):
+        temporary.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"
+    assert (tmp_path / ".a.0123456789abcdef.tmp").exists()
+
+
+def test_a_folder_that_somebody_else_has_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(files.time, "sleep", waited.append)
+    (tmp_path / ".a.0123456789abcdef.tmp").touch()
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        files.fcntl.flock(descriptor, files.fcntl.LOCK_EX)
+        with files.replacing(tmp_path / "a") as (temporary,):
+            temporary.write_text("new")
+    finally:
+        os.close(descriptor)
+    assert (tmp_path / "a").read_text() == "new"
+    assert (tmp_path / ".a.0123456789abcdef.tmp").exists()
+    assert 0 < sum(waited) <= 2
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

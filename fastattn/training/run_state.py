@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.files import open_regular, replacing
+from fastattn.files import open_regular, remove_abandoned, replacing
 from fastattn.training.optimizers import Optimizer
 from fastattn.training.schedules import Schedule
 
@@ -206,8 +206,7 @@ def remove_old_states(folder: Path, step: int, keep: int, needed: Collection[int
     for number, path in mine[keep:]:
         if number not in needed and (path.is_symlink() or not path.is_dir()):
             path.unlink(missing_ok=True)
-    for temporary in folder.glob(".step-*.safetensors.*.tmp"):
-        temporary.unlink(missing_ok=True)
+    remove_abandoned(folder, _NAME.pattern)
 
 
 def collect(

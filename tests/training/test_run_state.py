@@ -166,7 +166,7 @@ def test_only_float32_and_finite_values_are_written(tmp_path: Path) -> None:
 def test_states_are_found_newest_first(tmp_path: Path) -> None:
     for step in (5, 100, 123456789, 20):
         write_state(tmp_path, step, {}, {})
-    (tmp_path / ".step-00000200.safetensors.0123.tmp").touch()
+    (tmp_path / ".step-00000200.safetensors.0123456789abcdef.tmp").touch()
     (tmp_path / "step-1.safetensors").touch()
     (tmp_path / "notes.txt").touch()
     assert [step for step, _ in saved_states(tmp_path)] == [123456789, 100, 20, 5]
@@ -176,10 +176,10 @@ def test_states_are_found_newest_first(tmp_path: Path) -> None:
 def test_old_states_are_removed_but_for_the_best(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4, 5, 9):
         write_state(tmp_path, step, {}, {})
-    (tmp_path / ".step-00000200.safetensors.0123.tmp").touch()
+    (tmp_path / ".step-00000200.safetensors.0123456789abcdef.tmp").touch()
     remove_old_states(tmp_path, 5, keep=2, needed=[1])
     assert [step for step, _ in saved_states(tmp_path)] == [9, 5, 4, 1]  # 9 is of another run, or damaged
-    assert not (tmp_path / ".step-00000200.safetensors.0123.tmp").exists()
+    assert not (tmp_path / ".step-00000200.safetensors.0123456789abcdef.tmp").exists()
 
 
 class FullDisk:
