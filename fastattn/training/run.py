@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
+from fastattn.training.run_lock import locked
 from fastattn.training.run_state import STATES, saved_states
 from fastattn.training.trainer import Trainer
 
@@ -70,16 +71,17 @@ def train(
             "eval_crc32": None if decides is None else task.checksum(decides),
         },
     )
-    if resume and trainer.resume():
-        logger.info("goes on after step %d", trainer.step)
-    trainer.train()
-    if recipe.patience:
-        trainer.load_best()
-    elif average is not None:
-        task.model.load_state_dict(average.state_dict())
-    elif recipe.averaged > 1:
-        task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
-    task.save_pretrained(folder)
+    with trainer.locked():
+        if resume and trainer.resume():
+            logger.info("goes on after step %d", trainer.step)
+        trainer.train()
+        if recipe.patience:
+            trainer.load_best()
+        elif average is not None:
+            task.model.load_state_dict(average.state_dict())
+        elif recipe.averaged > 1:
+            task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
+        task.save_pretrained(folder)
     return trainer
 
 
@@ -90,7 +92,8 @@ def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:
         folder: where the run will write.
         resume: whether a run in the folder will go on.
 
-    Raises ValueError for a folder with a run that is not resumed, or with a model but no run, and OSError for a file.
+    Raises ValueError for a folder with a run that is not resumed or goes on in another process, or with a model but no
+    run, and OSError for a file and a folder that cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -98,7 +101,10 @@ def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:
     if saved_states(folder / STATES):
         if not resume:
             raise ValueError(f"{folder / STATES}: holds states of a run; resume it, or choose another folder")
-        return
-    for name in ("config.json", "model.safetensors"):
-        if (folder / name).exists():
-            raise ValueError(f"{folder}: holds a model ({name}), but no states of a run; choose another folder")
+    else:
+        for name in ("config.json", "model.safetensors"):
+            if (folder / name).exists():
+                raise ValueError(f"{folder}: holds a model ({name}), but no states of a run; choose another folder")
+    if folder.exists():
+        with locked(folder):  # `train` takes the lock; this says at once that somebody else has it
+            pass

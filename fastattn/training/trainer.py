@@ -18,7 +18,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from fastattn.training.interrupts import interrupts
 from fastattn.training.metrics import checked_metrics
 from fastattn.training.optimizers import Optimizer, clip_grad_norm
 from fastattn.training.plot import import_matplotlib, plot_format, plot_log
+from fastattn.training.run_lock import locked
 from fastattn.training.run_log import RunLog
 from fastattn.training.run_state import (
     STATES,
@@ -157,6 +158,8 @@ class Trainer:
         self._epoch_ends: list[int] = []  # steps
         self._log_size = 0  # bytes of the log up to the steps done
         self._saved: Path | None = None  # the state that was saved last, or loaded
+        self._known: list[Path] = []  # the states that `resume` met
+        self._locked = False
         self._unsaved = False  # whether there were steps or an evaluation since
         self._random = get_rng_state()  # after the steps done
 
@@ -200,13 +203,37 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: a loss, norm or weight is not finite. Weights that are not finite are never saved.
-            ValueError: `folder` holds states of a run and `resume` was not called, the model gives no loss, or
-                `evaluate` gives no numbers by name or no `metric`.
+            ValueError: `folder` holds states of a run and `resume` was not called, another process trains there, the
+                model gives no loss, or `evaluate` gives no numbers by name or no `metric`.
             OSError: log or state cannot be written. The states saved before are as they were.
         """
+        with self.locked():
+            self._train()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other trainer, here or in another process, trains in `folder` inside the `with` block.
+
+        `train` does this itself. Whoever also writes the model there holds the lock from `resume` on. The folder is
+        created. Raises ValueError if another one trains, and OSError.
+        """
+        if self.folder is None or self._locked:
+            yield
+            return
+        with locked(self.folder):
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
+
+    def _train(self) -> None:
         states = self._states()
-        if states is not None and self._saved is None and saved_states(states):
+        found = [] if states is None else saved_states(states)
+        if self._saved is None and found:
             raise ValueError(f"{states}: holds states of a run; resume it, or choose another folder")
+        if new := [path for step, path in found if step > self.step and path not in self._known]:
+            raise ValueError(f"{new[0]}: another run wrote this since `resume`; resume again")
         if self._saved is None:
             self._random = get_rng_state()
         set_rng_state(self._random)
@@ -374,7 +401,8 @@ class Trainer:
         """
         folder = self._states()
         damaged = []
-        for _, path in [] if folder is None else saved_states(folder):
+        self._known = [path for _, path in saved_states(folder)] if folder is not None else []
+        for path in self._known:
             try:
                 tensors, values = read_state(path)
             except (OSError, ValueError) as error:

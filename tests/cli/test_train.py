@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from helpers_train import conllu, error_of, files_of, pairs, tsv, write
 
 from fastattn import tasks
 from fastattn.cli import INTERRUPTED, main
+from fastattn.training.run_lock import locked
 from fastattn.training.run_state import read_state, saved_states
 
 ONE_EPOCH, TWO_EPOCHS = ("--epochs", "1"), ("--epochs", "2")
@@ -144,6 +146,25 @@ def test_an_old_run_is_not_overwritten(files, command, capsys):
     message = error_of(command(files, *ONE_EPOCH), capsys)
     assert "states: holds states of a run; resume it, or choose another" in message
     assert weights(files["--output"]) == before
+
+
+def test_a_folder_in_which_another_process_trains(task, files, command, capsys, monkeypatch):
+    kind, saved = getattr(tasks, tasks.TASKS[task][0]), []
+    save = kind.save_pretrained
+
+    def save_locked(task: Any, folder: Any) -> None:
+        with pytest.raises(ValueError, match="trains here"), locked(Path(folder)):
+            raise AssertionError("must not be reached")
+        saved.append(folder)
+        save(task, folder)
+
+    monkeypatch.setattr(kind, "save_pretrained", save_locked)
+    assert main(command(files, *ONE_EPOCH)) == 0
+    assert saved == [files["--output"]]
+    files["train" if "train" in files else "--train"] = "missing"  # nothing is read before
+    with locked(Path(files["--output"])):
+        message = error_of(command(files, *ONE_EPOCH, "--resume"), capsys)
+    assert f"{files['--output']}: process {os.getpid()} trains here; wait until it ends, or" in message
 
 
 def test_a_model_of_somebody_is_not_overwritten(files, command, capsys):
