@@ -341,7 +341,10 @@ class Trainer:
             self._evaluate(log)
             self._save(log)
         if self.folder is not None and self._plot is not None:
-            plot_log(self.folder / LOG, self.folder / self._plot)
+            try:
+                plot_log(self.folder / LOG, self.folder / self._plot)
+            except OSError as error:  # a run goes on without its picture
+                warnings.warn(f"{self.folder / self._plot}: {error.strerror}; it is not drawn", stacklevel=2)
         if interrupted:
             raise KeyboardInterrupt
 

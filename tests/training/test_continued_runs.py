@@ -25,7 +25,7 @@ from helpers_runs import log_of
 from tiny_run import Run, TinyModel
 
 from fastattn.random import manual_seed
-from fastattn.training import SGD, DamagedStateWarning, run_state
+from fastattn.training import SGD, DamagedStateWarning, run_log, run_state
 from fastattn.training.run_state import read_state, saved_states
 
 KILLS = int(os.environ.get("FASTATTN_KILLS", "6"))
@@ -341,6 +341,45 @@ def test_a_log_that_cannot_grow(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left on device") as caught:
         Run(tmp_path).trainer.train()
     assert caught.value.filename == str(tmp_path / "log.jsonl")
+
+
+@pytest.mark.parametrize("size", [-1, -20, 5, 0])
+def test_a_log_that_was_cut_inside_a_line(tmp_path: Path, size: int) -> None:
+    """The system crashed, or somebody's editor did: the rest of the run is logged and drawn all the same."""
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    options: dict[str, Any] = {"evaluate": lambda: {"a": 1.0}, "plot": "loss.svg"}
+    first = Run(tmp_path, loss=lambda batch: stopping(first, 9)(batch), **options)
+    with pytest.raises(Stop):
+        first.trainer.train()
+    log = tmp_path / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)[:-1]  # up to the last state
+    assert len(lines) == 9
+    cut = b"".join(lines)[:size]
+    log.write_bytes(cut)
+    second = Run(tmp_path, **options)
+    assert second.trainer.resume()
+    second.trainer.train()
+    steps = [record["step"] for record in log_of(tmp_path) if "loss" in record]
+    assert steps == [*range(1, min(cut.count(b"\n"), 8) + 1), *range(9, 24)]
+
+
+def test_a_line_that_is_longer_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.jsonl"
+    monkeypatch.setattr(run_log, "BLOCK", 3)
+    for data, whole in ((b"first\nsecond\nthird", 13), (b"first", 0), (b"ab\n", 3), (b"ab\ncd", 3), (b"", 0)):
+        path.write_bytes(data)
+        with run_log.RunLog(path, 100) as log:
+            log.write({})
+        assert path.read_bytes() == data[:whole] + b"{}\n"
+
+
+def test_a_picture_that_cannot_be_written_does_not_end_the_run(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    (tmp_path / "loss.svg").mkdir()
+    run = Run(tmp_path, epochs=1, plot="loss.svg")
+    with pytest.warns(UserWarning, match=r"loss\.svg: Is a directory; it is not drawn"):
+        run.trainer.train()
+    assert run.trainer.finished
 
 
 # Signals
