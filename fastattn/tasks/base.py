@@ -173,8 +173,9 @@ class Recipe(Options, ABC):
 
     def check_data(self, evaluates: bool, tests: bool) -> None:
         """Raise OptionError for an option that needs data to evaluate or test on, if there is none."""
-        if self.patience and not evaluates:
-            raise OptionError("{patience} needs {eval}")
+        for name in ("patience", "evaluate_every"):
+            if getattr(self, name) and not evaluates:
+                raise OptionError(f"{{{name}}} needs {{eval}}")
 
     @property
     def clipped_to(self) -> float | None:

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import POSITIVE, integer, number
 from fastattn.progress import progress_bar
@@ -81,7 +83,7 @@ class Trainer:
         schedule: the schedule of this optimizer; None keeps its rates.
         batches: the source of the batches; see `TokenBatches`.
         epochs: how often all batches are seen, at most.
-        folder: where the run writes; None writes nothing.
+        folder: where the run writes; None writes nothing, and keeps the best weights in memory.
         loss: computes the loss, a Tensor, of a result of `batches.load`; by default `model(**batch).loss`.
         carried: what a step leaves to the next one, with `state_dict` and `load_state_dict`. It is saved and restored.
         average: moving averages of the weights, updated after every step and saved. Evaluations and `load_best` use
@@ -104,8 +106,8 @@ class Trainer:
         step: steps done.
         epoch: epochs done.
 
-    Raises, by name, ValueError for a number out of range or another format of a plot, TypeError for what is not a
-    number, and ImportError for a plot without matplotlib.
+    Raises, by name, ValueError for a number out of range, another format of a plot and an argument that needs another
+    one (`evaluate` or `folder`), TypeError for what is not a number, and ImportError for a plot without matplotlib.
     """
 
     def __init__(
@@ -134,8 +136,15 @@ class Trainer:
         plot: str | None = None,
         configuration: Mapping[str, Any] | None = None,
     ) -> None:
-        if patience is not None and evaluate is None:
-            raise ValueError("Trainer: patience needs evaluate")
+        for name, given, wanted, there in (
+            ("patience", patience, "evaluate", evaluate),
+            ("evaluate_every", evaluate_every, "evaluate", evaluate),
+            ("plot", plot, "folder", folder),
+            ("save_every", save_every, "folder", folder),
+            ("keep_epochs", keep_epochs or None, "folder", folder),
+        ):
+            if given is not None and there is None:
+                raise ValueError(f"Trainer: {name} needs {wanted}")
         self.model, self.optimizer, self.schedule, self.batches = model, optimizer, schedule, batches
         self.epochs = integer("Trainer: epochs", epochs, 1)
         self.folder = None if folder is None else Path(folder)
@@ -157,6 +166,7 @@ class Trainer:
         self._batch = 0  # batches done of the epoch
         self._epoch_ends: list[int] = []  # steps
         self._log_size = 0  # bytes of the log up to the steps done
+        self._best: dict[str, Any] = {}  # the weights of the best evaluation, if no folder has them
         self._saved: Path | None = None  # the state that was saved last, or loaded
         self._known: list[Path] = []  # the states that `resume` met
         self._locked = False
@@ -359,7 +369,14 @@ class Trainer:
         record = {"step": self.step, "epoch": epoch, "metrics": metrics}
         log.write(record)
         self.evaluations.append(record)
+        if self.folder is None and self.best is record:
+            self._best = {name: np.array(x) for name, x in self._evaluated().items()}
         self._unsaved = True
+
+    def _evaluated(self) -> Mapping[str, Any]:
+        """What is evaluated: the weights, or their averages."""
+        state: Mapping[str, Any] = (self._average or self.model).state_dict()
+        return state
 
     # Saved states
 
@@ -437,7 +454,7 @@ class Trainer:
         self._carried_state = carried(tensors)
 
     def load_best(self) -> int | None:
-        """Load the weights of the best evaluation and return its step, or None if there is no evaluation.
+        """Load the weights of the best evaluation and return its step, or None if there is no evaluation yet.
 
         Raises as `resume` does. Training cannot continue from these weights.
         """
@@ -445,11 +462,13 @@ class Trainer:
         if self.best is None:
             return None
         step = int(self.best["step"])
-        if folder is not None and step != self.step:
+        if folder is None:
+            self.model.load_state_dict(self._best)
+        elif step == self.step:
+            self.model.load_state_dict(self._evaluated())
+        else:
             tensors, _ = read_state(state_path(folder, step))
             self.model.load_state_dict(averages(tensors) or weights(tensors))
-        elif self._average is not None and step == self.step:
-            self.model.load_state_dict(self._average.state_dict())
         return step
 
 

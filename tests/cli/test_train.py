@@ -276,7 +276,8 @@ def test_wrong_usage(arguments, message, capsys):
 
 
 def test_patience_needs_an_evaluation(files, command, capsys):
-    assert error_of(command(files, "--patience", "1", eval=None), capsys) == "--patience needs --eval"
+    for flag in ("--patience", "--evaluate-every"):
+        assert error_of(command(files, flag, "1", eval=None), capsys) == f"{flag} needs --eval"
 
 
 def test_help_has_every_default(task, capsys):

@@ -84,7 +84,7 @@ def test_a_run_with_momentum_and_accumulation_is_continued(tmp_path: Path) -> No
             folder,
             optimizer=lambda params, lr: SGD(params, lr=lr, momentum=0.9),
             accumulation=3,
-            save_every=1,
+            save_every=folder and 1,
             batch_tokens=4,
             **options,
         )
@@ -105,8 +105,9 @@ def test_a_run_with_momentum_and_accumulation_is_continued(tmp_path: Path) -> No
 def test_what_a_step_leaves_to_the_next_one_is_continued(
     tmp_path: Path, accumulation: int, failure: BaseException
 ) -> None:
-    options: dict[str, Any] = {"accumulation": accumulation, "batch_tokens": 6, "save_every": 2}
+    options: dict[str, Any] = {"accumulation": accumulation, "batch_tokens": 6}
     whole, without = Run(None, carry=True, **options), Run(None, **options)
+    options["save_every"] = 2
     whole.trainer.train()
     without.trainer.train()
     assert whole.bits() != without.bits()
