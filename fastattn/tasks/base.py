@@ -133,7 +133,7 @@ class Recipe(Options, ABC):
         save_every: steps between saved states (default: once an epoch)
         keep: how many of the latest states to keep, beside those that the model is made of
         plot: draw loss.svg (default: yes)
-        progress: show a progress bar (default: if standard error is a terminal)
+        progress: show a progress bar (default: if standard error is a terminal; elsewhere a line now and then)
     """
 
     summary: ClassVar[str]

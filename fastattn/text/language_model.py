@@ -264,6 +264,11 @@ class StreamBatches:
             "shuffle": self._shuffle,
         }
 
+    @property
+    def count(self) -> int:
+        """The steps of every epoch."""
+        return self._steps
+
     def epoch(self, number: int) -> list[tuple[int, int]]:
         """The steps of epoch `number`: its number and theirs."""
         return [(number, step) for step in range(self._steps)]

@@ -29,7 +29,7 @@ from fastattn.checks import POSITIVE, integer, number
 from fastattn.progress import progress_bar
 from fastattn.random import get_rng_state, set_rng_state
 from fastattn.training.averaging import ExponentialMovingAverage
-from fastattn.training.batches import Batches, count_steps
+from fastattn.training.batches import Batches
 from fastattn.training.evaluations import Evaluations
 from fastattn.training.interrupts import interrupts
 from fastattn.training.metrics import checked_metrics
@@ -98,7 +98,8 @@ class Trainer:
         save_every: steps between saved states, in addition to the states after evaluations and epochs.
         keep: how many of the latest states are kept. The best one is always kept.
         keep_epochs: how many of the latest states at ends of epochs are always kept, for `average_states`.
-        progress: show a bar; None shows it if standard error is a terminal.
+        progress: show a bar; None shows it if standard error is a terminal, and otherwise writes a line to the log
+            "fastattn", level INFO, after evaluations and now and then.
         plot: the name of a picture of the log, such as "loss.svg", drawn in `folder` after epochs and evaluations.
         configuration: more values for JSON that must be equal for a run to go on.
 
@@ -170,6 +171,7 @@ class Trainer:
         self._saved: Path | None = None  # the state that was saved last, or loaded
         self._known: list[Path] = []  # the states that `resume` met
         self._locked = False
+        self._notes: list[str] = []  # what is shown of the last step
         self._unsaved = False  # whether there were steps or an evaluation since
         self._random = get_rng_state()  # after the steps done
 
@@ -248,16 +250,15 @@ class Trainer:
             self._random = get_rng_state()
         set_rng_state(self._random)
         self._carried.load_state_dict(self._carried_state)
-        total = count_steps(self.batches, self.epochs, self._accumulation)
         with (
             RunLog(None if self.folder is None else self.folder / LOG, self._log_size) as log,
-            progress_bar(total, show=self._progress, unit="step", done=self.step, extra="train") as advance,
+            progress_bar(None, show=self._progress, unit="step", done=self.step, extra="train") as advance,
             interrupts() as interrupted,
         ):
             self.model.train()
             try:
                 if self._evaluation_is_due():
-                    self._pause(log, interrupted)
+                    self._pause(log, advance, interrupted)
                 while not self.finished:
                     self._train_epoch(log, advance, interrupted)
             finally:
@@ -267,21 +268,23 @@ class Trainer:
     def _train_epoch(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
         """Train the rest of the epoch, or until patience runs out."""
         batches = self.batches.epoch(self.epoch)
+        steps, left = (-(-count // self._accumulation) for count in (len(batches), len(batches) - self._batch))
+        total = self.step + left + (self.epochs - self.epoch - 1) * steps  # if all epochs have as many as this one
         while self._batch < len(batches) and not self._evaluations.out_of_patience:
             start = time.perf_counter()
             group = batches[self._batch : self._batch + self._accumulation]
             record = {"step": self.step + 1, "epoch": self.epoch + 1, **self._train_step(group, log)}
             rate = record["tokens"] / (time.perf_counter() - start)
             log.write({**record, "tokens_per_second": round(rate, 1)})
-            notes = [f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s", *self._evaluations.latest()]
-            advance(note=", ".join(notes))
+            self._notes = [f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s"]
+            advance(note=", ".join([*self._notes, *self._evaluations.latest()]), total=total)
             self.step, self._random, self._unsaved = self.step + 1, get_rng_state(), True
             self._batch += len(group)
             if self._batch == len(batches):
                 self.epoch, self._batch = self.epoch + 1, 0
                 self._epoch_ends.append(self.step)
             self._carried_state = self._carried.state_dict()
-            self._after_step(log, interrupted)
+            self._after_step(log, advance, interrupted)
             if self._batch == 0:
                 break
 
@@ -330,9 +333,9 @@ class Trainer:
         else:  # add_note, which Python 3.10 does not have
             error.__notes__ = [*getattr(error, "__notes__", ()), place + kept]  # type: ignore[attr-defined]
 
-    def _after_step(self, log: RunLog, interrupted: list[int]) -> None:
+    def _after_step(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
         if interrupted or self._batch == 0 or self._evaluation_is_due():
-            self._pause(log, interrupted)
+            self._pause(log, advance, interrupted)
         elif self._save_every and self.step % self._save_every == 0:
             self._save(log)
 
@@ -344,11 +347,12 @@ class Trainer:
         due = self.step % self._evaluate_every == 0 if self._evaluate_every else self._batch == 0
         return due or self.epoch == self.epochs
 
-    def _pause(self, log: RunLog, interrupted: list[int]) -> None:
+    def _pause(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
         """Save, evaluate if that is due, and draw. After Ctrl-C, the run ends here."""
         self._save(log)
         if not interrupted and self._evaluation_is_due():
             self._evaluate(log)
+            advance(0, ", ".join([*self._notes, *self._evaluations.latest()]), line=True)
             self._save(log)
         if self.folder is not None and self._plot is not None:
             try:

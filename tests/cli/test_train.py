@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from helpers_train import conllu, error_of, files_of, pairs, tsv, write
 
 from fastattn import tasks
 from fastattn.cli import INTERRUPTED, main
+from fastattn.text import StreamBatches
+from fastattn.training import TokenBatches
 from fastattn.training.run_lock import locked
 from fastattn.training.run_state import read_state, saved_states
 
@@ -53,6 +56,37 @@ def states(folder: str | Path) -> list[tuple[int, Path]]:
 def test_without_an_evaluation(files, command, capsys):
     assert main(command(files, *ONE_EPOCH, eval=None)) == 0
     assert capsys.readouterr().out == f"model: {files['--output']}\n"
+
+
+def test_lines_where_there_is_no_terminal(task, files, command, capsys):
+    assert main(command(files, *TWO_EPOCHS)) == 0
+    log, errors = log_of(files["--output"]), capsys.readouterr().err.splitlines()
+    lines = [line for line in errors if line.startswith("step ")]
+    metric = {"tag": "accuracy", "bilm": "perplexity", "translate": "cer"}[task]
+    evaluated = [record["step"] for record in log if "metrics" in record]
+    assert len(evaluated) == 2
+    total = evaluated[-1]
+    assert lines[0].startswith("step 1 of ")
+    for step in evaluated:
+        assert any(re.match(rf"step {step} of {total}: loss .*{metric} \d", line) for line in lines)
+    files["--output"] += "2"
+    assert main(command(files, *TWO_EPOCHS, "--no-progress")) == 0
+    assert "step " not in capsys.readouterr().err
+
+
+def test_no_epoch_is_built_before_it_is_trained(files, command, monkeypatch):
+    built = []
+    for kind in (TokenBatches, StreamBatches):
+        monkeypatch.setattr(
+            kind, "epoch", lambda self, number, epoch=kind.epoch: built.append(number) or epoch(self, number)
+        )
+    monkeypatch.setattr("fastattn.training.trainer.clip_grad_norm", interrupted)
+    assert main(command(files, "--epochs", "100000")) == INTERRUPTED
+    assert built == [0]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_plot(files, command):

@@ -190,6 +190,7 @@ def test_streams_are_the_sentences_joined(batch_size: int, unroll_steps: int) ->
     made = streams(batch_size=batch_size, unroll_steps=unroll_steps, shuffle=False)
     length = 15 // batch_size
     steps = made.epoch(0)
+    assert made.count == len(steps) == len(made.epoch(5))
     sizes = [made.tokens(step) // batch_size for step in steps]
     assert sum(sizes) == length
     assert max(sizes) <= unroll_steps

@@ -26,6 +26,22 @@ def steps_saved(folder: Path) -> list[int]:
     return [step for step, _ in saved_states(folder / "states")]
 
 
+def test_no_epoch_is_built_before_it_is_trained() -> None:
+    built: list[int] = []
+    epoch = TokenBatches.epoch
+
+    def counted(self: TokenBatches, number: int) -> Any:
+        built.append(number)
+        return epoch(self, number)
+
+    run = Run(evaluate=lambda: {"a": len(built)}, progress=False)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(TokenBatches, "epoch", counted)
+        run.trainer.train()
+    assert built == [0, 1, 2]
+    assert [entry["metrics"]["a"] for entry in run.trainer.evaluations] == [1, 2, 3]
+
+
 def test_it_learns() -> None:
     run = Run(epochs=60, lr=0.1)
     before = run.metrics()["error"]
@@ -349,6 +365,30 @@ def test_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().err
     assert f"{run.total}/{run.total}" in text
     assert re.search(r"loss \d\.\d{4}, [\d,]+ tokens/s, accuracy 0\.7500", text)
+
+
+def test_lines_where_there_is_no_bar(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "fastattn")
+    run = Run(evaluate=lambda: {"accuracy": 0.75, "undefined": math.nan})
+    run.trainer.train()
+    lines = [record.getMessage() for record in caplog.records]
+    numbers = [
+        re.match(r"step (\d+) of (\d+): (?:loss \d+\.\d{4}, [\d,]+ tokens/s(, accuracy 0\.7500)?)$", line)
+        for line in lines
+    ]
+    assert [(int(found[1]), bool(found[3])) for found in numbers if found] == [
+        (1, False),
+        (8, True),
+        (10, True),
+        (16, True),
+        (23, True),
+    ]
+    assert len(lines) == 5
+    assert numbers[-1] is not None
+    assert numbers[-1][2] == "23"
+    caplog.clear()
+    Run(evaluate=lambda: {"a": 1.0}, progress=False).trainer.train()
+    assert caplog.records == []
 
 
 def test_no_bar_by_default(capsys: pytest.CaptureFixture[str]) -> None:
