@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
 from fastattn.training.run_lock import locked
-from fastattn.training.run_state import STATES, saved_states
+from fastattn.training.run_state import STATES, OtherRunError, saved_states
 from fastattn.training.trainer import Trainer
 
 PLOT = "loss.svg"
@@ -33,7 +34,8 @@ def train(
     Returns the trainer, whose `evaluations` are the metrics. `task.model` has the weights that were saved: the best
     ones with patience, an average if the recipe asks for one, the last ones otherwise.
 
-    Raises as `check_folder` and `Trainer.train` do, and ValueError for an option that needs data to evaluate on.
+    Raises as `check_folder`, `Trainer.resume` and `Trainer.train` do, and OptionError (a ValueError) for an option that
+    needs data to evaluate on or differs from that of the run in the folder.
     """
     recipe = task.recipe
     recipe.check_data(evaluate_on is not None, True)
@@ -70,9 +72,15 @@ def train(
             **recipe.settings,
             "eval_crc32": None if decides is None else task.checksum(decides),
         },
+        options=asdict(recipe),
     )
     with trainer.locked():
-        if resume and trainer.resume():
+        try:
+            resumed = resume and trainer.resume()
+        except OtherRunError as error:
+            recipe.check_options(error.options)  # the options say more than the state
+            raise
+        if resumed:
             logger.info("goes on after step %d", trainer.step)
         trainer.train()
         if recipe.patience:

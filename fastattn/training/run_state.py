@@ -14,8 +14,9 @@ import math
 import os
 import re
 import secrets
+import warnings
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -36,6 +37,22 @@ _LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 # The names of tensors begin with these.
 _MODEL, _OPTIMIZER, _CARRIED, _AVERAGE = "model.", "optimizer.", "carried.", "average."
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+class DamagedStateWarning(UserWarning):
+    """A saved state cannot be read. An earlier one is used."""
+
+
+class OtherRunError(ValueError):
+    """A saved state is of another model or configuration.
+
+    Attributes:
+        options: the `options` of the trainer that saved it.
+    """
+
+    def __init__(self, message: str, values: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.options: Mapping[str, Any] = values.get("options", {})
 
 
 class Carried(Protocol):
@@ -197,6 +214,24 @@ def _read(file: io.FileIO, buffer: AnyBuffer) -> AnyBuffer:
     return buffer
 
 
+def read_newest(paths: Iterable[Path]) -> tuple[Path, dict[str, NDArray[np.float32]], dict[str, Any]] | None:
+    """The first state that can be read, its tensors and its values; None if there are no states.
+
+    A DamagedStateWarning names each one before it. Raises ValueError if none can be read.
+    """
+    damaged = []
+    for path in paths:
+        try:
+            return path, *read_state(path)
+        except (OSError, ValueError) as error:
+            reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            damaged.append(reason)
+            warnings.warn(f"{reason}; an earlier state is looked for", DamagedStateWarning, stacklevel=3)
+    if damaged:
+        raise ValueError("no saved state can be used:\n" + "\n".join(damaged))
+    return None
+
+
 def remove_old_states(folder: Path, step: int, keep: int, needed: Collection[int] = ()) -> None:
     """Remove the states up to `step`, except the last `keep` and those of the steps `needed`.
 
@@ -271,6 +306,17 @@ def as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as it comes back from a file, with lists for tuples."""
     value: dict[str, Any] = json.loads(json.dumps(configuration, allow_nan=False, default=_plain))
     return value
+
+
+def check_configuration(path: Path, values: Mapping[str, Any], configuration: Any, options: Mapping[str, Any]) -> None:
+    """Raise OtherRunError unless the values of a state have this configuration. It also names other epochs."""
+    different = list(differences(values.get("configuration", {}), configuration))
+    if different:
+        epochs = differences(values.get("options", {}).get("epochs"), options["epochs"], "epochs")
+        different = list(dict.fromkeys([*epochs, *different]))
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        message = f"{path}: of another model or configuration: {'; '.join(different[:3])}{more}"
+        raise OtherRunError(message, values)
 
 
 def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:

@@ -41,12 +41,14 @@ from fastattn.training.run_state import (
     STATES,
     Carried,
     NothingCarried,
+    OtherRunError,
     as_json,
     averages,
     carried,
+    check_configuration,
     collect,
-    differences,
     not_finite,
+    read_newest,
     read_state,
     remove_old_states,
     restore,
@@ -62,10 +64,6 @@ LOG = "log.jsonl"
 
 class NonFiniteLossError(ValueError):
     """The loss, the norm of the gradients, or a weight is NaN or infinite; the message names the last good state."""
-
-
-class DamagedStateWarning(UserWarning):
-    """A saved state cannot be read. An earlier one is used."""
 
 
 class Trainer:
@@ -102,6 +100,7 @@ class Trainer:
             "fastattn", level INFO, after evaluations and now and then.
         plot: the name of a picture of the log, such as "loss.svg", drawn in `folder` after epochs and evaluations.
         configuration: more values for JSON that must be equal for a run to go on.
+        options: values for JSON that the caller chose. They are saved, and `OtherRunError` has them.
 
     Attributes:
         step: steps done.
@@ -136,6 +135,7 @@ class Trainer:
         progress: bool | None = None,
         plot: str | None = None,
         configuration: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         for name, given, wanted, there in (
             ("patience", patience, "evaluate", evaluate),
@@ -163,6 +163,7 @@ class Trainer:
             plot_format(plot)
             import_matplotlib()
         self._configuration = as_json({**self._settings(), **(configuration or {})})
+        self._options = as_json({"epochs": self.epochs, **(options or {})})
         self.step = self.epoch = 0
         self._batch = 0  # batches done of the epoch
         self._epoch_ends: list[int] = []  # steps
@@ -410,6 +411,7 @@ class Trainer:
             "evaluations": self.evaluations,
             "log_size": self._log_size,
             "configuration": self._configuration,
+            "options": self._options,
         }
         self._saved, self._unsaved = write_state(folder, self.step, tensors, values), False
         if remove:
@@ -420,31 +422,18 @@ class Trainer:
         """Go on from the newest state in `folder` that can be read. Returns whether there is one.
 
         A DamagedStateWarning names a state that is damaged, cut short or cannot be read, and an earlier one is read.
-        Raises ValueError, with file and reason, for a state of another model or configuration, and if no state can be
-        read.
+        Raises OtherRunError (a ValueError), with file and reason, for a state of another model or configuration, and
+        ValueError if no state can be read.
         """
         folder = self._states()
-        damaged = []
-        self._known = [path for _, path in saved_states(folder)] if folder is not None else []
-        for path in self._known:
-            try:
-                tensors, values = read_state(path)
-            except (OSError, ValueError) as error:
-                reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
-                damaged.append(reason)
-                warnings.warn(f"{reason}; an earlier state is looked for", DamagedStateWarning, stacklevel=2)
-                continue
-            self._load(path, tensors, values)
-            return True
-        if damaged:
-            raise ValueError("no saved state can be used:\n" + "\n".join(damaged))
-        return False
+        self._known = [] if folder is None else [path for _, path in saved_states(folder)]
+        found = read_newest(self._known)
+        if found is not None:
+            self._load(*found)
+        return found is not None
 
     def _load(self, path: Path, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        different = list(differences(values.get("configuration", {}), self._configuration))
-        if different:
-            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-            raise ValueError(f"{path}: of another model or configuration: {'; '.join(different[:3])}{more}")
+        check_configuration(path, values, self._configuration, self._options)
         try:
             self._evaluations.load(values["evaluations"])
             self._epoch_ends = values["epoch_ends"]
@@ -452,7 +441,7 @@ class Trainer:
             if self._average is not None:
                 self._average.load_state_dict(averages(tensors))
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{path}: does not fit this run: {error}") from error
+            raise OtherRunError(f"{path}: does not fit this run: {error}", values) from error
         self.step, self.epoch, self._batch = values["step"], values["epoch"], values["batch"]
         self._random, self._log_size, self._saved = values["random"], values["log_size"], path
         self._carried_state = carried(tensors)

@@ -212,7 +212,7 @@ def test_an_error_of_the_disk_is_passed_over(tmp_path: Path, monkeypatch: pytest
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read(path)
 
-    monkeypatch.setattr("fastattn.training.trainer.read_state", failing)
+    monkeypatch.setattr("fastattn.training.run_state.read_state", failing)
     run = Run(tmp_path, save_every=2)
     with pytest.warns(DamagedStateWarning, match=f"{newest}: Input/output error; an earlier state is looked for"):
         assert run.trainer.resume()
@@ -244,7 +244,7 @@ def test_a_damaged_later_state_does_not_push_out_good_ones(tmp_path: Path) -> No
     [
         ({"seed": 4}, r"batches\.seed is 3 there, 4 here"),
         ({"batch_tokens": 17}, r"batches\.batch_tokens is 16 there, 17 here"),
-        ({"epochs": 4}, r"schedule\.num_training_steps is 23 there, 31 here"),
+        ({"epochs": 4}, r"epochs is 3 there, 4 here; schedule\.num_training_steps is 23 there, 31 here"),
         ({"max_norm": 2.0}, r"max_norm is 1\.0 there, 2\.0 here"),
         ({"accumulation": 2}, r"accumulation is 1 there, 2 here"),
         ({"optimizer": SGD}, r'optimizer is "AdamW" there, "SGD" here; param_groups is '),
