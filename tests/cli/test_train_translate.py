@@ -351,7 +351,7 @@ def test_another_metric_is_refused(files, capsys, monkeypatch):
     assert main(command(files, "--epochs", "1")) == 0
     monkeypatch.setattr("fastattn.tasks.translate.task.import_sacrebleu", lambda: None)
     text = error_of(command(files, "--epochs", "1", "--resume", "--metrics", "chrf"), capsys)
-    assert text.endswith("does not fit this run: its evaluations have no 'chrf', only loss, cer")
+    assert text.startswith("--metrics is chrf, and was the default when the run was begun; ")
 
 
 def test_more_metrics_may_be_measured(files):
@@ -395,6 +395,8 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     assert error_of(command(files, eval=str(tmp_path / "no")), capsys).endswith("no: No such file or directory")
     assert "no: No such file" in error_of(command(files, vocabulary=str(tmp_path / "no")), capsys)
     assert "must be bpe, characters, or" in error_of([*command(files), "--vocabulary", "bpe", "bpe"], capsys)
+    text = error_of(command(files, "--vocabulary-size", "9", vocabulary="bpe"), capsys)
+    assert text == "--vocabulary-size 9 is too small: the characters of the text and the special tokens are 16"
     assert "is that of --vocabulary bpe" in error_of(command(files, "--vocabulary-size", "50"), capsys)
     assert error_of(command(files, "--metrics", "cer", eval=None), capsys) == "--metrics needs --eval or --test"
     assert "needs as many --epochs, got 3" in error_of(command(files, "--average", "4", "--epochs", "3"), capsys)

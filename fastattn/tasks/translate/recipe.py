@@ -60,7 +60,7 @@ class TranslateRecipe(Recipe):
     Args:
         metrics: metrics to measure beside the loss; the first one compares models (default: cer)
         vocabulary: bpe (byte pairs), characters, or SentencePiece model files, one or one a side (default: bpe)
-        vocabulary_size: tokens of bpe (default: 8000)
+        vocabulary_size: tokens of bpe, at least the characters of the text (default: 8000, or the characters)
         shared: one vocabulary and one table of embeddings for both sides (default: yes for bpe and for one file)
         d_model: width, instead of the width of --size
         layers: layers of each side, instead of the number in --size

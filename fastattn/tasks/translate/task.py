@@ -21,7 +21,7 @@ from fastattn.generation import generate
 from fastattn.hub import Files, find_model
 from fastattn.models import Transformer, TransformerConfig
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.base import OptionError, Task, make_recipe
 from fastattn.tasks.translate.recipe import SIZES, VOCABULARY_SIZE, TranslateOptions, TranslateRecipe
 from fastattn.text import (
     BytePairs,
@@ -326,13 +326,18 @@ def _make_tokenizer(recipe: TranslateRecipe, text: ParallelText) -> TranslationT
     if recipe.vocabulary_files:
         for path in recipe.vocabulary_files:
             if not Path(path).exists():
-                wanted = "--vocabulary is bpe, characters, or SentencePiece model files"
-                raise FileNotFoundError(errno.ENOENT, f"No such file; {wanted}", path)
+                kinds = "--vocabulary is bpe, characters, or SentencePiece model files"
+                raise FileNotFoundError(errno.ENOENT, f"No such file; {kinds}", path)
         return sentencepiece_tokenizer(*recipe.vocabulary_files, shared=recipe.shares)
     sides = [[*text.sources, *text.targets]] if recipe.shares else [text.sources, text.targets]
     made: list[Subwords]
     if recipe.vocabulary == ("bpe",):
-        made = [BytePairs.train(some, recipe.vocabulary_size or VOCABULARY_SIZE) for some in sides]
+        wanted = recipe.vocabulary_size or VOCABULARY_SIZE
+        made = [BytePairs.train(some, wanted) for some in sides]
+        least = max(side.vocab_size for side in made)
+        if recipe.vocabulary_size and least > wanted:
+            reason = f"the characters of the text and the special tokens are {least}"
+            raise OptionError(f"{{vocabulary_size}} {wanted} is too small: {reason}")
     else:
         made = [Characters.build(some) for some in sides]
     return SubwordTokenizer(made[0], made[-1])
