@@ -73,10 +73,10 @@ def _writing(folder: Path, names: str) -> Iterator[None]:
             for name in filter(pattern.fullmatch, os.listdir(folder)):
                 with contextlib.suppress(OSError):
                     os.unlink(folder / name)
-        for _ in range(100):  # others hold it alone for as long as the lines above take
+        for _ in range(50):  # others hold it alone for as long as the lines above take, but `flock` does for longer
             if _lock(descriptor, fcntl.LOCK_SH):
                 break
-            time.sleep(0.01)
+            time.sleep(0.001)
         yield
     finally:
         os.close(descriptor)

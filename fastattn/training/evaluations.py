@@ -40,10 +40,10 @@ class Evaluations:
     @property
     def out_of_patience(self) -> bool:
         """Whether `patience` evaluations followed the best one."""
+        if self._patience is None:
+            return False  # asked after every step
         best = self.best
-        if self._patience is None or best is None:
-            return False
-        return len(self.entries) - self.entries.index(best) > self._patience
+        return best is not None and len(self.entries) - self.entries.index(best) > self._patience
 
     def load(self, entries: list[dict[str, Any]]) -> None:
         """Take over the evaluations of a saved run. Raises ValueError if one does not have the metric."""
