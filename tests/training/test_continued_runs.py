@@ -469,11 +469,14 @@ def run_process(folder: Path, kill_after: float | None = None) -> str | None:
     environment = {**os.environ, "FASTATTN_SLOW_SAVES": "0.002"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == b"ready\n"
         if kill_after is not None:
             time.sleep(kill_after)
             process.kill()
-        output, errors = process.communicate(timeout=120)
+        output = process.stdout.read()  # `communicate` would lose what came together with the first line
+        errors = process.stderr.read()
+        process.wait(timeout=120)
     if kill_after is not None and process.returncode == -signal.SIGKILL:
         return None
     assert process.returncode == 0, errors.decode()
