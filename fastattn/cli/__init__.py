@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from fastattn import __version__, checks, tasks
+from fastattn.files import byte_lines
 from fastattn.tasks.base import OptionError, Options, Recipe, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -158,12 +159,13 @@ def options_of(arguments: argparse.Namespace, kind: type[AnyOptions]) -> AnyOpti
 @contextlib.contextmanager
 def open_input(arguments: argparse.Namespace) -> Iterator[tuple[Iterable[bytes], str]]:
     """The lines of a command's input, and its name in errors."""
-    if arguments.input != "-":
-        with open(arguments.input, "rb") as file:
-            yield file, arguments.input
+    name = arguments.input
+    if name != "-":
+        with open(name, "rb") as file:
+            yield byte_lines(file, name), name
         return
     explain_terminal(arguments)
-    yield sys.stdin.buffer, "standard input"
+    yield byte_lines(sys.stdin.buffer, "standard input"), "standard input"
 
 
 def explain_terminal(arguments: argparse.Namespace) -> None:

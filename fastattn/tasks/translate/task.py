@@ -296,7 +296,7 @@ class Translator(Task):
             import_matplotlib()
             if not Path(options.attention).parent.is_dir():
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), options.attention)
-        texts = [line.rstrip("\r\n") for line in utf8_lines(lines, name)]
+        texts = utf8_lines(lines, name)
         pairs = split_columns(texts, name) if options.pairs else [(text.strip(), "") for text in texts]
         sources, targets = tuple(source for source, _ in pairs), tuple(target for _, target in pairs)
         return ParallelText(sources, targets, lines=tuple(range(1, len(pairs) + 1)), files=(name,))
