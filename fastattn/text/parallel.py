@@ -60,6 +60,17 @@ class ParallelText:
             return f"{self.files[-1 if target else 0]}:{self.lines[index]}"
         return f"{'targets' if target else 'sources'}[{index}]"
 
+    def take(self, indices: Iterable[int]) -> ParallelText:
+        """Some of the pairs.
+
+        >>> ParallelText(("Guten Tag", "Ja"), ("Good day", "Yes")).take([1]).sources
+        ('Ja',)
+        """
+        chosen = list(indices)
+        sources, targets = (tuple(side[i] for i in chosen) for side in (self.sources, self.targets))
+        lines = tuple(self.lines[i] for i in chosen) if self.lines else ()
+        return ParallelText(sources, targets, self.skipped, lines, self.files)
+
     @property
     def crc32(self) -> int:
         """A checksum of the text."""
