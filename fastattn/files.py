@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import secrets
@@ -44,18 +45,36 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
 def open_output(path: str) -> Iterator[BinaryIO]:
     """A binary file to write to; `-` is standard output. A regular file appears under its name once it is complete.
 
-    A symbolic link stays, and its target is replaced. Devices and named pipes are written directly.
+    A symbolic link stays, and the file behind it is replaced. Devices and named pipes are written directly. An OSError
+    in the `with` block that names no file, such as that of a full disk, gets this file's name.
     """
+    try:
+        yield from _open_output(path)
+    except OSError as error:
+        error.filename = error.filename or ("standard output" if path == "-" else path)
+        raise
+
+
+def _open_output(path: str) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     if path == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        output = standard_stream("stdout")
+        yield output
+        output.flush()
     elif target.exists() and not target.is_file():
         with open(target, "wb") as file:  # a folder says that it is one
             yield file
     else:
         with replacing(target) as (temporary,), open(temporary, "wb") as file:
             yield file
+
+
+def standard_stream(name: str) -> Any:
+    """The bytes of `sys.stdin` or `sys.stdout`. Raises OSError for one that is closed, which Python has as None."""
+    stream = getattr(sys, name)
+    if stream is None:
+        raise OSError(errno.EBADF, "it is closed", f"standard {name[3:]}put")
+    return stream.buffer
 
 
 def _flush(path: Path) -> None:
@@ -157,7 +176,7 @@ def line_chunks(path: str, size: int) -> Iterator[Iterator[list[str]]]:
     be opened. The iterator raises as `utf8_lines` and `byte_lines`.
     """
     if path == "-":
-        yield _line_chunks(sys.stdin.buffer, "standard input", size)
+        yield _line_chunks(standard_stream("stdin"), "standard input", size)
         return
     with open(path, "rb") as file:
         yield _line_chunks(file, path, size)

@@ -180,7 +180,7 @@ def _choose_format(arguments: argparse.Namespace) -> str:
     if chosen is None:
         choices = " or ".join(dict.fromkeys(endings.values()))
         raise ValueError(f"--output {arguments.output}: not {', '.join(endings)}; give --format {choices}")
-    if chosen != "jsonl" and arguments.output == "-" and sys.stdout.isatty():
+    if chosen != "jsonl" and arguments.output == "-" and sys.stdout is not None and sys.stdout.isatty():
         raise ValueError(f"--format {chosen} is binary and standard output is a terminal: give --output")
     return chosen
 
