@@ -480,7 +480,7 @@ class TestErrors:
             outside.backward(np.ones((2, 3), np.float32))
 
     def test_a_wrong_dtype_is_the_kernels_error(self) -> None:
-        with pytest.raises(TypeError, match="gelu: x must be float32, got float64"):
+        with pytest.raises(TypeError, match="gelu: input must be float32, got float64"):
             F.gelu(leaf(2))
 
     def test_out_is_for_arrays(self) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,3 +175,104 @@ def test_a_limit_of_bytes(tmp_path: Path) -> None:
 def test_a_file_without_a_size_has_a_limit_too() -> None:
     with pytest.raises(ValueError, match="a file that grows, and at most 4 bytes are read"):
         files.read_regular("/proc/self/status", 4)
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_cr_ends_lines_where_there_is_no_lf(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "text"
+    for data, lines in (
+        (b"\xef\xbb\xbfone\rtwo\r\rfour", ["one", "two", "", "four"]),
+        (b"one\rtwo\r", ["one", "two"]),
+        (b"one\r", ["one"]),
+        (b"one\rtwo\nthree\rfour", ["one\rtwo", "three\rfour"]),
+        (b"one\r\ntwo\rthree", ["one", "two\rthree"]),
+    ):
+        path.write_bytes(data)
+        assert list(files.text_lines(str(path))) == lines
+        with files.line_chunks(str(path), size) as chunks:
+            assert [line for chunk in chunks for line in chunk] == lines
+
+
+def test_a_text_with_cr_comes_in_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"12345\r" * 1000)
+    with files.line_chunks(str(path), 60) as chunks:
+        assert max(map(len, chunks)) == 20
+
+
+KINDS = {
+    "UTF-16; ": "a\n".encode("utf-16"),
+    "UTF-16; c": b"\xfe\xff" + "a\n".encode("utf-16-be"),
+    "UTF-32; ": "a\n".encode("utf-32"),
+    "UTF-32; c": b"\0\0\xfe\xff" + "a\n".encode("utf-32-be"),
+    "UTF-16 without a byte order mark": "a\n".encode("utf-16-le"),
+    "UTF-16 without a byte": "a\n".encode("utf-16-be"),
+    "a gzip file; unpack it first": gzip.compress(b"a\n"),
+    "a zip file; unpack it first": b"PK\x03\x04\x14\0",
+    "a bzip2 file": b"BZh91AY&SYabc",
+    "an xz file": b"\xfd7zXZ\0",
+    "a zstd file": b"\x28\xb5\x2f\xfd\x04",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_utf8_text_is_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(KINDS[kind])
+    message = f"^{path}:1: not UTF-8 text, but {kind}.*first bytes are {KINDS[kind][:2].hex(' ')}"
+    with pytest.raises(ValueError, match=message):
+        list(files.text_lines(str(path)))
+    with files.line_chunks(str(path), 2) as chunks, pytest.raises(ValueError, match=message):
+        list(chunks)
+
+
+def test_a_zero_byte_later_is_a_character(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"ab\0c\n\0\n")
+    assert list(files.text_lines(str(tmp_path / "text"))) == ["ab\0c", "\0"]
+
+
+class Broken(io.BytesIO):
+    """A file of a disk that fails."""
+
+    def readline(self, size: Any = -1) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    read1 = readline
+
+
+def test_a_failing_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": Broken()}))
+    for read in (
+        lambda: list(files.byte_lines(Broken(), "corpus.txt")),
+        lambda: [list(chunks) for chunks in [files._line_chunks(Broken(), "corpus.txt", 5)]],
+    ):
+        with pytest.raises(OSError, match=r"Input/output error: 'corpus\.txt'"):
+            read()
+    with files.line_chunks("-", 5) as chunks, pytest.raises(OSError, match="'standard input'"):
+        list(chunks)
+    memory = Path("/proc/self/mem")  # Linux opens it, and cannot read its beginning
+    if memory.exists():
+        with pytest.raises(OSError, match=f"'{memory}'"):
+            list(files.text_lines(str(memory)))
+
+
+def test_a_line_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LINE_LIMIT", 100)
+    path = tmp_path / "text"
+    path.write_bytes(b"a\n" + b"b" * 99 + b"\n")
+    assert len(list(files.text_lines(str(path)))) == 2
+    path.write_bytes(b"a\n" + b"b" * 101 + b"\n")
+    with pytest.raises(ValueError, match=f"^{path}:2: the line has more than 100 bytes"):
+        list(files.text_lines(str(path)))
+    path.write_bytes(b"a\n" + b"b" * 300)
+    with files.line_chunks(str(path), 30) as chunks, pytest.raises(ValueError, match=f"^{path}:2: the line has more"):
+        list(chunks)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a device of Unix")
+def test_a_device_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LINE_LIMIT", 1 << 20)
+    with pytest.raises(ValueError, match=r"^/dev/zero:1: the line has more than 1048576 bytes"):
+        list(files.text_lines("/dev/zero"))
+    with files.line_chunks("/dev/zero", 1 << 15) as chunks, pytest.raises(ValueError, match=r"^/dev/zero:1: the line"):
+        list(chunks)

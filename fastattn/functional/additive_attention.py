@@ -10,10 +10,12 @@ import numpy as np
 from fastattn import kernels
 from fastattn._types import CuSeqlens
 from fastattn.autograd import mode, needs, record, recording, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values
 from fastattn.ragged import check_cu_seqlens
 
 
+@named("tanh", "linear", "softmax", "cu_seqlens")
 def additive_attention(
     query: Values,
     key: Values,

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from fastattn._types import CuSeqlens
 from fastattn.autograd import mode, record, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, plain
 from fastattn.random import next_seed
 
 
+@named(q="query", k="key", v="value", softmax_scale="scale")
 def scaled_dot_product_attention(
     query: Values,
     key: Values,
@@ -71,6 +73,12 @@ def scaled_dot_product_attention(
     )
 
 
+@named(
+    "scaled_dot_product_attention",
+    **dict.fromkeys("qkv", "query_key_value"),
+    cu_seqlens_q="cu_seqlens",
+    softmax_scale="scale",
+)
 def qkv_attention(
     query_key_value: Values,
     cu_seqlens: CuSeqlens,
@@ -109,6 +117,7 @@ def qkv_attention(
     return _attention((query_key_value,), parts, gradients, dropout_p, return_attn_weights, options)
 
 
+@named("scaled_dot_product_attention", q="query", k="key_value", v="key_value", softmax_scale="scale")
 def kv_attention(
     query: Values,
     key_value: Values,

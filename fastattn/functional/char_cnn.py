@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.autograd import mode, needs, record, recording, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, Weights, gradient, plain
 
 
+@named()
 def char_cnn(
     char_ids: NDArray[np.integer[Any]],
     embedding: Values,
@@ -82,6 +84,7 @@ def char_cnn(
     return record(y, operands, backward)
 
 
+@named(x="input")
 def highway(input: Values, weight: Weights, bias: Values, *, out: Array | None = None) -> Any:
     """`sigmoid(t) relu(h) + (1 - sigmoid(t)) input`, where h and t are the halves of `input weight^T + bias`.
 

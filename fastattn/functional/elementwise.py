@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastattn.autograd import Tensor, mode, record, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, plain, reshape_out
 from fastattn.random import next_seed
 
 
+@named(x="input")
 def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) -> Any:
     """`input * Phi(input)`, with erf (`approximate="none"`) or its tanh form (`"tanh"`).
 
@@ -24,6 +26,7 @@ def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) 
     return _elementwise("gelu", mode.ops.gelu, approximate, input, out)
 
 
+@named("activation", x="input")
 def relu(input: Values, *, out: Array | None = None) -> Any:
     """`max(input, 0)` of each element; its gradient at 0 is 0.
 
@@ -36,6 +39,7 @@ def relu(input: Values, *, out: Array | None = None) -> Any:
     return _elementwise("relu", mode.ops.activation, "relu", input, out)
 
 
+@named("activation", x="input")
 def tanh(input: Values, *, out: Array | None = None) -> Any:
     """The hyperbolic tangent of each element of `input` `[...]`, in `out` if given.
 
@@ -45,6 +49,7 @@ def tanh(input: Values, *, out: Array | None = None) -> Any:
     return _elementwise("tanh", mode.ops.activation, "tanh", input, out)
 
 
+@named("activation", x="input")
 def sigmoid(input: Values, *, out: Array | None = None) -> Any:
     """`1 / (1 + exp(-input))` of each element of `input` `[...]`, in `out` if given.
 
@@ -54,6 +59,7 @@ def sigmoid(input: Values, *, out: Array | None = None) -> Any:
     return _elementwise("sigmoid", mode.ops.activation, "sigmoid", input, out)
 
 
+@named("activation", x="input")
 def silu(input: Values, *, out: Array | None = None) -> Any:
     """`input * sigmoid(input)` of each element of `input` `[...]`, in `out` if given.
 
@@ -63,6 +69,7 @@ def silu(input: Values, *, out: Array | None = None) -> Any:
     return _elementwise("silu", mode.ops.activation, "silu", input, out)
 
 
+@named(x="input")
 def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     """`input` with a fraction `p` of its elements set to 0 and the others divided by 1 - p.
 
@@ -84,6 +91,7 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     return record(y, (input,), lambda dy: (ops.dropout_backward(dy, p, seed),))
 
 
+@named(x="input")
 def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     """`exp(input) / sum(exp(input))` along the axis `dim`; 0 where all elements along it are -inf.
 
@@ -96,6 +104,7 @@ def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     return _softmax("softmax", input, dim, out)
 
 
+@named(x="input")
 def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     """The logarithm of `softmax(input, dim)`, without the loss of precision; shapes and errors are the same.
 
@@ -107,6 +116,7 @@ def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     return _softmax("log_softmax", input, dim, out)
 
 
+@named("l2_normalize", x="input")
 def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *, out: Array | None = None) -> Any:
     """`input / max(norm, eps)`, with the Euclidean norm along the axis `dim`.
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastattn.autograd import mode, needs, record, recording, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, Weights, gradient, plain, reshape_out
 from fastattn.random import next_seed
 
 
+@named("dropout", x="input")
 def linear(
     input: Values,
     weight: Weights,
@@ -106,6 +108,7 @@ def check_activation(name: str, activation: str | None) -> None:
         raise ValueError(f"{name}: activation must be None or one of {known}, got {activation!r}")
 
 
+@named(x="input")
 def layer_norm(
     input: Values,
     normalized_shape: Sequence[int],

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn.autograd import mode, needs, record, values
 from fastattn.checks import integer
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, gradient
 from fastattn.random import next_seed
 
@@ -18,6 +19,7 @@ IGNORE_INDEX = -100
 """The label of rows that the loss ignores."""
 
 
+@named("log_softmax", logits="input")
 def cross_entropy(
     input: Values,
     target: NDArray[np.integer[Any]],
@@ -84,6 +86,7 @@ def cross_entropy(
     return _reduce("cross_entropy", (operand,), rows.reshape(shape), count, reduction, backward)
 
 
+@named()
 def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mean") -> Any:
     """`(input - target)^2` of each element. `target` is an array or a Tensor of `input`'s shape; both have gradients.
 
@@ -109,6 +112,7 @@ def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mea
     return _reduce("mse_loss", (input, target), terms, terms.size, reduction, backward)
 
 
+@named("log_softmax", x="input")
 def binary_cross_entropy_with_logits(
     input: Values,
     target: ArrayLike,
@@ -149,6 +153,7 @@ def binary_cross_entropy_with_logits(
     return _reduce(name, (input,), terms, terms.size, reduction, backward)
 
 
+@named("linear", "cross_entropy", "gather_rows", x="input")
 def sampled_softmax_loss(
     input: Values,
     target: NDArray[np.integer[Any]],

@@ -10,11 +10,13 @@ import numpy as np
 from fastattn import ragged
 from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor, mode, needs, record, recording, tensors, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, Weights, gradient
 
 Direction = Sequence[Weights | None]
 
 
+@named(x="input", h0="h_0 of hx", c0="c_0 of hx")
 def lstm(
     input: Values | Sequence[Values],
     cu_seqlens: CuSeqlens,
@@ -93,6 +95,7 @@ def lstm(
     return output, (h_n, c_n)
 
 
+@named(x="input", h0="hx")
 def gru(
     input: Values | Sequence[Values],
     cu_seqlens: CuSeqlens,
@@ -158,6 +161,7 @@ def gru(
     return output, h_n
 
 
+@named("lstm")
 def lstm_cell(
     input: Values,
     hx: tuple[Values | None, Values | None] | None,
@@ -185,6 +189,7 @@ def lstm_cell(
     return h, c.reshape(c.shape[1:])
 
 
+@named("gru")
 def gru_cell(
     input: Values,
     hx: Values | None,
@@ -234,9 +239,11 @@ def _inputs(input: Any, count: int = 1) -> tuple[Any, ...]:
 
 def _flat(name: str, weights: Sequence[Direction], names: tuple[str, ...]) -> list[Any]:
     """The weights of all directions, one after the other."""
-    for direction in weights:
+    wanted = ", ".join(names)
+    for i, direction in enumerate(weights):
+        if not isinstance(direction, Sequence) or isinstance(direction, str):
+            raise TypeError(f"{name}: weights[{i}] must be a sequence ({wanted}), got {type(direction).__name__}")
         if len(direction) != len(names):
-            wanted = ", ".join(names)
             raise ValueError(f"{name}: weights must have ({wanted}) for each direction, got {len(direction)} of them")
     return [weight for direction in weights for weight in direction]
 

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from fastattn import autograd
 from fastattn._types import IntArray
 from fastattn.autograd import needs, record, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, gradient, plain, reshape_out
 from fastattn.functional.layers import layer_norm
 
 
+@named(input_ids="input")
 def embedding(
     input: NDArray[np.integer[Any]], weight: Values, padding_idx: int | None = None, *, out: Array | None = None
 ) -> Any:
@@ -40,6 +42,7 @@ def embedding(
     return y.reshape(shape) if out is None else out
 
 
+@named("embedding")
 def embedding_sum(
     input_ids: IntArray,
     weight: Values,
@@ -104,6 +107,7 @@ def embedding_sum(
     return layer_norm(summed, y.shape[1:], norm_weight, norm_bias, eps)
 
 
+@named(x="input")
 def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *, out: Array | None = None) -> Any:
     """One row per sequence: from `input` `[tokens, dim]` to `[batch, dim]`, zeros for an empty sequence.
 
@@ -124,6 +128,7 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
     return record(y, (input,), lambda dy: (ops.pooling_backward(dy, x, cu_seqlens, mode),))
 
 
+@named("embedding_sum", weight="input", input_ids="rows")
 def gather_rows(input: Values, rows: IntArray) -> Any:
     """The rows of `input` `[tokens, dim]` at the indices `rows`, int64 `[n]`: `[n, dim]`, in that order.
 
@@ -141,6 +146,7 @@ def gather_rows(input: Values, rows: IntArray) -> Any:
     return embedding_sum(rows, input)
 
 
+@named()
 def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0) -> Any:
     """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at the distinct indices `rows`, int64 `[n]`.
 
@@ -155,6 +161,7 @@ def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0
     return record(y, (input,), lambda dy: (dy.take(rows, axis=0),))
 
 
+@named()
 def cat(tensors: Sequence[Values], dim: int = 0) -> Any:
     """`tensors`, arrays or Tensors, joined along the axis `dim`; the other axes have equal sizes.
 
@@ -166,6 +173,7 @@ def cat(tensors: Sequence[Values], dim: int = 0) -> Any:
     return _join("cat", np.concatenate, tensors, dim)
 
 
+@named()
 def stack(tensors: Sequence[Values], dim: int = 0) -> Any:
     """`tensors`, arrays or Tensors of one shape, side by side along a new axis `dim`.
 

@@ -54,7 +54,7 @@ class Rules:
         if bad_words_ids is not None:
             words = bad_words("generate: bad_words_ids", bad_words_ids, size)
         words = tuple(word for word in words if word != (self.end,))  # as in transformers
-        self.bad = [word[0] for word in words if len(word) == 1]
+        self.bad = np.array([word[0] for word in words if len(word) == 1], np.int64)
         self.phrases = [np.array(word) for word in words if len(word) > 1]
 
     def choose(self, scores: Array, before: Ids) -> Ids:

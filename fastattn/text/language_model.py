@@ -127,8 +127,8 @@ class Sentences:
 def read_sentences(paths: Iterable[str | os.PathLike[str]]) -> Sentences:
     """The sentences of UTF-8 files, one per line, with words separated by whitespace, including Unicode whitespace.
 
-    Lines end with a newline; blank ones are passed over. A word may hold any other characters; one that is spelled
-    `<S>`, `</S>` or `<UNK>` is that.
+    Lines end with LF or CR LF, or all of them with CR. Blank ones are passed over. A word may hold any other character;
+    one that is spelled `<S>`, `</S>` or `<UNK>` is that.
 
     Raises OSError, ValueError, with file and line, for a line that is not UTF-8, and for files without words, and
     TypeError for one path that is not in a list.
@@ -170,9 +170,15 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Vocabulary:
-        """Read a file of one word a line. Raises OSError, or ValueError with the line, also for one not UTF-8."""
+        """Read a file of one word a line. Blank lines at its end do not count.
+
+        Raises OSError, or ValueError with the line, also for one not UTF-8.
+        """
         name = os.fspath(path)
-        return cls((line.strip() for line in text_lines(name)), name)
+        words = [line.strip() for line in text_lines(name)]
+        while words and not words[-1]:
+            words.pop()
+        return cls(words, name)
 
     @classmethod
     def build(cls, text: Sentences, size: int | None = None, min_count: int = 1) -> Vocabulary:

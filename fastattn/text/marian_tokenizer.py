@@ -113,6 +113,10 @@ class MarianVocabulary:
             texts.append(text)
         return texts
 
+    def missing(self, size: int) -> list[int]:
+        """The numbers below `size` that are not ids of the vocabulary."""
+        return [i for i in range(size) if i not in self._pieces]
+
     def tokens(self, ids: ArrayLike) -> list[str]:
         """The pieces of ids, special tokens included.
 

@@ -99,6 +99,10 @@ class Subwords(ABC):
             texts.append(self._text(ids[ids >= len(SPECIAL)].tolist()))
         return texts
 
+    def missing(self, size: int) -> list[int]:
+        """The numbers below `size` that are not ids of the vocabulary."""
+        return list(range(self.vocab_size, size))
+
     def tokens(self, ids: ArrayLike) -> list[str]:
         """The tokens of ids."""
         return [self._token(number) for number in np.asarray(ids, np.int64).tolist()]

@@ -52,6 +52,9 @@ class Side(Protocol):
     def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
         """Texts from their ids."""
 
+    def missing(self, size: int) -> list[int]:
+        """The numbers below `size` that are not ids of the vocabulary."""
+
     def tokens(self, ids: ArrayLike) -> list[str]:
         """The tokens of ids."""
 

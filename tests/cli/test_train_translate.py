@@ -378,7 +378,7 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     short = tmp_path / "short"
     short.write_text("a\n")
     tabs = command(files, "--test", files["train"], files["train"])
-    assert error_of(tabs, capsys) == f"{files['train']}:1: a tab; a file with two columns is given alone"
+    assert error_of(tabs, capsys) == f"{files['train']}: a tab in every line; a file with two columns is given alone"
     columns, files["train"] = files["train"], str(tmp_path / "source")
     train = files["train"]
     Path(train).write_text("a\n" * 60)
@@ -421,6 +421,17 @@ def test_a_long_text_to_measure_is_refused_before_the_training(files, tmp_path, 
         [*command({**files, option: str(paths[0])}, "--max-length", "20"), option, *map(str, paths)], capsys
     )
     assert f"{paths[side]}:3 has 21 tokens" in text
+
+
+@pytest.mark.parametrize(("overlong", "done"), [("truncate", "cut"), ("skip", "skipped")])
+def test_long_texts_to_measure_can_be_cut_or_skipped(files, tmp_path, capsys, overlong, done):
+    for option in ("--eval", "--test"):
+        files[option] = write(tmp_path / f"long{option}.tsv", tsv([*pairs(1), ("a" * 20, "β"), ("a", "β" * 20)]))
+    assert main(command(files, "--max-length", "20", "--overlong", overlong)) == 0
+    captured = capsys.readouterr()
+    for option in ("--eval", "--test"):
+        assert f"{files[option]}: 2 pairs with more than 20 tokens are {done}" in captured.err
+    assert "test: loss " in captured.out
 
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf"])

@@ -115,6 +115,13 @@ def test_a_file_keeps_its_order(tmp_path: Path) -> None:
     assert len(vocabulary) == 5
 
 
+def test_blank_lines_at_the_end_of_a_vocabulary(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    for end in ("\n", "\r\n", "\r"):
+        path.write_bytes(f"<S>{end}</S>{end}<UNK>{end}the{end}{end} {end}".encode())
+        assert Vocabulary.from_file(path).words == ("<S>", "</S>", "<UNK>", "the")
+
+
 def test_a_vocabulary_that_cannot_be() -> None:
     for size in (2, 0, -1):
         with pytest.raises(ValueError, match=f"Vocabulary: size must be at least 3, for .*, got {size}"):

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fastattn import checks
 from fastattn.files import utf8_lines
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, find_model
@@ -118,7 +119,13 @@ class BiLM(Task):
         self.model.save_pretrained(folder)
 
     def __call__(self, inputs: Iterable[Sequence[str]]) -> list[float]:
-        """The perplexity of each sentence, a sequence of words, on its own; NaN for one without words."""
+        """The perplexity of each sentence, a sequence of words, on its own; NaN for one without words.
+
+        Raises TypeError for one str, and, by index, for a sentence that is none and a word that is not a str.
+        """
+        inputs = list(checks.sequence("BiLM: inputs", inputs, "sentences, each a sequence of words"))
+        for i, words in enumerate(inputs):
+            checks.texts(f"BiLM: inputs[{i}]", words, "words")
         found = (self._perplexities(Sentences.from_words([words])) if words else {} for words in inputs)
         return [perplexities.get("perplexity", math.nan) for perplexities in found]
 

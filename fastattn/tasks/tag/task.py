@@ -207,7 +207,12 @@ class Tagger(Task):
 
     @classmethod
     def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> list[ConlluSentence]:
-        return list(parse_conllu(lines, name))
+        data = []
+        for sentence in parse_conllu(lines, name):
+            if sentence.words and sentence.upos_column is None:
+                raise ValueError(f"{name}:{sentence.line}: global.columns has no UPOS, so there is no place for tags")
+            data.append(sentence)
+        return data
 
     def predict(self, data: Data, options: Any) -> tuple[Iterable[str], Iterable[str]]:
         found, right, total = self._tag_and_count(data)
