@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastattn.files import read_regular
+
 __all__ = ["Files", "ModelNotFoundError", "cache_folder", "find_model"]
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -183,8 +185,8 @@ def cache_folder() -> Path:
 def _find_in_cache(repository: str, files: Files, revision: str, looked: list[str]) -> Path | None:
     entry = cache_folder() / ("models--" + repository.replace("/", "--"))
     try:
-        commit = (entry / "refs" / revision).read_text(encoding="utf-8").strip()
-    except OSError:
+        commit = read_regular(entry / "refs" / revision).decode().strip()
+    except (OSError, ValueError):
         commit = revision if _COMMIT.fullmatch(revision) else ""
     snapshot = entry / "snapshots" / commit
     if not commit or not files.marked(snapshot):

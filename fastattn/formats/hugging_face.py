@@ -19,15 +19,16 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.files import replacing
+from fastattn.files import open_regular, read_regular, replacing
 
-__all__ = ["StateDict", "read_config", "read_json", "read_state_dict", "write_checkpoint"]
+__all__ = ["StateDict", "read_config", "read_json", "read_json_array", "read_state_dict", "write_checkpoint"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -39,13 +40,24 @@ _SAMPLE = 512
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The object in a JSON file. Raises FileNotFoundError, or ValueError if it holds something else."""
-    path = Path(path)
+    found: dict[str, Any] = _read_json(path, dict, "object")
+    return found
+
+
+def read_json_array(path: str | os.PathLike[str]) -> list[Any]:
+    """The array in a JSON file. Raises as `read_json` does."""
+    found: list[Any] = _read_json(path, list, "array")
+    return found
+
+
+def _read_json(path: str | os.PathLike[str], kind: type, name: str) -> Any:
+    data = read_regular(path)
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: must hold a JSON object, got {type(value).__name__}")
+    if not isinstance(value, kind):
+        raise ValueError(f"{path}: must hold a JSON {name}, got {type(value).__name__}")
     return value
 
 
@@ -63,7 +75,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 class _Entry:
     """The place of one tensor: the entry in its header, and the offset of its first byte in the file."""
 
-    file: BinaryIO
+    file: FileIO
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -194,12 +206,12 @@ def _read_shards(index: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
 def _read_header(path: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
     from safetensors import SafetensorError, safe_open
 
+    file = files.enter_context(open_regular(path))
     try:
         with safe_open(path, framework="np"):
             pass
     except SafetensorError as error:
         raise ValueError(f"{path}: not a valid safetensors file: {error}") from error
-    file: BinaryIO = files.enter_context(open(path, "rb", buffering=0))  # noqa: SIM115
     size = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(size))
     header.pop("__metadata__", None)

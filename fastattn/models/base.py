@@ -17,6 +17,7 @@ import numpy as np
 
 from fastattn import nn
 from fastattn.checks import choice
+from fastattn.files import read_regular
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
 from fastattn.models.config import PreTrainedConfig
@@ -305,7 +306,7 @@ def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
     sha = hashlib.sha256()
     for pattern in files.patterns:
         if pattern.endswith(".json") and (folder / pattern).is_file():
-            sha.update(f"{pattern}\0".encode() + (folder / pattern).read_bytes() + b"\0")
+            sha.update(f"{pattern}\0".encode() + read_regular(folder / pattern) + b"\0")
     for name in sorted(tensors):
         sha.update(f"{name}\0{nn.module.shape_of(tensors, name)}\0".encode() + tensors.sample(name))
     return sha.hexdigest()

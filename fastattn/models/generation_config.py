@@ -55,7 +55,7 @@ class GenerationSettings:
         path = folder / GENERATION_CONFIG
         fields: dict[str, Any] = {}
         names = [*UNSUPPORTED]
-        if path.is_file():
+        if path.exists():
             values = hugging_face.read_json(path)
             fields = {name: values.get(name) for name in _DECODING}
             fields |= {name: values[name] for name in _TOKENS if values.get(name) is not None}

@@ -13,6 +13,7 @@ Source: Peters et al. 2018, section 3.1; bilm-tf's vocabulary file and its order
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zlib
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from fastattn import ragged
 from fastattn._types import IntArray
 from fastattn.checks import integer, sequence
-from fastattn.files import replacing, text_lines
+from fastattn.files import read_regular, replacing, text_lines, utf8_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
 
@@ -172,7 +173,7 @@ class Vocabulary:
     def from_file(cls, path: str | os.PathLike[str]) -> Vocabulary:
         """Read a file of one word a line. Raises OSError, or ValueError with the line, also for one not UTF-8."""
         name = os.fspath(path)
-        return cls((line.strip() for line in text_lines(name)), name)
+        return cls((line.strip() for line in utf8_lines(io.BytesIO(read_regular(name)), name)), name)
 
     @classmethod
     def build(cls, text: Sentences, size: int | None = None, min_count: int = 1) -> Vocabulary:

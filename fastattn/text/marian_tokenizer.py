@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn import checks
-from fastattn.files import replacing
+from fastattn.files import read_regular, replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
@@ -197,7 +197,7 @@ class MarianTokenizer:
             raise FileNotFoundError(f"{folder}: no {', no '.join(missing)}; a Marian tokenizer has {has}")
         vocabularies = [read_json(folder / name) for name in needed[2:]]
         try:
-            models = ((folder / name).read_bytes() for name in needed[:2])
+            models = (read_regular(folder / name) for name in needed[:2])
             tokenizer = cls(*models, *vocabularies, config=config)  # type: ignore[arg-type]  # they are two
         except ValueError as error:
             raise ValueError(f"{folder}{os.sep}{error}") from None  # each message begins with the name of a file

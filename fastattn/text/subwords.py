@@ -16,13 +16,13 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn import checks
+from fastattn.files import read_regular
 from fastattn.formats.hugging_face import read_json
 from fastattn.text.library import import_tokenizers, library_errors
 from fastattn.text.tokenizer import TokenizedTexts, Tokenizer
@@ -244,7 +244,7 @@ class BytePairs(Subwords):
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> BytePairs:
         library = import_tokenizers()
-        data = Path(path).read_bytes()
+        data = read_regular(path)
         with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
             backend = library.Tokenizer.from_buffer(data)
         return cls(backend, str(path))

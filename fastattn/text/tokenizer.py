@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks, ragged
-from fastattn.files import replacing
+from fastattn.files import read_regular, replacing
 from fastattn.hub import folder_of
 from fastattn.text.library import by_index, import_tokenizers, library_errors
 from fastattn.text.tokenizer_files import CONFIG, FILES, FLAGS, NAMES, TOKENIZER, plain, read_tokenizer
@@ -264,7 +264,7 @@ def _fingerprint(folder: Path) -> str:
     """A checksum of the files that a tokenizer is read from."""
     sha = hashlib.sha256()
     for name in NAMES:
-        sha.update(b"%s\0" % ((folder / name).read_bytes() if (folder / name).is_file() else b""))
+        sha.update(b"%s\0" % (read_regular(folder / name) if (folder / name).is_file() else b""))
     return sha.hexdigest()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastattn.files import read_regular
 from fastattn.formats.hugging_face import CONFIG as MODEL_CONFIG
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files
@@ -80,8 +81,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _from_tokenizer_json(library: Any, path: Path, config: Mapping[str, Any]) -> Any:
+    data = read_regular(path)
     with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
-        backend = library.Tokenizer.from_file(str(path))
+        backend = library.Tokenizer.from_buffer(data)
     normalizer = backend.normalizer
     if isinstance(normalizer, library.normalizers.BertNormalizer):
         for key, attribute in _NORMALIZER_OPTIONS.items():
@@ -109,7 +111,7 @@ def _check_class(folder: Path, config: Mapping[str, Any]) -> None:
 def _from_vocabulary(library: Any, path: Path, config: Mapping[str, Any]) -> Any:
     """BERT's own WordPiece tokenizer; a line of vocab.txt is a token, its number the id."""
     try:
-        path.read_bytes().decode()
+        read_regular(path).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8: {error}") from None
     special = {key: special_token(config.get(key), default) for key, default in _SPECIAL.items()}

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from numpy.typing import ArrayLike
 
-from fastattn.files import replacing
+from fastattn.files import read_regular, replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.text.marian_tokenizer import FILES as MARIAN_FILES
 from fastattn.text.marian_tokenizer import MarianTokenizer, sentencepiece_processor
@@ -140,7 +140,7 @@ def sentencepiece_tokenizer(
     Raises OSError, ValueError if the file is not a SentencePiece model, and ImportError without the library.
     """
     paths = [Path(source), Path(source if target is None else target)]
-    models = [path.read_bytes() for path in paths]
+    models = [read_regular(path) for path in paths]
     pieces = [_pieces(path, model) for path, model in zip(paths, models, strict=True)]
     if target is None or shared:
         return MarianTokenizer(models[0], models[1], _marian_vocabulary([*pieces[0], *pieces[1]]))

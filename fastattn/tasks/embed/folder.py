@@ -9,7 +9,7 @@ from typing import Any
 
 from fastattn.checks import choice, config_integer, integer
 from fastattn.files import replacing
-from fastattn.formats.hugging_face import read_json
+from fastattn.formats.hugging_face import read_json, read_json_array
 from fastattn.hub import Files
 from fastattn.tasks.embed.similarity import SIMILARITIES
 from fastattn.text import tokenizer_files
@@ -61,7 +61,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     mode, activation or option that fastattn does not have.
     """
     path = folder / MODULES
-    if not path.is_file():
+    if not path.exists():  # what is there and no file is refused, not passed over
         return SentenceFolder([("Transformer", folder, {}), ("Pooling", folder, {})], {})
     modules = _read_modules(path)
     kinds = [kind for kind, _ in modules]
@@ -124,13 +124,7 @@ FILES = Files(
 
 def _read_modules(path: Path) -> list[tuple[str, Path]]:
     """Kind and folder of every module."""
-    try:
-        entries = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: must hold a JSON array, got {type(entries).__name__}")
-    return [_module(path, entry) for entry in entries]
+    return [_module(path, entry) for entry in read_json_array(path)]
 
 
 def _module(modules_path: Path, entry: Any) -> tuple[str, Path]:
@@ -185,7 +179,7 @@ def _read_dense(folder: Path) -> dict[str, Any]:
 def _read_normalize(folder: Path) -> dict[str, Any]:
     """Refuse Dense and Normalize modules that work on token vectors."""
     path = folder / "config.json"
-    config = read_json(path) if path.is_file() else {}
+    config = read_json(path) if path.exists() else {}
     for key in ("module_input_name", "module_output_name"):
         _check_only(path, config, key, "sentence_embedding")
     return {}
@@ -193,7 +187,7 @@ def _read_normalize(folder: Path) -> dict[str, Any]:
 
 def _read_transformer(folder: Path) -> dict[str, Any]:
     path = folder / TRANSFORMER_OPTIONS
-    if not path.is_file():
+    if not path.exists():
         return {}
     config = read_json(path)
     _check_only(path, config, "transformer_task", "feature-extraction")
@@ -213,7 +207,7 @@ _READERS = {
 
 def _read_encoder_options(folder: Path) -> dict[str, Any]:
     path = folder / ENCODER_OPTIONS
-    config = read_json(path) if path.is_file() else {}
+    config = read_json(path) if path.exists() else {}
     _check_only(path, config, "model_type", "SentenceTransformer")
     prompts = _optional(path, config, "prompts", dict, {})
     for name, text in prompts.items():
