@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 
 from fastattn.files import open_regular, read_regular, replacing
 
-__all__ = ["StateDict", "read_config", "read_json", "read_json_array", "read_state_dict", "write_checkpoint"]
+__all__ = [
+    "StateDict",
+    "read_config",
+    "read_json",
+    "read_json_array",
+    "read_state_dict",
+    "shard_names",
+    "write_checkpoint",
+]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -183,15 +191,21 @@ def _other_weights(folder: Path) -> str:
     return ""
 
 
-def _read_shards(index: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
+def shard_names(index: Path) -> dict[str, str]:
+    """The name of each tensor's shard, a file beside the `index`. Raises ValueError for an index of anything else."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index}: weight_map must name the shard of each tensor, got {weight_map!r}")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or shard != os.path.basename(shard) or shard in ("", ".", "..") or "\0" in shard:
+            raise ValueError(f"{index}: weight_map[{name!r}] must be a file name, got {shard!r}")
+    return weight_map
+
+
+def _read_shards(index: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
     shards: dict[str, dict[str, _Entry]] = {}
     entries = {}
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str) or shard != os.path.basename(shard) or shard in ("", ".", ".."):
-            raise ValueError(f"{index}: weight_map[{name!r}] must be a file name, got {shard!r}")
+    for name, shard in shard_names(index).items():
         if shard not in shards:
             path = index.with_name(shard)
             if not path.is_file():

@@ -144,7 +144,7 @@ class TestSharded:
         with pytest.raises(ValueError, match=r"one\.safetensors: no tensor 'b', which model\.safetensors\.index"):
             read_state_dict(folder)
 
-    @pytest.mark.parametrize("shard", ["../one.safetensors", "/etc/passwd", "", "..", 3, None])
+    @pytest.mark.parametrize("shard", ["../one.safetensors", "/etc/passwd", "", "..", "a\0b", 3, [], None])
     def test_a_shard_elsewhere(self, folder: Path, shard: Any) -> None:
         self.index(folder, {"a": shard})
         with pytest.raises(ValueError, match=r"index\.json: weight_map\['a'\] must be a file name, got"):

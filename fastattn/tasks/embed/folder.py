@@ -9,7 +9,7 @@ from typing import Any
 
 from fastattn.checks import choice, config_integer, integer
 from fastattn.files import replacing
-from fastattn.formats.hugging_face import read_json, read_json_array
+from fastattn.formats.hugging_face import read_json, read_json_array, shard_names
 from fastattn.hub import Files
 from fastattn.tasks.embed.similarity import SIMILARITIES
 from fastattn.text import tokenizer_files
@@ -100,8 +100,8 @@ def _missing_files(folder: Path) -> list[str]:
         missing += Files((), required).missing(folder)
         weights, index = (path / name for name in _WEIGHTS)
         if kind == "Transformer" and index.is_file() and not weights.is_file():
-            shards = set(read_json(index).get("weight_map", {}).values())
-            missing += sorted(str(shard) for shard in shards if not (path / str(shard)).is_file())
+            shards = set(shard_names(index).values())
+            missing += sorted(str(place / shard) for shard in shards if not (path / shard).is_file())
     return missing
 
 
