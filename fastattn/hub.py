@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastattn.checks import listed, printable, shown
 from fastattn.files import read_regular
 
 __all__ = ["Files", "ModelNotFoundError", "cache_folder", "find_model"]
@@ -104,7 +105,7 @@ def find_model(
     if not isinstance(name, str):
         raise TypeError(f"find_model: name_or_folder must be str or a path, got {type(name_or_folder).__name__}")
     if revision is not None and not _REVISION.fullmatch(revision):
-        raise ValueError(f"find_model: revision must be a branch, a tag or a commit, got {revision!r}")
+        raise ValueError(f"find_model: revision must be a branch, a tag or a commit, got {shown(revision)}")
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         if not files.marked(folder):
@@ -113,7 +114,7 @@ def find_model(
     if name and folder.exists():
         raise NotADirectoryError(f"{folder}: a file, but a model is a folder")
     if not isinstance(name_or_folder, str) or not _REPOSITORY.fullmatch(name):
-        raise ModelNotFoundError(f"no such folder: {name!r}")
+        raise ModelNotFoundError(f"no such folder: {shown(name)}")
 
     looked = [f"folder: {folder.absolute()} does not exist"]
     found = None if revision else _find_package(name, files, looked)
@@ -129,7 +130,7 @@ def find_model(
     if found is not None:
         return found
     places = "\n".join(f"  - {line}" for line in looked)
-    raise ModelNotFoundError(f"no model named {name!r}. Looked at\n{places}")
+    raise ModelNotFoundError(f"no model named {shown(name)}. Looked at\n{places}")
 
 
 def _find_package(name: str, files: Files, looked: list[str]) -> Path | None:
@@ -140,7 +141,7 @@ def _find_package(name: str, files: Files, looked: list[str]) -> Path | None:
             for candidate in (folder / "model", folder):
                 if files.marked(candidate):
                     return candidate
-    looked.append(f"installed package: no package {name!r} with a model in it")
+    looked.append(f"installed package: no package {shown(name)} with a model in it")
     return None
 
 
@@ -195,7 +196,7 @@ def _find_in_cache(repository: str, files: Files, revision: str, looked: list[st
         return None
     missing = files.missing(snapshot)
     if missing:
-        looked.append(f"Hugging Face cache: {snapshot} lacks {', '.join(missing)}")
+        looked.append(f"Hugging Face cache: {snapshot} lacks {listed(missing)}")
         return None
     return snapshot
 
@@ -224,11 +225,11 @@ def _find_on_hub(
             place: dict[str, Any] = {"allow_patterns": list(files.patterns), "cache_dir": cache_folder()}
             snapshot = Path(snapshot_download(repository, revision=revision, token=token, **place))
         except Exception as error:  # HTTP, DNS, TLS and validation errors have no common base class
-            reason = str(error).strip().split("\n")[0] or "no reason given"
+            reason = printable(str(error).strip().split("\n")[0], 1000) or "no reason given"
             looked.append(f"Hugging Face hub: {repository}: {type(error).__name__}: {reason}")
             continue
         missing = files.missing(snapshot) if files.marked(snapshot) else [" or ".join(files.marks)]
         if not missing:
             return snapshot
-        looked.append(f"Hugging Face hub: {repository} lacks {', '.join(missing)}")
+        looked.append(f"Hugging Face hub: {repository} lacks {listed(missing)}")
     return None

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.checks import printable, shown
 from fastattn.files import open_regular, read_regular, replacing
 
 __all__ = [
@@ -106,7 +107,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         entry = self._entries[name]
         if entry.dtype not in _ITEM_SIZES:
             raise ValueError(
-                f"{entry.file.name}: tensor {entry.name!r} has dtype {entry.dtype}; "
+                f"{entry.file.name}: tensor {shown(entry.name)} has dtype {entry.dtype}; "
                 f"{', '.join(_ITEM_SIZES)} are read as float32"
             )
         if entry.dtype == "F32":
@@ -151,7 +152,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
             other = entries.setdefault(new, entry)
             if other is not entry:
                 self.close()
-                raise ValueError(f"{self.source}: tensors {other.name!r} and {entry.name!r} mean the same")
+                raise ValueError(f"{self.source}: tensors {shown(other.name)} and {shown(entry.name)} mean the same")
         return StateDict(self.source, entries, self._files)
 
     def close(self) -> None:
@@ -195,10 +196,10 @@ def shard_names(index: Path) -> dict[str, str]:
     """The name of each tensor's shard, a file beside the `index`. Raises ValueError for an index of anything else."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{index}: weight_map must name the shard of each tensor, got {weight_map!r}")
+        raise ValueError(f"{index}: weight_map must name the shard of each tensor, got {shown(weight_map)}")
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or shard != os.path.basename(shard) or shard in ("", ".", "..") or "\0" in shard:
-            raise ValueError(f"{index}: weight_map[{name!r}] must be a file name, got {shard!r}")
+            raise ValueError(f"{index}: weight_map[{shown(name)}] must be a file name, got {shown(shard)}")
     return weight_map
 
 
@@ -209,10 +210,10 @@ def _read_shards(index: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
         if shard not in shards:
             path = index.with_name(shard)
             if not path.is_file():
-                raise FileNotFoundError(f"{path}: no such shard; {index.name} names it for {name!r}")
+                raise FileNotFoundError(f"{path}: no such shard; {index.name} names it for {shown(name)}")
             shards[shard] = _read_header(path, files)
         if name not in shards[shard]:
-            raise ValueError(f"{index.with_name(shard)}: no tensor {name!r}, which {index.name} says is here")
+            raise ValueError(f"{index.with_name(shard)}: no tensor {shown(name)}, which {index.name} says is here")
         entries[name] = shards[shard][name]
     return entries
 
@@ -225,7 +226,7 @@ def _read_header(path: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
         with safe_open(path, framework="np"):
             pass
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a valid safetensors file: {error}") from error
+        raise ValueError(f"{path}: not a valid safetensors file: {printable(str(error), 1000)}") from error
     size = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(size))
     header.pop("__metadata__", None)
@@ -253,7 +254,7 @@ def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:
         count = os.preadv(entry.file.fileno(), [view[done : done + (1 << 30)]], entry.start + done)
         if count == 0:
             raise ValueError(
-                f"{entry.file.name}: truncated: tensor {entry.name!r} needs {len(view)} bytes "
+                f"{entry.file.name}: truncated: tensor {shown(entry.name)} needs {len(view)} bytes "
                 f"at {entry.start}, got {done}"
             )
         done += count

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastattn.checks import config_integer
+from fastattn.checks import config_integer, shown
 from fastattn.generation.decoder import DecoderModel, Ids
 from fastattn.models.generation_config import UNSUPPORTED, bad_words, token
 from fastattn.nn.parameter import Array
@@ -32,7 +32,7 @@ class Rules:
         for name, usual in UNSUPPORTED.items():
             value = settings.values.get(name)
             if value not in (None, [], usual):
-                raise ValueError(f"generate: {settings.source}: {name} is {value!r}; only {usual!r} is supported")
+                raise ValueError(f"generate: {settings.source}: {name} is {shown(value)}; only {usual!r} is supported")
         size, limit = config.decoder_vocab_size, config.max_position_embeddings + 1  # the last token is never read
         if max_length is not None and max_new_tokens is not None:
             raise ValueError("generate: max_length and max_new_tokens must not both be given")

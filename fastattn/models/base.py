@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from fastattn import nn
-from fastattn.checks import choice
+from fastattn.checks import choice, listed, shown
 from fastattn.files import read_regular
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
@@ -237,9 +237,9 @@ class PreTrainedModel(nn.Module, ABC):
             elif not defaulted:
                 new.append(name)
         if refused := refused or self._refused(tensors):
-            raise ValueError(f"{source}: {'; '.join(f'tensor {name!r} {text}' for name, text in refused)}")
+            raise ValueError(f"{source}: {listed([f'tensor {shown(name)} {text}' for name, text in refused], '; ')}")
         if new and new_head == "refuse":
-            raise ValueError(f"{source}: not a {type(self).__name__}, {', '.join(new)} are missing")
+            raise ValueError(f"{source}: not a {type(self).__name__}, {listed(new)} are missing")
         if not hasattr(tensors, "source"):  # arrays read from a file are new and ours to keep
             tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
         self._drawn = tuple(new)
@@ -247,7 +247,7 @@ class PreTrainedModel(nn.Module, ABC):
         self.eval()
         if new and new_head == "warn":
             warnings.warn(
-                f"{type(self).__name__}: {', '.join(new)} are not in {source}. They are drawn at random; train them",
+                f"{type(self).__name__}: {listed(new)} are not in {source}. They are drawn at random; train them",
                 stacklevel=5,
             )
 

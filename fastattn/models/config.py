@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
+from fastattn.checks import shown
 from fastattn.nn.attention import MAX_HEAD_DIM
 
 Self = TypeVar("Self", bound="PreTrainedConfig")
@@ -68,7 +69,7 @@ class PreTrainedConfig:
         known = cls._names()
         for name in changes:
             if name not in known:
-                raise TypeError(f"{caller}: {name!r} is not a field of {cls.__name__}")
+                raise TypeError(f"{caller}: {shown(name)} is not a field of {cls.__name__}")
 
     @classmethod
     def _names(cls) -> set[str]:
@@ -79,7 +80,9 @@ class PreTrainedConfig:
         """The fields of a config.json's object, before `changes`. Raises ValueError for another kind of model."""
         kind, known = values.get("model_type"), cls._names()
         if kind not in cls.model_types:
-            raise ValueError(f"model_type is {kind!r}; {cls.__name__} reads {' and '.join(map(repr, cls.model_types))}")
+            raise ValueError(
+                f"model_type is {shown(kind)}; {cls.__name__} reads {' and '.join(map(repr, cls.model_types))}"
+            )
         return {name: value for name, value in values.items() if name in known}
 
     def _check(self, check: Callable[..., Any], *names: str, **limits: Any) -> None:

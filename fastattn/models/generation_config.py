@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastattn.checks import config_integer
+from fastattn.checks import config_integer, shown
 from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.models.config import PreTrainedConfig
@@ -90,6 +90,6 @@ def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
     except TypeError:
         phrases = ((),)
     if not all(phrases):
-        raise ValueError(f"{name} must be lists of ids, none of them empty, got {words!r}")
+        raise ValueError(f"{name} must be lists of ids, none of them empty, got {shown(words)}")
     text = f"lists of ids of the target vocabulary, below {size}"
     return tuple(tuple(config_integer(name, i, 0, high=size, wanted=text) for i in phrase) for phrase in phrases)

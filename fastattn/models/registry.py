@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastattn.checks import shown
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
 from fastattn.models.base import PreTrainedModel
@@ -54,7 +55,7 @@ def family(model_type: str) -> Family:
     'BertForTokenClassification'
     """
     if model_type not in FAMILIES:
-        raise ValueError(f"model_type is {model_type!r}; known are {', '.join(FAMILIES)}")
+        raise ValueError(f"model_type is {shown(model_type)}; known are {', '.join(FAMILIES)}")
     found: Family = importlib.import_module(f"fastattn.models.{FAMILIES[model_type]}").FAMILY
     return found
 

@@ -124,7 +124,7 @@ class MarianVocabulary:
         found = []
         for i in np.asarray(ids).tolist():
             if i not in self._pieces:
-                raise ValueError(f"{name} has {i!r}, which is not an id of the {self._side} vocabulary")
+                raise ValueError(f"{name} has {checks.shown(i)}, which is not an id of the {self._side} vocabulary")
             found.append(self._pieces[i])
         return found
 
@@ -207,7 +207,7 @@ class MarianTokenizer:
         for i, token in added.items():
             content = special_token(token, "")
             if all(str(vocabulary.get(content)) != i for vocabulary in vocabularies):
-                raise ValueError(f"{folder / CONFIG}: added token {content!r}, {i}, is not in {VOCABULARY}")
+                raise ValueError(f"{folder / CONFIG}: added token {checks.shown(content)}, {i}, is not in {VOCABULARY}")
         return tokenizer
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -244,12 +244,12 @@ def _special_ids(name: str, vocabulary: Mapping[str, int], tokens: Mapping[str, 
     owners: dict[int, str] = {}
     for token, i in vocabulary.items():
         if type(i) is not int or not 0 <= i < 2**31:
-            raise ValueError(f"{name}: {token!r} must have an id, got {i!r}")
+            raise ValueError(f"{name}: {checks.shown(token)} must have an id, got {checks.shown(i)}")
         if owners.setdefault(i, token) != token:
-            raise ValueError(f"{name}: {owners[i]!r} and {token!r} have the same id {i}")
+            raise ValueError(f"{name}: {checks.shown(owners[i])} and {checks.shown(token)} have the same id {i}")
     for key, token in tokens.items():
         if token not in vocabulary:
-            raise ValueError(f"{name}: the {key} {token!r} is not in the vocabulary")
+            raise ValueError(f"{name}: the {key} {checks.shown(token)} is not in the vocabulary")
     return {key: vocabulary[token] for key, token in tokens.items()}
 
 

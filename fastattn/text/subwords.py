@@ -147,9 +147,11 @@ class Characters(Subwords):
         self._numbers: dict[str, int] = {}
         for character in characters:
             if not isinstance(character, str) or len(character) != 1:
-                raise ValueError(f"{source}: a vocabulary of characters must hold single ones, got {character!r}")
+                raise ValueError(
+                    f"{source}: a vocabulary of characters must hold single ones, got {checks.shown(character)}"
+                )
             if character in self._numbers:
-                raise ValueError(f"{source}: the character {character!r} appears twice")
+                raise ValueError(f"{source}: the character {checks.shown(character)} appears twice")
             self._numbers[character] = len(self._tokens)
             self._tokens.append(character)
 
@@ -170,7 +172,7 @@ class Characters(Subwords):
     def from_file(cls, path: str | os.PathLike[str]) -> Characters:
         characters = read_json(path).get("characters")
         if not isinstance(characters, list):
-            raise ValueError(f"{path}: characters must be a list, got {characters!r}")
+            raise ValueError(f"{path}: characters must be a list, got {checks.shown(characters)}")
         return cls(characters, str(path))
 
     @property

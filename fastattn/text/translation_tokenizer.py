@@ -20,6 +20,7 @@ from typing import Protocol
 
 from numpy.typing import ArrayLike
 
+from fastattn.checks import shown
 from fastattn.files import read_regular, replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.text.marian_tokenizer import FILES as MARIAN_FILES
@@ -104,7 +105,7 @@ class SubwordTokenizer:
         names = read_json(path).get("vocabularies")
         known = [f"{name}.{kind.suffix}" for name in (SHARED, SOURCE, TARGET) for kind in KINDS]
         if not isinstance(names, list) or len(names) not in (1, 2) or any(name not in known for name in names):
-            raise ValueError(f"{path}: vocabularies must be one or two of {', '.join(known)}, got {names!r:.200}")
+            raise ValueError(f"{path}: vocabularies must be one or two of {', '.join(known)}, got {shown(names)}")
         sides = [_read(Path(folder, name)) for name in names]
         return cls(sides[0], sides[-1])
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number, shown
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -69,10 +69,10 @@ class BertConfig(PreTrainedConfig):
         architectures = values.get("architectures") or []
         found = super()._read({"model_type": "bert", **values}, changes)
         if "model_type" not in values and not all(str(name).startswith("Bert") for name in architectures):
-            raise ValueError(f"architectures is {architectures!r}; BertModel reads Bert models")
+            raise ValueError(f"architectures is {shown(architectures)}; BertModel reads Bert models")
         for name in ("is_decoder", "add_cross_attention"):
             if values.get(name):
-                raise ValueError(f"{name} is {values[name]!r}; BertModel is an encoder")
+                raise ValueError(f"{name} is {shown(values[name])}; BertModel is an encoder")
         for name in _REQUIRED:
             if name not in values:
                 raise ValueError(f"{name} is missing")
@@ -97,4 +97,4 @@ def _names(id2label: Any) -> dict[int, str]:
     try:
         return {int(i): str(name) for i, name in id2label.items()}
     except (AttributeError, TypeError, ValueError):
-        raise ValueError(f"id2label must be an object of numbered names, got {id2label!r}") from None
+        raise ValueError(f"id2label must be an object of numbered names, got {shown(id2label)}") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number, shown
 from fastattn.models.config import PreTrainedConfig
 from fastattn.nn.char_cnn import check_filters
 
@@ -125,12 +125,12 @@ class ElmoConfig(PreTrainedConfig):
         if "char_cnn" not in values:
             raise ValueError("char_cnn is missing; models over words instead of characters are not supported")
         if not values.get("bidirectional", True):
-            raise ValueError(f"bidirectional is {values['bidirectional']!r}; ELMo reads both directions")
+            raise ValueError(f"bidirectional is {shown(values['bidirectional'])}; ELMo reads both directions")
         found: dict[str, Any] = {"cell_clip": None, "proj_clip": None, "use_skip_connections": False, "n_highway": 0}
         for section, names in _SECTIONS.items():
             part = values.get(section)
             if not isinstance(part, Mapping):
-                raise ValueError(f"{section} must be an object, got {part!r}")
+                raise ValueError(f"{section} must be an object, got {shown(part)}")
             for name in names:
                 if name in part:
                     found[name] = part[name]
@@ -138,7 +138,7 @@ class ElmoConfig(PreTrainedConfig):
                     raise ValueError(f"{section}.{name} is missing")
         rows, embedding = values["char_cnn"].get("n_characters", CHARACTERS), values["char_cnn"].get("embedding")
         if rows not in (CHARACTERS, CHARACTERS + 1):
-            raise ValueError(f"char_cnn.n_characters must be 261 or 262, got {rows!r}")
+            raise ValueError(f"char_cnn.n_characters must be 261 or 262, got {shown(rows)}")
         if not isinstance(embedding, Mapping) or "dim" not in embedding:
             raise ValueError("char_cnn.embedding.dim is missing")
         found["char_embedding_dim"] = embedding["dim"]
@@ -147,7 +147,7 @@ class ElmoConfig(PreTrainedConfig):
         if "language_model" in values:
             settings, wanted = values["language_model"], "vocabulary_size, num_sampled and dropout"
             if not isinstance(settings, Mapping) or set(settings) != set(_LANGUAGE_MODEL.values()):
-                raise ValueError(f"language_model must be an object with {wanted}, got {settings!r}")
+                raise ValueError(f"language_model must be an object with {wanted}, got {shown(settings)}")
             found |= {name: settings[key] for name, key in _LANGUAGE_MODEL.items()}
         return found
 
@@ -179,7 +179,7 @@ def _clip(name: str, value: Any) -> float:
 def _weights(name: str, values: Any, layers: int) -> tuple[float, ...]:
     found = np.asarray(values).tolist()
     if not isinstance(found, list) or not all(isinstance(x, int | float) and math.isfinite(x) for x in found):
-        raise ValueError(f"{name} must be finite numbers, got {values!r}")
+        raise ValueError(f"{name} must be finite numbers, got {shown(values)}")
     if len(found) != layers:
         raise ValueError(f"{name} must have one number for each of {layers} layers, got {len(found)}")
     return tuple(found)

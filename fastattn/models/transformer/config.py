@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number, shown
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 from fastattn.models.generation_config import bad_words, token
 
@@ -170,7 +170,7 @@ class TransformerConfig(PreTrainedConfig):
             return found
         for name, usual in _MARIAN_REFUSED.items():
             if values.get(name, usual) not in (usual, None):
-                raise ValueError(f"{name} is {values[name]!r}; only {usual!r} is supported")
+                raise ValueError(f"{name} is {shown(values[name])}; only {usual!r} is supported")
         found = {name: value for name, value in found.items() if name not in _OWN}
         return {**_MARIAN_DEFAULTS, **found, "position_embedding_type": "marian"}
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from fastattn.checks import shown
 from fastattn.formats import hugging_face
 from fastattn.hub import Files
 from fastattn.models.base import HUGGING_FACE, PreTrainedModel
@@ -100,7 +101,9 @@ class TransformerPreTrainedModel(PreTrainedModel):
         for name in _LAYERDROP:
             if values.get(name) and not model.frozen:
                 source = folder / hugging_face.CONFIG
-                raise ValueError(f"{source}: {name} is {values[name]!r}; only 0.0 is supported in a model that trains")
+                raise ValueError(
+                    f"{source}: {name} is {shown(values[name])}; only 0.0 is supported in a model that trains"
+                )
         return model
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastattn.checks import choice, config_integer, integer
+from fastattn.checks import choice, config_integer, integer, listed, shown
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json, read_json_array, shard_names
 from fastattn.hub import Files
@@ -129,13 +129,15 @@ def _read_modules(path: Path) -> list[tuple[str, Path]]:
 
 def _module(modules_path: Path, entry: Any) -> tuple[str, Path]:
     if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
-        raise ValueError(f"{modules_path}: a module must be an object with a type, got {entry!r}")
+        raise ValueError(f"{modules_path}: a module must be an object with a type, got {shown(entry)}")
     module_type, path = entry["type"], entry.get("path", "")
     kind = module_type.rpartition(".")[2]
     if not module_type.startswith("sentence_transformers.") or kind not in _READERS:
-        raise ValueError(f"{modules_path}: the module {module_type!r} is not supported, only {', '.join(_READERS)}")
+        raise ValueError(
+            f"{modules_path}: the module {shown(module_type)} is not supported, only {', '.join(_READERS)}"
+        )
     if not isinstance(path, str) or path.startswith("/") or ".." in PurePosixPath(path).parts:
-        raise ValueError(f"{modules_path}: the path of {kind} must lie inside the model's folder, got {path!r}")
+        raise ValueError(f"{modules_path}: the path of {kind} must lie inside the model's folder, got {shown(path)}")
     return kind, modules_path.parent / path
 
 
@@ -146,7 +148,7 @@ def _read_pooling(folder: Path) -> dict[str, Any]:
         names = config["pooling_mode"]
         names = [names] if isinstance(names, str) else names
         if not isinstance(names, list):
-            raise ValueError(f"{path}: pooling_mode must be a name or a list of names, got {names!r}")
+            raise ValueError(f"{path}: pooling_mode must be a name or a list of names, got {shown(names)}")
         for name in names:
             choice(f"{path}: pooling_mode", name, POOLING_MODES)
     else:
@@ -166,7 +168,7 @@ def _read_dense(folder: Path) -> dict[str, Any]:
     activation = name.rpartition(".")[2]
     if not name.startswith("torch.nn.") or activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"{path}: the activation_function {name!r} is not supported, only torch.nn's {known}")
+        raise ValueError(f"{path}: the activation_function {shown(name)} is not supported, only torch.nn's {known}")
     return {
         "in_features": config_integer(f"{path}: in_features", config.get("in_features")),
         "out_features": config_integer(f"{path}: out_features", config.get("out_features")),
@@ -192,7 +194,7 @@ def _read_transformer(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     _check_only(path, config, "transformer_task", "feature-extraction")
     if config.get("processing_kwargs"):
-        raise ValueError(f"{path}: processing_kwargs {config['processing_kwargs']!r} are not supported")
+        raise ValueError(f"{path}: processing_kwargs {shown(config['processing_kwargs'])} are not supported")
     limit = _size(path, config, "max_seq_length")
     return {"max_seq_length": limit, "do_lower_case": _optional(path, config, "do_lower_case", bool, False)}
 
@@ -212,11 +214,13 @@ def _read_encoder_options(folder: Path) -> dict[str, Any]:
     prompts = _optional(path, config, "prompts", dict, {})
     for name, text in prompts.items():
         if not isinstance(text, str | None):
-            raise ValueError(f"{path}: the prompt {name!r} must be a string, got {text!r}")
+            raise ValueError(f"{path}: the prompt {shown(name)} must be a string, got {shown(text)}")
     prompts = {**DEFAULT_PROMPTS, **{name: text or "" for name, text in prompts.items()}}
     default = _optional(path, config, "default_prompt_name", str, None)
     if default is not None and default not in prompts:
-        raise ValueError(f"{path}: default_prompt_name {default!r} is none of the prompts {sorted(prompts)}")
+        raise ValueError(
+            f"{path}: default_prompt_name {shown(default)} is none of the prompts {listed(sorted(prompts))}"
+        )
     similarity = _optional(path, config, "similarity_fn_name", str, "cosine")
     return {
         "prompts": prompts,
@@ -229,7 +233,7 @@ def _read_encoder_options(folder: Path) -> dict[str, Any]:
 def _check_only(path: Path, config: dict[str, Any], key: str, known: str) -> None:
     """Raise ValueError for a field of a config file that is neither missing, null nor `known`."""
     if config.get(key) not in (None, known):
-        raise ValueError(f"{path}: {key} must be {known!r}, got {config[key]!r}")
+        raise ValueError(f"{path}: {key} must be {known!r}, got {shown(config[key])}")
 
 
 def _size(path: Path, config: dict[str, Any], key: str) -> int | None:
@@ -244,5 +248,5 @@ def _optional(path: Path, config: dict[str, Any], key: str, kind: type, default:
     if value is None:
         return default
     if not isinstance(value, kind):
-        raise ValueError(f"{path}: {key} must be {kind.__name__}, got {value!r}")
+        raise ValueError(f"{path}: {key} must be {kind.__name__}, got {shown(value)}")
     return value

@@ -243,9 +243,9 @@ class Dense(nn.Module):
         with init.uninitialized():
             dense = cls(**options)
         with read_state_dict(folder) as tensors:
-            problems = [f"tensor {name!r} {text}" for name, text in dense.problems(tensors)]
+            problems = [f"tensor {checks.shown(name)} {text}" for name, text in dense.problems(tensors)]
             if problems:
-                raise ValueError(f"{tensors.source}: {'; '.join(problems)}")
+                raise ValueError(f"{tensors.source}: {checks.listed(problems, '; ')}")
             dense.load(tensors, freeze=not trainable)
         dense.eval()
         return dense

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastattn import checks, runtime
 from fastattn.autograd import no_grad
+from fastattn.checks import listed, shown
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
@@ -78,7 +79,7 @@ class Tagger(Task):
         folder = find_model(name_or_folder, FILES, **hub)
         kinds = hugging_face.read_config(folder).get("architectures") or [HEAD]
         if not any(str(kind).endswith(HEAD) for kind in kinds):
-            found = ", ".join(map(str, kinds))
+            found = listed(kinds)
             raise ValueError(f"{folder}: not a tagger, its architecture is {found}; `fastattn train tag` makes one")
         return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
 
@@ -171,7 +172,7 @@ class Tagger(Task):
         for i, sentence in enumerate(data):
             for name in sentence.upos:
                 if name not in numbers:
-                    raise ValueError(f"batches: the tag {name!r} of sentence {i} is none of {', '.join(self.labels)}")
+                    raise ValueError(f"batches: the tag {shown(name)} of sentence {i} is none of {listed(self.labels)}")
                 ids.append(numbers[name])
         return np.array(ids, np.int64)
 
