@@ -20,7 +20,7 @@ from fastattn.checks import choice, listed, shown
 from fastattn.files import read_regular
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
-from fastattn.models.config import PreTrainedConfig
+from fastattn.models.config import PreTrainedConfig, architectures
 from fastattn.nn.parameter import Array
 
 Self = TypeVar("Self", bound="PreTrainedModel")
@@ -70,6 +70,12 @@ class PreTrainedModel(nn.Module, ABC):
     """Prefixes of the names that follow `prefix` in this model. The encoder itself has none."""
     old_endings: ClassVar[Mapping[str, str]] = {}
     """Maps suffixes of names in old checkpoints to the current suffixes."""
+
+    common_head: ClassVar[str] = ""
+    """What the names of the head's weights begin with, if those of other heads do too."""
+    unused_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields of the config that this class does not read. They may have any value in a config.json, and then get their
+    defaults."""
 
     config: Any
     _drawn: tuple[str, ...] = ()  # names of the head's weights that the checkpoint lacked
@@ -126,7 +132,8 @@ class PreTrainedModel(nn.Module, ABC):
         Args:
             name_or_folder: a folder, or a name. `fastattn.hub.find_model` describes where a name is looked up.
             trainable: as for the class.
-            new_head: as for the class.
+            new_head: as for the class. The head of another task, by the `architectures` of config.json, counts as
+                missing with "draw" and is refused otherwise, if its weights have the names of this one's.
             revision: a branch, a tag or a commit of a repository on the hub, "main" by default.
             token: for the hub, as huggingface_hub takes it.
             local_files_only: do not contact the hub.
@@ -159,8 +166,14 @@ class PreTrainedModel(nn.Module, ABC):
     @classmethod
     def _read_config(cls, folder: Path, changes: Mapping[str, Any]) -> Any:
         """The configuration in a folder, with some fields changed."""
-        source = str(folder / hugging_face.CONFIG)
-        return cls.config_class.from_dict(hugging_face.read_config(folder), source, **changes)
+        source, values = str(folder / hugging_face.CONFIG), hugging_face.read_config(folder)
+        try:
+            return cls.config_class.from_dict(values, source, **changes)
+        except ValueError:
+            used = {name: value for name, value in values.items() if name not in cls.unused_fields}
+            if used == values:
+                raise
+            return cls.config_class.from_dict(used, source, **changes)
 
     @classmethod
     def _adapt(cls, config: Any, tensors: Any, changes: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -198,11 +211,35 @@ class PreTrainedModel(nn.Module, ABC):
         config = cls._read_config(folder, fields)
         with hugging_face.read_state_dict(folder).renamed(cls._current_name) as tensors:
             config, tensors = cls._adapt(config, tensors, fields)
+            tensors = cls._of_this_head(folder, tensors, options.get("new_head", "warn"))
             model = cls(config, tensors, **options)
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
                 fingerprint, values = _fingerprint(cls.files, folder, tensors), [p.value for p in model._arrays()]
                 model._origin = _Origin(folder.absolute(), changes, fingerprint, config, values)
         return model
+
+    @classmethod
+    def _of_this_head(cls, folder: Path, tensors: Any, new_head: str) -> Any:
+        """The tensors of a folder, without those of another head if a new one is drawn.
+
+        Raises ValueError for another head otherwise. A folder that names no architecture has this one.
+        """
+        begin, source = cls.common_head, folder / hugging_face.CONFIG
+        if not begin or not any(name.startswith(begin) for name in tensors):
+            return tensors
+        try:
+            named = architectures(hugging_face.read_config(folder))
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+        own = cls.__name__[cls.__name__.index("For") :]
+        if not named or any(name.endswith(own) for name in named):
+            return tensors
+        if new_head != "draw":
+            raise ValueError(
+                f"{source}: architectures is {listed(named)}, whose {begin}weight is of another head than that of "
+                f"{cls.__name__}; new_head='draw' draws a new one"
+            )
+        return tensors.renamed(lambda name: None if name.startswith(begin) else name)
 
     @classmethod
     def _current_name(cls, name: str) -> str:

@@ -54,7 +54,7 @@ def family(model_type: str) -> Family:
     >>> family("bert").head("TokenClassification").__name__
     'BertForTokenClassification'
     """
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ValueError(f"model_type is {shown(model_type)}; known are {', '.join(FAMILIES)}")
     found: Family = importlib.import_module(f"fastattn.models.{FAMILIES[model_type]}").FAMILY
     return found

@@ -147,7 +147,7 @@ def _add_tokens(backend: Any, tokens: list[_Token]) -> None:
     """
     taken: dict[int, str] = {}
     for source, number, token in tokens:
-        new, name = backend.token_to_id(token.content) is None, f"{shown(token.content)}"
+        new, name = backend.token_to_id(token.content) is None, shown(token.content)
         if new and not taken:
             taken = {number: token for token, number in backend.get_vocab().items()}
         with library_errors(source):

@@ -21,7 +21,7 @@ from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor, mode, tensors
 from fastattn.models.base import PreTrainedModel
-from fastattn.models.bert.config import BertConfig
+from fastattn.models.bert.config import LABELS, BertConfig
 from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.config import ACTIVATIONS
 from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
@@ -41,6 +41,7 @@ class BertPreTrainedModel(PreTrainedModel):
     required: ClassVar[tuple[str, ...]] = ("bert.embeddings.", "bert.encoder.")
     prefix = "bert."
     prefixed: ClassVar[tuple[str, ...]] = ("embeddings.", "encoder.", "pooler.")
+    unused_fields: ClassVar[tuple[str, ...]] = LABELS
     old_endings: ClassVar = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
     config: BertConfig

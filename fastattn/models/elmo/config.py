@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -178,7 +177,7 @@ def _clip(name: str, value: Any) -> float:
 
 def _weights(name: str, values: Any, layers: int) -> tuple[float, ...]:
     found = np.asarray(values).tolist()
-    if not isinstance(found, list) or not all(isinstance(x, int | float) and math.isfinite(x) for x in found):
+    if not isinstance(found, list) or not all(isinstance(x, int | float) and abs(x) < 2.0**127 for x in found):
         raise ValueError(f"{name} must be finite numbers, got {shown(values)}")
     if len(found) != layers:
         raise ValueError(f"{name} must have one number for each of {layers} layers, got {len(found)}")

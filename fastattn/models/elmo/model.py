@@ -66,6 +66,7 @@ class Elmo(PreTrainedModel):
     config_class = ElmoConfig
     layer_names: ClassVar = {"n_layers": "network.layers.{}."}
     defaulted = ("scalar_mixes.",)
+    unused_fields = ("language_model",)
 
     config: ElmoConfig
 

@@ -12,6 +12,8 @@ from fastattn.models.generation_config import bad_words, token
 
 POSITIONS = ("sinusoidal", "marian", "learned", "stored")
 OWN_TYPE = "fastattn-transformer"
+LONGEST = 2**24
+"""The most positions that are computed, and so the most tokens of a result."""
 
 _SIZES = (
     *("vocab_size", "decoder_vocab_size", "d_model", "max_position_embeddings"),
@@ -117,6 +119,9 @@ class TransformerConfig(PreTrainedConfig):
             self._set("decoder_vocab_size", self.vocab_size)
         self._check(config_integer, *_SIZES)
         self._check(config_integer, "max_length", high=None)  # the positions bound it
+        if self.position_embedding_type not in ("learned", "stored"):  # no table says how many positions there are
+            wanted = f"from 1 to {LONGEST}"
+            self._check(config_integer, "max_position_embeddings", high=LONGEST + 1, wanted=wanted)
         self._check(config_integer, "first_position", low=0)
         for side in ("encoder", "decoder"):
             self._check_heads("d_model", f"{side}_attention_heads")
