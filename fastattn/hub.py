@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.checks import listed, printable, shown
-from fastattn.files import read_regular
+from fastattn.files import read_regular, unread_weights
 
 __all__ = ["Files", "ModelNotFoundError", "cache_folder", "find_model"]
 
@@ -109,7 +109,8 @@ def find_model(
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         if not files.marked(folder):
-            raise ModelNotFoundError(f"{folder}: no {' and no '.join(files.marks)} in this folder")
+            marks = " and no ".join(files.marks)
+            raise ModelNotFoundError(f"{folder}: no {marks} in this folder{unread_weights(folder)}")
         return folder
     if name and folder.exists():
         raise NotADirectoryError(f"{folder}: a file, but a model is a folder")
@@ -196,7 +197,7 @@ def _find_in_cache(repository: str, files: Files, revision: str, looked: list[st
         return None
     missing = files.missing(snapshot)
     if missing:
-        looked.append(f"Hugging Face cache: {snapshot} lacks {listed(missing)}")
+        looked.append(f"Hugging Face cache: {snapshot} lacks {listed(missing)}{unread_weights(snapshot)}")
         return None
     return snapshot
 

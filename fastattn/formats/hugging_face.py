@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.checks import printable, shown
-from fastattn.files import open_regular, read_regular, replacing
+from fastattn.files import open_regular, read_regular, replacing, unread_weights
 
 __all__ = [
     "StateDict",
@@ -182,14 +182,7 @@ def read_state_dict(folder: str | os.PathLike[str]) -> StateDict:
             return StateDict(single, _read_header(single, files), files.pop_all())
         if index.is_file():
             return StateDict(index, _read_shards(index, files), files.pop_all())
-    raise FileNotFoundError(f"{folder}: no {WEIGHTS} and no {WEIGHTS_INDEX}{_other_weights(folder)}")
-
-
-def _other_weights(folder: Path) -> str:
-    for name in ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"):
-        if (folder / name).is_file():
-            return f"; {name} is not read: save the model as safetensors first"
-    return ""
+    raise FileNotFoundError(f"{folder}: no {WEIGHTS} and no {WEIGHTS_INDEX}{unread_weights(folder)}")
 
 
 def shard_names(index: Path) -> dict[str, str]:

@@ -255,11 +255,17 @@ class PreTrainedModel(nn.Module, ABC):
         """Raise ValueError if the number of layers differs from `config`, before any layer is created."""
         for field, begin in cls.layer_names.items():
             numbers, layers = _numbers(begin, tensors), getattr(config, field)
-            if numbers != set(range(len(numbers))) or len(numbers) != layers:
+            if numbers == set(range(len(numbers))) and len(numbers) == layers:
+                continue
+            source = cls._source(tensors)
+            if not numbers and (wrapped := _wrapped(begin.removeprefix(cls.prefix), tensors)):
                 raise ValueError(
-                    f"{cls._source(tensors)}: {field} is {layers}, but there are tensors of {len(numbers)} layers"
-                    f"{f', the last one numbered {max(numbers)}' if numbers else ''}"
+                    f"{source}: the names of tensors begin with {shown(wrapped)}, as those of a model inside another "
+                    "object; save the model itself, such as `model.module` of DataParallel and `model._orig_mod` of "
+                    "torch.compile"
                 )
+            last = f", the last one numbered {max(numbers)}" if numbers else ""
+            raise ValueError(f"{source}: {field} is {layers}, but there are tensors of {len(numbers)} layers{last}")
 
     @classmethod
     def _source(cls, tensors: Mapping[str, Array]) -> str:
@@ -351,9 +357,19 @@ def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
 
 def _number(begin: str, name: str) -> int:
     """The layer's number in a tensor `name` with the prefix `begin`; -1 for any other name."""
-    match = re.match(re.escape(begin).replace(r"\{\}", r"(\d+)"), name)
+    match = re.match(_pattern(begin), name)
     return int(match[1]) if match else -1
+
+
+def _pattern(begin: str) -> str:
+    return re.escape(begin).replace(r"\{\}", r"(\d+)")
 
 
 def _numbers(begin: str, tensors: Mapping[str, Array]) -> set[int]:
     return {_number(begin, name) for name in tensors} - {-1}
+
+
+def _wrapped(begin: str, tensors: Mapping[str, Array]) -> str:
+    """What stands before the names of layers, which begin so, where these are known otherwise; "" if they are not."""
+    pattern = re.compile(rf"(.+\.){_pattern(begin)}")
+    return next((match[1] for name in tensors if (match := pattern.match(name))), "")

@@ -78,11 +78,20 @@ def load_encoder(name_or_folder: str | os.PathLike[str], **options: Any) -> Any:
 
     `options` and errors are as in its `from_pretrained`.
     """
-    folder = _find(name_or_folder, **options)
+    found = encoder_family(_find(name_or_folder, **options))
+    encoder: Any = found.encoder
+    return encoder.from_pretrained(name_or_folder, **found.states_only, **options)
+
+
+def encoder_family(folder: str | os.PathLike[str], *, of_tokens: bool = False) -> Family:
+    """`family_of` a folder. Raises ValueError too for a family without an encoder, or without one `of_tokens`."""
     found = family_of(folder)
+    name = found.config.__name__
     if found.encoder is None:
-        raise ValueError(f"{folder}: {found.config.__name__} has no encoder without a decoder")
-    return found.encoder.from_pretrained(name_or_folder, **found.states_only, **options)
+        raise ValueError(f"{folder}: {name} has no encoder without a decoder")
+    if of_tokens and "max_position_embeddings" not in found.config.__dataclass_fields__:
+        raise ValueError(f"{folder}: a model of {name} reads words, not tokens")
+    return found
 
 
 def load_head(name_or_folder: str | os.PathLike[str], kind: str, **options: Any) -> Any:

@@ -11,6 +11,7 @@ from fastattn.checks import choice, config_integer, integer, listed, shown
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json, read_json_array, shard_names
 from fastattn.hub import Files
+from fastattn.models.registry import encoder_family
 from fastattn.tasks.embed.similarity import SIMILARITIES
 from fastattn.text import tokenizer_files
 
@@ -96,6 +97,8 @@ def _missing_files(folder: Path) -> list[str]:
     missing = []
     for kind, path in modules:
         place = path.relative_to(folder)
+        if kind == "Transformer" and (path / "config.json").is_file():
+            encoder_family(path, of_tokens=True)  # another family lacks no tokenizer, it has another one
         required = tuple(tuple(str(place / name) for name in names) for names in _REQUIRED[kind])
         missing += Files((), required).missing(folder)
         weights, index = (path / name for name in _WEIGHTS)
