@@ -15,8 +15,8 @@ from fastattn.nn.parameter import Array
 class Rules:
     """The limits of decoding; see `generate` for the arguments and errors.
 
-    `max_length` counts the token `start`. `end` ends a sequence, `pad` follows it, and `last` ends one that reaches
-    `max_length`. `bad` tokens and `phrases` must not occur.
+    `max_length` counts the token `start`. Any of `ends` ends a sequence, `pad` follows it, and `last` ends one that
+    reaches `max_length`. `bad` tokens and `phrases` must not occur.
     """
 
     def __init__(
@@ -43,17 +43,19 @@ class Rules:
             text = f"from 2 to max_position_embeddings + 1 = {limit}"
             max_length = config_integer("generate: max_length", max_length, 2, high=limit + 1, wanted=text)
         self.max_length = max_length or min(config.max_length or limit - 1, limit)
-        self.end, self.last, self.start = config.eos_token_id, config.forced_eos_token_id, config.decoder_start_token_id
+        end = config.eos_token_id
+        self.ends = end if isinstance(end, tuple) else (end,)
+        self.last, self.start = config.forced_eos_token_id, config.decoder_start_token_id
         if forced_eos_token_id is not None:
             self.last = token("generate: forced_eos_token_id", forced_eos_token_id, size)
         if decoder_start_token_id is not None:
             self.start = token("generate: decoder_start_token_id", decoder_start_token_id, size)
         pad = settings.values.get("pad_token_id", config.pad_token_id)
-        self.pad = self.end if pad is None else token(f"generate: {settings.source}: pad_token_id", pad, size)
+        self.pad = self.ends[0] if pad is None else token(f"generate: {settings.source}: pad_token_id", pad, size)
         words = config.bad_words_ids or ()
         if bad_words_ids is not None:
             words = bad_words("generate: bad_words_ids", bad_words_ids, size)
-        words = tuple(word for word in words if word != (self.end,))  # as in transformers
+        words = tuple(word for word in words if word not in [(end,) for end in self.ends])  # as in transformers
         self.bad = [word[0] for word in words if len(word) == 1]
         self.phrases = [np.array(word) for word in words if len(word) > 1]
 

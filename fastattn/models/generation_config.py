@@ -83,6 +83,14 @@ def token(name: str, value: Any, size: int) -> int:
     return config_integer(name, value, 0, high=size, wanted=f"an id of the target vocabulary, below {size}")
 
 
+def ends(name: str, value: Any, size: int) -> int | tuple[int, ...]:
+    """`value`, if it is an id of a target vocabulary of `size`, or several as a tuple. Raises ValueError."""
+    if not isinstance(value, list | tuple) or not value:
+        return token(name, value, size)
+    several = tuple(token(name, each, size) for each in value)
+    return several if len(several) > 1 else several[0]
+
+
 def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
     """`words` as tuples, if they are lists of ids in a target vocabulary of `size` words. Raises ValueError."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number, shown
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
-from fastattn.models.generation_config import bad_words, token
+from fastattn.models.generation_config import bad_words, ends, token
 
 POSITIONS = ("sinusoidal", "marian", "learned", "stored")
 OWN_TYPE = "fastattn-transformer"
@@ -73,6 +73,8 @@ class TransformerConfig(PreTrainedConfig):
     - `init_std`: the standard deviation of new matrices; None uses `sqrt(2 / (in + out))` (Glorot and Bengio 2010), and
       `d_model ** -0.5` for embeddings
 
+    - `eos_token_id`: the id that ends a decoded sequence, or several
+
     `max_length`, `forced_eos_token_id` and `bad_words_ids` are only for decoding.
 
     Raises ValueError, naming the field and the value, for a value that no such model can have.
@@ -108,7 +110,7 @@ class TransformerConfig(PreTrainedConfig):
     init_std: float | None = 0.02
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
-    eos_token_id: int = 2
+    eos_token_id: int | tuple[int, ...] = 2
     decoder_start_token_id: int = 1
     forced_eos_token_id: int | None = None
     bad_words_ids: tuple[tuple[int, ...], ...] | None = None
@@ -138,11 +140,11 @@ class TransformerConfig(PreTrainedConfig):
                 f"got {self.decoder_vocab_size}"
             )
         target = self.decoder_vocab_size
-        for name in ("eos_token_id", "forced_eos_token_id"):  # transformers may have lists here
-            value = getattr(self, name)
-            if isinstance(value, list | tuple) and len(value) == 1:
-                self._set(name, value[0])
-        self._check(token, "eos_token_id", "decoder_start_token_id", "forced_eos_token_id", size=target)
+        self._check(ends, "eos_token_id", size=target)
+        forced = self.forced_eos_token_id
+        if isinstance(forced, list | tuple) and len(forced) == 1:  # transformers may have a list here
+            self._set("forced_eos_token_id", forced[0])
+        self._check(token, "decoder_start_token_id", "forced_eos_token_id", size=target)
         both = min(self.vocab_size, target)
         wanted = f"an id of both vocabularies, below {both}"
         self._check(config_integer, "pad_token_id", low=0, high=both, wanted=wanted)
