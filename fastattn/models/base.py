@@ -62,6 +62,11 @@ class PreTrainedModel(nn.Module, ABC):
     number."""
     required: ClassVar[tuple[str, ...]] = ("",)
     """Prefixes of the names that every checkpoint must have. Any other missing name belongs to a head."""
+    whole: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of the parts in which every name must be known: an unknown weight there belongs to another network.
+    Unknown names elsewhere, such as those of other heads, are ignored."""
+    passed_over: ClassVar[tuple[str, ...]] = ()
+    """Unknown names in these parts that are ignored, such as a table of numbers that the model computes."""
     defaulted: ClassVar[tuple[str, ...]] = ()
     """Prefixes of the names that get initial values, without a warning, if they are missing."""
     prefix: ClassVar[str] = ""
@@ -72,7 +77,7 @@ class PreTrainedModel(nn.Module, ABC):
     """Maps suffixes of names in old checkpoints to the current suffixes."""
 
     common_head: ClassVar[str] = ""
-    """What the names of the head's weights begin with, if those of other heads do too."""
+    """The prefix of the names of the head's weights, if other heads share it."""
     unused_fields: ClassVar[tuple[str, ...]] = ()
     """Fields of the config that this class does not read. They may have any value in a config.json, and then get their
     defaults."""
@@ -126,8 +131,8 @@ class PreTrainedModel(nn.Module, ABC):
     ) -> Self:
         """Load a model, in evaluation mode.
 
-        The folder may hold a model with another head, or the encoder alone. Weights that this model does not have are
-        ignored. A missing head is drawn at random.
+        The folder may hold a model with another head, or the encoder alone. Weights of other heads are ignored. An
+        unknown weight in a part that this model has is refused. A missing head is drawn at random.
 
         Args:
             name_or_folder: a folder, or a name. `fastattn.hub.find_model` describes where a name is looked up.
@@ -189,13 +194,20 @@ class PreTrainedModel(nn.Module, ABC):
     def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
         """Names of tensors that cannot be loaded, and why, when none is missing and all shapes are right.
 
-        By default these are the extra names of a shared parameter whose values differ from those under its first name.
+        By default these are unknown names in the parts that must be `whole`, and the extra names of a shared parameter
+        whose values differ from those under its first name.
         """
         names: dict[int, list[str]] = {}
         for name, parameter in self._names():
             if name in tensors:
                 names.setdefault(id(parameter), []).append(name)
-        return [
+        known = {name for name, _ in self._names()}
+        found = [
+            (name, "is not known")
+            for name in tensors
+            if name.startswith(self.whole) and name not in known and name not in self.passed_over
+        ]
+        return found + [
             (name, f"must be {first!r}, to which the config ties it, but has other values")
             for first, *others in names.values()
             for name in others
@@ -215,7 +227,7 @@ class PreTrainedModel(nn.Module, ABC):
             model = cls(config, tensors, **options)
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
                 fingerprint, values = _fingerprint(cls.files, folder, tensors), [p.value for p in model._arrays()]
-                model._origin = _Origin(folder.absolute(), changes, fingerprint, config, values)
+                model._origin = _Origin(folder.absolute(), changes, fingerprint, config, values, _attributes(model))
         return model
 
     @classmethod
@@ -300,7 +312,8 @@ class PreTrainedModel(nn.Module, ABC):
         origin = self._origin
         if origin is None or not origin.is_of(self):
             return super().__reduce_ex__(protocol)
-        return _from_origin, (type(self), str(origin.folder), origin.changes, origin.fingerprint)
+        arguments = type(self), str(origin.folder), origin.changes, origin.fingerprint
+        return _from_origin, arguments, origin.since(self) or None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_origin"}
@@ -325,6 +338,7 @@ class _Origin:
     fingerprint: str
     config: Any
     values: list[Any]
+    attributes: Mapping[str, Any]
 
     def is_of(self, model: PreTrainedModel) -> bool:
         """Whether `model` still has the weights, submodules and config that were read."""
@@ -332,8 +346,19 @@ class _Origin:
         same = len(now) == len(self.values) and all(a is b for a, b in zip(now, self.values, strict=True))
         return same and bool(model.config == self.config)
 
+    def since(self, model: PreTrainedModel) -> dict[str, Any]:
+        """The attributes of `model` that were set since it was read."""
+        missing, now = object(), _attributes(model)
+        return {name: getattr(model, name) for name in now if now[name] != self.attributes.get(name, missing)}
+
     def __deepcopy__(self, memo: dict[int, Any]) -> _Origin:
         return self  # a copy of a frozen model shares its values
+
+
+def _attributes(model: PreTrainedModel) -> dict[str, Any]:
+    """The attributes of a model by name, with the values of those that are no objects."""
+    values = {name: value for name, value in vars(model).items() if name != "_origin"}
+    return {name: value if isinstance(value, bool | int | float | str) else None for name, value in values.items()}
 
 
 def _from_origin(cls: type[Self], folder: str, changes: Mapping[str, Any], fingerprint: str) -> Self:

@@ -30,6 +30,8 @@ from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
 OWNER = "BertModel"
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+"""Constants that old versions of transformers wrote."""
 
 
 class BertPreTrainedModel(PreTrainedModel):
@@ -39,6 +41,8 @@ class BertPreTrainedModel(PreTrainedModel):
     loads_trainable = True
     layer_names: ClassVar = {"num_hidden_layers": "bert.encoder.layer.{}."}
     required: ClassVar[tuple[str, ...]] = ("bert.embeddings.", "bert.encoder.")
+    whole: ClassVar[tuple[str, ...]] = required
+    passed_over: ClassVar[tuple[str, ...]] = tuple(f"bert.{name}" for name in _BUFFERS)
     prefix = "bert."
     prefixed: ClassVar[tuple[str, ...]] = ("embeddings.", "encoder.", "pooler.")
     unused_fields: ClassVar[tuple[str, ...]] = LABELS
@@ -121,6 +125,8 @@ class BertModel(BertPreTrainedModel):
     options = ("add_pooling_layer",)
     layer_names: ClassVar = {"num_hidden_layers": "encoder.layer.{}."}
     required = ("",)
+    whole = ("embeddings.", "encoder.")
+    passed_over = _BUFFERS
     prefixed = ()
     checkpoint_names = {  # noqa: RUF012
         "layers.{}.self_attn.q_proj": "encoder.layer.{}.attention.self.query",

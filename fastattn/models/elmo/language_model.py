@@ -59,6 +59,7 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
     config_class = ElmoConfig
     loads_trainable = True
+    whole = ("network.", "softmax.")
     layer_names: ClassVar = {"n_layers": "network.layers.{}."}
 
     config: ElmoConfig

@@ -65,6 +65,7 @@ class Elmo(PreTrainedModel):
 
     config_class = ElmoConfig
     layer_names: ClassVar = {"n_layers": "network.layers.{}."}
+    whole = ("network.",)
     defaulted = ("scalar_mixes.",)
     unused_fields = ("language_model",)
 
