@@ -84,6 +84,6 @@ def _lines(total: int | None, unit: str, done: int) -> Callable[..., None]:
             next_count *= 10
         next_time = clock() + LINE_EVERY
         of = "" if known is None else f" of {known:,}"
-        logger.info("%s %s%s%s", unit, f"{done:,}", of, note and f": {note}")
+        logger.info("%s %s%s%s", unit, f"{done:,}", of, note and f": {printable(note)}")
 
     return advance
