@@ -30,6 +30,9 @@ from fastattn.checks import printable, shown
 from fastattn.files import open_regular, read_regular, replacing, unread_weights
 
 __all__ = [
+    "MAX_JSON",
+    "MAX_TENSORS",
+    "MAX_VOCABULARY",
     "StateDict",
     "read_config",
     "read_json",
@@ -43,24 +46,36 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
+MAX_JSON = 2**24
+"""Bytes of a configuration or an index of shards, and of the header of a safetensors file; the largest known have 9 MB.
+Parsed, JSON takes up to 24 times its size."""
+MAX_VOCABULARY = 2**27
+"""Bytes of a JSON file that holds a vocabulary; the largest known tokenizer.json have some 35 MB."""
+MAX_TENSORS = 50_000
+"""Tensors of a checkpoint; a large BERT has 400."""
+
 _ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 _SAMPLE = 512
 
 
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The object in a JSON file. Raises FileNotFoundError, or ValueError if it holds something else."""
-    found: dict[str, Any] = _read_json(path, dict, "object")
+def read_json(path: str | os.PathLike[str], limit: int = MAX_JSON) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises FileNotFoundError, or ValueError if it holds something else, has more than `limit` bytes or is no regular
+    file.
+    """
+    found: dict[str, Any] = _read_json(path, limit, dict, "object")
     return found
 
 
-def read_json_array(path: str | os.PathLike[str]) -> list[Any]:
+def read_json_array(path: str | os.PathLike[str], limit: int = MAX_JSON) -> list[Any]:
     """The array in a JSON file. Raises as `read_json` does."""
-    found: list[Any] = _read_json(path, list, "array")
+    found: list[Any] = _read_json(path, limit, list, "array")
     return found
 
 
-def _read_json(path: str | os.PathLike[str], kind: type, name: str) -> Any:
-    data = read_regular(path)
+def _read_json(path: str | os.PathLike[str], limit: int, kind: type, name: str) -> Any:
+    data = read_regular(path, limit)
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -190,6 +205,7 @@ def shard_names(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index}: weight_map must name the shard of each tensor, got {shown(weight_map)}")
+    _check_count(index, len(weight_map))
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or shard != os.path.basename(shard) or shard in ("", ".", "..") or "\0" in shard:
             raise ValueError(f"{index}: weight_map[{shown(name)}] must be a file name, got {shown(shard)}")
@@ -215,18 +231,27 @@ def _read_header(path: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
     from safetensors import SafetensorError, safe_open
 
     file = files.enter_context(open_regular(path))
+    size = int.from_bytes(file.read(8), "little")
+    if MAX_JSON < size < os.fstat(file.fileno()).st_size:
+        raise ValueError(f"{path}: a header of {size} bytes, and at most {MAX_JSON} are read")
+    text = file.read(min(size, MAX_JSON))
+    _check_count(path, text.count(b'"data_offsets"'))  # before there is an object of each
     try:
         with safe_open(path, framework="np"):
             pass
     except SafetensorError as error:
         raise ValueError(f"{path}: not a valid safetensors file: {printable(str(error), 1000)}") from error
-    size = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(size))
+    header = json.loads(text)
     header.pop("__metadata__", None)
     return {
         name: _Entry(file, name, tensor["dtype"], tuple(tensor["shape"]), 8 + size + tensor["data_offsets"][0])
         for name, tensor in header.items()
     }
+
+
+def _check_count(path: Path, count: int) -> None:
+    if count > MAX_TENSORS:
+        raise ValueError(f"{path}: {count} tensors, and at most {MAX_TENSORS} are read")
 
 
 def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:

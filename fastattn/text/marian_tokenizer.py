@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from fastattn import checks
 from fastattn.files import read_regular, replacing
-from fastattn.formats.hugging_face import read_json
+from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
 from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
 from fastattn.text.tokenizer import TokenizedTexts, length_limit
@@ -195,7 +195,7 @@ class MarianTokenizer:
         if missing := [name for name in needed if not (folder / name).is_file()]:
             has = ", ".join(needed)
             raise FileNotFoundError(f"{folder}: no {', no '.join(missing)}; a Marian tokenizer has {has}")
-        vocabularies = [read_json(folder / name) for name in needed[2:]]
+        vocabularies = [read_json(folder / name, MAX_VOCABULARY) for name in needed[2:]]
         try:
             models = (read_regular(folder / name) for name in needed[:2])
             tokenizer = cls(*models, *vocabularies, config=config)  # type: ignore[arg-type]  # they are two

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fastattn.formats.hugging_face import read_config, read_state_dict, write_checkpoint
+from fastattn.formats.hugging_face import (
+    MAX_JSON,
+    MAX_TENSORS,
+    MAX_VOCABULARY,
+    read_config,
+    read_json,
+    read_json_array,
+    read_state_dict,
+    write_checkpoint,
+)
 
 TENSORS = {
     "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -283,3 +292,58 @@ class TestAtomicWriting:
         write_checkpoint(tmp_path, {}, {"x": np.zeros(2, np.float32)})
         modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
         assert modes == {(tmp_path / "usual").stat().st_mode & 0o777}
+
+
+def sparse(path: Path, size: int, begin: bytes = b"") -> None:
+    """A file of `size` bytes that are 0 behind the beginning and take no place on the disk."""
+    path.write_bytes(begin)
+    os.truncate(path, size)
+
+
+class TestLimits:
+    """What is too large for what it claims to be is refused before it is read."""
+
+    def test_a_large_json(self, tmp_path: Path) -> None:
+        path = tmp_path / "config.json"
+        sparse(path, 2**30, b"[0,")
+        tracemalloc.start()
+        for read in (read_json, read_json_array):
+            with pytest.raises(ValueError, match=rf"config\.json: a file of {2**30} bytes, and at most {MAX_JSON} are"):
+                read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**20
+        path.write_bytes(b"{" + b" " * (MAX_JSON - 2) + b"}")
+        assert read_json(path) == {}
+
+    def test_a_vocabulary_may_be_larger(self, tmp_path: Path) -> None:
+        (tmp_path / "vocab.json").write_bytes(b"{" + b" " * MAX_JSON + b"}")
+        assert read_json(tmp_path / "vocab.json", MAX_VOCABULARY) == {}
+
+    def test_a_large_header(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("safetensors.safe_open", None)
+        sparse(tmp_path / "model.safetensors", 2**27, struct.pack("<Q", MAX_JSON + 1) + b'{"x":')
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=rf"model\.safetensors: a header of {MAX_JSON + 1} bytes, and at most"):
+            read_state_dict(tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**20
+
+    def test_many_tensors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        header = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(MAX_TENSORS)}
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(raw_safetensors(header, b""))
+        with read_state_dict(tmp_path) as tensors:
+            assert len(tensors) == MAX_TENSORS
+        path.write_bytes(raw_safetensors({**header, "more": header["t0"]}, b""))
+        monkeypatch.setattr("safetensors.safe_open", None)
+        with pytest.raises(ValueError, match=rf"{path}: {MAX_TENSORS + 1} tensors, and at most {MAX_TENSORS} are read"):
+            read_state_dict(tmp_path)
+
+    def test_many_tensors_of_an_index(self, tmp_path: Path) -> None:
+        weight_map = {f"t{i}": "one.safetensors" for i in range(MAX_TENSORS + 1)}
+        path = tmp_path / "model.safetensors.index.json"
+        path.write_text(json.dumps({"weight_map": weight_map}))
+        with pytest.raises(ValueError, match=rf"{path}: {MAX_TENSORS + 1} tensors, and at most {MAX_TENSORS} are read"):
+            read_state_dict(tmp_path)
