@@ -34,6 +34,7 @@ __all__ = [
     "MAX_TENSORS",
     "MAX_VOCABULARY",
     "StateDict",
+    "check_finite",
     "read_config",
     "read_json",
     "read_json_array",
@@ -56,6 +57,8 @@ MAX_TENSORS = 50_000
 
 _ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 _SAMPLE = 512
+_PAGES = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
+"""Linux makes all pages at once, which is faster than one by one as the file is read into them."""
 
 
 def read_json(path: str | os.PathLike[str], limit: int = MAX_JSON) -> dict[str, Any]:
@@ -126,13 +129,15 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
                 f"{', '.join(_ITEM_SIZES)} are read as float32"
             )
         if entry.dtype == "F32":
-            return _read(entry, np.float32)
-        halves = _read(entry, np.uint16)
-        if entry.dtype == "F16":
-            return halves.view(np.float16).astype(np.float32)
-        bits = halves.astype(np.uint32)
-        bits <<= 16
-        return bits.view(np.float32)
+            tensor = _read(entry, np.float32)
+        elif entry.dtype == "F16":
+            tensor = _read(entry, np.float16).astype(np.float32)
+        else:
+            bits = _read(entry, np.uint16).astype(np.uint32)
+            bits <<= 16
+            tensor = bits.view(np.float32)
+        check_finite(entry.file.name, entry.name, tensor)
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -179,6 +184,23 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_finite(file: str | os.PathLike[str], name: str, tensor: NDArray[np.float32]) -> None:
+    """Raise ValueError, naming the file and the tensor, for a NaN or an infinity among weights.
+
+    A bias may have -inf: behind the scores of words or labels it forbids one. It costs one pass, 2 ms for 90 MB.
+    """
+    flat = tensor.reshape(-1)
+    with np.errstate(all="ignore"):
+        if np.isfinite(np.dot(flat, flat)):  # infinite also for finite numbers from 1e19 on
+            return
+    wrong = ~np.isfinite(tensor)
+    if "bias" in name.rpartition(".")[2]:
+        wrong &= tensor != -np.inf
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(f"{os.fspath(file)}: tensor {name!r} has {tensor[place]} at {place}; weights must be finite")
 
 
 def read_state_dict(folder: str | os.PathLike[str]) -> StateDict:
@@ -264,7 +286,7 @@ def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:
     if size < 2**18:
         array = np.empty(size, dtype)
     else:
-        pages = mmap.mmap(-1, size * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        pages = mmap.mmap(-1, size * np.dtype(dtype).itemsize, flags=_PAGES)
         array = np.frombuffer(pages, dtype)
     view = array.view(np.uint8).data
     done = 0

@@ -27,7 +27,7 @@ from fastattn.formats.hugging_face import (
 
 TENSORS = {
     "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
-    "a.bias": np.array([np.nan, np.inf, -0.0], np.float32),
+    "a.bias": np.array([1e30, -np.inf, -0.0], np.float32),
     "empty": np.zeros((0, 4), np.float32),
     "scalar": np.array(2.5, np.float32),
 }
@@ -70,14 +70,48 @@ def test_the_safetensors_library_reads_what_is_written(tmp_path: Path) -> None:
 
 def test_every_float16_and_bfloat16_is_read_exactly(tmp_path: Path) -> None:
     halves = np.arange(2**16, dtype=np.uint16)
-    write_raw(tmp_path, "BF16", halves, [256, 256])
+    finite = halves[(halves >> 7) & 255 != 255]
+    write_raw(tmp_path, "BF16", finite, [2, len(finite) // 2])
     with read_state_dict(tmp_path) as tensors:
         bits = tensors["x"].view(np.uint32).ravel()
-    np.testing.assert_array_equal(bits, halves.astype(np.uint32) << 16)
+    np.testing.assert_array_equal(bits, finite.astype(np.uint32) << 16)
 
-    write_raw(tmp_path, "F16", halves, [2**16])
-    with read_state_dict(tmp_path) as tensors, np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(tensors["x"], halves.view(np.float16).astype(np.float32))
+    finite = halves[(halves >> 10) & 31 != 31]
+    write_raw(tmp_path, "F16", finite, [len(finite)])
+    with read_state_dict(tmp_path) as tensors:
+        np.testing.assert_array_equal(tensors["x"], finite.view(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_weights_that_are_not_finite(tmp_path: Path, dtype: str, value: float) -> None:
+    values = np.ones((3, 2**17), np.float32)  # of its own pages
+    values[2, 5] = value
+    bits = {"F32": values, "F16": values.astype(np.float16), "BF16": (values.view(np.uint32) >> 16).astype(np.uint16)}
+    write_raw(tmp_path, dtype, bits[dtype], [3, 2**17])
+    with (
+        read_state_dict(tmp_path) as tensors,
+        pytest.raises(
+            ValueError, match=rf"model\.safetensors: tensor 'x' has {value} at \(2, 5\); weights must be fin"
+        ),
+    ):
+        tensors["x"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bias_may_forbid_a_word(tmp_path: Path, bad: float) -> None:
+    """Also behind numbers whose squares are infinite."""
+    bias = np.array([[1e38, -np.inf, -1e38]], np.float32)
+    save_file({"bias.weight": np.abs(bias[:, ::2]).copy(), "final_logits_bias": bias}, tmp_path / "model.safetensors")
+    with read_state_dict(tmp_path) as tensors:
+        np.testing.assert_array_equal(tensors["final_logits_bias"], bias)
+        assert tensors["bias.weight"].tolist() == np.abs(bias[:, ::2]).tolist()
+    bias[0, 0] = bad
+    save_file({"a.bias": bias, "bias.weight": -np.abs(bias)}, tmp_path / "model.safetensors")
+    with read_state_dict(tmp_path) as tensors:
+        for name in tensors:
+            with pytest.raises(ValueError, match=rf"'{name}' has -?{bad} at \(0, 0\)"):
+                tensors[name]
 
 
 def test_a_dtype_that_is_not_float_is_refused_only_when_it_is_read(tmp_path: Path) -> None:
