@@ -99,6 +99,7 @@ class Elmo(PreTrainedModel):
                 raise ValueError(f"{name_or_folder}: weight_file must be given with a file of options")
             return super().from_pretrained(name_or_folder, trainable=trainable, **options)
         config = ElmoConfig.from_dict(allennlp.read_options(name_or_folder), str(name_or_folder), **options)
+        allennlp.check_layers(weight_file, config.n_layers + config.n_highway, name_or_folder)
         with nn.init.uninitialized():
             parameters = ElmoNetwork(config).named_parameters("network.")
         shapes = {name: parameter.shape for name, parameter in parameters}
