@@ -13,6 +13,8 @@ from fastattn.models.config import ACTIVATIONS, PreTrainedConfig, architectures
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
+MAX_UNNAMED = 2**16
+"""Labels that need no names. A file that claims more must name them, so that it has as many bytes."""
 LABELS = ("num_labels", "id2label", "label2id", "problem_type", "classifier_dropout")
 """Fields that only a classifier reads."""
 
@@ -24,7 +26,7 @@ class BertConfig(PreTrainedConfig):
     """The shape of a BERT model, field by field as in Hugging Face's config.json; the defaults are BERT-base.
 
     `num_labels` is the length of `id2label`, or 2 without names. `id2label` defaults to LABEL_0, LABEL_1, ...;
-    `label2id` is its inverse.
+    `label2id` is its inverse. More than 65,536 labels must be named.
 
     Raises ValueError, naming the field and the value, for a value that no BERT model can have.
     """
@@ -68,6 +70,8 @@ class BertConfig(PreTrainedConfig):
         self._check(choice, "position_embedding_type", known=("absolute",))
         self._check(choice, "problem_type", known=PROBLEM_TYPES)
         self._check(boolean, "tie_word_embeddings")
+        if not self.id2label and self.num_labels > MAX_UNNAMED:
+            raise ValueError(f"num_labels must be at most {MAX_UNNAMED} without id2label, got {self.num_labels}")
         names = self.id2label or {i: f"LABEL_{i}" for i in range(self.num_labels)}
         if len(names) != self.num_labels or set(names) != set(range(self.num_labels)):
             got = listed(sorted(names))

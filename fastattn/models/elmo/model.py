@@ -21,7 +21,7 @@ from fastattn import nn, ragged
 from fastattn.formats import allennlp
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
-from fastattn.models.elmo.network import ElmoNetwork, State, detached
+from fastattn.models.elmo.network import LAYER_NAMES, ElmoNetwork, State, detached
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
@@ -64,7 +64,7 @@ class Elmo(PreTrainedModel):
     """
 
     config_class = ElmoConfig
-    layer_names: ClassVar = {"n_layers": "network.layers.{}."}
+    layer_names: ClassVar = LAYER_NAMES
     whole = ("network.",)
     defaulted = ("scalar_mixes.",)
     unused_fields = ("language_model",)
