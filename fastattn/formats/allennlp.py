@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.checks import listed
 from fastattn.files import replacing
 from fastattn.formats import hdf5
 from fastattn.formats.hugging_face import check_finite, read_json
@@ -170,8 +171,7 @@ def _check_datasets(file: Any, path: Path, shapes: Mapping[str, Shape], options_
         elif dtype.kind != "f":
             problems.append(f"dataset {name!r} must be of floating point, got {dtype}")
     if problems := problems + unknown:
-        more = "; and more" if len(problems) > hdf5.MOST else ""
-        raise ValueError(f"{path}: {'; '.join(problems[: hdf5.MOST])}{more}")
+        raise ValueError(f"{path}: {listed(problems, '; ')}")
     hdf5.check_storage(found, str(path))
 
 

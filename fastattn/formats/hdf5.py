@@ -16,8 +16,10 @@ import zlib
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from fastattn.checks import listed, shown
+
 MOST = 20
-"""How many problems an error lists; after more unknown names nothing else is looked at."""
+"""After more unknown names nothing else is looked at."""
 
 _FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}  # by HDF5's numbers
 _LISTING = "the list of its datasets cannot be read"
@@ -63,7 +65,7 @@ def find_datasets(file: Any, source: str, names: Collection[str]) -> tuple[dict[
             name = f"{path}/{key}" if path else key
             if not isinstance(link, h5py.HardLink):
                 kind = {h5py.SoftLink: "a soft link", h5py.ExternalLink: "an external link"}.get(type(link), "a link")
-                raise ValueError(f"{source}: {name!r} is {kind}; only what the file holds itself is read")
+                raise ValueError(f"{source}: {shown(name)} is {kind}; only what the file holds itself is read")
             with damaged(f"{source}: {_LISTING}"):
                 kind = group.get(key, getclass=True)
             if kind is h5py.Dataset and name in names:
@@ -75,9 +77,9 @@ def find_datasets(file: Any, source: str, names: Collection[str]) -> tuple[dict[
             if kind is h5py.Group and name in groups:
                 waiting.append(name)
             elif name not in found:
-                unknown.append(f"{kind.__name__.lower()} {name!r} is not known")
+                unknown.append(f"{kind.__name__.lower()} {shown(name)} is not known")
             if len(unknown) > MOST:
-                raise ValueError(f"{source}: {'; '.join(unknown[:MOST])}; and more")
+                raise ValueError(f"{source}: {listed(unknown, '; ')}")
     return found, unknown
 
 

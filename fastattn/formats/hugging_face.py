@@ -200,7 +200,9 @@ def check_finite(file: str | os.PathLike[str], name: str, tensor: NDArray[np.flo
         wrong &= tensor != -np.inf
     if wrong.any():
         place = tuple(np.argwhere(wrong)[0].tolist())
-        raise ValueError(f"{os.fspath(file)}: tensor {name!r} has {tensor[place]} at {place}; weights must be finite")
+        raise ValueError(
+            f"{os.fspath(file)}: tensor {shown(name)} has {tensor[place]} at {place}; weights must be finite"
+        )
 
 
 def read_state_dict(folder: str | os.PathLike[str]) -> StateDict:

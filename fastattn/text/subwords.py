@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from fastattn import checks
 from fastattn.files import read_regular
-from fastattn.formats.hugging_face import read_json
+from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
 from fastattn.text.library import import_tokenizers, library_errors
 from fastattn.text.tokenizer import TokenizedTexts, Tokenizer
 
@@ -246,7 +246,7 @@ class BytePairs(Subwords):
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> BytePairs:
         library = import_tokenizers()
-        data = read_regular(path)
+        data = read_regular(path, MAX_VOCABULARY)
         with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
             backend = library.Tokenizer.from_buffer(data)
         return cls(backend, str(path))

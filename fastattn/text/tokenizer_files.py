@@ -14,7 +14,7 @@ from typing import Any
 from fastattn.checks import shown
 from fastattn.files import read_regular
 from fastattn.formats.hugging_face import CONFIG as MODEL_CONFIG
-from fastattn.formats.hugging_face import read_json
+from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
 from fastattn.hub import Files
 from fastattn.text.library import import_tokenizers, library_errors
 
@@ -82,7 +82,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _from_tokenizer_json(library: Any, path: Path, config: Mapping[str, Any]) -> Any:
-    data = read_regular(path)
+    data = read_regular(path, MAX_VOCABULARY)
     with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
         backend = library.Tokenizer.from_buffer(data)
     normalizer = backend.normalizer
@@ -112,7 +112,7 @@ def _check_class(folder: Path, config: Mapping[str, Any]) -> None:
 def _from_vocabulary(library: Any, path: Path, config: Mapping[str, Any]) -> Any:
     """BERT's own WordPiece tokenizer; a line of vocab.txt is a token, its number the id."""
     try:
-        read_regular(path).decode()
+        read_regular(path, MAX_VOCABULARY).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8: {error}") from None
     special = {key: special_token(config.get(key), default) for key, default in _SPECIAL.items()}
