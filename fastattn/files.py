@@ -16,6 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fastattn.checks import listed
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_UNREAD = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".tflite")
+
 
 @contextlib.contextmanager
 def replacing(*paths: Path) -> Iterator[list[Path]]:
@@ -141,7 +146,7 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
     """Open a regular file to read, unbuffered. Nothing else is read from, and nothing is waited for.
 
     A named pipe or a device in the place of a model's file would wait for ever, or never end. Raises ValueError, naming
-    the file, for one. Raises OSError for a file that is missing or a folder.
+    the file, for one, and for a Git LFS pointer. Raises OSError for a file that is missing or a folder.
     """
 
     def opener(name: str, flags: int) -> int:
@@ -152,7 +157,11 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
         os.close(descriptor)
         raise ValueError(f"{os.fspath(path)}: not a regular file")
 
-    return open(path, "rb", buffering=0, opener=opener)
+    file = open(path, "rb", buffering=0, opener=opener)  # noqa: SIM115
+    if os.pread(file.fileno(), len(_LFS_POINTER), 0) == _LFS_POINTER:
+        file.close()
+        raise ValueError(f"{os.fspath(path)}: a Git LFS pointer, not the file itself; run `git lfs pull` to get it")
+    return file
 
 
 def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
@@ -166,7 +175,9 @@ def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> byte
         size = os.fstat(file.fileno()).st_size
         if limit is not None and size > limit:
             raise ValueError(f"{os.fspath(path)}: a file of {size} bytes, and at most {limit} are read")
-        data = file.read(-1 if limit is None else limit + 1)
+        data = file.read(size + 1)  # Python takes as much memory as is asked for, and the limit may be far above
+        if len(data) > size:
+            data += file.read(-1 if limit is None else limit + 1 - len(data))
     if limit is not None and len(data) > limit:
         raise ValueError(f"{os.fspath(path)}: a file that grows, and at most {limit} bytes are read")
     return data
@@ -186,6 +197,20 @@ _NO_TEXT = (  # how files begin that are taken for text, and what to do
     (b"\xfd7zXZ", "an xz file; unpack it first"),
     (b"\x28\xb5\x2f\xfd", "a zstd file; unpack it first"),
 )
+
+
+def unread_weights(folder: Path) -> str:
+    """The end of a message about a folder without safetensors: which other files of weights it has, if any."""
+    names = []
+    for part in (folder, folder / "onnx"):
+        with contextlib.suppress(OSError):
+            found = sorted(name for name in os.listdir(part) if name.endswith(_UNREAD))
+            names += [str((part / name).relative_to(folder)) for name in found]
+    if not names:
+        return ""
+    return (
+        f"; {listed(names, most=3)} {'is' if len(names) == 1 else 'are'} not read: save the model as safetensors first"
+    )
 
 
 def text_lines(path: str) -> Iterator[str]:

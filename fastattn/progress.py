@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from fastattn.checks import printable
+
 LINE_EVERY = 30.0
 """Seconds between lines, beside those of 1, 10, 100, ... units."""
 
@@ -59,7 +61,7 @@ def progress_bar(
         def advance(count: int = 1, note: str = "", *, line: bool = False, total: int | None = None) -> None:
             bar.total = total or bar.total
             if note:
-                bar.set_postfix_str(note, refresh=False)
+                bar.set_postfix_str(printable(note), refresh=False)
             bar.update(count)
 
         yield advance
@@ -82,6 +84,6 @@ def _lines(total: int | None, unit: str, done: int) -> Callable[..., None]:
             next_count *= 10
         next_time = clock() + LINE_EVERY
         of = "" if known is None else f" of {known:,}"
-        logger.info("%s %s%s%s", unit, f"{done:,}", of, note and f": {note}")
+        logger.info("%s %s%s%s", unit, f"{done:,}", of, note and f": {printable(note)}")
 
     return advance

@@ -82,3 +82,50 @@ def test_text() -> None:
     for value, got in (("abc", "the str 'abc'"), (None, "NoneType")):
         with pytest.raises(TypeError, match=f"^t must be a sequence of words, got {got}$"):
             checks.texts("t", value, "words")
+
+
+HOSTILE = [
+    "\x1b[31m" * 10**6,
+    ["\x1b]0;title\x07"] * 10**5,
+    {"\x1b[2J" * 1000: ["x" * 1000] * 1000},
+    10**10000,
+    [[[[[[[[["deep"] * 100] * 100] * 100]]]]]],
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=["str", "list", "dict", "int", "nested"])
+def test_messages_show_a_part_of_a_value_and_no_commands(value: Any) -> None:
+    text = checks.shown(value)
+    assert len(text) <= checks.SHOWN
+    assert text.isprintable()
+    for check in (checks.config_integer, checks.config_number, checks.boolean, checks.choice):
+        with pytest.raises(ValueError, match=r"^n must be .*") as error:
+            check("n", value, **({"known": ("a", "b")} if check is checks.choice else {}))
+        assert len(str(error.value)) < 300
+        assert str(error.value).isprintable()
+
+
+def test_short_values_are_shown_as_they_are() -> None:
+    for value in ("a\n", 1, -0.5, None, True, ["a", 1], {"a": [1, 2]}, (1,), {1}, b"x", np.float32(1)):
+        assert checks.shown(value) == repr(value)
+
+
+def test_lists_in_messages() -> None:
+    assert checks.listed([]) == ""
+    assert checks.listed(["a", "b"]) == "a, b"
+    assert checks.listed({"a\x1b": 1, "b": 2}, "; ", most=1) == r"a\x1b and 1 more"
+    assert checks.listed(range(800_000)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 799990 more"
+
+
+def test_printable_text() -> None:
+    assert checks.printable("naïve 猫 'a'\n") == "naïve 猫 'a'\n"
+    assert checks.printable("a\x1b[31m\t\u202e\x9b") == r"a\x1b[31m\t\u202e\x9b"
+    assert checks.printable("a" * 20, 5) == "aaaaa..."
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)], ids=["above", "below"])
+def test_an_int_beyond_all_floats(value: int) -> None:
+    with pytest.raises(ValueError, match=r"^n must be a number in \[0, 1\), got an int of 1329 bits$"):
+        checks.number("n", value, **checks.PROBABILITY)
+    with pytest.raises(ValueError, match=r"^n must be a number .*, got an int of 1329 bits$"):
+        checks.number("n", value)

@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,15 @@ def test_a_limit_of_bytes(tmp_path: Path) -> None:
     assert files.read_regular(file, 5) == b"12345"
     with pytest.raises(ValueError, match=f"{file}: a file of 5 bytes, and at most 4 are read"):
         files.read_regular(file, 4)
+
+
+def test_a_high_limit_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    tracemalloc.start()
+    assert files.read_regular(tmp_path / "file", 2**30) == b"12345"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**16
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux has such files")

@@ -15,10 +15,10 @@ def test_a_bar(unit: str, done: int, capsys: pytest.CaptureFixture[str]) -> None
     pytest.importorskip("tqdm", reason="needs tqdm")
     with progress_bar(5, show=True, unit=unit, done=done) as advance:
         advance()
-        advance(note="loss 1.5")
+        advance(note="loss 1.5 \x1b[31m")
     output = capsys.readouterr().err
     assert f"{done + 2}/5" in output
-    assert "loss 1.5" in output
+    assert "loss 1.5 \\x1b[31m" in output
 
 
 def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

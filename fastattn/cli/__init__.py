@@ -84,11 +84,12 @@ def _drop_output() -> None:
 
 
 def describe(error: BaseException) -> str:
-    """An exception and its notes as one line: an OSError without its number, a class's name for an empty message."""
+    """An exception and its notes, as the terminal may have them: an OSError without its number, a class's name for an
+    empty message."""
     text = error.as_flags if isinstance(error, OptionError) else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    return "; ".join([text, *getattr(error, "__notes__", ())])
+    return checks.printable("; ".join([text, *getattr(error, "__notes__", ())]))
 
 
 def checked(

@@ -31,6 +31,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fastattn.checks import printable
 from fastattn.cli import add_threads, explain_terminal, positive, use_threads
 from fastattn.files import line_chunks, open_output
 from fastattn.progress import progress_bar
@@ -142,7 +143,7 @@ def _describe(warning: Warning | str) -> str:
     from fastattn.tasks import TruncationWarning
 
     if not isinstance(warning, TruncationWarning):
-        return str(warning)
+        return printable(str(warning))
     counts = f"{warning.truncated} of {warning.total} texts have more than {warning.limit} tokens"
     return f"{counts} and were cut"
 

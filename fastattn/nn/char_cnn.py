@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import functional as F
-from fastattn.checks import choice, integer
+from fastattn.checks import choice, integer, shown
 from fastattn.nn import init
 from fastattn.nn.linear import Linear
 from fastattn.nn.module import Module, Values
@@ -96,7 +96,7 @@ def check_filters(name: str, filters: Any, integer: Callable[[str, Any], int]) -
     try:
         pairs = [(width, number) for width, number in filters]
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be pairs (width, number), got {filters!r}") from None
+        raise ValueError(f"{name} must be pairs (width, number), got {shown(filters)}") from None
     if not pairs:
         raise ValueError(f"{name} must not be empty")
     return tuple((integer(f"{name}: a width", width), integer(f"{name}: a number", n)) for width, n in pairs)

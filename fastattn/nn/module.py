@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from fastattn.autograd import Tensor, is_grad_enabled
+from fastattn.checks import listed, shown
 from fastattn.nn.parameter import Array, Parameter, ParameterRows
 
 AnyParameter = Parameter | ParameterRows
@@ -144,7 +145,7 @@ class Module:
         for name, parameter in self._names(prefix):
             if id(parameter) not in seen:
                 if name in names:
-                    raise ValueError(f"{type(self).__name__}: two parameters have the name {name!r}")
+                    raise ValueError(f"{type(self).__name__}: two parameters have the name {shown(name)}")
                 seen.add(id(parameter))
                 names.add(name)
                 yield name, parameter
@@ -169,18 +170,18 @@ class Module:
         tensors. Raises TypeError for another dtype than the parameter's. After an error nothing has changed.
         """
         found = self.problems(state)
-        problems = [f"tensor {name!r} {text}" for name, text in found if strict or text != "is missing"]
+        problems = [f"tensor {shown(name)} {text}" for name, text in found if strict or text != "is missing"]
         names = dict(self._names())
         if strict:
-            problems += [f"tensor {name!r} is not known" for name in state if name not in names]
+            problems += [f"tensor {shown(name)} is not known" for name in state if name not in names]
         if problems:
-            raise ValueError(f"load_state_dict: {'; '.join(problems)}")
+            raise ValueError(f"load_state_dict: {listed(problems, '; ')}")
         if not hasattr(state, "shape"):  # the tensors of files are float32 arrays
             for name in [name for name in names if name in state]:
                 dtype, array = names[name].dtype, state[name]
                 if not isinstance(array, np.ndarray) or array.dtype != dtype:
                     got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-                    raise TypeError(f"load_state_dict: tensor {name!r} must be an array of {dtype}, got {got}")
+                    raise TypeError(f"load_state_dict: tensor {shown(name)} must be an array of {dtype}, got {got}")
         self.load(state)
 
     def load(self, state: Mapping[str, Array], *, freeze: bool = False) -> None:

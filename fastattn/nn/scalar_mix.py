@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastattn import functional as F
-from fastattn.checks import integer
+from fastattn.checks import integer, shown
 from fastattn.nn import init
 from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Parameter, ParameterRows
@@ -40,7 +40,9 @@ class ScalarMix(Module):
             try:
                 values = np.array(list(initial_scalar_parameters), np.float32)
             except (TypeError, ValueError):
-                message = f"ScalarMix: initial_scalar_parameters must be numbers, got {initial_scalar_parameters!r}"
+                message = (
+                    f"ScalarMix: initial_scalar_parameters must be numbers, got {shown(initial_scalar_parameters)}"
+                )
                 raise TypeError(message) from None
             if values.shape != first.shape:
                 wanted, got = mixture_size, len(values)

@@ -87,8 +87,8 @@ class ConlluSentence:
             raise ValueError("with_upos: the file has no UPOS column")
         lines = list(self.lines)
         for row, tag in zip(self.rows, tags, strict=True):
-            if not tag or re.search(r"\s", tag):
-                raise ValueError(f"with_upos: a tag must be a word without spaces, got {tag!r}")
+            if not tag or re.search(r"[\s\x00-\x1f\x7f-\x9f]", tag):
+                raise ValueError(f"with_upos: a tag must be a word without spaces and control codes, got {tag!r}")
             columns = lines[row].split("\t")
             columns[self.upos_column or 0] = tag
             lines[row] = "\t".join(columns)

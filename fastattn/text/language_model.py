@@ -13,6 +13,7 @@ Source: Peters et al. 2018, section 3.1; bilm-tf's vocabulary file and its order
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zlib
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from fastattn import ragged
 from fastattn._types import IntArray
 from fastattn.checks import integer, sequence
-from fastattn.files import replacing, text_lines
+from fastattn.files import byte_lines, open_regular, replacing, text_lines, utf8_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
 
@@ -175,7 +176,8 @@ class Vocabulary:
         Raises OSError, or ValueError with the line, also for one not UTF-8.
         """
         name = os.fspath(path)
-        words = [line.strip() for line in text_lines(name)]
+        with io.BufferedReader(open_regular(name)) as file:
+            words = [line.strip() for line in utf8_lines(byte_lines(file, name), name)]
         while words and not words[-1]:
             words.pop()
         return cls(words, name)

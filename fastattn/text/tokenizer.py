@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks, ragged
-from fastattn.files import replacing
+from fastattn.files import read_regular, replacing
 from fastattn.hub import folder_of
 from fastattn.text.library import by_index, import_tokenizers, library_errors
 from fastattn.text.pieces import Cuts, Ids, encode_in_pieces
@@ -131,7 +131,9 @@ class Tokenizer:
             backend.normalizer = library.normalizers.Sequence(steps)
         side = config.get("truncation_side", "right")
         if side not in ("left", "right"):
-            raise ValueError(f"{folder / 'tokenizer_config.json'}: truncation_side must be left or right, got {side!r}")
+            raise ValueError(
+                f"{folder / 'tokenizer_config.json'}: truncation_side must be left or right, got {checks.shown(side)}"
+            )
         tokenizer = cls(backend, length_limit(config), side, config, source=str(folder))
         tokenizer._origin = str(folder.absolute()), lowercase, _fingerprint(folder)
         return tokenizer
@@ -166,11 +168,11 @@ class Tokenizer:
         if self.vocab_size <= rows and self._backend.id_to_token(rows) is None:
             return
         beyond = sorted((i, token) for token, i in self._backend.get_vocab().items() if i >= rows)
-        shown = ", ".join(f"{token!r:.80} ({i})" for i, token in beyond[:_SHOWN])
+        named = ", ".join(f"{checks.shown(token)} ({i})" for i, token in beyond[:_SHOWN])
         more = f" and {len(beyond) - _SHOWN} more" if len(beyond) > _SHOWN else ""
         source = self._origin[0] if self._origin else "Tokenizer"
         warnings.warn(
-            f"{source}: the model has {rows} embeddings and none for these tokens: {shown}{more}. "
+            f"{source}: the model has {rows} embeddings and none for these tokens: {named}{more}. "
             "A text with one of them is refused",
             stacklevel=3,
         )
@@ -233,7 +235,7 @@ class Tokenizer:
             i = first + int(np.searchsorted(cu_seqlens, place, side="right")) - 1
             token = self._backend.id_to_token(int(ids[place]))
             raise ValueError(
-                f"{name}[{i}] has the token {token!r:.80} ({ids[place]}), but the model has {rows} embeddings"
+                f"{name}[{i}] has the token {checks.shown(token)} ({ids[place]}), but the model has {rows} embeddings"
             )
 
     def _ids(self, texts: Sequence[str], parallel: bool, name: str, first: int) -> list[Ids]:
@@ -273,7 +275,7 @@ def _fingerprint(folder: Path) -> str:
     """A checksum of the files that a tokenizer is read from."""
     sha = hashlib.sha256()
     for name in NAMES:
-        sha.update(b"%s\0" % ((folder / name).read_bytes() if (folder / name).is_file() else b""))
+        sha.update(b"%s\0" % (read_regular(folder / name) if (folder / name).is_file() else b""))
     return sha.hexdigest()
 
 

@@ -20,7 +20,8 @@ from typing import Protocol
 
 from numpy.typing import ArrayLike
 
-from fastattn.files import replacing
+from fastattn.checks import shown
+from fastattn.files import read_regular, replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.text.marian_tokenizer import FILES as MARIAN_FILES
 from fastattn.text.marian_tokenizer import MarianTokenizer, sentencepiece_processor
@@ -107,7 +108,7 @@ class SubwordTokenizer:
         names = read_json(path).get("vocabularies")
         known = [f"{name}.{kind.suffix}" for name in (SHARED, SOURCE, TARGET) for kind in KINDS]
         if not isinstance(names, list) or len(names) not in (1, 2) or any(name not in known for name in names):
-            raise ValueError(f"{path}: vocabularies must be one or two of {', '.join(known)}, got {names!r:.200}")
+            raise ValueError(f"{path}: vocabularies must be one or two of {', '.join(known)}, got {shown(names)}")
         sides = [_read(Path(folder, name)) for name in names]
         return cls(sides[0], sides[-1])
 
@@ -143,7 +144,7 @@ def sentencepiece_tokenizer(
     Raises OSError, ValueError if the file is not a SentencePiece model, and ImportError without the library.
     """
     paths = [Path(source), Path(source if target is None else target)]
-    models = [path.read_bytes() for path in paths]
+    models = [read_regular(path) for path in paths]
     pieces = [_pieces(path, model) for path, model in zip(paths, models, strict=True)]
     if target is None or shared:
         return MarianTokenizer(models[0], models[1], _marian_vocabulary([*pieces[0], *pieces[1]]))

@@ -69,6 +69,12 @@ def test_an_error_is_one_message(capsys):
     assert capsys.readouterr().err == "fastattn embed: error: /no/such/file: No such file or directory\n"
 
 
+def test_an_error_sends_the_terminal_no_commands(capsys):
+    assert main(["embed", "--model", "m", "/no/\x1b[31m" + "file"]) == 1
+    assert capsys.readouterr().err == "fastattn embed: error: /no/\\x1b[31mfile: No such file or directory\n"
+    assert len(cli.describe(ValueError("\x9b" * 10**6))) < 50_000
+
+
 def test_a_traceback_can_be_asked_for(monkeypatch):
     monkeypatch.setenv("FASTATTN_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError):

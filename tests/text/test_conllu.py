@@ -69,7 +69,7 @@ def test_one_tag_a_word(tags: list[str]) -> None:
         sentences(SAMPLE)[0].with_upos(tags)
 
 
-@pytest.mark.parametrize("tag", ["", "a b", "a\tb", "a\n"])
+@pytest.mark.parametrize("tag", ["", "a b", "a\tb", "a\n", "\x1b[31mA", "A\x9b"])
 def test_a_tag_must_fit_into_a_column(tag: str) -> None:
     with pytest.raises(ValueError, match="a tag must be a word without spaces"):
         sentences(SAMPLE)[1].with_upos([tag])

@@ -20,7 +20,8 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 from helpers_sentences import TEXTS, VOCABULARY, write_bert
 
 from fastattn import functional as F
-from fastattn.text import TokenizedTexts, Tokenizer
+from fastattn.formats.hugging_face import MAX_VOCABULARY
+from fastattn.text import BytePairs, TokenizedTexts, Tokenizer
 from fastattn.text import tokenizer as tokenizer_module
 
 
@@ -301,3 +302,12 @@ def test_saved_and_pickled(folder, tmp_path, lowercase):
     (folder / "tokenizer_config.json").write_text("{}")
     with pytest.raises(ValueError, match=f"{folder}: the files of this tokenizer have changed since it was pickled"):
         pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "bpe.json"])
+def test_a_file_that_is_too_large_is_not_read(folder, name):
+    with open(folder / name, "wb") as file:
+        file.truncate(MAX_VOCABULARY + 1)  # zeros that take no place on the disk
+    message = rf"{name}: a file of {MAX_VOCABULARY + 1} bytes, and at most {MAX_VOCABULARY} are read"
+    with pytest.raises(ValueError, match=message):
+        BytePairs.from_file(folder / name) if name == "bpe.json" else Tokenizer.from_pretrained(folder)

@@ -105,6 +105,8 @@ class RaggedModel(LabelledModel):
 class Classifier(LabelledModel):
     """A linear layer over the pooled first token of each sequence, or over each token."""
 
+    common_head = "classifier."
+    unused_fields = ()
     _pooled = True
     _outputs: int | None = None  # num_labels
 

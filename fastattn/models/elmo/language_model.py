@@ -23,7 +23,7 @@ from fastattn.checks import FRACTION, config_number
 from fastattn.formats import hugging_face
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
-from fastattn.models.elmo.network import ElmoNetwork, State, detached
+from fastattn.models.elmo.network import LAYER_NAMES, ElmoNetwork, State, detached
 from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
@@ -59,7 +59,8 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
     config_class = ElmoConfig
     loads_trainable = True
-    layer_names: ClassVar = {"n_layers": "network.layers.{}."}
+    whole = ("network.", "softmax.")
+    layer_names: ClassVar = LAYER_NAMES
 
     config: ElmoConfig
 

@@ -21,7 +21,7 @@ from fastattn import nn, ragged
 from fastattn.formats import allennlp
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
-from fastattn.models.elmo.network import ElmoNetwork, State, detached
+from fastattn.models.elmo.network import LAYER_NAMES, ElmoNetwork, State, detached
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
@@ -64,8 +64,10 @@ class Elmo(PreTrainedModel):
     """
 
     config_class = ElmoConfig
-    layer_names: ClassVar = {"n_layers": "network.layers.{}."}
+    layer_names: ClassVar = LAYER_NAMES
+    whole = ("network.",)
     defaulted = ("scalar_mixes.",)
+    unused_fields = ("language_model",)
 
     config: ElmoConfig
 
@@ -97,6 +99,7 @@ class Elmo(PreTrainedModel):
                 raise ValueError(f"{name_or_folder}: weight_file must be given with a file of options")
             return super().from_pretrained(name_or_folder, trainable=trainable, **options)
         config = ElmoConfig.from_dict(allennlp.read_options(name_or_folder), str(name_or_folder), **options)
+        allennlp.check_layers(weight_file, config.n_layers + config.n_highway, name_or_folder)
         with nn.init.uninitialized():
             parameters = ElmoNetwork(config).named_parameters("network.")
         shapes = {name: parameter.shape for name, parameter in parameters}

@@ -22,6 +22,8 @@ from fastattn.models.elmo.config import CHARACTERS, ElmoConfig
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
+LAYER_NAMES = {"n_layers": "network.layers.{}.", "n_highway": "network.token_encoder.highway.layers.{}."}
+"""Fields of the config that count layers, with the beginning of the names of their tensors in a checkpoint."""
 State = tuple[Any, Any]
 """The states of a layer: h `[2, batch, projection_dim]` and c `[2, batch, dim]`, the forward direction first."""
 

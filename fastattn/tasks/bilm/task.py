@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn import checks
+from fastattn.checks import shown
 from fastattn.files import utf8_lines
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, find_model
@@ -83,7 +84,7 @@ class BiLM(Task):
         folder = find_model(name_or_folder, FILES, **hub)
         kind = read_json(folder / "config.json").get("model_type")
         if kind != "elmo":
-            raise ValueError(f"{folder}: not a bidirectional language model, its model_type is {kind!r}")
+            raise ValueError(f"{folder}: not a bidirectional language model, its model_type is {shown(kind)}")
         model = BidirectionalLanguageModel.from_pretrained(folder, trainable=False, new_head="refuse")
         return cls(model, Vocabulary.from_file(folder / VOCABULARY))
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastattn import checks, ragged
 from fastattn.autograd import no_grad
-from fastattn.files import utf8_lines
+from fastattn.files import read_regular, utf8_lines
 from fastattn.generation import generate
 from fastattn.hub import Files, find_model
 from fastattn.models import Transformer, TransformerConfig
@@ -332,7 +332,7 @@ class Translator(Task):
             "config": self.model.config.to_dict(),
             "label_smoothing": self.recipe.label_smoothing,
             "text_crc32": data.crc32,
-            "vocabulary_crc32": [zlib.crc32(Path(name).read_bytes()) for name in self.recipe.vocabulary_files],
+            "vocabulary_crc32": [zlib.crc32(read_regular(name)) for name in self.recipe.vocabulary_files],
         }
 
     def check(self, data: ParallelText) -> None:
