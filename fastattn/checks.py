@@ -1,4 +1,4 @@
-"""Checks of arguments and config fields: numbers, switches and text. NumPy's numbers become Python's.
+"""Checks of arguments and config fields: numbers, switches, text and arrays. NumPy's numbers become Python's.
 
 Every function takes a name and a value and returns the value. Errors name both. `error` is raised for a value of
 another type: TypeError for an argument of a call, ValueError for a field of a config, which may come from a file.
@@ -14,8 +14,23 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["boolean", "choice", "config_integer", "config_number", "integer", "number", "sequence", "text", "texts"]
+__all__ = [
+    "boolean",
+    "choice",
+    "config_integer",
+    "config_number",
+    "integer",
+    "integers",
+    "number",
+    "operand",
+    "sequence",
+    "text",
+    "texts",
+]
+
+_INT64 = np.dtype(np.int64)
 
 PROBABILITY: dict[str, Any] = {"high": 1.0}
 """A number in [0, 1), as arguments of `number`."""
@@ -70,7 +85,9 @@ def number(
     Traceback (most recent call last):
     ValueError: dropout must be a number in [0, 1), got 1
     """
-    result = float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    result: float | None = None
+    if type(value) is float or (isinstance(value, Real) and not isinstance(value, bool)):
+        result = float(value)
     if result is not None and (low < result < high or (result == low and not above) or (result == high and up_to)):
         return result
     wanted = f"above {low:g}" if above else f"from {low:g} on"
@@ -138,3 +155,34 @@ def sequence(name: str, values: Any, items: str = "str") -> Iterable[Any]:
     if not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a sequence of {items}, got {type(values).__name__}")
     return values
+
+
+def integers(name: str, values: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.int64]:
+    """`values`, an array or lists, as C-contiguous int64, if they are integers and have `shape`.
+
+    Raises TypeError for values of another type, ValueError for another shape and for integers from 2**63 on.
+
+    >>> integers("labels", [0.5])
+    Traceback (most recent call last):
+    TypeError: labels must be an integer array, got float64
+    """
+    try:
+        found = np.asarray(values)
+    except ValueError:  # NumPy's message says neither what nor where
+        raise ValueError(f"{name} must be an integer array, got rows of different lengths") from None
+    kind = found.dtype.kind
+    if kind not in "iu":
+        got = type(values).__name__ if found.dtype == object else found.dtype
+        raise TypeError(f"{name} must be an integer array, got {got}")
+    if shape is not None and found.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {found.shape}")
+    if kind == "u" and (largest := found.max(initial=0)) >= 2**63:
+        raise ValueError(f"{name} must be below 2**63, got {largest}")
+    return np.asarray(found, _INT64, order="C")
+
+
+def operand(name: str, value: Any) -> Any:
+    """`value`, if it is an array or a Tensor. Raises TypeError for anything else, such as a list."""
+    if not hasattr(value, "ndim"):
+        raise TypeError(f"{name} must be an array or a Tensor, got {type(value).__name__}")
+    return value

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastattn import kernels
 from fastattn._types import CuSeqlens
@@ -20,17 +21,17 @@ def additive_attention(
     value: Values,
     weight: Values,
     *,
-    cu_seqlens_q: CuSeqlens,
-    cu_seqlens_k: CuSeqlens | None = None,
+    cu_seqlens_q: ArrayLike,
+    cu_seqlens_k: ArrayLike | None = None,
     return_attn_weights: bool = False,
 ) -> Any:
     """`softmax(scores) value` with `scores[i, j] = weight . tanh(query[i] + key[j])`, for every sequence.
 
     `query` `[tokens_q, hidden]`, `key` `[tokens_k, hidden]` and `value` `[tokens_k, dim]` are ragged by `cu_seqlens_q`
-    and `cu_seqlens_k`, int32 `[batch + 1]`, the same unless given; `weight` is `[1, hidden]`. Gives `[tokens_q, dim]`,
-    0 for a query without keys; with `return_attn_weights` `(out, weights)`, weights `[batch, longest_q, longest_k]`, 0
-    outside a sequence, and a Tensor if `out` is one. A sequence needs memory for `hidden` numbers per pair of query and
-    key; the backward pass computes them again.
+    and `cu_seqlens_k`, integers `[batch + 1]`, the same unless given; `weight` is `[1, hidden]`. Gives `[tokens_q,
+    dim]`, 0 for a query without keys; with `return_attn_weights` `(out, weights)`, weights `[batch, longest_q,
+    longest_k]`, 0 outside a sequence, and a Tensor if `out` is one. A sequence needs memory for `hidden` numbers per
+    pair of query and key; the backward pass computes them again.
 
     Raises TypeError for another dtype, ValueError for shapes that do not fit.
 
@@ -99,7 +100,7 @@ def _pairs(ops: Any, q: Array, k: Array) -> Array:
 
 
 def _check(
-    q: Array, k: Array, v: Array, w: Array, cu_seqlens_q: CuSeqlens, cu_seqlens_k: CuSeqlens
+    q: Array, k: Array, v: Array, w: Array, cu_seqlens_q: ArrayLike, cu_seqlens_k: ArrayLike
 ) -> tuple[CuSeqlens, CuSeqlens]:
     """Both offsets, after all checks."""
     name = "additive_attention"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastattn import ragged
 from fastattn._types import CuSeqlens
@@ -17,7 +18,7 @@ Direction = Sequence[Weights | None]
 
 def lstm(
     input: Values | Sequence[Values],
-    cu_seqlens: CuSeqlens,
+    cu_seqlens: ArrayLike,
     weights: Sequence[Direction],
     hx: tuple[Values | None, Values | None] | None = None,
     *,
@@ -29,10 +30,10 @@ def lstm(
     """One layer of long short-term memory over a ragged batch, in one or two directions: `(output, (h_n, c_n))`.
 
     `input` is `[tokens, I]`, or one such array per direction. Sequence i is its rows from `cu_seqlens[i]` to
-    `cu_seqlens[i + 1]`, int32 `[batch + 1]`. `weights` has for each direction `(weight_ih [4H, I], weight_hh [4H, P],
-    bias_ih [4H], bias_hh [4H], weight_hr [P, H])`, gates in the order i, f, g, o. Biases and `weight_hr` may be None,
-    and P is H without a projection. Matrices are arrays, Tensors or `PackedMatrix`, which has no gradient. `hx` is
-    `(h_0 [D, batch, P], c_0 [D, batch, H])`, 0 where None.
+    `cu_seqlens[i + 1]`, integers `[batch + 1]`. `weights` has for each direction `(weight_ih [4H, I], weight_hh [4H,
+    P], bias_ih [4H], bias_hh [4H], weight_hr [P, H])`, gates in the order i, f, g, o. Biases and `weight_hr` may be
+    None, and P is H without a projection. Matrices are arrays, Tensors or `PackedMatrix`, which has no gradient. `hx`
+    is `(h_0 [D, batch, P], c_0 [D, batch, H])`, 0 where None.
 
     Gives `output` `[tokens, D * P]` and the states after the last step of each sequence, in the shapes of `hx`. All
     three have gradients. A direction whose flag in `reverse` is True reads each sequence from its end. Cells are
@@ -46,7 +47,7 @@ def lstm(
     >>> [round(number, 3) for number in output.ravel().tolist()], c.tolist()
     ([0.482, 0.381], [[[1.0]]])
     """
-    ops = mode.ops
+    ops, cu_seqlens = mode.ops, ragged.int32_offsets(cu_seqlens, "lstm: cu_seqlens")
     h_0, c_0 = _pair("lstm", hx)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
     inputs, flat = _inputs(input), _flat("lstm", weights, names)
@@ -95,7 +96,7 @@ def lstm(
 
 def gru(
     input: Values | Sequence[Values],
-    cu_seqlens: CuSeqlens,
+    cu_seqlens: ArrayLike,
     weights: Sequence[Direction],
     hx: Values | None = None,
     *,
@@ -105,8 +106,8 @@ def gru(
     """One layer of gated recurrent units over a ragged batch, in one or two directions: `(output, h_n)`.
 
     `input` is `[tokens, I]`, or one such array per direction. Sequence i is its rows from `cu_seqlens[i]` to
-    `cu_seqlens[i + 1]`, int32 `[batch + 1]`. `weights` has for each direction `(weight_ih [3H, I], weight_hh [3H, H],
-    bias_ih [3H], bias_hh [3H])`, gates in the order r, z, n. Biases may be None; matrices are arrays, Tensors or
+    `cu_seqlens[i + 1]`, integers `[batch + 1]`. `weights` has for each direction `(weight_ih [3H, I], weight_hh [3H,
+    H], bias_ih [3H], bias_hh [3H])`, gates in the order r, z, n. Biases may be None; matrices are arrays, Tensors or
     `PackedMatrix`, which has no gradient. `hx` is h_0 `[D, batch, H]`, 0 unless given.
 
     Gives `output` `[tokens, D * H]` and h_n `[D, batch, H]`, the states after the last step of each sequence; both
@@ -120,7 +121,7 @@ def gru(
     >>> output.tolist(), h.tolist()
     ([[0.5], [0.25]], [[[0.25]]])
     """
-    ops = mode.ops
+    ops, cu_seqlens = mode.ops, ragged.int32_offsets(cu_seqlens, "gru: cu_seqlens")
     inputs, flat = _inputs(input), _flat("gru", weights, ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     operands, count = (*inputs, hx, *flat), len(inputs)
     arrays = values(*operands)

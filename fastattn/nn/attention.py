@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
-from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor
 from fastattn.checks import PROBABILITY, integer, number
 from fastattn.nn.linear import Linear, StackedLinear
@@ -66,8 +65,8 @@ class MultiHeadAttention(Module):
         query: Values,
         key_value: Values | None = None,
         *,
-        cu_seqlens_q: CuSeqlens,
-        cu_seqlens_k: CuSeqlens | None = None,
+        cu_seqlens_q: ArrayLike,
+        cu_seqlens_k: ArrayLike | None = None,
         is_causal: bool = False,
         need_weights: bool = False,
         residual: Values | None = None,
@@ -75,7 +74,7 @@ class MultiHeadAttention(Module):
     ) -> Any:
         """`query` `[tokens_q, embed_dim]`, an array or a Tensor, gives `[tokens_q, embed_dim]`.
 
-        Sequence i is the tokens from `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`, int32 `[batch + 1]`, and attends to
+        Sequence i is the tokens from `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`, integers `[batch + 1]`, and attends to
         those of `key_value` `[tokens_k, embed_dim]` by `cu_seqlens_k`; both are the query's own unless given. With
         `is_causal` a token sees those up to its own place. A query without any key gets the bias of `out_proj`. With
         `need_weights` the result is a pair. The second, of the same kind, is `[batch, num_heads, longest_q,
@@ -118,8 +117,8 @@ class MultiHeadAttention(Module):
         query: Values,
         keys_values: Values,
         *,
-        cu_seqlens_q: CuSeqlens,
-        cu_seqlens_k: CuSeqlens,
+        cu_seqlens_q: ArrayLike,
+        cu_seqlens_k: ArrayLike,
         is_causal: bool = False,
         need_weights: bool = False,
         **ends: Any,
@@ -142,8 +141,8 @@ class MultiHeadAttention(Module):
         keys_values: Array,
         places: NDArray[np.integer[Any]],
         *,
-        cu_seqlens_q: CuSeqlens,
-        cu_seqlens_k: CuSeqlens,
+        cu_seqlens_q: ArrayLike,
+        cu_seqlens_k: ArrayLike,
         **ends: Any,
     ) -> Any:
         """The result of a causal call for the last tokens of sequences, given keys and values of those before them.

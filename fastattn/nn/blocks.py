@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastattn import functional as F
-from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor, checkpoint, mode, recording
 from fastattn.nn.attention import MultiHeadAttention
 from fastattn.nn.layer_norm import LayerNorm
@@ -92,10 +92,10 @@ class EncoderBlock(_Block):
     `norm_first`.
     """
 
-    def forward(self, x: Values, cu_seqlens: CuSeqlens, *, attn_weights: list[Any] | None = None) -> Any:
+    def forward(self, x: Values, cu_seqlens: ArrayLike, *, attn_weights: list[Any] | None = None) -> Any:
         """`x` `[tokens, dim]`, an array or a Tensor, gives `[tokens, dim]`.
 
-        Sequence i is the tokens from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, int32 `[batch + 1]`. A list given as
+        Sequence i is the tokens from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, integers `[batch + 1]`. A list given as
         `attn_weights` gets the attention weights appended, `[batch, num_heads, longest, longest]`, 0 outside a
         sequence.
 
@@ -111,7 +111,7 @@ class EncoderBlock(_Block):
         return self._sublayer(self.final_layer_norm, self._feed_forward, x)
 
     def _infer(
-        self, x: Array, cu_seqlens: CuSeqlens, w: _Workspace, attn_weights: list[Any] | None, out: Array | None
+        self, x: Array, cu_seqlens: ArrayLike, w: _Workspace, attn_weights: list[Any] | None, out: Array | None
     ) -> Array:
         """The result of `forward` where nothing is recorded or dropped, computed in the buffers. `out` may be `x`."""
         attention, fc1, fc2, ops = self.self_attn, self.fc1, self.fc2, mode.ops
@@ -147,18 +147,18 @@ class DecoderBlock(_Block):
     def forward(
         self,
         x: Values,
-        cu_seqlens_q: CuSeqlens,
+        cu_seqlens_q: ArrayLike,
         memory: Values | None = None,
-        cu_seqlens_k: CuSeqlens | None = None,
+        cu_seqlens_k: ArrayLike | None = None,
         *,
         attn_weights: list[Any] | None = None,
         cross_weights: list[Any] | None = None,
     ) -> Any:
         """`x` `[tokens, dim]` by `cu_seqlens_q` attends to itself and to `memory` `[tokens_k, dim]` by `cu_seqlens_k`.
 
-        Both are arrays or Tensors, the offsets int32 `[batch + 1]`. Lists given as `attn_weights` and `cross_weights`
-        get the weights of both attentions appended, `[batch, num_heads, longest_q, longest_q]` and `[.., longest_k]`.
-        Raises ValueError for a missing `memory`, and for one without `cross_attention`.
+        Both are arrays or Tensors, the offsets integers `[batch + 1]`. Lists given as `attn_weights` and
+        `cross_weights` get the weights of both attentions appended, `[batch, num_heads, longest_q, longest_q]` and
+        `[.., longest_k]`. Raises ValueError for a missing `memory`, and for one without `cross_attention`.
 
         >>> block = DecoderBlock(8, 2, 16).freeze()
         >>> x, memory = np.ones((3, 8), np.float32), np.ones((5, 8), np.float32)
@@ -207,7 +207,7 @@ class DecoderBlock(_Block):
 def encode(
     blocks: Iterable[EncoderBlock],
     x: Values,
-    cu_seqlens: CuSeqlens,
+    cu_seqlens: ArrayLike,
     *,
     states: list[Any] | None = None,
     attn_weights: list[Any] | None = None,

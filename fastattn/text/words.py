@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import ragged
 from fastattn.checks import texts
 from fastattn.text.tokenizer import CHUNK, Tokenizer
 
@@ -19,20 +20,20 @@ class TokenizedWords:
 
     Attributes:
         ids: int64 `[tokens]`, the windows one after the other, each with its special tokens.
-        cu_seqlens: int64 `[windows + 1]`: window i is `ids[cu_seqlens[i]:cu_seqlens[i + 1]]`.
+        cu_seqlens: int32 `[windows + 1]`: window i is `ids[cu_seqlens[i]:cu_seqlens[i + 1]]`.
         first: int64 `[words]`, where in `ids` each word's first wordpiece is; words of all sentences in order.
         cu_words: int64 `[sentences + 1]`: sentence i has the words `first[cu_words[i]:cu_words[i + 1]]`.
     """
 
     ids: NDArray[np.int64]
-    cu_seqlens: NDArray[np.int64]
+    cu_seqlens: NDArray[np.int32]
     first: NDArray[np.int64]
     cu_words: NDArray[np.int64]
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each window, int64 `[windows]`."""
-        return np.diff(self.cu_seqlens)
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each window, int32 `[windows]`."""
+        return ragged.lengths(self.cu_seqlens)
 
 
 def encode_words(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_length: int) -> TokenizedWords:
@@ -74,7 +75,8 @@ def encode_words(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_l
             ids += after
             cu_seqlens.append(len(ids))
         cu_words.append(len(first))
-    return TokenizedWords(*(np.array(values, np.int64) for values in (ids, cu_seqlens, first, cu_words)))
+    offsets = ragged.check_cu_seqlens(cu_seqlens, len(ids))
+    return TokenizedWords(np.array(ids, np.int64), offsets, np.array(first, np.int64), np.array(cu_words, np.int64))
 
 
 def _windows(words: list[list[int]], room: int) -> Iterator[list[list[int]]]:

@@ -23,11 +23,12 @@ from numpy.typing import ArrayLike
 from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor
+from fastattn.checks import integers
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.model import Batch, BertModel, BertPreTrainedModel
 from fastattn.models.bert.outputs import BertOutput
-from fastattn.models.inputs import Tokens, check_labels, integers
+from fastattn.models.inputs import Tokens, check_labels
 from fastattn.models.outputs import HeadOutput, QuestionAnsweringOutput, as_tensor, loss_of
 from fastattn.nn.parameter import Array
 

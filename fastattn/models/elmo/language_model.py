@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
-from fastattn import nn
+from fastattn import nn, ragged
 from fastattn.autograd import Tensor, no_grad
-from fastattn.checks import FRACTION, config_number
+from fastattn.checks import FRACTION, config_number, integers
 from fastattn.formats import hugging_face
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
@@ -80,10 +80,10 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
     def forward(
         self,
-        char_ids: NDArray[np.int64],
-        inputs: NDArray[np.integer[Any]],
-        targets: NDArray[np.integer[Any]],
-        cu_seqlens: NDArray[np.int32],
+        char_ids: ArrayLike,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        cu_seqlens: ArrayLike,
         state: Sequence[State] | None = None,
     ) -> LanguageModelOutput:
         """Read sequences in both directions and predict the targets.
@@ -93,23 +93,18 @@ class BidirectionalLanguageModel(PreTrainedModel):
             inputs: integers `[2, tokens]`, the words that the forward and the backward direction read, as rows of
                 `char_ids`, in the order in which each reads them.
             targets: integers `[2, tokens]`, the numbers of the words to predict.
-            cu_seqlens: int32 `[batch + 1]`, of both directions.
+            cu_seqlens: integers `[batch + 1]`, of both directions.
             state: the `state` of the output for what went before; zeros unless given.
 
         Raises TypeError and ValueError for other types, shapes, rows and numbers.
         """
         owner = type(self).__name__
-        arrays = {"char_ids": char_ids, "inputs": inputs, "targets": targets, "cu_seqlens": cu_seqlens}
-        for name, array in arrays.items():
-            if not isinstance(array, np.ndarray):
-                raise TypeError(f"{owner}: {name} must be an array, got {type(array).__name__}")
-        wanted = (2, int(cu_seqlens[-1]))
-        for name, array in (("inputs", inputs), ("targets", targets)):
-            if array.shape != wanted:
-                raise ValueError(f"{owner}: {name} must have shape {wanted}, got {array.shape}")
-        vectors = self.network.tokens(char_ids)
-        forward, backward = (F.embedding(np.ascontiguousarray(rows), vectors) for rows in inputs)
-        outputs, states = self.network.lstm(forward, backward, cu_seqlens, state, (False, False))
+        offsets = ragged.check_cu_seqlens(cu_seqlens, None, f"{owner}: cu_seqlens")
+        shape = (2, int(offsets[-1]))
+        inputs, targets = integers(f"{owner}: inputs", inputs, shape), integers(f"{owner}: targets", targets, shape)
+        vectors = self.network.tokens(integers(f"{owner}: char_ids", char_ids))
+        forward, backward = (F.embedding(rows, vectors) for rows in inputs)
+        outputs, states = self.network.lstm(forward, backward, offsets, state, (False, False))
         top, size = self.dropout(outputs[-1]), self.config.projection_dim
         forward_loss, backward_loss = self._loss(top[:, :size], targets[0]), self._loss(top[:, size:], targets[1])
         return LanguageModelOutput((forward_loss + backward_loss) * 0.5, forward_loss, backward_loss, detached(states))

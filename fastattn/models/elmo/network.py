@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn import nn
@@ -35,7 +35,7 @@ class TokenEncoder(nn.Module):
         self.highway = nn.Highway(n, config.n_highway) if config.n_highway else None
         self.projection = nn.Linear(n, config.projection_dim, std=n**-0.5) if config.projects_tokens else None
 
-    def forward(self, char_ids: NDArray[np.int64]) -> Any:
+    def forward(self, char_ids: ArrayLike) -> Any:
         """`char_ids` int64 `[words, max_characters_per_token]` gives `[words, projection_dim]`."""
         x = self.char_cnn(char_ids)
         if self.highway is not None:
@@ -83,7 +83,7 @@ class ElmoNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.layers = [Layer(config) for _ in range(config.n_layers)]
 
-    def tokens(self, char_ids: NDArray[np.int64]) -> Any:
+    def tokens(self, char_ids: ArrayLike) -> Any:
         """The vectors of words, from `char_ids` int64 `[words, max_characters_per_token]`: `[words, projection_dim]`.
 
         A vector depends on its own characters alone, so a word that occurs twice need not be computed twice.
@@ -94,7 +94,7 @@ class ElmoNetwork(nn.Module):
         self,
         x_forward: Values,
         x_backward: Values,
-        cu_seqlens: NDArray[np.int32],
+        cu_seqlens: ArrayLike,
         state: Sequence[State] | None = None,
         reverse: Sequence[bool] = (False, True),
         *,
@@ -105,7 +105,7 @@ class ElmoNetwork(nn.Module):
         Args:
             x_forward: the input of the forward LSTMs, `[tokens, projection_dim]`.
             x_backward: that of the backward LSTMs, of the same shape; may be `x_forward`.
-            cu_seqlens: int32 `[batch + 1]`, of both.
+            cu_seqlens: integers `[batch + 1]`, of both.
             state: the first states of each layer, for each sequence; zeros unless given.
             reverse: whether each direction reads a sequence from its end. (False, False) is for a training stream
                 whose text stands in reading order for both, the backward one's from its end.

@@ -395,11 +395,19 @@ def test_shapes_that_do_not_fit(name: str) -> None:
             make()(**{**batch, name: wrong})
 
 
-def test_what_is_no_array() -> None:
-    model, batch = make(), batch_of(SENTENCES)
+def test_any_integers_do() -> None:
+    model, batch = make().eval(), batch_of(SENTENCES)
+    loss = model(**batch).loss.data
     for name, array in batch.items():
-        with pytest.raises(TypeError, match=f"BidirectionalLanguageModel: {name} must be an array, got list"):
-            model(**{**batch, name: array.tolist()})
+        for same in (array.tolist(), array.astype(np.uint16), array.astype(np.int64)):
+            assert model(**{**batch, name: same}).loss.data == loss
+        for wrong, got in ((array * 1.0, "float64"), (None, "NoneType")):
+            with pytest.raises(
+                TypeError, match=f"^BidirectionalLanguageModel: {name} must be an integer array, got {got}$"
+            ):
+                model(**{**batch, name: wrong})
+    with pytest.raises(ValueError, match=r"^BidirectionalLanguageModel: cu_seqlens must have shape \(batch \+ 1,\)"):
+        model(**{**batch, "cu_seqlens": np.zeros(0, np.int32)})
     with pytest.raises(TypeError, match="BidirectionalLanguageModel: config must be an ElmoConfig, got dict"):
         BidirectionalLanguageModel(vars(CONFIG))
 
