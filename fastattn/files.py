@@ -7,6 +7,7 @@ import io
 import os
 import secrets
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -84,6 +85,15 @@ def utf8_lines(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[st
         except UnicodeDecodeError as error:
             place = error.start + len(line) - len(error.object)  # the decoder counts behind a byte order mark
             raise ValueError(f"{name}:{number}: not UTF-8: byte 0x{line[place]:02x} at {place + 1}") from None
+
+
+def lines_crc32(lines: Iterable[str]) -> int:
+    r"""A checksum of text by its lines. A lone surrogate, which UTF-8 cannot encode, counts too.
+
+    >>> lines_crc32(["the cat", "sat \ud800"])
+    1959464358
+    """
+    return zlib.crc32("\n".join(lines).encode("utf-8", "surrogatepass"))
 
 
 @contextlib.contextmanager

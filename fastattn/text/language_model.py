@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from fastattn import ragged
 from fastattn._types import IntArray
 from fastattn.checks import integer, sequence
-from fastattn.files import replacing, text_lines
+from fastattn.files import lines_crc32, replacing, text_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
 
@@ -97,8 +97,7 @@ class Sentences:
     @property
     def crc32(self) -> int:
         """A checksum of the text."""
-        text = zlib.crc32("\n".join(self.forms).encode("utf-8", "surrogatepass"))
-        return zlib.crc32(self.cu_words.tobytes(), zlib.crc32(self.words.tobytes(), text))
+        return zlib.crc32(self.cu_words.tobytes(), zlib.crc32(self.words.tobytes(), lines_crc32(self.forms)))
 
     def sequences(self, order: IntArray, backward: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Inputs and targets of the sentences `order`, one after the other, as places in `forms`, int32 `[tokens]`.

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastattn.files import utf8_lines
+from fastattn.files import lines_crc32, utf8_lines
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, find_model
 from fastattn.models import BidirectionalLanguageModel, ElmoConfig, StreamLoss
@@ -157,7 +156,7 @@ class BiLM(Task):
             "dropout": self.recipe.dropout,
             "num_sampled": self.recipe.num_sampled,
             "reset": self.recipe.reset,
-            "vocabulary_crc32": zlib.crc32("\n".join(self.vocabulary.words).encode("utf-8", "surrogatepass")),
+            "vocabulary_crc32": lines_crc32(self.vocabulary.words),
         }
 
     @classmethod
