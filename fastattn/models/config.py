@@ -37,6 +37,8 @@ class PreTrainedConfig:
 
     model_types: ClassVar[tuple[str, ...]]
     """The `model_type` of the files that this class reads."""
+    holds_modules: ClassVar[bool] = False
+    """`nn.Module` does not search it for modules."""
 
     @classmethod
     def from_dict(cls: type[Self], values: Mapping[str, Any], source: str = "", **changes: Any) -> Self:
