@@ -8,7 +8,7 @@ those of bilm-tf's training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import nn, ragged
-from fastattn.autograd import Tensor, no_grad
-from fastattn.checks import FRACTION, config_number, integers
+from fastattn.autograd import Tensor
+from fastattn.checks import integers
 from fastattn.formats import hugging_face
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
@@ -27,7 +27,6 @@ from fastattn.models.elmo.network import ElmoNetwork, State, detached
 from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
-from fastattn.random import next_seed
 
 
 @dataclass(frozen=True)
@@ -116,64 +115,3 @@ class BidirectionalLanguageModel(PreTrainedModel):
         else:
             loss = F.cross_entropy(self.softmax(x), target)
         return as_tensor(loss)
-
-    def perplexities(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        """The perplexity of a text by the full softmax, in evaluation mode: exp of the mean loss of all tokens.
-
-        `batches` are arguments of a call. Those of `sentence_batches` have each sentence once, and nothing is carried
-        from one to the next. So the result does not depend on how sentences are put together.
-
-        Returns `perplexity`, `forward_perplexity` and `backward_perplexity`. The first is the root of the product of
-        the others. Raises ValueError when there are no tokens.
-        """
-        training = self.training
-        self.eval()
-        total, tokens = np.zeros(2), 0
-        try:
-            with no_grad():
-                for batch in batches:
-                    output, count = self(**batch), batch["targets"].shape[1]
-                    total += count * np.array([output.forward_loss.item(), output.backward_loss.item()])
-                    tokens += count
-        finally:
-            self.train(training)
-        if not tokens:
-            raise ValueError("perplexities: there are no tokens")
-        with np.errstate(over="ignore"):
-            forward, backward, both = np.exp([*total / tokens, total.mean() / tokens]).tolist()
-        return {"perplexity": both, "forward_perplexity": forward, "backward_perplexity": backward}
-
-
-class StreamLoss:
-    """The loss of a model's successive steps: each begins with the states in which the step before ended.
-
-    No gradient goes from one step to another: truncated back-propagation through time (Williams and Peng 1990). Give it
-    to a `Trainer` both as `loss` and as `carried`. The first step begins with zeros. Later, each direction of each
-    stream begins a step with zeros again with the probability `reset`; otherwise the model would not know them when it
-    is asked about a single sentence. bilm-tf has no resets. Raises ValueError for a `reset` outside [0, 1].
-    """
-
-    def __init__(self, model: BidirectionalLanguageModel, reset: float = 0.0) -> None:
-        self._model, self._reset = model, config_number("StreamLoss: reset", reset, **FRACTION)
-        self._state: list[tuple[Array, Array]] | None = None
-
-    def __call__(self, batch: Mapping[str, Any]) -> Tensor:
-        """The loss of the next step."""
-        state = self._state
-        if state and self._reset:
-            draws = np.random.default_rng(next_seed()).random((*state[0][0].shape[:2], 1))
-            keep = (draws >= self._reset).astype(np.float32)
-            state = [(h * keep, c * keep) for h, c in state]
-        output: LanguageModelOutput = self._model(**batch, state=state)
-        self._state = output.state
-        return output.loss
-
-    def state_dict(self) -> dict[str, Array]:
-        """The states of each layer, `0.h`, `0.c`, `1.h` and so on; nothing before the first step."""
-        layers = enumerate(self._state or ())
-        return {f"{i}.{name}": array for i, pair in layers for name, array in zip("hc", pair, strict=True)}
-
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Go on from a `state_dict`."""
-        layers = range(len(state) // 2)
-        self._state = [(state[f"{i}.h"], state[f"{i}.c"]) for i in layers] or None
