@@ -12,15 +12,15 @@ Every text ends with `</s>`, an empty one too. What a vocabulary does not know i
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
 from fastattn.files import replacing
+from fastattn.hub import Files, folder_of
 from fastattn.text import marian_tokenizer
 from fastattn.text.marian_tokenizer import MarianTokenizer
 from fastattn.text.subwords import END, PADDING, UNKNOWN, BytePairs, Characters, Subwords
@@ -71,6 +71,10 @@ class TranslationTokenizer(Protocol):
 
 SHARED, SOURCE, TARGET = "vocabulary", "source", "target"
 KINDS: tuple[type[Subwords], ...] = (Characters, BytePairs)
+_SHARED, _SOURCE, _TARGET = (tuple(f"{name}.{kind.suffix}" for kind in KINDS) for name in (SHARED, SOURCE, TARGET))
+_NAMES = (*_SHARED, *_SOURCE, *_TARGET)
+FILES = Files(_NAMES, ((*_SHARED, *_SOURCE), (*_SHARED, *_TARGET)), _NAMES)
+"""The files of a tokenizer that fastattn made."""
 
 
 class SubwordTokenizer:
@@ -92,18 +96,18 @@ class SubwordTokenizer:
         self.source, self.target = source, target
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> SubwordTokenizer:
-        """Read what `save_pretrained` wrote.
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **place: Any) -> SubwordTokenizer:
+        """Read what `save_pretrained` wrote. A name is looked for by `fastattn.hub.find_model`, whose options `place`
+        has.
 
         Raises FileNotFoundError, which names the folder, for a vocabulary that is not there, ValueError for a damaged
         file, and ImportError for byte pairs without the `tokenizers` library.
         """
-        shared, source, target = (_read(Path(folder), name) for name in (SHARED, SOURCE, TARGET))
+        folder = folder_of(name_or_folder, FILES, **place)
+        shared, source, target = (_read(folder, names) for names in (_SHARED, _SOURCE, _TARGET))
         source, target = shared or source, shared or target
         if source is None or target is None:
-            if not Path(folder).is_dir():
-                raise FileNotFoundError(f"{folder}: no such folder")
-            names = " or ".join(f"{SOURCE if source is None else TARGET}.{kind.suffix}" for kind in KINDS)
+            names = " or ".join(_SOURCE if source is None else _TARGET)
             raise FileNotFoundError(f"{folder}: no {names}; a translation model needs its vocabularies")
         return cls(source, target)
 
@@ -120,8 +124,7 @@ class SubwordTokenizer:
         with replacing(*paths) as temporary:
             for path, vocabulary in zip(temporary, sides.values(), strict=True):
                 path.write_bytes(vocabulary.to_bytes())
-        names = [f"{name}.{kind.suffix}" for name, kind in itertools.product((SHARED, SOURCE, TARGET), KINDS)]
-        for path in (folder / name for name in (*names, marian_tokenizer.SOURCE)):
+        for path in (folder / name for name in (*_NAMES, marian_tokenizer.SOURCE)):
             if path not in paths:
                 path.unlink(missing_ok=True)
 
@@ -148,21 +151,23 @@ def sentencepiece_tokenizer(
     return MarianTokenizer(models[0], models[1], *(_marian_vocabulary(some) for some in pieces))
 
 
-def read_translation_tokenizer(folder: str | os.PathLike[str]) -> TranslationTokenizer:
+def read_translation_tokenizer(name_or_folder: str | os.PathLike[str], **place: Any) -> TranslationTokenizer:
     """The tokenizer in a folder: Marian's, where there is a source.spm, or else one that fastattn made.
 
-    Raises as `MarianTokenizer.from_pretrained` and `SubwordTokenizer.from_pretrained` do.
+    A name is looked for by `fastattn.hub.find_model`, whose options `place` has. Raises as
+    `MarianTokenizer.from_pretrained` and `SubwordTokenizer.from_pretrained` do.
     """
-    if Path(folder, marian_tokenizer.SOURCE).is_file():
+    files = Files((*marian_tokenizer.FILES.patterns, *_NAMES), marks=(marian_tokenizer.SOURCE, *_NAMES))
+    folder = folder_of(name_or_folder, files, **place)
+    if (folder / marian_tokenizer.SOURCE).is_file():
         return MarianTokenizer.from_pretrained(folder)
     return SubwordTokenizer.from_pretrained(folder)
 
 
-def _read(folder: Path, name: str) -> Subwords | None:
-    for kind in KINDS:
-        path = folder / f"{name}.{kind.suffix}"
-        if path.is_file():
-            return kind.from_file(path)
+def _read(folder: Path, names: Sequence[str]) -> Subwords | None:
+    for kind, name in zip(KINDS, names, strict=True):
+        if (folder / name).is_file():
+            return kind.from_file(folder / name)
     return None
 
 

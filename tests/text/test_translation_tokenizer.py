@@ -74,6 +74,19 @@ def test_damaged_files(tmp_path: Path, change: Callable[[Path], Any], message: s
         read_translation_tokenizer(tmp_path)
 
 
+def test_a_name_is_found_as_every_model_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "letters_from_a_package"
+    SubwordTokenizer(Characters("ab"), Characters("c")).save_pretrained(package / "model")
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for read in (SubwordTokenizer.from_pretrained, read_translation_tokenizer):
+        assert read("letters-from-a-package", local_files_only=True).source.encode(["ab"]).ids.tolist() == [3, 4, 1]
+        with pytest.raises(FileNotFoundError, match="no model named 'no-such-letters'"):
+            read("no-such-letters", local_files_only=True)
+        with pytest.raises(FileNotFoundError, match=r"no such folder: .*nowhere"):
+            read(tmp_path / "nowhere")
+
+
 def test_damaged_byte_pairs(tmp_path: Path) -> None:
     library = pytest.importorskip("tokenizers", reason="needs the tokenizers library")
     (tmp_path / "vocabulary.bpe.json").write_text("{}")
