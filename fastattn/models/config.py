@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
@@ -28,7 +29,7 @@ ACTIVATIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreTrainedConfig:
+class PreTrainedConfig(ABC):
     """The shape of a model: a frozen dataclass. Its fields have the names that the family's files have for them.
 
     A family writes `model_types`, its fields with defaults, checks in `__post_init__` with `_check` and
@@ -55,9 +56,9 @@ class PreTrainedConfig:
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
 
+    @abstractmethod
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
         """The object of a config.json for a model of the class `architecture`, by default the family's first."""
-        raise NotImplementedError
 
     def replace(self: Self, **changes: Any) -> Self:
         """The configuration with some fields changed. Raises as the class does, and TypeError for an unknown field."""

@@ -21,6 +21,7 @@ from helpers_marian import MarianFolder, random_transformer
 import fastattn
 from fastattn import models
 from fastattn.models import (
+    BertConfig,
     BertForMaskedLM,
     BertForTokenClassification,
     BertModel,
@@ -29,6 +30,8 @@ from fastattn.models import (
     ElmoConfig,
     Transformer,
 )
+from fastattn.models.bert.heads import RaggedModel
+from fastattn.models.config import PreTrainedConfig
 from fastattn.models.registry import family, family_of, load_encoder, load_head
 
 IDS = np.arange(1, 11).reshape(2, 5)
@@ -260,3 +263,18 @@ class TestPickling:
         again = pickle.loads(pickle.dumps(model))
         assert again.records()
         assert again.predictions.decoder.weight is again.bert.embeddings.word_embeddings.weight
+
+
+def test_what_a_family_must_write_is_abstract() -> None:
+    """Nothing half made can be called: it is missed when it is made, not at its first loss or its first save."""
+
+    class Config(PreTrainedConfig):
+        model_types = ("half",)
+
+    class Head(RaggedModel):
+        def build(self, config: Any) -> None: ...
+
+    with pytest.raises(TypeError, match=r"abstract.* Config .*to_dict"):
+        Config()  # type: ignore[abstract]
+    with pytest.raises(TypeError, match=r"abstract.* Head .*_finish"):
+        Head(BertConfig(vocab_size=5))  # type: ignore[abstract]

@@ -14,6 +14,7 @@ Source: Devlin et al. 2019, section 4 and figure 4; losses as in transformers' `
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -49,12 +50,13 @@ class BertHeadModel(BertPreTrainedModel):
         attentions = attentions and tuple(map(batch.pad_weights, attentions))
         return self._finish(batch, output, target, {"hidden_states": states, "attentions": attentions})
 
+    @abstractmethod
     def _target(self, batch: Batch, labels: Any) -> Any:
         """The labels, checked, as `_finish` takes them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        """The head's output object, made from the encoder's `output`, the checked labels and the `extras` of it."""
 
     def _together(self, **labels: ArrayLike | None) -> dict[str, Any] | None:
         """Two kinds of labels by name, or None without any. Raises ValueError when one is given alone."""
