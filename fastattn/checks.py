@@ -102,10 +102,10 @@ config_number = partial(number, error=ValueError)
 """`number` for the field of a config: another type raises ValueError."""
 
 
-def boolean(name: str, value: Any) -> bool:
-    """`value` as a bool, if it is one. Raises ValueError."""
+def boolean(name: str, value: Any, *, error: type[Exception] = ValueError) -> bool:
+    """`value` as a bool, if it is one."""
     if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be a bool, got {value!r}")
+        raise error(f"{name} must be a bool, got {value!r}")
     return bool(value)
 
 

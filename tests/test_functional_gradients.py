@@ -437,7 +437,7 @@ class TestLosses:
             ([0, 4, 1], {}, ValueError, r"target must .*got 4 at index 1"),
             ([0, -1, 1], {}, ValueError, r"target must .*got -1 at index 1"),
             ([-100] * 3, {}, ValueError, "target must have something that counts for a mean"),
-            ([0, 1, 2], {"reduction": "median"}, ValueError, "reduction must be 'mean', 'sum' or 'none', got 'median'"),
+            ([0, 1, 2], {"reduction": "median"}, ValueError, "reduction must be one of mean, sum, none, got 'median'"),
             ([0, 1, 2], {"label_smoothing": 1.5}, ValueError, "label_smoothing"),
         ],
     )

@@ -100,13 +100,6 @@ ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
 """The activations of `linear`."""
 
 
-def check_activation(name: str, activation: str | None) -> None:
-    """Raise ValueError for an `activation` that `linear` does not know."""
-    if activation is not None and activation not in ACTIVATIONS:
-        known = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(f"{name}: activation must be None or one of {known}, got {activation!r}")
-
-
 def layer_norm(
     input: Values,
     normalized_shape: Sequence[int],

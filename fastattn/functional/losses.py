@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn.autograd import mode, needs, record, values
-from fastattn.checks import integer, integers, operand
+from fastattn.checks import choice, integer, integers, operand
 from fastattn.functional._common import Array, Values, gradient
 from fastattn.random import next_seed
 
@@ -286,8 +286,7 @@ def _reduce(
     backward: Callable[[Array], Sequence[Array | None]],
 ) -> Any:
     """The terms, their sum, or that divided by `count`. `backward` maps the gradient of the terms to the operands'."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    choice(f"{name}: reduction", reduction, ("mean", "sum", "none"))
     if reduction == "mean" and count == 0:
         raise ValueError(f"{name}: target must have something that counts for a mean, got nothing")
     if reduction == "none":
