@@ -29,7 +29,7 @@ def rival_names(text: str) -> list[str]:
     return names
 
 
-def existing_cases(text: str) -> list[str]:
+def names_of(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     about = {
         "models": ("BERT-base and MiniLM-L6 against other runtimes", 15),
         "kernels": ("single kernels against NumPy and PyTorch", 15),
+        "neighbours": ("models and training steps beside busy processes or a Python thread", 10),
+        "service": ("requests a second of gunicorn beside busy processes", 5),
         "encode": ("sentences to embeddings, tokenising included", 5),
         "train": ("training steps against PyTorch", 9),
         "recurrent": ("LSTM and GRU layers, and ELMo", 9),
@@ -64,8 +66,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", type=Path, metavar="FILE", help="write samples, machine and tables")
         command.add_argument("--markdown", action="store_true", help="tables as benchmarks/README.md has them")
         command.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-        if name not in ("encode", "translation"):
-            command.add_argument("--cases", type=existing_cases, default=[], metavar="NAME,...", help="default: all")
+        if name not in ("encode", "translation", "service"):
+            command.add_argument("--cases", type=names_of, default=[], metavar="NAME,...", help="default: all")
+        if name in ("neighbours", "service"):
+            command.add_argument(
+                "--conditions", type=names_of, default=[], metavar="NAME,...", help="quiet, processesN, thread"
+            )
         if name in SENTENCES:
             command.add_argument("--sentences", type=Path, default=SENTENCES[name], help="default: %(default)s")
         if name in ("train", "translation"):

@@ -84,19 +84,24 @@ def measure(case: Case, threads: int, rounds: int) -> Result:
     result = Result(case.name, case.work, case.unit, case.flops)
     with ExitStack() as stack:
         workers = start(stack, case, threads, result)
-        ours = next(iter(workers))
-        say(f"{case.name}: comparing outputs")
-        expected = workers[ours].output()
-        for name, worker in list(workers.items()):
-            difference = 0.0 if name == ours else largest_difference(worker.output(), expected)
-            if not difference <= case.tolerance:
-                result.left_out[name] = f"differs by {difference:.2g}, more than {case.tolerance:.0e}"
-                say(f"{case.name}: {name} {result.left_out[name]}: not timed\n")
-                workers.pop(name).close()
-                continue
-            result.series[name] = Series(difference)
+        compare(workers, case, result)
         take_turns(workers, result, threads, rounds)
     return result
+
+
+def compare(workers: dict[str, Worker], case: Case, result: Result) -> None:
+    """Give everyone whose output is ours, within the tolerance, a series in `result`; the others end."""
+    ours = next(iter(workers))
+    say(f"{case.name}: comparing outputs")
+    expected = workers[ours].output()
+    for name, worker in list(workers.items()):
+        difference = 0.0 if name == ours else largest_difference(worker.output(), expected)
+        if not difference <= case.tolerance:
+            result.left_out[name] = f"differs by {difference:.2g}, more than {case.tolerance:.0e}"
+            say(f"{case.name}: {name} {result.left_out[name]}: not timed\n")
+            workers.pop(name).close()
+            continue
+        result.series[name] = Series(difference)
 
 
 def start(stack: ExitStack, case: Case, threads: int, result: Result) -> dict[str, Worker]:

@@ -71,18 +71,22 @@ def convert(names: Sequence[str], python: str, folder: Path, cache: Path, thread
                 say(f"cannot convert {folder} for {error}\n")
 
 
+def make_case(name: str, options: argparse.Namespace) -> Case:
+    """The case of this name, with everything on disk that its contenders load."""
+    model, batch, length = parse_case(name)
+    folder = model_folder(model, options.cache)
+    say(f"{name}: preparing {folder}")
+    convert(options.rivals, options.rivals_python, folder, options.cache, options.threads)
+    arguments: dict[str, object] = {"folder": str(folder), "cache": str(options.cache)}
+    arguments |= {"threads": options.threads, "batch": batch, "length": length}
+    entrants = contenders(options.rivals, "benchmarks.models:job", options.rivals_python, arguments)
+    return Case(name, entrants, batch * length, "tokens/s", TOLERANCE, flops(model, batch, length))
+
+
 def main(options: argparse.Namespace) -> Report:
     results = []
     for name in options.cases or CASES:
-        model, batch, length = parse_case(name)
-        folder = model_folder(model, options.cache)
-        say(f"{name}: preparing {folder}")
-        convert(options.rivals, options.rivals_python, folder, options.cache, options.threads)
-        arguments: dict[str, object] = {"folder": str(folder), "cache": str(options.cache)}
-        arguments |= {"threads": options.threads, "batch": batch, "length": length}
-        entrants = contenders(options.rivals, "benchmarks.models:job", options.rivals_python, arguments)
-        case = Case(name, entrants, batch * length, "tokens/s", TOLERANCE, flops(model, batch, length))
-        results.append(measure(case, options.threads, options.samples))
+        results.append(measure(make_case(name, options), options.threads, options.samples))
         report = timing_report("models", "Models", results, options.threads)
         write(report, options.json)
     return report

@@ -49,6 +49,7 @@ class Report(TypedDict):
 def machine(threads: int) -> dict[str, str]:
     """What the numbers depend on besides the code."""
     fastattn = importlib.import_module("fastattn")
+    settings = {name: os.environ[name] for name in ("OMP_WAIT_POLICY",) if name in os.environ}
     return {
         "CPU": cpu_name(),
         "ISA": str(fastattn.isa()),
@@ -56,6 +57,7 @@ def machine(threads: int) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "load average at the start": f"{LOAD_AT_START:.2f}",
         "date": time.strftime("%Y-%m-%d"),
+        **settings,
     }
 
 

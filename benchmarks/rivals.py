@@ -143,6 +143,13 @@ class OnnxRuntime(Runtime):
         return hidden
 
 
+class OnnxRuntimeNoSpin(OnnxRuntime):
+    """The same with threads that sleep as soon as they have nothing to do, for machines with other work."""
+
+    def __init__(self, folder: Path, converted: Path, threads: int) -> None:
+        self.session = onnx_session(str(converted / "model.onnx"), threads, spin=False)
+
+
 class OpenVino(Runtime):
     """ov.convert_model from PyTorch, LATENCY hint, float32; one model for every shape."""
 
@@ -211,19 +218,21 @@ RUNTIMES: dict[str, type[Runtime]] = {
     "torch": Torch,
     "torch-compile": TorchCompile,
     "onnxruntime": OnnxRuntime,
+    "onnxruntime-no-spin": OnnxRuntimeNoSpin,
     "openvino": OpenVino,
     "openvino-static": OpenVinoStatic,
     "ctranslate2": CTranslate2,
 }
 
 
-def onnx_session(model: str | bytes, threads: int) -> Any:
+def onnx_session(model: str | bytes, threads: int, spin: bool = True) -> Any:
     """A session of ONNX Runtime for a file, or for the bytes of one."""
     ort = importlib.import_module("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

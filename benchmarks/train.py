@@ -154,14 +154,18 @@ def contenders(options: argparse.Namespace, task: Task, batches: Path, **setting
     ]
 
 
+def make_case(name: str, task: Task, options: argparse.Namespace, folder: str) -> Case:
+    """A case whose contenders find their batches in `folder`."""
+    title = name if task.padded == 1 else f"{name}, {task.padded:.1f} padded tokens per real one"
+    entrants = contenders(options, task, Path(folder) / "batches.npz")
+    return Case(title, entrants, task.tokens, "tokens/s", TOLERANCE, task.flops)
+
+
 def main(options: argparse.Namespace) -> Report:
     results = []
     for name in options.cases or CASES:
-        task = make_task(name, options)
-        title = name if task.padded == 1 else f"{name}, {task.padded:.1f} padded tokens per real one"
         with tempfile.TemporaryDirectory() as folder:
-            entrants = contenders(options, task, Path(folder) / "batches.npz")
-            case = Case(title, entrants, task.tokens, "tokens/s", TOLERANCE, task.flops)
+            case = make_case(name, make_task(name, options), options, folder)
             results.append(measure(case, options.threads, options.samples))
         report = timing_report("train", "Training steps", results, options.threads)
         write(report, options.json)

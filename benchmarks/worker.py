@@ -13,10 +13,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,9 @@ class Worker:
             result: npt.NDArray[np.float32] = np.load(path)
         return result
 
-    def sample(self, calls: int, warm_up: int) -> list[float]:
-        """Seconds of each of `calls` calls."""
-        times: list[float] = self.call("sample", calls=calls, warm_up=warm_up)
+    def sample(self, calls: int, warm_up: int, thread: bool = False) -> list[float]:
+        """Seconds of each of `calls` calls, if asked beside a thread of plain Python in the same process."""
+        times: list[float] = self.call("sample", calls=calls, warm_up=warm_up, thread=thread)
         return times
 
     def died(self) -> WorkerError:
@@ -130,6 +131,25 @@ def flat(result: Any) -> list[Any]:
     return [] if result is None else [result]
 
 
+@contextmanager
+def python_thread() -> Iterator[None]:
+    """A thread of plain Python, which gives up the interpreter's lock only when another thread has waited for it."""
+    stop = threading.Event()
+
+    def count() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 class Server:
     """The other end: the requests, one method each."""
 
@@ -157,18 +177,19 @@ class Server:
         result = getattr(self.job, "check", self.job)()
         np.save(path, np.concatenate([np.ravel(each) for each in flat(result)]))
 
-    def sample(self, calls: int, warm_up: int) -> list[float]:
+    def sample(self, calls: int, warm_up: int, thread: bool) -> list[float]:
         job = self.job
         assert job is not None
         gc.collect()
         gc.disable()
-        for _ in range(warm_up):
-            job()
         times = []
-        for _ in range(calls):
-            start = time.perf_counter()
-            job()
-            times.append(time.perf_counter() - start)
+        with python_thread() if thread else nullcontext():
+            for _ in range(warm_up):
+                job()
+            for _ in range(calls):
+                start = time.perf_counter()
+                job()
+                times.append(time.perf_counter() - start)
         gc.enable()
         return times
 

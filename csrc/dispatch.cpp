@@ -11,7 +11,7 @@
 
 namespace fastattn {
 
-// One row an instruction set, worst first. CMakeLists.txt defines FASTATTN_HAS_* for the sets that it compiles.
+// One row per instruction set, worst first. CMakeLists.txt defines FASTATTN_HAS_* for the sets that it compiles.
 #define FASTATTN_ISAS(ROW) \
     FASTATTN_ISA_GENERIC(ROW) FASTATTN_ISA_AVX2(ROW) FASTATTN_ISA_AVX512(ROW) FASTATTN_ISA_NEON(ROW)
 #define FASTATTN_ISA_GENERIC(ROW) ROW(generic, true)
@@ -39,7 +39,7 @@ FASTATTN_ISAS(FASTATTN_DECLARE)
 
 namespace {
 
-// The levels that CMakeLists.txt compiles for, with all that the compiler may use of them.
+// The levels that CMakeLists.txt compiles for, with every feature that the compiler may use.
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 18 : __GNUC__ >= 12)
 bool has_x86_64_v3() { return __builtin_cpu_supports("x86-64-v3"); }
 bool has_x86_64_v4() { return __builtin_cpu_supports("x86-64-v4"); }

@@ -16,11 +16,11 @@ struct KernelTable {
 };
 
 const KernelTable& kernels() noexcept;             // the table in use
-std::vector<std::string> available_isas();         // what this build and this processor both have, worst first
+std::vector<std::string> available_isas();         // the sets that build and processor both support, worst first
 std::string isa();                                 // the name of the one in use
 std::string isa_reason();                          // why it is in use
-void use_isa(const std::string& name);             // std::invalid_argument names what is available
+void use_isa(const std::string& name);             // std::invalid_argument names the available sets
 void choose_isa_from_environment();                // FASTATTN_ISA, or the best there is
-std::string cpu_name(const std::string& cpuinfo);  // /proc/cpuinfo's; empty if it names none
+std::string cpu_name(const std::string& cpuinfo);  // from /proc/cpuinfo; empty if it has none
 
 }  // namespace fastattn

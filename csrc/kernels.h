@@ -1,7 +1,7 @@
 // The contract between bindings and kernels: one plain struct per kernel.
 //
 // A kernel trusts its arguments: the bindings have checked every pointer, shape and stride. Strides count elements. A
-// "row" is the last axis and is always contiguous. Outputs that nobody wants and inputs that are not given are null.
+// "row" is the last axis and is always contiguous. Outputs that are not requested and inputs not given are null.
 #pragma once
 
 #include <cstdint>
@@ -75,9 +75,9 @@ struct LinearBackward {
     bool add_to_dweight, add_to_dbias;  // to the values there
 };
 
-// Both passes of attention have these. The probabilities are softmax(q k^T * scale + mask) for every head of
+// Both passes of attention share these. The probabilities are softmax(q k^T * scale + mask) for every head of
 // every sequence. Ragged: cu_seqlens_* are given and a row of q, k, v is a token; padded: they are null and sequence b
-// starts at b * batch stride. Key j is visible to query i of a causal call when j <= i + (top_left ? 0 : len_k -
+// starts at b * batch stride. In a causal call, key j is visible to query i if j <= i + (top_left ? 0 : len_k -
 // len_q).
 struct ScaledDotProductAttention {
     struct Strides {
@@ -219,14 +219,14 @@ struct CharCnnBackward {
     bool tanh;
 };
 
-// y = sigmoid(t) relu(h) + (1 - sigmoid(t)) x, h and t being the halves of the projection x W^T + bias
+// y = sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h and t are the halves of the projection x W^T + bias
 struct HighwayForward {
     LinearForward linear;  // the projection, n = 2 k; its y is contiguous, or null, which needs panels
     float* y;              // [m, k]
 };
 
 struct HighwayBackward {
-    LinearBackward linear;    // of the projection; its dy is d, its dx that of y
+    LinearBackward linear;    // of the projection; its dy is d, its dx the gradient of x
     float* d;                 // [m, n], written: the gradient of the projection
     const float* dy;          // [m, k], row stride lddy
     const float* projection;  // [m, n]
@@ -262,7 +262,7 @@ struct L2NormalizeBackward : RowsBackward {  // saved: x
 // loss = lse - ((1 - label_smoothing) logits[target] + label_smoothing mean(logits)), lse = log(sum(e^logits))
 struct CrossEntropyForward {
     float* loss;          // [rows]; 0 where the target is ignore_index
-    double* lse;          // [rows]: the logits may share an offset that takes the digits of a float
+    double* lse;          // [rows]: the logits may share an offset that uses up the digits of a float
     const float* logits;  // [rows, classes], row stride ldx
     const i64* target;    // [rows]
     i64 rows, classes, ldx;

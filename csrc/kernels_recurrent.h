@@ -6,8 +6,8 @@
 namespace fastattn {
 
 // The sequences of a recurrent layer, which steps through them together. Its own arrays are time-major: the rows of
-// step t start at row step_begin[t], one for each sequence longer than t, the longest first. `x` and `out` have the
-// order of the tokens, states that of the batch.
+// step t start at row step_begin[t], one for each sequence longer than t, the longest first. `x` and `out` are in the
+// order of the tokens, states in the order of the batch.
 struct Sequences {
     const std::int32_t* cu_seqlens;  // [batch + 1]
     const i64* order;                // [batch]: the sequences, the longest first
@@ -17,17 +17,17 @@ struct Sequences {
 
 constexpr i64 most_directions = 2;
 
-// Every pass has these. Rows of gates are `ldg` floats apart, which is no power of two: rows that start a page apart
-// evict each other from the cache.
+// Every pass has these. Rows of gates are `ldg` floats apart, which is not a power of two: rows that start a page apart
+// would evict each other from the cache.
 struct Recurrent {
     Sequences sequences;
     i64 directions, gates, input, hidden;
-    i64 width;  // of h: `hidden`, or that of an LSTM's projection
+    i64 width;  // of h: `hidden`, or the size of an LSTM's projection
     i64 ldg, ldo;
 };
 
 struct RecurrentForward : Recurrent {
-    i64 gate_rows;     // rows of gates in memory at a time, at least those of a step
+    i64 gate_rows;     // rows of gates in memory at a time, at least the rows of a step
     bool keeps_gates;  // all rows, after their activation
 };
 
@@ -40,10 +40,10 @@ struct ForwardDirection {
     float* h_n;              // [batch, width]
     float* x_rows;           // x time-major, [tokens, input], written; or null: x is time-major itself
     float* gates;            // [gate_rows, 4 hidden], row stride ldg
-    float* h_rows;           // [batch + tokens, width]: the first h, then those of all steps
+    float* h_rows;           // [batch + tokens, width]: the initial h, then h of all steps
     const float* x;          // [tokens, input], row stride ldx
     WeightView weight_ih;    // [gates hidden, input]
-    const float* hh_panels;  // W_hh [gates hidden, width] in panels, of as many groups as there are gates
+    const float* hh_panels;  // W_hh [gates hidden, width] in panels, with one group per gate
     const float* bias_ih;    // [gates hidden] or null
     const float* h0;         // [batch, width] or null: zeros
     i64 ldx;

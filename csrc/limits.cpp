@@ -63,7 +63,7 @@ double read_quota_v1(const std::string& folder) {
     return quota > 0 && period > 0 ? quota / period : 0;
 }
 
-// The tightest quota from the process's own group up to the root, 0 when there is none.
+// The tightest quota from the process's own group up to the root, 0 if there is none.
 double quota() {
     double least = 0;
     std::ifstream groups("/proc/self/cgroup");
@@ -77,7 +77,7 @@ double quota() {
         const bool v2 = controllers.empty();
         if (!v2 && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
         const std::string root = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controllers;
-        // Inside a container the path may name a folder of the host: the walk up to the root still ends at our own.
+        // Inside a container the path may name a folder of the host; the walk up to the root still ends at our group.
         for (;; path.erase(path.find_last_of('/'))) {
             const double found = v2 ? read_quota_v2(root + path) : read_quota_v1(root + path);
             if (found > 0 && (least == 0 || found < least)) least = found;

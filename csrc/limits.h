@@ -8,7 +8,7 @@ struct Limit {
     const char* reason;
 };
 
-// The least of: physical cores, the affinity mask, the control group's quota (v1 or v2).
+// The smallest of: physical cores, the affinity mask, the control group's quota (v1 or v2).
 Limit processor_limit();
 
 }  // namespace fastattn

@@ -60,7 +60,7 @@ Block take_memory(std::size_t bytes) {
     if (bytes > std::size_t{PTRDIFF_MAX}) throw std::bad_alloc();  // too many to be rounded
     bytes = rounded(bytes);
     const std::lock_guard<std::mutex> lock(mutex);
-    auto best = kept.end();  // the smallest that is large enough but not wasteful, of these the last one returned
+    auto best = kept.end();  // the smallest block that is large enough but not wasteful; of equals, the latest returned
     for (auto each = kept.begin(); each != kept.end(); ++each)
         if (each->bytes >= bytes && each->bytes <= bytes + bytes / 4 &&
             (best == kept.end() || each->bytes <= best->bytes))
@@ -104,7 +104,7 @@ std::size_t kept_memory() {
 }
 
 void make_memory_fork_safe() {
-    // The child of another thread must not find the mutex locked for ever.
+    // A child forked by another thread must not find the mutex locked forever.
     pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, [] { mutex.unlock(); });
 }
 

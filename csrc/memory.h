@@ -1,5 +1,5 @@
-// Large blocks of memory that are used again. A training step needs the same gigabytes every time, and memory that is
-// fresh from the system costs more than many a kernel: each page is cleared when it is first touched.
+// Large blocks of memory that are reused. A training step needs the same gigabytes every time, and fresh memory from
+// the system costs more than many kernels: each page is cleared when it is first touched.
 #pragma once
 
 #include <cstddef>
@@ -11,12 +11,12 @@ struct Block {
     std::size_t bytes;
 };
 
-// Off until somebody turns it on: a process that only infers keeps nothing.
+// Off until turned on: a process that only runs inference keeps nothing.
 void keep_memory();
 bool keeps_memory();
 
 Block take_memory(std::size_t bytes);  // of at least this size, 64-byte aligned, contents undefined; std::bad_alloc
-void give_memory(const Block& block);  // kept; blocks in use and kept are together hardly more than were ever in use
+void give_memory(const Block& block);  // kept; used and kept memory together hardly exceed the peak of used memory
 void empty_memory();                   // returns what is kept to the system
 std::size_t kept_memory();             // bytes
 void make_memory_fork_safe();

@@ -48,8 +48,8 @@ std::unique_ptr<float[], PackedMatrix::Free> PackedMatrix::allocate(i64 floats) 
     void* memory = nullptr;
     if (posix_memalign(&memory, large ? huge_page : 64, bytes) != 0) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
-    // A weight is read from end to end on every call: fewer pages, fewer misses. Only whole huge pages, so that
-    // the advice costs no memory.
+    // A weight is read from end to end on every call: fewer pages, fewer misses. Only whole huge pages are advised, so
+    // this costs no memory.
     if (large) madvise(memory, bytes / huge_page * huge_page, MADV_HUGEPAGE);
 #endif
     return {static_cast<float*>(memory), Free{}};

@@ -2,8 +2,8 @@
 //
 // W [n, k] becomes ceil(n / 16) panels of 16 output columns; a panel is [k][16], and the last is padded with zeros.
 // A vector register of any set divides 16 floats, a K block of a panel is contiguous, and so is a whole panel.
-// A recurrent layer's gates are `groups` blocks of rows. The panels of the same 16 units, one per gate, stand together,
-// so a step of 16 units reads one stretch of memory.
+// A recurrent layer's gates are `groups` blocks of rows. The panels of the same 16 units, one per gate, are adjacent:
+// a step of 16 units reads one stretch of memory.
 #pragma once
 
 #include <memory>
@@ -20,7 +20,7 @@ public:
     // Copies W [n, k], row stride ldw; `groups` divides n. Throws std::bad_alloc.
     PackedMatrix(const float* weight, i64 n, i64 k, i64 ldw, i64 groups = 1);
     void unpack(float* weight) const;  // [n, k] contiguous
-    PackedMatrix transposed() const;   // W^T in panels, of one group
+    PackedMatrix transposed() const;   // W^T in panels, one group
     static PackedMatrix transposed(const float* weight, i64 n, i64 k, i64 ldw);
 
     i64 n() const { return n_; }

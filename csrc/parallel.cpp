@@ -24,13 +24,13 @@ std::atomic<int> budget{1};         // threads that may compute at once, countin
 std::atomic<int> extra_workers{0};  // lent to running calls, at most budget - 1
 [[maybe_unused]] thread_local bool pool_started = false;  // OpenMP has a pool for each thread that calls
 std::atomic<const char*> budget_reason{nullptr};          // null: set_num_threads
-std::atomic<unsigned> scratch_age{0};                     // scratch of another age is given back
+std::atomic<unsigned> scratch_age{0};                     // scratch of another age is freed
 
 // Scratch belongs to the calling thread and is kept for its next call: fresh memory costs more than most kernels.
 class Scratch {
 public:
     ~Scratch() { free(); }
-    // So many floats for each of the threads, or for as many of them as there is memory for. At least for one.
+    // `floats` for each thread, or for as many threads as there is memory for, at least one.
     float* reserve(i64 floats, int& threads) {
         const i64 wanted = floats * threads;
         if (wanted > size_ || age_ != scratch_age.load(std::memory_order_relaxed)) {
@@ -132,7 +132,7 @@ void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context
     alignas(64) std::atomic<i64> done{0};
     on_threads(pieces - 1, scratch_floats, [&](int thread, int threads, float* scratch) {
         for (i64 phase = 0; phase < phases; ++phase) {
-            // A thread starts with its own pieces and goes on with those that no thread has started.
+            // A thread starts with its own pieces and continues with pieces that no thread has started.
             for (i64 i = 0; i < pieces; ++i) {
                 const i64 piece = (thread * pieces / threads + i) % pieces;
                 i64 expected = phase;
@@ -207,7 +207,7 @@ bool has_openmp() {
 }
 
 void make_fork_safe() {
-    // A child has only the thread that forked: it must not wait for a pool that died with its parent.
+    // A child has only the forking thread: it must not wait for a pool that exists only in its parent.
     const auto prepare = [] {
 #ifdef _OPENMP
         if (pool_started) omp_pause_resource_all(omp_pause_soft);

@@ -15,9 +15,9 @@ namespace fastattn {
 using LoopBody = void (*)(const void* context, i64 begin, i64 end, float* scratch);
 void parallel_for(i64 n, i64 grain, LoopBody body, const void* context, i64 scratch_floats);
 
-// Calls body(context, phase, piece, scratch) for the pieces [0, pieces) of phase 0, then for those of phase 1, and so
-// on. No piece begins before all pieces of the previous phase are done. The threads stay together for all phases, and
-// the same thread does a piece in every phase unless it is late: its caches hold the piece's data.
+// Calls body(context, phase, piece, scratch) for the pieces [0, pieces) of phase 0, then of phase 1, and so on. No
+// piece begins before all pieces of the previous phase are done. The threads stay together for all phases, and the same
+// thread does a piece in every phase unless it is late: its caches hold the piece's data.
 using PhaseBody = void (*)(const void* context, i64 phase, i64 piece, float* scratch);
 constexpr i64 most_pieces = 128;
 void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context, i64 scratch_floats);
@@ -44,10 +44,10 @@ static inline void parallel_phases(i64 phases, i64 pieces, const Body& body, i64
 // aligned. Throws std::bad_alloc.
 float* shared_scratch(i64 floats);
 
-// Takes scratch for one thread, so that from here on no parallel_for that asks for less throws: for a kernel that would
-// leave some of its sums added to. `floats` is a multiple of 32. Throws std::bad_alloc.
+// Reserves scratch for one thread, so that a later parallel_for that asks for less does not throw: for a kernel that
+// would otherwise stop halfway through its sums. `floats` is a multiple of 32. Throws std::bad_alloc.
 void reserve_scratch(i64 floats);
-void free_scratch();  // this thread's at once, that of another one when it next asks for some
+void free_scratch();  // this thread's at once, another thread's when it next asks for some
 
 int num_threads();
 void set_num_threads(int n);       // std::invalid_argument when n < 1

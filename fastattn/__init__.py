@@ -10,9 +10,9 @@
 >>> fastattn.tasks.Translator.from_pretrained("ar2en").translate(["مدريد"])  # doctest: +SKIP
 ['madrid']
 
-`fastattn.models` has the models and `fastattn.training` what trains them; `fastattn.nn` the layers and
-`fastattn.functional` the same as functions, of arrays or of `Tensor`s that `backward()` goes through;
-`fastattn.kernels` the compiled kernels on NumPy arrays, `fastattn.reference` the same in plain NumPy.
+`fastattn.models` has the models and `fastattn.training` trains them. `fastattn.nn` has the layers.
+`fastattn.functional` has the same computations as functions on arrays or on `Tensor`s, which record gradients.
+`fastattn.kernels` has the compiled kernels on NumPy arrays, `fastattn.reference` the same kernels in plain NumPy.
 """
 
 from __future__ import annotations

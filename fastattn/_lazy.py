@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first used (PEP 562)."""
+"""Lazy packages: a name is imported on first use (PEP 562)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazy(package: str, homes: Mapping[str, str], modules: str = "") -> Callable[[str], Any]:
-    """The `__getattr__` of a package. `homes` has the names in each module, `modules` the names of modules."""
+    """Make the `__getattr__` of a package. `homes` maps a module to the names in it; `modules` lists submodules."""
     places = {name: module for module, names in homes.items() for name in names.split()}
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The methods that a Tensor shares with an array: shape, dtype, arithmetic, `@`, `[]`, reshaping and sums, recorded."""
+"""Recorded versions of the array methods: shape, dtype, arithmetic, `@`, `[]`, reshaping and sums."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TensorMethods:
 
     @abstractmethod
     def _kernels(self, *operands: Any) -> Any:
-        """The functions in use. Raises ValueError for an operand that was recorded with others."""
+        """The module of functions in use. Raises ValueError for an operand recorded with another one."""
 
     @property
     def value(self) -> Any:
@@ -52,22 +52,22 @@ class TensorMethods:
         return math.prod(self.shape)
 
     def item(self) -> float:
-        """The number of a Tensor that holds one."""
+        """The value of a Tensor with one element, as a Python number."""
         return float(self.data.item())
 
     __float__ = item
 
     def tolist(self) -> Any:
-        """The numbers in nested lists."""
+        """The values as nested lists."""
         return self.data.tolist()
 
     def numpy(self) -> Array:
-        """`data`, cut off from the graph."""
+        """`data`, detached from the graph."""
         return self.data
 
     def __array__(self, *arguments: Any, **options: Any) -> Array:
         if self.requires_grad:
-            raise TypeError("a Tensor that requires a gradient becomes an array by .numpy(), which cuts the graph")
+            raise TypeError("call .numpy() on a Tensor that requires a gradient: the array is cut from the graph")
         return np.array(self.data, *arguments, **options)
 
     def __repr__(self) -> str:
@@ -103,20 +103,20 @@ class TensorMethods:
         return (self[i] for i in range(len(self)))
 
     def reshape(self, *shape: Any) -> Any:
-        """The same numbers in another shape, as `numpy.ndarray.reshape`."""
+        """The same values in another shape, as `numpy.ndarray.reshape`."""
         x = self._array()
         before = x.shape
         return self._record(x.reshape(*shape), (self,), lambda dy: (dy.reshape(before),))
 
     def permute(self, *dims: Any) -> Any:
-        """The axes in the order `dims`, as `torch.Tensor.permute`. Raises ValueError for other axes."""
+        """The axes in the order `dims`, as `torch.Tensor.permute`. Raises ValueError for axes that do not exist."""
         order = tuple(dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims)
         y = np.ascontiguousarray(self._array().transpose(order))
         back = np.argsort([axis % y.ndim for axis in order])
         return self._record(y, (self,), lambda dy: (dy.transpose(back),))
 
     def transpose(self, dim0: int, dim1: int) -> Any:
-        """Two axes swapped, as `torch.Tensor.transpose`. Raises IndexError for other axes."""
+        """Two axes swapped, as `torch.Tensor.transpose`. Raises IndexError for an axis that does not exist."""
         order = list(range(self.ndim))
         order[dim0], order[dim1] = order[dim1], order[dim0]
         return self.permute(order)
@@ -127,10 +127,10 @@ class TensorMethods:
         return self.permute(range(self.ndim)[::-1])
 
     def __getitem__(self, index: Any) -> Any:
-        """A copy of a part: integers, slices and `...`. For rows by their numbers see `functional.gather_rows`."""
+        """A copy of a part, selected by integers, slices and `...`. To select rows by index see `gather_rows`."""
         for part in index if isinstance(index, tuple) else (index,):
             if not isinstance(part, int | np.integer | slice | type(...)) or isinstance(part, bool):
-                raise TypeError(f"Tensor: index must be of integers, slices and ..., got {part!r}")
+                raise TypeError(f"Tensor: index must consist of integers, slices and ..., got {part!r}")
         x = self._array()
         shape = x.shape
 
@@ -142,7 +142,7 @@ class TensorMethods:
         return self._record(np.array(x[index], order="C"), (self,), backward)
 
     def sum(self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
-        """The sum of all elements, or along `axis`, one or several, computed in float64.
+        """The sum of all elements, or along one or several axes `axis`, computed in float64.
 
         `keepdims` keeps these axes with size 1. `dim` and `keepdim` are PyTorch's names for both. Raises
         numpy.exceptions.AxisError for an axis that does not exist.
@@ -162,7 +162,7 @@ class TensorMethods:
         return self._record(total, (self,), lambda dy: (np.full(shape, dy.reshape(kept), dy.dtype),))
 
     def mean(self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
-        """The mean of all elements, or along `axis`. Arguments and errors are those of `sum`.
+        """The mean of all elements, or along `axis`. Arguments and errors are as in `sum`.
 
         >>> from fastattn import Tensor
         >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).mean(axis=0).numpy().tolist()
@@ -223,7 +223,7 @@ class TensorMethods:
     __rmul__ = __mul__
 
     def __matmul__(self, other: Any) -> Any:
-        """The matrix product, as `torch.matmul`: of vectors, matrices, or batches of matrices, which broadcast.
+        """The matrix product of vectors, matrices, or batches of matrices, which broadcast, as `torch.matmul`.
 
         Raises ValueError for shapes that do not fit.
         """

@@ -1,4 +1,4 @@
-"""The types of arrays, each once."""
+"""The array types, each defined once."""
 
 from typing import Any
 

@@ -8,8 +8,8 @@
     >>> loss.item(), weight.grad.tolist()
     (11.0, [[3.0, 4.0]])
 
-A graph consists of nodes that know their parents. Only the Tensors that were computed keep it alive, and `backward()`
-frees it piece by piece. Models are written in `fastattn.functional`, whose functions call `record`.
+A graph consists of nodes that know their parents. Only the computed Tensors keep it alive, and `backward()` frees it
+piece by piece. Models are written in terms of `fastattn.functional`, whose functions call `record`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _order = itertools.count()
 
 
 class _Mode(threading.local):
-    """What a thread is doing. `grad` is False within `no_grad`. `record` is False within the first run of a checkpoint,
-    which computes everything as if it were recorded. `ops` is the module that computes."""
+    """The settings of a thread. `grad` is False within `no_grad`. `record` is False during the first run of a
+    checkpoint, which computes everything as if it were recorded. `ops` is the module that computes."""
 
     grad = True
     record = True
@@ -60,7 +60,7 @@ mode = _Mode()
 
 @contextmanager
 def setting(**changes: Any) -> Iterator[None]:
-    """Parts of this thread's `mode` have other values within."""
+    """Change parts of this thread's `mode` within the block."""
     before = {name: getattr(mode, name) for name in changes}
     mode.__dict__.update(changes)
     try:
@@ -70,7 +70,7 @@ def setting(**changes: Any) -> Iterator[None]:
 
 
 class Node:
-    """One computation of the graph: its parents, and the function from its gradient to theirs."""
+    """One computation in the graph: its parents, and the function that maps its gradient to their gradients."""
 
     __slots__ = ("backward", "ops", "order", "parents")
 
@@ -103,11 +103,11 @@ class Tensor(TensorMethods):
         self._node: Node | None = None
 
     def origin(self) -> Node | Tensor:
-        """Where its gradient goes: the computation that made it, or the Tensor itself."""
+        """Where the gradient goes: the computation that made this Tensor, or the Tensor itself."""
         return self._node or self
 
     def detach(self) -> Tensor:
-        """A Tensor of the same array outside the graph."""
+        """A Tensor with the same array, outside the graph."""
         return Tensor(self.data)
 
     def _record(self, data: Array, operands: Sequence[Any], backward: Backward) -> Any:
@@ -120,8 +120,8 @@ class Tensor(TensorMethods):
     def backward(self, gradient: Array | None = None) -> None:
         """Add the gradient of this Tensor to the `grad` of every leaf that it was computed from.
 
-        `gradient`, of this Tensor's shape and dtype, is the gradient of the loss with respect to it; for a single
-        number it is 1 by default. The graph's arrays are freed on the way. Raises RuntimeError if nothing requires a
+        `gradient` is the gradient of the loss with respect to this Tensor, with the same shape and dtype. It defaults
+        to 1 for a single number. The graph's arrays are freed on the way. Raises RuntimeError if nothing requires a
         gradient or the graph was used before, ValueError or TypeError for another shape or dtype of `gradient`.
         """
         if not self.requires_grad:
@@ -179,9 +179,9 @@ def tensors(*operands: Any) -> bool:
 def record(data: Array, operands: Sequence[Any], backward: Backward) -> Any:
     """The Tensor of `data`, computed from `operands`, or `data` itself if none of them makes the result a Tensor.
 
-    `backward` maps the gradient of `data` to those of the operands, in their order, None where there is none. It is
-    called once. Each gradient is new, a view of what `backward` was given, or an operand's own `grad` if `backward` has
-    added to it. `backward` must not hold the Tensor that is returned here: such a cycle keeps all arrays of the graph
+    `backward` maps the gradient of `data` to the gradients of the operands, in order, with None where there is none. It
+    is called once. Each gradient is new, a view of the gradient passed in, or an operand's own `grad` if `backward` has
+    added to it. `backward` must not hold the Tensor returned here: such a cycle keeps all arrays of the graph alive
     until the garbage collector finds it.
     """
     wanted = needs(*operands)
@@ -197,12 +197,12 @@ def record(data: Array, operands: Sequence[Any], backward: Backward) -> Any:
 
 
 def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)`, a Tensor, without keeping what `fn` computes: `backward()` runs `fn` again, with the same dropout.
+    """`fn(*args)`, a Tensor, without its intermediate results: `backward()` runs `fn` again, with the same dropout.
 
     This saves memory and computes everything twice. Gradients have the same bits. `fn` may use parameters and
     checkpoints of its own, and must compute the same both times. Raises TypeError if `fn` returns neither a Tensor nor,
-    if nothing is recorded, an array. `backward()` raises RuntimeError if the second run draws more random numbers
-    than the first, or fewer.
+    if nothing is recorded, an array. `backward()` raises RuntimeError if the second run draws more or fewer random
+    numbers than the first.
     """
     seeds: list[int] | None = None
     if mode.grad and mode.record:
@@ -228,21 +228,21 @@ def checkpoint(fn: Callable[..., Any], *args: Any) -> Any:
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Record nothing that this thread computes within a `with` block, or within a function by `@no_grad()`."""
+    """Record nothing that this thread computes within a `with` block, or in a function decorated with `@no_grad()`."""
     with setting(grad=False):
         yield
 
 
 def is_grad_enabled() -> bool:
-    """Whether this thread records: not within `no_grad`."""
+    """Whether this thread records. It does not within `no_grad`."""
     return mode.grad
 
 
 @contextmanager
 def use_reference() -> Iterator[None]:
-    """`fastattn.functional` computes with `fastattn.reference` within, in any float dtype: for checks in float64.
+    """Make `fastattn.functional` compute with `fastattn.reference`, in any float dtype: for checks in float64.
 
-    This applies to the current thread. A graph is walked with the functions that recorded it.
+    This applies to the current thread. `backward()` uses the functions that recorded the graph.
     """
     from fastattn import reference
 
@@ -251,9 +251,9 @@ def use_reference() -> Iterator[None]:
 
 
 def _walk(root: Tensor, gradient: Array) -> None:
-    """Run the nodes below `root`, the youngest first, each when its gradient is complete."""
+    """Run the nodes below `root`, youngest first, each once its gradient is complete."""
     ready: list[tuple[int, Node]] = []  # a heap
-    gradients: dict[Node, tuple[Array, bool]] = {}  # and whether nothing else holds the array
+    gradients: dict[Node, tuple[Array, bool]] = {}  # with a flag: nothing else holds the array
 
     def give(target: Node | Tensor, gradient: Array, own: bool) -> None:
         if isinstance(target, Tensor):

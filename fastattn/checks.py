@@ -1,13 +1,14 @@
-"""Checks of arguments and config fields: numbers, switches, text and arrays. NumPy's numbers become Python's.
+"""Checks of arguments and config fields: numbers, switches, text and arrays. NumPy numbers become Python numbers.
 
-Every function takes a name and a value and returns the value. Errors name both. `error` is raised for a value of
-another type: TypeError for an argument of a call, ValueError for a field of a config, which may come from a file.
+Every function takes a name and a value and returns the value. Errors name both. A value of the wrong type raises
+`error`: TypeError for an argument of a call, ValueError for a field of a config, which may come from a file.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Collection, Iterable
 from functools import partial
 from numbers import Real
@@ -25,6 +26,7 @@ __all__ = [
     "integers",
     "number",
     "operand",
+    "path",
     "sequence",
     "text",
     "texts",
@@ -77,9 +79,9 @@ def number(
     up_to: bool = False,
     error: type[Exception] = TypeError,
 ) -> float:
-    """`value` as a float, if it is a number from `low` on and below `high`, and not a bool.
+    """`value` as a float, if it is a number in `[low, high)` and not a bool.
 
-    With `above` it must be above `low`, with `up_to` it may be `high`. Raises ValueError for a number out of range.
+    `above` excludes `low`, and `up_to` includes `high`. Raises ValueError for a number out of range.
 
     >>> number("dropout", 1, **PROBABILITY)
     Traceback (most recent call last):
@@ -97,22 +99,29 @@ def number(
 
 
 config_integer = partial(integer, high=2**31, error=ValueError)
-"""`integer` below 2^31 for the field of a config: another type raises ValueError."""
+"""`integer` below 2^31 for a config field: another type raises ValueError."""
 config_number = partial(number, error=ValueError)
-"""`number` for the field of a config: another type raises ValueError."""
+"""`number` for a config field: another type raises ValueError."""
 
 
 def boolean(name: str, value: Any, *, error: type[Exception] = ValueError) -> bool:
-    """`value` as a bool, if it is one."""
+    """`value` as a bool. Raises `error` if it is not one."""
     if not isinstance(value, bool | np.bool_):
         raise error(f"{name} must be a bool, got {value!r}")
     return bool(value)
 
 
 def choice(name: str, value: Any, known: Collection[str]) -> Any:
-    """`value`, if it is one of the names `known`. Raises ValueError."""
+    """`value`, if it is one of the names `known`. Raises ValueError otherwise."""
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    return value
+
+
+def path(name: str, value: Any) -> str | os.PathLike[str]:
+    """`value`, if it is a str or a path. Raises TypeError."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be str or a path, got {value!r:.80}")
     return value
 
 
@@ -135,7 +144,7 @@ def text(name: str, value: Any) -> str:
 
 
 def texts(name: str, values: Any, items: str = "str", first: int = 0) -> list[str]:
-    """`values` as a list of texts. Errors call the first one `name[first]`, and are those of `sequence` and `text`.
+    """`values` as a list of str. Raises what `sequence` and `text` raise; errors call the first item `name[first]`.
 
     >>> texts("words", ["a", 1], "words")
     Traceback (most recent call last):
@@ -149,7 +158,7 @@ def texts(name: str, values: Any, items: str = "str", first: int = 0) -> list[st
 
 
 def sequence(name: str, values: Any, items: str = "str") -> Iterable[Any]:
-    """`values`, if it is iterable and not a str. Raises TypeError, which calls the entries `items`."""
+    """`values`, if it is iterable and not a str. Raises TypeError otherwise; the message calls the entries `items`."""
     if isinstance(values, str):
         raise TypeError(f"{name} must be a sequence of {items}, got the str {values[:80]!r}")
     if not isinstance(values, Iterable):

@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def replacing(*paths: Path) -> Iterator[list[Path]]:
-    """New empty files beside `paths`, to be written. At the end they take their places together, or vanish.
+    """Yield new empty files next to `paths`, to be written. On exit they replace `paths` together, or are removed.
 
-    Their names cannot be guessed, and they have the permissions of any new file. Their contents reach the disk before
-    they are renamed. Raises OSError, naming the path, for a file that cannot be made.
+    Their names cannot be guessed, and they have the permissions of any new file. Their contents are on disk before
+    they are renamed. Raises OSError, naming the path, for a file that cannot be created.
     """
     token = secrets.token_hex(8)
     temporary = [path.with_name(f".{path.name}.{token}.tmp") for path in paths]
@@ -43,9 +43,9 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
 
 @contextlib.contextmanager
 def open_output(path: str) -> Iterator[BinaryIO]:
-    """A binary file to write to; `-` is standard output. A regular file appears under its name when it is complete.
+    """A binary file to write to; `-` is standard output. A regular file appears under its name once it is complete.
 
-    A symbolic link stays, and the file behind it is replaced. Devices and named pipes are written directly.
+    A symbolic link stays, and its target is replaced. Devices and named pipes are written directly.
     """
     target = Path(os.path.realpath(path))
     if path == "-":
@@ -60,7 +60,7 @@ def open_output(path: str) -> Iterator[BinaryIO]:
 
 
 def _flush(path: Path) -> None:
-    """Write a file, or the names in a folder, to the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -69,13 +69,13 @@ def _flush(path: Path) -> None:
 
 
 def text_lines(path: str) -> Iterator[str]:
-    """The lines of a UTF-8 file, as `utf8_lines`, each with its end."""
+    """The lines of a UTF-8 file with their line endings. Errors are as in `utf8_lines`."""
     with open(path, "rb") as file:
         yield from utf8_lines(file, path)
 
 
 def utf8_lines(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[str]:
-    """The lines of a text that may begin with a byte order mark. Raises ValueError with `name`, line and byte.
+    """Decode lines; the first may begin with a byte order mark. Raises ValueError with `name`, line and byte.
 
     `first` is the number of the first line.
     """
@@ -83,7 +83,7 @@ def utf8_lines(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[st
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            place = error.start + len(line) - len(error.object)  # the decoder counts behind a byte order mark
+            place = error.start + len(line) - len(error.object)  # the decoder counts from after a byte order mark
             raise ValueError(f"{name}:{number}: not UTF-8: byte 0x{line[place]:02x} at {place + 1}") from None
 
 
@@ -98,10 +98,10 @@ def lines_crc32(lines: Iterable[str]) -> int:
 
 @contextlib.contextmanager
 def line_chunks(path: str, size: int) -> Iterator[Iterator[list[str]]]:
-    """The lines of a UTF-8 file without their ends, as they arrive: lists of the lines in about `size` bytes.
+    """The lines of a UTF-8 file without line endings, as they arrive: lists of the lines in about `size` bytes.
 
-    `-` is standard input. A pipe gives the lines that have been written so far. Raises OSError for a file that cannot
-    be opened. The iterator raises ValueError as `utf8_lines`.
+    `-` is standard input. A pipe yields the lines written so far. Raises OSError for a file that cannot be opened. The
+    iterator raises ValueError as `utf8_lines` does.
     """
     if path == "-":
         yield _line_chunks(sys.stdin.buffer, "standard input", size)

@@ -22,19 +22,19 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class ModelNotFoundError(FileNotFoundError):
-    """No model has that name. The message lists every place that was searched."""
+    """No model has this name. The message lists every place that was searched."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a kind of model.
+    """The files that one kind of model reads.
 
     Attributes:
         patterns: the files to download, as patterns of `fnmatch` for paths within the repository.
-        required: the files of a complete folder; of a tuple of names, one.
-        marks: a folder with one of these holds a model.
-        more: gives the names of the other files that a folder lacks.
-        organization: where a name without one is first looked for on the hub.
+        required: the files of a complete folder; a tuple of names requires one of them.
+        marks: a folder with one of these files holds a model.
+        more: returns the names of further files that a folder lacks.
+        organization: the organization on the hub that is tried first for a name without one.
 
     >>> files = Files(("config.json", "*.safetensors"), ("config.json", ("a.safetensors", "b.safetensors")))
     >>> files.missing(Path("no-such-folder"))
@@ -59,7 +59,7 @@ class Files:
 
 
 def folder_of(name_or_folder: str | os.PathLike[str], files: Files, **place: Any) -> Path:
-    """A folder, whatever it holds, or the one that `find_model` finds by a name. `place` are its options."""
+    """An existing folder, whatever it holds, or the result of `find_model`, which gets the options `place`."""
     folder = Path(name_or_folder).expanduser()
     return folder if folder.is_dir() else find_model(name_or_folder, files, **place)
 
@@ -74,23 +74,23 @@ def find_model(
 ) -> Path:
     """Find the folder of a model.
 
-    A name is looked for, in this order, as
+    The name is looked up, in this order, as
 
-    1. a folder. Then nothing else is asked, and no connection is opened;
+    1. a folder. Then the search ends, and no connection is opened;
     2. an installed model package (by the name of its distribution or its module) whose package folder, or `model/` in
-       it, holds a model. The package is not imported. It has no revisions: with `revision`, packages are passed over;
+       it, holds a model. The package is not imported. It has no revisions: with `revision`, packages are skipped;
     3. a complete snapshot in the local Hugging Face cache (`HF_HUB_CACHE`, `HF_HOME`);
-    4. a repository on the Hugging Face hub, unless `HF_HUB_OFFLINE` is set. It is downloaded to that cache.
+    4. a repository on the Hugging Face hub, unless `HF_HUB_OFFLINE` is set. It is downloaded to this cache.
 
     Args:
         name_or_folder: the name, or a path.
         files: the files of the model. With an `organization`, a bare name means `ORGANIZATION/NAME` first, then `NAME`.
         revision: a branch, a tag or a commit of a repository, "main" by default.
-        token: for the hub, as huggingface_hub takes it. None is that of the logged-in user.
-        local_files_only: do not ask the hub.
+        token: for the hub, as huggingface_hub takes it. None uses the token of the logged-in user.
+        local_files_only: do not contact the hub.
 
     Raises:
-        ModelNotFoundError: no place has it.
+        ModelNotFoundError: the model is in none of these places.
         NotADirectoryError: the path is a file.
         ValueError: `revision` is not the name of a branch, a tag or a commit.
 
@@ -143,7 +143,7 @@ def _find_package(name: str, files: Files, looked: list[str]) -> Path | None:
 
 
 def _modules_of(name: str) -> Iterator[str]:
-    """Top-level modules that `name` may mean: those of the distribution of that name, then the name itself."""
+    """Top-level modules that `name` may mean: the modules of the distribution `name`, then the module `name`."""
     try:
         distribution = importlib.metadata.distribution(name)
     except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -159,7 +159,7 @@ def _modules_of(name: str) -> Iterator[str]:
 
 
 def _package_folders(module: str) -> list[Path]:
-    """Folders of a top-level package, found without importing it."""
+    """The folders of a top-level package, found without importing it."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):
@@ -199,7 +199,7 @@ def _find_in_cache(repository: str, files: Files, revision: str, looked: list[st
 
 
 def _why_not_asked(local_files_only: bool) -> str:
-    """Why the hub cannot be asked, or nothing."""
+    """Why the hub cannot be contacted, or an empty string."""
     offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     if local_files_only:
         return "local_files_only is set"

@@ -1,4 +1,4 @@
-"""The one progress bar, on standard error."""
+"""The progress bar, on standard error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def progress_bar(
     delay: float = 0.0,
     extra: str = "text",
 ) -> Iterator[Callable[..., None]]:
-    """Give a function `advance(count=1, note="")` that counts and shows a note behind the bar.
+    """Yield a function `advance(count=1, note="")` that counts and shows a note after the bar.
 
     Args:
         total: how many units there are, or None if unknown.

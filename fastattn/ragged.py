@@ -1,4 +1,4 @@
-"""Ragged batches: tokens without padding, and `cu_seqlens` to say where each sequence begins.
+"""Ragged batches: tokens without padding, with `cu_seqlens` marking where each sequence begins.
 
 A batch of sequences of lengths 3, 0 and 2 is five rows and `cu_seqlens = [0, 3, 3, 5]` (int32, `[batch +
 1]`, first 0, last `tokens`), as in flash-attention's varlen functions. Sequence `i` is
@@ -40,8 +40,7 @@ _INT32 = np.dtype(np.int32)
 def cu_seqlens(lengths: ArrayLike) -> NDArray[np.int32]:
     """The offsets of sequences of these lengths: int32 `[batch + 1]`, from `[batch]` integers.
 
-    Raises TypeError for lengths that are not integers, ValueError for a negative length or 2**31 tokens and
-    more.
+    Raises TypeError for lengths that are not integers, ValueError for a negative length or 2**31 or more tokens.
 
     >>> cu_seqlens([3, 0, 2]).tolist()
     [0, 3, 3, 5]
@@ -59,7 +58,7 @@ def cu_seqlens(lengths: ArrayLike) -> NDArray[np.int32]:
 def uniform(batch: int, length: int) -> NDArray[np.int32]:
     """The offsets of `batch` sequences of `length` tokens each: int32 `[batch + 1]`.
 
-    Raises ValueError for 2**31 tokens and more.
+    Raises ValueError for 2**31 or more tokens.
 
     >>> uniform(2, 3).tolist()
     [0, 3, 6]
@@ -79,7 +78,7 @@ def lengths(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def positions(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The place of each token in its own sequence: int64 `[tokens]`.
+    """The position of each token in its own sequence: int64 `[tokens]`.
 
     >>> positions(np.array([0, 3, 3, 5], np.int32)).tolist()
     [0, 1, 2, 0, 1]
@@ -91,10 +90,10 @@ def positions(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def int32_offsets(cu_seqlens: ArrayLike, name: str = "cu_seqlens") -> NDArray[np.int32]:
-    """`cu_seqlens` as int32: an array of int32 as it is, other integers, also lists, as a new one.
+    """`cu_seqlens` as int32. An int32 array is returned itself, other integers (lists too) as a new array.
 
-    The kernels check the rest. Raises TypeError for anything but integers, ValueError for one that is negative or 2**31
-    and more; the message begins with `name`.
+    The kernels check the rest. Raises TypeError for anything but integers, ValueError for integers below 0 or from
+    2**31 on; the message begins with `name`.
 
     >>> int32_offsets([0, 3, 5])
     array([0, 3, 5], dtype=int32)
@@ -135,7 +134,7 @@ def check_cu_seqlens(cu_seqlens: ArrayLike, tokens: int | None, name: str = "cu_
 def check_mask(mask: ArrayLike, shape: tuple[int, ...], name: str = "attention_mask") -> NDArray[np.bool_] | None:
     """`mask` as bool, or None if it keeps every token, checked to have `shape` and to hold only 0 and 1.
 
-    Raises TypeError when it is neither bool nor of integers (an additive float mask would be read upside
+    Raises TypeError for another dtype than bool or integers (an additive float mask would be read upside
     down), ValueError for another shape or another value; the message begins with `name`.
 
     >>> check_mask([[1, 1, 0]], (1, 3)).tolist(), check_mask([[1, 1, 1]], (1, 3))
@@ -158,12 +157,12 @@ def check_mask(mask: ArrayLike, shape: tuple[int, ...], name: str = "attention_m
 def pack(
     padded: NDArray[Any], attention_mask: ArrayLike | None = None
 ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]:
-    """Leave the padding out of a batch.
+    """Remove the padding from a batch.
 
     `padded` is `[batch, seq, ...]` of any dtype and `attention_mask` `[batch, seq]`, bool or integers 0 and
     1, with 1 at the tokens to keep (None keeps all). Returns `tokens` `[tokens, ...]`, `cu_seqlens` int32
-    `[batch + 1]` and `position_ids` int64 `[tokens]`, the column each token came from, also behind left
-    padding or a hole. With nothing to leave out, `tokens` is a view of `padded` where its memory allows.
+    `[batch + 1]` and `position_ids` int64 `[tokens]`, the column each token came from, even after left
+    padding or a gap. Without padding, `tokens` is a view of `padded` if its memory layout allows one.
 
     Raises the errors of `check_mask`.
 
@@ -199,8 +198,8 @@ def unpack(
     """Put a ragged batch back into a padded array `[batch, seq, ...]`, zeros at the padding.
 
     `tokens` is `[tokens, ...]`. With an `attention_mask` `[batch, seq]` every token returns to the column
-    it was packed from; without, sequences begin at column 0 and `seq` is `max_length` or the longest of
-    them. Sequences that all fill their rows come back as a view of `tokens`.
+    it was packed from. Without one, sequences begin at column 0 and `seq` is `max_length`, or the longest
+    length. If every sequence fills its row, the result is a view of `tokens`.
 
     Raises ValueError for a mask that keeps another number of tokens, and for a sequence longer than
     `max_length`.
@@ -249,7 +248,7 @@ def _check_total(tokens: int | np.int64, name: str = "cu_seqlens") -> None:
 
 
 def _offsets(lengths: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-    """`cu_seqlens` of an array of lengths that are not negative."""
+    """`cu_seqlens` of an array of non-negative lengths."""
     _check_total(max(np.maximum.reduce(lengths, initial=0), np.add.reduce(lengths, dtype=np.int64)))  # a sum may wrap
     offsets = np.zeros(len(lengths) + 1, np.int32)
     np.add.accumulate(lengths, dtype=np.int32, out=offsets[1:])

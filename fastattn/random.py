@@ -1,4 +1,4 @@
-"""The random state of the process: a seed and a counter, to be saved, restored and drawn from by any thread.
+"""The random state of the process: a seed and a counter. It can be saved and restored, and any thread may draw.
 
 >>> manual_seed(7)
 >>> first = next_seed()
@@ -47,7 +47,7 @@ if hasattr(os, "register_at_fork"):  # in the child no thread would release it
 
 
 def manual_seed(seed: int) -> None:
-    """Start over: from now on, draws for dropout and new parameters depend only on `seed`, from 0 to 2^64 - 1.
+    """Restart the draws. Dropout and new parameters depend only on `seed`, in [0, 2^64), from now on.
 
     Raises ValueError for another seed.
     """
@@ -99,7 +99,7 @@ def next_seed() -> int:
 
 @contextmanager
 def record_seeds() -> Iterator[list[int]]:
-    """A list of the seeds that this thread, and no other, draws within the block."""
+    """Collect in a list the seeds that this thread, and no other, draws within the block."""
     before, _thread.drawn = _thread.drawn, []
     try:
         yield _thread.drawn
@@ -109,7 +109,7 @@ def record_seeds() -> Iterator[list[int]]:
 
 @contextmanager
 def replay_seeds(seeds: list[int]) -> Iterator[None]:
-    """`next_seed` gives these to this thread. Raises RuntimeError when more are drawn, or fewer."""
+    """Make `next_seed` return these seeds to this thread. Raises RuntimeError if more or fewer are drawn."""
     before, left = _thread.replay, iter(seeds)
     _thread.replay = left
     try:

@@ -1,9 +1,9 @@
 """What the kernels run on: the instruction set, the number of threads, and the reasons for both.
 
-The instruction set is the best that both this build and this processor have, unless `FASTATTN_ISA` names another one.
-The number of threads is the least of physical cores, processor affinity and control group quota, unless
-`FASTATTN_NUM_THREADS` or, failing that, `OMP_NUM_THREADS` sets it. Both belong to the process: all threads that call
-kernels share them.
+The instruction set is the best one that both this build and this processor support, unless `FASTATTN_ISA` names
+another. The number of threads is the smallest of the physical cores, the processor affinity and the control group
+quota, unless `FASTATTN_NUM_THREADS` or, failing that, `OMP_NUM_THREADS` sets it. Both belong to the process: all
+threads that call kernels share them.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def isa_reason() -> str:
 
 
 def available_isas() -> list[str]:
-    """What this build and this processor both have, worst first."""
+    """The instruction sets that this build and this processor both support, worst first."""
     return _core.available_isas()
 
 
 def use_isa(name: str) -> AbstractContextManager[None]:
     """Use the kernels of one instruction set from now on, or within a `with` block.
 
-    The choice is the process's, not the thread's. Raises TypeError for another type than str, ValueError when `name` is
+    The choice applies to the process, not to the thread. Raises TypeError if `name` is not a str, ValueError if it is
     not in `available_isas()`.
 
     >>> import fastattn
@@ -71,7 +71,7 @@ def _restore(isa: str) -> Iterator[None]:
 
 
 def num_threads() -> int:
-    """How many threads all kernel calls of the process together may use."""
+    """The number of threads that all kernel calls of the process together may use."""
     return _core.num_threads()
 
 
@@ -96,15 +96,14 @@ def build_info() -> dict[str, Any]:
 
 
 def empty_cache() -> None:
-    """Return the memory that training and kernels keep for their next step to the system.
+    """Return to the system the memory that training and kernels keep for their next step.
 
-    The first `backward()` of a process turns this on. From then on, the memory of a kernel's large results is reused
-    when they are freed, since fresh memory has to be cleared by the system. Kept and used memory together are hardly
-    more than the most that was in use. Inference alone keeps no
-    results.
+    The first `backward()` of a process turns the cache on. From then on, the memory of a kernel's large results is
+    reused after they are freed, since the system has to clear fresh memory. Cached and used memory together hardly
+    exceed the peak of used memory. Inference alone caches no results.
 
-    A thread that has called kernels also keeps some megabytes that they computed in. Those of this thread are returned
-    at once, those of another thread when it next needs some.
+    A thread that has called kernels also keeps a few megabytes of scratch memory. This thread's is returned at once,
+    another thread's when it next needs some.
 
     >>> import fastattn
     >>> fastattn.empty_cache()

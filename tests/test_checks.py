@@ -1,4 +1,4 @@
-"""Numbers, switches, text and arrays that users give."""
+"""Numbers, switches, text and arrays from users."""
 
 from __future__ import annotations
 

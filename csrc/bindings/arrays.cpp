@@ -13,7 +13,7 @@ constexpr int type_bool = 0;      // NPY_BOOL
 constexpr int type_float32 = 11;  // NPY_FLOAT
 constexpr int type_float64 = 12;  // NPY_DOUBLE
 constexpr i64 most_tokens = std::numeric_limits<std::int32_t>::max();
-constexpr i64 most_elements = i64{1} << 44;  // of one array; a view that repeats its memory may claim more
+constexpr i64 most_elements = i64{1} << 44;  // in one array; a view that repeats its memory may claim more
 
 bool matches(char kind, int type_num, i64 itemsize, Dtype dtype) {
     switch (dtype) {
@@ -48,7 +48,7 @@ i64 size_of(Dtype dtype) {
 
 bool is_array(py::handle object) { return py::detail::npy_api::get().PyArray_Check_(object.ptr()); }
 
-// A mask would be ignored. Other subclasses, such as memmap, are what their memory says.
+// A mask would be ignored. Other subclasses, such as memmap, are read as plain memory.
 bool is_masked(py::handle array) {
     const py::handle plain(reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_));
     return !py::type::handle_of(array).is(plain) &&
@@ -57,7 +57,7 @@ bool is_masked(py::handle array) {
 
 std::string type_name(py::handle object) { return shown(py::type::handle_of(object).attr("__name__")); }
 
-// What UTF-8 cannot write is escaped.
+// Escapes what UTF-8 cannot encode.
 std::string utf8(py::handle text) {
     Py_ssize_t size = 0;
     if (const char* const known = PyUnicode_AsUTF8AndSize(text.ptr(), &size))
@@ -119,7 +119,7 @@ Array array(const char* function, const char* argument, py::handle object, Dtype
     a.shape.ndim = proxy->nd;
     a.itemsize = size_of(dtype);
     bool aligned = reinterpret_cast<std::uintptr_t>(a.data) % static_cast<std::uintptr_t>(a.itemsize) == 0;
-    i64 claimed = 1;  // NumPy has checked that this is no overflow
+    i64 claimed = 1;  // NumPy has checked that this does not overflow
     for (int i = 0; i < a.shape.ndim; ++i) {
         a.shape[i] = proxy->dimensions[i];
         aligned = aligned && (proxy->strides[i] % a.itemsize == 0 || a.shape[i] <= 1);
@@ -208,7 +208,7 @@ i64 Array::rows() const {
 
 i64 Array::row_stride() const {
     if (size() == 0) return last();
-    i64 step = 0, rows = 0;  // of the innermost row axis longer than one, and the rows below the axis looked at
+    i64 step = 0, rows = 0;  // of the innermost row axis longer than one, and the rows below the current axis
     for (int i = shape.ndim - 2; i >= 0; --i) {
         if (shape[i] == 1) continue;
         if (rows == 0) {
@@ -259,7 +259,7 @@ bool Array::overlaps_itself() const {
 }
 
 bool Array::interleaves(const Array& other) const {
-    Array both = *this;  // with one axis more, of the two
+    Array both = *this;  // with one more axis, over the two arrays
     if (!(shape == other.shape) || !std::equal(stride, stride + shape.ndim, other.stride)) return false;
     both.shape[shape.ndim] = 2;
     both.stride[shape.ndim] = (other.data - data) / itemsize;
@@ -445,7 +445,7 @@ std::string text(const char* function, const char* argument, py::handle value) {
 std::string shown(py::handle value) {
     constexpr std::size_t longest_shown = 200;
     const auto text = py::reinterpret_steal<py::object>(PyObject_Str(value.ptr()));
-    if (!text) {  // such as an integer of more digits than Python writes
+    if (!text) {  // such as an integer with more digits than Python prints
         PyErr_Clear();
         return std::string("a value of ") + Py_TYPE(value.ptr())->tp_name;
     }

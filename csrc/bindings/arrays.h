@@ -73,14 +73,14 @@ public:
     i64 rows() const;        // product of all axes but the last
     i64 row_stride() const;  // when those axes form one evenly spaced axis; ValueError otherwise
     bool overlaps(const Array& other) const;
-    bool overlaps_itself() const;                // or its axes interleave, which counts as that
-    bool interleaves(const Array& other) const;  // as views of one array do; false where it is not easily seen
+    bool overlaps_itself() const;                // or its axes interleave, which counts as overlap
+    bool interleaves(const Array& other) const;  // as views of one array do; false where this is hard to tell
 
 private:
     void bytes(const char** begin, const char** end) const;
 };
 
-// The rows of x, which a kernel goes through.
+// The rows of x that a kernel iterates over.
 template <typename Args>
 void set_rows(Args& args, const Array& x) {
     args.x = x.as<float>();
@@ -102,7 +102,7 @@ inline Array optional_floats(const char* function, const char* argument, py::han
 bool is_array_of(py::handle object, Dtype dtype);
 
 // The items of a list or tuple, `least` to `most` of them. The caller holds the result until the kernel is done: if
-// another thread replaces an item of the list, nothing else keeps alive the array that the kernel reads.
+// another thread replaces an item of the list, nothing else keeps the array that the kernel reads alive.
 bool is_list(py::handle object);
 py::tuple items(const char* function, const char* argument, py::handle object);
 py::tuple items(const char* function, const char* argument, py::handle object, i64 least, i64 most,
@@ -141,11 +141,11 @@ inline float* data_of(const py::object& array) {
     return reinterpret_cast<float*>(py::detail::array_proxy(array.ptr())->data);
 }
 
-// Numbers that a kernel finds its memory by. They are copied while they are checked: the array may change at any time.
+// Numbers that a kernel uses as indices. They are copied while they are checked: the array may change at any time.
 template <typename T>
 using Copy = std::unique_ptr<T[]>;
 
-// A copy of a contiguous array in one pass. Each value is is_good, in order, or else refuse(value, its index) throws.
+// Copies a contiguous array in one pass. For the first value that is not is_good, refuse(value, its index) throws.
 template <typename T, typename IsGood, typename Refuse>
 Copy<T> checked_copy(const Array& array, const IsGood& is_good, const Refuse& refuse) {
     array.expect_contiguous();
@@ -180,7 +180,7 @@ struct Choice {
     Enum value;
 };
 std::string text(const char* function, const char* argument, py::handle value);
-std::string shown(py::handle value);  // what str() makes of it, for a message
+std::string shown(py::handle value);  // its str(), for a message
 [[noreturn]] void bad_choice(const char* function, const char* argument, const std::string& got,
                              const std::string& names);
 template <typename Enum, std::size_t N>
@@ -194,7 +194,7 @@ Enum choose(const char* function, const char* argument, py::handle value, const 
     bad_choice(function, argument, got, names);
 }
 
-// Refuses an object that __new__ alone has made: its C++ object is memory that nobody has written to.
+// Refuses an object that was made by __new__ alone: its C++ object is uninitialised memory.
 template <typename T>
 struct InitializedCaster : py::detail::type_caster_base<T> {
     bool load(py::handle object, bool convert) {
@@ -205,12 +205,12 @@ struct InitializedCaster : py::detail::type_caster_base<T> {
     }
 };
 
-// Runs a kernel of the table in use while other Python threads run. The lock is released here alone: whatever touches
-// an object, even to return it, needs it.
+// Runs a kernel of the table in use while other Python threads run. Only this function releases the lock: code that
+// touches an object, even to return it, needs the lock.
 template <typename Args>
 void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
     const py::gil_scoped_release release;
-    const FlushDenormals flush;  // what a kernel does between its loops, too
+    const FlushDenormals flush;  // also covers what a kernel does between its loops
     (kernels().*kernel)(args);
 }
 

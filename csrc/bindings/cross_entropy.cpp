@@ -3,8 +3,8 @@
 namespace fastattn::bindings {
 namespace {
 
-// The arguments that both passes have. Every target is a class or ignore_index. The result, the targets, is the
-// caller's for as long as args is.
+// The arguments that both passes share. Every target is a class or ignore_index. The caller keeps the result, the
+// targets, for as long as args.
 template <typename Args>
 Copy<i64> fill(Args& args, const char* f, const Array& logits, const Array& target, py::handle ignore_index,
                py::handle label_smoothing) {

@@ -6,7 +6,7 @@
 namespace fastattn::bindings {
 namespace {
 
-constexpr i64 piece = 16384;  // floats that are summed before their sum is added to others
+constexpr i64 piece = 16384;  // floats whose sum is added to the others as one term
 
 double gradient_norm(py::handle gradients) {
     const char* const f = "gradient_norm";

@@ -19,10 +19,10 @@ struct LinearOperands {
     }
     Array x;
     Weight weight;
-    Shape projection;  // [..., n], that of x W^T
+    Shape projection;  // [..., n], the shape of x W^T
 };
 
-// The wanted gradients of a linear layer: a new one of x, and those of weight and bias, added to what was given.
+// The requested gradients of a linear layer: a new array for x; weight and bias are added to the given arrays, if any.
 struct LinearGradients {
     LinearGradients(const char* function, LinearBackward& args, const Array& x, Occupied occupied, py::handle need_dx,
                     py::handle need_dweight, py::handle need_dbias, py::handle dweight, py::handle dbias);

@@ -6,7 +6,7 @@ namespace {
 
 constexpr i64 gates = 4;
 
-// Sets what an LSTM has beyond a GRU in both passes, but for c0, which is returned.
+// Sets what an LSTM has beyond a GRU in both passes, except c0, which is returned.
 Array set_lstm(Lstm& args, RecurrentLayer& layer, py::handle c0, py::handle cell_clip, py::handle proj_clip) {
     const auto clip = [&](const char* argument, py::handle value) {
         return value.is_none() ? infinite : positive(layer.function, argument, value);

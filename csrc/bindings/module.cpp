@@ -5,7 +5,7 @@
 
 namespace py = pybind11;
 
-// Another interpreter of this process waits for ever in what pybind11 does first: it is refused before.
+// Another interpreter of this process would wait forever in pybind11's first step, so it is refused before that.
 #define PyInit__core init_in_the_main_interpreter
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     using namespace fastattn::bindings;

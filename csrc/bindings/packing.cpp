@@ -6,12 +6,12 @@ namespace fastattn::bindings {
 void bind_packing(py::module_& m) {
     py::class_<PackedMatrix>(m, "PackedMatrix",
                              "A weight [N, K], float32, copied into the layout that `linear` reads; immutable.\n\n"
-                             "Packing costs about one pass over the weight: worth it for one that is used more than\n"
-                             "once. `groups` is 1 for a linear layer, and for what a recurrent layer multiplies its\n"
-                             "state by the number of its gates: 4 for an LSTM's weight_hh, 3 for a GRU's. `shape`,\n"
-                             "`dtype` and `nbytes` are those of arrays; `unpack()` gives a read-only copy [N, K].\n"
+                             "Packing costs about one pass over the weight, which pays off if it is used more than\n"
+                             "once. `groups` is 1 for a linear layer. For the recurrent weight weight_hh it is the\n"
+                             "number of gates: 4 for an LSTM, 3 for a GRU. `shape`, `dtype` and `nbytes` are as in\n"
+                             "arrays; `unpack()` returns a read-only copy [N, K].\n"
                              "Raises TypeError for another dtype, ValueError for another number of axes, a strided\n"
-                             "last one or a number of groups that does not divide N.")
+                             "last axis or a number of groups that does not divide N.")
         .def(py::init([](py::handle weight, py::handle groups_) {
                  const Array w = floats("PackedMatrix", "weight", weight).expect_ndim(2).expect_contiguous_rows();
                  const i64 groups = integer("PackedMatrix", "groups", groups_);

@@ -12,7 +12,7 @@ constexpr Choice<Pooling> modes[] = {
     {"weighted_mean", Pooling::weighted_mean},
 };
 
-// The arguments that both passes have. The result is the caller's for as long as args is.
+// The arguments that both passes share. The caller keeps the result for as long as args.
 template <typename Args>
 Copy<std::int32_t> fill(Args& args, const char* f, const Array& x, const Array& cu, py::handle mode) {
     x.expect_ndim(2).expect_contiguous_rows();

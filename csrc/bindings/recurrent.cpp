@@ -284,7 +284,7 @@ py::object RecurrentBackwardPass::dweights() const {
 
 void bind_recurrent(py::module_& m) {
     py::class_<RecurrentReserve>(m, "RecurrentReserve",
-                                 "What lstm and gru keep for their backward passes, which alone read it.");
+                                 "What lstm and gru keep for their backward passes. Only these read it.");
 }
 
 }  // namespace fastattn::bindings

@@ -36,8 +36,8 @@ private:
     std::vector<i64> order_, step_begin_;
 };
 
-// Of one direction: (weight_ih, weight_hh, bias, weight_hr) of an LSTM, which has four gates, or (weight_ih, weight_hh,
-// bias_ih, bias_hh) of a GRU, which has three.
+// One direction: (weight_ih, weight_hh, bias, weight_hr) for an LSTM, which has four gates, or (weight_ih, weight_hh,
+// bias_ih, bias_hh) for a GRU, which has three.
 class DirectionWeights {
 public:
     DirectionWeights() = default;
@@ -49,7 +49,7 @@ private:
     py::tuple owned_;
 };
 
-// The checked arguments that all passes have in common.
+// The checked arguments that all passes share.
 class RecurrentLayer {
 public:
     RecurrentLayer(const char* function, i64 gates, py::handle x, py::handle cu_seqlens, py::handle weights,
@@ -82,14 +82,14 @@ private:
 // What a forward pass keeps. Python passes it to the backward pass and does not look inside.
 class RecurrentReserve {
 public:
-    RecurrentReserve() = default;  // of no layer: its arrays are freed with the pass
+    RecurrentReserve() = default;  // for no layer: its arrays are freed with the pass
     explicit RecurrentReserve(const RecurrentLayer& layer);
-    // The reserve that Python gives, refused if it comes from another call.
+    // The reserve passed from Python, refused if it comes from another call.
     static const RecurrentReserve& of(const RecurrentLayer& layer, py::handle object);
 
     Buffers buffers;
     struct Direction {
-        float *gates, *x_rows, *h_rows, *c_rows;  // as in ForwardDirection; gates are null when they are not kept
+        float *gates, *x_rows, *h_rows, *c_rows;  // as in ForwardDirection; gates are null if they are not kept
     } direction[most_directions] = {};
 
 private:

@@ -23,7 +23,7 @@ py::object forward(const char* function, void (*KernelTable::*kernel)(const Args
     return out.object;
 }
 
-// `name` is what the function calls the array that it saved.
+// `name` is the function's name for the saved array.
 template <typename Args>
 py::object backward(const char* function, void (*KernelTable::*kernel)(const Args&), py::handle dy_, const char* name,
                     py::handle saved_, py::handle out_, Args args = {}) {

@@ -53,17 +53,17 @@ void bind_runtime(py::module_& m) {
     m.def("set_num_threads", &set_num_threads, py::arg("n"));
     m.def("cpu_name", &cpu_name, py::arg("cpuinfo") = "/proc/cpuinfo");
     m.def("build_info", &build_info);
-    m.def("keep_memory", &keep_memory, "From now on large results take memory that earlier ones gave back.");
-    m.def("kept_memory", &kept_memory, "Bytes that wait to be used again.");
+    m.def("keep_memory", &keep_memory, "From now on, reuse the memory of large results after they are freed.");
+    m.def("kept_memory", &kept_memory, "The number of bytes kept for reuse.");
     m.def(
         "empty_memory",
         [] {
             empty_memory();
             free_scratch();
         },
-        "Give them and the scratch of kernels back to the system.");
+        "Return them and the scratch memory of kernels to the system.");
     m.def("fma_peak", &fma_peak, py::arg("seconds"),
-          "GFLOP/s that num_threads() threads reach with nothing but FMAs from registers.");
+          "The GFLOP/s that num_threads() threads reach with only FMAs on registers.");
 }
 
 }  // namespace fastattn::bindings

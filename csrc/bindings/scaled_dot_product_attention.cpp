@@ -14,7 +14,7 @@ Strides strides(const Array& x, bool ragged) {
     return {x.stride[0], x.stride[2], x.stride[1]};
 }
 
-// The checked inputs that both passes have.
+// The checked inputs that both passes share.
 struct Inputs {
     Array q, k, v, cu_seqlens_q, cu_seqlens_k, mask;
     Copy<std::int32_t> offsets_q, offsets_k;

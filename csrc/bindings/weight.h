@@ -1,4 +1,4 @@
-// A weight as calls give it: an array, or a PackedMatrix.
+// A weight as passed in a call: an array, or a PackedMatrix.
 #pragma once
 
 #include <memory>
@@ -23,9 +23,9 @@ public:
     bool is_packed() const { return packed_ != nullptr; }
 
     WeightView view() const;
-    const float* panels();             // of the PackedMatrix, or of one that is made of the array
+    const float* panels();             // of the PackedMatrix, or of one made from the array
     const float* transposed_panels();  // of W^T
-    const float* contiguous();         // the array, or one that the PackedMatrix is unpacked into
+    const float* contiguous();         // the array, or a new one with the unpacked PackedMatrix
 
     Array array;  // none for a PackedMatrix
     i64 n = 0, k = 0;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr float inf = __builtin_inff();
 
-// Scores are kept in units of ln 2 (queries are scaled by log2 e as well), so that a power of two is all they need.
+// Scores are kept in units of ln 2 (queries are also scaled by log2 e), so the softmax only needs powers of two.
 constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
 
 using Strides = ScaledDotProductAttention::Strides;

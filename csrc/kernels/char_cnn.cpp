@@ -8,10 +8,10 @@ namespace fastattn::FASTATTN_ISA {
 namespace {
 
 constexpr i64 chunk = 64;       // filters whose values at all positions stay in the cache until their maximum is taken
-constexpr i64 most_words = 64;  // of an item, which reads all filters
+constexpr i64 most_words = 64;  // in an item, which reads all filters
 constexpr i64 least_words = 8;  // with fewer words per thread, the threads share the filters
 constexpr i64 serial_below = 1 << 19;  // multiply-adds, padding included, that are not worth waking a thread
-constexpr i64 words_at_once = 8;       // of an item of the embedding's gradient, which reads all filters
+constexpr i64 words_at_once = 8;       // in an item of the embedding's gradient, which reads all filters
 constexpr i64 words_of_block = 1024;   // words whose characters' gradients are in memory at a time
 
 constexpr i64 unit = panel_width;  // filters whose gradients are computed together
@@ -57,7 +57,7 @@ FASTATTN_INLINE void take_maximum(float* y, std::int32_t* argmax, const float* v
         V largest = at(values), place = constant<V>(0.0f);
         for (i64 p = 1; p < positions; ++p) {
             const V value = at(values + p * chunk);
-            const auto is_number = equal(largest, largest);  // a NaN stays: max gives its second argument
+            const auto is_number = equal(largest, largest);  // a NaN stays: max returns its second argument
             if (WithArgmax) {
                 const V here = constant<V>(static_cast<float>(p));
                 const V better = select(less(largest, value), here, place);
@@ -72,10 +72,10 @@ FASTATTN_INLINE void take_maximum(float* y, std::int32_t* argmax, const float* v
         for (i64 i = 0; i < filters; ++i) argmax[i] = static_cast<std::int32_t>(places[i]);
 }
 
-// An item is a group of words and one of the parts of the filters.
+// An item is a group of words and one part of the filters.
 struct Plan {
     i64 group, parts;
-    i64 capacity, window;  // windows that are multiplied at a time, and floats of the longest
+    i64 capacity, window;  // windows multiplied at a time, and floats of the longest window
     i64 floats_of_windows() const { return round_up(capacity * window, panel_width); }
 };
 
@@ -92,7 +92,7 @@ struct Words {
             runs[word - begin] = run;
         }
     }
-    // The positions with different windows: all windows inside the run are the same.
+    // The positions with distinct windows: all windows inside the run are equal.
     i64 positions(i64 word, i64 last_position) const { return lesser(runs[word - begin], last_position) + 1; }
 };
 
@@ -175,7 +175,7 @@ FASTATTN_INLINE void add_scaled(float* sum, const float* x, float d, i64 count) 
     });
 }
 
-// The gradients of 16 filters: a thread takes all words in order, so any number of threads gives the same sums.
+// The gradients of 16 filters: a thread takes all words in order, so the sums do not depend on the number of threads.
 void filter_gradients(const CharCnnBackward& args, const CharConvolution& convolution, i64 first, float* chars) {
     const i64 count = lesser(unit, convolution.filters - first), column = convolution.column + first;
     const i64 depth = convolution.width * args.dim;
@@ -206,7 +206,7 @@ void filter_gradients(const CharCnnBackward& args, const CharConvolution& convol
     }
 }
 
-// dchars [words, chars, dim], the gradient of each character of the words [begin, end): those of all filters, in order.
+// dchars [words, chars, dim]: for each character of the words [begin, end), the sum over all filters, in order.
 void character_gradients(const CharCnnBackward& args, float* dchars, i64 begin, i64 end) {
     const i64 size = args.chars * args.dim;
     float d[unit];
@@ -225,7 +225,7 @@ void character_gradients(const CharCnnBackward& args, float* dchars, i64 begin, 
     });
 }
 
-// As embedding_backward: a thread owns columns and takes all characters in order.
+// Like embedding_backward: a thread owns columns and takes all characters in order.
 void add_columns(const CharCnnBackward& args, const float* dchars, const i64* ids, i64 count, i64 begin, i64 end) {
     for (i64 i = 0; i < count; ++i) {
         float* sum = args.dembedding + ids[i] * args.dim + begin;
@@ -263,7 +263,7 @@ void char_cnn_forward(const CharCnnForward& args) {
 
 void char_cnn_backward(const CharCnnBackward& args) {
     const i64 size = args.chars * args.dim;
-    // Before anything is added to: there may be no memory.
+    // Before anything is added to, since the allocation may fail.
     float* const dchars = args.dembedding ? shared_scratch(lesser(args.words, words_of_block) * size) : nullptr;
     bool has_filters = false;
     for (i64 i = 0; i < args.count; ++i)

@@ -4,8 +4,8 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-// Logits of which the maximum is known before their exponentials are summed: they stay in the first-level cache, and a
-// vocabulary is read from memory once.
+// Logits per block. The maximum of a block is known before its exponentials are summed. The block stays in the
+// first-level cache, so a vocabulary is read from memory once.
 constexpr i64 block = 2048;
 
 }  // namespace

@@ -23,7 +23,7 @@ void embed_tokens(const EmbeddingForward& args, i64 begin, i64 end) {
     }
 }
 
-// A thread has columns of its own, and takes all tokens in order: any number of threads gives the same sums.
+// A thread has its own columns and takes all tokens in order, so the sums do not depend on the number of threads.
 void add_columns(const EmbeddingBackward& args, i64 begin, i64 end) {
     for (i64 token = 0; token < args.tokens; ++token) {
         const i64 id = args.input_ids[token];

@@ -1,7 +1,7 @@
 // The matrix multiplication that carries linear layers and attention: C = A B, with B in panels (packing.h).
 //
-// Every element of C is one chain of FMAs over the depth, beginning at 0; a later depth block loads the partial sum and
-// goes on. The bits of the result depend neither on the tile, nor on the blocking, nor on the thread.
+// Every element of C is one chain of FMAs over the depth, starting at 0; a later depth block loads the partial sum and
+// continues. The bits of the result depend neither on the tile, nor on the blocking, nor on the thread.
 #pragma once
 
 #include "../packing.h"
@@ -20,7 +20,7 @@ constexpr i64 depth_block = 1024, row_block = 96;
 #endif
 
 // A tile is R rows by vectors(R) registers; its accumulators, one row of B and one value of A fill the register file.
-// Few rows take more columns instead, to keep enough independent chains under way.
+// A tile with few rows has more columns instead, to keep enough independent chains in flight.
 #if defined(FASTATTN_GENERIC)
 constexpr int max_rows = 6;  // 6 x 8: sixteen registers of four floats
 constexpr int common_rows = 6;
@@ -55,8 +55,8 @@ struct Tile {
     i64 panel_stride;  // floats from one panel to the next
     i64 depth, columns;
     i64 ahead;       // floats from b to the data that is prefetched (a prefetch cannot fault),
-    i64 ahead_step;  // and how many bytes to go on there for each step of the depth
-    bool resume;     // go on from the partial sums in c
+    i64 ahead_step;  // and how many bytes to advance there for each step of the depth
+    bool resume;     // continue from the partial sums in c
 };
 
 template <int R, int NV, bool ByColumns>
@@ -67,7 +67,7 @@ void multiply_tile(const Tile& t) {
     const float* b = t.b;
     const i64 lda = t.lda;
     const i64 stride = t.panel_stride;
-    i64 panel[panels] = {};  // where each panel begins; beyond the last one of the matrix, that one again
+    i64 panel[panels] = {};  // where each panel begins; past the end of the matrix, the last panel again
 #pragma GCC unroll 4
     for (int p = 1; p < panels; ++p) panel[p] = lesser(p, (t.columns - 1) / panel_width) * stride;
     if (t.resume) {
@@ -162,7 +162,7 @@ constexpr TileFunctions tile_functions[] = {
 };
 static_assert(sizeof tile_functions / sizeof *tile_functions == max_rows + 1);
 
-// How `rows` rows are cut into tiles of nearly equal height.
+// How `rows` rows are split into tiles of nearly equal height.
 struct RowTiles {
     explicit RowTiles(i64 rows) : count(rows <= max_rows ? 1 : (rows + common_rows - 1) / common_rows) {
         height = rows / count;
@@ -184,7 +184,7 @@ FASTATTN_INLINE void multiply_block(Tile t, i64 rows, Finish finish) {
     const i64 width = tiles.columns();
     const i64 columns = t.columns;
     const Tile block = t;
-    t.ahead_step = 64 / tiles.count;  // together the tiles prefetch as many lines as each of them reads
+    t.ahead_step = 64 / tiles.count;  // together the tiles prefetch as many lines as each one reads
     for (i64 column = 0; column < columns; column += width) {
         t.b = block.b + column / panel_width * block.panel_stride + column % panel_width;
         t.columns = lesser(columns - column, width);

@@ -58,8 +58,8 @@ void step_units(const GruForward& args, const GruForward::Direction& d, const Pi
     });
 }
 
-// Step t for the columns of a part: the gradients of its h and gates, and the part that bypasses the gates to the h
-// before. t = -1 is the first state.
+// Step t for the columns of a part: the gradients of its h and gates, and the gradient that bypasses the gates to the
+// previous h. t = -1 is the initial state.
 void step_back(const GruBackward& args, const GruBackward::Direction& d, const Pieces& pieces, i64 t, i64 part) {
     const Sequences& s = args.sequences;
     const i64 hidden = args.hidden;

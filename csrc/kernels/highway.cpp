@@ -9,7 +9,7 @@ void linear_backward(const LinearBackward&);
 
 namespace {
 
-constexpr i64 block_rows = 256;  // rows of the projection in memory at a time, if the caller does not want it
+constexpr i64 block_rows = 256;  // rows of the projection in memory at a time, if the caller does not ask for it
 
 // y = sigmoid(t) relu(h) + (1 - sigmoid(t)) x; h and t are the halves of a row of the projection
 FASTATTN_INLINE void mix_row(float* y, const float* x, const float* h, i64 dim) {
@@ -21,7 +21,7 @@ FASTATTN_INLINE void mix_row(float* y, const float* x, const float* h, i64 dim) 
     });
 }
 
-// The gradient of the projection; relu passes nothing at 0, and a NaN
+// The gradient of the projection; relu passes nothing at 0, and passes a NaN
 FASTATTN_INLINE void differentiate_row(float* dh, const float* dy, const float* x, const float* h, i64 dim) {
     const float* t = h + dim;
     float* dt = dh + dim;
@@ -46,7 +46,7 @@ FASTATTN_INLINE void carry_row(float* dx, const float* dy, const float* t, i64 d
 void highway_forward(const HighwayForward& args) {
     LinearForward block = args.linear;
     const i64 rows = block.m, dim = block.k, width = block.n;
-    // If the caller does not want the projection: some rows at a time. linear_forward needs no scratch for panels.
+    // If the caller does not ask for the projection: some rows at a time. linear_forward needs no scratch for panels.
     const i64 at_once = block.y ? rows : lesser(rows, block_rows);
     if (!block.y) block.y = shared_scratch(at_once * width);
     for (i64 first = 0; first < rows; first += at_once) {

@@ -9,7 +9,7 @@ namespace {
 struct Sum {
     const float* x;
     const float* residual;       // or null
-    const float* next_residual;  // for the memory to be asked in time; without one, the next row of x
+    const float* next_residual;  // to prefetch; without a residual, the next row of x
     bool drops;
     DropoutRow dropout;
 
@@ -29,8 +29,8 @@ struct Sum {
     }
 };
 
-// With z = (t - mean) rstd and g = dy weight: dt = rstd (g - mean(g) - z mean(g z)), which is dresidual, and dropout of
-// it dx. dy z and dy are added to the two rows of `sums`, if there are any. `scratch` has room for one row.
+// With z = (t - mean) rstd and g = dy weight: dresidual = dt = rstd (g - mean(g) - z mean(g z)), and dx is dropout of
+// dt. dy z and dy are added to the two rows of `sums`, if given. `scratch` has room for one row.
 FASTATTN_INLINE void backward_row(const LayerNormBackward& args, i64 row, const float* weight, float* scratch,
                                   float* sums) {
     const i64 dim = args.dim;

@@ -83,7 +83,7 @@ void linear_backward(const LinearBackward& args) {
         p.accumulate = args.add_to_dweight;
         multiply(p);
     }
-    // Last, when nothing asks for memory any more: a call that fails has added to nothing.
+    // Last, after all allocations: a call that fails has added nothing.
     if (args.dbias) add_block_sums(args.dbias, args.block_sums, args.n, sum_blocks(args.m), args.n, args.add_to_dbias);
 }
 

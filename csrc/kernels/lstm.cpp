@@ -99,8 +99,8 @@ void step_projection(const LstmForward& args, const LstmForward::Direction& d, c
     }
 }
 
-// The gradients of the gates and of c, from those of m = sigmoid(o) tanh(c), 16 for each of the rows [first, last) of
-// step t, and of the next step's c.
+// The gradients of the gates and of c, from the gradients of m = sigmoid(o) tanh(c), 16 for each of the rows [first,
+// last) of step t, and of the next step's c.
 FASTATTN_INLINE void differentiate_units(const LstmBackward& args, const LstmBackward::Direction& d, i64 t, i64 first,
                                          i64 last, i64 unit, i64 n, const float* dm) {
     const Sequences& s = args.sequences;
@@ -127,7 +127,7 @@ FASTATTN_INLINE void differentiate_units(const LstmBackward& args, const LstmBac
     }
 }
 
-// The gradient of the h of step t, the columns of a part: from step t + 1 and from outside. t = -1 is the first state.
+// The gradient of the h of step t, the columns of a part: from step t + 1 and from outside. t = -1: the initial state.
 void step_dh(const LstmBackward& args, const LstmBackward::Direction& d, const Pieces& pieces, i64 t, i64 part,
              float* dm) {
     const Sequences& s = args.sequences;

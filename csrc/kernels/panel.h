@@ -43,7 +43,7 @@ typedef float f4 __attribute__((vector_size(16)));
         for (i64 c = 0; c < panel_width; ++c) panel[i * panel_width + c] = c < columns ? rows[c * ld + i] : 0.0f;
 }
 
-// panel[i][c] = rows[i * ld + c] for c < columns, 0 for the others: of a matrix that is stored the other way round.
+// panel[i][c] = rows[i * ld + c] for c < columns, 0 for the others: from a matrix that is stored transposed.
 [[maybe_unused]] inline void copy_panel(float* panel, const float* rows, i64 ld, i64 columns, i64 depth) {
     for (i64 i = 0; i < depth; ++i, rows += ld, panel += panel_width) {
         if (columns == panel_width) {

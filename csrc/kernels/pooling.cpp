@@ -3,7 +3,7 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-// Columns in groups of four vectors. With single vectors, each row would be a jump to another page.
+// Columns in groups of four vectors. With single vectors, every row would jump to another page.
 template <typename Combine>
 FASTATTN_INLINE void fold_rows(float* y, const float* x, i64 ldx, i64 rows, i64 dim, Combine combine) {
     i64 i = 0;
@@ -56,8 +56,7 @@ void pool(const PoolingForward& args, i64 b) {
             scale_row(y, dim, length * (length + 1.0f) / 2.0f);
             break;
         case Pooling::max:
-            // a NaN stays: max gives its second argument where either is NaN, and the comparison keeps an earlier
-            // one
+            // a NaN stays: max returns its second argument if either is NaN, and the comparison keeps an earlier NaN
             fold_rows(y, x, ldx, rows, dim,
                       [](vf sum, vf row, i64 i) { return i == 0 ? row : select(equal(sum, sum), max(sum, row), sum); });
             break;

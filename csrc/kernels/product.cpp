@@ -10,13 +10,13 @@ namespace {
 
 constexpr i64 small_a = 96 * 1024 / sizeof(float);  // floats of an A that stays in the cache
 constexpr i64 work_per_item = 1 << 22;              // multiply-adds
-constexpr i64 pack_first_from = 256;                // rows of A that repay packing all of B before the rest,
+constexpr i64 pack_first_from = 256;                // rows of A from which packing all of B first pays off,
 constexpr i64 pack_first_to = 1 << 23;              // unless B has more floats: the memory stays with the thread
 constexpr i64 serial_below = 1 << 17;               // multiply-adds that are not worth waking a thread for
 
 FASTATTN_INLINE i64 panels_of(const Product& product) { return divide_up(product.columns, panel_width); }
 
-// How a product is cut: an item is a block of rows times a group of panels.
+// How a product is split: an item is a block of rows times a group of panels.
 struct Plan {
     i64 rows_per_item, row_items;
     i64 panels_per_item, panel_items;
@@ -59,7 +59,7 @@ void fill_panels(const Product& product, float* panels, i64 first, i64 last, i64
         return for_panels([&](float* panel, i64 column, i64 columns) {
             pack_panel(panel, product.b + column * product.ldb + k, product.ldb, columns, depth);
         });
-    constexpr i64 at_once = 16;  // rows of B, so that they are read from end to end together
+    constexpr i64 at_once = 16;  // rows of B that are read side by side, each from end to end
     for (i64 i = 0; i < depth; i += at_once) {
         const i64 count = lesser(at_once, depth - i);
         for_panels([&](float* panel, i64 column, i64 columns) {
@@ -174,8 +174,8 @@ const float* pack_b(const Product& product) {
     return packed;
 }
 
-// Rows of an item when every item packs its part of A and B, so that little is packed twice. A costs about twice as
-// much, since it is copied in smaller pieces.
+// Rows per item if every item packs its part of A and B, chosen so that little is packed twice. Packing A costs about
+// twice as much, since it is copied in smaller pieces.
 i64 rows_of_item(const Product& product, i64 wanted_items) {
     i64 best = 0, least = 0;
     for (i64 groups = 1; groups <= wanted_items; ++groups) {
@@ -209,8 +209,8 @@ Plan plan_of(const Product& product, bool serial) {
     const bool in_panels = product.layout_b == LayoutB::panels;
     const RowTiles tiles(lesser(product.rows, row_block));
     const i64 panels_of_tile = greater(1, tiles.columns() / panel_width);
-    // Little work makes few items, since each starts with weights that were not prefetched. Much work makes many, so
-    // that no thread waits long for the last one.
+    // A small product has few items, since each starts with weights that were not prefetched. A large one has many, so
+    // that no thread waits long for the last item.
     const i64 work = product.rows * product.columns * product.depth;
     const i64 most_items = (product.a_by_columns ? 2 : 64) * num_threads();
     const i64 wanted_items = serial ? 1 : greater(2 * num_threads(), lesser(most_items, work / work_per_item));
@@ -229,7 +229,7 @@ Plan plan_of(const Product& product, bool serial) {
     const i64 at_once = product.a_by_columns ? 48 : a_stays ? panels_of_tile : 8;
     plan.panels_at_once = lesser(plan.panels_per_item, round_up(at_once, panels_of_tile));
 
-    // The next data in memory: for one tile the same stream, else the next depth block or the next panels.
+    // The next data in memory: for one tile the same stream, otherwise the next depth block or the next panels.
     if (blocks <= 1 && tiles.count == 1)
         plan.ahead = 2048;
     else if (plan.panels_at_once == panels_of_tile)

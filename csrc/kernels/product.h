@@ -25,13 +25,13 @@ struct Product {
     i64 ldy, ldc, lda, ldb, ldr;
     LayoutB layout_b;
     bool a_by_columns;
-    bool accumulate;  // begin with what c holds
+    bool accumulate;  // start from the values in c
     Activation activation;
 };
 
 void multiply(Product product);
 
-// From here on no product with a_by_columns throws for want of memory. Throws std::bad_alloc.
+// Reserves memory, so that later products with a_by_columns do not throw. Throws std::bad_alloc.
 void reserve_for_products_by_columns();
 
 }  // namespace fastattn::FASTATTN_ISA

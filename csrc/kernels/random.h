@@ -16,7 +16,7 @@ struct DropoutRow {
     float scale;
 };
 
-// The row's number is mixed into the seed by splitmix64 (Steele, Lea and Flood 2014).
+// Mixes the row's number into the seed by splitmix64 (Steele, Lea and Flood 2014).
 FASTATTN_INLINE DropoutRow dropout_row(const Dropout& dropout, i64 row) {
     std::uint64_t z = dropout.seed + 0x9E3779B97F4A7C15u * (static_cast<std::uint64_t>(row) + 1);
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;

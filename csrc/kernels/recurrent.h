@@ -67,7 +67,7 @@ FASTATTN_INLINE void gather_previous(const Sequences& s, float* previous, const 
     });
 }
 
-// The first states, one for each sequence in the order of the batch, as the first rows of `rows`.
+// Copies the initial states, one per sequence in the order of the batch, to the first rows of `rows`.
 FASTATTN_INLINE void sort_states(const Sequences& s, float* rows, const float* states, i64 dim) {
     for (i64 r = 0; r < s.batch; ++r) copy_row(rows + r * dim, states ? states + s.order[r] * dim : nullptr, dim);
 }
@@ -101,7 +101,7 @@ FASTATTN_INLINE void multiply_step(const StepProduct& p) {
     t.panel_stride = p.depth * panel_width;
     t.columns = p.columns;
     t.bias = nullptr;
-    // What comes next in memory: further on in the panels when one tile reads them, else the panels after these.
+    // The next data in memory: further on in the panels if one tile reads them, otherwise the panels after these.
     t.ahead = tiles.count == 1 ? 2048 : greater(1, tiles.columns() / panel_width) * t.panel_stride;
     for (i64 row = 0; row < p.rows; row += row_block) {
         for (i64 k = 0; k < p.depth; k += depth) {
@@ -149,7 +149,7 @@ FASTATTN_INLINE void multiply_x(const Recurrent& args, const Direction& d, const
     linear_forward(p);
 }
 
-// The work of a phase: `directions` times `parts` pieces, each some blocks of 16 columns. One thread does all of them
+// The work of a phase: `directions` times `parts` pieces, each some blocks of 16 columns. One thread does all pieces
 // if there is too little work for two.
 struct Pieces {
     explicit Pieces(const Recurrent& args) {
@@ -160,7 +160,7 @@ struct Pieces {
         all = args.directions * parts;
         count = work < (1 << 18) ? 1 : all;
     }
-    // f(direction, part) for the pieces that the piece'th of parallel_phases stands for.
+    // f(direction, part) for the pieces that make up piece `piece` of parallel_phases.
     template <typename F>
     inline __attribute__((always_inline)) void visit(i64 piece, F f) const {
         for (i64 i = piece * all / count; i < (piece + 1) * all / count; ++i) f(i / parts, i % parts);
@@ -232,7 +232,7 @@ FASTATTN_INLINE void revisit_gates(const Recurrent& args, const Direction& d, co
     parallel_for(divide_up(args.hidden, panel_width), 1, visit_block, row_block * args.gates * panel_width);
 }
 
-// The gradient of x or, `of_weights`, those of W_ih and its bias.
+// The gradient of x or, with `of_weights`, the gradients of W_ih and its bias.
 FASTATTN_INLINE void differentiate_x(const RecurrentBackward& args, const BackwardDirection& d, bool of_weights) {
     LinearBackward p{};
     p.dy = d.dgates;
@@ -262,7 +262,7 @@ FASTATTN_INLINE void differentiate_x(const RecurrentBackward& args, const Backwa
 FASTATTN_INLINE void differentiate_h(const RecurrentBackward& args, const BackwardDirection& d, const float* dgates) {
     const Sequences& s = args.sequences;
     if (!d.dweight_hh) return;
-    const i64 skipped = d.starts_from_zero && s.steps ? s.step_begin[1] : 0;  // they multiply zeros
+    const i64 skipped = d.starts_from_zero && s.steps ? s.step_begin[1] : 0;  // their h is zero
     LinearBackward p{};
     p.dy = dgates + skipped * args.ldd;
     p.ldy = args.ldd;
@@ -276,7 +276,7 @@ FASTATTN_INLINE void differentiate_h(const RecurrentBackward& args, const Backwa
     linear_backward(p);
 }
 
-// A backward pass, from the last step to -1, which stands for the first states: `phases` phases per step, one for -1.
+// A backward pass, from the last step to -1, which stands for the initial states: `phases` phases per step, one for -1.
 // step(d, t, phase of the step, part, scratch) does one piece of a phase. `again(d)` recomputes gates not kept.
 template <typename Args, typename Again, typename Step>
 FASTATTN_INLINE void run_backward(const Args& args, i64 phases, i64 scratch_floats, const Pieces& pieces,
@@ -301,7 +301,7 @@ FASTATTN_INLINE void run_backward(const Args& args, i64 phases, i64 scratch_floa
         unsort_states(s, args.direction[i].dh0, args.direction[i].dh, args.width);
         differentiate_x(args, args.direction[i], false);
     }
-    reserve_for_products_by_columns();  // what follows adds to arrays that the caller has given
+    reserve_for_products_by_columns();  // the code below adds to the caller's arrays
     for (i64 i = 0; i < args.directions; ++i) differentiate_x(args, args.direction[i], true);
 }
 

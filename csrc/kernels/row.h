@@ -7,7 +7,7 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-// Rows per piece of a parallel loop: enough floats to be worth handing to another thread.
+// Rows per piece of a parallel loop: enough floats to be worth passing to another thread.
 FASTATTN_INLINE i64 row_grain(i64 dim) { return greater(1, 32768 / greater(1, dim)); }
 
 // f(row) for every row, by several threads.
@@ -18,9 +18,9 @@ FASTATTN_INLINE void for_rows(i64 rows, i64 dim, const F& f) {
     });
 }
 
-// The sums of f(i, n) over a row, one for each lane. The order depends on the length and the instruction set alone:
-// four interleaved partial sums, then the vectors that are left; f gives 0 in lanes that do not exist. V is vf, or vf2
-// for two sums at once.
+// The sums of f(i, n) over a row, one for each lane. The order depends only on the length and the instruction set: four
+// interleaved partial sums, then the remaining vectors; f returns 0 in lanes that do not exist. V is vf, or vf2 for two
+// sums at once.
 template <typename V, typename F>
 FASTATTN_INLINE V lane_sums(i64 dim, F f) {
     V s0 = constant<V>(0.0f), s1 = s0, s2 = s0, s3 = s0;
@@ -41,7 +41,7 @@ FASTATTN_INLINE float row_sum(i64 dim, F f) {
     return reduce_add(lane_sums<vf>(dim, f));
 }
 
-// Largest f(i, n) over a row, -inf for none; f gives -inf in lanes that do not exist.
+// The largest f(i, n) over a row, -inf for an empty row; f returns -inf in lanes that do not exist.
 template <typename F>
 FASTATTN_INLINE float row_max(i64 dim, F f) {
     vf m0 = set1(-__builtin_inff()), m1 = m0;
@@ -61,8 +61,8 @@ FASTATTN_INLINE vf load_or(const float* x, i64 n, float value) {
 
 constexpr i64 streamed_from = 1 << 23;  // floats of a result: 32 MB
 
-// fill_floats. A result larger than the caches is written past them: none of it would stay there, and a line that is
-// written whole need not be read first.
+// fill_floats. A result larger than the caches is streamed past them: none of it would stay in the cache, and a line
+// that is written whole need not be read first.
 template <typename F>
 FASTATTN_INLINE void fill_row(bool streamed, float* y, i64 count, F f) {
     if (!streamed) return fill_floats(y, 0, count, f);

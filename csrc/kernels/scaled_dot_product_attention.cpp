@@ -1,6 +1,6 @@
 // Attention in tiles with a running maximum and sum (online softmax, as in flash-attention: arXiv 2205.14135).
 //
-// A query row depends on its own sequence only: key blocks are counted from the sequence's first key, a key that is
+// A query row depends only on its own sequence: key blocks are counted from the sequence's first key, a key that is
 // masked or beyond the end adds exactly nothing, and the order of a sum does not depend on what follows the last
 // visible key.
 #include "../parallel.h"
@@ -10,7 +10,7 @@ namespace fastattn::FASTATTN_ISA {
 namespace {
 
 constexpr i64 key_block = 256;        // fixed: it decides the order of the sums
-constexpr i64 max_query_block = 512;  // rows of one item, for which keys and values are packed once; free
+constexpr i64 max_query_block = 512;  // rows of one item, for which keys and values are packed once; free to change
 constexpr i64 min_query_block = 64;
 constexpr i64 query_group = 4 * common_rows;  // most rows that share a panel while it is cached; free to change
 
@@ -70,7 +70,7 @@ void softmax_step(const Attend& head, float* scores, float* context, i64 dim, i6
     const float block = reduce_max(max(m0, m1));
     const float largest = block > before ? block : before;
     const float shift = largest == -inf ? 0.0f : largest;  // nothing visible so far
-    vf2 sums = {zero(), zero()};  // by the key's place in the block, not by how many keys there are
+    vf2 sums = {zero(), zero()};  // by the key's position in the block, not by the number of keys
     for (j = 0; j + 2 * W <= visible; j += 2 * W) exp2_scores(scores + j, 2 * W, set1(shift), sums);
     for (; j < keys; j += 2 * W) exp2_scores(scores + j, visible - j, set1(shift), sums);
     const float scale = before == -inf ? 1.0f : exp2_scalar(before - shift);
@@ -80,7 +80,7 @@ void softmax_step(const Attend& head, float* scores, float* context, i64 dim, i6
         for (i64 i = 0; i < dim; i += W) store(context + i, load(context + i) * set1(scale));
 }
 
-// context += scores V like the tiles, but skips keys of weight 0, so that 0 * NaN adds nothing.
+// context += scores V like the tiles, but skips keys with weight 0, so that 0 * NaN adds nothing.
 void add_values_one_by_one(const Attend& head, const float* scores, float* context, i64 dim, i64 keys, i64 packed_keys,
                            bool resume) {
     for (i64 c = 0; c < dim; c += W) {
@@ -92,7 +92,7 @@ void add_values_one_by_one(const Attend& head, const float* scores, float* conte
     }
 }
 
-// Rows of a group when `rows` of them are cut into nearly equal groups.
+// Rows per group if `rows` rows are split into nearly equal groups.
 FASTATTN_INLINE i64 rows_per_group(i64 rows) {
     const i64 groups = (rows + query_group - 1) / query_group;
     return (rows + groups - 1) / groups;
@@ -228,12 +228,12 @@ void attention_item(const Plan& plan, i64 item, float* scratch) {
     }
 }
 
-// The backward pass works on one head of one sequence at a time, so that every gradient is summed in one order.
+// The backward pass works on one head of one sequence at a time, so every gradient is summed in a fixed order.
 constexpr i64 backward_keys = 192;                 // keys of a block,
 constexpr i64 backward_queries = 8 * common_rows;  // and queries that meet them at once
 
 struct Differentiate : Head {
-    float *queries, *query_panels, *dout_panels;          // scaled queries [rows][dim]; those, and dout, as values
+    float *queries, *query_panels, *dout_panels;          // scaled queries [rows][dim]; queries and dout as values
     float *key_panels, *value_panels, *key_value_panels;  // k^T, v^T, and k as values
     float *probabilities, *dscores;                       // [rows][backward_keys]
     float *dq, *dk, *dv;                                  // [len_q], [backward_keys], [backward_keys] x width
@@ -328,7 +328,7 @@ void differentiate_block(const Backward& args, const Differentiate& head, i64 be
                                    head.key_value_panels, keys, keys, true);
 }
 
-// Rows of a block when `rows` of them are cut into nearly equal blocks of full tiles.
+// Rows per block if `rows` rows are split into nearly equal blocks of full tiles.
 FASTATTN_INLINE i64 rows_per_block(i64 rows) {
     const i64 blocks = greater(1, (rows + backward_queries - 1) / backward_queries);
     return greater(1, round_up((rows + blocks - 1) / blocks, common_rows));
@@ -399,7 +399,7 @@ void backward_item(const Backward& args, i64 item, float* scratch) {
 }  // namespace
 
 void scaled_dot_product_attention_forward(const Forward& args) {
-    // As many rows an item as leave several items for every thread.
+    // As many rows per item as leave several items for every thread.
     const i64 wanted_items = 4 * num_threads();
     i64 query_block = max_query_block;
     while (query_block > min_query_block && (args.total_q + query_block - 1) / query_block * args.heads < wanted_items)

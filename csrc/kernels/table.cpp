@@ -9,7 +9,7 @@ namespace fastattn::FASTATTN_ISA {
 
 namespace {
 
-// Independent chains of FMAs from registers: what the processor can do at best. Returns the operations done.
+// Independent chains of FMAs on registers: the processor's peak. Returns the number of operations done.
 double fma_burst(i64 rounds) {
     constexpr int chains = 12;  // at least latency times FMAs per cycle
     vf acc[chains];

@@ -1,5 +1,5 @@
-// Elementary functions over the vocabulary, written once. Each polynomial is a weighted least-squares (Lawson) fit of
-// our own; the errors named are those of the fit, float32 rounding adds about one unit in the last place.
+// Elementary functions over the vocabulary, written once. Each polynomial is our own weighted least-squares (Lawson)
+// fit; the stated errors are of the fit, and float32 rounding adds about one unit in the last place.
 #pragma once
 
 #include "simd.h"
@@ -30,7 +30,7 @@ FASTATTN_INLINE V polynomial(V x, const float (&c)[N]) {
 }
 
 // Adding 1.5 * 2^23 leaves no room for a fraction: the sum holds x, rounded to an integer, in its low bits. Subtracting
-// the number again gives that integer; with a bias added in, to_exponent makes the power of two of it.
+// the number again yields that integer; with a bias added in, to_exponent turns it into the power of two.
 constexpr float rounding = 12582912.0f;
 
 // 2^x for x <= 0, exactly 1 at 0 and exactly 0 from -126.5 down; NaN stays. Fit error 2e-9.
@@ -62,8 +62,8 @@ FASTATTN_INLINE V exp(V x) {
 }
 
 // x p(x^2) / q(x^2), fitted on [0, 9.01] where tanh becomes 1: relative error 2.1e-8, to which the quotient's rounding
-// adds some five units in the last place, so that neighbours may be out of order. Beyond that it exceeds 1, at the
-// clamp by more than rounding can take back: the ends are exactly 1.
+// adds about five units in the last place, so neighbours may be out of order. Beyond the interval it exceeds 1, at the
+// clamp by more than rounding can undo, so the ends are exactly 1.
 template <typename V>
 FASTATTN_INLINE V tanh(V x) {
     const V c = max(constant<V>(-9.6f), min(constant<V>(9.6f), x));
@@ -165,7 +165,7 @@ FASTATTN_INLINE V tanh_gradient(V x) {
     return e * r * r;
 }
 
-// visit(f), y = f(x) being the activation.
+// visit(f), where y = f(x) is the activation.
 template <typename Visit>
 FASTATTN_INLINE void with_activation(Activation activation, Visit visit) {
     switch (activation) {
@@ -179,7 +179,7 @@ FASTATTN_INLINE void with_activation(Activation activation, Visit visit) {
     }
 }
 
-// visit(f), dx = f(dy, x) being the activation's gradient.
+// visit(f), where dx = f(dy, x) is the activation's gradient.
 template <typename Visit>
 FASTATTN_INLINE void with_gradient(Activation activation, Visit visit) {
     switch (activation) {

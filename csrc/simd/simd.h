@@ -86,7 +86,7 @@ FASTATTN_INLINE void store_n(float* p, vf x, i64 n) {
         store_first(p, x, n);
 }
 
-// A place in an array: at(x) is the vector of x that begins there, a vf2 or a vf.
+// A position in an array: at(x) is the vector of x that begins there, a vf2 or a vf.
 struct At2 {
     i64 i;
     vf2 operator()(const float* x) const { return load2(x + i); }
@@ -98,7 +98,7 @@ struct At {
     void put(float* y, vf v) const { store_n(y + i, v, n); }
 };
 
-// f(at) for every place of begin <= i < end; f takes an At2 or an At.
+// f(at) for every position begin <= i < end; f takes an At2 or an At.
 template <typename F>
 FASTATTN_INLINE void for_floats(i64 begin, i64 end, F f) {
     i64 i = begin;

@@ -1,14 +1,14 @@
-"""The kernel cases of `fastattn bench` and of `benchmarks/`: one list, so that both time the same work.
+"""The kernel cases of `fastattn bench` and `benchmarks/`: one list, so that both time the same work.
 
-A case names a kernel. The same name in `fastattn.kernels` and in `fastattn.reference` gives the two contenders, and
-`make` gives the arguments of both, so a case can favour neither:
+A case names a kernel. `fastattn.kernels` and `fastattn.reference` have a function of that name each, and both get the
+arguments from `make`, so a case can favour neither:
 
     case = kernel_cases("linear")[0]
     arguments = case.make(np.random.default_rng(0))
     expected = case.reference(**arguments)                 # plain NumPy
     actual = case.ours(**case.prepare(arguments))          # weights packed, as the models hold them
 
-To add a case, add a line to `CASES` in the file of its kernel. Every function of `fastattn.kernels` must have one.
+To add a case, add a line to `CASES` in the kernel's file. Every function of `fastattn.kernels` must have a case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FILES = (linear, scaled_dot_product_attention, rows, embedding, recurrent, char
 
 
 def kernel_cases(contains: str | None = None) -> list[KernelCase]:
-    """All cases, or those whose name contains `contains` (upper and lower case alike), in a fixed order.
+    """All cases, or the cases whose name contains `contains` (case-insensitive), in a fixed order.
 
     >>> [case.shape_name for case in kernel_cases("gelu tanh")]
     ['tanh BERT-base 4096x3072']

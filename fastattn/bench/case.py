@@ -1,4 +1,4 @@
-"""`KernelCase`, and what cases are made of."""
+"""`KernelCase`, and helpers to build cases."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class KernelCase:
         kernel: the name of the function in both modules, e.g. `"layer_norm"` or `"layer_norm_backward"`.
         shape_name: the model or layer that has this shape, and the shape.
         make: makes the arguments (NumPy only) from a random generator.
-        bytes: bytes that one call must at least read and write.
-        length: how many terms the longest sum of the kernel has, for `tolerance`.
-        flops: floating-point operations of one call; 0 where memory is what counts.
-        prepare: turns `make`'s arguments into those of the compiled kernel: weights packed, an `out` of its own.
-        writes: the arguments that a kernel without a result changes; `ours` and `reference` return them.
+        bytes: the minimum number of bytes that one call reads and writes.
+        length: the number of terms in the longest sum of the kernel, for `tolerance`.
+        flops: floating-point operations of one call; 0 if the kernel is bound by memory.
+        prepare: converts `make`'s arguments for the compiled kernel: weights packed, an `out` of its own.
+        writes: the arguments that a kernel without a result writes; `ours` and `reference` return them.
     """
 
     kernel: str
@@ -87,7 +87,7 @@ def normal(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndar
 
 
 def flat(result: Any) -> list[np.ndarray]:
-    """The arrays of a kernel's result, in order, those in tuples too; None is left out."""
+    """The arrays of a kernel's result in order, including arrays in nested tuples, without None."""
     if isinstance(result, (tuple, list)):
         return [array for each in result for array in flat(each)]
     return [] if result is None else [np.asarray(result)]

@@ -13,12 +13,12 @@ OUTPUTS = sum(number for _, number in FILTERS)
 
 
 def _windows(words: int) -> int:
-    """The windows that differ: one for each character but the padding, and one of padding alone."""
+    """The number of distinct windows: one for each character that is not padding, and one of padding alone."""
     return int((_lengths(words) + 1).sum())
 
 
 def _lengths(words: int) -> np.ndarray:
-    """One to nine letters, as in running text, between the beginning and the end of a word."""
+    """Word lengths of one to nine letters, as in running text, plus the marks for beginning and end."""
     return 3 + np.arange(words) % 9
 
 

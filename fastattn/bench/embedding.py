@@ -1,4 +1,4 @@
-"""embedding and pooling: rows are gathered, or become one."""
+"""embedding and pooling: rows are gathered, or combined into one."""
 
 from __future__ import annotations
 

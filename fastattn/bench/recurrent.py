@@ -36,14 +36,14 @@ def _pack(kind: str, weights: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _with_gradient(kind: str, module: Any, arguments: Arguments, dout: np.ndarray) -> Arguments:
-    """The arguments of a module's backward kernel. Each module has a reserve of its own."""
+    """The arguments of a module's backward kernel. Each module has its own kind of reserve."""
     _, *states, reserve = getattr(module, kind)(**arguments, return_reserve=True)
     none = dict.fromkeys(("dh_n", "dc_n")[: len(states)])
     return {"dout": dout, **none, **arguments, "reserve": reserve}
 
 
 def _case(kernel: str, model: str, sizes: Sizes, lengths: tuple[int, ...], directions: int = 1) -> KernelCase:
-    """A whole layer, or a single step of as many sequences, whose lengths are then 1."""
+    """A whole layer, or a single step of the same number of sequences, whose lengths are then 1."""
     kind, _, variant = kernel.partition("_")
     inputs, hidden, projection = sizes
     output, tokens, names = projection or hidden, sum(lengths), CELL_WEIGHTS[kind]

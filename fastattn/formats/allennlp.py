@@ -1,12 +1,12 @@
-"""The files of ELMo as bilm-tf wrote them and AllenNLP read them: `options.json` beside HDF5 weights.
+"""The files of ELMo, as written by bilm-tf and read by AllenNLP: `options.json` and HDF5 weights.
 
     with read_weights("lm_weights.hdf5", {"network.token_encoder.projection.weight": (512, 2048), ...}) as tensors:
         weight = tensors["network.token_encoder.projection.weight"]       # float32, read now
 
 TensorFlow has matrices `[in, out]`, one for the input and the state of an LSTM, gates in the order i, j, f, o, and adds
-1 to the forget gate. Here they become what PyTorch has: `[out, in]`, i, f, g, o, the 1 in the bias. Of a highway
-layer, `W_carry` is the gate of the transformation, whatever its name says. Tensors are read one at a time, so that
-loading a model needs little more memory than the model. Errors name the file and the dataset.
+1 to the forget gate. They are converted to PyTorch's layout: `[out, in]`, i, f, g, o, the 1 in the bias. Despite its
+name, `W_carry` of a highway layer is the gate of the transformation. Tensors are read one at a time, so loading a model
+needs little more memory than the model. Errors name the file and the dataset.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def write_files(
         options_file: becomes JSON.
         weight_file: becomes HDF5, in the same folder.
         options: for `options_file`.
-        tensors: those of an ELMo network, by their names in its state_dict.
+        tensors: the tensors of an ELMo network, by their names in its state_dict.
 
     Raises ImportError if h5py is missing, and ValueError if both files are the same.
     """

@@ -1,10 +1,10 @@
 """The kernels under PyTorch's names and argument meanings: Tensors in, Tensor out; arrays in, arrays out.
 
-Models are written in these functions. If an argument is a `fastattn.Tensor`, so is the result, and `backward()` goes
-through it; otherwise the result is an array. A frozen `nn.Parameter` counts as its array. Arguments that PyTorch does
+Models are built from these functions. If an argument is a `fastattn.Tensor`, so is the result, and `backward()` goes
+through it; otherwise the result is an array. A frozen `nn.Parameter` counts as an array. Arguments that PyTorch does
 not have (`residual`, `activation`, `cu_seqlens_q`, `out`) are keywords. Arrays are float32, or any float dtype within
-`fastattn.use_reference()`. `out` is an array, written and returned, for results that are not recorded. Errors are those
-of `fastattn.kernels`. Dropout draws its seed from `fastattn.random`.
+`fastattn.use_reference()`. `out` is an array, written and returned, for results that are not recorded. Errors are the
+same as in `fastattn.kernels`. Dropout draws its seed from `fastattn.random`.
 
     >>> import numpy as np
     >>> from fastattn import functional as F

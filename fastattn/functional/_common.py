@@ -1,4 +1,4 @@
-"""Helpers of the functions."""
+"""Helpers for the functions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Weights = Array | Tensor | PackedMatrix
 def plain(name: str, out: Array | None, *operands: Any) -> list[Any] | None:
     """The operands as kernels take them, or None if the result is a Tensor.
 
-    The result is an array if no operand makes it a Tensor, or if `out` is given. Raises TypeError for an `out` if the
-    result would be recorded.
+    The result is an array if no operand makes it a Tensor, or if `out` is given. Raises TypeError if `out` is given and
+    the result would be recorded.
     """
     found = []
     for x in operands:
@@ -38,7 +38,7 @@ def plain(name: str, out: Array | None, *operands: Any) -> list[Any] | None:
 
 
 def gradient(operand: Any) -> Array | None:
-    """The array to which a kernel adds the gradient of this operand; None for a new array."""
+    """The array to which a kernel adds this operand's gradient; None for a new array."""
     return operand.grad if isinstance(operand, Tensor) and operand.origin() is operand else None
 
 

@@ -1,4 +1,4 @@
-"""Attention with the scores of a small network."""
+"""Attention with scores from a small network."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def additive_attention(
 ) -> Any:
     """`softmax(scores) value` with `scores[i, j] = weight . tanh(query[i] + key[j])`, for every sequence.
 
-    `query` `[tokens_q, hidden]`, `key` `[tokens_k, hidden]` and `value` `[tokens_k, dim]` are ragged by `cu_seqlens_q`
-    and `cu_seqlens_k`, integers `[batch + 1]`, the same unless given; `weight` is `[1, hidden]`. Gives `[tokens_q,
-    dim]`, 0 for a query without keys; with `return_attn_weights` `(out, weights)`, weights `[batch, longest_q,
-    longest_k]`, 0 outside a sequence, and a Tensor if `out` is one. A sequence needs memory for `hidden` numbers per
-    pair of query and key; the backward pass computes them again.
+    `query` `[tokens_q, hidden]` is ragged by `cu_seqlens_q`, integers `[batch + 1]`; `key` `[tokens_k, hidden]` and
+    `value` `[tokens_k, dim]` by `cu_seqlens_k`, by default the same. `weight` is `[1, hidden]`. Returns `[tokens_q,
+    dim]`, 0 for a query without keys. With `return_attn_weights` returns `(out, weights)`: weights are `[batch,
+    longest_q, longest_k]`, 0 outside a sequence, and a Tensor if `out` is one. A sequence needs memory for `hidden`
+    numbers per pair of query and key; the backward pass computes them again.
 
     Raises TypeError for another dtype, ValueError for shapes that do not fit.
 
@@ -102,7 +102,7 @@ def _pairs(ops: Any, q: Array, k: Array) -> Array:
 def _check(
     q: Array, k: Array, v: Array, w: Array, cu_seqlens_q: ArrayLike, cu_seqlens_k: ArrayLike
 ) -> tuple[CuSeqlens, CuSeqlens]:
-    """Both offsets, after all checks."""
+    """Both arrays of offsets, after all checks."""
     name = "additive_attention"
     for argument, array, wanted in (("query", q, "(tokens_q, hidden)"), ("value", v, "(tokens_k, dim)")):
         if array.ndim != 2 or 0 in array.shape[1:]:

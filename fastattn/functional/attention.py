@@ -33,16 +33,16 @@ def scaled_dot_product_attention(
     """`softmax(query key^T * scale + attn_mask) value`, for every head of every sequence; `scale` is dim ** -0.5 by
     default.
 
-    Padded: `query` `[batch, heads, seq_q, dim]`, `key` and `value` `[batch, heads, seq_k, dim]`. Ragged, when
-    `cu_seqlens_q`, integers `[batch + 1]`, is given: `[tokens, heads, dim]`, sequence i being the rows from
-    `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`; those of `key` and `value` by `cu_seqlens_k`, the same unless given.
+    Padded: `query` `[batch, heads, seq_q, dim]`, `key` and `value` `[batch, heads, seq_k, dim]`. Ragged, if
+    `cu_seqlens_q`, integers `[batch + 1]`, is given: `[tokens, heads, dim]`. Sequence i is rows `cu_seqlens_q[i]` to
+    `cu_seqlens_q[i + 1]` of `query`; `key` and `value` are split by `cu_seqlens_k`, by default the same.
     The result has the shape of `query`; `out`, an array, is written and returned.
 
-    `attn_mask` is bool (True: may attend) or float32 (added), broadcast to `[batch, heads, seq_q, seq_k]`; it is an
-    array and gets no gradient. `dropout_p` is the part of the attention weights that is dropped. A causal query i
-    sees the keys 0 to i, as in PyTorch; `fastattn.kernels.scaled_dot_product_attention` aligns the last ones instead.
+    `attn_mask` is bool (True: may attend) or float32 (added), broadcast to `[batch, heads, seq_q, seq_k]`. It is an
+    array and gets no gradient. `dropout_p` is the fraction of attention weights to drop. With `is_causal`, query i
+    sees keys 0 to i, as in PyTorch; `fastattn.kernels.scaled_dot_product_attention` aligns the last ones instead.
     With `return_attn_weights` the result is `(out, weights)`: the weights before dropout, `[batch, heads, longest_q,
-    longest_k]`, 0 outside a sequence. If `out` is a Tensor they are one too, with a gradient.
+    longest_k]`, 0 outside a sequence. If `out` is a Tensor, the weights are one too, with a gradient.
 
     Raises ValueError for `attn_mask` together with `is_causal`, and for shapes that do not fit.
 
@@ -85,11 +85,11 @@ def qkv_attention(
     *,
     return_attn_weights: bool = False,
 ) -> Any:
-    """Self-attention over one fused projection: `[tokens, 3, heads, dim]` gives `[tokens, heads, dim]`.
+    """Self-attention over one fused projection: from `[tokens, 3, heads, dim]` to `[tokens, heads, dim]`.
 
-    The same as `scaled_dot_product_attention` over its three parts and ragged `cu_seqlens`, integers `[batch + 1]`, but
-    the gradient of `query_key_value` is one array too, without a copy. `dropout_p`, `is_causal`, `scale` and
-    `return_attn_weights` are as there. Raises ValueError for another shape.
+    The same as `scaled_dot_product_attention` over the three parts and ragged `cu_seqlens`, integers `[batch + 1]`,
+    except that the gradient of `query_key_value` is one array too, without a copy. `dropout_p`, `is_causal`, `scale`
+    and `return_attn_weights` have the same meaning. Raises ValueError for another shape.
 
     >>> from fastattn import Tensor
     >>> x = Tensor(np.ones((3, 3, 1, 2), np.float32), requires_grad=True)
@@ -128,9 +128,9 @@ def kv_attention(
 ) -> Any:
     """Attention of `query` `[tokens_q, heads, dim]` over one fused projection, `key_value` `[tokens_k, 2, heads, dim]`.
 
-    The same as `scaled_dot_product_attention` over its two parts, ragged by `cu_seqlens_q` and `cu_seqlens_k`, integers
-    `[batch + 1]`, but the gradient of `key_value` is one array too, without a copy. `dropout_p`, `is_causal`, `scale`
-    and `return_attn_weights` are as there. Raises ValueError for another shape of `key_value`.
+    The same as `scaled_dot_product_attention` over the two parts, ragged by `cu_seqlens_q` and `cu_seqlens_k`, integers
+    `[batch + 1]`, except that the gradient of `key_value` is one array too, without a copy. `dropout_p`, `is_causal`,
+    `scale` and `return_attn_weights` have the same meaning. Raises ValueError for another shape of `key_value`.
 
     >>> from fastattn import Tensor
     >>> memory = Tensor(np.ones((3, 2, 1, 2), np.float32), requires_grad=True)
@@ -171,10 +171,10 @@ def _attention(
     options: dict[str, Any],
     out: Array | None = None,
 ) -> Any:
-    """Attention of `parts`, the query, key and value in `operands`.
+    """Attention over `parts`, the query, key and value in `operands`.
 
-    `gradients` calls the backward kernel, which it is given, with any of `dq`, `dk` and `dv`, and returns the gradients
-    of `operands`.
+    `gradients` receives the backward kernel, calls it with any of `dq`, `dk` and `dv`, and returns the gradients of
+    `operands`.
     """
     ops = mode.ops
     if dropout_p:
@@ -213,9 +213,9 @@ def _weights_backward(
     dv: Array | None = None,
     **_: Any,
 ) -> tuple[Array, Array, Array | None]:
-    """The gradients of query and key, given that of `weights` `[batch, heads, longest_q, longest_k]`.
+    """The gradients of query and key, from the gradient of `weights` `[batch, heads, longest_q, longest_k]`.
 
-    The gradient of value is 0. Masked pairs have weight 0, so no gradient passes there.
+    The gradient of value is 0. Masked pairs have weight 0, so no gradient passes through them.
     """
     dq = np.empty_like(query) if dq is None else dq
     dk = np.empty_like(key) if dk is None else dk

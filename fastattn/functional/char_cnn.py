@@ -23,11 +23,11 @@ def char_cnn(
 ) -> Any:
     """`activation(max over all positions of the convolution + bias)`, for every filter of every word.
 
-    `char_ids` `[words, chars]`, integers, are rows of `embedding` `[characters, dim]`; `weights` has one `[filters,
-    width, dim]` for each width (or a `PackedMatrix` of it as `[filters, width * dim]`, which has no gradient), `biases`
-    `[filters]` for each; gives `[words, sum of filters]`. `activation` is "relu" or "tanh". `out`, an array, is written
-    and returned. Raises TypeError for a `char_ids` that does not hold integers; see `fastattn.kernels.char_cnn` for its
-    other errors.
+    `char_ids` `[words, chars]`, integers, index the rows of `embedding` `[characters, dim]`. For each width, `weights`
+    has one `[filters, width, dim]` (or a `PackedMatrix` of it as `[filters, width * dim]`, which has no gradient) and
+    `biases` one `[filters]`. Returns `[words, sum of filters]`. `activation` is "relu" or "tanh". `out`, an array, is
+    written and returned. Raises TypeError if `char_ids` does not hold integers. The other errors are described in
+    `fastattn.kernels.char_cnn`.
 
     >>> from fastattn import Tensor
     >>> letters = Tensor(np.array([[0.0], [1.0], [3.0]], np.float32), requires_grad=True)
@@ -82,9 +82,9 @@ def char_cnn(
 def highway(input: Values, weight: Weights, bias: Values, *, out: Array | None = None) -> Any:
     """`sigmoid(t) relu(h) + (1 - sigmoid(t)) input`, where h and t are the halves of `input weight^T + bias`.
 
-    `input` `[..., dim]`, `weight` `[2 dim, dim]` (an array, a Tensor or a `PackedMatrix`, which has no gradient),
-    `bias` `[2 dim]`; gives `[..., dim]`. `out`, an array, is written and returned, and may be `input`. See
-    `fastattn.kernels.highway` for its errors.
+    `input` is `[..., dim]`, `weight` `[2 dim, dim]` (an array, a Tensor or a `PackedMatrix`, which has no gradient) and
+    `bias` `[2 dim]`. Returns `[..., dim]`. `out`, an array, is written and returned, and may be `input`. The errors are
+    described in `fastattn.kernels.highway`.
 
     >>> weight, bias = np.array([[2.0], [0.0]], np.float32), np.zeros(2, np.float32)  # h = 2 x, a gate of 1/2
     >>> highway(np.array([[4.0], [-4.0]], np.float32), weight, bias).tolist()

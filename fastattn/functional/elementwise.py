@@ -1,4 +1,4 @@
-"""Functions that map an array to one of its shape."""
+"""Functions that map an array to another of the same shape."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fastattn.random import next_seed
 def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) -> Any:
     """`input * Phi(input)`, with erf (`approximate="none"`) or its tanh form (`"tanh"`).
 
-    `input` `[..., D]`; gives its shape, in `out` if given, which may be `input`. Raises ValueError for another
-    `approximate`.
+    `input` is `[..., D]`. The result has its shape and is written to `out` if given, which may be `input`. Raises
+    ValueError for another `approximate`.
 
     >>> gelu(np.array([-1.0, 0.0, 40.0], np.float32)).round(4).tolist()
     [-0.15870000422000885, 0.0, 40.0]
@@ -28,7 +28,8 @@ def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) 
 def relu(input: Values, *, out: Array | None = None) -> Any:
     """`max(input, 0)` of each element; its gradient at 0 is 0.
 
-    `input` `[...]`; gives its shape, in `out` if given, which may be `input`. `tanh`, `sigmoid` and `silu` are alike.
+    `input` is `[...]`. The result has its shape and is written to `out` if given, which may be `input`. The same holds
+    for `tanh`, `sigmoid` and `silu`.
 
     >>> relu(np.array([-1.0, 2.0], np.float32)).tolist()
     [0.0, 2.0]
@@ -66,8 +67,8 @@ def silu(input: Values, *, out: Array | None = None) -> Any:
 def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     """`input` with a fraction `p` of its elements set to 0 and the others divided by 1 - p.
 
-    Gives `input` itself if `training` is False. `input` `[..., D]`, an array or a Tensor; gives its shape. Which
-    elements are dropped depends on `fastattn.manual_seed` and the draws since then. Raises ValueError for a `p` outside
+    `input` is an array or a Tensor `[..., D]`, and so is the result, which is `input` itself if `training` is False.
+    The choice of elements depends on `fastattn.manual_seed` and the draws since. Raises ValueError for a `p` outside
     [0, 1).
 
     >>> y = dropout(np.ones((100, 100), np.float32), 0.2)
@@ -85,9 +86,10 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
 
 
 def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
-    """`exp(input) / sum(exp(input))` along the axis `dim`; 0 where all of it is -inf.
+    """`exp(input) / sum(exp(input))` along the axis `dim`; 0 where all elements along it are -inf.
 
-    `input` of one axis or more; gives its shape, in `out` if given. Raises IndexError for a `dim` that is no axis.
+    `input` has one or more axes. The result has its shape and is written to `out` if given. Raises IndexError if `dim`
+    is not an axis.
 
     >>> softmax(np.log(np.array([[1.0, 3.0]], np.float32)), dim=1).round(4).tolist()
     [[0.25, 0.75]]
@@ -96,7 +98,7 @@ def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
 
 
 def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
-    """The logarithm of `softmax(input, dim)`, without its loss of digits; shapes and errors are the same.
+    """The logarithm of `softmax(input, dim)`, without the loss of precision; shapes and errors are the same.
 
     `out` is written and returned.
 
@@ -107,10 +109,10 @@ def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
 
 
 def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *, out: Array | None = None) -> Any:
-    """`input / max(norm, eps)`, Euclidean norms along the axis `dim`.
+    """`input / max(norm, eps)`, with the Euclidean norm along the axis `dim`.
 
-    `input` of one axis or more; gives its shape, in `out` if given. Raises ValueError for another `p` than 2,
-    IndexError for a `dim` that is no axis.
+    `input` has one or more axes. The result has its shape and is written to `out` if given. Raises ValueError unless
+    `p` is 2, IndexError if `dim` is not an axis.
 
     >>> normalize(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).round(4).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
@@ -131,7 +133,7 @@ def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *
 
 
 def _elementwise(name: str, kernel: Callable[..., Array], option: str, input: Values, out: Array | None) -> Any:
-    """A kernel `f(x, option)` whose gradient is `f_backward(dy, x, option)`."""
+    """Apply a kernel `f(x, option)` whose gradient is `f_backward(dy, x, option)`."""
     if not getattr(input, "shape", ()) and out is None:  # kernels take rows
         row = operand(f"{name}: input", input).reshape(1)
         return _elementwise(name, kernel, option, row, None).reshape(())
@@ -154,7 +156,7 @@ def _softmax(name: str, input: Values, dim: int, out: Array | None) -> Any:
 
 
 def _along(name: str, kernel: Callable[..., Array], dim: int, out: Array | None, *arrays: Array) -> Array:
-    """A kernel that works on the last axis of arrays of one shape, along their axis `dim`."""
+    """Apply a kernel that works on the last axis along the axis `dim` of arrays of one shape."""
     shape = getattr(arrays[0], "shape", ())
     ndim = len(shape)
     if not -ndim <= dim < ndim:

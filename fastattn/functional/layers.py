@@ -25,10 +25,10 @@ def linear(
 ) -> Any:
     """`dropout(activation(input weight^T + bias)) + residual`.
 
-    `input` `[..., in]`, `weight` `[out, in]` (an array, a Tensor or a `PackedMatrix`, which has no gradient), `bias`
-    `[out]`, `residual` `[..., out]`; gives `[..., out]`. `activation` is None, "relu", "gelu", "gelu_tanh", "silu" or
-    "tanh"; a fraction `dropout_p` of its result is dropped. `out`, an array, is written and returned. Raises the errors
-    of `fastattn.kernels.linear` and `fastattn.kernels.dropout`.
+    `input` is `[..., in]`, `weight` `[out, in]` (an array, a Tensor or a `PackedMatrix`, which has no gradient), `bias`
+    `[out]` and `residual` `[..., out]`. Returns `[..., out]`. `activation` is None, "relu", "gelu", "gelu_tanh", "silu"
+    or "tanh"; a fraction `dropout_p` of its result is dropped. `out`, an array, is written and returned. Raises the
+    errors of `fastattn.kernels.linear` and `fastattn.kernels.dropout`.
 
     >>> from fastattn import Tensor
     >>> x = Tensor(np.array([[1.0, -2.0]], np.float32), requires_grad=True)
@@ -56,7 +56,7 @@ def _linear(
     out: Array | None,
     arrays: list[Any] | None,
 ) -> Any:
-    """`linear` with dropout or a Tensor as its result. (A function that has a closure takes 0.3 us more to call.)"""
+    """`linear` with dropout or a Tensor result. (Calling a function that has a closure takes 0.3 us more.)"""
     if dropout_p:
         dropout_p = number("linear: dropout_p", dropout_p, **PROBABILITY)
     ops = mode.ops
@@ -111,11 +111,11 @@ def layer_norm(
     dropout_p: float = 0.0,
     out: Array | None = None,
 ) -> Any:
-    """Layer normalisation of `dropout(input) + residual` over its last axes, which have the shape `normalized_shape`.
+    """Layer normalisation of `dropout(input) + residual` over the last axes, whose shape is `normalized_shape`.
 
     `input`, `residual` and the result are `[..., *normalized_shape]`; `weight` and `bias` have `normalized_shape`;
     `eps` is added to the variance; a fraction `dropout_p` of `input` is dropped. `out`, an array, is written and
-    returned, and may be `input` or `residual`. Raises ValueError if the shape of `input` does not end with
+    returned, and may be `input` or `residual`. Raises ValueError if the shape of `input` does not end in
     `normalized_shape`.
 
     >>> layer_norm(np.array([[1.0, 2.0, 3.0]], np.float32), (3,)).round(3).tolist()

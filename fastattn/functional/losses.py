@@ -15,7 +15,7 @@ from fastattn.functional._common import Array, Values, gradient
 from fastattn.random import next_seed
 
 IGNORE_INDEX = -100
-"""The label of rows that do not count."""
+"""The label of rows that the loss ignores."""
 
 
 def cross_entropy(
@@ -27,15 +27,15 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    """`-weight[target] * log_softmax(input)[target]` of each row, as PyTorch's.
+    """`-weight[target] * log_softmax(input)[target]` of each row, as in PyTorch.
 
-    `input` is `[rows, classes]` or `[batch, classes, ...]`, `target` integers `[rows]` or `[batch, ...]`, `weight`
-    `[classes]`, 1 by default, an array that gets no gradient. Rows whose target is `ignore_index` do not count.
-    `reduction` is "mean" (the sum divided by the weights of the targets that count), "sum" or "none" (the shape of
-    `target`, 0 where ignored). `label_smoothing` is the part of the target spread over all classes.
+    `input` is `[rows, classes]` or `[batch, classes, ...]` and `target` holds integers `[rows]` or `[batch, ...]`.
+    `weight` `[classes]`, 1 by default, is an array and gets no gradient. Rows whose target is `ignore_index` are
+    ignored. `reduction` is "mean" (the sum divided by the total weight of the targets that count), "sum" or "none" (the
+    shape of `target`, 0 where ignored). `label_smoothing` is the part of the target spread over all classes.
 
-    Raises TypeError for a `target` that does not hold integers; ValueError for another shape, a class outside
-    [0, classes), another `reduction`, and a "mean" of no rows or of weights that are 0.
+    Raises TypeError if `target` does not hold integers; ValueError for another shape, a class outside [0, classes),
+    another `reduction`, and a "mean" of no rows or of weights that are 0.
 
     >>> logits = np.log(np.array([[1.0, 3.0], [1.0, 1.0]], np.float32))
     >>> np.exp(-cross_entropy(logits, np.array([1, 0]), reduction="none")).round(4).tolist()
@@ -112,9 +112,9 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: ArrayLike | None = None,
 ) -> Any:
-    """`-weight * (pos_weight * target * log s + (1 - target) * log(1 - s))`, s being `1 / (1 + exp(-input))`.
+    """`-weight * (pos_weight * target * log s + (1 - target) * log(1 - s))` with `s = 1 / (1 + exp(-input))`.
 
-    `target`, an array of `input`'s shape, has probabilities. `weight` and `pos_weight`, arrays that broadcast to this
+    `target`, an array of `input`'s shape, holds probabilities. `weight` and `pos_weight`, arrays that broadcast to this
     shape, are 1 by default and get no gradient. `reduction` is "mean", "sum" or "none" (`input`'s shape). Raises
     ValueError for another shape or `reduction`, and a "mean" of no elements.
 
@@ -155,12 +155,12 @@ def sampled_softmax_loss(
 ) -> Any:
     """`cross_entropy(input weight^T + bias, target)` estimated from the targets and `num_sampled` other classes.
 
-    `input` is `[rows, dim]`, `target` integers `[rows]`, `weight` `[classes, dim]` and `bias` `[classes]`. Only their
-    rows for targets and drawn classes are read and get a gradient. Each call draws different classes for all rows
-    together. A try draws class k with probability log((k + 2) / (k + 1)) / log(classes + 1), so frequent words must
-    have low numbers. The logarithm of a class's expected number of draws is subtracted from its logits, and a drawn
-    class does not count in rows where it is the target. This loss is for training: a model's perplexity needs the
-    whole softmax. `reduction` is "mean", "sum" or "none" (`[rows]`).
+    `input` is `[rows, dim]`, `target` holds integers `[rows]`, `weight` is `[classes, dim]` and `bias` `[classes]`.
+    Only the rows of `weight` and `bias` for targets and drawn classes are read and get a gradient. Each call draws
+    distinct classes, shared by all rows. A try draws class k with probability log((k + 2) / (k + 1)) / log(classes +
+    1), so frequent words must have low indices. The logarithm of a class's expected number of draws is subtracted from
+    its logits, and a drawn class does not count in rows where it is the target. This loss is for training: a model's
+    perplexity needs the full softmax. `reduction` is "mean", "sum" or "none" (`[rows]`).
 
     Raises TypeError for a `target` that does not hold integers or a packed `weight`; ValueError for shapes that do not
     fit, a class outside [0, classes), a `num_sampled` outside [1, classes], another `reduction`, and a "mean" of no
@@ -169,7 +169,7 @@ def sampled_softmax_loss(
     Source: Jean et al. 2015 (arXiv 1412.2007), section 3; TensorFlow's `tf.nn.sampled_softmax_loss` with its
     log-uniform candidates.
 
-    With as many draws as classes it comes near the whole softmax:
+    With as many draws as classes it comes close to the full softmax:
 
     >>> from fastattn import manual_seed
     >>> manual_seed(1)
@@ -244,7 +244,7 @@ def _check_sampled(x: Array, target: ArrayLike, w: Array, b: Array, num_sampled:
 
 
 def _draw_classes(classes: int, count: int) -> tuple[NDArray[np.int64], int]:
-    """`count` different classes, log-uniformly distributed, in the order of their draw, and how many tries it took."""
+    """`count` distinct log-uniformly distributed classes in the order of the draws, and the number of tries."""
     generator = np.random.Generator(np.random.PCG64(next_seed()))
     tried = np.zeros(0, np.int64)
     while True:
@@ -256,7 +256,7 @@ def _draw_classes(classes: int, count: int) -> tuple[NDArray[np.int64], int]:
 
 
 def _log_expected(ids: NDArray[np.int64], tries: int, classes: int) -> NDArray[np.float64]:
-    """The logarithm of how often `tries` tries are expected to draw each class, which counts once at most."""
+    """The log of the expected count of each class in `tries` tries; a class counts at most once."""
     p = np.log1p(1 / (ids + 1.0)) / math.log(classes + 1)
     with np.errstate(divide="ignore"):  # a single class has p = 1
         expected: NDArray[np.float64] = np.log(-np.expm1(tries * np.log1p(-p)))
@@ -285,7 +285,7 @@ def _reduce(
     reduction: str,
     backward: Callable[[Array], Sequence[Array | None]],
 ) -> Any:
-    """The terms, their sum, or that divided by `count`. `backward` maps the gradient of the terms to the operands'."""
+    """The terms, their sum, or the sum over `count`. `backward` maps the terms' gradient to the operands' gradients."""
     choice(f"{name}: reduction", reduction, ("mean", "sum", "none"))
     if reduction == "mean" and count == 0:
         raise ValueError(f"{name}: target must have something that counts for a mean, got nothing")

@@ -29,17 +29,17 @@ def lstm(
 ) -> tuple[Any, tuple[Any, Any]]:
     """One layer of long short-term memory over a ragged batch, in one or two directions: `(output, (h_n, c_n))`.
 
-    `input` is `[tokens, I]`, or one such array per direction. Sequence i is its rows from `cu_seqlens[i]` to
-    `cu_seqlens[i + 1]`, integers `[batch + 1]`. `weights` has for each direction `(weight_ih [4H, I], weight_hh [4H,
-    P], bias_ih [4H], bias_hh [4H], weight_hr [P, H])`, gates in the order i, f, g, o. Biases and `weight_hr` may be
-    None, and P is H without a projection. Matrices are arrays, Tensors or `PackedMatrix`, which has no gradient. `hx`
-    is `(h_0 [D, batch, P], c_0 [D, batch, H])`, 0 where None.
+    `input` is `[tokens, I]`, or one array per direction. Sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`;
+    `cu_seqlens` is integers `[batch + 1]`. For each direction, `weights` has `(weight_ih [4H, I], weight_hh [4H, P],
+    bias_ih [4H], bias_hh [4H], weight_hr [P, H])`, gates in the order i, f, g, o. Biases and `weight_hr` may be None,
+    and P is H without a projection. Matrices are arrays, Tensors or `PackedMatrix`, which has no gradient. `hx` is
+    `(h_0 [D, batch, P], c_0 [D, batch, H])`, 0 where None.
 
-    Gives `output` `[tokens, D * P]` and the states after the last step of each sequence, in the shapes of `hx`. All
+    Returns `output` `[tokens, D * P]` and the states after the last step of each sequence, in the shapes of `hx`. All
     three have gradients. A direction whose flag in `reverse` is True reads each sequence from its end. Cells are
-    clipped to +-`cell_clip` and projections to +-`proj_clip`, and clipped values pass no gradient. `recompute` keeps no
-    gates for the backward pass, which computes them again. Raises the errors of `fastattn.kernels.lstm`, and ValueError
-    for a direction without five weights or with biases of two shapes.
+    clipped to +-`cell_clip` and projections to +-`proj_clip`, and clipped values pass no gradient. With `recompute` the
+    gates are not kept for the backward pass, which computes them again. Raises the errors of `fastattn.kernels.lstm`,
+    and ValueError for a direction without five weights or with biases of two shapes.
 
     >>> weights = [(np.zeros((4, 1), np.float32), np.zeros((4, 1), np.float32), None, None, None)]
     >>> state = (None, np.full((1, 1, 1), 4.0, np.float32))
@@ -105,15 +105,15 @@ def gru(
 ) -> tuple[Any, Any]:
     """One layer of gated recurrent units over a ragged batch, in one or two directions: `(output, h_n)`.
 
-    `input` is `[tokens, I]`, or one such array per direction. Sequence i is its rows from `cu_seqlens[i]` to
-    `cu_seqlens[i + 1]`, integers `[batch + 1]`. `weights` has for each direction `(weight_ih [3H, I], weight_hh [3H,
-    H], bias_ih [3H], bias_hh [3H])`, gates in the order r, z, n. Biases may be None; matrices are arrays, Tensors or
-    `PackedMatrix`, which has no gradient. `hx` is h_0 `[D, batch, H]`, 0 unless given.
+    `input` is `[tokens, I]`, or one array per direction. Sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`;
+    `cu_seqlens` is integers `[batch + 1]`. For each direction, `weights` has `(weight_ih [3H, I], weight_hh [3H, H],
+    bias_ih [3H], bias_hh [3H])`, gates in the order r, z, n. Biases may be None; matrices are arrays, Tensors or
+    `PackedMatrix`, which has no gradient. `hx` is h_0 `[D, batch, H]`, 0 by default.
 
-    Gives `output` `[tokens, D * H]` and h_n `[D, batch, H]`, the states after the last step of each sequence; both
-    have gradients. A direction whose flag in `reverse` is True reads each sequence from its end. `recompute` keeps no
-    gates for the backward pass, which computes them again. Raises the errors of `fastattn.kernels.gru`, and
-    ValueError for a direction without four weights.
+    Returns `output` `[tokens, D * H]` and h_n `[D, batch, H]`, the states after the last step of each sequence; both
+    have gradients. A direction whose flag in `reverse` is True reads each sequence from its end. With `recompute` the
+    gates are not kept for the backward pass, which computes them again. Raises the errors of `fastattn.kernels.gru`,
+    and ValueError for a direction without four weights.
 
     >>> weights = [(np.zeros((3, 1), np.float32), np.zeros((3, 1), np.float32), None, None)]
     >>> offsets, state = np.array([0, 2], np.int32), np.ones((1, 1, 1), np.float32)
@@ -171,9 +171,9 @@ def lstm_cell(
     cell_clip: float | None = None,
     proj_clip: float | None = None,
 ) -> tuple[Any, Any]:
-    """One step of `lstm` for a batch: `(h, c)`, with its bits.
+    """One step of `lstm` for a batch: `(h, c)`, with the same bits.
 
-    `input` `[batch, I]`, `hx` is `(h [batch, P], c [batch, H])`, 0 where None. `weight_ih` `[4H, I]`, `weight_hh`
+    `input` is `[batch, I]`, `hx` `(h [batch, P], c [batch, H])`, 0 where None. `weight_ih` `[4H, I]`, `weight_hh`
     `[4H, P]`, `bias_ih` and `bias_hh` `[4H]`, `weight_hr` `[P, H]`, `cell_clip`, `proj_clip` and errors: see `lstm`.
 
     >>> h, c = lstm_cell(np.ones((2, 3), np.float32), None, np.ones((4, 3), np.float32), np.ones((4, 1), np.float32))
@@ -194,9 +194,9 @@ def gru_cell(
     bias_ih: Values | None = None,
     bias_hh: Values | None = None,
 ) -> Any:
-    """One step of `gru` for a batch: h `[batch, H]`, with its bits.
+    """One step of `gru` for a batch: h `[batch, H]`, with the same bits.
 
-    `input` `[batch, I]`, `hx` `[batch, H]`, 0 if None; `weight_ih` `[3H, I]`, `weight_hh` `[3H, H]`, `bias_ih` and
+    `input` is `[batch, I]`, `hx` `[batch, H]`, 0 if None. `weight_ih` `[3H, I]`, `weight_hh` `[3H, H]`, `bias_ih` and
     `bias_hh` `[3H]` and errors: see `gru`.
 
     >>> h = np.ones((1, 1), np.float32)
@@ -210,7 +210,7 @@ def gru_cell(
 
 
 def _pair(name: str, hx: Any) -> tuple[Any, Any]:
-    """Both states of an LSTM, None for those that are not given."""
+    """Both states of an LSTM, None where not given."""
     if hx is None:
         return None, None
     if not (isinstance(hx, tuple | list) and len(hx) == 2):
@@ -227,7 +227,7 @@ def _steps(input: Values) -> CuSeqlens:
 
 
 def _inputs(input: Any, count: int = 1) -> tuple[Any, ...]:
-    """One for all directions, or one for each; `count` times None where there is none."""
+    """The inputs as a tuple: one for all directions, or one for each; `count` times None for None."""
     if input is None:
         return (None,) * count
     return (input,) if isinstance(input, np.ndarray | Tensor) else tuple(input)
@@ -256,7 +256,7 @@ def _bias(bias_ih: Array | None, bias_hh: Array | None) -> Array | None:
 
 
 def _totals(weights: Sequence[Any], trained: Sequence[bool]) -> list[Array | None]:
-    """The array to which the kernel adds each gradient, given once for a weight that two directions share."""
+    """The array to which the kernel adds each gradient, listed once for a weight that two directions share."""
     totals: list[Array | None] = []
     for weight, need in zip(weights, trained, strict=True):
         total = gradient(weight) if need else None
@@ -265,7 +265,7 @@ def _totals(weights: Sequence[Any], trained: Sequence[bool]) -> list[Array | Non
 
 
 def _record(outputs: Sequence[Array], operands: Sequence[Any], backward: Callable[..., Any]) -> list[Tensor]:
-    """The Tensors of several outputs of one computation; `backward` maps their gradients to those of the operands.
+    """The Tensors of several outputs of one computation; `backward` maps their gradients to the operands' gradients.
 
     A node has one gradient, so the computation has a node of its own. Each output's node stores its gradient for it.
     The computation's node is older and runs after them, with None for an output that was not used.

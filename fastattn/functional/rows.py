@@ -18,10 +18,10 @@ from fastattn.ragged import int32_offsets
 
 
 def embedding(input: ArrayLike, weight: Values, padding_idx: int | None = None, *, out: Array | None = None) -> Any:
-    """The rows of `weight` `[rows, dim]` that the integers `input` `[...]` name: `[..., dim]`.
+    """The rows of `weight` `[rows, dim]` at the integer indices `input` `[...]`: `[..., dim]`.
 
-    The row `padding_idx` gets no gradient. `out`, an array, is written and returned. Raises TypeError for an `input`
-    that does not hold integers, ValueError for an index outside `weight`.
+    The row `padding_idx` gets no gradient. `out`, an array, is written and returned. Raises TypeError if `input` does
+    not hold integers, ValueError for an index outside `weight`.
 
     >>> embedding(np.array([2, 0]), np.array([[1.0], [2.0], [3.0]], np.float32)).tolist()
     [[3.0], [1.0]]
@@ -52,12 +52,12 @@ def embedding_sum(
     padding_idx: int | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Word, token type and position rows, summed in one pass, then layer-normalised given `norm_weight`.
+    """Word, token type and position rows, summed in one pass, then layer-normalised if `norm_weight` is given.
 
-    `input_ids`, `token_type_ids` and `position_ids` are int64 `[tokens]`; `weight`, `token_type_weight` and
-    `position_weight` are their tables, `[rows, dim]`, and come with their ids; `norm_weight` and `norm_bias` are
-    `[dim]`, `eps` is added to the variance. Returns `[tokens, dim]`, in `out` if given. The row `padding_idx` of
-    `weight` gets no gradient. Raises the errors of `fastattn.kernels.embedding`.
+    `input_ids`, `token_type_ids` and `position_ids` are int64 `[tokens]`. `weight`, `token_type_weight` and
+    `position_weight` are their tables, `[rows, dim]`; ids and their table are given together. `norm_weight` and
+    `norm_bias` are `[dim]`; `eps` is added to the variance. Returns `[tokens, dim]`, in `out` if given. The row
+    `padding_idx` of `weight` gets no gradient. Raises the errors of `fastattn.kernels.embedding`.
 
     >>> words, places = np.array([[10.0], [20.0]], np.float32), np.array([[1.0], [2.0], [3.0]], np.float32)
     >>> ids, position_ids = np.array([1, 1, 0]), np.array([0, 1, 2])
@@ -103,7 +103,7 @@ def embedding_sum(
 
 
 def pooling(input: Values, cu_seqlens: ArrayLike, mode: str = "mean", *, out: Array | None = None) -> Any:
-    """One row per sequence: `input` `[tokens, dim]` to `[batch, dim]`, zeros for an empty one.
+    """One row per sequence: from `input` `[tokens, dim]` to `[batch, dim]`, zeros for an empty sequence.
 
     Sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, integers `[batch + 1]`. `mode` is "mean", "cls"
     (the first row), "max", "last", "mean_sqrt_len" or "weighted_mean". `out`, an array, is written and returned.
@@ -113,7 +113,7 @@ def pooling(input: Values, cu_seqlens: ArrayLike, mode: str = "mean", *, out: Ar
     >>> pooling(rows, np.array([0, 2, 2, 3], np.int32)).tolist()
     [[2.0], [0.0], [7.0]]
     """
-    ops = autograd.mode.ops  # `mode` is PyTorch's word here
+    ops = autograd.mode.ops  # `mode` is the argument here
     cu_seqlens = int32_offsets(cu_seqlens, "pooling: cu_seqlens")
     arrays = plain("pooling", out, input)
     if arrays is not None:
@@ -124,9 +124,9 @@ def pooling(input: Values, cu_seqlens: ArrayLike, mode: str = "mean", *, out: Ar
 
 
 def gather_rows(input: Values, rows: IntArray) -> Any:
-    """The rows of `input` `[tokens, dim]` at the places `rows`, int64 `[n]`: `[n, dim]`, in that order.
+    """The rows of `input` `[tokens, dim]` at the indices `rows`, int64 `[n]`: `[n, dim]`, in that order.
 
-    Raises ValueError for a number outside `input`.
+    Raises ValueError for an index outside `input`.
 
     >>> from fastattn import Tensor
     >>> x = Tensor([[1.0], [2.0], [3.0]], requires_grad=True)
@@ -141,9 +141,9 @@ def gather_rows(input: Values, rows: IntArray) -> Any:
 
 
 def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0) -> Any:
-    """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at the places `rows`, int64 `[n]`, which all differ.
+    """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at the distinct indices `rows`, int64 `[n]`.
 
-    The other rows are `fill`. A ragged batch is padded this way. Raises IndexError for a place outside `num_rows`.
+    The other rows are `fill`. A ragged batch is padded this way. Raises IndexError for an index outside `num_rows`.
 
     >>> scatter_rows(np.array([[1.0], [2.0]], np.float32), np.array([3, 0]), 4).tolist()
     [[2.0], [0.0], [0.0], [1.0]]
@@ -155,7 +155,7 @@ def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0
 
 
 def cat(tensors: Sequence[Values], dim: int = 0) -> Any:
-    """`tensors`, arrays or Tensors, joined along their axis `dim`; the other axes have the same sizes.
+    """`tensors`, arrays or Tensors, joined along the axis `dim`; the other axes have equal sizes.
 
     Raises ValueError for an empty sequence or shapes that do not fit, TypeError for arrays of several dtypes.
 

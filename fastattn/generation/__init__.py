@@ -1,6 +1,6 @@
-"""Decoding: a model's output, token by token. It calls models; no model knows it.
+"""Decoding: a model's output, token by token. This package calls models; no model imports it.
 
-`decoder` is the protocol of a model, `rules` the allowed tokens, `greedy` a search.
+`decoder` has the protocol of a model, `rules` the allowed tokens, `greedy` a search.
 """
 
 from fastattn.generation.decoder import Decoder, DecoderModel

@@ -1,4 +1,4 @@
-"""The protocol between a search and a model that decodes. The model knows no search."""
+"""The protocol between a search and a model that decodes. The model does not depend on the search."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ Ids = NDArray[np.int64]
 
 
 class Decoder(Protocol):
-    """Sequences that grow, one in each row. A search chooses the tokens and the rows."""
+    """Growing sequences, one per row. A search chooses the tokens and the rows."""
 
     sources: Ids
-    """The source of each row, in ascending order. At first each has one row."""
+    """The source of each row, in ascending order. At first each source has one row."""
 
     def step(self, tokens: Ids) -> NDArray[Any]:
-        """Read one more token of each row, `[rows]`. Gives the scores of the next, `[rows, vocabulary]`.
+        """Read one more token per row, `[rows]`. Returns the scores of the next token, `[rows, vocabulary]`.
 
-        The caller owns the scores. Those of a row do not depend on the other rows.
+        The caller owns the scores. The scores of a row do not depend on the other rows.
         """
 
     def keep(self, rows: Ids) -> None:
-        """Go on with these rows, in this order. Others are dropped; a row that is named twice goes on as two."""
+        """Continue with these rows, in this order. Others are dropped; a row listed twice continues as two rows."""
 
 
 class DecoderModel(Protocol):
     """A model that decodes."""
 
     config: Any
-    """It has `decoder_vocab_size`, `max_position_embeddings` and the defaults of `generate`'s options."""
+    """Has `decoder_vocab_size`, `max_position_embeddings` and the defaults of `generate`'s options."""
     settings: Any
     """A `fastattn.models.generation_config.GenerationSettings`."""
     training: bool
@@ -39,4 +39,4 @@ class DecoderModel(Protocol):
     def begin(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, *, max_length: int, use_cache: bool = True
     ) -> Decoder:
-        """Read sources `[batch, seq]`. No sequence gets longer than `max_length`."""
+        """Read sources `[batch, seq]`. No sequence grows beyond `max_length`."""

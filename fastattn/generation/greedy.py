@@ -1,4 +1,4 @@
-"""Greedy decoding: the most probable token, again and again."""
+"""Greedy decoding: always the most probable token."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def generate(
     decoder_start_token_id: int | None = None,
     use_cache: bool = True,
 ) -> Ids:
-    """Greedy decoding: the most probable token, again and again, until `config.eos_token_id`. Nothing is recorded.
+    """Greedy decoding: append the most probable token until `config.eos_token_id`. Nothing is recorded.
 
-    It does what transformers does with `num_beams=1, do_sample=False`. A sequence that has ended costs nothing. Its
-    ids do not depend on the other sequences, nor on the number of threads. A trainable model is copied and packed
-    first, which pays after a few steps. A model in training mode, where dropout acts, is refused.
+    This does what transformers does with `num_beams=1, do_sample=False`. A sequence that has ended costs nothing. Its
+    ids depend neither on the other sequences nor on the number of threads. A trainable model is copied and packed
+    first, which pays off after a few steps. A model in training mode is refused, since dropout would act.
 
     Args:
         model: a `fastattn.models.Transformer`.
         input_ids: sources, integers `[batch, seq]`.
-        attention_mask: `[batch, seq]`, bool or integers, with 1 at the tokens; None means everywhere.
-        max_length: of a result, start included. None takes `config.max_length`, or `config.max_position_embeddings` if
-            that is None.
-        max_new_tokens: the same without the start. Give one of the two.
-        bad_words_ids: sequences of ids that must not occur in a result; None takes `config.bad_words_ids`.
-        forced_eos_token_id: the last token of a result that reaches `max_length`. None takes
+        attention_mask: `[batch, seq]`, bool or integers, with 1 at the tokens; None if all are tokens.
+        max_length: the maximum length of a result, including the start. None uses `config.max_length`, or
+            `config.max_position_embeddings` if that is None.
+        max_new_tokens: the same without the start. Give at most one of the two.
+        bad_words_ids: sequences of ids that must not occur in a result; None uses `config.bad_words_ids`.
+        forced_eos_token_id: the last token of a result that reaches `max_length`. None uses
             `config.forced_eos_token_id`; if that is None too, any token may be the last.
-        decoder_start_token_id: the start of a result; None takes `config.decoder_start_token_id`.
-        use_cache: keep keys and values from step to step. Without them everything is computed again, for the same bits.
+        decoder_start_token_id: the start of a result; None uses `config.decoder_start_token_id`.
+        use_cache: keep keys and values from step to step. Otherwise every step recomputes them, with the same bits.
 
-    Returns int64 `[batch, longest]`: the start, the tokens and `eos_token_id`. Padding follows: the `pad_token_id` of
-    generation_config.json, or of the config if there is no such file, or `eos_token_id` if it is None.
+    Returns int64 `[batch, longest]`: the start, the tokens and `eos_token_id`, then padding. The padding is the
+    `pad_token_id` of generation_config.json, or of the config without this file, or `eos_token_id` if it is None.
 
     Raises TypeError or ValueError for impossible ids, masks and options and for a source without tokens. Raises
-    ValueError, naming the file, for options of the folder that are not supported (`no_repeat_ngram_size`).
+    ValueError, naming the file, for unsupported options of the folder (`no_repeat_ngram_size`).
     """
     rules = Rules(model, max_length, max_new_tokens, bad_words_ids, forced_eos_token_id, decoder_start_token_id)
     if model.training:
@@ -62,7 +62,7 @@ def generate(
 
 
 def greedy(decoder: Decoder, rules: Rules) -> Ids:
-    """The sequences that `decoder` goes on to, `[batch, longest]`."""
+    """The sequences that `decoder` generates, `[batch, longest]`."""
     rows = np.arange(len(decoder.sources))  # those that have not ended
     ids: Ids = np.full((len(rows), 1), rules.start)
     while ids.shape[1] < rules.max_length and len(rows):
@@ -80,6 +80,6 @@ def greedy(decoder: Decoder, rules: Rules) -> Ids:
 
 
 def _packed(model: Any) -> Any:
-    """A frozen copy. It shares the arrays that are not packed with `model`, and has no gradients."""
+    """A frozen copy. It shares unpacked arrays with `model` and has no gradients."""
     parameters = {id(parameter): copy.copy(parameter) for parameter in model._arrays()}
     return copy.deepcopy(model, parameters).freeze()

@@ -13,7 +13,7 @@ from fastattn.nn.parameter import Array
 
 
 class Rules:
-    """What is decoded; see `generate` for the arguments and errors.
+    """The limits of decoding; see `generate` for the arguments and errors.
 
     `max_length` counts the token `start`. `end` ends a sequence, `pad` follows it, and `last` ends one that reaches
     `max_length`. `bad` tokens and `phrases` must not occur.
@@ -58,7 +58,7 @@ class Rules:
         self.phrases = [np.array(word) for word in words if len(word) > 1]
 
     def choose(self, scores: Array, before: Ids) -> Ids:
-        """The next token of each sequence: `scores` `[sequences, vocab]`, changed, `before` `[sequences, length]`."""
+        """The next tokens, from `scores` `[sequences, vocab]`, overwritten, and `before` `[sequences, length]`."""
         scores[:, self.bad] = -np.inf
         for phrase in self.phrases:
             head = phrase[:-1]

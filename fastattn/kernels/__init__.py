@@ -1,12 +1,11 @@
 """The compiled kernels as functions on NumPy arrays.
 
-Floats are float32. Nothing is cast or copied on the way in: a wrong dtype is a TypeError and a wrong shape or stride a
-ValueError, which name the argument and its value. Results are new arrays, or `out`: a writable, C-contiguous array of
-the result's shape, which must not overlap an input unless the docstring allows it. "Evenly spaced rows" means that the
-leading axes can be read as one axis with a single stride. Any slice of a contiguous array's rows or columns has them.
-
-The bits of one row (one token, one sequence) depend only on that row, the weights and the instruction set, not on the
-rest of the call or the number of threads. `fastattn.reference` has the same functions in plain NumPy.
+Floats are float32. Inputs are never cast or copied: a wrong dtype raises TypeError, a wrong shape or stride raises
+ValueError, and both name the argument and its value. Results are new arrays, or `out`: a writable, C-contiguous array
+of the result's shape, which must not overlap an input unless the docstring allows it. "Evenly spaced rows" means that
+the leading axes can be read as one axis with a single stride. Any slice of rows or columns of a contiguous array has
+them. The bits of one row (one token, one sequence) depend only on that row, the weights and the instruction set, not on
+the rest of the call or the number of threads. `fastattn.reference` has the same functions in plain NumPy.
 
 >>> import numpy as np
 >>> from fastattn import kernels

@@ -24,7 +24,7 @@ def activation(x: FloatArray, function: str, *, out: FloatArray | None = None) -
 
 
 def activation_backward(dy: FloatArray, x: FloatArray, function: str, *, out: FloatArray | None = None) -> FloatArray:
-    """The gradient of `activation`'s x, given dy, that of its result. It is 0 where relu's x is 0.
+    """The gradient of `activation` with respect to x, given dy, the gradient of its result. For relu it is 0 at x = 0.
 
     dy, x `[..., D]`, float32, with evenly spaced rows; `function` as in the forward call. `out` may be dy or x.
     Returns an array of x's shape.

@@ -23,7 +23,7 @@ def adamw(
     """One step, in place, in one pass over the arrays.
 
     param, grad, exp_avg and exp_avg_sq are float32, contiguous, of one shape, and must not overlap. All except grad are
-    written. exp_avg and exp_avg_sq start as zeros. They are running means of grad and of its square, with the factors
+    written. exp_avg and exp_avg_sq start as zeros. They are running means of grad and of grad squared, with the factors
     `beta1` and `beta2` in [0, 1). `step` counts from 1. With the means divided by 1 - beta^step,
 
         param -= lr * weight_decay * param + lr * exp_avg / (sqrt(exp_avg_sq) + eps)

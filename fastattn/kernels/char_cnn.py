@@ -25,21 +25,21 @@ def char_cnn(
 ) -> Any:
     """activation(max over all positions of the convolution + bias), for every filter of every word.
 
-    char_ids int64 `[words, chars]` are rows of `embedding` `[n_characters, E]`. weights is a list or tuple with one
-    array `[filters, width, E]` per width. A weight that is used more than once may be a `PackedMatrix` of
-    `[filters, width * E]`. biases has `[filters]` for each. Floats are float32. The convolution at position p is the
-    sum of weight * characters p to p + width - 1. All whole windows count, also those over padding. activation is
-    "relu" or "tanh".
+    char_ids int64 `[words, chars]` index the rows of `embedding` `[n_characters, E]`. weights is a list or tuple with
+    one array `[filters, width, E]` per width. A weight that is used more than once may be a `PackedMatrix` of
+    `[filters, width * E]`. biases has one array `[filters]` per width. Floats are float32. The convolution at position
+    p is the sum of weight * characters p to p + width - 1. Every full window counts, including windows over padding.
+    activation is "relu" or "tanh".
 
     Returns y `[words, sum of filters]`, the filters in the order of `weights`. With `return_argmax` it returns
     `(y, argmax)` for the backward pass: argmax int32 `[words, sum of filters]` is the first position of each maximum.
     NaN counts as a maximum. Windows inside a run of one character at the end of a word are computed once, so padding
     costs nothing.
 
-    Raises TypeError for another dtype, ValueError for an id outside `embedding` (naming it and its place), a width
+    Raises TypeError for another dtype, ValueError for an id outside `embedding` (naming it and its position), a width
     greater than chars, shapes that do not match, another activation or an `out` that overlaps an input.
 
-    Source: Kim et al. 2016 (arXiv 1508.06615), section 2.2; as ELMo has it: Peters et al. 2018 (arXiv 1802.05365).
+    Source: Kim et al. 2016 (arXiv 1508.06615), section 2.2; as used in ELMo: Peters et al. 2018 (arXiv 1802.05365).
 
     >>> import numpy as np
     >>> letters = np.array([[0.0], [1.0], [3.0]], np.float32)
@@ -67,16 +67,16 @@ def char_cnn_backward(
     dweights: Sequence[FloatArray | None] | None = None,
     dbiases: Sequence[FloatArray | None] | None = None,
 ) -> tuple[Any, Any, Any]:
-    """The gradients of `char_cnn`: each element of dy reaches the window that holds the maximum, and no other.
+    """The gradients of `char_cnn`: each element of dy reaches only the window that holds the maximum.
 
-    dy `[words, sum of filters]` with evenly spaced rows; char_ids, embedding, weights, biases and activation as in the
-    forward call; `y` and `argmax` as it returned them.
+    dy is `[words, sum of filters]` with evenly spaced rows. char_ids, embedding, weights, biases and activation are as
+    in the forward call, which returned `y` and `argmax`.
 
     Returns `(dembedding, dweights, dbiases)`: `[n_characters, E]`, a tuple of `[filters, width, E]` and one of
     `[filters]`. A gradient that is not needed (`need_dembedding`, `need_dweights`, `need_dbiases`) is None and costs
     nothing. `dembedding` and the arrays in `dweights` and `dbiases` (lists or tuples like weights, with None for a new
     array) are added to and returned; they must be writable and C-contiguous. Sums follow the order of the words, so
-    their bits do not depend on the number of threads. relu passes nothing at 0.
+    their bits do not depend on the number of threads. The gradient of relu at 0 is 0.
 
     Raises TypeError for another dtype, ValueError for ids or positions out of range, shapes that do not match, another
     activation or a gradient that overlaps an input.

@@ -12,11 +12,11 @@ def cross_entropy(
     """-log softmax(logits)[target] of every row.
 
     logits `[rows, classes]`, float32, with evenly spaced rows; target int64 `[rows]`: classes, or `ignore_index`. With
-    `label_smoothing` e in [0, 1] the loss is (1 - e) times that of the target plus e times the mean of all classes'.
+    `label_smoothing` e in [0, 1] the loss is (1 - e) times the target's loss plus e times the mean loss of all classes.
 
-    Returns `(loss, lse)`, both `[rows]`: lse is the logarithm of the sum of the exponentials, for
-    `cross_entropy_backward`, in float64, since the logits of a row may share an offset that takes a float32's digits.
-    Both are 0 in rows whose target is `ignore_index`.
+    Returns `(loss, lse)`, both `[rows]`. lse is the logarithm of the sum of the exponentials, for
+    `cross_entropy_backward`. It is float64, since the logits of a row may share an offset that uses up the digits of a
+    float32. Both are 0 in rows whose target is `ignore_index`.
 
     Raises TypeError for another dtype, ValueError for another target outside [0, classes), shapes that do not match, a
     strided last axis or a `label_smoothing` outside [0, 1].
@@ -43,11 +43,11 @@ def cross_entropy_backward(
     label_smoothing: float = 0.0,
     out: FloatArray | None = None,
 ) -> FloatArray:
-    """The gradient of `cross_entropy`'s logits: dloss (softmax(logits) - the smoothed target).
+    """The gradient of `cross_entropy` with respect to logits: dloss (softmax(logits) - the smoothed target).
 
-    logits `[rows, classes]`, float32, with evenly spaced rows; dloss `[rows]`, the gradient of the loss; target (int64
-    `[rows]`), `ignore_index` and `label_smoothing` as in the forward call, which gave lse, float64 `[rows]`. `out` may
-    be logits.
+    logits are `[rows, classes]`, float32, with evenly spaced rows. dloss `[rows]` is the gradient of the loss. target
+    (int64 `[rows]`), `ignore_index` and `label_smoothing` are as in the forward call, which returned lse, float64
+    `[rows]`. `out` may be logits.
 
     Returns `[rows, classes]`, 0 in rows whose target is `ignore_index`.
 

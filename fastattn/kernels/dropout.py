@@ -17,8 +17,8 @@ def dropout(
     """Each element is 0 with probability p, else x / (1 - p); then `residual` is added, if given.
 
     x and `residual` `[..., D]`, float32, with evenly spaced rows; 0 <= p < 1, and p = 0 drops nothing. `out` may be x,
-    but must not overlap `residual`. Which elements stay depends on `seed` (in [0, 2^64)), the number of the row and
-    the column, and on nothing else.
+    but must not overlap `residual`. Whether an element is kept depends only on `seed` (in [0, 2^64)) and the indices of
+    its row and column.
 
     Returns an array of x's shape.
 
@@ -36,9 +36,10 @@ def dropout(
 
 
 def dropout_backward(dy: FloatArray, p: float = 0.5, seed: int = 0, *, out: FloatArray | None = None) -> FloatArray:
-    """The gradient of `dropout`'s x, given dy, that of its result: dy / (1 - p) where x stayed, 0 elsewhere.
+    """The gradient of `dropout` with respect to x: dy / (1 - p) where x was kept, 0 elsewhere.
 
-    dy `[..., D]`, float32, with evenly spaced rows; p and seed are those of the forward call. `out` may be dy.
+    dy `[..., D]` is the gradient of the result, float32, with evenly spaced rows. p and seed are as in the forward
+    call. `out` may be dy.
 
     Returns an array of dy's shape.
 

@@ -1,4 +1,4 @@
-"""BERT's input: the sum of word, token type and position rows, normalised."""
+"""BERT's input layer: the normalised sum of word, token type and position rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def embedding(
 ) -> FloatArray:
     """LayerNorm(weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids]) in one pass.
 
-    Ids int64 `[tokens]`, each kind with its table float32 `[rows, D]`; norm_weight and norm_bias float32 `[D]`, without
-    which the sum is returned as it is; eps is added to the variance. Returns `[tokens, D]`.
+    Ids are int64 `[tokens]`, each kind with a table float32 `[rows, D]`. norm_weight and norm_bias are float32 `[D]`;
+    without them the sum is not normalised. eps is added to the variance. Returns `[tokens, D]`.
 
-    Raises TypeError for another dtype, ValueError for an id outside its table (naming it and its place), ids without
+    Raises TypeError for another dtype, ValueError for an id outside its table (naming it and its position), ids without
     their table or a table without its ids, shapes that do not match, or an `out` that overlaps an input.
 
     Source: Devlin et al. 2019 (arXiv 1810.04805), figure 2.
@@ -61,8 +61,8 @@ def embedding_backward(
     dy `[tokens, D]`, float32, with evenly spaced rows; input_ids int64 `[tokens]`, in [0, num_embeddings). Tokens whose
     id is `padding_idx` add nothing.
 
-    Returns `[num_embeddings, D]`: a new array, or `dweight`, to which the sums are added. They go by the order of the
-    tokens, so they have the same bits for any number of threads.
+    Returns `[num_embeddings, D]`: a new array, or `dweight`, to which the sums are added. Sums follow the order of the
+    tokens, so their bits do not depend on the number of threads.
 
     Raises TypeError for another dtype, ValueError for an id or `padding_idx` out of range, shapes that do not match or
     a `dweight` that cannot be written, is not contiguous or overlaps an input.

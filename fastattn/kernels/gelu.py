@@ -7,7 +7,7 @@ from fastattn._types import FloatArray
 
 
 def gelu(x: FloatArray, approximate: str = "none", *, out: FloatArray | None = None) -> FloatArray:
-    """x Phi(x), Phi being the normal distribution function; approximate="tanh" for the older tanh form.
+    """x Phi(x), where Phi is the normal distribution function; approximate="tanh" computes the older tanh form.
 
     x `[..., D]`, float32, with evenly spaced rows; `out` may be x. Returns an array of x's shape.
 
@@ -26,7 +26,7 @@ def gelu(x: FloatArray, approximate: str = "none", *, out: FloatArray | None = N
 def gelu_backward(
     dy: FloatArray, x: FloatArray, approximate: str = "none", *, out: FloatArray | None = None
 ) -> FloatArray:
-    """The gradient of `gelu`'s x, given dy, that of its result: dy (Phi(x) + x phi(x)) in the exact form.
+    """The gradient of `gelu` with respect to x, given dy, the gradient of its result: dy (Phi(x) + x phi(x)) if exact.
 
     dy, x `[..., D]`, float32, with evenly spaced rows; `approximate` is "none" or "tanh", as in the forward call. `out`
     may be dy or x. Returns an array of x's shape.

@@ -1,4 +1,4 @@
-"""The length of a gradient that is spread over many arrays."""
+"""The norm of a gradient that is spread over many arrays."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastattn._types import FloatArray
 def gradient_norm(gradients: Sequence[FloatArray]) -> float:
     """The square root of the sum of the squares of all elements.
 
-    `gradients`: a list or tuple of contiguous float32 arrays of any shapes. The sums are float64, and have the same
-    bits for any number of threads. No arrays, or empty ones, give 0.
+    `gradients` is a list or tuple of contiguous float32 arrays of any shape. The sums are float64, and their bits do
+    not depend on the number of threads. The result is 0 for no arrays and for empty ones.
 
     Raises TypeError for anything else or another dtype, ValueError for arrays that are not contiguous.
 

@@ -30,7 +30,7 @@ def gru(
     """One layer over every sequence of a ragged batch, in one or two directions.
 
     x is `[tokens, I]` for all directions, or a tuple or list of one such array per direction. cu_seqlens, int32
-    `[batch + 1]`, says where each sequence begins. weights has for each of D = 1 or 2 directions a tuple (weight_ih
+    `[batch + 1]`, says where each sequence begins. For each of D = 1 or 2 directions, weights has a tuple (weight_ih
     `[3H, I]`, weight_hh `[3H, H]`, bias_ih `[3H]` or None, bias_hh `[3H]` or None). A weight that is used more than
     once may be a `PackedMatrix`, weight_hh with `groups=3`. h0 `[D, batch, H]` is the state before the first step, None
     for zeros. Floats are float32. A direction whose flag in `reverse` is True reads each sequence from its end. A step
@@ -41,13 +41,13 @@ def gru(
 
     Returns (out `[tokens, D * H]`, h_n `[D, batch, H]`): h of every step and after the last one, which is h0 for a
     sequence without tokens. `return_reserve` adds a third item, which only `gru_backward` can read. With `recompute` it
-    leaves out the gates, `[tokens, 4H]`, and the backward pass computes them again.
+    omits the gates, `[tokens, 4H]`, and the backward pass computes them again.
 
-    The bits of a sequence's result do not depend on the other sequences. A sequence may be given in parts, each with
-    the state after the part before, with the same bits. NaN stays in its sequence.
+    The bits of a sequence's result do not depend on the other sequences. A sequence may be passed in parts, each with
+    the final state of the previous part as h0, with the same bits. NaN stays in its sequence.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, a `cu_seqlens`
-    that does not start at 0, rise and end at the number of tokens, or a `PackedMatrix` of other groups.
+    that does not start at 0, rise and end at the number of tokens, or a `PackedMatrix` with other groups.
 
     Source: Cho et al. 2014 (arXiv 1406.1078), with the reset gate after the product as in PyTorch and cuDNN.
 
@@ -75,19 +75,19 @@ def gru_backward(
     need_dweights: bool = True,
     dweights: Sequence[Any] | None = None,
 ) -> tuple[Any, Any, FloatArray]:
-    """The gradients of `gru`, from those of its two results.
+    """The gradients of `gru`, from the gradients of its two results.
 
     dout `[tokens, D * H]` and dh_n `[D, batch, H]` are float32 or None for zeros. x, cu_seqlens, weights, h0 and
     reverse are the arguments of `gru`, and `reserve` is what it returned.
 
-    Returns (dx, dweights, dh0). dx has the form of x, an array or a tuple of arrays. dweights has a tuple (dweight_ih,
+    Returns (dx, dweights, dh0). dx is an array or a tuple of arrays, like x. dweights has a tuple (dweight_ih,
     dweight_hh, dbias_ih, dbias_hh) for each direction, with None for a `PackedMatrix` and for a missing bias. dx is
-    None if `need_dx` is False, dweights if `need_dweights` is. Gradients are added to the arrays in the argument
-    `dweights`, which has the same structure; None there makes a new array. The bits do not depend on the number of
-    threads.
+    None if `need_dx` is False, and dweights is None if `need_dweights` is False. Gradients are added to the arrays in
+    the argument `dweights`, which has the same structure; None there makes a new array. The bits do not depend on the
+    number of threads.
 
-    Raises the errors of `gru`, TypeError if `reserve` is no reserve, and ValueError if it comes from another call: one
-    of `lstm`, or one with other sizes, `reverse` or `cu_seqlens`, or with h0 where this call has none.
+    Raises the errors of `gru`, TypeError if `reserve` is not a reserve, and ValueError if it comes from another call: a
+    call of `lstm`, a call with other sizes, `reverse` or `cu_seqlens`, or one with h0 where this call has none.
 
     Source: Werbos 1990 (Proceedings of the IEEE 78), back-propagation through time.
 
@@ -114,8 +114,8 @@ def gru_cell(
 ) -> FloatArray:
     """A single step of `gru` for each row: the new h.
 
-    x is `[batch, I]` and h `[batch, H]`. weight_ih, weight_hh, bias_ih, bias_hh and errors are those of `gru`. Returns
-    h `[batch, H]` with the bits of a step of `gru`.
+    x is `[batch, I]` and h `[batch, H]`. weight_ih, weight_hh, bias_ih, bias_hh and errors are as in `gru`. Returns h
+    `[batch, H]` with the bits of a step of `gru`.
 
     Source: as `gru`.
 

@@ -19,8 +19,8 @@ def highway(
 ) -> Any:
     """sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h and t are the halves of x W^T + b.
 
-    x is `[..., D]` with evenly spaced rows, weight `[2 D, D]` an array or a `PackedMatrix` with the rows of h before
-    those of the gate t, bias `[2 D]`; float32. `out` may be x.
+    x is `[..., D]` with evenly spaced rows. weight `[2 D, D]` is an array or a `PackedMatrix`, with the rows of h
+    before the rows of the gate t. bias is `[2 D]`. All are float32. `out` may be x.
 
     Returns y `[..., D]`. With `return_projection` it returns `(y, x W^T + b)` for the backward pass, the projection
     `[..., 2 D]`.
@@ -50,7 +50,7 @@ def highway_backward(
     dweight: FloatArray | None = None,
     dbias: FloatArray | None = None,
 ) -> tuple[Any, Any, Any]:
-    """The gradients of `highway`, given dy, that of its result.
+    """The gradients of `highway`, given dy, the gradient of its result.
 
     dy and x `[..., D]` with evenly spaced rows; weight `[2 D, D]`, an array or a `PackedMatrix`; `projection`
     `[..., 2 D]` as `highway` returned it; float32.

@@ -1,4 +1,4 @@
-"""Rows of length one."""
+"""Normalisation of rows to length 1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def l2_normalize(x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = 
     Raises TypeError for another dtype, ValueError for a negative eps, a strided last axis or an `out` that overlaps x
     otherwise.
 
-    Source: torch.nn.functional.normalize with p = 2, which defines the part of eps.
+    Source: torch.nn.functional.normalize with p = 2, which defines the role of eps.
 
     >>> import numpy as np
     >>> l2_normalize(np.array([3.0, 4.0], np.float32)).round(3).tolist()
@@ -26,10 +26,10 @@ def l2_normalize(x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = 
 def l2_normalize_backward(
     dy: FloatArray, x: FloatArray, eps: float = 1e-12, *, out: FloatArray | None = None
 ) -> FloatArray:
-    """The gradient of `l2_normalize`'s x, given dy, that of its result: (dy - u sum(u dy)) / ||x||, u = x / ||x||.
+    """The gradient of `l2_normalize` with respect to x: (dy - u sum(u dy)) / ||x||, where u = x / ||x||.
 
-    dy, x `[..., D]`, float32, with evenly spaced rows; `eps` is that of the forward call, and a row shorter than it has
-    the gradient dy / eps. `out` may be dy or x. Returns an array of their shape.
+    dy (the gradient of the result) and x are `[..., D]`, float32, with evenly spaced rows. `eps` is as in the forward
+    call; the gradient of a row shorter than `eps` is dy / eps. `out` may be dy or x. Returns an array of their shape.
 
     Raises TypeError for another dtype, ValueError for shapes that differ, a strided last axis, a negative eps or an
     `out` that cannot be written or overlaps an input otherwise.

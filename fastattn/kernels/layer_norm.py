@@ -22,11 +22,11 @@ def layer_norm(
 ) -> Any:
     """Normalise the last axis of dropout(x) + residual to mean 0 and variance 1, then scale and shift it.
 
-    x, residual `[..., D]` with evenly spaced rows; weight, bias `[D]`; float32. `dropout_p` and `seed` are those of
+    x, residual `[..., D]` with evenly spaced rows; weight, bias `[D]`; float32. `dropout_p` and `seed` are passed to
     `dropout`. `out` may be x or residual.
 
     Returns y `[..., D]`, or `(y, mean, rstd)` with `return_stats`: mean and rstd = 1 / sqrt(variance + eps) are
-    `[...]`, the variance is the biased one.
+    `[...]`. The variance is the biased one.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, a negative eps, a
     `dropout_p` outside [0, 1), a `seed` outside [0, 2^64) or an `out` that cannot be written or overlaps an input
@@ -59,15 +59,15 @@ def layer_norm_backward(
     dweight: FloatArray | None = None,
     dbias: FloatArray | None = None,
 ) -> tuple[FloatArray | None, FloatArray | None, FloatArray | None, FloatArray | None]:
-    """The gradients of `layer_norm`'s x, residual, weight and bias, given dy, that of its result.
+    """The gradients of `layer_norm` with respect to x, residual, weight and bias, given dy, the gradient of its result.
 
     dy, x, residual `[..., D]` with evenly spaced rows; weight `[D]`, mean and rstd `[...]`, contiguous; float32. x,
-    weight, residual, `dropout_p` and `seed` are those of the forward call, mean and rstd came from it.
+    weight, residual, `dropout_p` and `seed` are as in the forward call, which returned mean and rstd.
 
     Returns `(dx, dresidual, dweight, dbias)`: new arrays `[..., D]` and `[D]`; None where `need_dx`, `need_dresidual`,
     `need_dweight` or `need_dbias` is False, where there is no residual, and for dweight and dbias where weight is None.
-    Gradients are added to arrays that are given as `dweight` and `dbias`, which are then returned. Their sums over rows
-    have the same bits for any number of threads.
+    The arrays `dweight` and `dbias`, if given, are added to and returned. The bits of their sums over rows do not
+    depend on the number of threads.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, strides as above, a `dropout_p` outside
     [0, 1), a `seed` outside [0, 2^64), or a `dweight` or `dbias` that cannot be written or overlaps another array.

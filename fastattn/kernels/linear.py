@@ -61,7 +61,7 @@ def linear_backward(
     dweight: FloatArray | None = None,
     dbias: FloatArray | None = None,
 ) -> tuple[Any, Any, Any]:
-    """The gradients of `linear`; that of its residual is dy itself.
+    """The gradients of `linear`. The gradient of its residual is dy itself.
 
     dy `[..., N]` and x `[..., K]` with evenly spaced rows; weight `[N, K]`, an array or a `PackedMatrix`; with an
     `activation`, `pre_activation` `[..., N]` as `linear` returned it; float32.
@@ -70,7 +70,7 @@ def linear_backward(
     and dbias `[N]`, the sum of d over its rows. A gradient that is not needed (`need_dx`, `need_dweight`, `need_dbias`)
     is None and costs nothing. The arguments `dweight` and `dbias`, if given, are added to and returned; they must be
     writable and C-contiguous. Each element of dweight is one chain of fused multiply-adds over the rows, starting from
-    the given value, so two halves of a batch in turn give the bits of the whole.
+    the given value, so two halves of a batch one after the other give the bits of the whole.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, an unknown
     activation, one without its `pre_activation`, or a gradient that overlaps an input.

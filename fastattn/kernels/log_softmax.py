@@ -1,4 +1,4 @@
-"""Logarithm of the softmax over the last axis."""
+"""The logarithm of the softmax over the last axis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastattn._types import FloatArray
 
 
 def log_softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
-    """x - log(sum(exp(x))) over the last axis; a row that is -inf throughout stays so.
+    """x - log(sum(exp(x))) over the last axis; a row of -inf stays -inf.
 
     x `[..., D]`, float32, with evenly spaced rows; `out` may be x. Returns an array of x's shape.
 
@@ -23,7 +23,7 @@ def log_softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
 
 
 def log_softmax_backward(dy: FloatArray, y: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
-    """The gradient of `log_softmax`'s x, given its result y and dy, that of y: dy - e^y sum(dy).
+    """The gradient of `log_softmax` with respect to x, given its result y and dy, the gradient of y: dy - e^y sum(dy).
 
     dy, y `[..., D]`, float32, with evenly spaced rows; `out` may be dy or y. Returns an array of their shape.
 

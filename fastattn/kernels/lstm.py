@@ -33,7 +33,7 @@ def lstm(
     """One layer over every sequence of a ragged batch, in one or two directions.
 
     x is `[tokens, I]` for all directions, or a tuple or list of one such array per direction. cu_seqlens, int32
-    `[batch + 1]`, says where each sequence begins. weights has for each of D = 1 or 2 directions a tuple (weight_ih
+    `[batch + 1]`, says where each sequence begins. For each of D = 1 or 2 directions, weights has a tuple (weight_ih
     `[4H, I]`, weight_hh `[4H, P]`, bias `[4H]` or None, weight_hr `[P, H]` or None). A weight that is used more than
     once may be a `PackedMatrix`, weight_hh with `groups=4`. P is H without the projection weight_hr. h0 `[D, batch, P]`
     and c0 `[D, batch, H]` are the states before the first step, None for zeros. Floats are float32. A direction whose
@@ -44,15 +44,15 @@ def lstm(
 
     Returns (out `[tokens, D * P]`, h_n `[D, batch, P]`, c_n `[D, batch, H]`): h of every step, and both states after
     the last one, which are h0 and c0 for a sequence without tokens. `return_reserve` adds a fourth item, which only
-    `lstm_backward` can read. With `recompute` it leaves out the gates, `[tokens, 4H]`, and the backward pass computes
-    them again.
+    `lstm_backward` can read. With `recompute` it omits the gates, `[tokens, 4H]`, and the backward pass computes them
+    again.
 
-    The bits of a sequence's result do not depend on the other sequences. A sequence may be given in parts, each with
-    the states after the part before, with the same bits. NaN stays in its sequence.
+    The bits of a sequence's result do not depend on the other sequences. A sequence may be passed in parts, each with
+    the final states of the previous part as h0 and c0, with the same bits. NaN stays in its sequence.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, a strided last axis, a `cu_seqlens`
-    that does not start at 0, rise and end at the number of tokens, a `PackedMatrix` of other groups, a clip that is not
-    positive, or a `proj_clip` without a projection.
+    that does not start at 0, rise and end at the number of tokens, a `PackedMatrix` with other groups, a clip that is
+    not positive, or a `proj_clip` without a projection.
 
     Source: Hochreiter and Schmidhuber 1997 (Neural Computation 9) with the forget gate of Gers et al. 2000, as in
     PyTorch; projection and its clip: Sak et al. 2014 (arXiv 1402.1128).
@@ -85,19 +85,19 @@ def lstm_backward(
     need_dweights: bool = True,
     dweights: Sequence[Any] | None = None,
 ) -> tuple[Any, Any, FloatArray, FloatArray]:
-    """The gradients of `lstm`, from those of its three results.
+    """The gradients of `lstm`, from the gradients of its three results.
 
     dout `[tokens, D * P]`, dh_n `[D, batch, P]` and dc_n `[D, batch, H]` are float32 or None for zeros. x, cu_seqlens,
     weights, h0, c0, reverse, cell_clip and proj_clip are the arguments of `lstm`, and `reserve` is what it returned.
 
-    Returns (dx, dweights, dh0, dc0). dx has the form of x, an array or a tuple of arrays. dweights has a tuple
-    (dweight_ih, dweight_hh, dbias, dweight_hr) for each direction, with None for a `PackedMatrix` and for a missing
-    bias or projection. dx is None if `need_dx` is False, dweights if `need_dweights` is. Gradients are added to the
-    arrays in the argument `dweights`, which has the same structure; None there makes a new array. Clipped values have
-    no gradient. The bits do not depend on the number of threads.
+    Returns (dx, dweights, dh0, dc0). dx is an array or a tuple of arrays, like x. dweights has a tuple (dweight_ih,
+    dweight_hh, dbias, dweight_hr) for each direction, with None for a `PackedMatrix` and for a missing bias or
+    projection. dx is None if `need_dx` is False, and dweights is None if `need_dweights` is False. Gradients are added
+    to the arrays in the argument `dweights`, which has the same structure; None there makes a new array. Clipped values
+    have no gradient. The bits do not depend on the number of threads.
 
-    Raises the errors of `lstm`, TypeError if `reserve` is no reserve, and ValueError if it comes from another call: one
-    of `gru`, or one with other sizes, `reverse`, `cu_seqlens` or clips, or with h0 where this call has none.
+    Raises the errors of `lstm`, TypeError if `reserve` is not a reserve, and ValueError if it comes from another call:
+    a call of `gru`, one with other sizes, `reverse`, `cu_seqlens` or clips, or one with h0 where this call has none.
 
     Source: Werbos 1990 (Proceedings of the IEEE 78), back-propagation through time.
 
@@ -144,7 +144,7 @@ def lstm_cell(
     """A single step of `lstm` for each row: the new h and c.
 
     x is `[batch, I]`, h `[batch, P]` and c `[batch, H]`. weight_ih, weight_hh, bias, weight_hr, cell_clip, proj_clip
-    and errors are those of `lstm`. Returns (h `[batch, P]`, c `[batch, H]`) with the bits of a step of `lstm`.
+    and errors are as in `lstm`. Returns (h `[batch, P]`, c `[batch, H]`) with the bits of a step of `lstm`.
 
     Source: as `lstm`.
 

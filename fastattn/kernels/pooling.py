@@ -1,4 +1,4 @@
-"""One vector a sequence out of its tokens' vectors."""
+"""One vector per sequence from the vectors of its tokens."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from fastattn._types import CuSeqlens, FloatArray
 def pooling(x: FloatArray, cu_seqlens: CuSeqlens, mode: str = "mean", *, out: FloatArray | None = None) -> FloatArray:
     """Combine the rows of each sequence into one.
 
-    x `[tokens, D]`, float32; cu_seqlens int32 `[batch + 1]`, from 0 to tokens. mode: "mean", "cls" (the first row),
-    "max", "last", "mean_sqrt_len" (the sum over the root of the length) or "weighted_mean" (row i weighs i, from 1).
+    x is `[tokens, D]`, float32; cu_seqlens int32 `[batch + 1]`, from 0 to tokens. mode is "mean", "cls" (the first
+    row), "max", "last", "mean_sqrt_len" (the sum divided by the square root of the length) or "weighted_mean" (row i,
+    counted from 1, has weight i).
 
-    Returns `[batch, D]`; a sequence without tokens gives 0, and NaN stays NaN in every mode.
+    Returns `[batch, D]`, 0 for a sequence without tokens. NaN stays NaN in every mode.
 
     Raises TypeError for another dtype, ValueError for bad cu_seqlens, an unknown mode, shapes that do not match or an
     `out` that overlaps x.
@@ -31,10 +32,10 @@ def pooling(x: FloatArray, cu_seqlens: CuSeqlens, mode: str = "mean", *, out: Fl
 def pooling_backward(
     dy: FloatArray, x: FloatArray, cu_seqlens: CuSeqlens, mode: str = "mean", *, out: FloatArray | None = None
 ) -> FloatArray:
-    """The gradient of `pooling`'s x, given dy, that of its result.
+    """The gradient of `pooling` with respect to x, given dy, the gradient of its result.
 
     dy `[batch, D]`, x `[tokens, D]`, float32, with evenly spaced rows; x, cu_seqlens (int32 `[batch + 1]`) and mode are
-    those of the forward call. Mode "max" gives each column of dy to the first row that holds the maximum, or the first
+    as in the forward call. Mode "max" passes each column of dy to the first row that holds the maximum, or to the first
     NaN.
 
     Returns `[tokens, D]`.

@@ -30,23 +30,23 @@ def scaled_dot_product_attention(
 ) -> Any:
     """softmax(q k^T * softmax_scale + mask) v, without ever holding the matrix of scores.
 
-    Ragged, when `cu_seqlens_q` is given: q `[total_q, heads, dim]`, k and v `[total_k, heads, dim]`, the sequences one
-    after the other; cu_seqlens int32 `[batch + 1]`, from 0 to the number of rows; `cu_seqlens_k` is `cu_seqlens_q`
-    unless given. Padded: q `[batch, heads, seq_q, dim]`, k and v `[batch, heads, seq_k, dim]`, and `attn_mask`,
+    Ragged, if `cu_seqlens_q` is given: q `[total_q, heads, dim]`, k and v `[total_k, heads, dim]`, the sequences one
+    after the other; cu_seqlens int32 `[batch + 1]`, from 0 to the number of rows; `cu_seqlens_k` defaults to
+    `cu_seqlens_q`. Padded: q `[batch, heads, seq_q, dim]`, k and v `[batch, heads, seq_k, dim]`, and `attn_mask`,
     broadcastable to `[batch, heads, seq_q, seq_k]`: bool (True: may attend) or float32 (added to the scores; -inf: may
     not attend). Floats are float32, dim is 1 to 256, and only the last axis must be contiguous, so views of one fused
     projection work.
 
-    `is_causal` lets a query see the keys up to its own place. `causal_alignment` counts places from the last query and
-    key ("bottom_right", as in flash-attention) or from the first ones ("top_left", as in PyTorch). `softmax_scale` is
-    1 / sqrt(dim) by default. A key that may not be attended to adds exactly nothing, even if it is NaN. A query without
-    keys gives 0. `dropout_p` in [0, 1) drops probabilities like `fastattn.kernels.dropout` with this `seed`; its rows
-    are the elements of softmax_lse, its columns the keys of the sequence.
+    `is_causal` lets a query see the keys up to its own position. `causal_alignment` counts positions from the last
+    query and key ("bottom_right", as in flash-attention) or from the first ones ("top_left", as in PyTorch).
+    `softmax_scale` is 1 / sqrt(dim) by default. A masked key contributes exactly nothing, even if it is NaN. The result
+    of a query without keys is 0. `dropout_p` in [0, 1) drops probabilities like `fastattn.kernels.dropout` with this
+    `seed`; the rows are the elements of softmax_lse, the columns the keys of the sequence.
 
     Returns the result in q's shape, or a tuple of it and the requested extras. softmax_lse (`return_softmax_lse`) is
     the natural log of the sum of the exponentials, `[heads, total_q]` or `[batch, heads, seq_q]`, -inf without keys.
-    attn_weights (`return_attn_weights`) is the softmax before dropout, `[batch, heads, longest_q, longest_k]`, 0 beyond
-    the ends.
+    attn_weights (`return_attn_weights`) is the softmax before dropout, `[batch, heads, longest_q, longest_k]`, 0
+    outside a sequence.
 
     Raises TypeError for another dtype, ValueError for shapes that do not match, bad cu_seqlens, a mask that does not
     broadcast or comes with cu_seqlens, or an `out` that overlaps an input.
@@ -97,17 +97,17 @@ def scaled_dot_product_attention_backward(
     dk: FloatArray | None = None,
     dv: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The gradients of `scaled_dot_product_attention`, which computes the probabilities again from softmax_lse.
+    """The gradients of `scaled_dot_product_attention`. The probabilities are recomputed from softmax_lse.
 
-    dout and `out`, the result, have q's shape; `softmax_lse` is what came with it; cu_seqlens_q, cu_seqlens_k,
-    attn_mask, is_causal, softmax_scale, causal_alignment, dropout_p and seed are those of the forward call. Only
-    the last axis must be contiguous.
+    dout and `out`, the result, have q's shape. `softmax_lse` was returned with `out`. cu_seqlens_q, cu_seqlens_k,
+    attn_mask, is_causal, softmax_scale, causal_alignment, dropout_p and seed are as in the forward call. Only the last
+    axis must be contiguous.
 
     Returns `(dq, dk, dv)` in the shapes of q, k and v. The arguments `dq`, `dk` and `dv`, if given, are overwritten and
     returned. They must be writable, and may be strided views of one gradient of a fused projection. A query without
-    keys and a key without queries have the gradient 0, even if they are NaN. `attn_mask` has no gradient. Mask keys by
-    False or -inf: beside a finite value such as -1e9, float32 has no digits left for the scores, and softmax_lse none
-    to recompute the probabilities from.
+    keys and a key without queries have the gradient 0, even if they are NaN. `attn_mask` has no gradient. Mask keys
+    with False or -inf: next to a finite value such as -1e9, float32 has no digits left for the scores, and softmax_lse
+    none to recompute the probabilities from.
 
     Each sequence and head is summed in a fixed order, so the bits depend neither on the other sequences nor on the
     number of threads.

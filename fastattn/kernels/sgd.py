@@ -26,12 +26,12 @@ def sgd(
         momentum_buffer = momentum * momentum_buffer + (1 - dampening) * g, or g in the `first` step
         param -= lr * (g + momentum * momentum_buffer if nesterov else momentum_buffer)
 
-    Without `momentum` the step is lr * g, and momentum_buffer is not used: None.
+    Without `momentum` the step is lr * g, and momentum_buffer is not used and may be None.
 
     Raises TypeError for another dtype, ValueError for shapes that differ, arrays that are not contiguous, cannot be
     written or overlap, a negative number, or a momentum without a momentum_buffer.
 
-    Source: Sutskever, Martens, Dahl and Hinton 2013 (ICML), equations 1 to 4, with lr outside of the buffer as in
+    Source: Sutskever, Martens, Dahl and Hinton 2013 (ICML), equations 1 to 4, with lr outside the buffer as in
     `torch.optim.SGD`.
 
     >>> import numpy as np

@@ -7,7 +7,7 @@ from fastattn._types import FloatArray
 
 
 def softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
-    """exp(x) / sum(exp(x)) over the last axis, shifted by its maximum; a row that is -inf throughout gives 0.
+    """exp(x) / sum(exp(x)) over the last axis, shifted by the row's maximum; 0 for a row of -inf.
 
     x `[..., D]`, float32, with evenly spaced rows; `out` may be x. Returns an array of x's shape.
 
@@ -23,7 +23,7 @@ def softmax(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
 
 
 def softmax_backward(dy: FloatArray, y: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
-    """The gradient of `softmax`'s x, given its result y and dy, that of y: y (dy - sum(dy y)).
+    """The gradient of `softmax` with respect to x, given its result y and dy, the gradient of y: y (dy - sum(dy y)).
 
     dy, y `[..., D]`, float32, with evenly spaced rows; `out` may be dy or y. Returns an array of their shape.
 

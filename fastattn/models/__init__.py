@@ -1,4 +1,4 @@
-"""BERT, ELMo and the Transformer: configurations, networks and checkpoints. Each is imported when it is first used."""
+"""BERT, ELMo and the Transformer: configurations, networks and checkpoints. Each family is imported on first use."""
 
 from __future__ import annotations
 

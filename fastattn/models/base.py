@@ -1,4 +1,4 @@
-"""The base of all models: making, loading, saving and pickling them."""
+"""The base class of all models: building, loading, saving and pickling."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ HUGGING_FACE = Files(
 class PreTrainedModel(nn.Module, ABC):
     """A model with a `config`: new and trainable, or with the weights of a checkpoint.
 
-    A family describes its checkpoints in class attributes, and writes `build` and `forward`.
+    A family describes its checkpoints in class attributes, and defines `build` and `forward`.
 
     Args:
         config: the shape of the model.
         tensors: the weights, float32, under the names of `state_dict`, which are the checkpoint's. Arrays are copied,
-            and the model begins in evaluation mode. None draws all weights at random, as `fastattn.manual_seed` says,
-            and the model begins in training mode.
-        trainable: False freezes the model. None trains a new model, and freezes a loaded one unless `loads_trainable`.
-        new_head: what to do when `tensors` lack the weights of a head: draw them at random with a warning ("warn") or
+            and the model starts in evaluation mode. None draws all weights at random (see `fastattn.manual_seed`), and
+            the model starts in training mode.
+        trainable: False freezes the model. None makes a new model trainable, and a loaded one if `loads_trainable`.
+        new_head: what to do if `tensors` lack the weights of a head: draw them at random with a warning ("warn") or
             without one ("draw"), or raise ValueError ("refuse").
 
-    Raises TypeError for a `config` of another class. Raises ValueError for a tensor that is missing, has another shape
-    than `config` says, or is there under several names with different values.
+    Raises TypeError for a `config` of another class. Raises ValueError for a tensor that is missing, does not have the
+    shape given by `config`, or exists under several names with different values.
     """
 
     config_class: ClassVar[type[PreTrainedConfig]]
@@ -57,18 +57,18 @@ class PreTrainedModel(nn.Module, ABC):
     options: ClassVar[tuple[str, ...]] = ()
     """Keywords of the class that are not fields of the config. `from_pretrained` takes them too."""
     layer_names: ClassVar[Mapping[str, str]] = {}
-    """Fields of the config that count layers, each with the beginning of the names of their tensors; `{}` stands for
-    the number."""
+    """Maps each config field that counts layers to the prefix of their tensors' names; `{}` stands for the layer's
+    number."""
     required: ClassVar[tuple[str, ...]] = ("",)
-    """Beginnings of the names that every checkpoint must have. What else is missing belongs to a head."""
+    """Prefixes of the names that every checkpoint must have. Any other missing name belongs to a head."""
     defaulted: ClassVar[tuple[str, ...]] = ()
-    """Beginnings of the names that get their first values, without a warning, when they are missing."""
+    """Prefixes of the names that get initial values, without a warning, if they are missing."""
     prefix: ClassVar[str] = ""
-    """What the encoder's names begin with in the checkpoint of a model with a head, such as `bert.`"""
+    """The prefix of the encoder's names in the checkpoint of a model with a head, such as `bert.`"""
     prefixed: ClassVar[tuple[str, ...]] = ()
-    """Beginnings of the names that stand behind `prefix` in this model. The encoder itself has none."""
+    """Prefixes of the names that follow `prefix` in this model. The encoder itself has none."""
     old_endings: ClassVar[Mapping[str, str]] = {}
-    """Endings of names in old checkpoints, each with today's."""
+    """Maps suffixes of names in old checkpoints to the current suffixes."""
 
     config: Any
     _drawn: tuple[str, ...] = ()  # names of the head's weights that the checkpoint lacked
@@ -103,7 +103,7 @@ class PreTrainedModel(nn.Module, ABC):
 
     @abstractmethod
     def build(self, config: Any) -> None:
-        """Make the parts."""
+        """Create the submodules."""
 
     @classmethod
     def from_pretrained(
@@ -120,17 +120,17 @@ class PreTrainedModel(nn.Module, ABC):
         """Load a model, in evaluation mode.
 
         The folder may hold a model with another head, or the encoder alone. Weights that this model does not have are
-        passed over. A head that is not there is drawn at random.
+        ignored. A missing head is drawn at random.
 
         Args:
-            name_or_folder: a folder, or a name. `fastattn.hub.find_model` says where it is looked for.
+            name_or_folder: a folder, or a name. `fastattn.hub.find_model` describes where a name is looked up.
             trainable: as for the class.
             new_head: as for the class.
             revision: a branch, a tag or a commit of a repository on the hub, "main" by default.
             token: for the hub, as huggingface_hub takes it.
-            local_files_only: do not ask the hub.
+            local_files_only: do not contact the hub.
             changes: fields of the config to replace (`num_labels=3`), and options of the class. A number of layers
-                below the folder's keeps the first ones.
+                smaller than the folder's keeps the first layers.
 
         Raises FileNotFoundError or ValueError, naming the file and the value, for a missing or damaged file, another
         architecture, or weights that do not fit the config. Raises TypeError for an unknown field.
@@ -144,11 +144,16 @@ class PreTrainedModel(nn.Module, ABC):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `from_pretrained` reads, each file whole or not at all.
 
-        transformers reads it too if it has this model.
+        transformers can read it too if it has this model. As in transformers, a model does not know its tokenizer. Save
+        both into the folder, or transformers' `AutoTokenizer` makes one without a vocabulary. Taggers, SentenceEncoders
+        and Translators have a tokenizer, and save it.
+
+        >>> model.save_pretrained("classifier")                                        # doctest: +SKIP
+        >>> Tokenizer.from_pretrained("path/to/bert").save_pretrained("classifier")    # doctest: +SKIP
         """
         hugging_face.write_checkpoint(folder, self.config.to_dict(type(self).__name__), self.state_dict())
 
-    # A family may override these, beside `build` and `forward`.
+    # A family may override these, besides `build` and `forward`.
 
     @classmethod
     def _read_config(cls, folder: Path, changes: Mapping[str, Any]) -> Any:
@@ -158,9 +163,9 @@ class PreTrainedModel(nn.Module, ABC):
 
     @classmethod
     def _adapt(cls, config: Any, tensors: Any, changes: Mapping[str, Any]) -> tuple[Any, Any]:
-        """The config and the tensors that a model is made of, from those of a folder.
+        """Adapt the config and the tensors of a folder to the model to be built.
 
-        Here the tensors of the last layers go, where `changes` ask for fewer layers.
+        By default this drops the tensors of the last layers if `changes` ask for fewer layers.
         """
         for field, begin in cls.layer_names.items():
             if field in changes and (layers := getattr(config, field)) < len(_numbers(begin, tensors)):
@@ -168,9 +173,9 @@ class PreTrainedModel(nn.Module, ABC):
         return config, tensors
 
     def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
-        """Names of tensors that cannot be loaded, though no shape is wrong and none is missing, and why.
+        """Names of tensors that cannot be loaded, and why, when none is missing and all shapes are right.
 
-        Here these are further names of a shared parameter that have other values than its first name.
+        By default these are the extra names of a shared parameter whose values differ from those under its first name.
         """
         names: dict[int, list[str]] = {}
         for name, parameter in self._names():
@@ -200,7 +205,7 @@ class PreTrainedModel(nn.Module, ABC):
 
     @classmethod
     def _current_name(cls, name: str) -> str:
-        """The name in this model of a tensor in a checkpoint."""
+        """The name in this model for a tensor of a checkpoint."""
         for old, new in cls.old_endings.items():
             if name.endswith(old):
                 name = name.removesuffix(old) + new
@@ -209,7 +214,7 @@ class PreTrainedModel(nn.Module, ABC):
 
     @classmethod
     def _check_layers(cls, config: Any, tensors: Mapping[str, Array]) -> None:
-        """Raise ValueError when there are not as many layers as `config` says, before any is made."""
+        """Raise ValueError if the number of layers differs from `config`, before any layer is created."""
         for field, begin in cls.layer_names.items():
             numbers, layers = _numbers(begin, tensors), getattr(config, field)
             if numbers != set(range(len(numbers))) or len(numbers) != layers:
@@ -233,8 +238,8 @@ class PreTrainedModel(nn.Module, ABC):
         if refused := refused or self._refused(tensors):
             raise ValueError(f"{source}: {'; '.join(f'tensor {name!r} {text}' for name, text in refused)}")
         if new and new_head == "refuse":
-            raise ValueError(f"{source}: no {type(self).__name__}, {', '.join(new)} are not there")
-        if not hasattr(tensors, "source"):  # a file gives new arrays, ours to keep
+            raise ValueError(f"{source}: not a {type(self).__name__}, {', '.join(new)} are missing")
+        if not hasattr(tensors, "source"):  # arrays read from a file are new and ours to keep
             tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
         self._drawn = tuple(new)
         self.load(tensors, freeze=freeze)
@@ -245,7 +250,7 @@ class PreTrainedModel(nn.Module, ABC):
                 stacklevel=5,
             )
 
-    # Pickling: a frozen model of a folder goes by the name of the folder, any other model with its weights.
+    # Pickling: a frozen model loaded from a folder is pickled as the folder's name, any other model with its weights.
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         origin = self._origin
@@ -269,7 +274,7 @@ class PreTrainedModel(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class _Origin:
-    """The folder that a frozen model was read from, and what was read."""
+    """The folder that a frozen model was loaded from, and what was read."""
 
     folder: Path
     changes: Mapping[str, Any]
@@ -278,7 +283,7 @@ class _Origin:
     values: list[Any]
 
     def is_of(self, model: PreTrainedModel) -> bool:
-        """Whether `model` still has the weights, the parts and the config that were read."""
+        """Whether `model` still has the weights, submodules and config that were read."""
         now = [parameter.value for parameter in model._arrays()]
         same = len(now) == len(self.values) and all(a is b for a, b in zip(now, self.values, strict=True))
         return same and bool(model.config == self.config)
@@ -288,7 +293,7 @@ class _Origin:
 
 
 def _from_origin(cls: type[Self], folder: str, changes: Mapping[str, Any], fingerprint: str) -> Self:
-    """The model of a pickle. Raises ValueError when its folder has changed since."""
+    """The model of a pickle. Raises ValueError if its folder has changed since."""
     model = cls._load(Path(folder), changes, trainable=False, new_head="refuse")
     if model._origin is None or model._origin.fingerprint != fingerprint:
         raise ValueError(f"{folder}: the files of this model have changed since it was pickled")
@@ -296,7 +301,7 @@ def _from_origin(cls: type[Self], folder: str, changes: Mapping[str, Any], finge
 
 
 def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
-    """A checksum of a model's files: the small ones, and the name, the shape and some bytes of every tensor."""
+    """A checksum of a model's files: its JSON files, and the name, the shape and some bytes of every tensor."""
     sha = hashlib.sha256()
     for pattern in files.patterns:
         if pattern.endswith(".json") and (folder / pattern).is_file():
@@ -307,7 +312,7 @@ def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
 
 
 def _number(begin: str, name: str) -> int:
-    """The number of the layer whose tensors' names begin so; -1 for another name."""
+    """The layer's number in a tensor `name` with the prefix `begin`; -1 for any other name."""
     match = re.match(re.escape(begin).replace(r"\{\}", r"(\d+)"), name)
     return int(match[1]) if match else -1
 

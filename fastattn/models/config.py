@@ -1,4 +1,4 @@
-"""What the configurations of all families share."""
+"""The base class of the configurations of all families."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastattn.nn.attention import MAX_HEAD_DIM
 
 Self = TypeVar("Self", bound="PreTrainedConfig")
 
-# The name of an activation in a config.json -> activation of fastattn.functional.linear
+# Name of an activation in a config.json -> activation of fastattn.functional.linear
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -30,23 +30,23 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class PreTrainedConfig(ABC):
-    """The shape of a model: a frozen dataclass. Its fields have the names that the family's files have for them.
+    """The shape of a model: a frozen dataclass. Its fields have the names used in the family's files.
 
-    A family writes `model_types`, its fields with defaults, checks in `__post_init__` with `_check` and
-    `fastattn.checks`, and `to_dict`. It also overrides `_read` if the fields do not simply stand in the file.
+    A family defines `model_types`, its fields with defaults, checks in `__post_init__` with `_check` and
+    `fastattn.checks`, and `to_dict`. It also overrides `_read` if the file does not contain the fields as they are.
     """
 
     model_types: ClassVar[tuple[str, ...]]
     """The `model_type` of the files that this class reads."""
     holds_modules: ClassVar[bool] = False
-    """`nn.Module` does not search it for modules."""
+    """`nn.Module` does not search configs for modules."""
 
     @classmethod
     def from_dict(cls: type[Self], values: Mapping[str, Any], source: str = "", **changes: Any) -> Self:
-        """The configuration in the object of a config.json, with some fields replaced by `changes`.
+        """The configuration from the object of a config.json, with some fields replaced by `changes`.
 
-        Fields of other purposes are passed over. Raises ValueError for another kind of model, a missing field or an
-        impossible value; the message begins with `source`, by default the name of the class. Raises TypeError for a
+        Fields that this class does not use are ignored. Raises ValueError for another kind of model, a missing field or
+        an impossible value; the message begins with `source`, by default the name of the class. Raises TypeError for a
         change of an unknown field.
         """
         cls.check_changes(cls.__name__, changes)
@@ -58,7 +58,7 @@ class PreTrainedConfig(ABC):
 
     @abstractmethod
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
-        """The object of a config.json for a model of the class `architecture`, by default the family's first."""
+        """The object to write to config.json for a model of class `architecture`, by default the family's first."""
 
     def replace(self: Self, **changes: Any) -> Self:
         """The configuration with some fields changed. Raises as the class does, and TypeError for an unknown field."""
@@ -67,7 +67,7 @@ class PreTrainedConfig(ABC):
 
     @classmethod
     def check_changes(cls, caller: str, changes: Mapping[str, Any]) -> None:
-        """Raise TypeError, which names the `caller`, for a change of an unknown field."""
+        """Raise TypeError, naming the `caller`, for a change of an unknown field."""
         known = cls._names()
         for name in changes:
             if name not in known:
@@ -79,14 +79,14 @@ class PreTrainedConfig(ABC):
 
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields in the object of a config.json, before `changes`. Raises ValueError for another kind of model."""
+        """The fields of a config.json's object, before `changes`. Raises ValueError for another kind of model."""
         kind, known = values.get("model_type"), cls._names()
         if kind not in cls.model_types:
             raise ValueError(f"model_type is {kind!r}; {cls.__name__} reads {' and '.join(map(repr, cls.model_types))}")
         return {name: value for name, value in values.items() if name in known}
 
     def _check(self, check: Callable[..., Any], *names: str, **limits: Any) -> None:
-        """Replace fields by what `check(name, value, **limits)` gives. None stays in a field that may be None."""
+        """Replace fields by the result of `check(name, value, **limits)`. An optional field keeps None."""
         types = {field.name: str(field.type) for field in fields(self)}
         for name in names:
             value = getattr(self, name)

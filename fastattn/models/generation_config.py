@@ -1,4 +1,4 @@
-"""generation_config.json: the options of a folder for decoding."""
+"""generation_config.json: the decoding options of a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastattn.models.config import PreTrainedConfig
 
 GENERATION_CONFIG = "generation_config.json"
 
-# Options of transformers that change greedy decoding and are not supported, each with the value that changes nothing
+# Unsupported options of transformers that change greedy decoding, each with its neutral value
 UNSUPPORTED: dict[str, Any] = {
     "begin_suppress_tokens": None,
     "encoder_no_repeat_ngram_size": 0,
@@ -34,14 +34,14 @@ UNSUPPORTED: dict[str, Any] = {
     "watermarking_config": None,
 }
 
-# A generation_config.json decides about the first even if it leaves them out, about the others only if it has them
+# A generation_config.json overrides the first group even if it omits them, the second group only if it has them
 _DECODING = ("max_length", "bad_words_ids", "forced_eos_token_id")
 _TOKENS = ("decoder_start_token_id", "eos_token_id")
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """The options for decoding that are not fields of the config: `values`, and the file that has them."""
+    """The decoding options that are not fields of the config: `values`, and the file they come from."""
 
     source: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class GenerationSettings:
     def read(cls, folder: Path, changes: Mapping[str, Any]) -> tuple[GenerationSettings, dict[str, Any]]:
         """The settings of a folder, and the fields of the config that generation_config.json replaces.
 
-        Without such a file the settings are those of config.json. `changes` come before both.
+        Without this file the settings come from config.json. `changes` override both.
         """
         path = folder / GENERATION_CONFIG
         fields: dict[str, Any] = {}
@@ -64,7 +64,7 @@ class GenerationSettings:
             path, values = folder / hugging_face.CONFIG, hugging_face.read_config(folder)
         if values.get("max_new_tokens") is not None:
             try:
-                fields["max_length"] = 1 + config_integer("max_new_tokens", values["max_new_tokens"])
+                fields["max_length"] = 1 + config_integer("max_new_tokens", values["max_new_tokens"], high=None)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
         return cls(str(path), {name: values.get(name) for name in names}), fields
@@ -79,12 +79,12 @@ class GenerationSettings:
 
 
 def token(name: str, value: Any, size: int) -> int:
-    """`value`, if it is an id of a target vocabulary of `size`. Raises ValueError."""
+    """`value`, if it is an id in a target vocabulary of `size` words. Raises ValueError otherwise."""
     return config_integer(name, value, 0, high=size, wanted=f"an id of the target vocabulary, below {size}")
 
 
 def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
-    """`words` as tuples, if they are lists of ids of a target vocabulary of `size`. Raises ValueError."""
+    """`words` as tuples, if they are lists of ids in a target vocabulary of `size` words. Raises ValueError."""
     try:
         phrases = tuple(tuple(word) for word in words)
     except TypeError:

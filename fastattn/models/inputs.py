@@ -1,4 +1,4 @@
-"""The border of the models: padded batches become ragged, and ids, positions and labels are checked."""
+"""The inputs of models: padded batches become ragged, and ids, positions and labels are checked."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fastattn.functional.losses import IGNORE_INDEX
 
 @dataclass
 class Tokens:
-    """Sequences of tokens without their padding.
+    """Sequences of tokens without padding.
 
     `ids` and `position_ids` are int64 `[tokens]`, `cu_seqlens` int32 `[batch + 1]`. `shape` is the original shape of
-    the ids: `(batch, seq)`, where `mask` is True at the tokens (None if all are), or `(tokens,)` of a ragged batch.
-    `name` is what errors call the ids: "BertModel: input_ids".
+    the ids: `(batch, seq)`, where `mask` is True at the tokens (None if all are), or `(tokens,)` for a ragged batch.
+    `name` is the name of the ids in errors: "BertModel: input_ids".
     """
 
     name: str
@@ -34,11 +34,11 @@ class Tokens:
 
     @property
     def sequences(self) -> int:
-        """How many there are."""
+        """The number of sequences."""
         return len(self.cu_seqlens) - 1
 
     def pad(self, rows: Any, fill: float = 0.0) -> Any:
-        """`[tokens, dim]`, an array or a Tensor, to `[batch, seq, dim]` with `fill` at the padding; or as it is."""
+        """Pad `[tokens, dim]`, an array or a Tensor, with `fill` to `[batch, seq, dim]`, unless the batch is ragged."""
         if self.mask is not None:
             if fill == 0.0 and not isinstance(rows, Tensor):
                 return ragged.unpack(rows, self.cu_seqlens, self.mask)
@@ -46,9 +46,9 @@ class Tokens:
         return rows.reshape(*self.shape, rows.shape[1]) if len(self.shape) == 2 else rows
 
     def pad_weights(self, weights: Any, keys: Tokens | None = None) -> Any:
-        """Attention weights `[batch, heads, longest, longest_k]`, at the columns of their tokens: `[.., seq, seq_k]`.
+        """Move attention weights `[batch, heads, longest, longest_k]` to their tokens' columns: `[.., seq, seq_k]`.
 
-        They are those from these tokens to `keys`, or to themselves. Those of a ragged batch stay as they are.
+        They are the weights from these tokens to `keys`, by default themselves. A ragged batch is left unchanged.
         """
         keys = keys or self
         if len(self.shape) == 1 or (self.mask is None and keys.mask is None and self.sequences):
@@ -68,11 +68,11 @@ class Tokens:
         return record(padded, (weights,), backward)
 
     def columns(self, i: int) -> NDArray[np.int64]:
-        """The places of the tokens of sequence i."""
+        """The columns of the tokens of sequence i."""
         return self.position_ids[self.cu_seqlens[i] : self.cu_seqlens[i + 1]]
 
     def check_positions(self, limit: int) -> None:
-        """Raise ValueError for a token at a negative position, or from `limit` on."""
+        """Raise ValueError for a token at a position that is negative or >= `limit`."""
         if self.position_ids.min(initial=0) < 0:
             raise ValueError(f"{self.name}: position_ids must not be negative, got {self.position_ids.min()}")
         last = int(self.position_ids.max(initial=0))
@@ -83,11 +83,11 @@ class Tokens:
             )
 
     def check_ids(self, vocab_size: int) -> None:
-        """Raise ValueError for an id outside [0, vocab_size), with its place in the original batch."""
+        """Raise ValueError for an id outside [0, vocab_size), with its position in the original batch."""
         self.check_rows(self.name, self.ids, vocab_size)
 
     def check_rows(self, name: str, ids: NDArray[np.int64], rows: int) -> None:
-        """The same for other `ids` `[tokens]`, which errors call `name`, and a table with so many rows."""
+        """The same for other `ids` `[tokens]`, called `name` in errors, and a table with `rows` rows."""
         wrong = (ids < 0) | (ids >= rows)
         if wrong.any():
             first = int(wrong.argmax())
@@ -115,7 +115,7 @@ class Tokens:
 def pack(owner: str, name: str, ids: ArrayLike, mask: ArrayLike | None, mask_name: str = "attention_mask") -> Tokens:
     """Tokens of a padded batch: `ids` `[batch, seq]`, of any integer dtype, and their `mask`, None if all are tokens.
 
-    Tokens keep their column as their position. Raises TypeError or ValueError, naming `owner` and the argument.
+    The position of a token is its column. Raises TypeError or ValueError, naming `owner` and the argument.
     """
     array = integers(f"{owner}: {name}", ids)
     if array.ndim != 2:
@@ -148,7 +148,7 @@ def pack_ragged(
 def check_labels(owner: str, name: str, labels: ArrayLike, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]:
     """`labels` as int64, if they have `shape`, are in [0, classes) or -100, and not all -100.
 
-    Raises TypeError or ValueError, naming `owner`, `name`, the value and its place.
+    Raises TypeError or ValueError, naming `owner`, `name`, the value and its position.
     """
     array = integers(f"{owner}: {name}", labels, shape)
     wrong = (array != IGNORE_INDEX) & ((array < 0) | (array >= classes))

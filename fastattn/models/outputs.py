@@ -1,4 +1,4 @@
-"""The outputs of models: their base, those of heads under transformers' names, and losses."""
+"""The outputs of models: the base class, the outputs of heads under transformers' names, and losses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fastattn.autograd import Tensor, mode, setting
 
 @dataclass
 class Output:
-    """An output that is read like transformers' `ModelOutput`: `output["loss"]`, `output[0]`, `output[:2]`.
+    """An output that is indexed like transformers' `ModelOutput`: `output["loss"]`, `output[0]`, `output[:2]`.
 
-    Fields that are None have no place: without labels `output[0]` is the logits. A field `compute_NAME` of a subclass
-    stands for an attribute NAME that is computed when it is first read.
+    Fields that are None are skipped: without labels `output[0]` is the logits. A field `compute_NAME` of a subclass
+    provides an attribute NAME that is computed on first read.
     """
 
     _prefix: ClassVar[str] = "compute_"
@@ -29,7 +29,7 @@ class Output:
         return value
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle: what is computed later is computed now."""
+        """For pickle: compute the lazy attributes now."""
         names = [part.name for part in fields(self) if part.name.startswith(self._prefix)]
         given = {name: partial(_given, getattr(self, name.removeprefix(self._prefix))) for name in names}
         return {**vars(self), **given}
@@ -55,9 +55,9 @@ class HeadOutput(Output):
     """The output of a model with a head: Tensors from a trainable model, float32 arrays from a frozen one.
 
     - `loss`: always a Tensor of one number; None without labels
-    - `logits`: `[batch, num_labels]` of sequences, `[batch, seq, num_labels]` of tokens, 0 at the padding,
-      `[batch, choices]` of a multiple choice
-    - `hidden_states` and `attentions`, on request, as those of the encoder
+    - `logits`: `[batch, num_labels]` for sequences, `[batch, seq, num_labels]` for tokens, 0 at the padding,
+      `[batch, choices]` for multiple choice
+    - `hidden_states` and `attentions`, on request, as in the encoder's output
     """
 
     loss: Tensor | None
@@ -79,8 +79,8 @@ class QuestionAnsweringOutput(Output):
 
 @dataclass
 class MaskedLMOutput(Output):
-    """`logits`, `[batch, seq, vocab_size]`, 0 at the padding, are computed when they are first read, with the weights
-    of that moment. The loss does not need them. The rest is as in `HeadOutput`."""
+    """`logits`, `[batch, seq, vocab_size]`, 0 at the padding, are computed on first read, with the weights at that
+    time. The loss does not need them. The rest is as in `HeadOutput`."""
 
     loss: Tensor | None
     compute_logits: Callable[[], Any] = field(repr=False)
@@ -89,17 +89,17 @@ class MaskedLMOutput(Output):
 
 
 def loss_of(scores: Any, target: Any, function: Callable[..., Any] = F.cross_entropy) -> Tensor | None:
-    """The loss if there is a target. It is always a Tensor, also that of a frozen model."""
+    """The loss, or None without a target. It is always a Tensor, even for a frozen model."""
     return None if target is None else as_tensor(function(scores, target))
 
 
 def as_tensor(x: Any) -> Tensor:
-    """`x` as a Tensor, which the loss of a frozen model and the states of its frozen layers are not."""
+    """`x` as a Tensor. The loss of a frozen model and the states of frozen layers are arrays."""
     return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def later(compute: Callable[[], Any]) -> Callable[[], Any]:
-    """`compute` as it would run now, whenever it is called: with the same kernels, and recorded or not."""
+    """Wrap `compute` so that a later call runs in the current mode: with the same kernels, and recorded or not."""
     now = {"ops": mode.ops, "grad": mode.grad}
 
     def run() -> Any:

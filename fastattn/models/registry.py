@@ -1,6 +1,6 @@
 """The families of models by the `model_type` of a config.json: configuration, encoder and heads.
 
-A new family is a folder, whose `__init__` has a `FAMILY`, and a line in `FAMILIES`.
+A new family is a folder whose `__init__` has a `FAMILY`, and a line in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastattn.hub import Files, find_model
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.config import PreTrainedConfig
 
-# model_type -> folder in fastattn/models, which is imported when it is asked for
+# model_type -> folder in fastattn/models, imported on request
 FAMILIES = {
     "bert": "bert",
     "elmo": "elmo",
@@ -28,10 +28,10 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Family:
-    """A family: its configuration, the encoder without a head, and the models with one by the kind of head.
+    """A family: its configuration, the encoder without a head, and the models with a head, by kind of head.
 
-    A kind is transformers' name of the model behind "For": "TokenClassification" of `BertForTokenClassification`.
-    `states_only` are options of the encoder that leave out what hidden states do not need, such as a pooler.
+    A kind is the part of transformers' model name after "For": "TokenClassification" in `BertForTokenClassification`.
+    `states_only` are options of the encoder that omit what hidden states do not need, such as a pooler.
     """
 
     config: type[PreTrainedConfig]
@@ -40,7 +40,7 @@ class Family:
     states_only: Mapping[str, Any] = field(default_factory=dict)
 
     def head(self, kind: str) -> type[PreTrainedModel]:
-        """The model with a head of this kind. Raises ValueError where the family has none."""
+        """The model with a head of this kind. Raises ValueError if the family has none."""
         if kind not in self.heads:
             known = ", ".join(self.heads) or "none"
             raise ValueError(f"{self.config.__name__}: no model for {kind}, only for {known}")
@@ -48,7 +48,7 @@ class Family:
 
 
 def family(model_type: str) -> Family:
-    """The family of a `model_type`. Raises ValueError for one that is not known.
+    """The family of a `model_type`. Raises ValueError for an unknown one.
 
     >>> family("bert").head("TokenClassification").__name__
     'BertForTokenClassification'
@@ -60,7 +60,7 @@ def family(model_type: str) -> Family:
 
 
 def family_of(folder: str | os.PathLike[str]) -> Family:
-    """The family of the model in a folder. A config.json without a `model_type` is BERT's, as the first ones were.
+    """The family of the model in a folder. A config.json without a `model_type`, as in early files, means BERT.
 
     Raises FileNotFoundError for a folder without a config.json, and ValueError, naming the file, for another
     architecture.
@@ -75,7 +75,7 @@ def family_of(folder: str | os.PathLike[str]) -> Family:
 def load_encoder(name_or_folder: str | os.PathLike[str], **options: Any) -> Any:
     """The encoder of a model of any family, for its hidden states alone: it has no pooler.
 
-    `options` and errors are those of its `from_pretrained`.
+    `options` and errors are as in its `from_pretrained`.
     """
     folder = _find(name_or_folder, **options)
     found = family_of(folder)
@@ -85,9 +85,9 @@ def load_encoder(name_or_folder: str | os.PathLike[str], **options: Any) -> Any:
 
 
 def load_head(name_or_folder: str | os.PathLike[str], kind: str, **options: Any) -> Any:
-    """The model of any family with a head of this kind. `options` and errors are those of its `from_pretrained`.
+    """The model of any family with a head of this kind. `options` and errors are as in its `from_pretrained`.
 
-    `new_head="refuse"` refuses a folder with another head, by name.
+    `new_head="refuse"` raises ValueError, naming the folder, for a folder with another head.
     """
     folder = _find(name_or_folder, **options)
     try:
@@ -98,6 +98,6 @@ def load_head(name_or_folder: str | os.PathLike[str], kind: str, **options: Any)
 
 
 def _find(name_or_folder: str | os.PathLike[str], **options: Any) -> Path:
-    """A folder with the config.json of a model. Which other files to get, its family says."""
+    """A folder with the config.json of a model. Its family defines which other files to get."""
     place = {name: options[name] for name in ("revision", "token", "local_files_only") if name in options}
     return find_model(name_or_folder, Files((hugging_face.CONFIG,), (hugging_face.CONFIG,)), **place)

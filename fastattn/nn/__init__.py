@@ -1,4 +1,4 @@
-"""Layers: small modules over `fastattn.functional`, ragged inside, trainable or frozen, and thread-safe."""
+"""Layers: small modules built on `fastattn.functional`, ragged inside, trainable or frozen, and thread-safe."""
 
 from fastattn.nn import init
 from fastattn.nn.activations import GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh

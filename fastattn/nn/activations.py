@@ -14,7 +14,7 @@ class _Elementwise(Module):
     _function: Callable[..., Any]
 
     def forward(self, x: Values) -> Any:
-        """`x` `[...]` gives its shape."""
+        """From `x` `[...]` to the same shape."""
         return type(self)._function(x)
 
 
@@ -49,7 +49,7 @@ class GELU(Module):
         self.approximate: str = choice("GELU: approximate", approximate, ("none", "tanh"))
 
     def forward(self, x: Values) -> Any:
-        """`x` `[..., D]` gives its shape."""
+        """From `x` `[..., D]` to the same shape."""
         return F.gelu(x, self.approximate)
 
     def extra_repr(self) -> str:
@@ -63,7 +63,7 @@ class Softmax(Module):
         self.dim = dim
 
     def forward(self, x: Values) -> Any:
-        """`x` `[...]` gives its shape."""
+        """From `x` `[...]` to the same shape."""
         return F.softmax(x, self.dim)
 
     def extra_repr(self) -> str:

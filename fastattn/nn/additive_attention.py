@@ -18,9 +18,9 @@ from fastattn.nn.parameter import Parameter
 class AdditiveAttention(Module):
     """Attention with the score `v . tanh(W query + U key)`, the perceptron of Bahdanau et al.
 
-    It is also the concatenation score: `[W U]` is the matrix of `[query, key]`. Parameters are those of `query`
-    (`[hidden_dim, query_dim]` and a bias) and `key` (`[hidden_dim, key_dim]` and a bias, which only adds to the
-    query's), and `weight` `[1, hidden_dim]`, v. `std` is as for `Linear`. Raises ValueError for a size below 1.
+    This equals the concatenation score: `[W U]` is the matrix of `[query, key]`. Parameters are W and U, the layers
+    `query` (`[hidden_dim, query_dim]` and a bias) and `key` (`[hidden_dim, key_dim]` and a bias, which just adds to
+    query's bias), and v, `weight` `[1, hidden_dim]`. `std` is as in `Linear`. Raises ValueError for a size below 1.
 
     Source: Bahdanau et al. 2015 (arXiv 1409.0473), appendix A.1.2.
     """
@@ -43,10 +43,10 @@ class AdditiveAttention(Module):
         cu_seqlens_k: NDArray[np.int32] | None = None,
         need_weights: bool = False,
     ) -> Any:
-        """`query` `[tokens_q, query_dim]` and `key` `[tokens_k, key_dim]`, arrays or Tensors, give `[tokens_q, dim]`.
+        """From arrays or Tensors `query` `[tokens_q, query_dim]` and `key` `[tokens_k, key_dim]` to `[tokens_q, dim]`.
 
-        It averages `value` `[tokens_k, dim]`, or the keys themselves if that is None. Sequences, the pair of
-        `need_weights` and errors are as in `fastattn.functional.additive_attention`.
+        The result averages `value` `[tokens_k, dim]`, or the keys themselves if it is None. Sequences, the pair
+        returned with `need_weights`, and errors are as in `fastattn.functional.additive_attention`.
 
         >>> layer = AdditiveAttention(4, 6, hidden_dim=16)
         >>> one, two = np.array([0, 1], np.int32), np.array([0, 2], np.int32)

@@ -14,16 +14,16 @@ from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Array
 
-MAX_HEAD_DIM = 256  # the attention kernel's
+MAX_HEAD_DIM = 256  # the limit of the attention kernel
 
 
 class MultiHeadAttention(Module):
-    """Each query attends to all keys of its own sequence, in `num_heads` heads: `[tokens, embed_dim]` to the same.
+    """Each query attends to all keys of its own sequence, in `num_heads` heads. The shape stays `[tokens, embed_dim]`.
 
-    Parameters are those of `q_proj`, `k_proj`, `v_proj` and `out_proj`, without biases if `bias` is False. Keys and
-    values are one matrix product. With `self_attention` the queries are part of it too, and a sequence can only attend
-    to itself. `dropout` acts on the attention weights while training. `std` is as for `Linear`. Raises ValueError for
-    sizes below 1, a `num_heads` that does not divide `embed_dim` or makes heads of more than 256, and a `dropout`
+    The parameters belong to `q_proj`, `k_proj`, `v_proj` and `out_proj`, without biases if `bias` is False. One matrix
+    product computes keys and values. With `self_attention` it also computes the queries, and a sequence can only attend
+    to itself. `dropout` acts on the attention weights while training. `std` is as in `Linear`. Raises ValueError for
+    sizes below 1, a `num_heads` that does not divide `embed_dim` or makes heads larger than 256, and a `dropout`
     outside [0, 1).
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2.
@@ -72,14 +72,15 @@ class MultiHeadAttention(Module):
         residual: Values | None = None,
         dropout_p: float = 0.0,
     ) -> Any:
-        """`query` `[tokens_q, embed_dim]`, an array or a Tensor, gives `[tokens_q, embed_dim]`.
+        """From `query` `[tokens_q, embed_dim]`, an array or a Tensor, to the same shape.
 
-        Sequence i is the tokens from `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`, integers `[batch + 1]`, and attends to
-        those of `key_value` `[tokens_k, embed_dim]` by `cu_seqlens_k`; both are the query's own unless given. With
-        `is_causal` a token sees those up to its own place. A query without any key gets the bias of `out_proj`. With
-        `need_weights` the result is a pair. The second, of the same kind, is `[batch, num_heads, longest_q,
-        longest_k]`, 0 outside a sequence. The result is dropped with `dropout_p`, then `residual` `[tokens_q,
-        embed_dim]` is added. Raises ValueError for a `key_value` or `cu_seqlens_k` with `self_attention`.
+        Sequence i is tokens `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`, integers `[batch + 1]`. It attends to sequence
+        i of `key_value` `[tokens_k, embed_dim]`, split by `cu_seqlens_k`; both default to the query's. With `is_causal`
+        a token sees the tokens up to its own position. The result for a query without keys is the bias of `out_proj`.
+        With `need_weights` the result is a pair; its second item, an array or a Tensor like the first, is `[batch,
+        num_heads, longest_q, longest_k]`, 0 outside a sequence. Dropout with `dropout_p` acts on the result, then
+        `residual` `[tokens_q, embed_dim]` is added. Raises ValueError for a `key_value` or `cu_seqlens_k` with
+        `self_attention`.
 
         >>> layer = MultiHeadAttention(8, num_heads=2)
         >>> offsets, others = np.array([0, 2, 5], np.int32), np.array([0, 4, 7], np.int32)
@@ -92,7 +93,7 @@ class MultiHeadAttention(Module):
         if self.self_attention:
             for name, value in (("key_value", key_value), ("cu_seqlens_k", cu_seqlens_k)):
                 if value is not None:
-                    raise ValueError(f"MultiHeadAttention: {name} cannot be given to a layer of self_attention")
+                    raise ValueError(f"MultiHeadAttention: {name} cannot be given to a layer with self_attention")
             parts = self.stacked(query).reshape(-1, 3, self.num_heads, self.head_dim)
             p = self.dropout_rate(self.dropout)
             context = F.qkv_attention(parts, cu_seqlens_q, p, is_causal, return_attn_weights=need_weights)
@@ -123,12 +124,12 @@ class MultiHeadAttention(Module):
         need_weights: bool = False,
         **ends: Any,
     ) -> Any:
-        """The result of a call, over the `keys_values` of a memory. The other arguments are those of the call.
+        """The result of a call, given the `keys_values` of a memory. The other arguments are as in the call.
 
-        Raises ValueError for a layer of `self_attention`.
+        Raises ValueError for a layer with `self_attention`.
         """
         if self.q_proj is None:
-            raise ValueError("MultiHeadAttention: attend is not for a layer of self_attention")
+            raise ValueError("MultiHeadAttention: attend is for a layer without self_attention")
         q, p = self.q_proj(query).reshape(-1, self.num_heads, self.head_dim), self.dropout_rate(self.dropout)
         context = F.kv_attention(
             q, keys_values, cu_seqlens_q, cu_seqlens_k, p, is_causal, return_attn_weights=need_weights
@@ -145,15 +146,15 @@ class MultiHeadAttention(Module):
         cu_seqlens_k: ArrayLike,
         **ends: Any,
     ) -> Any:
-        """The result of a causal call for the last tokens of sequences, given keys and values of those before them.
+        """The result of a causal call for the last tokens of sequences, given the keys and values of earlier tokens.
 
         `x` `[tokens, embed_dim]` holds the last tokens. `keys_values` `[rows, 2, num_heads, head_dim]` has room for
-        every sequence. Keys and values of `x` are written to its rows `places`, integers `[tokens]`, and each query,
-        by `cu_seqlens_q`, attends to the rows of its sequence by `cu_seqlens_k`. Rows of a sequence without queries are
-        not read, so anything may stand between the sequences. The result, `[tokens, embed_dim]`, has the bits of a call
-        over whole sequences. `ends` are `residual` and `dropout_p` of the call. The layer is frozen, or used within
-        `no_grad`. Raises ValueError for a layer without `self_attention`, and for `places` that are not different rows
-        of `keys_values`.
+        every sequence. The keys and values of `x` are written to its rows `places`, integers `[tokens]`. Each query,
+        split by `cu_seqlens_q`, attends to the rows of its sequence, split by `cu_seqlens_k`. Rows of a sequence
+        without queries are not read, so the gaps between sequences may hold anything. The result, `[tokens,
+        embed_dim]`, has the bits of a call over whole sequences. `ends` are `residual` and `dropout_p` of the call. The
+        layer must be frozen or used within `no_grad`. Raises ValueError for a layer without `self_attention`, and for
+        `places` that are not distinct rows of `keys_values`.
 
         >>> layer = MultiHeadAttention(8, num_heads=2, self_attention=True).freeze()
         >>> x, cache = np.random.default_rng(0).normal(size=(2, 8)).astype("f4"), np.empty((5, 2, 2, 4), "f4")
@@ -165,7 +166,7 @@ class MultiHeadAttention(Module):
         True
         """
         if not self.self_attention:
-            raise ValueError("MultiHeadAttention: step is for a layer of self_attention")
+            raise ValueError("MultiHeadAttention: step is for a layer with self_attention")
         places, rows = np.asarray(places), len(keys_values)
         if places.shape != (len(x),) or ((places < 0) | (places >= rows)).any() or len(np.unique(places)) < len(x):
             raise ValueError(

@@ -21,7 +21,7 @@ Sublayer = Callable[..., Any]
 
 
 class _Block(Module):
-    """What both blocks share."""
+    """The parts that both blocks share."""
 
     def __init__(
         self,
@@ -70,21 +70,21 @@ class _Block(Module):
 
 
 class EncoderBlock(_Block):
-    """Self-attention and a feed-forward network over ragged batches: `[tokens, dim]` to the same.
+    """Self-attention and a feed-forward network over ragged batches. The shape stays `[tokens, dim]`.
 
-    Each of the two is `f` in `norm(x + dropout(f(x)))`, or in `x + dropout(f(norm(x)))` with `norm_first`.
+    Both sub-layers are an `f` in `norm(x + dropout(f(x)))`, or in `x + dropout(f(norm(x)))` with `norm_first`.
 
     Args:
-        dim, num_heads: of the attention.
-        hidden_dim, activation: of the feed-forward network; see `fastattn.functional.linear`.
+        dim, num_heads: the sizes of the attention.
+        hidden_dim, activation: the feed-forward network; see `fastattn.functional.linear`.
         dropout: acts on the results of attention and feed-forward network while training.
         attention_dropout: acts on the attention weights.
         activation_dropout: acts on the hidden activations.
-        norm_first: normalise the input of each, not the sum after it.
-        bias: whether linear layers and norms have one.
-        eps: of the norms.
-        std: of new matrices, see `fastattn.nn.Linear`.
-        hidden_std: of those of the feed-forward network, `std` unless given.
+        norm_first: normalise the input of each sub-layer instead of the sum after it.
+        bias: whether linear layers and norms have a bias.
+        eps: the epsilon of the norms.
+        std: the standard deviation of new matrices, see `fastattn.nn.Linear`.
+        hidden_std: the same for the feed-forward network, `std` by default.
 
     Raises what `fastattn.nn.MultiHeadAttention` and `fastattn.nn.Linear` raise.
 
@@ -93,11 +93,10 @@ class EncoderBlock(_Block):
     """
 
     def forward(self, x: Values, cu_seqlens: ArrayLike, *, attn_weights: list[Any] | None = None) -> Any:
-        """`x` `[tokens, dim]`, an array or a Tensor, gives `[tokens, dim]`.
+        """From `x` `[tokens, dim]`, an array or a Tensor, to the same shape.
 
-        Sequence i is the tokens from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, integers `[batch + 1]`. A list given as
-        `attn_weights` gets the attention weights appended, `[batch, num_heads, longest, longest]`, 0 outside a
-        sequence.
+        Sequence i is tokens `cu_seqlens[i]` to `cu_seqlens[i + 1]`, integers `[batch + 1]`. The attention weights,
+        `[batch, num_heads, longest, longest]`, 0 outside a sequence, are appended to `attn_weights` if it is a list.
 
         >>> block = EncoderBlock(8, 2, 16, "gelu", norm_first=True).freeze()
         >>> block(np.ones((5, 8), np.float32), np.array([0, 2, 5], np.int32)).shape
@@ -113,7 +112,7 @@ class EncoderBlock(_Block):
     def _infer(
         self, x: Array, cu_seqlens: ArrayLike, w: _Workspace, attn_weights: list[Any] | None, out: Array | None
     ) -> Array:
-        """The result of `forward` where nothing is recorded or dropped, computed in the buffers. `out` may be `x`."""
+        """The result of `forward` if nothing is recorded or dropped, computed in the buffers. `out` may be `x`."""
         attention, fc1, fc2, ops = self.self_attn, self.fc1, self.fc2, mode.ops
         h = _norm(ops, self.self_attn_layer_norm, x, w.output) if self.norm_first else x
         _linear(ops, attention.stacked, h, w.query_key_value)
@@ -132,9 +131,9 @@ class EncoderBlock(_Block):
 
 
 class DecoderBlock(_Block):
-    """Causal self-attention, attention to a memory, and a feed-forward network: `[tokens, dim]` to the same.
+    """Causal self-attention, attention to a memory, and a feed-forward network. The shape stays `[tokens, dim]`.
 
-    Arguments are those of `EncoderBlock`, and `cross_attention`: without it there is no memory.
+    Arguments are as in `EncoderBlock`, plus `cross_attention`. Without `cross_attention` there is no memory.
     """
 
     def __init__(
@@ -154,11 +153,12 @@ class DecoderBlock(_Block):
         attn_weights: list[Any] | None = None,
         cross_weights: list[Any] | None = None,
     ) -> Any:
-        """`x` `[tokens, dim]` by `cu_seqlens_q` attends to itself and to `memory` `[tokens_k, dim]` by `cu_seqlens_k`.
+        """Let `x` `[tokens, dim]`, split by `cu_seqlens_q`, attend to itself and to `memory` `[tokens_k, dim]`.
 
-        Both are arrays or Tensors, the offsets integers `[batch + 1]`. Lists given as `attn_weights` and
-        `cross_weights` get the weights of both attentions appended, `[batch, num_heads, longest_q, longest_q]` and
-        `[.., longest_k]`. Raises ValueError for a missing `memory`, and for one without `cross_attention`.
+        Both are arrays or Tensors. `cu_seqlens_k` splits the memory; offsets are integers `[batch + 1]`. The weights of
+        the two attentions, `[batch, num_heads, longest_q, longest_q]` and `[.., longest_k]`, are appended to
+        `attn_weights` and `cross_weights` if these are lists. Raises ValueError for a missing `memory`, and for a
+        `memory` without `cross_attention`.
 
         >>> block = DecoderBlock(8, 2, 16).freeze()
         >>> x, memory = np.ones((3, 8), np.float32), np.ones((5, 8), np.float32)
@@ -182,11 +182,11 @@ class DecoderBlock(_Block):
         self, x: Values, keys_values: Array, own: dict[str, Any], memory: Any = None,
         cross: dict[str, Any] | None = None,
     ) -> Any:  # fmt: skip
-        """The result of a call for the last tokens `x` `[rows, dim]` of sequences, given what is kept of those before.
+        """The result of a call for the last tokens `x` `[rows, dim]` of sequences, given a cache of earlier tokens.
 
-        `keys_values` and `own`, places and offsets, are arguments of `fastattn.nn.MultiHeadAttention.step`; a
-        `fastattn.nn.Cache` has both. `memory` are the keys and values of the memory, from `encoder_attn.keys_values`,
-        and `cross` are `cu_seqlens_q` and `cu_seqlens_k` of the rows and the memory. The bits are those of a call.
+        `keys_values` and `own` (places and offsets) are arguments of `fastattn.nn.MultiHeadAttention.step`; a
+        `fastattn.nn.Cache` has both. `memory` holds the keys and values of the memory, from `encoder_attn.keys_values`.
+        `cross` holds `cu_seqlens_q` of the rows and `cu_seqlens_k` of the memory. The bits are the same as in a call.
         """
 
         def attend(h: Values, **options: Any) -> Any:
@@ -213,11 +213,11 @@ def encode(
     attn_weights: list[Any] | None = None,
     checkpointing: bool = False,
 ) -> Any:
-    """`x` `[tokens, dim]` through encoder blocks, one above the other, with the results of calling each.
+    """Pass `x` `[tokens, dim]` through a stack of encoder blocks. The results are the same as calling each in turn.
 
-    Where nothing is recorded or dropped, all blocks compute in the same buffers, and `x` itself is overwritten unless
-    there is a list `states`, which gets the result of each block. With `checkpointing` a recorded block keeps only its
-    input and is computed again in `backward()`. The rest is as in a call of `EncoderBlock`.
+    If nothing is recorded or dropped, all blocks compute in the same buffers, and `x` itself is overwritten unless
+    there is a list `states`, to which the result of each block is appended. With `checkpointing` a recorded block keeps
+    only its input and is computed again in `backward()`. The rest is as in a call of `EncoderBlock`.
     """
     workspace: _Workspace | None = None
     for block in blocks:
@@ -248,14 +248,14 @@ def _linear(ops: Any, layer: Linear, x: Array, out: Array | None, residual: Arra
 
 
 def _norm(ops: Any, layer: LayerNorm, x: Array, out: Array | None, residual: Array | None = None) -> Array:
-    weight: Any = layer.weight  # which norms of blocks have
+    weight: Any = layer.weight  # the norms of blocks always have one
     bias = None if layer.bias is None else layer.bias.value
     result: Array = ops.layer_norm(x, weight.value, bias, layer.eps, residual=residual, out=out)
     return result
 
 
 def _keep(weights: list[Any] | None, attention: Sublayer, *arguments: Any, **options: Any) -> Any:
-    """The result of an attention. Its weights go to the list, if there is one."""
+    """The result of an attention. Its weights are appended to the list, if there is one."""
     if weights is None:
         return attention(*arguments, **options)
     result, own = attention(*arguments, need_weights=True, **options)
@@ -264,17 +264,17 @@ def _keep(weights: list[Any] | None, attention: Sublayer, *arguments: Any, **opt
 
 
 class _Workspace:
-    """Memory for the steps between the layers of an encoder, taken once per call and used by all its blocks.
+    """Memory for the steps between the layers of an encoder, allocated once per call and used by all its blocks.
 
-    Fresh memory costs as much as a pass over it, and a view a microsecond. A call has its own workspace, so calls on
-    other threads never meet. `hidden` shares its memory with the attention's buffers: one is done with before the other
-    begins.
+    Fresh memory costs as much as a pass over it, and a view costs a microsecond. Each call has its own workspace, so
+    threads do not interfere. `hidden` shares its memory with the attention's buffers: their uses do not overlap in
+    time.
 
     - `query_key_value` `[tokens, 3 * dim]`; its thirds `query`, `key`, `value` `[tokens, heads, head_dim]`
     - `context` `[tokens, dim]`, the same memory as `heads` `[tokens, heads, head_dim]`: attention's result
     - `hidden` `[tokens, hidden_dim]`: the inner layer of the feed-forward network
-    - `output` `[tokens, dim]`: the result of either of them, or its input with `norm_first`
-    - `sum` `[tokens, dim]`, with `norm_first`: what is between them
+    - `output` `[tokens, dim]`: the result of either sub-layer, or its input with `norm_first`
+    - `sum` `[tokens, dim]`, with `norm_first`: the value between the sub-layers
     """
 
     def __init__(self, block: EncoderBlock, x: Array) -> None:

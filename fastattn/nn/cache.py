@@ -1,4 +1,4 @@
-"""The keys and values of self-attention that a decoder keeps from token to token."""
+"""The cache of a decoder: the keys and values of self-attention for all tokens so far."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from fastattn import ragged
 from fastattn.nn.parameter import Array
 
 FIRST_CAPACITY = 32
-"""At first there is room for so many tokens of each sequence. It doubles whenever it is full."""
+"""The initial number of tokens per sequence. The capacity doubles whenever the cache is full."""
 
 
 class Cache:
-    """Keys and values of all tokens so far of some sequences, all of one length, for each block of a decoder.
+    """The keys and values of all tokens so far, for sequences of equal length and each block of a decoder.
 
-    `keys_values[i]` `[slots * capacity, 2, heads, head_dim]` is that of block i. Row j of a step is the sequence in
-    slot `slots[j]`. A sequence that ends keeps its slot, without queries, until the others move.
+    `keys_values[i]` `[slots * capacity, 2, heads, head_dim]` belongs to block i. Row j of a step is the sequence in
+    slot `slots[j]`. A sequence that has ended keeps its slot, without queries, until the others move.
 
     Args:
         shapes: (heads, head_dim) of each block.
-        rows: how many sequences there are.
-        max_length: the most tokens that one can have.
-        dtype: of the keys and values.
+        rows: the number of sequences.
+        max_length: the maximum number of tokens in a sequence.
+        dtype: the dtype of the keys and values.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Cache:
         self.keys_values = [np.empty((rows * self.capacity, 2, *shape), dtype) for shape in shapes]
 
     def advance(self) -> dict[str, Any]:
-        """Make room for one more token of every row: `places` and offsets for `fastattn.nn.MultiHeadAttention.step`."""
+        """Make room for one more token in every row. Returns the places and offsets for `MultiHeadAttention.step`."""
         if self.length == self.capacity:
             self._move(self.slots, 2 * self.capacity)
         place, room = self.length, self.capacity
         sequences = len(self.keys_values[0]) // room
         counts = np.zeros(2 * sequences, np.int64)
-        counts[2 * self.slots] = 1  # between the sequences: the room that is left
+        counts[2 * self.slots] = 1  # between the sequences: the unused room
         self.length += 1
         return {
             "places": self.slots * room + place,
@@ -52,7 +52,7 @@ class Cache:
         }
 
     def keep(self, rows: NDArray[np.int64]) -> None:
-        """Go on with these rows, in this order. A row that is named twice is copied. Rows in order do not move."""
+        """Continue with these rows, in this order. A row listed twice is copied. Rows in ascending order stay put."""
         slots = self.slots[rows]
         if (np.diff(slots) > 0).all():
             self.slots = slots

@@ -1,4 +1,4 @@
-"""Words from their characters: a convolution over them, and highway layers."""
+"""Words from their characters: a convolution over the characters, and highway layers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fastattn.nn.parameter import Array, Parameter
 class CharCNN(Module):
     """A vector for each word: the maxima of filters of several widths over the embeddings of its characters.
 
-    `filters` are pairs `(width, number)`, and the result has `output_dim` numbers, the sum of theirs. `activation` is
-    "relu" or "tanh". Parameters are `embedding` `[n_characters, embedding_dim]`, which begins evenly spread from -1 to
-    1, and for each pair i `weight_i` `[number, width, embedding_dim]` and `bias_i` `[number]`. A weight begins evenly
-    spread from -0.05 to 0.05 for "relu", otherwise normally distributed with deviation 1 / sqrt(width *
-    embedding_dim), and a bias with 0. Raises ValueError for no filters, sizes less than 1 and an unknown activation.
+    `filters` are pairs `(width, number)`. The result has `output_dim` features, the sum of the numbers. `activation` is
+    "relu" or "tanh". Parameters are `embedding` `[n_characters, embedding_dim]`, initialised uniformly in [-1, 1], and
+    for each pair i `weight_i` `[number, width, embedding_dim]` and `bias_i` `[number]`. Weights are initialised
+    uniformly in [-0.05, 0.05] for "relu", otherwise normally with standard deviation 1 / sqrt(width * embedding_dim);
+    biases are 0. Raises ValueError for no filters, sizes less than 1 and an unknown activation.
 
-    Source: Kim et al. 2016 (arXiv 1508.06615), section 2.2; first values: bilm-tf.
+    Source: Kim et al. 2016 (arXiv 1508.06615), section 2.2; initial values: bilm-tf.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CharCNN(Module):
             setattr(self, f"bias_{i}", Parameter((number,)))
 
     def forward(self, char_ids: ArrayLike) -> Any:
-        """`char_ids` `[words, chars]`, integers in [0, n_characters), give `[words, output_dim]`.
+        """From `char_ids` `[words, chars]`, integers in [0, n_characters), to `[words, output_dim]`.
 
         Padding is a character like any other. Raises ValueError for words shorter than the widest filter.
 
@@ -58,13 +58,13 @@ class CharCNN(Module):
 
 
 class Highway(Module):
-    """`num_layers` layers that change a part of their input and carry the rest: `[..., dim]` to the same.
+    """`num_layers` layers that transform part of their input and carry the rest. The shape stays `[..., dim]`.
 
     y = sigmoid(t) relu(h) + (1 - sigmoid(t)) x, where h is the first half of x W^T + b and t the second. Parameters are
-    `layers.i.weight` `[2 * dim, dim]`, normally distributed with deviation 1 / sqrt(dim), and `layers.i.bias` `[2 *
-    dim]`, which begins with 0 for h and -2 for t, so that most is carried. Raises ValueError for sizes less than 1.
+    `layers.i.weight` `[2 * dim, dim]`, initialised normally with standard deviation 1 / sqrt(dim), and `layers.i.bias`
+    `[2 * dim]`, initially 0 for h and -2 for t, so that most of x is carried. Raises ValueError for sizes less than 1.
 
-    Source: Srivastava et al. 2015 (arXiv 1505.00387), equation 3; first values: section 2.2 and bilm-tf.
+    Source: Srivastava et al. 2015 (arXiv 1505.00387), equation 3; initial values: section 2.2 and bilm-tf.
     """
 
     def __init__(self, dim: int, num_layers: int = 1) -> None:
@@ -74,7 +74,7 @@ class Highway(Module):
             layer.bias = Parameter((2 * dim,), _carry)
 
     def forward(self, x: Values) -> Any:
-        """`x` `[..., dim]`, an array or a Tensor, gives `[..., dim]`.
+        """From `x` `[..., dim]`, an array or a Tensor, to the same shape.
 
         >>> Highway(4, num_layers=2)(np.ones((5, 4), np.float32)).shape
         (5, 4)
@@ -91,7 +91,7 @@ def _carry(shape: tuple[int, ...]) -> Array:
 
 
 def check_filters(name: str, filters: Any, integer: Callable[[str, Any], int]) -> tuple[tuple[int, int], ...]:
-    """`filters` as pairs (width, number) of what `integer(name, value)` gives. Raises ValueError."""
+    """`filters` as pairs (width, number), each checked by `integer(name, value)`. Raises ValueError."""
     try:
         pairs = [(width, number) for width, number in filters]
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Modules that hold others: Sequential, ModuleList and ModuleDict, as PyTorch has them."""
+"""Modules that hold other modules: Sequential, ModuleList and ModuleDict, as in PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Self = TypeVar("Self", bound="_Container")
 
 
 class _Container(Module):
-    """Modules in order, by names that are not attributes."""
+    """Modules in order, under names that are not attributes."""
 
     __eq__, __hash__ = object.__eq__, object.__hash__  # not a mapping's
 
@@ -33,7 +33,7 @@ class _Container(Module):
         return len(self._modules)
 
     def __getattr__(self, name: str) -> Module:
-        """A module by its name."""
+        """The module of this name."""
         modules: dict[str, Module] = vars(self).get("_modules", {})
         if name not in modules:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -41,7 +41,7 @@ class _Container(Module):
 
 
 class _List(_Container):
-    """Modules by their numbers."""
+    """Modules numbered from 0."""
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         self._set(modules)
@@ -55,7 +55,7 @@ class _List(_Container):
         return iter(list(self._modules.values()))
 
     def __getitem__(self, index: int | slice) -> Any:
-        """The module at a place, or a container of the same kind that shares the modules of a slice."""
+        """The module at an index, or a container of the same kind that shares the modules of a slice."""
         if isinstance(index, slice):
             return self._part(dict(list(self._modules.items())[index]))
         return self._modules[self._name(index)]
@@ -95,10 +95,9 @@ class _List(_Container):
 
 
 class ModuleList(_List):
-    """A list of modules, numbered from 0 in names of parameters. It has no `forward`.
+    """A list of modules, numbered from 0 in parameter names. It has no `forward`.
 
-    `modules` is any iterable. Raises TypeError for an item that is not a Module, IndexError for a place that does not
-    exist.
+    `modules` is any iterable. Raises TypeError for an item that is not a Module, IndexError for an index out of range.
 
     >>> from fastattn import nn
     >>> layers = ModuleList(nn.Linear(4, 4) for _ in range(3)).append(nn.LayerNorm(4))
@@ -108,10 +107,10 @@ class ModuleList(_List):
 
 
 class Sequential(_List):
-    """Modules in a chain: each gets the output of the one before.
+    """A chain of modules: each gets the output of the previous one.
 
-    `Sequential(first, second)` numbers them from 0. `Sequential({"name": module, ...})`, of a dict or OrderedDict,
-    names them. Raises TypeError for anything else, IndexError for a place that does not exist.
+    `Sequential(first, second)` numbers them from 0. `Sequential({"name": module, ...})`, with a dict or OrderedDict,
+    names them. Raises TypeError for anything else, IndexError for an index out of range.
 
     >>> from fastattn import nn
     >>> model = Sequential(nn.Linear(2, 3), nn.ReLU())
@@ -141,7 +140,7 @@ class Sequential(_List):
 
 
 class ModuleDict(_Container, MutableMapping[str, Module]):
-    """A dict of modules, in the order in which they were added. It has no `forward`.
+    """A dict of modules in insertion order. It has no `forward`.
 
     `modules` is a mapping. Raises TypeError for a value that is not a Module, ValueError for a name that is empty, has
     a dot or is not a string, KeyError for an unknown name.

@@ -10,7 +10,7 @@ from fastattn.nn.module import Module, Values
 
 
 class Dropout(Module):
-    """While training, sets a fraction `p` of the elements to 0 and divides the others by 1 - p.
+    """Set a fraction `p` of the elements to 0 and divide the others by 1 - p, while training.
 
     Raises ValueError for a `p` outside [0, 1). Source: Srivastava et al. 2014, section 10.
     """
@@ -19,7 +19,7 @@ class Dropout(Module):
         self.p = number("Dropout: p", p, **PROBABILITY)
 
     def forward(self, x: Values) -> Any:
-        """`x` of any shape gives the same shape, `x` itself unless the module is training."""
+        """From `x` of any shape to the same shape. Returns `x` itself unless the module is training."""
         return F.dropout(x, self.dropout_rate(self.p))
 
     def extra_repr(self) -> str:

@@ -13,9 +13,9 @@ from fastattn.nn.parameter import Parameter
 
 
 class Embedding(Module):
-    """The rows of `weight` `[num_embeddings, embedding_dim]` that integer ids `[...]` name.
+    """The rows of `weight` `[num_embeddings, embedding_dim]` at integer ids `[...]`.
 
-    `weight` begins normally distributed with `std`. The row `padding_idx` begins with 0 and gets no gradient.
+    `weight` is initialised normally with standard deviation `std`. The row `padding_idx` is 0 and gets no gradient.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Embedding(Module):
         self.weight = Parameter((num_embeddings, embedding_dim), init.normal(std, padding_idx))
 
     def forward(self, ids: ArrayLike) -> Any:
-        """`ids` `[...]` gives `[..., embedding_dim]`. Raises ValueError for an id outside [0, num_embeddings).
+        """From `ids` `[...]` to `[..., embedding_dim]`. Raises ValueError for an id outside [0, num_embeddings).
 
         >>> Embedding(10, 4)(np.array([[1, 2, 3]])).shape
         (1, 3, 4)

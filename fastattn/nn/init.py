@@ -1,4 +1,4 @@
-"""First values of parameters, drawn from `fastattn.random`: the same after the same `manual_seed`."""
+"""Initial values of parameters, drawn from `fastattn.random`: the same `manual_seed` gives the same values."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _thread = threading.local()
 
 @contextmanager
 def uninitialized() -> Iterator[None]:
-    """Parameters that this thread makes within have no values, for those that will be loaded.
+    """Make this thread create parameters without values within the block, since they will be loaded.
 
-    `Module.initialize` gives values to what is left.
+    `Module.initialize` then draws values for the parameters that were not loaded.
     """
     before, _thread.skip = skipped(), True
     try:
@@ -50,12 +50,12 @@ def ones(shape: tuple[int, ...]) -> Array:
 
 
 def normal(std: float, zero_row: int | None = None) -> Init:
-    """Normally distributed numbers around 0, but for the row `zero_row`."""
+    """Normally distributed numbers with mean 0. The row `zero_row` is 0."""
     return partial(_normal, std, zero_row)
 
 
 def uniform(bound: float) -> Init:
-    """Numbers spread evenly from -bound to bound."""
+    """Uniformly distributed numbers from -bound to bound."""
     return partial(_uniform, bound)
 
 

@@ -16,9 +16,9 @@ from fastattn.nn.parameter import Array, Parameter
 class LayerNorm(Module):
     """`(h - mean) / sqrt(var + eps) * weight + bias` over the last axes of `h = dropout(x) + residual`.
 
-    `normalized_shape` is the shape of these axes, or the size of one. `weight` and `bias` have this shape, and are None
-    with `elementwise_affine=False`; `bias=False` leaves out the bias alone. As `torch.nn.LayerNorm`. Raises ValueError
-    for a `normalized_shape` without axes or with sizes less than 1.
+    `normalized_shape` is the shape of these axes, or the size of a single axis. `weight` and `bias` have this shape,
+    and are None with `elementwise_affine=False`; `bias=False` omits only the bias. As `torch.nn.LayerNorm`. Raises
+    ValueError for a `normalized_shape` without axes or with sizes less than 1.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class LayerNorm(Module):
     def forward(
         self, x: Values, *, residual: Values | None = None, dropout_p: float = 0.0, out: Array | None = None
     ) -> Any:
-        """`x` and `residual` `[..., *normalized_shape]`, arrays or Tensors, give the same shape.
+        """From `x` and `residual` `[..., *normalized_shape]`, arrays or Tensors, to the same shape.
 
-        `dropout_p` is the part of `x` that is dropped. `out`, an array of this shape, is written and returned if
+        `dropout_p` is the fraction of `x` that is dropped. `out`, an array of this shape, is written and returned if
         nothing is recorded.
 
         >>> LayerNorm(2)(np.array([[1.0, 3.0]], np.float32)).numpy().round(3).tolist()

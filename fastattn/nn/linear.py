@@ -16,11 +16,11 @@ from fastattn.nn.parameter import Array, Parameter, ParameterRows
 class Linear(Module):
     """`y = activation(x weight^T + bias)`: `[..., in_features]` to `[..., out_features]`, as `torch.nn.Linear`.
 
-    `weight` is `[out_features, in_features]`, packed when frozen, and `bias` `[out_features]`, or None with
-    `bias=False`. `activation`, one of `fastattn.functional.linear`'s, is computed in the same pass. A new weight is
-    normally distributed with `std`, or by default uniformly up to 1 / sqrt(in_features); a new bias is 0. Assign a
-    parameter to several layers to share it. Raises ValueError for sizes less than 1 and an unknown `activation`,
-    TypeError for a `bias` that is not a bool.
+    `weight` is `[out_features, in_features]`, packed when frozen, and `bias` is `[out_features]`, or None with
+    `bias=False`. `activation`, a name known to `fastattn.functional.linear`, is computed in the same pass. A new weight
+    is normally distributed with standard deviation `std`, or by default uniformly within +-1 / sqrt(in_features); a new
+    bias is 0. Assign a parameter to several layers to share it. Raises ValueError for sizes less than 1 and an unknown
+    `activation`, TypeError for a `bias` that is not a bool.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Linear(Module):
         self.bias: Any = Parameter((out_features,)) if bias else None
 
     def forward(self, x: Values, *, out: Array | None = None) -> Any:
-        """`x` `[..., in_features]`, an array or a Tensor, gives `[..., out_features]`.
+        """From `x` `[..., in_features]`, an array or a Tensor, to `[..., out_features]`.
 
-        `out` `[..., out_features]`, an array, is written and returned, where nothing is recorded.
+        `out` `[..., out_features]`, an array, is written and returned if nothing is recorded.
 
         >>> layer = Linear(3, 2)
         >>> layer(np.ones((5, 3), np.float32)).shape
@@ -61,10 +61,10 @@ class Linear(Module):
 
 
 class StackedLinear(Linear):
-    """Several linear layers over one input, computed as one. Its weight is theirs, one below the other.
+    """Several linear layers over one input, computed as one. The weight stacks their weights, one below the other.
 
-    `out_features` has each layer's name and size, in that order. The checkpoint has `{name}.weight` and, with `bias`,
-    `{name}.bias` of each. `std` is as for `Linear`.
+    `out_features` has the name and size of each layer, in order. The checkpoint has `{name}.weight` and, with `bias`,
+    `{name}.bias` for each. `std` is as in `Linear`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Modules: a plain tree of layers, and the parameters in it under the names of their checkpoint."""
+"""Modules: a plain tree of layers, and its parameters under the names used in the checkpoint."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Self = TypeVar("Self", bound="Module")
 class Module:
     """A layer or a model. Its attributes are its parameters and child modules, or lists, tuples and dicts of these.
 
-    A subclass writes `forward`; calling the module runs it. Modules hold parameters and settings, never an activation,
+    A subclass defines `forward`; calling the module runs it. Modules hold parameters and settings, never an activation,
     so many threads may call one at once. They take Tensors or arrays. Dropout applies to both, only while `training`.
 
-    What a call returns depends on what the module is. One with trainable parameters returns Tensors, also within
-    `no_grad` and where some have `requires_grad=False`. A frozen one returns arrays, and a Tensor for a Tensor. One
-    without parameters returns the kind that it is given.
+    The result type depends on the module. A module with trainable parameters returns Tensors, even within `no_grad` and
+    if some have `requires_grad=False`. A frozen module returns arrays, and a Tensor for a Tensor. A module without
+    parameters returns an array for an array and a Tensor for a Tensor.
 
     >>> from fastattn import nn
     >>> from fastattn import functional as F
@@ -54,7 +54,7 @@ class Module:
     training = True
     frozen = False
     checkpoint_names: Mapping[str, str] = {}
-    """The checkpoint's names of parts of this module, by their dotted paths here, with `{}` for the numbers of lists:
+    """Maps dotted paths of parts of this module to their names in the checkpoint, with `{}` for list indices:
     `{"layers.{}.fc1": "encoder.layer.{}.intermediate.dense"}`."""
 
     def _no_forward(self, *arguments: Any, **options: Any) -> Any:
@@ -66,7 +66,7 @@ class Module:
     if TYPE_CHECKING:
 
         def __call__(self, *arguments: Any, **options: Any) -> Any:
-            """What `forward` gives."""
+            """Run `forward`."""
     else:
         __call__ = property(attrgetter("forward"))  # a function that passes its arguments on takes 0.1 to 0.3 us more
 
@@ -82,9 +82,9 @@ class Module:
         super().__setattr__(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The child modules by name. Those of a list or tuple are numbered, those of a dict have its keys.
+        """The child modules by name. Modules in a list or tuple are numbered, modules in a dict are named by its keys.
 
-        Raises TypeError for an attribute that holds a module where it is not found: in a set, say.
+        Raises TypeError for an attribute that holds a module where it cannot be found, such as in a set.
         """
         yield from self._named_parts()[1]
 
@@ -93,9 +93,9 @@ class Module:
         yield from (child for _, child in self.named_children())
 
     def named_modules(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
-        """This module and all below it, each once, by their dotted paths, which begin with `prefix`.
+        """This module and all modules below it, each once, by their dotted paths, which begin with `prefix`.
 
-        Modules whose ids are in `seen` are left out.
+        Modules whose ids are in `seen` are skipped.
         """
         seen = set() if seen is None else seen
         if id(self) in seen:
@@ -106,7 +106,7 @@ class Module:
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name, seen)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it, each once."""
+        """This module and all modules below it, each once."""
         found: dict[int, Module] = {}
         self._add_modules(found)
         return iter(found.values())
@@ -119,11 +119,11 @@ class Module:
         return self
 
     def extra_repr(self) -> str:
-        """What `repr` says of this module beside its children."""
+        """What `repr` shows of this module besides its children."""
         return ""
 
     def __repr__(self) -> str:
-        """The tree. Equal modules of a list are written once, as in PyTorch."""
+        """The tree. Consecutive equal modules of a list are shown once, as in PyTorch."""
         lines: list[str] = []
         rows = [(name, repr(child)) for name, child in self.named_children()]
         for (text, _), run in groupby(rows, lambda row: (row[1], row[0].rpartition(".")[0])):
@@ -139,8 +139,8 @@ class Module:
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, AnyParameter]]:
         """All parameters of the tree with their full names, each beginning with `prefix`.
 
-        One that is used in several places comes once, under its first name. Raises ValueError when two parameters have
-        one name, as the keys 1 and "1" of a dict give.
+        A parameter that is used in several places appears once, under its first name. Raises ValueError if two
+        parameters have the same name, which happens with the keys 1 and "1" of a dict.
         """
         found: dict[int, tuple[str, AnyParameter]] = {}
         for pair in self._names(prefix):
@@ -155,8 +155,8 @@ class Module:
         yield from (parameter for _, parameter in self.named_parameters())
 
     def state_dict(self) -> dict[str, Array]:
-        """All parameters of the tree as read-only arrays by name. Those of trainable parameters are views: copy them to
-        keep their values."""
+        """All parameters of the tree as read-only arrays by name. The arrays of trainable parameters are views: copy
+        them to keep their values."""
         state = {}
         for name, parameter in self.named_parameters():
             state[name] = parameter.data.view()
@@ -164,10 +164,10 @@ class Module:
         return state
 
     def load_state_dict(self, state: Mapping[str, Array], strict: bool = True) -> None:
-        """Load every parameter of the tree from the array of its name.
+        """Load every parameter of the tree from the array of the same name.
 
-        Raises ValueError that lists the tensors with another shape and, unless `strict` is False, those that are
-        missing or not known, and TypeError for another dtype than the parameter's. Then nothing has changed.
+        Raises ValueError, which lists the tensors with another shape and, unless `strict` is False, missing and unknown
+        tensors. Raises TypeError for another dtype than the parameter's. After an error nothing has changed.
         """
         found = self.problems(state)
         problems = [f"tensor {name!r} {text}" for name, text in found if strict or text != "is missing"]
@@ -187,10 +187,10 @@ class Module:
     def load(self, state: Mapping[str, Array], *, freeze: bool = False) -> None:
         """Load the arrays of `state`, unchecked, and draw values for parameters that it does not have.
 
-        With `freeze`, each layer is frozen as soon as it is loaded, so that only one is held twice, plain and packed.
-        A parameter without values keeps the array it is given.
+        With `freeze`, each layer is frozen as soon as it is loaded, so only one layer at a time is held both plain and
+        packed. A parameter without values keeps the given array instead of a copy.
         """
-        names: dict[int, str] = {}  # for a shared parameter, the first of its names that `state` has
+        names: dict[int, str] = {}  # for a shared parameter, its first name that `state` has
         for name, parameter in self._names():
             if name in state:
                 names.setdefault(id(parameter), name)
@@ -231,7 +231,7 @@ class Module:
         return self
 
     def initialize(self) -> None:
-        """Give first values to the parameters of the tree that have none."""
+        """Draw initial values for the parameters of the tree that have none."""
         for parameter in self._arrays():
             parameter.initialize()
 
@@ -251,7 +251,7 @@ class Module:
             parameter.grad = None
 
     def records(self) -> bool:
-        """Whether a call would now be recorded because of a parameter."""
+        """Whether a call would be recorded now because of a parameter."""
         return not self.frozen and is_grad_enabled() and any(p.requires_grad for p in self._arrays())
 
     def dropout_rate(self, p: float) -> float:
@@ -296,7 +296,7 @@ class Module:
             child._add_arrays(found)
 
     def _frozen_modules(self) -> Iterator[Module]:
-        """The modules of the tree that `load` freezes, if it is told to freeze."""
+        """The modules of the tree that `load` freezes if `freeze` is set."""
         return self.modules()
 
     def _freeze_own(self) -> None:
@@ -305,7 +305,7 @@ class Module:
             parameter.freeze()
 
     def _named_parts(self) -> NamedParts:
-        """The parameters and the child modules, both by name. A subclass that names them otherwise overrides this."""
+        """The parameters and the child modules, both by name. Override this to use other names."""
         return self._members()
 
     def _members(self) -> Members:
@@ -321,7 +321,7 @@ _PARTS = {_PARAMETER: "Parameter", _MODULE: "Module"}
 
 
 class _Kinds(dict[type, int]):
-    """What the values of a type are to `find_members`. A look-up is faster than `isinstance`."""
+    """Whether values of a type are parameters, modules or containers. A look-up is faster than `isinstance`."""
 
     def __missing__(self, type_: type) -> int:
         kinds = {Parameter: _PARAMETER, Module: _MODULE, list: _LIST, tuple: _LIST, dict: _DICT}
@@ -331,9 +331,7 @@ class _Kinds(dict[type, int]):
 
 
 _kinds = _Kinds()
-_NUMBERS: frozenset[type] = frozenset(
-    [int, float, bool, str, bytes, type(None), ParameterRows]
-)  # the most frequent ones
+_NUMBERS: frozenset[type] = frozenset([int, float, bool, str, bytes, type(None), ParameterRows])  # the most frequent
 _kinds.update(dict.fromkeys(_NUMBERS, _PLAIN))
 _BARE = frozenset([dict, list, tuple, set, frozenset])  # without attributes
 _HIDE_NOTHING = (int, float, str, bytes, np.generic, Tensor, type, ModuleType)
@@ -370,8 +368,8 @@ def find_members(
 
 
 def _hides(value: Any, depth: int = 3) -> bool:
-    """Whether a module or parameter is among the items, attributes or arguments of `value`, in its closure, or what it
-    is bound to. `depth` says how far down it is looked for."""
+    """Whether a module or parameter is among the items, attributes or arguments of `value`, in its closure, or the
+    object it is bound to. `depth` is the number of levels to search."""
     kind = _kinds[type(value)]
     if not kind or kind in _PARTS:
         return bool(kind)
@@ -396,7 +394,7 @@ def _hides(value: Any, depth: int = 3) -> bool:
 
 
 class _Renaming(dict[str, str]):
-    """The checkpoint's names by ours, as a table of `Module.checkpoint_names` says. Each is found once and kept."""
+    """Checkpoint names by our names, from a table of `Module.checkpoint_names`. Each is looked up once and kept."""
 
     def __init__(self, table: tuple[tuple[str, str], ...]) -> None:
         self._table = dict(table)
@@ -404,7 +402,7 @@ class _Renaming(dict[str, str]):
     def __missing__(self, name: str) -> str:
         parts = name.split(".")
         general = ["{}" if part.isdigit() else part for part in parts]
-        for end in range(len(parts), 0, -1):  # the longest matching beginning counts
+        for end in range(len(parts), 0, -1):  # the longest matching prefix wins
             found = self._table.get(".".join(general[:end]))
             if found is not None:
                 numbers = [part for part in parts[:end] if part.isdigit()]
@@ -419,6 +417,6 @@ _renaming = lru_cache(maxsize=256)(_Renaming)
 
 
 def shape_of(state: Mapping[str, Array], name: str) -> tuple[int, ...]:
-    """The shape of a tensor. One in a file is not read."""
+    """The shape of a tensor. A tensor in a file is not read."""
     shape = getattr(state, "shape", None)
     return np.shape(state[name]) if shape is None else tuple(shape(name))

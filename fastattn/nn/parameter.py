@@ -1,4 +1,4 @@
-"""Parameters: the arrays of a model, which train or are frozen."""
+"""Parameters: the arrays of a model, trainable or frozen."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Array = NDArray[Any]
 class Parameter(Tensor):
     """One array of a model.
 
-    A trainable parameter has a writable float32 array, is recorded, and gets a `grad`. A frozen one is loaded once
-    and then only read, by any number of threads. It is never recorded. `value` is what kernels take: the array,
+    A trainable parameter has a writable float32 array, is recorded, and gets a `grad`. A frozen parameter is loaded
+    once and then only read, by any number of threads. It is never recorded. `value` is what kernels take: the array,
     read-only if frozen. A frozen parameter with `packed` (a matrix, or filters as its rows) has only a `PackedMatrix`
     with `groups`. A trainable parameter with `requires_grad = False` gets no gradient.
 
-    `data` is a writable array of floats, which becomes the parameter's own, or the shape of a new one. `init` makes the
-    first values of a new one. Within `nn.init.uninitialized()` it has only a shape until `load` or `initialize`. A
-    pickle has the plain values; a frozen parameter is packed again when it is loaded.
+    `data` is a writable array of floats, which the parameter takes over, or the shape of a new parameter. `init` makes
+    the initial values of a new one. Within `nn.init.uninitialized()` it has only a shape until `load` or `initialize`.
+    A pickle has the plain values; a frozen parameter is packed again on unpickling.
 
     >>> weight = Parameter(np.ones(2, np.float32))
     >>> (weight * 3.0).sum().backward()
@@ -85,12 +85,12 @@ class Parameter(Tensor):
         self._requires_grad = requires_grad
 
     def initialize(self) -> None:
-        """Give first values to a parameter that has none."""
+        """Draw initial values if the parameter has none."""
         if self.value is None and not skipped():
             self.value = self._init(self.shape)
 
     def load(self, array: Array) -> None:
-        """Take the values of a float32 array of this shape. A parameter without values keeps the array.
+        """Take the values of a float32 array of this shape. A parameter without values keeps the array itself.
 
         Raises TypeError for another dtype, ValueError for another shape.
         """
@@ -103,7 +103,7 @@ class Parameter(Tensor):
             self.value[...] = array
 
     def load_rows(self, rows: slice, array: Array) -> None:
-        """`load` for some of the rows. If there were no values before, the other rows are undefined."""
+        """`load` some of the rows. If there were no values before, the other rows are undefined."""
         self._check(array, (rows.stop - rows.start, *self.shape[1:]))
         if self.value is None:
             self.value = np.empty(self.shape, np.float32)
@@ -120,7 +120,7 @@ class Parameter(Tensor):
             self.frozen, self._requires_grad, self.grad = True, False, None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle has: the plain array of a packed value, and an `init` only if it is still needed."""
+        """The state to pickle: the plain array of a packed value, and an `init` only if it is still needed."""
         state = {name: getattr(self, name) for name in ("_node", "grad", *Parameter.__slots__)}
         if self.value is not None:
             state["value"], state["_init"] = self.data, zeros
@@ -161,15 +161,15 @@ class Parameter(Tensor):
 class ParameterRows(Tensor):
     """Some rows of a parameter, which checkpoints and optimizers treat as a parameter.
 
-    `data` and `grad` are views of those of the whole parameter; setting `grad` to None removes the gradient of the
-    whole. `requires_grad` is for these rows alone; the whole is recorded if any of its rows require a gradient.
+    `data` and `grad` are views into the whole parameter; setting `grad` to None removes the gradient of the whole.
+    `requires_grad` applies to these rows alone; the whole is recorded if any of its rows require a gradient.
     """
 
     __slots__ = ("_rows", "_trained", "_whole", "shape")
     shape: tuple[int, ...]
 
     def __init__(self, whole: Parameter, start: int, stop: int, trained: set[int]) -> None:
-        """Rows from `start` to `stop`. `trained`, shared by all rows of `whole`, has the starts of those that train."""
+        """Rows `start` to `stop`. `trained`, shared by all parts of `whole`, holds the `start` of each trained part."""
         self._node = None
         self.shape = (stop - start, *whole.shape[1:])
         self._whole = whole
@@ -178,7 +178,7 @@ class ParameterRows(Tensor):
         trained.add(start)
 
     def origin(self) -> Node:
-        """A node of its own, which adds its gradient to these rows of the whole parameter's."""
+        """A node of its own, which adds its gradient to these rows of the whole parameter's gradient."""
         whole, rows = self._whole, self._rows
 
         def backward(dy: Array) -> tuple[Array]:
@@ -193,7 +193,7 @@ class ParameterRows(Tensor):
         return self._whole.dtype
 
     @property
-    def frozen(self) -> bool:  # type: ignore[override]  # of a class attribute, which is faster to ask
+    def frozen(self) -> bool:  # type: ignore[override]  # of a class attribute, which is faster to read
         return self._whole.frozen
 
     @property

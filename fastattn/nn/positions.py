@@ -10,17 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn.checks import POSITIVE, choice, integer, integers, number
 from fastattn.nn.module import Module
 
-_BLOCK = 64  # positions computed together: NumPy's last bit of a sine may depend on where in an array it stands
+_BLOCK = 64  # positions computed together: the last bit of NumPy's sine may depend on the position in the array
 _ORDERS = ("interleaved", "concatenated")
 
 
 class SinusoidalPositions(Module):
-    """The paper's signal for a position p: the sine and the cosine of p / max_timescale^(2 i / dim), i < dim / 2.
+    """The paper's encoding of position p: the sine and the cosine of p / max_timescale^(2 i / dim), i < dim / 2.
 
     `order` "interleaved" puts sine and cosine of a frequency side by side, as in the paper; "concatenated" puts all
-    sines first, then all cosines, as tensor2tensor and Marian. A sequence begins with `first_position`. With an odd
-    `dim` the last frequency has no cosine. A state dict has nothing of it. (tensor2tensor lets its
-    wavelengths end at `max_timescale` itself, which is a `max_timescale` of 10000 ** (h / (h - 1)) here, h = dim / 2.)
+    sines first, then all cosines, as in tensor2tensor and Marian. A sequence begins with `first_position`. With an odd
+    `dim` the last frequency has no cosine. A state dict does not contain it. (In tensor2tensor the wavelengths end at
+    `max_timescale` itself, which is a `max_timescale` of 10000 ** (h / (h - 1)) here, with h = dim / 2.)
 
     Raises ValueError for an unknown `order`, a `dim` less than 1, a negative `first_position` and a `max_timescale`
     that is not above 0.
@@ -41,7 +41,7 @@ class SinusoidalPositions(Module):
         self.max_timescale = number(f"{name}: max_timescale", max_timescale, **POSITIVE)
 
     def forward(self, position_ids: ArrayLike) -> NDArray[np.float32]:
-        """`position_ids` `[...]`, integers from 0 on, give `[..., dim]`, float32. A position always has the same bits.
+        """From `position_ids` `[...]`, integers >= 0, to float32 `[..., dim]`. A position always has the same bits.
 
         Raises TypeError for an array that does not hold integers, ValueError for a negative one.
         """
@@ -60,7 +60,7 @@ class SinusoidalPositions(Module):
 
 @lru_cache(maxsize=256)
 def _block(number: int, dim: int, order: str, first: int, max_timescale: float) -> NDArray[np.float32]:
-    """The rows of 64 positions, read-only `[64, dim]`."""
+    """The rows of 64 consecutive positions, read-only `[64, dim]`."""
     table = np.empty((_BLOCK, dim), np.float32)
     half = (dim + 1) // 2
     scale = np.power(max_timescale, 2 * np.arange(half) / dim)

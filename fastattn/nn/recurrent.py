@@ -1,4 +1,4 @@
-"""Recurrent layers under PyTorch's names: LSTM and GRU, and single steps of them."""
+"""Recurrent layers under PyTorch's names: LSTM and GRU, and their single steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ States = tuple[Any, ...]
 
 
 class _Recurrent(Module, ABC):
-    """Layers of one kind, one above the other: parameters, shapes and states."""
+    """A stack of layers of one kind: parameters, shapes and states."""
 
     _gates: int
     _parts: tuple[str, ...]  # the names of the weights in the order of `fastattn.functional`
@@ -81,10 +81,10 @@ class _Recurrent(Module, ABC):
 
     @abstractmethod
     def _layer(self, x: Values, cu_seqlens: ArrayLike, weights: list[Any], states: States | None) -> tuple[Any, States]:
-        """One layer, in all directions: its output and its last states."""
+        """Run one layer in all directions. Returns its output and its last states."""
 
     def _run(self, input: Values, states: States | None, cu_seqlens: ArrayLike | None) -> tuple[Any, States]:
-        """All layers: the output in the form of `input`, and the last states of all layers."""
+        """Run all layers. Returns the output in the form of `input`, and the last states of all layers."""
         name = type(self).__name__
         shape = operand(f"{name}: input", input).shape
         if len(shape) not in (2, 3) or shape[-1] != self.input_size:
@@ -123,7 +123,7 @@ class _Recurrent(Module, ABC):
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
 
     def _check_states(self, states: States, batch: int, single: bool) -> States:
-        """The states with an axis for the batch."""
+        """The states, checked, with an axis for the batch."""
         checked = []
         for name, state in zip(self._states, states, strict=True):
             size = (name == "h_0" and self.proj_size) or self.hidden_size
@@ -136,18 +136,18 @@ class _Recurrent(Module, ABC):
 
 
 class LSTM(_Recurrent):
-    """Layers of long short-term memory, as `torch.nn.LSTM`: `num_layers` of them, each reading the one below.
+    """Layers of long short-term memory, as `torch.nn.LSTM`: a stack of `num_layers`, each reading the one below.
 
-    The first layer reads `input_size` numbers a token. Each has `hidden_size` cells, and with `bidirectional` as many
-    that read from the end. With `proj_size` the state h is a projection to that many numbers. `dropout` acts on the
-    outputs between the layers while training. `batch_first` is about padded input alone. `bias=False` leaves out the
-    biases. Beyond PyTorch: `cell_clip` and `proj_clip` keep cells and projections within +- their value, and
+    The first layer reads `input_size` features per token. Each layer has `hidden_size` cells, and with `bidirectional`
+    as many that read from the end. With `proj_size` the state h is a projection to that size. `dropout` acts on the
+    outputs between the layers while training. `batch_first` applies only to padded input. `bias=False` omits the
+    biases. Beyond PyTorch, `cell_clip` and `proj_clip` keep cells and projections within +- their value, and
     `recompute` computes the gates again in the backward pass instead of keeping them.
 
     Parameters have PyTorch's names and shapes, `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
-    `weight_hr_l0`, `..._l0_reverse`, and begin uniformly distributed up to 1 / sqrt(hidden_size). Raises ValueError for
-    sizes less than 1, a `dropout` outside [0, 1), a `proj_size` that is not less than `hidden_size`, a clip that is not
-    positive, and a `proj_clip` without `proj_size`.
+    `weight_hr_l0`, `..._l0_reverse`. They are initialised uniformly within +-1 / sqrt(hidden_size). Raises ValueError
+    for sizes less than 1, a `dropout` outside [0, 1), a `proj_size` that is not less than `hidden_size`, a clip that is
+    not positive, and a `proj_clip` without `proj_size`.
 
     Source: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; projection: Sak et al. 2014.
     """
@@ -159,15 +159,15 @@ class LSTM(_Recurrent):
     def forward(
         self, input: Values, hx: tuple[Values, Values] | None = None, cu_seqlens: ArrayLike | None = None
     ) -> tuple[Any, tuple[Any, Any]]:
-        """`(output, (h_n, c_n))`: the top layer's states at all tokens, and all layers' states after the last ones.
+        """`(output, (h_n, c_n))`: the top layer's states at all tokens, and all layers' states after the last token.
 
         `input`, an array or a Tensor, has one of three forms. It is ragged, `[tokens, input_size]`, with `cu_seqlens`,
-        integers `[batch + 1]`: sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`. It is padded, `[seq,
-        batch, input_size]`, or `[batch, seq, input_size]` with `batch_first`, and the padding is computed too. Or it is
-        one sequence, `[seq, input_size]`. `hx` is `(h_0, c_0)`, 0 by default, each `[num_layers * directions, batch,
-        size]`, without the axis of the batch for one sequence; size is `hidden_size`, or for h_0 `proj_size` unless 0.
+        integers `[batch + 1]`: sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`. It is padded, `[seq, batch,
+        input_size]`, or `[batch, seq, input_size]` with `batch_first`, and the padding is computed too. Or it is one
+        sequence, `[seq, input_size]`. `hx` is `(h_0, c_0)`, 0 by default, each `[num_layers * directions, batch,
+        size]`, without the batch axis for one sequence. size is `hidden_size`; for h_0, `proj_size` if it is not 0.
 
-        `output` has the form of `input` with `directions * size` numbers a token. `h_n` and `c_n` have the shapes of
+        `output` has the form of `input` with `directions * size` features per token. `h_n` and `c_n` have the shapes of
         `hx`. Raises ValueError for another shape, TypeError for another type or dtype.
 
         >>> lstm = LSTM(3, 5, num_layers=2, bidirectional=True)
@@ -187,12 +187,12 @@ class LSTM(_Recurrent):
 
 
 class GRU(_Recurrent):
-    """Layers of gated recurrent units, as `torch.nn.GRU`: `num_layers` of them, each reading the one below.
+    """Layers of gated recurrent units, as `torch.nn.GRU`: a stack of `num_layers`, each reading the one below.
 
-    Arguments, parameters and errors are those of `LSTM`, but there are no projections and no clips. Raises ValueError
-    for a `proj_size` or a `cell_clip`.
+    Arguments, parameters and errors are as in `LSTM`, but without projections and clips. Raises ValueError for a
+    `proj_size` or a `cell_clip`.
 
-    Source: Cho et al. 2014, with the reset gate after the product (Chung et al. 2014), as PyTorch has it.
+    Source: Cho et al. 2014, with the reset gate after the product (Chung et al. 2014), as in PyTorch.
     """
 
     _gates = 3
@@ -200,9 +200,9 @@ class GRU(_Recurrent):
     _states = ("h_0",)
 
     def forward(self, input: Values, hx: Values | None = None, cu_seqlens: ArrayLike | None = None) -> tuple[Any, Any]:
-        """`(output, h_n)`: the top layer's states at all tokens, and all layers' states after the last ones.
+        """`(output, h_n)`: the top layer's states at all tokens, and all layers' states after the last token.
 
-        `hx` is h_0, `[num_layers * directions, batch, hidden_size]`, 0 by default. The rest is as for `LSTM`.
+        `hx` is h_0, `[num_layers * directions, batch, hidden_size]`, 0 by default. The rest is as in `LSTM`.
 
         >>> gru = GRU(3, 5, batch_first=True)
         >>> output, h = gru(np.ones((2, 4, 3), np.float32))
@@ -227,7 +227,7 @@ class _Cell(Module):
         _add_weights(self, "", self._layer._gates, input_size, hidden_size, bias)
 
     def _run(self, step: Callable[..., Any], input: Values, hx: Any) -> Any:
-        """A step, with a batch of one for an input without the axis of the batch."""
+        """Run a step. An input without the batch axis is a batch of one."""
         weights = _operands(self, "", self._layer._parts)
         if len(input.shape) > 1:
             return step(input, hx, *weights)
@@ -238,16 +238,16 @@ class _Cell(Module):
 class LSTMCell(_Cell):
     """One step of an `LSTM`, as `torch.nn.LSTMCell`: from `input_size` to `hidden_size`, with or without `bias`.
 
-    Parameters are `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, as those of a layer. Raises ValueError for sizes
-    less than 1.
+    Parameters are `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, as in a layer. Raises ValueError for sizes less
+    than 1.
     """
 
     _layer = LSTM
 
     def forward(self, input: Values, hx: tuple[Values, Values] | None = None) -> tuple[Any, Any]:
-        """`input` `[batch, input_size]` and `hx`, `(h, c)`, each `[batch, hidden_size]`, 0 by default, give `(h, c)`.
+        """The next `(h, c)`, from `input` `[batch, input_size]` and `hx` `(h, c)`. States are `[batch, hidden_size]`.
 
-        All of them may be without the axis of the batch.
+        `hx` is 0 by default. The batch axis may be omitted throughout.
 
         >>> h, c = LSTMCell(3, 5)(np.ones((2, 3), np.float32))
         >>> h.shape, c.shape
@@ -258,14 +258,14 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """One step of a `GRU`, as `torch.nn.GRUCell`. Arguments, parameters and errors are those of `LSTMCell`."""
+    """One step of a `GRU`, as `torch.nn.GRUCell`. Arguments, parameters and errors are as in `LSTMCell`."""
 
     _layer = GRU
 
     def forward(self, input: Values, hx: Values | None = None) -> Any:
-        """`input` `[batch, input_size]` and `hx` `[batch, hidden_size]`, 0 by default, give h `[batch, hidden_size]`.
+        """The next h, from `input` `[batch, input_size]` and `hx`. h and `hx` are `[batch, hidden_size]`.
 
-        All of them may be without the axis of the batch.
+        `hx` is 0 by default. The batch axis may be omitted throughout.
 
         >>> GRUCell(3, 5)(np.ones((2, 3), np.float32)).shape
         (2, 5)
@@ -276,7 +276,7 @@ class GRUCell(_Cell):
 def _add_weights(
     module: Module, suffix: str, gates: int, input_size: int, hidden_size: int, bias: bool, proj_size: int = 0
 ) -> None:
-    """The weights of one layer in one direction, in PyTorch's order."""
+    """Add the weights of one layer in one direction, in PyTorch's order."""
     first, rows = init.uniform(hidden_size**-0.5), gates * hidden_size
     weights = {
         "weight_ih": Parameter((rows, input_size), first, packed=True),
@@ -291,7 +291,7 @@ def _add_weights(
 
 
 def _operands(module: Module, suffix: str, parts: tuple[str, ...]) -> tuple[Any, ...]:
-    """The weights of one layer in one direction as `fastattn.functional` takes them, None for one that is not there."""
+    """The weights of one layer in one direction as `fastattn.functional` takes them, None for a missing one."""
     parameters = vars(module)
     return tuple(parameters[name] if (name := part + suffix) in parameters else None for part in parts)
 

@@ -15,14 +15,14 @@ from fastattn.nn.parameter import Parameter, ParameterRows
 
 
 class ScalarMix(Module):
-    """`gamma * sum_j s_j layer_j`, s being the softmax of `mixture_size` trained numbers.
+    """`gamma * sum_j s_j layer_j`, where s is the softmax of `mixture_size` trained scalars.
 
     With `do_layer_norm` each layer is first normalised row by row, without weight and bias. A token's result depends
     on the token alone. (AllenNLP normalises over all tokens of a batch, so its results depend on the batch.)
-    The numbers begin with `initial_scalar_parameters`, 0 by default, and gamma with 1. With `trainable=False` they stay
-    so. Parameters have AllenNLP's names, `gamma` and `scalar_parameters.0` to `scalar_parameters.{mixture_size - 1}`,
-    each `[1]`. Raises ValueError for a `mixture_size` less than 1 or another number of first values, and TypeError for
-    first values that are not numbers.
+    The scalars start at `initial_scalar_parameters`, 0 by default, and gamma at 1. With `trainable=False` they stay
+    there. Parameters have AllenNLP's names, `gamma` and `scalar_parameters.0` to `scalar_parameters.{mixture_size -
+    1}`, each `[1]`. Raises ValueError for a `mixture_size` less than 1 or another number of initial values, and
+    TypeError for initial values that are not numbers.
 
     Source: Peters et al. 2018 (arXiv 1802.05365), equation 1.
     """
@@ -61,9 +61,9 @@ class ScalarMix(Module):
         return [("gamma", self.gamma), *self.rows.items()], []
 
     def forward(self, layers: Iterable[Values]) -> Any:
-        """`layers`, `mixture_size` arrays or Tensors `[tokens, dim]` (any shape without `do_layer_norm`), give one.
+        """Mix `layers`, `mixture_size` arrays or Tensors `[tokens, dim]` (any shape without `do_layer_norm`).
 
-        Raises ValueError for another number of layers, or one of another shape than the first.
+        Raises ValueError for another number of layers, or a layer whose shape differs from the first.
 
         >>> mix = ScalarMix(2, initial_scalar_parameters=[0.0, np.log(3.0)]).freeze()
         >>> mix([np.full((1, 2), 4.0, np.float32), np.full((1, 2), 8.0, np.float32)]).round(4).tolist()

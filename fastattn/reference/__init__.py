@@ -1,8 +1,8 @@
 """The kernels in plain NumPy: the names, arguments, results and errors of `fastattn.kernels`, in any float dtype.
 
 In float64 these functions define what is correct, and every kernel is tested against them. In float32 they are the
-baseline of every benchmark, so they are written as good NumPy is: whole arrays at a time, in place where that saves
-memory traffic, matrix products left to BLAS. They check names of modes, ids, `cu_seqlens` and `reserve`, and leave the
+baseline of every benchmark, so they are written as good NumPy: whole arrays at a time, in place where that saves
+memory traffic, matrix products left to BLAS. They check mode names, ids, `cu_seqlens` and `reserve`, and leave the
 rest to NumPy's own errors. `fastattn.kernels` checks everything.
 
 >>> import numpy as np

@@ -1,4 +1,4 @@
-"""Cutting arrays into pieces that stay in the cache."""
+"""Splitting arrays into blocks that stay in the cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BLOCK = 1 << 14
 
 
 def flat_blocks(*arrays: Floats) -> Iterator[list[Floats]]:
-    """Views of the same elements of arrays of one shape, block after block; all at once if they are strided."""
+    """Matching views of arrays of one shape, block after block; the whole arrays at once if they are strided."""
     if not all(a.flags.c_contiguous for a in arrays):
         yield list(arrays)
         return
@@ -21,6 +21,6 @@ def flat_blocks(*arrays: Floats) -> Iterator[list[Floats]]:
 
 
 def row_blocks(rows: int, columns: int) -> list[slice]:
-    """Slices that cut `[rows, columns]` into blocks of whole rows, at least one."""
+    """Slices that split `[rows, columns]` into blocks of one or more whole rows."""
     step = max(1, 2 * BLOCK // max(1, columns))
     return [slice(start, min(rows, start + step)) for start in range(0, rows, step)]

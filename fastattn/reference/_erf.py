@@ -2,7 +2,7 @@
 
 erf(x) = tanh(x * g(x^2)), where g(s) = atanh(erf(sqrt(s))) / sqrt(s) is smooth, even in x and nearly linear
 in |x|, so that one rational function serves the whole axis: no branches, no cancellation near zero, and the
-sign comes out by itself. The coefficients were fitted for this file with mpmath (60 digits): weighted least
+sign follows from x. The coefficients were fitted for this file with mpmath (60 digits): weighted least
 squares on P - g Q at 100 Chebyshev nodes in x, re-weighted until the relative error of erf itself was level
 (1.7e-16 for float64 up to |x| = 6, 3.4e-9 for float32 up to 4). x is clipped where erf has long rounded to 1.
 """

@@ -1,4 +1,4 @@
-"""Dropout's random numbers: a function of the seed and the place in the array, so nothing is stored.
+"""Dropout's random numbers: a function of the seed and the position in the array, so nothing is stored.
 
 A hash of row and column decides whether an element of an array seen as `[rows, columns]` is kept. A row has 64 bits:
 number row + 1 of SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number generators") after `seed`. They
@@ -27,7 +27,7 @@ def check(function: str, name: str, p: float, seed: int) -> None:
 
 
 def kept(rows: npt.NDArray[np.integer[Any]], columns: int, p: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Which elements of these rows stay: bool `[..., columns]` for row numbers `[...]`.
+    """Which elements of these rows are kept: bool `[..., columns]` for row numbers `[...]`.
 
     >>> kept(np.arange(2), 6, 0.5, seed=7).astype(int).tolist()
     [[1, 1, 1, 0, 1, 1], [0, 1, 0, 1, 1, 1]]
@@ -58,7 +58,7 @@ def kept(rows: npt.NDArray[np.integer[Any]], columns: int, p: float, seed: int) 
 
 
 def select(x: Floats, keep: npt.NDArray[np.bool_], p: float, out: Floats | None = None) -> Floats:
-    """x / (1 - p) where kept, 0 elsewhere, whatever was there; in `out` if given."""
+    """x / (1 - p) where kept, 0 elsewhere, even for NaN; in `out` if given."""
     y: Floats = np.multiply(x, x.dtype.type(1 / (1 - p)), out=out)
     bits = y.view(f"i{y.itemsize}")
     bits &= -keep.view(np.int8)  # no bit or all of them: several times as fast as copyto(y, 0, where=~keep)

@@ -18,7 +18,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Schedule:
-    """A ragged batch, time-major: the first tokens of all sequences, longest first, then the second ones and so on.
+    """A ragged batch, time-major: the first tokens of all sequences, longest first, then the second tokens and so on.
 
     Step t has rows for the sequences that are still running. These are the first ones, so a step's rows and the states
     before them are slices. A state array is `[batch + tokens, ...]`: the initial states, then one row per token.
@@ -49,7 +49,7 @@ class Schedule:
             (slice(start, start + n), slice(b, b + n))
             for start, b, n in zip(starts.tolist(), before.tolist(), running.tolist(), strict=False)
         ]
-        """For each step its rows, and those of the states before it."""
+        """For each step, its rows and the rows of the states before it."""
 
     def now(self, rows: slice) -> slice:
         """The rows of the states after a step, given its own rows."""
@@ -100,7 +100,7 @@ def directions(
 
 @dataclass(frozen=True)
 class Reserve:
-    """What a forward pass keeps for its backward pass, for each direction, and the call that it comes from."""
+    """What a forward pass keeps for its backward pass, per direction, and a description of the call."""
 
     kept: Sequence[Any]
     kind: str
@@ -109,7 +109,7 @@ class Reserve:
     """What the two passes must have in common, in words."""
 
     def of(self, function: str, reserve: Any) -> Sequence[Any]:
-        """What `reserve` keeps. Raises TypeError if it is no reserve, ValueError if it comes from another call."""
+        """What `reserve` keeps. Raises TypeError if it is not a reserve, ValueError if it comes from another call."""
         if not isinstance(reserve, Reserve):
             returned = f"what {self.kind} returned with return_reserve"
             raise TypeError(f"{function}: reserve must be {returned}, got {type(reserve).__name__}")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def bounds(function: str, name: str, cu_seqlens: npt.NDArray[np.integer[Any]], tokens: int) -> list[int]:
-    """`cu_seqlens` as ints, known to start at 0, never to decrease and to end at `tokens`."""
+    """`cu_seqlens` as ints, checked to start at 0, never decrease and end at `tokens`."""
     ends: list[int] = cu_seqlens.tolist()
     if not ends or ends[0] != 0:
         raise ValueError(f"{function}: {name} must start at 0, got {ends[0] if ends else 'nothing'}")

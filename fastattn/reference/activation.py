@@ -14,7 +14,7 @@ FUNCTIONS = ("relu", "sigmoid", "silu", "tanh")
 
 
 def activation(x: FloatArray, function: str, *, out: FloatArray | None = None) -> FloatArray:
-    """The function named by `function`, of each element. See `fastattn.kernels.activation`.
+    """The function named `function`, applied to each element. See `fastattn.kernels.activation`.
 
     >>> activation(np.array([-1.0, 0.0, 40.0]), "sigmoid").round(4).tolist()
     [0.2689, 0.5, 1.0]

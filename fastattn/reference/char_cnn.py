@@ -16,7 +16,7 @@ from .linear import Packed, _add, _plain
 
 ACTIVATIONS = ("relu", "tanh")
 BLOCK = 1 << 18
-"""Elements of a convolution's result at a time, few enough to stay in the cache until their maximum is taken."""
+"""Elements of a convolution's result computed at a time, few enough to stay in the cache until the maximum is taken."""
 
 
 def char_cnn(
@@ -160,7 +160,7 @@ def _columns(filters: Sequence[Floats]) -> list[slice]:
 
 
 def _word_blocks(char_ids: IntArray, weight: Floats) -> Iterator[slice]:
-    """Slices of the words, so that the results of this convolution for one of them have about BLOCK elements."""
+    """Slices of the words such that the results of this convolution for one slice have about BLOCK elements."""
     step = max(1, BLOCK // max(1, char_ids.shape[1] * len(weight)))
     for start in range(0, len(char_ids), step):
         yield slice(start, start + step)

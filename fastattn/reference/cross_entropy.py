@@ -72,7 +72,7 @@ def cross_entropy_backward(
 
 
 def _counted(function: str, logits: Floats, target: IntArray, ignore_index: int) -> npt.NDArray[np.bool_]:
-    """`[rows]`, True where the row is not ignored; ValueError for the first target out of range."""
+    """`[rows]`, True where the row is not ignored. Raises ValueError for the first target out of range."""
     classes = logits.shape[1]
     counted: npt.NDArray[np.bool_] = target != ignore_index
     wrong = counted & ((target < 0) | (target >= classes))

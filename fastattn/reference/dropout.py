@@ -17,7 +17,7 @@ def dropout(
     residual: Floats | None = None,
     out: Floats | None = None,
 ) -> Floats:
-    """x / (1 - p) where an element stays, 0 elsewhere, plus `residual`. See `fastattn.kernels.dropout`.
+    """x / (1 - p) where an element is kept, 0 elsewhere, plus `residual`. See `fastattn.kernels.dropout`.
 
     >>> dropout(np.ones(8), 0.5, seed=3).tolist()
     [0.0, 2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 2.0]
@@ -30,7 +30,7 @@ def dropout(
 
 
 def dropout_backward(dy: Floats, p: float = 0.5, seed: int = 0, *, out: Floats | None = None) -> Floats:
-    """dy / (1 - p) where the element stayed, 0 elsewhere. See `fastattn.kernels.dropout_backward`.
+    """dy / (1 - p) where the element was kept, 0 elsewhere. See `fastattn.kernels.dropout_backward`.
 
     >>> dropout_backward(np.ones(8), 0.5, seed=3).tolist()
     [0.0, 2.0, 0.0, 2.0, 0.0, 0.0, 0.0, 2.0]

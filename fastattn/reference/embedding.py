@@ -30,7 +30,7 @@ def embedding(
     """
     y = np.empty((len(input_ids), weight.shape[1]), weight.dtype) if out is None else out
     _check_ids("embedding", "input_ids", input_ids, "weight", len(weight))
-    np.take(weight, input_ids, axis=0, out=y, mode="clip")  # they are checked, and "raise" would buffer `out`
+    np.take(weight, input_ids, axis=0, out=y, mode="clip")  # the ids are checked, and "raise" would buffer `out`
     for name, ids, table in (
         ("token_type", token_type_ids, token_type_weight),
         ("position", position_ids, position_weight),
@@ -65,7 +65,7 @@ def embedding_backward(
     """
     _check_ids("embedding_backward", "input_ids", input_ids, "dweight", num_embeddings)
     total = np.zeros((num_embeddings, dy.shape[1]), dy.dtype) if dweight is None else dweight
-    for i, row in zip(input_ids.tolist(), dy, strict=True):  # for rows as long as a model's faster than np.add.at
+    for i, row in zip(input_ids.tolist(), dy, strict=True):  # with a model's row length, faster than np.add.at
         if i != padding_idx:
             total[i] += row
     return total

@@ -16,7 +16,7 @@ FAR = 40.0
 
 
 def gelu(x: Floats, approximate: str = "none", *, out: Floats | None = None) -> Floats:
-    """x * Phi(x), elementwise; -inf gives 0, the limit. See `fastattn.kernels.gelu`.
+    """x * Phi(x), elementwise; 0 at -inf, the limit. See `fastattn.kernels.gelu`.
 
     >>> gelu(np.array([-1.0, 0.0, 1.0])).round(6).tolist()
     [-0.158655, 0.0, 0.841345]

@@ -13,7 +13,7 @@ from ._blocks import flat_blocks
 
 
 def gradient_norm(gradients: Sequence[Floats]) -> float:
-    """The square root of the sum of all squares, which is float64. See `fastattn.kernels.gradient_norm`.
+    """The square root of the sum of all squares, summed in float64. See `fastattn.kernels.gradient_norm`.
 
     >>> gradient_norm([np.array([2.0, -1.0]), np.array([[2.0]])])
     3.0

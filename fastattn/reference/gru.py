@@ -55,7 +55,7 @@ def gru_backward(
     need_dweights: bool = True,
     dweights: Sequence[Any] | None = None,
 ) -> tuple[Any, Any, Floats]:
-    """The gradients of `gru`'s x, weights and h0, by back-propagation through time.
+    """The gradients of `gru` with respect to x, weights and h0, by back-propagation through time.
 
     See `fastattn.kernels.gru_backward`.
 
@@ -167,7 +167,7 @@ def _steps_backward(
         _gate(gates, b)
         recurrent = b[:, 2 * hidden :]
     r, z, n = (gates[:, k * hidden : (k + 1) * hidden] for k in range(3))
-    # What a step's dh is multiplied with, for all steps at once; then the gradients of its sums.
+    # The factors of a step's dh, for all steps at once; then the gradients of its sums.
     slope_n = (1 - z) * (1 - n * n)
     da = np.empty((schedule.tokens, 3, hidden), x.dtype)
     da[:, 0] = slope_n * recurrent * r * (1 - r)

@@ -53,7 +53,7 @@ def highway_backward(
     dweight: Floats | None = None,
     dbias: Floats | None = None,
 ) -> tuple[Floats | None, Floats | None, Floats | None]:
-    """The gradients of `highway`'s x, weight and bias; relu passes nothing at 0.
+    """The gradients of `highway` with respect to x, weight and bias; the gradient of relu at 0 is 0.
 
     See `fastattn.kernels.highway_backward`.
 

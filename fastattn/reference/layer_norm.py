@@ -113,7 +113,7 @@ def _total(weight: Floats | None, needed: bool, given: Floats | None) -> Floats 
 
 
 def _sum(x: Floats, residual: Floats | None, p: float, seed: int) -> Floats:
-    """dropout(x) + residual, or x itself without both."""
+    """dropout(x) + residual, or x itself with neither."""
     if p == 0:
         return x if residual is None else x + residual
     h = np.empty(x.shape, x.dtype)

@@ -65,7 +65,7 @@ def lstm_backward(
     need_dweights: bool = True,
     dweights: Sequence[Any] | None = None,
 ) -> tuple[Any, Any, Floats, Floats]:
-    """The gradients of `lstm`'s x, weights, h0 and c0, by back-propagation through time.
+    """The gradients of `lstm` with respect to x, weights, h0 and c0, by back-propagation through time.
 
     See `fastattn.kernels.lstm_backward`.
 
@@ -225,7 +225,7 @@ def _steps_backward(
     tanh_c = np.tanh(c[schedule.batch :])
     m = o * tanh_c
     through = o * (1 - tanh_c * tanh_c)  # dc of dm
-    # What a step's dc (o: dm) is multiplied with, for all steps at once; then the gradient of its sums.
+    # The factors of a step's dc (o: dm), for all steps at once; then the gradients of its sums.
     dgates = np.empty((schedule.tokens, 4, hidden), x.dtype)
     dgates[:, 0] = g * i * (1 - i)
     dgates[:, 1] = c[schedule.previous] * f * (1 - f)

@@ -19,7 +19,7 @@ def pooling(
     *,
     out: Floats | None = None,
 ) -> Floats:
-    """One row per sequence from the rows of its tokens. See `fastattn.kernels.pooling`.
+    """One row per sequence, from the rows of its tokens. See `fastattn.kernels.pooling`.
 
     >>> pooling(np.array([[1.0], [3.0], [8.0]]), np.array([0, 2, 3], np.int32)).tolist()
     [[2.0], [8.0]]
@@ -40,7 +40,7 @@ def pooling_backward(
     *,
     out: Floats | None = None,
 ) -> Floats:
-    """Each sequence's row of dy, shared out to its tokens. See `fastattn.kernels.pooling_backward`.
+    """Each sequence's row of dy, distributed to its tokens. See `fastattn.kernels.pooling_backward`.
 
     >>> x = np.array([[1.0], [3.0], [8.0]])
     >>> pooling_backward(np.array([[2.0], [5.0]]), x, np.array([0, 2, 3], np.int32)).tolist()
@@ -61,7 +61,7 @@ def _check(function: str, mode: str) -> None:
 
 
 def _pool(x: Floats, mode: str, row: Floats) -> None:
-    """One sequence `[n, D]` into `row` `[D]`."""
+    """Pool one sequence `[n, D]` into `row` `[D]`."""
     n = len(x)
     if n == 0:
         row[...] = 0
@@ -81,7 +81,7 @@ def _pool(x: Floats, mode: str, row: Floats) -> None:
 
 
 def _pool_backward(row: Floats, x: Floats, mode: str, dx: Floats) -> None:
-    """`row` `[D]` into the gradient `dx` of one sequence x, both `[n, D]`, n > 0."""
+    """Distribute `row` `[D]` into the gradient `dx` of one sequence x, both `[n, D]`, n > 0."""
     n = len(x)
     if mode in ("cls", "last"):
         dx[...] = 0

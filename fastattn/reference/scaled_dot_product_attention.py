@@ -94,12 +94,12 @@ def scaled_dot_product_attention_backward(
     dk: Floats | None = None,
     dv: Floats | None = None,
 ) -> tuple[Floats, Floats, Floats]:
-    """The gradients of `scaled_dot_product_attention`'s q, k and v, from the softmax computed again.
+    """The gradients of `scaled_dot_product_attention` with respect to q, k and v, from the recomputed softmax.
 
     See `fastattn.kernels.scaled_dot_product_attention_backward`.
 
-    With P the softmax, M dropout's factors (0 or 1 / (1 - dropout_p)), D the sum of dout * out over dim and
-    dS = P * (M * (dout v^T) - D): dq = dS k * softmax_scale, dk = dS^T q * softmax_scale, dv = (M * P)^T dout.
+    P is the softmax, M dropout's factors (0 or 1 / (1 - dropout_p)), D the sum of dout * out over dim, and
+    dS = P * (M * (dout v^T) - D). Then dq = dS k * softmax_scale, dk = dS^T q * softmax_scale, dv = (M * P)^T dout.
 
     >>> q, k, v = np.ones((1, 1, 1, 1)), np.array([[[[0.0], [0.0]]]]), np.array([[[[1.0], [3.0]]]])
     >>> out, lse = scaled_dot_product_attention(q, k, v, return_softmax_lse=True)
@@ -195,8 +195,8 @@ def _weights(q: Floats, k: Floats, spans: Spans | None) -> Floats:
 def _pieces(
     spans: Spans | None, queries: list[Any], keys: list[Any], rows: list[Any], mask: npt.NDArray[Any] | None
 ) -> Iterator[tuple[tuple[int, slice], list[Any], list[Any], list[Any], npt.NDArray[Any] | None]]:
-    """Some heads of one sequence after another: which, their parts of `queries` `[heads, seq_q, dim]`, of `keys`
-    `[heads, seq_k, dim]` and of `rows` `[heads, seq_q]`, as views, and of the mask `[heads, seq_q, seq_k]`.
+    """For one sequence after another, blocks of heads: their indices, and as views their parts of `queries` `[heads,
+    seq_q, dim]`, `keys` `[heads, seq_k, dim]` and `rows` `[heads, seq_q]`, and the mask `[heads, seq_q, seq_k]`.
     """
     if spans is None and mask is not None:
         mask = np.broadcast_to(mask, (*queries[0].shape[:3], keys[0].shape[2]))

@@ -36,7 +36,7 @@ def softmax_backward(dy: Floats, y: Floats, *, out: Floats | None = None) -> Flo
 
 
 def _shift(x: Floats) -> Floats:
-    """The maximum of each row, 0 where the row is -inf throughout."""
+    """The maximum of each row, 0 for a row of -inf."""
     top: Floats = x.max(axis=-1, keepdims=True, initial=-np.inf)
     top[top == -np.inf] = 0
     return top

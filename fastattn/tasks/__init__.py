@@ -1,4 +1,4 @@
-"""What a user asks for: text in, answers out, and how that is learnt. Names are imported when they are first used."""
+"""Tasks: text in, answers out, and the training for it. Names are imported on first use."""
 
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ TASKS = {
     "bilm": ("BiLM", "BiLMRecipe"),
     "translate": ("Translator", "TranslateRecipe"),
 }
-"""What `fastattn train` and `fastattn predict` know, by the names of their folders: each task and its recipe."""
+"""The tasks of `fastattn train` and `fastattn predict`: the name of a folder, the task and its recipe."""
 
 __getattr__ = lazy(
     __name__,

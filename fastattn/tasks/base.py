@@ -86,7 +86,7 @@ class Options:
 
 
 def options(kind: type[Options]) -> list[Option]:
-    """The options of a class, by its annotations, its docstring and those of its bases."""
+    """The options of a class, from its annotations and docstring, including those of its bases."""
     hints, helps = get_type_hints(kind, include_extras=True), _helps(kind)
     return [_option(each.name, each.default, hints[each.name], helps.get(each.name, "")) for each in fields(kind)]
 
@@ -106,9 +106,7 @@ def _option(name: str, default: Any, hint: Any, help: str) -> Option:
 
 def _text(name: str, value: Any) -> str:
     """Any text, or a path."""
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be str or a path, got {value!r}")
-    return os.fspath(value)
+    return os.fspath(checks.path(name, value))
 
 
 def _helps(kind: type[Options]) -> dict[str, str]:
@@ -240,9 +238,9 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def for_training(cls: type[Self], start: Any, data: Any, recipe: Any = None, **options: Any) -> Self:
-        """Load or make a model to train: `start` is what to begin with, and `data` gives its labels or vocabularies.
+        """Load or make a model to train, from `start`. `data` provides its labels or vocabularies.
 
-        `recipe` is the task's default one if it is None. `options` replace fields of it. The recipe's `seed` seeds the
+        `recipe` defaults to the task's default recipe. `options` replace its fields. The recipe's `seed` seeds the
         random state.
         """
 
@@ -268,7 +266,7 @@ class Task(ABC):
 
     @abstractmethod
     def configuration(self, data: Any) -> dict[str, Any]:
-        """Values for JSON that must be equal for a run that learns `data` to go on."""
+        """Values for JSON that must stay equal when a run on `data` is resumed."""
 
     def checksum(self, data: Any) -> int:
         """A checksum of data."""

@@ -1,4 +1,4 @@
-"""Text in, token ids out: tokenizers, readers and batching. Nothing here knows a model."""
+"""Text in, token ids out: tokenizers, readers and batching. This package imports no model."""
 
 from fastattn.text.batching import gather, token_budget_batches, tokens_per_batch
 from fastattn.text.characters import character_ids

@@ -75,8 +75,9 @@ def gather(
     (array([30, 20, 21]), array([0, 1, 3], dtype=int32))
     """
     indices = np.asarray(indices, dtype=np.int64)
-    starts = np.asarray(cu_seqlens[:-1], dtype=np.int64)[indices]
-    lengths = np.asarray(cu_seqlens[1:], dtype=np.int64)[indices] - starts
+    cu_seqlens = np.asarray(cu_seqlens)
+    starts = cu_seqlens[:-1][indices].astype(np.int64)
+    lengths = cu_seqlens[1:][indices].astype(np.int64) - starts
     offsets = ragged.cu_seqlens(lengths)
     rows = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
     return values[rows], offsets

@@ -56,7 +56,7 @@ def character_ids(words: Sequence[str], max_characters: int = 50) -> NDArray[np.
 
 
 def index_words(
-    sentences: Iterable[Sequence[str]], first: int = 0
+    sentences: Iterable[Sequence[str]], first: int = 0, name: str = "index_words: sentences"
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int32]]:
     """The distinct words of sentences, and their places.
 
@@ -66,6 +66,7 @@ def index_words(
     Args:
         sentences: sequences of words.
         first: the index of the first sentence, for errors.
+        name: what errors call `sentences`.
 
     Raises:
         TypeError: `sentences` or one of them is a str or no sequence, or a word is not a str; the message names its
@@ -79,16 +80,16 @@ def index_words(
     places: dict[str, int] = {BEGIN: 0, END: 1}
     index: list[int] = []
     lengths = []
-    sequence("sentences", sentences, "sentences, each a sequence of words")
+    sequence(name, sentences, "sentences, each a sequence of words")
     for i, sentence in enumerate(sentences, start=first):
-        sequence(f"sentences[{i}]", sentence, "words")
+        sequence(f"{name}[{i}]", sentence, "words")
         before = len(index)
         index.append(0)
         for j, word in enumerate(sentence):
             place = places.get(word) if isinstance(word, str) else None
             if place is None:
                 if not (isinstance(word, str) and word.isascii()):
-                    text(f"sentences[{i}][{j}]", word)
+                    text(f"{name}[{i}][{j}]", word)
                 place = places[word] = len(places)
             index.append(place)
         index.append(1)

@@ -64,10 +64,10 @@ class Sentences:
 
     @classmethod
     def from_words(cls, sentences: Iterable[Sequence[str]], source: str = "Sentences") -> Sentences:
-        """The sentences, each a sequence of words; those without words are left out.
+        """The sentences, each a sequence of words. Sentences without words are skipped.
 
-        Raises TypeError for a sentence that is one str and a word that is none, and ValueError, which names `source`,
-        when there are no words.
+        Raises TypeError for a sentence that is a str and for a word that is not, and ValueError, naming `source`, if
+        there are no words.
 
         >>> Sentences.from_words([["a", "b", "a"], [], ["b"]])
         Sentences(forms=('<S>', '</S>', 'a', 'b'), words=array([2, 3, 2, 3], dtype=int32), cu_words=array([0, 3, 4]))
@@ -124,7 +124,7 @@ class Sentences:
 
 
 def read_sentences(paths: Iterable[str | os.PathLike[str]]) -> Sentences:
-    """The sentences of UTF-8 files, one a line, their words separated by whitespace, that of Unicode included.
+    """The sentences of UTF-8 files, one per line, with words separated by whitespace, including Unicode whitespace.
 
     Lines end with a newline; blank ones are passed over. A word may hold any other characters; one that is spelled
     `<S>`, `</S>` or `<UNK>` is that.
@@ -216,7 +216,7 @@ class StreamBatches:
     Args:
         text: the sentences.
         vocabulary: numbers the targets.
-        characters: gives the characters of words, int64 `[words, characters]`.
+        characters: returns the characters of words, int64 `[words, characters]`.
         batch_size: streams of each direction.
         unroll_steps: the most tokens of a stream in a step.
         seed: the seed of the orders, at least 0.
@@ -304,7 +304,7 @@ class StreamBatches:
 def sentence_batches(
     text: Sentences, vocabulary: Vocabulary, characters: Characters, batch_tokens: int = 2048
 ) -> Iterator[dict[str, Any]]:
-    """The arguments of `BidirectionalLanguageModel` for all sentences, each a sequence of its own, in both directions.
+    """The arguments of `BidirectionalLanguageModel` for all sentences, each as its own sequence, in both directions.
 
     A batch has sentences of similar length with at most `batch_tokens` tokens. A longer sentence gets its own batch.
     """

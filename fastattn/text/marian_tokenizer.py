@@ -16,13 +16,13 @@ from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
-from fastattn.text.tokenizer import TokenizedTexts, length_limit, special_token
+from fastattn.text.tokenizer import TokenizedTexts, length_limit
+from fastattn.text.tokenizer_files import CONFIG, special_token
 
 __all__ = ["MarianTokenizer"]
 
 SOURCE, TARGET = "source.spm", "target.spm"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
-CONFIG = "tokenizer_config.json"
 NEEDED = (SOURCE, TARGET, VOCABULARY)
 FILES = Files((*NEEDED, TARGET_VOCABULARY, CONFIG), NEEDED, NEEDED)
 """The files of a tokenizer."""
@@ -62,7 +62,9 @@ class MarianVocabulary:
         self.eos_token_id: int = self._special["eos_token"]
         self.pad_token_id: int = self._special["pad_token"]
 
-    def encode(self, texts: Sequence[str], max_length: int | None = None, *, name: str = "texts") -> TokenizedTexts:
+    def encode(
+        self, texts: Sequence[str], max_length: int | None = None, *, name: str = "encode: texts"
+    ) -> TokenizedTexts:
         """Tokenise texts.
 
         Args:
@@ -138,9 +140,9 @@ class MarianTokenizer:
 
     Args:
         source: a SentencePiece model, the bytes of a source.spm.
-        target: that of the target side.
+        target: the same for the target side.
         vocabulary: the id of each piece, and of `<unk>`, `</s>` and `<pad>`, for both sides.
-        target_vocabulary: that of the target side, where the two have their own.
+        target_vocabulary: the same for the target side, if the sides have separate vocabularies.
         config: fields of a tokenizer_config.json: names of the special tokens, `model_max_length`, `source_lang`,
             `target_lang`, `clean_up_tokenization_spaces`. They are saved again, and all except the languages are used.
 
@@ -191,9 +193,9 @@ class MarianTokenizer:
         folder = folder_of(name_or_folder, FILES, **place)
         config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
         needed = [*NEEDED, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
-        for name in needed:
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name}: no such file; a Marian tokenizer has {', '.join(needed)}")
+        if missing := [name for name in needed if not (folder / name).is_file()]:
+            has = ", ".join(needed)
+            raise FileNotFoundError(f"{folder}: no {', no '.join(missing)}; a Marian tokenizer has {has}")
         vocabularies = [read_json(folder / name) for name in needed[2:]]
         try:
             models = ((folder / name).read_bytes() for name in needed[:2])

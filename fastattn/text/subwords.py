@@ -15,7 +15,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +24,8 @@ from numpy.typing import ArrayLike
 
 from fastattn import checks
 from fastattn.formats.hugging_face import read_json
-from fastattn.text.tokenizer import TokenizedTexts, Tokenizer, import_tokenizers
+from fastattn.text.library import import_tokenizers, library_errors
+from fastattn.text.tokenizer import TokenizedTexts, Tokenizer
 
 __all__ = ["BytePairs", "Characters", "Subwords"]
 
@@ -66,7 +67,7 @@ class Subwords(ABC):
     @classmethod
     @abstractmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Subwords:
-        """Read a file. Raises OSError, or ValueError for one that is damaged, by name."""
+        """Read a file. Raises OSError, or ValueError, naming the file, if it is damaged."""
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> TokenizedTexts:
         """The ids of texts, each ending with `</s>`.
@@ -75,8 +76,8 @@ class Subwords(ABC):
             texts: the texts.
             max_length: cut every text to this many tokens, including the final `</s>`; None cuts nothing.
 
-        Raises TypeError for one str, and for an entry that is not a str, and ValueError for one that cannot be written
-        as UTF-8, by its index, and for a max_length below 1.
+        Raises TypeError if `texts` is a str or an entry is not a str. Raises ValueError, naming the index, for an entry
+        that UTF-8 cannot encode, and for a max_length below 1.
         """
         encoded = self._encode(texts)
         return encoded if max_length is None else _cut(encoded, check_max_length(max_length))
@@ -107,6 +108,11 @@ def check_max_length(max_length: int) -> int:
     """`max_length` as an int, at least 1. Raises ValueError."""
     wanted = "1, for the end of the text, or more"
     return checks.integer("max_length", max_length, 1, wanted=wanted, error=ValueError)
+
+
+def _checked(name: str, texts: Iterable[str]) -> Iterator[str]:
+    """The texts, one by one. Raises, by index, for what is not a text."""
+    return (checks.text(f"{name}[{i}]", text) for i, text in enumerate(checks.sequence(name, texts)))
 
 
 def _cut(texts: TokenizedTexts, max_length: int) -> TokenizedTexts:
@@ -155,7 +161,8 @@ class Characters(Subwords):
         >>> vocabulary.tokens(range(vocabulary.vocab_size))
         ['<pad>', '</s>', '<unk>', 'n', 'o']
         """
-        counts = Counter(itertools.chain.from_iterable(texts))
+        min_count = checks.integer("build: min_count", min_count)
+        counts = Counter(itertools.chain.from_iterable(_checked("build: texts", texts)))
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return cls(character for character, count in ordered if count >= min_count)
 
@@ -173,7 +180,7 @@ class Characters(Subwords):
     def _encode(self, texts: Sequence[str]) -> TokenizedTexts:
         ids: list[int] = []
         lengths = []
-        for text in checks.texts("texts", texts):
+        for text in checks.texts("encode: texts", texts):
             ids += [self._numbers.get(character, SPECIAL.index(UNKNOWN)) for character in text]
             ids.append(SPECIAL.index(END))
             lengths.append(len(text) + 1)
@@ -210,7 +217,7 @@ class BytePairs(Subwords):
             raise ValueError(f"{source}: the first tokens must be {', '.join(SPECIAL)}")
         backend.encode_special_tokens = True  # a text that says "</s>" does not end there
         self._backend = backend
-        self._tokenizer = Tokenizer(backend)
+        self._tokenizer = Tokenizer(backend, source=source)
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> BytePairs:
@@ -219,6 +226,7 @@ class BytePairs(Subwords):
         The same texts give the same vocabulary. It is smaller where there is nothing left to merge, and larger where
         there are more characters. Raises ImportError without the `tokenizers` library.
         """
+        size = checks.integer("train: size", size, high=2**31)
         library = import_tokenizers()
         normalizers = library.normalizers
         backend = library.Tokenizer(library.models.BPE(unk_token=UNKNOWN))
@@ -227,7 +235,7 @@ class BytePairs(Subwords):
         backend.pre_tokenizer = library.pre_tokenizers.Metaspace()
         backend.decoder = library.decoders.Metaspace()
         trainer = library.trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIAL), show_progress=False)
-        backend.train_from_iterator(texts, trainer)
+        backend.train_from_iterator(_checked("train: texts", texts), trainer)
         backend.post_processor = library.processors.TemplateProcessing(
             single=f"$A {END}", special_tokens=[(END, SPECIAL.index(END))]
         )
@@ -237,10 +245,8 @@ class BytePairs(Subwords):
     def from_file(cls, path: str | os.PathLike[str]) -> BytePairs:
         library = import_tokenizers()
         data = Path(path).read_bytes()
-        try:
+        with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
             backend = library.Tokenizer.from_buffer(data)
-        except Exception as error:  # the library raises plain Exception
-            raise ValueError(f"{path}: not a tokenizer that the tokenizers library reads: {error}") from None
         return cls(backend, str(path))
 
     @property
@@ -251,7 +257,8 @@ class BytePairs(Subwords):
         return self._tokenizer.encode(texts)
 
     def _text(self, ids: Sequence[int]) -> str:
-        text: str = self._backend.decode(ids)
+        with library_errors("decode: the tokenizers library cannot decode these ids"):
+            text: str = self._backend.decode(ids)
         return text.strip()
 
     def _token(self, number: int) -> str:

@@ -12,6 +12,7 @@ Every text ends with `</s>`, an empty one too. What a vocabulary does not know i
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ from typing import Any, Protocol
 from numpy.typing import ArrayLike
 
 from fastattn.files import replacing
+from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, folder_of
 from fastattn.text import marian_tokenizer
-from fastattn.text.marian_tokenizer import MarianTokenizer
+from fastattn.text.marian_tokenizer import MarianTokenizer, sentencepiece_processor
 from fastattn.text.subwords import END, PADDING, UNKNOWN, BytePairs, Characters, Subwords
 from fastattn.text.tokenizer import TokenizedTexts
+from fastattn.text.tokenizer_files import CONFIG
 
 __all__ = ["SubwordTokenizer", "TranslationTokenizer", "read_translation_tokenizer", "sentencepiece_tokenizer"]
 
@@ -71,10 +74,39 @@ class TranslationTokenizer(Protocol):
 
 SHARED, SOURCE, TARGET = "vocabulary", "source", "target"
 KINDS: tuple[type[Subwords], ...] = (Characters, BytePairs)
-_SHARED, _SOURCE, _TARGET = (tuple(f"{name}.{kind.suffix}" for kind in KINDS) for name in (SHARED, SOURCE, TARGET))
-_NAMES = (*_SHARED, *_SOURCE, *_TARGET)
-FILES = Files(_NAMES, ((*_SHARED, *_SOURCE), (*_SHARED, *_TARGET)), _NAMES)
+_NAMES = tuple(f"{name}.{kind.suffix}" for name in (SHARED, SOURCE, TARGET) for kind in KINDS)
+
+
+def _made(folder: Path) -> bool:
+    """Whether the tokenizer in `folder` is a SubwordTokenizer."""
+    path = folder / CONFIG
+    return path.is_file() and read_json(path).get("tokenizer_class") == SubwordTokenizer.__name__
+
+
+def _vocabularies(folder: Path) -> list[str]:
+    """The files that tokenizer_config.json names: one for both sides, or one for each."""
+    path = folder / CONFIG
+    names = read_json(path).get("vocabularies")
+    if not isinstance(names, list) or len(names) not in (1, 2) or any(name not in _NAMES for name in names):
+        raise ValueError(f"{path}: vocabularies must be one or two of {', '.join(_NAMES)}, got {names!r:.200}")
+    return names
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in _vocabularies(folder) if not (folder / name).is_file()]
+
+
+def _either_missing(folder: Path) -> list[str]:
+    return (FILES if _made(folder) else marian_tokenizer.FILES).missing(folder)
+
+
+FILES = Files((CONFIG, *_NAMES), (CONFIG,), (CONFIG,), _missing)
 """The files of a tokenizer that fastattn made."""
+_EITHER = Files(
+    (*FILES.patterns, *marian_tokenizer.FILES.patterns),
+    marks=(*FILES.marks, *marian_tokenizer.FILES.marks),
+    more=_either_missing,
+)
 
 
 class SubwordTokenizer:
@@ -97,36 +129,30 @@ class SubwordTokenizer:
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **place: Any) -> SubwordTokenizer:
-        """Read what `save_pretrained` wrote. A name is looked for by `fastattn.hub.find_model`, whose options `place`
-        has.
+        """Read the files of `save_pretrained`. `fastattn.hub.find_model` finds a name, with the options `place`.
 
-        Raises FileNotFoundError, which names the folder, for a vocabulary that is not there, ValueError for a damaged
-        file, and ImportError for byte pairs without the `tokenizers` library.
+        Raises FileNotFoundError for a missing file, ValueError for a damaged one; the message names the file. Raises
+        ImportError for byte pairs without the `tokenizers` library.
         """
         folder = folder_of(name_or_folder, FILES, **place)
-        shared, source, target = (_read(folder, names) for names in (_SHARED, _SOURCE, _TARGET))
-        source, target = shared or source, shared or target
-        if source is None or target is None:
-            names = " or ".join(_SOURCE if source is None else _TARGET)
-            raise FileNotFoundError(f"{folder}: no {names}; a translation model needs its vocabularies")
-        return cls(source, target)
+        sides = [_read(folder / name) for name in _vocabularies(folder)]
+        return cls(sides[0], sides[-1])
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the vocabularies into `folder`, which is made when missing, together or not at all.
 
         Their files are `source.` and `target.`, or `vocabulary.` where both are one object, and `characters.json` or
-        `bpe.json`. Others of these names are removed, and source.spm, by which a folder of SentencePiece is known.
+        `bpe.json`. tokenizer_config.json names them, so that other files in the folder do not matter.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         sides = {SHARED: self.source} if self.source is self.target else {SOURCE: self.source, TARGET: self.target}
-        paths = [folder / f"{name}.{vocabulary.suffix}" for name, vocabulary in sides.items()]
-        with replacing(*paths) as temporary:
-            for path, vocabulary in zip(temporary, sides.values(), strict=True):
-                path.write_bytes(vocabulary.to_bytes())
-        for path in (folder / name for name in (*_NAMES, marian_tokenizer.SOURCE)):
-            if path not in paths:
-                path.unlink(missing_ok=True)
+        contents = {f"{name}.{vocabulary.suffix}": vocabulary.to_bytes() for name, vocabulary in sides.items()}
+        config = {"tokenizer_class": type(self).__name__, "vocabularies": [*contents]}
+        contents[CONFIG] = (json.dumps(config, indent=2) + "\n").encode()
+        with replacing(*(folder / name for name in contents)) as files:
+            for file, content in zip(files, contents.values(), strict=True):
+                file.write_bytes(content)
 
 
 def sentencepiece_tokenizer(
@@ -152,28 +178,31 @@ def sentencepiece_tokenizer(
 
 
 def read_translation_tokenizer(name_or_folder: str | os.PathLike[str], **place: Any) -> TranslationTokenizer:
-    """The tokenizer in a folder: Marian's, where there is a source.spm, or else one that fastattn made.
+    """The tokenizer in a folder: one that fastattn made, if its tokenizer_config.json says so, or else Marian's.
 
-    A name is looked for by `fastattn.hub.find_model`, whose options `place` has. Raises as
-    `MarianTokenizer.from_pretrained` and `SubwordTokenizer.from_pretrained` do.
+    `fastattn.hub.find_model` finds a name, with the options `place`. Raises the errors of
+    `MarianTokenizer.from_pretrained` and `SubwordTokenizer.from_pretrained`.
     """
-    files = Files((*marian_tokenizer.FILES.patterns, *_NAMES), marks=(marian_tokenizer.SOURCE, *_NAMES))
-    folder = folder_of(name_or_folder, files, **place)
-    if (folder / marian_tokenizer.SOURCE).is_file():
-        return MarianTokenizer.from_pretrained(folder)
-    return SubwordTokenizer.from_pretrained(folder)
+    folder = folder_of(name_or_folder, _EITHER, **place)
+    made, marian = _made(folder), marian_tokenizer.FILES
+    if not made and not marian.marked(folder):
+        raise FileNotFoundError(
+            f"{folder}: no tokenizer: no {CONFIG} of a SubwordTokenizer, and none of {', '.join(marian.marks)}, "
+            "the files of a MarianTokenizer"
+        )
+    return (SubwordTokenizer if made else MarianTokenizer).from_pretrained(folder)
 
 
-def _read(folder: Path, names: Sequence[str]) -> Subwords | None:
-    for kind, name in zip(KINDS, names, strict=True):
-        if (folder / name).is_file():
-            return kind.from_file(folder / name)
-    return None
+def _read(path: Path) -> Subwords:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {CONFIG} names it")
+    kind = next(kind for kind in KINDS if path.name.endswith(kind.suffix))
+    return kind.from_file(path)
 
 
 def _pieces(path: Path, model: bytes) -> list[str]:
     """The pieces of a SentencePiece model, read from `path`, that are text."""
-    processor = marian_tokenizer.sentencepiece_processor(str(path), model)
+    processor = sentencepiece_processor(str(path), model)
     every = range(processor.get_piece_size())
     return [processor.id_to_piece(i) for i in every if not (processor.is_control(i) or processor.is_unknown(i))]
 

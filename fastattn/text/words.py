@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import ragged
-from fastattn.checks import texts
+from fastattn import checks, ragged
+from fastattn.text.library import by_index
 from fastattn.text.tokenizer import CHUNK, Tokenizer
 
 
@@ -36,7 +37,14 @@ class TokenizedWords:
         return ragged.lengths(self.cu_seqlens)
 
 
-def encode_words(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_length: int) -> TokenizedWords:
+def encode_words(
+    tokenizer: Tokenizer,
+    sentences: Iterable[Sequence[str]],
+    max_length: int,
+    *,
+    name: str = "encode_words: sentences",
+    rows: int | None = None,
+) -> TokenizedWords:
     """Tokenise sentences given as lists of words, so that every word has a first wordpiece.
 
     A sentence of more than `max_length` tokens is cut into windows, each as long as whole words allow; a word
@@ -47,36 +55,42 @@ def encode_words(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], max_l
         tokenizer: splits each word further, as it does text.
         sentences: sequences of str.
         max_length: the longest window in tokens, special tokens included.
+        name: what error messages call `sentences`.
+        rows: how many embeddings the model has; None if any id will do.
 
     Raises:
-        TypeError: a sentence is one str, or a word is not a str; the message names its index.
-        ValueError: max_length is not more than the special tokens, or a word cannot be written as UTF-8.
+        TypeError: `sentences` or one of them is a str or no sequence, or a word is not a str; the message names its
+            index.
+        ValueError: max_length is not more than the special tokens, there are 2^31 tokens, or a word cannot be written
+            as UTF-8 or tokenised, or has an id from `rows` on.
 
     >>> words = encode_words(tokenizer, [["the", "cat"], ["sat"]], 512)    # doctest: +SKIP
     >>> words.ids, words.first                                             # doctest: +SKIP
     (array([ 101, 1996, 4937,  102,  101, 2938,  102]), array([1, 2, 5]))
     """
-    room = max_length - tokenizer.special_tokens
-    if room < 1:
-        raise ValueError(
-            f"max_length must be more than the {tokenizer.special_tokens} special tokens, got {max_length}"
-        )
+    low, wanted = tokenizer.special_tokens + 1, f"more than the {tokenizer.special_tokens} special tokens"
+    room = checks.integer("encode_words: max_length", max_length, low, wanted=wanted) - tokenizer.special_tokens
+    texts = list(checks.sequence(name, sentences, "sentences, each a sequence of words"))
     special: list[int] = tokenizer._backend.encode("").ids
     before, after = special[: tokenizer._leading], special[tokenizer._leading :]
     ids: list[int] = []
     first: list[int] = []
-    cu_seqlens, cu_words = [0], [0]
-    for words in _pieces(tokenizer._backend, sentences):
+    lengths, cu_words, ends = [], [0], [0]
+    for words in _pieces(tokenizer._backend, texts, name):
         for window in _windows(words, room):
+            start = len(ids)
             ids += before
             for pieces in window:
                 first.append(len(ids))
                 ids += pieces
             ids += after
-            cu_seqlens.append(len(ids))
+            lengths.append(len(ids) - start)
         cu_words.append(len(first))
-    offsets = ragged.check_cu_seqlens(cu_seqlens, len(ids))
-    return TokenizedWords(np.array(ids, np.int64), offsets, np.array(first, np.int64), np.array(cu_words, np.int64))
+        ends.append(len(ids))
+    array = np.array(ids, np.int64)
+    if rows is not None:
+        tokenizer.check_rows(array, np.array(ends), rows, name)
+    return TokenizedWords(array, ragged.cu_seqlens(lengths), np.array(first, np.int64), np.array(cu_words, np.int64))
 
 
 def _windows(words: list[list[int]], room: int) -> Iterator[list[list[int]]]:
@@ -94,14 +108,15 @@ def _windows(words: list[list[int]], room: int) -> Iterator[list[list[int]]]:
         yield window
 
 
-def _pieces(backend: Any, sentences: Sequence[Sequence[str]]) -> Iterator[list[list[int]]]:
+def _pieces(backend: Any, sentences: Sequence[Sequence[str]], name: str) -> Iterator[list[list[int]]]:
     """The wordpieces of every word, sentence by sentence."""
     unknown = getattr(backend.model, "unk_token", None)
     nothing = [] if unknown is None else [backend.token_to_id(unknown)]
     for start in range(0, len(sentences), CHUNK):
         some = enumerate(sentences[start : start + CHUNK], start)
-        chunk = [texts(f"sentences[{i}]", words, "words") for i, words in some]
-        encodings = backend.encode_batch(chunk, is_pretokenized=True, add_special_tokens=False)
+        chunk = [checks.texts(f"{name}[{i}]", words, "words") for i, words in some]
+        encode = partial(backend.encode_batch, is_pretokenized=True, add_special_tokens=False)
+        encodings = by_index(name, chunk, encode, start)
         for words, encoding in zip(chunk, encodings, strict=True):
             pieces: list[list[int]] = [[] for _ in words]
             for word, token in zip(encoding.word_ids, encoding.ids, strict=True):

@@ -7,7 +7,7 @@
     trainer = Trainer(model, ..., folder="run", keep_epochs=5)       # or this
     model.load_state_dict(average_states("run", last=5))
 
-While the learning rate is above 0, weights move around a point. Their mean lies nearer to it.
+While the learning rate is above 0, weights move around a point. Their mean is closer to it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def average_states(folder: str | os.PathLike[str], last: int, step: int | None =
         last: how many epochs, or fewer if the run has not finished as many.
         step: ignore states of later steps; None ignores none.
 
-    Raises ValueError for a `last` below 1, no states, a damaged state and states of different models, and OSError,
+    Raises ValueError for a `last` below 1, no states, a damaged state and states of different models. Raises OSError,
     also for a state that was not kept.
 
     Source: Vaswani et al. 2017, section 6.1.
@@ -54,25 +54,25 @@ def average_states(folder: str | os.PathLike[str], last: int, step: int | None =
     for path in paths:
         tensors = weights(read_state(path)[0])
         if sums and {name: x.shape for name, x in tensors.items()} != {name: x.shape for name, x in sums.items()}:
-            raise ValueError(f"average_states: {path} is of another model than {paths[0]}")
+            raise ValueError(f"average_states: {path} and {paths[0]} are states of different models")
         for name, tensor in tensors.items():
             sums[name] = sums.get(name, 0.0) + tensor.astype(np.float64)
     return {name: (total / len(ends)).astype(np.float32) for name, total in sums.items()}
 
 
 class ExponentialMovingAverage:
-    """Averages of a model's weights, in which weights of n steps ago count with a factor of `decay`^n.
+    """Averages of a model's weights, in which weights from n steps ago count with a factor of `decay`^n.
 
     After step t, counted from 0, an average moves 1 - d of the way to the weight. d is the smaller of `decay` and
     (1 + t) / (10 + t), so the first weights are soon forgotten.
 
     Args:
-        model: the model; the averages begin with its current weights.
+        model: the model; the averages start from its current weights.
         decay: a number in [0, 1); 0 does not average.
 
-    Raises TypeError for a decay that is not a number, ValueError for one out of range.
+    Raises TypeError for a decay that is not a number, ValueError for a decay out of range.
 
-    Source: Polyak and Juditsky 1992; (1 + t) / (10 + t) is that of TensorFlow's ExponentialMovingAverage.
+    Source: Polyak and Juditsky 1992; (1 + t) / (10 + t) as in TensorFlow's ExponentialMovingAverage.
 
     >>> from fastattn import nn
     >>> model = nn.LayerNorm(2)
@@ -89,7 +89,7 @@ class ExponentialMovingAverage:
         self._averages: Arrays = {name: np.array(p.data, order="C") for name, p in model.named_parameters()}
 
     def update(self, step: int) -> None:
-        """Take in the model's weights after a step. `step` steps were done before it."""
+        """Add the model's weights after a step. `step` is the number of earlier steps."""
         share = np.float32(1.0 - min(self.decay, (1 + step) / (10 + step)))
         for name, parameter in self._model.named_parameters():
             average = self._averages[name]
@@ -98,7 +98,7 @@ class ExponentialMovingAverage:
             average += difference
 
     def state_dict(self) -> Arrays:
-        """The averages by the names of their weights; not copies."""
+        """The averages by the names of their weights, without copying."""
         return dict(self._averages)
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
@@ -112,7 +112,7 @@ class ExponentialMovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model has the averages as its weights inside the `with` block, and its own weights after it."""
+        """Use the averages as the model's weights inside the `with` block, and its own weights after it."""
         own = {name: parameter.data.copy() for name, parameter in self._model.named_parameters()}
         try:
             self._fill(self._averages)

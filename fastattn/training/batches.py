@@ -1,4 +1,4 @@
-"""The order of training: each epoch shuffles the items and cuts them into batches of about as many tokens."""
+"""The order of training: each epoch shuffles the items and splits them into batches of similar numbers of tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Batches(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Values for JSON that tell these batches from others. A saved run goes on only with equal settings."""
+        """Values for JSON that identify these batches. A saved run continues only with equal settings."""
 
     def epoch(self, number: int) -> Sequence[Any]:
         """The batches of an epoch, in order. Epochs count from 0."""
@@ -37,15 +37,15 @@ class Batches(Protocol):
 class TokenBatches:
     """Batches of items whose number of tokens is known.
 
-    An epoch is a permutation of all items by a generator seeded with (`seed`, epoch). A batch is as many of the next
-    items as its limits allow. Seed and number of a batch give its items, so a run can go on anywhere.
+    An epoch is a permutation of all items by a generator seeded with (`seed`, epoch). A batch takes as many of the next
+    items as its limits allow. Seed and batch number determine its items, so a run can continue anywhere.
 
     Args:
         lengths: integers `[items]`, the tokens of each item.
         load: returns the arguments of the model for indices (int64) of items.
-        batch_tokens: the most tokens in a batch; a longer item is a batch of its own.
-        batch_size: the most items in a batch.
-        accumulation: batches of a step, for the `Trainer`.
+        batch_tokens: the maximum number of tokens in a batch; a longer item gets its own batch.
+        batch_size: the maximum number of items in a batch.
+        accumulation: batches per step, for the `Trainer`.
         seed: the seed of the permutations, 0 or above.
         settings: more values for JSON that tell these batches from others.
 

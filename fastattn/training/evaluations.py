@@ -10,7 +10,7 @@ from fastattn.checks import integer
 
 
 class Evaluations:
-    """The results of a run's evaluations, in order. Arguments are those of `Trainer`.
+    """The results of a run's evaluations, in order. Arguments are as in `Trainer`.
 
     Attributes:
         entries: step, epoch and metrics of each evaluation.
@@ -25,14 +25,14 @@ class Evaluations:
 
     @property
     def settings(self) -> dict[str, Any] | None:
-        """For JSON, what decides when a run ends; None if evaluations do not decide it."""
+        """The criterion that ends a run, for JSON; None if evaluations do not end it."""
         if self._patience is None:
             return None
         return {"evaluations": self._patience, "metric": self._metric, "higher_is_better": self._higher_is_better}
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The evaluation with the best metric, the first of equals; None if there is none yet."""
+        """The evaluation with the best metric, the first if several are equal; None before the first evaluation."""
         sign = 1 if self._higher_is_better else -1
         scored = [entry for entry in self.entries if math.isfinite(self._score(entry["metrics"]))]
         return max(scored, key=lambda entry: sign * self._score(entry["metrics"]), default=None)

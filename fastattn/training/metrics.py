@@ -18,7 +18,7 @@ from fastattn.functional.losses import IGNORE_INDEX
 
 
 def accuracy(predictions: ArrayLike, labels: ArrayLike, ignore_index: int = IGNORE_INDEX) -> float:
-    """The share of predictions that are right; NaN if no label counts.
+    """The fraction of predictions that are right; NaN if no label counts.
 
     Args:
         predictions: integers.
@@ -39,7 +39,7 @@ def f1_scores(
 ) -> NDArray[np.float64]:
     """The F1 score of each label, 2 * precision * recall / (precision + recall): float64 `[num_labels]`.
 
-    A label that occurs in neither array has NaN. `np.nanmean` of the scores is the macro average.
+    The score of a label that occurs in neither array is NaN. `np.nanmean` of the scores is the macro average.
 
     Args:
         predictions: integers.

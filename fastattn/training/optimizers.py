@@ -18,7 +18,7 @@ Group = dict[str, Any]
 
 
 class Trainable(Protocol):
-    """What an optimizer needs: an array to change, and its gradient or None."""
+    """What an optimizer needs: an array to update, and its gradient or None."""
 
     grad: Array | None
 
@@ -30,15 +30,15 @@ class Trainable(Protocol):
 
 
 class Optimizer(ABC):
-    """What all optimizers share: groups of parameters, and their state.
+    """The base class of optimizers: groups of parameters, and their state.
 
     Args:
         params: parameters, or dicts with `params` and the settings that differ for them.
-        defaults: the settings of a group that does not name them.
+        defaults: the settings for groups that do not set them.
 
     Attributes:
         param_groups: one dict for each group, with `params` and settings. You may change them; a schedule changes `lr`.
-        state: the optimizer's state of each parameter, in order; empty before its first step.
+        state: the optimizer's state for each parameter, in order; empty before its first step.
 
     Raises, by name, TypeError for `params` that are one parameter or not parameters and for a setting that is not a
     number, and ValueError for no parameters, a parameter given twice, and a setting that is unknown or out of range.
@@ -72,7 +72,7 @@ class Optimizer(ABC):
         self.state: list[dict[str, Any]] = [{} for _ in parameters]
 
     def step(self) -> None:
-        """Change every parameter that has a gradient. The others stay as they are, and so does their state."""
+        """Update every parameter that has a gradient. The others and their state do not change."""
         for group, parameter, state in self._each():
             if parameter.grad is not None:
                 self._update(group, parameter.data, parameter.grad, state)
@@ -84,7 +84,7 @@ class Optimizer(ABC):
             parameter.grad = None if none else np.zeros_like(parameter.grad)
 
     def state_dict(self) -> dict[str, Any]:
-        """`state` by the number of the parameter, and `param_groups`, as in PyTorch. Arrays are not copied."""
+        """`state` by parameter index, and `param_groups`, as in PyTorch. Arrays are not copied."""
         numbers = iter(range(len(self.state)))
         groups = [{**group, "params": [next(numbers) for _ in group["params"]]} for group in self.param_groups]
         return {
@@ -95,8 +95,8 @@ class Optimizer(ABC):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Copy a state and its settings, after checking all of it.
 
-        Raises ValueError for other groups, names or shapes and for settings out of range, TypeError for what is not a
-        number or a float array.
+        Raises ValueError for other groups, names or shapes and for settings out of range, TypeError for a value that is
+        not a number or a float array.
         """
         for name in ("state", "param_groups"):
             if name not in state_dict:
@@ -138,7 +138,7 @@ class Optimizer(ABC):
                 yield group, parameter, next(states)
 
     def _check(self, group: Group) -> None:
-        """Check the settings, and make them Python's numbers."""
+        """Check the settings, and convert them to Python numbers."""
         for name in ("lr", "eps", "weight_decay", "momentum", "dampening"):
             if name in group:
                 group[name] = number(f"{self._name}: {name}", group[name])
@@ -213,9 +213,9 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: each step makes a parameter smaller by lr * weight_decay of itself.
+    """Adam with decoupled weight decay: each step shrinks a parameter by lr * weight_decay times its value.
 
-    `params`, `lr`, `betas` and `eps` are those of `Adam`.
+    `params`, `lr`, `betas` and `eps` are as in `Adam`.
 
     Source: Loshchilov and Hutter 2019, algorithm 2; torch.optim.AdamW.
 
@@ -240,7 +240,7 @@ class AdamW(Adam):
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum if asked for.
+    """Gradient descent, optionally with momentum.
 
     Args:
         params: parameters, or dicts with `params` and settings of their own.
@@ -317,9 +317,9 @@ def clip_grad_norm(parameters: Iterable[Trainable], max_norm: float) -> float:
 
     Args:
         parameters: parameters; those without a gradient are skipped.
-        max_norm: the largest norm, above 0. `math.inf` only measures.
+        max_norm: the maximum norm, above 0. `math.inf` only measures.
 
-    Returns the norm before. If it is NaN or infinite, nothing is scaled.
+    Returns the norm before scaling. If it is NaN or infinite, nothing is scaled.
 
     Raises ValueError for a max_norm that is not above 0.
 

@@ -27,7 +27,7 @@ def train(
         data: the data to learn, as given to `for_training`.
         folder: where to write the model, `log.jsonl`, `loss.svg` and the states of the run, `states/`.
         evaluate_on: data to measure the model on, once an epoch or as the recipe says.
-        resume: go on with the run in `folder`, if there is one. Whatever shapes the model must be the same as before.
+        resume: continue the run in `folder`, if there is one. Every option that affects the model must be the same.
 
     Returns the trainer, whose `evaluations` are the metrics. `task.model` has the weights that were saved: the best
     ones with patience, an average if the recipe asks for one, the last ones otherwise.

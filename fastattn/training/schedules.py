@@ -1,4 +1,4 @@
-"""Learning-rate schedules with transformers' names. Each gives the rate of a step as a share of the optimizer's own.
+"""Learning-rate schedules with transformers' names. Each defines a step's rate as a fraction of the optimizer's rate.
 
     optimizer = AdamW(model.parameters(), lr=5e-5)
     schedule = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=100, num_training_steps=1000)
@@ -17,12 +17,12 @@ from fastattn.training.optimizers import Optimizer
 
 
 class Schedule:
-    """Sets the `lr` of each group of the optimizer, before every step, to its first value times `factor(step)`.
+    """Sets the `lr` of each group of the optimizer, before every step, to its initial value times `factor(step)`.
 
     Args:
         optimizer: the `lr` of its groups are the peak rates.
         factor: a function of the number of steps done, 0 at first.
-        settings: values for JSON that tell this schedule from others. A saved run goes on only with equal settings.
+        settings: values for JSON that identify this schedule. A saved run continues only with equal settings.
 
     >>> from fastattn.nn import Parameter
     >>> from fastattn.training import SGD
@@ -44,7 +44,7 @@ class Schedule:
         self._set(0)
 
     def step(self) -> None:
-        """Go on to the next step. Call it after the optimizer's `step`."""
+        """Advance to the next step. Call this after the optimizer's `step`."""
         self._set(self._steps + 1)
 
     def get_last_lr(self) -> list[float]:
@@ -56,7 +56,7 @@ class Schedule:
         return {"steps": self._steps, "base_lrs": self._base_lrs, "settings": self.settings}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on where another schedule was. Raises ValueError if it had other rates or settings."""
+        """Continue where another schedule was. Raises ValueError if it had other rates or settings."""
         for name, own in (("base_lrs", self._base_lrs), ("settings", self.settings)):
             if state_dict[name] != own:
                 raise ValueError(f"Schedule: {name} of the state are {state_dict[name]}, here {own}")
@@ -135,7 +135,7 @@ def get_noam_schedule(optimizer: Optimizer, num_warmup_steps: int, model_size: i
     It is multiplied by the optimizer's own rate, which is therefore about 1. The peak, at step `num_warmup_steps`, is
     (model_size * num_warmup_steps)^-0.5: 7e-4 for 512 and 4000.
 
-    Raises ValueError for numbers below 1, TypeError for those that are not integers.
+    Raises ValueError for numbers below 1, TypeError for numbers that are not integers.
 
     Source: Vaswani et al. 2017, equation 3. `get_inverse_sqrt_schedule` has the same form around a given peak.
 

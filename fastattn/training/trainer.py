@@ -1,11 +1,11 @@
-"""Training of any model whose forward gives a loss: steps, evaluation, saved states, log.
+"""Training of any model whose forward returns a loss: steps, evaluation, saved states, log.
 
     manual_seed(0)                                  # before the model is made
     optimizer = AdamW(model.parameters(), lr=1e-4)
     batches = TokenBatches(lengths, load, batch_tokens=1024, seed=0)
     schedule = get_linear_schedule_with_warmup(optimizer, 50, count_steps(batches, epochs=3))
     trainer = Trainer(model, optimizer, schedule, batches, epochs=3, folder="run")
-    trainer.resume()                                # goes on where a run in that folder stopped, if there is one
+    trainer.resume()                                # continues where a run in this folder stopped, if there is one
     trainer.train()
 
 A model needs `named_parameters`, `state_dict`, `load_state_dict`, `train` and `eval`.
@@ -66,12 +66,12 @@ class DamagedStateWarning(UserWarning):
 
 
 class Trainer:
-    """One run. `train` goes on from wherever the run is to its end.
+    """One run. `train` continues the run from its current step to the end.
 
     A step averages the gradients of `accumulation` batches, clips them to `max_norm`, and steps the optimizer and the
     schedule. With a `folder`, the run writes `log.jsonl`, one line for each step and evaluation, and its states,
-    `states/step-*.safetensors`. A run that died goes on from its last state. On the same instruction set, weights and
-    log have the bits of a run that never stopped. Ctrl-C waits for the end of the step or evaluation, saves the state
+    `states/step-*.safetensors`. A run that died continues from its last state. On the same instruction set, weights and
+    log have the bits of an uninterrupted run. Ctrl-C waits for the end of the step or evaluation, saves the state
     and raises KeyboardInterrupt; a second Ctrl-C does not wait.
 
     Args:
@@ -85,14 +85,14 @@ class Trainer:
         carried: what a step leaves to the next one, with `state_dict` and `load_state_dict`. It is saved and restored.
         average: moving averages of the weights, updated after every step and saved. Evaluations and `load_best` use
             them instead of the weights.
-        accumulation: batches of a step.
-        max_norm: the largest norm of the gradients; None does not clip.
+        accumulation: batches per step.
+        max_norm: the maximum norm of the gradients; None does not clip.
         evaluate: returns metrics by name. It is called with the model in evaluation mode, and nothing is recorded.
         evaluate_every: steps between evaluations; by default once an epoch. An evaluation also follows the last step.
         metric: the metric that compares models; by default the first one of `evaluate`.
         higher_is_better: whether a higher `metric` is better.
-        patience: stop after this many evaluations without a better one.
-        save_every: steps between more saved states, beside those after evaluations and epochs.
+        patience: stop after this many evaluations without an improvement.
+        save_every: steps between saved states, in addition to the states after evaluations and epochs.
         keep: how many of the latest states are kept. The best one is always kept.
         keep_epochs: how many of the latest states at ends of epochs are always kept, for `average_states`.
         progress: show a bar; None shows it if standard error is a terminal.
@@ -406,7 +406,7 @@ class Trainer:
     def load_best(self) -> int | None:
         """Load the weights of the best evaluation and return its step, or None if there is no evaluation.
 
-        Raises as `resume` does. Training cannot go on with these weights.
+        Raises as `resume` does. Training cannot continue from these weights.
         """
         folder = self._states()
         if self.best is None:

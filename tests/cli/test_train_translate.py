@@ -58,7 +58,7 @@ def test_it_learns(files, tmp_path, capsys):
     folder = Path(files["--output"])
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "generation_config.json", "log.jsonl", "model.safetensors", "states",
-        "source.characters.json", "target.characters.json",
+        "source.characters.json", "target.characters.json", "tokenizer_config.json",
     }  # fmt: skip
     assert list(log_of(folder)[-1]["metrics"]) == ["loss", "cer"]
     assert len(states(files)) == 5

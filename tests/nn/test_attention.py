@@ -209,9 +209,9 @@ def test_refused() -> None:
         nn.MultiHeadAttention(DIM, 2.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"dropout must be a number in \[0, 1\), got 1\.5"):
         nn.MultiHeadAttention(DIM, HEADS, 1.5)
-    with pytest.raises(ValueError, match="key_value cannot be given to a layer of self_attention"):
+    with pytest.raises(ValueError, match="key_value cannot be given to a layer with self_attention"):
         make(True)(x, memory, cu_seqlens_q=OFFSETS)
-    with pytest.raises(ValueError, match="cu_seqlens_k cannot be given to a layer of self_attention"):
+    with pytest.raises(ValueError, match="cu_seqlens_k cannot be given to a layer with self_attention"):
         make(True)(x, cu_seqlens_q=OFFSETS, cu_seqlens_k=OFFSETS)
     cache, one = np.zeros((5, 2, HEADS, DIM // HEADS), "f4"), {"cu_seqlens_q": [0, 1], "cu_seqlens_k": [0, 5]}
     for places in ([-1], [5], [0, 1], [[0]]):
@@ -219,9 +219,9 @@ def test_refused() -> None:
             make(True).freeze().step(x[:1], cache, np.array(places), **one)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"places must be 2 different rows .* got \[3 3\]"):
         make(True).freeze().step(x[:2], cache, np.array([3, 3]), **one)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="attend is not for a layer of self_attention"):
+    with pytest.raises(ValueError, match="attend is for a layer without self_attention"):
         make(True).attend(x, memory, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHERS)
-    with pytest.raises(ValueError, match="step is for a layer of self_attention"):
+    with pytest.raises(ValueError, match="step is for a layer with self_attention"):
         make(False).step(x, memory, np.arange(8), cu_seqlens_q=OFFSETS, cu_seqlens_k=OFFSETS)
     with pytest.raises(ValueError, match=r"cu_seqlens_k must start at 0, got 1"):
         make(False)(x, memory, cu_seqlens_q=OFFSETS, cu_seqlens_k=OFFSETS + 1)

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from helpers_sentences import HIDDEN, POSITIONS, pattern, write_bert, write_model
+from helpers_sentences import HIDDEN, POSITIONS, VOCABULARY, pattern, write_bert, write_model
 
 from fastattn.autograd import Tensor, no_grad
 from fastattn.models import BertForTokenClassification
@@ -149,10 +149,8 @@ def test_what_is_saved_comes_back(folder: Path, tmp_path: Path, tagger: Tagger) 
     tagger.save_pretrained(tmp_path / "again")
     again = Tagger.from_pretrained(tmp_path / "again")
     assert again.tag(SENTENCES) == tagger.tag(SENTENCES)
-    assert {path.name for path in (tmp_path / "again").iterdir()} == {path.name for path in folder.iterdir()}
-    assert {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"} <= {
-        path.name for path in folder.iterdir()
-    }
+    names = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert {path.name for path in (tmp_path / "again").iterdir()} == names
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["BertForTokenClassification"]
     assert config["id2label"] == {str(i): label for i, label in enumerate(LABELS)}
@@ -161,11 +159,26 @@ def test_what_is_saved_comes_back(folder: Path, tmp_path: Path, tagger: Tagger) 
 
 def test_a_tagger_may_be_saved_where_it_came_from(tmp_path: Path) -> None:
     folder = make_tagger(tmp_path)
-    before = (folder / "vocab.txt").read_bytes()
+    before = (folder / "tokenizer.json").read_bytes()
     tagger = Tagger.from_pretrained(folder)
     tagger.save_pretrained(folder)
-    assert (folder / "vocab.txt").read_bytes() == before
+    assert (folder / "tokenizer.json").read_bytes() == before
     assert Tagger.from_pretrained(folder).tag(SENTENCES) == tagger.tag(SENTENCES)
+
+
+def test_added_tokens_are_saved_and_those_without_an_embedding_refused(tmp_path: Path) -> None:
+    start = write_bert(tmp_path / "bert")
+    (start / "added_tokens.json").write_text(json.dumps({"<x>": len(VOCABULARY)}))
+    with pytest.warns(UserWarning, match=r"none for these tokens: '<x>'"):
+        tagger = Tagger.for_training(start, DATA)
+    message = r"^tag: sentences\[2\] has the token '<x>'"
+    with pytest.raises(ValueError, match=message):
+        tagger.tag([["the"], [], ["cat", "a<x>"]])
+    tagger.save_pretrained(tmp_path / "tagger")
+    with pytest.warns(UserWarning, match=r"tagger: the model has .* none for these tokens: '<x>'"):
+        again = Tagger.from_pretrained(tmp_path / "tagger")
+    with pytest.raises(ValueError, match=message):
+        again.tag([["the"], [], ["cat", "a<x>"]])
 
 
 def test_transformers_gives_the_same_logits(folder: Path, tagger: Tagger) -> None:

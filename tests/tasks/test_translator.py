@@ -34,7 +34,7 @@ def translator(folder: Path) -> Translator:
 def test_what_is_saved_comes_back(folder: Path, translator: Translator) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "generation_config.json", "model.safetensors", "source.characters.json",
-        "target.characters.json",
+        "target.characters.json", "tokenizer_config.json",
     }  # fmt: skip
     assert translator.translate(TEXTS) == make().translate(TEXTS)
     assert translator.model.frozen
@@ -176,7 +176,7 @@ def test_bad_folders(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"^{run}[/:].*d_model"):  # the folder's name as it is
         Translator.from_pretrained(run)
     make().model.save_pretrained(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no source\.characters\.json or source\.bpe\.json"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer: no tokenizer_config\.json of a SubwordTok"):
         Translator.from_pretrained(tmp_path)
     SubwordTokenizer(Characters(LETTERS + "xyz"), Characters("A")).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=rf"{tmp_path}: the tokenizer has 15 source tokens, but the model only 12"):

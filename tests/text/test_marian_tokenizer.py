@@ -202,7 +202,7 @@ def test_many_threads(tokenizer: MarianTokenizer) -> None:
 @pytest.mark.parametrize("name", ["source.spm", "target.spm", "vocab.json", "target_vocab.json"])
 def test_a_missing_piece(write: Write, name: str) -> None:
     folder = write(separate=True, **{name.replace(".", "__"): None})
-    with pytest.raises(FileNotFoundError, match=rf"{name}: no such file; a Marian tokenizer has source\.spm, "):
+    with pytest.raises(FileNotFoundError, match=rf"{folder}: no {name}; a Marian tokenizer has source\.spm, "):
         MarianTokenizer.from_pretrained(folder)
 
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,8 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
 from helpers_sentences import TEXTS, VOCABULARY, write_bert
 
-from fastattn.text import Tokenizer
+from fastattn import functional as F
+from fastattn.text import TokenizedTexts, Tokenizer
 from fastattn.text import tokenizer as tokenizer_module
 
 
@@ -65,6 +67,45 @@ def test_ids_are_ragged(tokenizer):
         alone = tokenizer.encode([text]).ids
         np.testing.assert_array_equal(tokens.ids[tokens.cu_seqlens[i] : tokens.cu_seqlens[i + 1]], alone)
     assert not tokens.truncated.any()
+
+
+def test_offsets_are_those_of_the_kernels(tokenizer):
+    """`F.pooling` reads them as they are. There is no room for 2^31 tokens."""
+    tokens = tokenizer.encode(TEXTS)
+    assert tokens.cu_seqlens.dtype == tokens.lengths.dtype == np.int32
+    rows = np.ones((len(tokens.ids), 4), np.float32)
+    assert F.pooling(rows, tokens.cu_seqlens, "mean").shape == (len(TEXTS), 4)
+    with pytest.raises(ValueError, match=r"cu_seqlens must end below 2\*\*31"):
+        TokenizedTexts.of([], [2**30, 2**30])
+
+
+def test_one_text_is_refused_by_name(tokenizer):
+    with pytest.raises(TypeError, match=r"^encode: texts must be a sequence of str, got the str 'a b'$"):
+        tokenizer.encode("a b")
+    with pytest.raises(TypeError, match=r"^encode: texts must be a sequence of str, got int$"):
+        tokenizer.encode(5)
+    with pytest.raises(TypeError, match=r"^encode: max_length must be more than the 2 special tokens, got '3'$"):
+        tokenizer.encode(["cat"], "3")
+
+
+def test_tokens_without_an_embedding(tokenizer):
+    """A warning names some of them, and an error the text that has one, after it was cut."""
+    with pytest.warns(
+        UserWarning,
+        match=r"/bert: the model has 58 embeddings and none for these tokens: "
+        r"'cat' \(58\), 'sat' \(59\), 'query' \(60\), ':' \(61\), '.' \(62\) and 1 more\.",
+    ):
+        tokenizer.warn_of_tokens_beyond(58)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokenizer.warn_of_tokens_beyond(len(VOCABULARY))
+        tokenizer.warn_of_tokens_beyond(len(VOCABULARY) + 5)
+    texts = ["a", "", "the the the cat"]
+    with pytest.raises(ValueError, match=r"^encode: texts\[2\] has the token 'cat' \(58\), but the model has 58 embed"):
+        tokenizer.encode(texts, rows=58)
+    with pytest.raises(ValueError, match=r"^lines\[12\] has the token"):
+        tokenizer.encode(texts, rows=58, name="lines", first=10)
+    assert tokenizer.encode(texts, 5, rows=58).lengths.tolist() == [3, 2, 5]
 
 
 def test_no_text_no_ids(tokenizer):
@@ -203,7 +244,8 @@ def test_a_missing_library_says_what_to_install(folder, monkeypatch):
 
 FORK = """
 import os, sys
-from fastattn.text import Tokenizer
+from fastattn import functional as F
+from fastattn.text import TokenizedTexts, Tokenizer
 tokenizer = Tokenizer.from_pretrained(sys.argv[1])
 expected = tokenizer.encode(["the cat"] * 50).ids.tolist()
 pid = os.fork()

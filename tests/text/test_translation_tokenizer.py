@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_files(tmp_path: Path, kind: str, shared: bool) -> None:
     tokenizer.save_pretrained(tmp_path)
     suffix = {"characters": "characters.json", "byte pairs": "bpe.json"}[kind]
     names = [f"vocabulary.{suffix}"] if shared else [f"source.{suffix}", "target.characters.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["vocabularies"] == names
     again = read_translation_tokenizer(tmp_path)
     assert isinstance(again, SubwordTokenizer)
     assert (again.source is again.target) == shared
@@ -61,7 +62,13 @@ def damage(name: str, text: str) -> Callable[[Path], Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / "target.characters.json").unlink(), r"no target.characters.json or target.bpe.json"),
+        (lambda folder: (folder / "target.characters.json").unlink(), r"/target\.characters\.json: no such file; tok"),
+        (
+            damage(
+                "tokenizer_config.json", '{"tokenizer_class": "SubwordTokenizer", "vocabularies": ["../a.bpe.json"]}'
+            ),
+            r"tokenizer_config\.json: vocabularies must be one or two of .*, got \['\.\./a\.bpe\.json'\]",
+        ),
         (damage("source.characters.json", "["), r"source\.characters\.json: not valid JSON"),
         (damage("source.characters.json", "{}"), r"source\.characters\.json: characters must be a list, got None"),
         (damage("source.characters.json", '{"characters": ["ab"]}'), r"source\.characters\.json: .* single ones, got"),
@@ -87,8 +94,30 @@ def test_a_name_is_found_as_every_model_is(tmp_path: Path, monkeypatch: pytest.M
             read(tmp_path / "nowhere")
 
 
+def test_a_cached_folder_is_checked_for_the_files_of_its_own_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--letters"
+    snapshot = repository / "snapshots" / "a"
+    SubwordTokenizer(Characters("ab"), Characters("c")).save_pretrained(snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a")
+    for read in (SubwordTokenizer.from_pretrained, read_translation_tokenizer):
+        assert read("letters", local_files_only=True).target.vocab_size == 4
+    (snapshot / "target.characters.json").unlink()
+    for read in (SubwordTokenizer.from_pretrained, read_translation_tokenizer):
+        with pytest.raises(FileNotFoundError, match=r"snapshots/a lacks target\.characters\.json"):
+            read("letters", local_files_only=True)
+    (snapshot / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"snapshots/a lacks source\.spm, target\.spm, vocab\.json"):
+        read_translation_tokenizer("letters", local_files_only=True)
+
+
 def test_damaged_byte_pairs(tmp_path: Path) -> None:
     library = pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+    vocabulary = make("byte pairs")
+    SubwordTokenizer(vocabulary, vocabulary).save_pretrained(tmp_path)
     (tmp_path / "vocabulary.bpe.json").write_text("{}")
     with pytest.raises(ValueError, match=r"vocabulary\.bpe\.json: not a tokenizer that the tokenizers library reads"):
         read_translation_tokenizer(tmp_path)
@@ -127,10 +156,26 @@ def test_sentencepiece(tmp_path: Path) -> None:
         assert again.source.encode(TEXTS).ids.tolist() == tokenizer.source.encode(TEXTS).ids.tolist()
 
 
-def test_a_vocabulary_takes_the_place_of_sentencepiece_models(tmp_path: Path) -> None:
-    sentencepiece_tokenizer(write_model(tmp_path / "a.model", TEXTS)).save_pretrained(tmp_path)
-    SubwordTokenizer(Characters("ab"), Characters("c")).save_pretrained(tmp_path)
-    assert isinstance(read_translation_tokenizer(tmp_path), SubwordTokenizer)
+def test_a_tokenizer_takes_the_place_of_another_and_deletes_nothing(tmp_path: Path) -> None:
+    """The one that was saved last is read."""
+    marian = sentencepiece_tokenizer(write_model(tmp_path / "a.model", TEXTS))
+    ours = SubwordTokenizer(Characters("ab"), Characters("c"))
+    (tmp_path / "vocabulary.characters.json").write_text("mine")
+    for tokenizer in (marian, ours, marian, ours):
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        tokenizer.save_pretrained(tmp_path)
+        kept = {name: data for name, data in before.items() if name != "tokenizer_config.json"}
+        assert kept.items() <= {path.name: path.read_bytes() for path in tmp_path.iterdir()}.items()
+        assert type(read_translation_tokenizer(tmp_path)) is type(tokenizer)
+
+
+def test_a_folder_without_its_models_names_them(tmp_path: Path) -> None:
+    for name in ("config.json", "vocab.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text('{"model_type": "marian"}')
+    with pytest.raises(
+        FileNotFoundError, match=rf"^{tmp_path}: no source\.spm, no target\.spm; a Marian tokenizer has"
+    ):
+        read_translation_tokenizer(tmp_path)
 
 
 def test_what_is_no_sentencepiece_model(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_first_wordpieces(tokenizer: Tokenizer) -> None:
     assert words.lengths.tolist() == [7, 5]
     dtypes = {name: str(array.dtype) for name, array in vars(words).items()}
     assert dtypes == {"ids": "int64", "cu_seqlens": "int32", "first": "int64", "cu_words": "int64"}
+    assert words.lengths.dtype == np.int32
 
 
 def test_a_sentence_is_tokenised_as_text_is(tokenizer: Tokenizer) -> None:

@@ -1,4 +1,4 @@
-"""The configuration of BERT, as Hugging Face writes it."""
+"""The configuration of BERT, in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_he
 class BertConfig(PreTrainedConfig):
     """The shape of a BERT model, field by field as in Hugging Face's config.json; the defaults are BERT-base.
 
-    `num_labels` is the length of `id2label`, which is LABEL_0, LABEL_1, ... unless given, and `label2id` its inverse.
+    `num_labels` is the length of `id2label`, which defaults to LABEL_0, LABEL_1, ...; `label2id` is its inverse.
 
-    Raises ValueError for a value that no BERT model can have, naming the field and the value.
+    Raises ValueError, naming the field and the value, for a value that no BERT model can have.
     """
 
     model_types = ("bert",)
@@ -65,7 +65,7 @@ class BertConfig(PreTrainedConfig):
 
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of a config.json. The sizes must be there, for no default can guess them."""
+        """The fields of a config.json. Sizes are required, since no default would be right."""
         architectures = values.get("architectures") or []
         found = super()._read({"model_type": "bert", **values}, changes)
         if "model_type" not in values and not all(str(name).startswith("Bert") for name in architectures):
@@ -79,21 +79,21 @@ class BertConfig(PreTrainedConfig):
         if found.get("id2label"):
             found["id2label"] = _names(found["id2label"])
         count = len(found.get("id2label") or ())
-        if "id2label" in changes or changes.get("num_labels", count) != count:  # other labels than the file's
+        if "id2label" in changes or changes.get("num_labels", count) != count:  # other labels than in the file
             found = {name: value for name, value in found.items() if name not in ("id2label", "label2id")}
         if names := changes.get("id2label") or found.get("id2label"):
             found["num_labels"] = len(names)
         return found
 
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
-        """The object of a config.json for a model of this class."""
+        """The object to write to config.json for a model of class `architecture`."""
         values = asdict(self)
         del values["num_labels"]  # it is the length of id2label
         return {"model_type": "bert", "architectures": [architecture or "BertModel"], **values}
 
 
 def _names(id2label: Any) -> dict[int, str]:
-    """The keys of JSON are strings."""
+    """`id2label` with integer keys, since keys in JSON are strings."""
     try:
         return {int(i): str(name) for i, name in id2label.items()}
     except (AttributeError, TypeError, ValueError):

@@ -5,9 +5,9 @@
     >>> output.loss.backward()                                                                   # doctest: +SKIP
 
 All take padded batches as `BertModel` does and raise its errors. `models.outputs` describes their results. Labels are
-integers, with -100 where there is none. ValueError or TypeError names the argument, the value and its place for
-another shape, a label outside the classes, a label at the padding, and labels that are all -100. A loss is the mean
-over the labels that count. The logits of a trainable model are Tensors, so you can compute any other loss from them.
+integers; -100 means no label. ValueError or TypeError names the argument, the value and its position for another
+shape, a label outside the classes, a label at the padding, and labels that are all -100. A loss is the mean over the
+labels that count. The logits of a trainable model are Tensors, so you can compute any other loss from them.
 
 Source: Devlin et al. 2019, section 4 and figure 4; losses as in transformers' `modeling_bert`.
 """
@@ -35,12 +35,12 @@ from fastattn.nn.parameter import Array
 
 
 class BertHeadModel(BertPreTrainedModel):
-    """What the models with a head share."""
+    """The base class of the models with a head."""
 
     bert: BertModel
 
     def _run(self, batch: Batch, labels: Any, *outputs: bool) -> Any:
-        """The result for a batch, with a loss unless `labels` are None; `outputs` are those of `BertModel.encode`."""
+        """The result for a batch, with a loss unless `labels` are None; `outputs` are passed to `BertModel.encode`."""
         target = None if labels is None else self._target(batch, labels)
         output = self.bert.encode(batch, *outputs)
         states, attentions = output.hidden_states, output.attentions
@@ -52,14 +52,14 @@ class BertHeadModel(BertPreTrainedModel):
 
     @abstractmethod
     def _target(self, batch: Batch, labels: Any) -> Any:
-        """The labels, checked, as `_finish` takes them."""
+        """The checked labels in the form that `_finish` takes."""
 
     @abstractmethod
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> Any:
-        """The head's output object, made from the encoder's `output`, the checked labels and the `extras` of it."""
+        """The head's output object, made from the encoder's `output`, the checked labels and its `extras`."""
 
     def _together(self, **labels: ArrayLike | None) -> dict[str, Any] | None:
-        """Two kinds of labels by name, or None without any. Raises ValueError when one is given alone."""
+        """Two kinds of labels by name, or None if neither is given. Raises ValueError if only one is given."""
         missing = [name for name, value in labels.items() if value is None]
         if missing and len(missing) < len(labels):
             raise ValueError(f"{type(self).__name__}: {' and '.join(labels)} must be given together")
@@ -67,7 +67,7 @@ class BertHeadModel(BertPreTrainedModel):
 
 
 class LabelledModel(BertHeadModel):
-    """A head that `labels` are for."""
+    """A head with `labels`."""
 
     def forward(
         self,
@@ -78,7 +78,7 @@ class LabelledModel(BertHeadModel):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> Any:
-        """The first three are `[batch, seq]`, unless the class says otherwise. It describes the `labels`, too."""
+        """The first three are `[batch, seq]`, unless the class says otherwise. It also describes the `labels`."""
         batch = self._pack(input_ids, attention_mask, token_type_ids)
         return self._run(batch, labels, output_hidden_states, output_attentions)
 
@@ -87,7 +87,7 @@ class LabelledModel(BertHeadModel):
 
 
 class RaggedModel(LabelledModel):
-    """A head that takes ragged batches too."""
+    """A head that also takes ragged batches."""
 
     def forward_ragged(
         self,
@@ -99,8 +99,8 @@ class RaggedModel(LabelledModel):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> Any:
-        """As `BertModel.forward_ragged`. Labels and logits of tokens are `[tokens, ..]`, those of sequences as in the
-        padded call."""
+        """As `BertModel.forward_ragged`. Labels and logits per token are `[tokens, ..]`; labels and logits per sequence
+        are as in the padded call."""
         batch = self.bert.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
         return self._run(batch, labels, output_hidden_states, output_attentions)
 
@@ -137,7 +137,7 @@ class BertForTokenClassification(Classifier, RaggedModel):
 
 
 class BertForQuestionAnswering(BertHeadModel):
-    """The first and the last token of an answer within the text."""
+    """The first and the last token of an answer in the text."""
 
     def build(self, config: BertConfig) -> None:
         self.bert = BertModel(config, add_pooling_layer=False)
@@ -155,8 +155,8 @@ class BertForQuestionAnswering(BertHeadModel):
     ) -> QuestionAnsweringOutput:
         """The first three are `[batch, seq]`; the positions, columns of `input_ids`, are `[batch]`.
 
-        As in transformers, a negative position is 0, and one from `seq` on, an answer that was cut off, is ignored.
-        Unlike there, the padding has no part in the softmax.
+        As in transformers, a negative position counts as 0, and a position >= `seq` (a truncated answer) is ignored.
+        Unlike in transformers, the padding does not take part in the softmax.
         """
         labels = self._together(start_positions=start_positions, end_positions=end_positions)
         batch = self.bert.pack(input_ids, attention_mask, token_type_ids)
@@ -173,12 +173,13 @@ class BertForQuestionAnswering(BertHeadModel):
 
 
 class BertForSequenceClassification(Classifier, RaggedModel):
-    """A label, several, or numbers for a sentence or a pair of sentences.
+    """One label, several labels, or numbers for a sentence or a pair of sentences.
 
-    `config.problem_type` says what `labels` mean. If it is None, it is "regression" when `num_labels` is 1, otherwise
-    "single_label_classification" for integer labels and "multi_label_classification" for others. Classes are integers
-    `[batch]`. For regression, `labels` are numbers, `[batch]` or `[batch, num_labels]`, with the squared error. For
-    several labels they are 0 and 1, `[batch, num_labels]`, with the binary cross-entropy. The result is a `HeadOutput`.
+    `config.problem_type` says what `labels` mean. None means "regression" if `num_labels` is 1, otherwise
+    "single_label_classification" for integer labels and "multi_label_classification" for others. A single label is an
+    integer class, `[batch]`. For regression, `labels` are numbers, `[batch]` or `[batch, num_labels]`, and the loss is
+    the squared error. For several labels they are 0 and 1, `[batch, num_labels]`, and the loss is the binary
+    cross-entropy. The result is a `HeadOutput`.
     """
 
     def _target(self, batch: Batch, labels: ArrayLike) -> tuple[Array, Callable[..., Any]]:
@@ -196,7 +197,7 @@ class BertForSequenceClassification(Classifier, RaggedModel):
 
 
 class BertForMultipleChoice(Classifier):
-    """Which of several continuations fits.
+    """The choice of one of several continuations.
 
     Arrays are `[batch, choices, seq]`; `labels`, the right choices, are integers `[batch]`. The result is a
     `HeadOutput`.
@@ -233,7 +234,7 @@ def _mean_of_both(scores: list[Any], targets: list[Array]) -> Any:
 
 
 def _numbers(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
-    """Labels that are numbers, in this shape. A single column may be without its axis."""
+    """Labels as numbers in this shape. The axis of a single column may be missing."""
     if labels.dtype.kind not in "fiub":
         raise TypeError(f"{owner}: labels must be numbers, got {labels.dtype}")
     if labels.shape != shape and (shape[1] != 1 or labels.shape != shape[:1]):
@@ -245,10 +246,10 @@ def _numbers(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
 
 
 def _several(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
-    """Labels `[batch, num_labels]`, the probability of each."""
+    """Labels `[batch, num_labels]`, each a probability."""
     if labels.ndim == 1 and labels.dtype.kind in "fb":
         raise ValueError(
-            f"{owner}: labels of {labels.dtype} mean several for each sequence and must have shape {shape}, "
+            f"{owner}: labels of {labels.dtype} mean several labels per sequence and must have shape {shape}, "
             f"got {labels.shape}; classes are integers"
         )
     array = _numbers(owner, labels, shape)
@@ -260,7 +261,7 @@ def _several(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
 
 
 def _check_positions(name: str, positions: ArrayLike, batch: Tokens) -> Array:
-    """Positions as targets: -100 for those beyond the end, and none at the padding."""
+    """Positions as targets: -100 for positions beyond the end. Raises ValueError for a position at the padding."""
     owner, seq = "BertForQuestionAnswering", batch.shape[1]
     columns = np.maximum(integers(f"{owner}: {name}", positions, batch.shape[:1]), 0)
     if (columns >= seq).all():

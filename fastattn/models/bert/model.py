@@ -5,7 +5,7 @@
     (1, 3, 384)
 
 Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language
-Understanding". Names, files and numbers are those of Hugging Face's `BertModel`.
+Understanding". Names, files and results match Hugging Face's `BertModel`.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class BertPreTrainedModel(PreTrainedModel):
     gradient_checkpointing = False
 
     def gradient_checkpointing_enable(self) -> None:
-        """Keep only the input of each layer and compute the layer again in `backward()`: less memory, the same bits."""
+        """Keep only the input of each layer and recompute the layer in `backward()`: less memory, the same bits."""
         self._set_checkpointing(True)
 
     def gradient_checkpointing_disable(self) -> None:
-        """Keep everything that the layers compute."""
+        """Keep all intermediate results of the layers."""
         self._set_checkpointing(False)
 
     def _set_checkpointing(self, enabled: bool) -> None:
@@ -62,7 +62,7 @@ class BertPreTrainedModel(PreTrainedModel):
 
 
 class BertEmbeddings(nn.Module):
-    """Word, token type and position rows summed, then normalised: `[tokens]` to `[tokens, hidden_size]`."""
+    """The normalised sum of word, token type and position rows: `[tokens]` to `[tokens, hidden_size]`."""
 
     def __init__(self, config: BertConfig) -> None:
         dim, std = config.hidden_size, config.initializer_range
@@ -79,7 +79,7 @@ class BertEmbeddings(nn.Module):
             self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.LayerNorm,
         )  # fmt: skip
         weight = words.weight
-        # Where nothing is recorded the norm is computed in the same pass, whether the model trains or not.
+        # If nothing is recorded, the norm is computed in the same pass, whether the model trains or not.
         quiet = not (mode.grad or self.training)
         x = F.embedding_sum(
             input_ids,
@@ -111,10 +111,10 @@ class Batch(Tokens):
 
 
 class BertModel(BertPreTrainedModel):
-    """A BERT encoder. It is frozen when it is loaded, unless it is `trainable`.
+    """A BERT encoder. A loaded model is frozen unless `trainable` is set.
 
-    Any number of threads may call it at once. The names of `tensors` are those of Hugging Face's `BertModel`. Without
-    `add_pooling_layer`, or a `pooler.dense.weight` among the tensors, the model has no pooler.
+    Any number of threads may call it at once. The names of `tensors` match Hugging Face's `BertModel`. Without
+    `add_pooling_layer`, or without `pooler.dense.weight` among the tensors, the model has no pooler.
     """
 
     loads_trainable = False
@@ -174,11 +174,11 @@ class BertModel(BertPreTrainedModel):
         """Encode a padded batch; no padding token is computed.
 
         All arguments are `[batch, seq]`: ids of any integer dtype, a mask of bools or integers with 1 at the tokens. No
-        mask means that all are tokens. Tokens keep their column as their position, also behind left padding and holes,
-        and the pooler reads the first token that the mask keeps. Padding ids are not looked at.
+        mask means that all are tokens. The position of a token is its column, even after left padding and gaps, and the
+        pooler reads the first token that the mask keeps. Padding ids are not read.
 
         Raises TypeError for ids or a mask that are not integers. Raises ValueError for shapes that differ, ids outside
-        the vocabulary and positions from `max_position_embeddings` on.
+        the vocabulary and positions >= `max_position_embeddings`.
         """
         batch = self.pack(input_ids, attention_mask, token_type_ids)
         output = self.encode(batch, output_hidden_states, output_attentions)
@@ -196,10 +196,10 @@ class BertModel(BertPreTrainedModel):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> BertOutput:
-        """Encode sequences that stand one after the other without padding.
+        """Encode sequences that follow one another without padding.
 
-        `input_ids` are integers `[tokens]`, and sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of them. Positions
-        count from 0 in each sequence unless given. Errors are those of the padded call.
+        `input_ids` are integers `[tokens]`, and sequence i is tokens `cu_seqlens[i]` to `cu_seqlens[i + 1]`. Positions
+        count from 0 in each sequence unless given. Errors are as in the padded call.
         """
         batch = self.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
         return self.encode(batch, output_hidden_states, output_attentions)
@@ -211,14 +211,14 @@ class BertModel(BertPreTrainedModel):
         token_type_ids: ArrayLike | None = None,
         position_ids: ArrayLike | None = None,
     ) -> Batch:
-        """A ragged batch for `encode`; arguments and errors are those of `forward_ragged`."""
+        """A ragged batch for `encode`; arguments and errors are as in `forward_ragged`."""
         batch = pack_ragged(OWNER, "input_ids", input_ids, cu_seqlens, position_ids)
         return self._checked(batch, token_type_ids, given_positions=position_ids is not None)
 
     def pack(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
     ) -> Batch:
-        """A padded batch without its padding; arguments and errors are those of the padded call."""
+        """A padded batch with its padding removed; arguments and errors are as in the padded call."""
         return self._checked(pack(OWNER, "input_ids", input_ids, attention_mask), token_type_ids)
 
     def _checked(self, batch: Tokens, token_type_ids: ArrayLike | None, given_positions: bool = False) -> Batch:
@@ -231,7 +231,7 @@ class BertModel(BertPreTrainedModel):
         return Batch(**vars(batch), token_type_ids=types)
 
     def encode(self, batch: Batch, output_hidden_states: bool = False, output_attentions: bool = False) -> BertOutput:
-        """Encode a batch of `pack`; the result is ragged, as that of `forward_ragged`."""
+        """Encode a batch made by `pack`. The result is ragged, as in `forward_ragged`."""
         config, cu_seqlens, types = self.config, batch.cu_seqlens, batch.token_type_ids
         if types is None:
             types = np.zeros(len(batch.ids), np.int64)

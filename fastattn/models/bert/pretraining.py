@@ -1,4 +1,4 @@
-"""BERT with the heads of its pre-training: masked words, and whether one sentence follows another.
+"""BERT with its pre-training heads: masked words, and whether one sentence follows another.
 
 Calls, labels and errors are as in `bert.heads`.
 
@@ -53,7 +53,7 @@ class BertForNextSentencePrediction(RaggedModel):
 class PredictionHead(nn.Module):
     """Scores of all words for a token: `[tokens, hidden_size]` to `[tokens, vocab_size]`.
 
-    Its matrix is the parameter `word_embeddings` unless that is None.
+    The matrix is the parameter `word_embeddings` unless it is None.
     """
 
     checkpoint_names = _TRANSFORM
@@ -78,9 +78,9 @@ class PredictionHead(nn.Module):
 
 
 class BertForMaskedLM(RaggedModel):
-    """The words behind the [MASK]s. With `tie_word_embeddings` its scores use the word embeddings as their matrix.
+    """The words hidden by [MASK]. With `tie_word_embeddings` the matrix of the scores is the word embeddings.
 
-    `labels` `[batch, seq]` are the words at the places to predict and -100 elsewhere. The result is a
+    `labels` `[batch, seq]` are the words at the positions to predict and -100 elsewhere. The result is a
     `MaskedLMOutput`.
     """
 
@@ -121,7 +121,7 @@ class BertForPreTraining(BertHeadModel):
     ) -> PreTrainingOutput:
         """`labels` as in `BertForMaskedLM` and `next_sentence_label` as in `BertForNextSentencePrediction`.
 
-        The loss is the sum of both. Raises ValueError when one is given alone.
+        The loss is the sum of both. Raises ValueError if only one is given.
         """
         both = self._together(labels=labels, next_sentence_label=next_sentence_label)
         batch = self.bert.pack(input_ids, attention_mask, token_type_ids)

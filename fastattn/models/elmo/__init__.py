@@ -1,4 +1,4 @@
-"""ELMo: a language model over characters that reads in both directions, and the mixes of its layers."""
+"""ELMo: a bidirectional language model over characters, and the scalar mixes of its layers."""
 
 from fastattn.models.elmo.config import ElmoConfig
 from fastattn.models.elmo.language_model import BidirectionalLanguageModel

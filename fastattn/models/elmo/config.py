@@ -1,4 +1,4 @@
-"""The configuration of ELMo: that of an options.json of bilm-tf and AllenNLP, and of the models above the network."""
+"""The configuration of ELMo: the options.json of bilm-tf and AllenNLP, and fields for the models on the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastattn.nn.char_cnn import check_filters
 
 ACTIVATIONS = ("relu", "tanh")
 CHARACTERS = 261
-"""How many ids `fastattn.text.characters` has. Options say 262: AllenNLP and bilm-tf count one more for a mask."""
+"""The number of ids in `fastattn.text.characters`. Options say 262: AllenNLP and bilm-tf count one more for a mask."""
 
 _SIZES = {"char_embedding_dim": 1, "max_characters_per_token": 3, "dim": 1, "projection_dim": 1, "n_layers": 1}
 _COUNTS = {"n_highway": 0, "num_output_representations": 0}
@@ -26,40 +26,39 @@ _SECTIONS = {  # of options.json
 }
 _MIXES = ("num_output_representations", "do_layer_norm", "dropout", "scalar_mix_parameters", "keep_sentence_boundaries")
 _LANGUAGE_MODEL = {"vocabulary_size": "vocabulary_size", "num_sampled": "num_sampled", "lstm_dropout": "dropout"}
-"""Fields of a language model, each with its name in the section `language_model` of config.json."""
+"""Maps the fields of a language model to their names in the section `language_model` of config.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ElmoConfig(PreTrainedConfig):
     """The shape of an ELMo network, under the names of options.json; the defaults are the original model's.
 
-    - `char_embedding_dim`: the width of a character's row
+    - `char_embedding_dim`: the size of a character's embedding
     - `filters`: pairs (width, number) of the convolutions over characters
-    - `n_highway`: highway layers above them; 0 for none
-    - `activation`: of the convolutions, "relu" or "tanh"
-    - `max_characters_per_token`: characters of a word, marks and padding included
-    - `dim`, `projection_dim`, `n_layers`: memory cells, outputs of each direction, and layers of the LSTMs
-    - `cell_clip`, `proj_clip`: bounds of memory cells and of projected outputs; None for none
+    - `n_highway`: the number of highway layers above them
+    - `activation`: the activation of the convolutions, "relu" or "tanh"
+    - `max_characters_per_token`: the characters of a word, including marks and padding
+    - `dim`, `projection_dim`, `n_layers`: the LSTMs' memory cells, outputs of each direction, and layers
+    - `cell_clip`, `proj_clip`: bounds of memory cells and of projected outputs; None for no bound
     - `use_skip_connections`: whether a layer above the first adds its input to its output
 
-    Two rules are bilm-tf's. The outputs of the convolutions are projected to `projection_dim` unless there are as many
-    (`projects_tokens`), and those of the LSTMs unless `projection_dim` is `dim` (`projects_outputs`).
-
-    Of `Elmo`:
+    Two rules come from bilm-tf. The outputs of the convolutions are projected to `projection_dim` unless there are as
+    many (`projects_tokens`). The outputs of the LSTMs are projected unless `projection_dim` is `dim`
+    (`projects_outputs`). Fields of `Elmo`:
 
     - `num_output_representations`: the number of scalar mixes
     - `do_layer_norm`: whether each mix first normalises each layer, row by row
-    - `dropout`: of the mixes, while training
+    - `dropout`: the dropout of the mixes, while training
     - `scalar_mix_parameters`: weights of the `n_layers + 1` layers before the softmax, the same for all mixes, which
-      then do not train; None: they train and begin equal
+      then do not train; with None, they train and start equal
     - `keep_sentence_boundaries`: keep the vectors of `<S>` and `</S>` in the results
 
-    Of `BidirectionalLanguageModel`:
+    Fields of `BidirectionalLanguageModel`:
 
-    - `vocabulary_size`: the number of words in the softmax; None: this is no language model
-    - `num_sampled`: the number of wrong words that a softmax compares the right one with while training; None: all of
-      them, as always in evaluation mode. Sampling needs a vocabulary sorted by frequency
-    - `lstm_dropout`: of the input of each LSTM and the output of the last one, while training
+    - `vocabulary_size`: the number of words in the softmax; None if this is not a language model
+    - `num_sampled`: the number of wrong words that the softmax compares with the right one while training; None for all
+      of them, as always in evaluation mode. Sampling needs a vocabulary sorted by frequency
+    - `lstm_dropout`: dropout on the input of each LSTM and on the output of the last one, while training
 
     Raises ValueError, naming the field and the value, for a value that no ELMo model can have.
     """
@@ -106,12 +105,12 @@ class ElmoConfig(PreTrainedConfig):
 
     @property
     def n_filters(self) -> int:
-        """How many numbers a word has after the convolutions."""
+        """The number of features of a word after the convolutions."""
         return sum(number for _, number in self.filters)
 
     @property
     def projects_tokens(self) -> bool:
-        """Whether a linear layer stands between the convolutions and the LSTMs."""
+        """Whether there is a linear layer between the convolutions and the LSTMs."""
         return self.n_filters != self.projection_dim
 
     @property
@@ -121,10 +120,10 @@ class ElmoConfig(PreTrainedConfig):
 
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields in an options.json or a config.json. Those for bilm-tf's training alone are passed over."""
+        """The fields from an options.json or a config.json. Fields for bilm-tf's training alone are ignored."""
         super()._read({"model_type": "elmo", **values}, changes)
         if "char_cnn" not in values:
-            raise ValueError("char_cnn is missing; a model of whole words instead of characters is not read")
+            raise ValueError("char_cnn is missing; models over words instead of characters are not supported")
         if not values.get("bidirectional", True):
             raise ValueError(f"bidirectional is {values['bidirectional']!r}; ELMo reads both directions")
         found: dict[str, Any] = {"cell_clip": None, "proj_clip": None, "use_skip_connections": False, "n_highway": 0}
@@ -153,7 +152,7 @@ class ElmoConfig(PreTrainedConfig):
         return found
 
     def to_options(self) -> dict[str, Any]:
-        """The object of an options.json, which AllenNLP and bilm-tf read."""
+        """The object to write to options.json, which AllenNLP and bilm-tf read."""
         options: dict[str, Any] = {
             section: {name: getattr(self, name) for name in names} for section, names in _SECTIONS.items()
         }
@@ -162,7 +161,7 @@ class ElmoConfig(PreTrainedConfig):
         return options
 
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
-        """The object of a config.json: an options.json, and the fields of a model of this class above the network."""
+        """The object to write to config.json: the options, and the fields of class `architecture` above the network."""
         values = {"model_type": "elmo", **self.to_options()}
         if architecture == "BidirectionalLanguageModel":
             settings = {key: getattr(self, name) for name, key in _LANGUAGE_MODEL.items()}
@@ -172,7 +171,7 @@ class ElmoConfig(PreTrainedConfig):
 
 
 def _clip(name: str, value: Any) -> float:
-    """A bound. An int stays one, as in options.json."""
+    """A bound. An int stays an int, as in options.json."""
     number = config_number(name, value, **POSITIVE)
     return value if isinstance(value, int) else number
 

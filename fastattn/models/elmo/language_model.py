@@ -2,8 +2,8 @@
 
 One softmax serves both directions. `fastattn.text.language_model` makes the batches.
 
-Source: Peters et al. 2018, "Deep contextualized word representations", section 3.1. Sizes, dropout and first values are
-those of bilm-tf's training.
+Source: Peters et al. 2018, "Deep contextualized word representations", section 3.1. Sizes, dropout and initial values
+are as in bilm-tf's training.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LanguageModelOutput:
     """The output of the model.
 
     Attributes:
-        loss: the mean of the next two.
+        loss: the mean of `forward_loss` and `backward_loss`.
         forward_loss: the mean of -log p(next word), a Tensor of one number.
         backward_loss: the mean of -log p(previous word).
         state: the last states of each layer, as `ElmoNetwork.lstm` takes them: arrays, without gradients.
@@ -47,7 +47,7 @@ class LanguageModelOutput:
 
 
 class BidirectionalLanguageModel(PreTrainedModel):
-    """ELMo's network and a softmax over `vocabulary_size` words. It is trainable when loaded. `Elmo` reads its folder.
+    """ELMo's network and a softmax over `vocabulary_size` words. A loaded model is trainable. `Elmo` reads its folder.
 
     >>> config = ElmoConfig(filters=((1, 4),), dim=8, projection_dim=4, vocabulary_size=3)
     >>> model = BidirectionalLanguageModel(config)
@@ -89,13 +89,13 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
         Args:
             char_ids: int64 `[words, max_characters_per_token]`, the characters of the distinct words.
-            inputs: integers `[2, tokens]`, the words that the forward and the backward direction read, as rows of
-                `char_ids`, in the order in which each reads them.
-            targets: integers `[2, tokens]`, the numbers of the words to predict.
-            cu_seqlens: integers `[batch + 1]`, of both directions.
-            state: the `state` of the output for what went before; zeros unless given.
+            inputs: integers `[2, tokens]`, the words that the forward and the backward direction read, as row indices
+                of `char_ids`, in reading order.
+            targets: integers `[2, tokens]`, the ids of the words to predict.
+            cu_seqlens: integers `[batch + 1]`, for both directions.
+            state: the `state` of the previous output; zeros by default.
 
-        Raises TypeError and ValueError for other types, shapes, rows and numbers.
+        Raises TypeError and ValueError for other types and shapes, and for indices and ids out of range.
         """
         owner = type(self).__name__
         offsets = ragged.check_cu_seqlens(cu_seqlens, None, f"{owner}: cu_seqlens")
@@ -110,7 +110,7 @@ class BidirectionalLanguageModel(PreTrainedModel):
 
     def _loss(self, x: Values, target: NDArray[np.integer[Any]]) -> Tensor:
         if self.training and self.config.num_sampled is not None:
-            softmax: Any = self.softmax  # which has a bias
+            softmax: Any = self.softmax  # it always has a bias
             loss = F.sampled_softmax_loss(x, target, softmax.weight, softmax.bias, self.config.num_sampled)
         else:
             loss = F.cross_entropy(self.softmax(x), target)

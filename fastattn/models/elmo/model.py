@@ -1,8 +1,8 @@
-"""ELMo: the layers of a bidirectional language model, and sums of these layers with trained weights.
+"""ELMo: the layers of a bidirectional language model, and trained weighted sums of these layers.
 
-It takes the characters of words. `fastattn.tasks.WordEncoder` takes words.
+The input is the characters of words. `fastattn.tasks.WordEncoder` takes words.
 
-Source: Peters et al. 2018, "Deep contextualized word representations". Files are bilm-tf's and AllenNLP's.
+Source: Peters et al. 2018, "Deep contextualized word representations". The files are those of bilm-tf and AllenNLP.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ Self = TypeVar("Self", bound="Elmo")
 
 @dataclass
 class ElmoOutput:
-    """The output of `Elmo`. Sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`.
+    """The output of `Elmo`. Sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`.
 
-    - `elmo_representations`: for each scalar mix `[words, 2 * projection_dim]`
-    - `layers`: the `n_layers + 1` layers of a mix, each of that shape: the token vectors twice, then the LSTM layers
+    - `elmo_representations`: for each scalar mix, `[words, 2 * projection_dim]`
+    - `layers`: the `n_layers + 1` layers of a mix, with the same shape: the token vectors twice, then the LSTM layers
     - `cu_seqlens`: int32 `[sequences + 1]`
     - `state`: the last states of each layer, as `ElmoNetwork.lstm` takes them: arrays, without gradients
 
-    The layers are float32 arrays if the network is frozen, the mixes if the whole model is. Otherwise they are Tensors.
+    If the network is frozen, the layers are float32 arrays; if the whole model is frozen, so are the mixes. Otherwise
+    they are Tensors.
     """
 
     elmo_representations: list[Any]
@@ -50,8 +51,8 @@ class ElmoOutput:
 class Elmo(PreTrainedModel):
     """ELMo's network and the scalar mixes above it. A loaded network is frozen unless `trainable`; the mixes train.
 
-    `from_pretrained` reads the files of bilm-tf or AllenNLP, and the folder of `save_pretrained`, also that of a
-    `BidirectionalLanguageModel`. The mixes of a folder are loaded unless `num_output_representations` or
+    `from_pretrained` reads the files of bilm-tf or AllenNLP, and a folder from `save_pretrained`, including one of a
+    `BidirectionalLanguageModel`. The mixes in a folder are loaded unless `num_output_representations` or
     `scalar_mix_parameters` is given.
 
     >>> import fastattn
@@ -87,14 +88,14 @@ class Elmo(PreTrainedModel):
         trainable: bool | None = None,
         **options: Any,
     ) -> Self:
-        """Load a folder or a name as every model does, or an options.json with its HDF5 weights.
+        """Load a folder or a name like every model, or an options.json with HDF5 weights.
 
-        `options` are those of `PreTrainedModel.from_pretrained`, with two files fields of the config alone. Errors are
-        those of `PreTrainedModel.from_pretrained`, and name the dataset. Raises ImportError when h5py is missing.
+        `options` are as in `PreTrainedModel.from_pretrained`; with two files, only fields of the config are allowed.
+        Errors are as in `PreTrainedModel.from_pretrained`, and name the dataset. Raises ImportError if h5py is missing.
         """
         if weight_file is None:
             if Path(name_or_folder).is_file():
-                raise ValueError(f"{name_or_folder}: weight_file must be given beside a file of options")
+                raise ValueError(f"{name_or_folder}: weight_file must be given with a file of options")
             return super().from_pretrained(name_or_folder, trainable=trainable, **options)
         config = ElmoConfig.from_dict(allennlp.read_options(name_or_folder), str(name_or_folder), **options)
         with nn.init.uninitialized():
@@ -104,10 +105,10 @@ class Elmo(PreTrainedModel):
             return cls(config, tensors, trainable=trainable)
 
     def export(self, options_file: str | os.PathLike[str], weight_file: str | os.PathLike[str]) -> None:
-        """Write the network as bilm-tf does, each of the two files whole or not at all. AllenNLP reads them too.
+        """Write the network in bilm-tf's format, each of the two files whole or not at all. AllenNLP reads them too.
 
-        Scalar mixes are not written. The biases of forget gates are stored less 1 and may lose their last bit. Raises
-        ImportError when h5py is missing, and ValueError when both are the same file.
+        Scalar mixes are not written. The biases of forget gates are stored minus 1 and may lose their last bit. Raises
+        ImportError if h5py is missing, and ValueError if both are the same file.
         """
         weights = {name: array for name, array in self.state_dict().items() if name.startswith("network.")}
         allennlp.write_files(options_file, weight_file, self.config.to_options(), weights)
@@ -119,14 +120,14 @@ class Elmo(PreTrainedModel):
         state: Sequence[State] | None = None,
         index: ArrayLike | None = None,
     ) -> ElmoOutput:
-        """Read sequences, each from a mark for its beginning (`<S>`) to one for its end.
+        """Read sequences, each from its start mark (`<S>`) to its end mark (`</S>`).
 
         Args:
-            char_ids: int64 `[words, max_characters_per_token]`, as `fastattn.text.character_ids` gives them.
+            char_ids: int64 `[words, max_characters_per_token]`, from `fastattn.text.character_ids`.
             cu_seqlens: `[sequences + 1]`.
-            state: the `state` of the output for what went before; zeros unless given.
-            index: integers `[tokens]`, the words as rows of `char_ids`. A word that occurs twice is then computed once.
-                None: there is a row for every token.
+            state: the `state` of the previous output; zeros by default.
+            index: integers `[tokens]`, the words as row indices of `char_ids`. A repeated word is then computed once.
+                None if there is a row for every token.
 
         Raises TypeError and ValueError for other types, shapes and ids, and for a sequence without its two marks.
         """
@@ -141,7 +142,7 @@ class Elmo(PreTrainedModel):
         cu_seqlens: ArrayLike,
         state: Sequence[State] | None = None,
     ) -> ElmoOutput:
-        """`forward` from `vectors` `[words, projection_dim]`, which `network.tokens` has computed."""
+        """`forward` from `vectors` `[words, projection_dim]`, computed by `network.tokens`."""
         index = integers("Elmo: index", index)
         cu_seqlens = ragged.check_cu_seqlens(cu_seqlens, len(index), "Elmo: cu_seqlens")
         starts, stops = self.rows(cu_seqlens)
@@ -162,7 +163,7 @@ class Elmo(PreTrainedModel):
         return cu_seqlens[:-1] + edge, cu_seqlens[1:] - edge
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
-        """The network alone where there are mixes, which stay trainable."""
+        """Only the network if there are mixes, which stay trainable."""
         return (self.network if self.scalar_mixes else self).modules()
 
     @classmethod

@@ -1,10 +1,10 @@
 """The network of ELMo: characters to token vectors, and LSTMs that read these forward and backward.
 
-`Elmo` and `BidirectionalLanguageModel` are made of it. Everything is ragged: rows are tokens, and sequence i is the
-rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`.
+`Elmo` and `BidirectionalLanguageModel` are built on it. Everything is ragged: rows are tokens, and sequence i is rows
+`cu_seqlens[i]` to `cu_seqlens[i + 1]`.
 
 Source: Peters et al. 2018, "Deep contextualized word representations", section 3; Jozefowicz et al. 2016, "Exploring
-the Limits of Language Modeling", section 3.1, for the characters. Sizes, clips and first values are bilm-tf's.
+the Limits of Language Modeling", section 3.1, for the characters. Sizes, clips and initial values are as in bilm-tf.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ State = tuple[Any, Any]
 
 
 class TokenEncoder(nn.Module):
-    """Characters of words to token vectors: convolutions and their maximum, highway layers, a projection."""
+    """From the characters of words to token vectors: convolutions and their maximum, highway layers, a projection."""
 
     def __init__(self, config: ElmoConfig) -> None:
         n = config.n_filters
@@ -36,7 +36,7 @@ class TokenEncoder(nn.Module):
         self.projection = nn.Linear(n, config.projection_dim, std=n**-0.5) if config.projects_tokens else None
 
     def forward(self, char_ids: ArrayLike) -> Any:
-        """`char_ids` int64 `[words, max_characters_per_token]` gives `[words, projection_dim]`."""
+        """From `char_ids` int64 `[words, max_characters_per_token]` to `[words, projection_dim]`."""
         x = self.char_cnn(char_ids)
         if self.highway is not None:
             x = self.highway(x)
@@ -48,7 +48,7 @@ class Direction(nn.Module):
 
     def __init__(self, config: ElmoConfig) -> None:
         size, cells = config.projection_dim, config.dim
-        bound = (6 / (2 * size + 4 * cells)) ** 0.5  # Glorot's, of the matrix that TensorFlow has for both
+        bound = (6 / (2 * size + 4 * cells)) ** 0.5  # Glorot's bound for TensorFlow's matrix, which joins both
         self.weight_ih = nn.Parameter((4 * cells, size), nn.init.uniform(bound), packed=True)
         self.weight_hh = nn.Parameter((4 * cells, size), nn.init.uniform(bound), packed=True, groups=4)
         self.bias = nn.Parameter((4 * cells,), _forget_nothing)
@@ -62,7 +62,7 @@ class Direction(nn.Module):
 
 
 class Layer(nn.Module):
-    """A forward and a backward LSTM that are independent of each other."""
+    """A forward LSTM and an independent backward LSTM."""
 
     checkpoint_names: Mapping[str, str] = {"forwards": "forward", "backwards": "backward"}
 
@@ -86,7 +86,7 @@ class ElmoNetwork(nn.Module):
     def tokens(self, char_ids: ArrayLike) -> Any:
         """The vectors of words, from `char_ids` int64 `[words, max_characters_per_token]`: `[words, projection_dim]`.
 
-        A vector depends on its own characters alone, so a word that occurs twice need not be computed twice.
+        A vector depends only on the characters of its word, so a repeated word need not be computed twice.
         """
         return self.token_encoder(char_ids)
 
@@ -104,17 +104,17 @@ class ElmoNetwork(nn.Module):
 
         Args:
             x_forward: the input of the forward LSTMs, `[tokens, projection_dim]`.
-            x_backward: that of the backward LSTMs, of the same shape; may be `x_forward`.
-            cu_seqlens: integers `[batch + 1]`, of both.
-            state: the first states of each layer, for each sequence; zeros unless given.
-            reverse: whether each direction reads a sequence from its end. (False, False) is for a training stream
-                whose text stands in reading order for both, the backward one's from its end.
+            x_backward: the input of the backward LSTMs, of the same shape; may be `x_forward`.
+            cu_seqlens: integers `[batch + 1]`, for both.
+            state: the initial states of each layer, for each sequence; zeros by default.
+            reverse: whether each direction reads a sequence from its end. (False, False) is for a training stream in
+                which both inputs are in reading order, the backward input from the end of the text.
             recompute: keep less for the backward pass, and compute the gates again.
 
         Returns:
-            The output of each layer, `[tokens, 2 * projection_dim]`, the forward direction's half first, and the last
-            states of each layer, for the call that goes on from here. A trainable network gives Tensors. A gradient
-            reaches the states too, so a stream passes them through `detached`.
+            The output of each layer, `[tokens, 2 * projection_dim]`, the half of the forward direction first, and the
+            last states of each layer, for a call that continues from here. A trainable network returns Tensors.
+            Gradients flow through the states too, so a stream passes them through `detached`.
 
         Raises ValueError for a `state` of another number of layers, and what `fastattn.functional.lstm` raises.
         """

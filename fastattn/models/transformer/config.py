@@ -10,7 +10,7 @@ from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integ
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
 from fastattn.models.generation_config import bad_words, token
 
-POSITIONS = ("sinusoidal", "marian", "learned")
+POSITIONS = ("sinusoidal", "marian", "learned", "stored")
 OWN_TYPE = "fastattn-transformer"
 
 _SIZES = (
@@ -19,7 +19,7 @@ _SIZES = (
 )
 _SWITCHES = ("scale_embedding", "normalize_before", "share_encoder_decoder_embeddings", "tie_word_embeddings")
 
-# What transformers takes for a field that the config.json of a Marian model lacks
+# transformers' defaults for fields that the config.json of a Marian model lacks
 _MARIAN_DEFAULTS: dict[str, Any] = {
     "vocab_size": 58101,
     "d_model": 1024,
@@ -38,7 +38,7 @@ _MARIAN_DEFAULTS: dict[str, Any] = {
     "decoder_start_token_id": 58100,
     "forced_eos_token_id": 0,
 }
-# Fields that make Marian another network, each with the value that does not
+# Fields that would make Marian a different network, each with the value that keeps it the same
 _MARIAN_REFUSED: dict[str, Any] = {
     "normalize_before": False,
     "normalize_embedding": False,
@@ -48,7 +48,7 @@ _MARIAN_REFUSED: dict[str, Any] = {
     "is_encoder_decoder": True,
     "is_decoder": False,
 }
-# Fields that Marian does not have. transformers passes over them in its config.json
+# Fields that Marian does not have. transformers ignores them in a config.json
 _OWN = ("normalize_before", "position_embedding_type", "first_position", "max_timescale", "layer_norm_eps")
 
 
@@ -56,21 +56,22 @@ _OWN = ("normalize_before", "position_embedding_type", "first_position", "max_ti
 class TransformerConfig(PreTrainedConfig):
     """The shape of a Transformer; the defaults are the base model of Vaswani et al. 2017.
 
-    Fields that Hugging Face's `MarianConfig` has too have its names. The others:
+    Fields that Hugging Face's `MarianConfig` also has keep its names. The others:
 
-    - `normalize_before`: each sub-layer normalises its input and each stack its output (pre-norm); else each sub-layer
-      normalises the sum of its input and output (post-norm, the paper)
-    - `position_embedding_type`: "sinusoidal" (sine and cosine by turns, the paper), "marian" (all sines, then all
-      cosines) or "learned". The first two begin with the angle of `first_position` and have wavelengths up to
-      `max_timescale` times 2 pi, see `fastattn.nn.SinusoidalPositions`. No sequence has more than
-      `max_position_embeddings` tokens, whatever the type
-    - `decoder_vocab_size`: the target's, `vocab_size` unless given
-    - `tie_word_embeddings`: the scores use the embeddings of the target as their matrix
-    - `pad_token_id`: the padding's, whose embedding gets no gradient; None if there is none
-    - `init_std`: of new matrices; None takes `sqrt(2 / (in + out))` (Glorot and Bengio 2010) and `d_model ** -0.5` for
-      embeddings
+    - `normalize_before`: each sub-layer normalises its input and each stack its output (pre-norm); otherwise each
+      sub-layer normalises the sum of its input and output (post-norm, as in the paper)
+    - `position_embedding_type`: "sinusoidal" (sines and cosines alternate, as in the paper), "marian" (all sines, then
+      all cosines) or "learned". The first two start with the angle of `first_position` and have wavelengths up to
+      `max_timescale` times 2 pi, see `fastattn.nn.SinusoidalPositions`. "stored" is for a Marian folder whose tables
+      of positions are rounded, for example to F16: they are used as they are, as in transformers, and do not train.
+      With every type, a sequence has at most `max_position_embeddings` tokens
+    - `decoder_vocab_size`: the size of the target vocabulary, `vocab_size` by default
+    - `tie_word_embeddings`: use the embeddings of the target as the matrix of the scores
+    - `pad_token_id`: the id of the padding, whose embedding gets no gradient; None if there is none
+    - `init_std`: the standard deviation of new matrices; None uses `sqrt(2 / (in + out))` (Glorot and Bengio 2010), and
+      `d_model ** -0.5` for embeddings
 
-    `max_length`, `forced_eos_token_id` and `bad_words_ids` are for decoding alone.
+    `max_length`, `forced_eos_token_id` and `bad_words_ids` are only for decoding.
 
     Raises ValueError, naming the field and the value, for a value that no such model can have.
 
@@ -114,7 +115,8 @@ class TransformerConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         if self.decoder_vocab_size is None:
             self._set("decoder_vocab_size", self.vocab_size)
-        self._check(config_integer, *_SIZES, "max_length")
+        self._check(config_integer, *_SIZES)
+        self._check(config_integer, "max_length", high=None)  # the positions bound it
         self._check(config_integer, "first_position", low=0)
         for side in ("encoder", "decoder"):
             self._check_heads("d_model", f"{side}_attention_heads")
@@ -144,11 +146,11 @@ class TransformerConfig(PreTrainedConfig):
 
     @property
     def is_marian(self) -> bool:
-        """Whether transformers' `MarianMTModel` computes the same with this configuration."""
+        """Whether transformers' `MarianMTModel` computes the same results with this configuration."""
         return (
             not self.normalize_before
-            and (self.position_embedding_type, self.first_position, self.max_timescale) == ("marian", 0, 10000.0)
-            and self.layer_norm_eps == 1e-5
+            and self.position_embedding_type in ("marian", "stored")
+            and (self.first_position, self.max_timescale, self.layer_norm_eps) == (0, 10000.0, 1e-5)
         )
 
     def std(self, in_features: int, out_features: int) -> float:
@@ -162,7 +164,7 @@ class TransformerConfig(PreTrainedConfig):
 
     @classmethod
     def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields in a config.json of MarianMT, which has its own defaults, or of `to_dict`."""
+        """The fields from a config.json of MarianMT, which has its own defaults, or from `to_dict`."""
         found = super()._read(values, changes)
         if values["model_type"] == OWN_TYPE:
             return found
@@ -173,7 +175,7 @@ class TransformerConfig(PreTrainedConfig):
         return {**_MARIAN_DEFAULTS, **found, "position_embedding_type": "marian"}
 
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
-        """The object of a config.json: that of a `MarianMTModel` if transformers' computes the same."""
+        """The object to write to config.json: for `MarianMTModel` if transformers computes the same results with it."""
         values = asdict(self)
         if not self.is_marian:
             return {"model_type": OWN_TYPE, "architectures": [architecture or "Transformer"], **values}

@@ -1,4 +1,4 @@
-"""Decoding of a Transformer, token by token. It keeps the keys and values of all earlier tokens."""
+"""Decoding with a Transformer, token by token. The decoder keeps the keys and values of all earlier tokens."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fastattn.nn.parameter import Array
 class TransformerDecoder:
     """The scores of the next words of some sequences; see `fastattn.generation.Decoder`. Nothing is recorded.
 
-    `model` is a `Transformer` (which imports this module) and `memory` what it has read. Row j belongs to the source
-    `sources[j]`. Rows of one source stand together, and the sources in order.
+    `model` is a `Transformer` (which imports this module) and `memory` the encoded sources. Row j belongs to source
+    `sources[j]`. Rows of the same source are adjacent, and the sources are in order.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class TransformerDecoder:
         self._model, self._memory, self._cu_seqlens = model, memory, cu_seqlens
         self._set_sources(np.arange(len(cu_seqlens) - 1))
         self._ids: IntArray = np.empty((len(self.sources), 0), np.int64)  # without a cache
-        # A matrix that is also a table of embeddings is not packed. With a packed one a step of one sequence and 58101
+        # A matrix that is also an embedding table is not packed. With a packed copy, a step of one sequence and 58101
         # words takes half the time; packing takes as long as three steps.
         self._weight, self._bias = model.lm_head.weight.value, model.final_logits_bias.value.reshape(-1)
         if mode.ops is kernels and not isinstance(self._weight, kernels.PackedMatrix):
@@ -42,12 +42,12 @@ class TransformerDecoder:
 
     @no_grad()
     def step(self, tokens: IntArray) -> Array:
-        """Read one more token of each row, `[rows]`. Gives the scores of the next, `[rows, decoder_vocab_size]`."""
+        """Read one more token per row, `[rows]`. Returns the scores of the next, `[rows, decoder_vocab_size]`."""
         scores: Array = mode.ops.linear(self.read(tokens), self._weight, self._bias)
         return scores
 
     def keep(self, rows: IntArray) -> None:
-        """Go on with these rows, in this order. A row that is named twice goes on as two.
+        """Continue with these rows, in this order. A row listed twice continues as two rows.
 
         Raises ValueError for rows that are not in the order of their sources.
         """
@@ -66,7 +66,7 @@ class TransformerDecoder:
         self._cross = {"cu_seqlens_q": ragged.cu_seqlens(counts), "cu_seqlens_k": self._cu_seqlens}
 
     def read(self, tokens: IntArray) -> Array:
-        """Read one more token of each row, `[rows]`. Gives its hidden state, `[rows, d_model]`."""
+        """Read one more token per row, `[rows]`. Returns its hidden state, `[rows, d_model]`."""
         model, cache, tokens = self._model, self._cache, np.ascontiguousarray(tokens)
         hidden: Any
         if cache is None:

@@ -1,4 +1,4 @@
-"""Checks of source and target that the Transformer needs beyond those of all models."""
+"""Checks of source and target that only the Transformer needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shift_right(labels: NDArray[np.int64], start: int, pad: int) -> NDArray[np.i
 
 
 def up_to_the_last_label(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where `labels` `[batch, seq]` have a label that counts, or one follows later."""
+    """Where `labels` `[batch, seq]` have a label that counts at this or a later position."""
     counts = labels != IGNORE_INDEX
     kept: NDArray[np.bool_] = np.logical_or.accumulate(counts[:, ::-1], axis=1)[:, ::-1]
     return kept
@@ -34,7 +34,7 @@ def up_to_the_last_label(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
 def check_pairs(target: Tokens, source: str, cu_seqlens: NDArray[np.int32]) -> None:
     """Raise ValueError unless there are as many targets as sources and every target has a source.
 
-    `source` is the name of the argument whose sequences are `cu_seqlens`.
+    `source` is the name of the argument that `cu_seqlens` splits.
     """
     targets, sources = ragged.lengths(target.cu_seqlens), ragged.lengths(cu_seqlens)
     if len(targets) != len(sources):

@@ -4,8 +4,8 @@
     >>> model(np.array([[72, 1511, 0]]), decoder_input_ids=np.array([[58100, 812]])).logits.shape  # doctest: +SKIP
     (1, 2, 58101)
 
-Source: Vaswani et al. 2017, "Attention is all you need" (arXiv 1706.03762). Names, files and numbers are those of
-Hugging Face's `MarianMTModel`.
+Source: Vaswani et al. 2017, "Attention is all you need" (arXiv 1706.03762). Names, files and results match Hugging
+Face's `MarianMTModel`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fastattn.models.transformer.inputs import (
     shift_right,
     up_to_the_last_label,
 )
-from fastattn.models.transformer.pretrained import TransformerPreTrainedModel
+from fastattn.models.transformer.pretrained import TransformerPreTrainedModel, computed_positions
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Parameter
 
@@ -43,13 +43,13 @@ Weights = list[Any] | None
 
 @dataclass(kw_only=True)
 class TransformerOutput(Output):
-    """What a call gives: Tensors from a trainable model, float32 arrays from a frozen one.
+    """The output of a call: Tensors from a trainable model, float32 arrays from a frozen one.
 
     - `loss`: always a Tensor of one number; None without labels
     - `logits`: `[batch, target_seq, decoder_vocab_size]`, 0 at the padding, and `encoder_last_hidden_state`
-      `[batch, source_seq, d_model]`. They are computed when they are first read, the logits with the weights of that
-      moment and the kernels of the call. The loss needs neither
-    - on request the attention weights of each layer, 0 at the padding: `encoder_attentions`
+      `[batch, source_seq, d_model]`. They are computed on first read, the logits with the weights at that time and the
+      kernels of the call. The loss needs neither
+    - on request, the attention weights of each layer, 0 at the padding: `encoder_attentions`
       `[batch, heads, source_seq, source_seq]`, `decoder_attentions` `[batch, heads, target_seq, target_seq]` and
       `cross_attentions` `[batch, heads, target_seq, source_seq]`
     """
@@ -63,20 +63,18 @@ class TransformerOutput(Output):
 
 
 class Stack(nn.Module):
-    """The encoder or the decoder: embeddings, in a table that both may share, and the blocks above them."""
+    """The encoder or the decoder: embeddings, from a table that both may share, and the blocks above them."""
 
     def __init__(self, config: TransformerConfig, side: str, embed_tokens: nn.Embedding) -> None:
         dim, hidden_dim = config.d_model, getattr(config, f"{side}_ffn_dim")
         self.scale = dim**0.5 if config.scale_embedding else 1.0
         self.embed_tokens = embed_tokens
         self.embed_positions: nn.Embedding | nn.SinusoidalPositions
-        if config.position_embedding_type == "learned":
+        if config.position_embedding_type in ("learned", "stored"):
             self.embed_positions = nn.Embedding(config.max_position_embeddings, dim, std=config.embedding_std)
+            self.embed_positions.weight.requires_grad = config.position_embedding_type == "learned"
         else:
-            order = "concatenated" if config.position_embedding_type == "marian" else "interleaved"
-            self.embed_positions = nn.SinusoidalPositions(
-                dim, order=order, first_position=config.first_position, max_timescale=config.max_timescale
-            )
+            self.embed_positions = computed_positions(config)
         self.dropout = nn.Dropout(config.dropout)
         block = nn.EncoderBlock if side == "encoder" else nn.DecoderBlock
         self.layers: list[Any] = [
@@ -108,12 +106,12 @@ class Stack(nn.Module):
         return self.dropout(x + positions)
 
     def finish(self, x: Values) -> Any:
-        """The norm behind the last layer with `normalize_before`, else `x` as it is."""
+        """The norm after the last layer with `normalize_before`, else `x` unchanged."""
         return x if self.layer_norm is None else self.layer_norm(x)
 
 
 class Transformer(TransformerPreTrainedModel):
-    """The encoder-decoder of the paper, and MarianMT's.
+    """The encoder-decoder of the paper and of MarianMT.
 
     Both sides of a batch are ragged inside: no padding token is computed. Any number of threads may call it at once.
 
@@ -163,14 +161,14 @@ class Transformer(TransformerPreTrainedModel):
 
         `input_ids` and `attention_mask` are `[batch, source_seq]`, the other arrays `[batch, target_seq]`: ids and
         labels of any integer dtype, masks of bools or integers with 1 at the tokens. Without a mask all are tokens.
-        Tokens keep their column as their position, also behind left padding and holes. `labels` are the words to
-        predict, -100 where there is none. The loss is the mean cross-entropy of the others, smoothed by
-        `label_smoothing`, and scores are computed for these alone. Without `decoder_input_ids` the decoder reads
-        `decoder_start_token_id` and then the labels, up to the last one of each row that is not -100.
+        The position of a token is its column, even after left padding and gaps. `labels` are the words to predict, -100
+        where there is none. The loss is the mean cross-entropy of the others, smoothed by `label_smoothing`, and scores
+        are computed only for these. Without `decoder_input_ids` the decoder reads `decoder_start_token_id` and then the
+        labels, up to the last label of each row that is not -100.
 
         Raises TypeError for ids, labels or a mask that are not integers. Raises ValueError for shapes that do not fit,
-        ids outside the vocabulary, positions from `max_position_embeddings` on, a row of the source without any token,
-        and when neither `decoder_input_ids` nor `labels` are given.
+        ids outside the vocabulary, positions >= `max_position_embeddings`, a source row without tokens, and if neither
+        `decoder_input_ids` nor `labels` are given.
         """
         source = pack(OWNER, "input_ids", input_ids, attention_mask)
         target, words = self._target(decoder_input_ids, decoder_attention_mask, labels)
@@ -195,10 +193,10 @@ class Transformer(TransformerPreTrainedModel):
         )
 
     def encode_ragged(self, input_ids: ArrayLike, cu_seqlens: ArrayLike, position_ids: ArrayLike | None = None) -> Any:
-        """Encode sequences that stand one after the other without padding: `[tokens]` to `[tokens, d_model]`.
+        """Encode sequences that follow one another without padding: `[tokens]` to `[tokens, d_model]`.
 
-        Sequence i is `cu_seqlens[i]` to `cu_seqlens[i + 1]` of `input_ids`. `position_ids` `[tokens]` count from 0 in
-        each sequence unless given. Errors are those of the padded call.
+        Sequence i is tokens `cu_seqlens[i]` to `cu_seqlens[i + 1]` of `input_ids`. `position_ids` `[tokens]` count from
+        0 in each sequence unless given. Errors are as in the padded call.
         """
         return self._encode(pack_ragged(OWNER, "input_ids", input_ids, cu_seqlens, position_ids))
 
@@ -210,10 +208,10 @@ class Transformer(TransformerPreTrainedModel):
         cu_seqlens_k: ArrayLike,
         position_ids: ArrayLike | None = None,
     ) -> Any:
-        """What `logits` reads: `decoder_input_ids` `[tokens]` by `cu_seqlens_q` give `[tokens, d_model]`.
+        """The input of `logits`: from `decoder_input_ids` `[tokens]`, split by `cu_seqlens_q`, to `[tokens, d_model]`.
 
-        `memory` `[source_tokens, d_model]` by `cu_seqlens_k` is the result of `encode_ragged`. `position_ids` and
-        errors are as there.
+        `memory` `[source_tokens, d_model]`, split by `cu_seqlens_k`, is the result of `encode_ragged`. `position_ids`
+        and errors are as in `encode_ragged`.
         """
         target = pack_ragged(OWNER, "decoder_input_ids", decoder_input_ids, cu_seqlens_q, position_ids, "cu_seqlens_q")
         check_states("memory", memory, self.config.d_model, self.final_logits_bias.dtype)
@@ -222,7 +220,7 @@ class Transformer(TransformerPreTrainedModel):
         return self._decode(target, memory, offsets)
 
     def logits(self, hidden: Values) -> Any:
-        """The scores of all words: `hidden` `[rows, d_model]` of `decode_ragged` gives `[rows, decoder_vocab_size]`."""
+        """The scores of all words, `[rows, decoder_vocab_size]`, from `hidden` `[rows, d_model]` of `decode_ragged`."""
         check_states("hidden", hidden, self.config.d_model, self.final_logits_bias.dtype)
         return F.linear(hidden, self.lm_head.weight, self.final_logits_bias.reshape(-1))
 
@@ -236,12 +234,12 @@ class Transformer(TransformerPreTrainedModel):
         label_smoothing: float = 0.0,
         reduction: str = "mean",
     ) -> Tensor:
-        """The loss of a ragged batch: the decoder reads `target_in` and is to predict `target_out`.
+        """The loss of a ragged batch: the decoder reads `target_in` and should predict `target_out`.
 
-        `source_ids` by `cu_source` are the sources. `target_in` and `target_out` `[tokens]` are the targets by
-        `cu_target`, with -100 in `target_out` where there is nothing to predict. `label_smoothing` is as in a call.
-        `reduction` is "mean", "sum" or "none" as in `fastattn.functional.cross_entropy`, over the tokens that count.
-        Errors are those of the padded call.
+        `source_ids`, split by `cu_source`, are the sources. `target_in` and `target_out` `[tokens]`, split by
+        `cu_target`, are the targets, with -100 in `target_out` where there is nothing to predict. `label_smoothing` is
+        as in a call. `reduction` is "mean", "sum" or "none" as in `fastattn.functional.cross_entropy`, over the tokens
+        that count. Errors are as in the padded call.
         """
         source = pack_ragged(OWNER, "source_ids", source_ids, cu_source, None, "cu_source")
         target = pack_ragged(OWNER, "target_in", target_in, cu_target, None, "cu_target")
@@ -254,10 +252,10 @@ class Transformer(TransformerPreTrainedModel):
     def begin(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, *, max_length: int, use_cache: bool = True
     ) -> TransformerDecoder:
-        """Read sources, to be decoded token by token; `fastattn.generation` calls this.
+        """Read sources to be decoded token by token; `fastattn.generation` calls this.
 
-        `input_ids` and `attention_mask` are those of a call. No sequence gets longer than `max_length`. Nothing is
-        recorded. Errors are those of a call.
+        `input_ids` and `attention_mask` are as in a call. No sequence grows beyond `max_length`. Nothing is recorded.
+        Errors are as in a call.
         """
         source = pack(OWNER, "input_ids", input_ids, attention_mask)
         empty = ragged.lengths(source.cu_seqlens) == 0

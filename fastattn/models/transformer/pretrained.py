@@ -14,32 +14,33 @@ from fastattn.hub import Files
 from fastattn.models.base import HUGGING_FACE, PreTrainedModel
 from fastattn.models.generation_config import GENERATION_CONFIG, GenerationSettings
 from fastattn.models.transformer.config import TransformerConfig
+from fastattn.nn import SinusoidalPositions
 from fastattn.nn.parameter import Array
 
 Self = TypeVar("Self", bound="TransformerPreTrainedModel")
 
 _SHARED = "model.shared.weight"
 _TABLES = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")
-# Tensors that a folder may have and the model does not: computed positions, and a table that neither side reads
+# Tensors that a folder may have but the model does not: positions, and a table that neither side reads
 _POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
 _PASSED_OVER = (*_POSITIONS, _SHARED)
 _LAYERDROP = ("encoder_layerdrop", "decoder_layerdrop")
-_ROUNDING = 2.0**-8
-"""How far positions in BF16 may be from the computed ones."""
+_LAST_BITS = 2.0**-20
+"""The largest difference between stored and computed positions at which the computed ones are used."""
 
 
 class TransformerPreTrainedModel(PreTrainedModel):
-    """A Transformer that is frozen when it is loaded, unless it is `trainable`.
+    """A Transformer. A loaded model is frozen unless `trainable` is set.
 
-    The names of its tensors are those of Hugging Face's `MarianMTModel`. A tied tensor may have any of its names, and
-    a missing `final_logits_bias` is 0. An unknown tensor is refused.
+    The names of its tensors match Hugging Face's `MarianMTModel`. A tied tensor may have any of its names, and a
+    missing `final_logits_bias` is 0. An unknown tensor is refused.
 
-    `from_pretrained` reads MarianMT's folders and those of `save_pretrained`: config.json, generation_config.json and
-    safetensors. The decoding options of generation_config.json, if there is one, replace those of config.json. Beam
-    search and sampling are passed over. Options that would change greedy decoding are refused by
-    `fastattn.generation.generate`, so that the model can be used for everything else. transformers reads the folders
-    of `save_pretrained` as a `MarianMTModel` if the config is post-norm with Marian's positions (`config.is_marian`).
-    It refuses the others by their `model_type`.
+    `from_pretrained` reads folders of MarianMT and of `save_pretrained`: config.json, generation_config.json and
+    safetensors. The decoding options in generation_config.json, if it exists, replace those in config.json. Options for
+    beam search and sampling are ignored. `fastattn.generation.generate` refuses options that would change greedy
+    decoding, so the model can be used for everything else. transformers reads a folder from `save_pretrained` as a
+    `MarianMTModel` if the config is post-norm with Marian's positions (`config.is_marian`). It refuses the others by
+    their `model_type`.
     """
 
     config_class = TransformerConfig
@@ -52,7 +53,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
     config: TransformerConfig
     encoder: Any
     settings = GenerationSettings()
-    """The folder's options for decoding that are not fields of the config."""
+    """The decoding options of the folder that are not fields of the config."""
 
     @classmethod
     def _read_config(cls, folder: Path, changes: Mapping[str, Any]) -> TransformerConfig:
@@ -67,8 +68,15 @@ class TransformerPreTrainedModel(PreTrainedModel):
     def _adapt(
         cls, config: TransformerConfig, tensors: Any, changes: Mapping[str, Any]
     ) -> tuple[TransformerConfig, Any]:
-        """Without ties each side has a table in the file. The model shares no tables that differ."""
+        """Use stored positions that are rounded. Share the tables of both sides only if they are equal.
+
+        Without ties the file has a table for each side.
+        """
         config, tensors = super()._adapt(config, tensors, changes)
+        if config.position_embedding_type == "marian" and not all(
+            _are_computed(config, tensors[name]) for name in _POSITIONS if name in tensors
+        ):
+            config = config.replace(position_embedding_type="stored")
         shared = config.share_encoder_decoder_embeddings and not config.tie_word_embeddings
         if shared and all(name in tensors for name in _TABLES):
             first, *others = (tensors[name] for name in (*_TABLES, _SHARED) if name in tensors)
@@ -81,13 +89,8 @@ class TransformerPreTrainedModel(PreTrainedModel):
         others = [name for name in tensors if name not in known]
         found = super()._refused(tensors)
         found += [(name, "is not known") for name in others if name not in _PASSED_OVER]
-        wrong = [name for name in others if name in _POSITIONS and not self._computes(tensors[name])]
+        wrong = [name for name in others if name in _POSITIONS and not _are_computed(self.config, tensors[name])]
         return found + [(name, "must be the positions that the config asks for") for name in wrong]
-
-    def _computes(self, table: Array) -> bool:
-        """Whether a table holds the positions that the model computes."""
-        computed: Array = self.encoder.embed_positions(np.arange(table.size // self.config.d_model))
-        return table.shape == computed.shape and np.allclose(table, computed, rtol=0, atol=_ROUNDING)
 
     @classmethod
     def _load(cls: type[Self], folder: Path, changes: Mapping[str, Any], **options: Any) -> Self:
@@ -106,3 +109,18 @@ class TransformerPreTrainedModel(PreTrainedModel):
             tensors |= dict.fromkeys(_TABLES, tensors[_SHARED])  # transformers then reads two tables
         hugging_face.write_checkpoint(folder, self.config.to_dict(), tensors)
         self.settings.write(Path(folder), self.config)
+
+
+def computed_positions(config: TransformerConfig) -> SinusoidalPositions:
+    """The positions of a config without a table of them."""
+    order = "interleaved" if config.position_embedding_type == "sinusoidal" else "concatenated"
+    start, longest = config.first_position, config.max_timescale
+    return SinusoidalPositions(config.d_model, order=order, first_position=start, max_timescale=longest)
+
+
+def _are_computed(config: TransformerConfig, table: Array) -> bool:
+    """Whether a table of `[max_position_embeddings, d_model]` holds the positions that the model computes."""
+    rows = config.max_position_embeddings
+    return table.shape == (rows, config.d_model) and np.allclose(
+        table, computed_positions(config)(np.arange(rows)), rtol=0, atol=_LAST_BITS
+    )

@@ -1,4 +1,4 @@
-"""Train ELMo's bidirectional language model on raw text: one sentence a line, words separated by whitespace.
+"""Train ELMo's bidirectional language model on raw text: one sentence per line, words separated by whitespace.
 
   fastattn train bilm train.txt --eval eval.txt --output bilm
   fastattn train bilm train.txt --eval eval.txt --output bilm --resume
@@ -9,7 +9,7 @@ sentences in each direction, and the state of the LSTMs is carried to the next s
 The optimizer is Adam. The rate rises linearly, then falls linearly to 0. Gradients are clipped to --max-norm. The model
 reads the characters of every word, and predicts <UNK> for words outside the vocabulary. Blank lines are skipped.
 
-With --eval, perplexities are measured once an epoch, for each sentence on its own and by the full softmax. The
+With --eval, perplexities are measured once per epoch, for each sentence on its own and with the full softmax. The
 perplexity of a unigram model of the training text, with 1 added to each count, is printed for comparison.
 
 Elmo.from_pretrained and BidirectionalLanguageModel.from_pretrained also read the output folder, and Elmo's export turns
@@ -26,7 +26,7 @@ from fastattn.tasks.base import AboveZero, Count, Fraction, OptionError, Recipe
 if TYPE_CHECKING:
     from fastattn.training import Adam
 
-CLIP = 10.0  # bilm-tf's, which multiplies the loss by the unrolled steps
+CLIP = 10.0  # as in bilm-tf, which multiplies the loss by the unrolled steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +34,20 @@ class BiLMRecipe(Recipe):
     """How a `BiLM` is made and trained. `Recipe` has the other options.
 
     Args:
-        vocabulary: file of the words to predict, one a line, most frequent first, with <S>, </S> and <UNK> (default:
+        vocabulary: file of the words to predict, one per line, most frequent first, with <S>, </S> and <UNK> (default:
             the words of the text)
-        vocabulary_size: the most words of the text in the vocabulary
+        vocabulary_size: the maximum number of words of the text in the vocabulary
         min_count: rarer words of the text become <UNK> (default: 2, so that there is something to learn <UNK> from)
-        dim: cells of each LSTM, instead of those in --options
-        projection_dim: outputs of each LSTM, instead of those in --options
-        layers: layers of LSTMs, instead of those in --options
+        dim: cells of each LSTM, instead of the number in --options
+        projection_dim: outputs of each LSTM, instead of the number in --options
+        layers: layers of LSTMs, instead of the number in --options
         dropout: dropout of the LSTMs' inputs and the last LSTM's output
-        num_sampled: train a sampled softmax with this many wrong words a step (default: all words of the vocabulary)
+        num_sampled: train a sampled softmax with this many wrong words per step (default: all words of the vocabulary)
         batch_size: streams in each direction
         unroll_steps: words of each stream in a step
-        reset: share of the steps that a stream begins with zeros, as a sentence read on its own does (bilm-tf: 0)
-        shuffle: shuffle the sentences each epoch (default: yes)
-        max_norm: the largest norm of the gradients (default: 10 / --unroll-steps, which equals bilm-tf's 10)
+        reset: share of the steps that a stream starts from zeros, like a sentence read on its own (bilm-tf: 0)
+        shuffle: shuffle the sentences in each epoch (default: yes)
+        max_norm: the maximum norm of the gradients (default: 10 / --unroll-steps, which equals bilm-tf's 10)
     """
 
     summary: ClassVar[str] = "ELMo's bidirectional language model: perplexities of raw text"

@@ -1,4 +1,4 @@
-"""Training and measuring a bidirectional language model: a loss that goes on from step to step, and perplexities."""
+"""Training and measuring a bidirectional language model: a loss that carries states between steps, and perplexities."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fastattn.random import next_seed
 
 
 class StreamLoss:
-    """The loss of a model's successive steps: each begins with the states in which the step before ended.
+    """The loss over successive steps of a model: each starts from the states in which the previous step ended.
 
-    No gradient goes from one step to another: truncated back-propagation through time (Williams and Peng 1990). Give it
-    to a `Trainer` both as `loss` and as `carried`. The first step begins with zeros. Later, each direction of each
-    stream begins a step with zeros again with the probability `reset`; otherwise the model would not know them when it
-    is asked about a single sentence. bilm-tf has no resets. Raises ValueError for a `reset` outside [0, 1].
+    No gradient crosses steps: this is truncated back-propagation through time (Williams and Peng 1990). Pass it to a
+    `Trainer` both as `loss` and as `carried`. The first step starts from zeros. Later, each direction of each stream is
+    reset to zeros before a step with probability `reset`. Without resets the model would not learn to start from zeros,
+    as it must for a single sentence. bilm-tf has no resets. Raises ValueError for a `reset` outside [0, 1].
     """
 
     def __init__(self, model: BidirectionalLanguageModel, reset: float = 0.0) -> None:
@@ -39,24 +39,24 @@ class StreamLoss:
         return output.loss
 
     def state_dict(self) -> dict[str, Array]:
-        """The states of each layer, `0.h`, `0.c`, `1.h` and so on; nothing before the first step."""
+        """The states of each layer, `0.h`, `0.c`, `1.h` and so on; empty before the first step."""
         layers = enumerate(self._state or ())
         return {f"{i}.{name}": array for i, pair in layers for name, array in zip("hc", pair, strict=True)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Go on from a `state_dict`."""
+        """Continue from a `state_dict`."""
         layers = range(len(state) // 2)
         self._state = [(state[f"{i}.h"], state[f"{i}.c"]) for i in layers] or None
 
 
 def perplexities(model: BidirectionalLanguageModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """The perplexity of a text by the full softmax, in evaluation mode: exp of the mean loss of all tokens.
+    """The perplexity of a text with the full softmax, in evaluation mode: exp of the mean loss over all tokens.
 
-    `batches` are arguments of a call. Those of `sentence_batches` have each sentence once, and nothing is carried
-    from one to the next. So the result does not depend on how sentences are put together.
+    `batches` are arguments of a call. Batches from `sentence_batches` have each sentence once, and no state is carried
+    from one to the next, so the result does not depend on how sentences are batched.
 
-    Returns `perplexity`, `forward_perplexity` and `backward_perplexity`. The first is the root of the product of
-    the others. Raises ValueError when there are no tokens.
+    Returns `perplexity`, `forward_perplexity` and `backward_perplexity`. The first is the geometric mean of the others.
+    Raises ValueError if there are no tokens.
     """
     training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""`SentenceEncoder`, and the modules that it is made of."""
+"""`SentenceEncoder`, and its modules."""
 
 from fastattn.tasks.embed.encoder import SentenceEncoder
 from fastattn.tasks.embed.modules import Dense, Normalize, Pooling, Transformer

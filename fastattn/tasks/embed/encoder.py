@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn import checks, kernels, nn, ragged, runtime
+from fastattn import checks, kernels, nn, runtime
 from fastattn._types import FloatArray
 from fastattn.autograd import Tensor, no_grad, values
 from fastattn.hub import find_model
@@ -83,7 +83,8 @@ class SentenceEncoder(nn.Sequential):
         token: str | bool | None = None,
         local_files_only: bool = False,
     ) -> None:
-        self._truncation = checks.choice("truncation", truncation, TRUNCATION)
+        self._truncation = checks.choice("SentenceEncoder: truncation", truncation, TRUNCATION)
+        trainable = checks.boolean("SentenceEncoder: trainable", trainable)
         _check_accepted("SentenceEncoder", device=device)
         self.folder: Path | None = None
         """The folder that the encoder was read from."""
@@ -91,6 +92,7 @@ class SentenceEncoder(nn.Sequential):
         if modules is None:
             if name_or_folder is None:
                 raise TypeError("SentenceEncoder: name_or_folder or modules must be given")
+            checks.path("SentenceEncoder: name_or_folder", name_or_folder)
             self.folder = find_model(
                 name_or_folder, FILES, revision=revision, token=token, local_files_only=local_files_only
             )
@@ -102,7 +104,7 @@ class SentenceEncoder(nn.Sequential):
         super().__init__(*modules)
         if self.folder is not None:
             self.eval() if trainable else self.freeze()
-        self.prompts: dict[str, str] = {**DEFAULT_PROMPTS, **options.get("prompts", {}), **(prompts or {})}
+        self.prompts: dict[str, str] = {**DEFAULT_PROMPTS, **options.get("prompts", {}), **_check_prompts(prompts)}
         self.default_prompt_name = default_prompt_name or options.get("default_prompt_name")
         if self.default_prompt_name not in (None, *self.prompts):
             raise ValueError(
@@ -123,7 +125,7 @@ class SentenceEncoder(nn.Sequential):
 
         Raises TypeError for a module that sentence-transformers does not have.
         """
-        path = Path(folder)
+        path = Path(checks.path("save_pretrained: folder", folder))
         entries = []
         for i, layer in enumerate(self):
             kind = type(layer)
@@ -202,7 +204,7 @@ class SentenceEncoder(nn.Sequential):
 
         The encoder and `BertModel` take these as they are.
         """
-        tokens = self._transformer.tokenize(list(texts))
+        tokens = self._transformer.tokenize(_as_list("tokenize", texts, "texts"), name="tokenize: texts")
         lengths = tokens.lengths
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
         input_ids = np.zeros(mask.shape, np.int64)
@@ -232,12 +234,12 @@ class SentenceEncoder(nn.Sequential):
         >>> a, b = encoder.embed(["A cat sleeps."]), encoder.embed(["A kitten."])   # doctest: +SKIP
         >>> F.mse_loss(a, b.numpy()).backward()                                     # doctest: +SKIP
         """
-        plan, cut = self._plan(prompt_name, prompt), Cut()
+        plan, cut = self._plan("embed", prompt_name, prompt), Cut()
         tokens = self._tokenize(_as_list("embed", sentences), plan, cut)
         cut.warn(self.max_seq_length, self._truncation)
         features = {
             "input_ids": tokens.ids,
-            "cu_seqlens": ragged.cu_seqlens(tokens.lengths),
+            "cu_seqlens": tokens.cu_seqlens,
             "prompt_length": plan.skip,
         }
         result: Tensor | FloatArray = self(features)["sentence_embedding"]
@@ -281,7 +283,9 @@ class SentenceEncoder(nn.Sequential):
         _check_accepted("encode", convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor)
         single = isinstance(sentences, str)
         texts = [sentences] if isinstance(sentences, str) else _as_list("encode", sentences)
-        plan = self._plan(prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
+        plan = self._plan("encode", prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
+        if show_progress_bar is not None:
+            show_progress_bar = checks.boolean("encode: show_progress_bar", show_progress_bar)
         cut = Cut()
         tokens = self._tokenize(texts, plan, cut)
         cut.warn(self.max_seq_length, self._truncation)
@@ -329,7 +333,8 @@ class SentenceEncoder(nn.Sequential):
         ['A cat.'] (1, 384)
         ['A kitten.'] (1, 384)
         """
-        plan = self._plan(prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
+        plan = self._plan("encode_stream", prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
+        chunks = checks.sequence("encode_stream: chunks", chunks, "lists of sentences")
 
         def run() -> Iterator[tuple[list[str], FloatArray]]:
             cut = Cut()
@@ -353,46 +358,49 @@ class SentenceEncoder(nn.Sequential):
 
     def _plan(
         self,
+        owner: str,
         prompt_name: str | None,
         prompt: str | None,
         batch_size: int | None = None,
         normalize: bool = False,
         truncate_dim: int | None = None,
     ) -> _Plan:
-        """Check the options of a call."""
+        """Check the options of a call of the method `owner`."""
         if batch_size is not None:
-            batch_size = checks.integer("encode: batch_size", batch_size)
+            batch_size = checks.integer(f"{owner}: batch_size", batch_size)
         if truncate_dim is not None:
             wanted = f"from 1 to {self._dimension}"
-            truncate_dim = checks.integer("encode: truncate_dim", truncate_dim, 1, self._dimension + 1, wanted)
-        prompt = self._resolve_prompt(prompt_name, prompt)
+            truncate_dim = checks.integer(f"{owner}: truncate_dim", truncate_dim, 1, self._dimension + 1, wanted)
+        prompt = self._resolve_prompt(owner, prompt_name, prompt)
+        normalize = checks.boolean(f"{owner}: normalize_embeddings", normalize)
         dimension = truncate_dim or self.get_embedding_dimension()
-        return _Plan(prompt, self._prompt_tokens(prompt), batch_size, normalize, dimension)
+        return _Plan(owner, prompt, self._prompt_tokens(owner, prompt), batch_size, normalize, dimension)
 
-    def _resolve_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
+    def _resolve_prompt(self, owner: str, prompt_name: str | None, prompt: str | None) -> str:
         if prompt is not None:
-            return checks.text("encode: prompt", prompt)
+            return checks.text(f"{owner}: prompt", prompt)
         name = self.default_prompt_name if prompt_name is None else prompt_name
         if name is None:
             return ""
-        if name not in self.prompts:
-            raise ValueError(f"encode: no prompt is called {name!r}, only {', '.join(map(repr, self.prompts))}")
+        if not isinstance(name, str) or name not in self.prompts:
+            raise ValueError(f"{owner}: no prompt is called {name!r}, only {', '.join(map(repr, self.prompts))}")
         return self.prompts[name]
 
-    def _prompt_tokens(self, prompt: str) -> int:
+    def _prompt_tokens(self, owner: str, prompt: str) -> int:
         """How many leading tokens the pooling leaves out."""
         if not prompt or all(getattr(layer, "include_prompt", True) for layer in self):
             return 0
         length, limit = self.tokenizer.prefix_length(prompt), self.max_seq_length
         if length >= limit - 1:
-            raise ValueError(f"encode: a prompt of {length} tokens leaves no text in max_seq_length = {limit}")
+            raise ValueError(f"{owner}: a prompt of {length} tokens leaves no text in max_seq_length = {limit}")
         return length
 
     def _tokenize(self, texts: list[str], plan: _Plan, cut: Cut) -> TokenizedTexts:
         """The tokens of prompt and texts. `cut` goes on counting."""
         if plan.prompt:
             texts = [plan.prompt + text if isinstance(text, str) else text for text in texts]
-        tokens = self._transformer.tokenize(texts, parallel=runtime.num_threads() > 1, name="sentences")
+        name, parallel = f"{plan.owner}: sentences", runtime.num_threads() > 1
+        tokens = self._transformer.tokenize(texts, parallel=parallel, name=name, first=cut.total)
         cut.add(tokens, self.max_seq_length, self._truncation)
         return tokens
 
@@ -417,8 +425,9 @@ class SentenceEncoder(nn.Sequential):
 
 @dataclass(frozen=True)
 class _Plan:
-    """The options of a call. The pooling leaves out `skip` leading tokens."""
+    """The options of a call of the method `owner`. The pooling leaves out `skip` leading tokens."""
 
+    owner: str
     prompt: str
     skip: int
     batch_size: int | None
@@ -442,8 +451,15 @@ def _check_accepted(owner: str, **options: Any) -> None:
             raise ValueError(f"{owner}: {name} must be {_ONLY[name]!r}, got {value!r}")
 
 
-def _as_list(owner: str, sentences: Iterable[str]) -> list[str]:
+def _check_prompts(prompts: Any) -> dict[str, str]:
+    if not isinstance(prompts, Mapping | None):
+        raise TypeError(f"SentenceEncoder: prompts must be a mapping of names to texts, got {prompts!r:.80}")
+    checks.texts("SentenceEncoder: the names of prompts", prompts or ())
+    return {name: checks.text(f"SentenceEncoder: prompts[{name!r}]", text) for name, text in (prompts or {}).items()}
+
+
+def _as_list(owner: str, sentences: Iterable[str], name: str = "sentences") -> list[str]:
     if isinstance(sentences, str | bytes | dict) or not isinstance(sentences, Iterable):
         wanted = "a str or an iterable of str" if owner == "encode" else "an iterable of str"
-        raise TypeError(f"{owner}: sentences must be {wanted}, got {type(sentences).__name__}")
+        raise TypeError(f"{owner}: {name} must be {wanted}, got {type(sentences).__name__}")
     return list(sentences)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastattn.checks import choice, config_integer
+from fastattn.checks import choice, config_integer, integer
 from fastattn.files import replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files
 from fastattn.tasks.embed.similarity import SIMILARITIES
+from fastattn.text import tokenizer_files
 
 #: The pooling modes of sentence-transformers, in the order in which they are concatenated: the name, the key of an old
 #: config, and the mode of fastattn.kernels.pooling.
@@ -82,7 +83,7 @@ def write_json(path: Path, value: Any) -> None:
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "Transformer": (("config.json",), _WEIGHTS, ("tokenizer.json", "vocab.txt")),
+    "Transformer": (("config.json",), _WEIGHTS, (tokenizer_files.TOKENIZER, tokenizer_files.VOCABULARY)),
     "Pooling": (("config.json",),),
     "Dense": (("config.json",), _WEIGHTS[:1]),
     "Normalize": (),
@@ -109,9 +110,7 @@ _TRANSFORMER_FILES = (
     *_WEIGHTS,
     "model-*-of-*.safetensors",
     TRANSFORMER_OPTIONS,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
+    *tokenizer_files.NAMES,
 )
 
 #: The files of a sentence encoder: no ONNX, OpenVINO or TensorFlow files, no pickles.
@@ -242,7 +241,7 @@ def _check_only(path: Path, config: dict[str, Any], key: str, known: str) -> Non
 def _size(path: Path, config: dict[str, Any], key: str) -> int | None:
     """A positive integer of a config file, or None if it is missing or null."""
     value = config.get(key)
-    return None if value is None else config_integer(f"{path}: {key}", value)
+    return None if value is None else integer(f"{path}: {key}", value, error=ValueError)
 
 
 def _optional(path: Path, config: dict[str, Any], key: str, kind: type, default: Any) -> Any:

@@ -70,8 +70,9 @@ class Transformer(nn.Module):
     """An encoder with its tokenizer: `input_ids` to `token_embeddings`.
 
     `model` is an encoder of `fastattn.models` that reads tokens, such as `BertModel`. Texts are cut at `max_seq_length`
-    tokens, by default the limit of the tokenizer or of the model's positions. `do_lower_case` tells `save` that the
-    tokenizer lower-cases.
+    tokens, by default the limit of the tokenizer, and never later than at the model's positions. `do_lower_case` tells
+    `save` that the tokenizer lower-cases. Tokens that the model has no embedding for give a warning, and a text with
+    one of them is refused.
     """
 
     def __init__(
@@ -81,7 +82,10 @@ class Transformer(nn.Module):
         self.tokenizer = tokenizer
         self.do_lower_case = do_lower_case
         self._positions: int = model.config.max_position_embeddings
+        if max_seq_length is not None:
+            max_seq_length = checks.integer("Transformer: max_seq_length", max_seq_length)
         self._limit: int = min(max_seq_length or tokenizer.model_max_length or self._positions, self._positions)
+        tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
 
     @classmethod
     def from_pretrained(
@@ -121,7 +125,7 @@ class Transformer(nn.Module):
 
     def tokenize(self, texts: Sequence[str], **options: Any) -> TokenizedTexts:
         """Token ids of texts, cut at `max_seq_length`. `options` are those of `Tokenizer.encode`."""
-        return self.tokenizer.encode(texts, self._limit, **options)
+        return self.tokenizer.encode(texts, self._limit, rows=self.model.config.vocab_size, **options)
 
     def forward(self, features: Features) -> dict[str, Any]:
         """Add `token_embeddings`. Padded ids, `[batch, seq]` with `attention_mask`, are packed."""

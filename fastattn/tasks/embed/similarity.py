@@ -44,7 +44,7 @@ def similarity(a: ArrayLike, b: ArrayLike, name: str = "cosine") -> FloatArray:
 
 
 def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: str = "cosine") -> FloatArray:
-    """Scores of `a[i]` with `b[i]`: float32 `[n]`. Arguments and errors are those of `similarity`.
+    """Scores of `a[i]` with `b[i]`: float32 `[n]`. Arguments and errors are as in `similarity`.
 
     >>> similarity_pairwise([[3, 4], [1, 1]], [[0, 0], [1, 1]], "euclidean")
     array([-5.,  0.], dtype=float32)
@@ -75,7 +75,11 @@ def _sum(x: FloatArray) -> FloatArray:
 def _rows(a: ArrayLike, b: ArrayLike, name: str) -> list[FloatArray]:
     """Both arguments as float32 `[n, dim]`, of length 1 for "cosine"."""
     choice("similarity: name", name, SIMILARITIES)
-    both = [np.ascontiguousarray(np.atleast_2d(np.asarray(x)), dtype=np.float32) for x in (a, b)]
+    given = [np.asarray(x) for x in (a, b)]
+    for argument, array in zip("ab", given, strict=True):
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"similarity: {argument} must hold numbers, got {array.dtype}")
+    both = [np.ascontiguousarray(np.atleast_2d(array), dtype=np.float32) for array in given]
     for argument, rows in zip("ab", both, strict=True):
         if rows.ndim != 2:
             raise ValueError(f"similarity: {argument} must have shape [n, dim] or [dim], got {rows.shape}")

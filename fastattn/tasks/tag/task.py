@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import shutil
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import runtime
+from fastattn import checks, runtime
 from fastattn.autograd import no_grad
-from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
@@ -27,6 +25,7 @@ from fastattn.tasks.embed.folder import FILES, read_sentence_folder
 from fastattn.tasks.tag.recipe import TagRecipe
 from fastattn.text import (
     ConlluSentence,
+    TokenizedWords,
     Tokenizer,
     encode_words,
     gather,
@@ -38,8 +37,6 @@ from fastattn.text import (
 from fastattn.text.conllu import NO_TAG
 from fastattn.training import TokenBatches
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-
 HEAD = "TokenClassification"
 
 Data = Sequence[ConlluSentence]
@@ -48,7 +45,7 @@ Data = Sequence[ConlluSentence]
 class Tagger(Task):
     """A model that labels words, and its tokenizer.
 
-    The label of a word is that of its first wordpiece. A sentence of more than `max_length` wordpieces is cut into
+    A word gets the label of its first wordpiece. A sentence of more than `max_length` wordpieces is split into
     windows of whole words, and each window is labelled on its own (`fastattn.text.encode_words`). So every word gets a
     label. The labels of a sentence do not depend on the other sentences, their order or the number of threads. Many
     threads may call `tag` at once.
@@ -70,6 +67,7 @@ class Tagger(Task):
         self.model, self.recipe = model, recipe or TagRecipe()
         self.tokenizer = Tokenizer.from_pretrained(folder)
         self.labels: tuple[str, ...] = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
+        self.tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
         limit = model.config.max_position_embeddings
         self.max_length: int = min(self.tokenizer.model_max_length or limit, limit)
         self._folder = folder
@@ -100,7 +98,7 @@ class Tagger(Task):
         Raises as `from_pretrained` does, and ValueError for data without tags.
         """
         recipe = make_recipe(TagRecipe, recipe, options)
-        labels = sorted(tags_of(data))
+        labels = sorted(tags_of(_check("for_training", data)))
         if not labels:
             raise ValueError("for_training: no word has a tag")
         folder = read_sentence_folder(find_model(start, FILES)).transformer
@@ -116,10 +114,10 @@ class Tagger(Task):
     def tag(self, sentences: Iterable[Sequence[str]]) -> list[list[str]]:
         """Label every word of `sentences`, sequences of words. The model must be in evaluation mode, as loaded.
 
-        Raises TypeError, by index, for a sentence that is one str and for a word that is not a str.
+        Raises TypeError, by index, for a sentence that is one str and for a word that is not a str, and ValueError for
+        a word with a token that the model has no embedding for.
         """
-        sentences = list(sentences)
-        words = encode_words(self.tokenizer, sentences, self.max_length)
+        words = self._encode("tag: sentences", sentences)
         rows = np.arange(len(words.ids))
         predicted = np.empty(len(words.ids), np.int64)
         with no_grad():
@@ -137,7 +135,7 @@ class Tagger(Task):
 
         Raises ValueError for a tag that is not in `labels`, and for data without tags.
         """
-        words = encode_words(self.tokenizer, [sentence.words for sentence in data], self.max_length)
+        words = self._encode("batches: data", [sentence.words for sentence in _check("batches", data)])
         labels = np.full(len(words.ids), IGNORE_INDEX, np.int64)
         labels[words.first] = self._label_ids(data)
         learnt = np.add.reduceat(labels != IGNORE_INDEX, words.cu_seqlens[:-1]) if len(words.ids) else np.empty(0)
@@ -163,6 +161,10 @@ class Tagger(Task):
             settings={"ids_crc32": zlib.crc32(words.ids.tobytes())},
         )
 
+    def _encode(self, name: str, sentences: Iterable[Sequence[str]]) -> TokenizedWords:
+        rows = self.model.config.vocab_size
+        return encode_words(self.tokenizer, sentences, self.max_length, name=name, rows=rows)
+
     def _label_ids(self, data: Data) -> NDArray[np.int64]:
         numbers = {**{label: i for i, label in enumerate(self.labels)}, NO_TAG: IGNORE_INDEX}
         ids = []
@@ -178,7 +180,7 @@ class Tagger(Task):
 
     def evaluate(self, data: Data) -> dict[str, float]:
         """The share of words that get the tag of the data. Words without a tag do not count."""
-        _, right, total = self._tag_and_count(data)
+        _, right, total = self._tag_and_count(_check("evaluate", data))
         return {"accuracy": right / total if total else math.nan}
 
     def _tag_and_count(self, data: Data) -> tuple[list[list[str]], int, int]:
@@ -214,13 +216,17 @@ class Tagger(Task):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and tokenizer, each file whole or not at all. transformers reads them too."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES if self._folder.resolve() != folder.resolve() else ():
-            if (self._folder / name).is_file():
-                with replacing(folder / name) as (temporary,):
-                    shutil.copyfile(self._folder / name, temporary)
+        checks.path("save_pretrained: folder", folder)
+        self.tokenizer.save_pretrained(folder)
         self.model.save_pretrained(folder)
+
+
+def _check(owner: str, data: Data) -> Data:
+    """`data`, if they are sentences."""
+    for i, sentence in enumerate(checks.sequence(f"{owner}: data", data, "ConlluSentence")):
+        if not isinstance(sentence, ConlluSentence):
+            raise TypeError(f"{owner}: data[{i}] must be a ConlluSentence, got {type(sentence).__name__}")
+    return data
 
 
 def tags_of(data: Iterable[ConlluSentence]) -> set[str]:

@@ -62,10 +62,10 @@ class TranslateRecipe(Recipe):
         vocabulary: bpe (byte pairs), characters, or SentencePiece model files, one or one a side (default: bpe)
         vocabulary_size: tokens of bpe (default: 8000)
         shared: one vocabulary and one table of embeddings for both sides (default: yes for bpe and for one file)
-        d_model: width, instead of that of --size
-        layers: layers of each side, instead of those of --size
-        heads: attention heads, instead of those of --size
-        ffn_dim: width of the feed-forward layers, instead of that of --size
+        d_model: width, instead of the width of --size
+        layers: layers of each side, instead of the number in --size
+        heads: attention heads, instead of the number in --size
+        ffn_dim: width of the feed-forward layers, instead of the width of --size
         post_norm: put LayerNorm after each sublayer, as in the paper
         marian: make MarianMT's network, with --post-norm, its positions and its first weights
         dropout: dropout of embeddings and sublayers

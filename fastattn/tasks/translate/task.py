@@ -102,6 +102,7 @@ class Translator(Task):
 
         The model is frozen unless `trainable`.
         """
+        checks.path("from_pretrained: name_or_folder", name_or_folder)
         if saved_states(Path(name_or_folder, STATES)) and not Path(name_or_folder, "config.json").exists():
             raise FileNotFoundError(
                 f"{name_or_folder}: no model yet; the run is not finished, continue it with --resume"
@@ -129,6 +130,7 @@ class Translator(Task):
         Raises ValueError for another size and numbers that do not fit, FileNotFoundError for a missing SentencePiece
         model, and ImportError for a missing library.
         """
+        _check("for_training", data)
         recipe = make_recipe(TranslateRecipe, recipe, options)
         size = SIZES[checks.choice("for_training: start", start, SIZES)]
         if {"bleu", "chrf"} & {*recipe.measured}:
@@ -139,6 +141,7 @@ class Translator(Task):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and vocabularies, each file whole or not at all."""
+        checks.path("save_pretrained: folder", folder)
         self.tokenizer.save_pretrained(folder)  # a folder with a model has its vocabularies
         self.model.save_pretrained(folder)
 
@@ -155,6 +158,7 @@ class Translator(Task):
         Raises TypeError for what is not a sequence of str, and ValueError for a text that is too long or not valid
         Unicode.
         """
+        texts = checks.texts("encode: texts", texts)
         encoded = (self.tokenizer.target if target else self.tokenizer.source).encode(texts)
         long = encoded.lengths > self.max_length
         if long.any():
@@ -171,6 +175,7 @@ class Translator(Task):
         The model must be in evaluation mode, as loaded. Raises as `encode`, and ValueError for batch_tokens below 1.
         """
         batch_tokens = checks.integer("translate: batch_tokens", batch_tokens)
+        texts = checks.texts("translate: texts", texts)
         encoded = self.encode(texts)
         lengths = encoded.lengths
         limits = np.minimum(lengths + MORE_TOKENS, self.max_length - 1)
@@ -198,7 +203,9 @@ class Translator(Task):
         the step that chose it. Raises as `translate` does.
         """
         source = self.encode([checks.text("attention: text", text)])
-        wanted = self.translate([text])[0] if translation is None else translation
+        wanted = (
+            self.translate([text])[0] if translation is None else checks.text("attention: translation", translation)
+        )
         target = self.tokenizer.target.encode([wanted], self.max_length)
         start = self.model.config.decoder_start_token_id
         with no_grad():
@@ -210,6 +217,7 @@ class Translator(Task):
 
     def batches(self, data: ParallelText) -> PairBatches:
         """Batches of pairs, without those that are too long for the model. Raises ValueError if none is left."""
+        _check("batches", data)
         source, target = self.tokenizer.source.encode(data.sources), self.tokenizer.target.encode(data.targets)
         kept = np.flatnonzero(np.maximum(source.lengths, target.lengths) <= self.max_length)
         if not len(kept):
@@ -237,6 +245,7 @@ class Translator(Task):
 
     def evaluate(self, data: ParallelText) -> dict[str, float]:
         """The `cross_entropy` of a text, and the recipe's metrics of its translations."""
+        _check("evaluate", data)
         functions = {"cer": character_error_rate, "bleu": bleu, "chrf": chrf}
         found = self.translate(data.sources)
         loss = self.cross_entropy(data)
@@ -247,6 +256,8 @@ class Translator(Task):
 
         A text that is too long for the model is cut. At most `batch_tokens` tokens of both sides are read at once.
         """
+        _check("cross_entropy", text)
+        batch_tokens = checks.integer("cross_entropy: batch_tokens", batch_tokens)
         source = self.tokenizer.source.encode(text.sources, self.max_length)
         target = self.tokenizer.target.encode(text.targets, self.max_length)
         sides = (source.ids, source.cu_seqlens), (target.ids, target.cu_seqlens)
@@ -303,6 +314,12 @@ class Translator(Task):
             counted = [i for i in range(len(data)) if data.sources[i] and data.targets[i]]
             rate = character_error_rate([found[i] for i in counted], [data.targets[i] for i in counted])
             yield f"character error rate: {f'{rate:.4f} ({len(counted)} texts)' if counted else 'there are no pairs'}"
+
+
+def _check(owner: str, data: Any) -> None:
+    """Raise TypeError for data that are no pairs of texts."""
+    if not isinstance(data, ParallelText):
+        raise TypeError(f"{owner}: data must be a ParallelText, got {type(data).__name__}")
 
 
 def _make_tokenizer(recipe: TranslateRecipe, text: ParallelText) -> TranslationTokenizer:

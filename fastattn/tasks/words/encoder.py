@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import checks, nn, ragged, runtime
 from fastattn import functional as F
-from fastattn import nn, ragged, runtime
-from fastattn.checks import config_integer, texts
 from fastattn.models.elmo.model import Elmo, ElmoOutput
 from fastattn.models.elmo.network import detached
 from fastattn.tasks.words.state import ElmoState
@@ -59,12 +58,12 @@ class WordEncoder(nn.Module):
     def from_pretrained(
         cls, name_or_folder: str | os.PathLike[str], weight_file: str | os.PathLike[str] | None = None, **options: Any
     ) -> WordEncoder:
-        """Load the model. Arguments and errors are those of `Elmo.from_pretrained`."""
+        """Load the model. Arguments and errors are as in `Elmo.from_pretrained`."""
         return cls(Elmo.from_pretrained(name_or_folder, weight_file, **options))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model's config.json and model.safetensors, each whole or not at all."""
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(checks.path("save_pretrained: folder", folder))
 
     def export(self, options_file: str | os.PathLike[str], weight_file: str | os.PathLike[str]) -> None:
         """Write the files of bilm-tf; see `Elmo.export`."""
@@ -77,22 +76,24 @@ class WordEncoder(nn.Module):
     def forward(self, sentences: Iterable[Sequence[str]], state: ElmoState | None = None) -> list[Any]:
         """Every layer of every sentence: float32 `[n_layers + 1, words, 2 * projection_dim]` for each.
 
-        Layer 0 is the token vectors, twice. Then come the LSTM layers, with the forward direction's half first. An
-        empty sentence gives `[n_layers + 1, 0, 2 * projection_dim]`. A trainable network gives Tensors.
+        Layer 0 is the token vectors, twice. The LSTM layers follow, with the forward direction's half first. The result
+        for an empty sentence is `[n_layers + 1, 0, 2 * projection_dim]`. A trainable network returns Tensors.
 
         Args:
             sentences: any number of sequences of words, of any length.
-            state: sentence i begins with slot i of the state and replaces it. All sentences are then read at once. An
-                error leaves the state as it was.
+            state: sentence i starts from slot i of the state and replaces it. All sentences are then read at once. An
+                error leaves the state unchanged.
 
-        Raises, by index, TypeError for a sentence that is one str or no sequence and for a word that is not a str, and
-        ValueError for a word that UTF-8 cannot write; also ValueError for a state of another model.
+        Raises TypeError, naming the index, for a sentence that is a str or not a sequence and for a word that is not a
+        str. Raises ValueError for a word that UTF-8 cannot encode, and for a state of another model.
         """
-        return self._embed(sentences, state)
+        return self._embed("WordEncoder", sentences, state)
 
-    def _embed(self, sentences: Iterable[Sequence[str]], state: ElmoState | None, first: int = 0) -> list[Any]:
-        """A call. `first` is the index of the first sentence in errors."""
-        words, index, cu_seqlens = index_words(sentences, first)
+    def _embed(
+        self, owner: str, sentences: Iterable[Sequence[str]], state: ElmoState | None, first: int = 0
+    ) -> list[Any]:
+        """A call, in whose errors `first` is the index of the first sentence."""
+        words, index, cu_seqlens = index_words(sentences, first, f"{owner}: sentences")
         results: list[Any] = [None] * (len(cu_seqlens) - 1)
         everything = [np.arange(len(results))]
         stack: Any = np.array if self.model.network.frozen else F.stack  # faster, but for arrays alone
@@ -114,7 +115,7 @@ class WordEncoder(nn.Module):
         All sentences are read at once. No gradient goes back through the state. Arguments and errors are those of a
         call.
         """
-        words, index, cu_seqlens = index_words(sentences)
+        words, index, cu_seqlens = index_words(sentences, name="represent: sentences")
         before = self._begin(state, len(cu_seqlens) - 1)
         output = self.model.read(self._vectors(words), index, cu_seqlens, before)
         if state is not None:
@@ -123,7 +124,7 @@ class WordEncoder(nn.Module):
 
     def embed_sentence(self, sentence: Sequence[str], state: ElmoState | None = None) -> Any:
         """A call with one sentence, a sequence of words: `[n_layers + 1, words, 2 * projection_dim]`."""
-        return self._embed([sentence], state)[0]
+        return self._embed("embed_sentence", [checks.texts("embed_sentence: sentence", sentence, "words")], state)[0]
 
     embed_batch = forward
     """A call, under the name of AllenNLP's `ElmoEmbedder`."""
@@ -135,10 +136,11 @@ class WordEncoder(nn.Module):
 
         Unlike `ElmoEmbedder`'s, the results do not depend on `batch_size`, unless there is a `state`.
         """
-        batch_size = config_integer("embed_sentences: batch_size", batch_size)
-        rest, first = iter(sentences), 0
+        batch_size = checks.integer("embed_sentences: batch_size", batch_size, high=2**31)
+        wanted = "sentences, each a sequence of words"
+        rest, first = iter(checks.sequence("embed_sentences: sentences", sentences, wanted)), 0
         while batch := list(islice(rest, batch_size)):
-            yield from self._embed(batch, state, first)
+            yield from self._embed("embed_sentences", batch, state, first)
             first += len(batch)
 
     def cache_vocabulary(self, words: Iterable[str]) -> None:
@@ -151,7 +153,7 @@ class WordEncoder(nn.Module):
         """
         if not self.model.network.frozen:
             raise ValueError("cache_vocabulary: the network is trainable and its vectors change; load it frozen")
-        distinct, _, _ = index_words([texts("cache_vocabulary: words", words, "words")])
+        distinct, _, _ = index_words([checks.texts("cache_vocabulary: words", words, "words")])
         self._cache = None
         if len(distinct) > 2:
             places = {word: i for i, word in enumerate(distinct)}

@@ -14,10 +14,10 @@ Layer = tuple[Array, Array]
 
 
 class ElmoState:
-    """The states of the LSTMs, of every layer and both directions, in slots.
+    """The states of the LSTMs, for every layer and both directions, in slots.
 
-    Sentence i of a call begins with slot i, and leaves its final state there. Slots begin with zeros. Slots beyond the
-    sentences of a call stay as they are. bilm-tf did the same between the batches of a session. A state belongs to one
+    Sentence i of a call starts from slot i, and leaves its final state there. Slots start as zeros. Slots beyond the
+    sentences of a call do not change. bilm-tf does the same between the batches of a session. A state belongs to one
     stream of calls, so two threads need two states.
     """
 
@@ -37,7 +37,7 @@ class ElmoState:
     def begin(self, sentences: int, config: ElmoConfig) -> list[Layer]:
         """h `[2, sentences, projection_dim]` and c `[2, sentences, dim]` of each layer.
 
-        Raises ValueError unless `config`, the reader's, has the shape that the state was made for.
+        Raises ValueError unless the reader's `config` has the shape that the state was made for.
         """
         if (config.n_layers, config.projection_dim, config.dim) != self._shape:
             raise ValueError("WordEncoder: state was made by a model of another shape")

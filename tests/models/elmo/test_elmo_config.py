@@ -96,7 +96,7 @@ def test_missing_sizes_are_named(section, name):
 
 
 def test_other_models_are_refused():
-    with pytest.raises(ValueError, match="char_cnn is missing; a model of whole words"):
+    with pytest.raises(ValueError, match="char_cnn is missing; models over words"):
         ElmoConfig.from_dict({"lstm": options()["lstm"]})
     with pytest.raises(ValueError, match="lstm must be an object, got None"):
         ElmoConfig.from_dict({"char_cnn": options()["char_cnn"]})

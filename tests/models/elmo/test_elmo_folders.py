@@ -147,7 +147,7 @@ def test_errors_name_the_file_and_the_value(folder, tmp_path, monkeypatch):
         Elmo.from_pretrained(folder)
     with pytest.raises(FileNotFoundError, match=r"no such folder: .*nothing"):
         Elmo.from_pretrained(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"config.json: weight_file must be given beside a file of options"):
+    with pytest.raises(ValueError, match=r"config.json: weight_file must be given with a file of options"):
         Elmo.from_pretrained(folder / "config.json")
 
 

@@ -70,20 +70,40 @@ class TestFolders:
         folder.tensors = {name.removeprefix("model."): tensor for name, tensor in folder.tensors.items()}
         np.testing.assert_array_equal(logits(folder.load()), expected)
 
-    def test_stored_positions_are_passed_over(self, folder: MarianFolder) -> None:
+    def test_stored_positions(self, folder: MarianFolder, tmp_path: Path) -> None:
+        """Those that the model computes are passed over, rounded ones are read, saved and never trained."""
         expected = logits(folder.load())
-        for side in ("encoder", "decoder"):
-            name = f"model.{side}.embed_positions.weight"
-            table = SinusoidalPositions(24, order="concatenated")(np.arange(40))
-            folder.tensors[name] = table.astype(np.float16).astype(np.float32)  # as of a folder of halves
-            np.testing.assert_array_equal(logits(folder.load()), expected)
-            for wrong in (table + 0.01, table[1:], table[0]):
-                folder.tensors[name] = wrong
-                with pytest.raises(
-                    ValueError, match=rf"model\.safetensors: tensor '{name}' must be the positions that"
-                ):
-                    folder.load()
-            del folder.tensors[name]
+        table = SinusoidalPositions(24, order="concatenated")(np.arange(40))
+        names = [f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder")]
+        for stored in (table, table + np.float32(1e-7)):
+            folder.tensors |= dict.fromkeys(names, stored)
+            model = folder.load()
+            assert model.config.position_embedding_type == "marian"
+            np.testing.assert_array_equal(logits(model), expected)
+        halves = table.astype(np.float16).astype(np.float32)  # as of a folder of halves
+        folder.tensors |= dict.fromkeys(names, halves)
+        model = folder.load(trainable=True)
+        np.testing.assert_array_equal(model.encoder.embed_positions.weight.data, halves)
+        assert not model.decoder.embed_positions.weight.requires_grad
+        rounded = logits(model)
+        assert 0 < np.abs(rounded - expected).max() < 0.01
+        model.save_pretrained(tmp_path / "saved")
+        again = Transformer.from_pretrained(tmp_path / "saved")
+        assert again.config.is_marian
+        np.testing.assert_array_equal(logits(again), logits(folder.load()))
+        folder.tensors[names[1]] = halves[1:]
+        with pytest.raises(ValueError, match=rf"'{names[1]}' must have shape \(40, 24\), got \(39, 24\)"):
+            folder.load()
+
+    def test_a_length_without_a_limit(self, folder: MarianFolder) -> None:
+        """transformers writes 1e30, an integer. The positions bound it."""
+        ids = np.array([[5, 6, 0]])
+        folder.config["max_length"] = 10**6
+        expected = generate(folder.load(), ids)
+        folder.config["max_length"] = int(1e30)
+        model = folder.load()
+        assert model.config.max_length == int(1e30)
+        np.testing.assert_array_equal(generate(model, ids), expected)
 
     def test_two_tables_of_a_model_that_ties_nothing(self, folder: MarianFolder, tmp_path: Path) -> None:
         """transformers' word for it is share_encoder_decoder_embeddings, all the same."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import array
+from safetensors.numpy import load_file, save_file
 
 from fastattn.generation import generate
 from fastattn.models import Transformer
@@ -102,6 +103,20 @@ def compare(ours: Transformer, theirs: Any, seed: int = 0) -> None:
         assert np.abs(b[kept]).max() > 0.5
         assert np.abs(a - b)[kept].max() <= PARITY * np.abs(b[kept]).max()
         assert not a[~kept].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_rounded_positions(tmp_path: Path, dtype: Any) -> None:
+    theirs = random_model(3)
+    theirs.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    for side in (theirs.model.encoder, theirs.model.decoder):
+        table = side.embed_positions.weight.detach().numpy().round(2)  # far enough from the computed ones to matter
+        name = "encoder" if side is theirs.model.encoder else "decoder"
+        tensors[f"model.{name}.embed_positions.weight"] = table.astype(dtype)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    theirs = transformers.MarianMTModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    compare(Transformer.from_pretrained(tmp_path), theirs)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
@@ -23,6 +24,7 @@ from helpers_sentences import (
     HIDDEN,
     POSITIONS,
     TEXTS,
+    VOCABULARY,
     dense,
     normalize,
     pattern,
@@ -310,8 +312,11 @@ def test_a_stream_is_encoded_chunk_by_chunk(encoder):
 def test_a_stream_counts_what_it_cuts(tmp_path):
     folder = write_case("truncated", tmp_path / "m")
     chunks = [["the cat"], ["sat", "cat " * 20], [], ["cat " * 7, "a"]]
-    with pytest.warns(TruncationWarning, match=r"2 of 5 texts .* \(the first is sentences\[2\] with 22\)") as caught:
+    with pytest.warns(TruncationWarning) as caught:
         list(SentenceEncoder(folder).encode_stream(chunks))
+    warning = caught[0].message
+    assert isinstance(warning, TruncationWarning)
+    assert (warning.truncated, warning.total, warning.index, warning.tokens) == (2, 5, 2, 22)
     assert caught[0].filename == __file__
     stream = SentenceEncoder(folder, truncation="error").encode_stream(chunks)
     next(stream)
@@ -342,17 +347,81 @@ def test_tokenize_gives_what_the_model_takes(encoder):
 def test_truncation_warns_with_the_count(tmp_path):
     encoder = SentenceEncoder(write_case("truncated", tmp_path / "m"))
     texts = ["the cat", "the cat sat " * 3, "cat " * 20]
-    message = (
-        r"2 of 3 texts have more than max_seq_length = 8 tokens and were cut "
-        r"\(the first is sentences\[1\] with 11\)"
-    )
-    with pytest.warns(TruncationWarning, match=message) as caught:
+    with pytest.warns(TruncationWarning, match=r"texts with more than max_seq_length tokens were cut") as caught:
         cut = encoder.encode(texts)
     warning = caught[0].message
     assert isinstance(warning, TruncationWarning)
-    assert (warning.truncated, warning.total, warning.limit) == (2, 3, 8)
+    assert (warning.truncated, warning.total, warning.limit, warning.index, warning.tokens) == (2, 3, 8, 1, 11)
     assert caught[0].filename == __file__
     np.testing.assert_array_equal(cut[2], encoder.encode("cat " * 6))
+
+
+def test_a_service_logs_truncation_once(tmp_path):
+    """Python shows the same text from the same line once."""
+    encoder = SentenceEncoder(write_case("truncated", tmp_path / "m"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for count in range(8, 20):
+            encoder.encode(["cat " * count] * count)
+    assert len(caught) == 1
+
+
+def test_a_limit_of_a_folder_is_that_of_the_positions(tmp_path):
+    """transformers writes 1e30, an integer, for no limit."""
+    for i, limit in enumerate([2**31, int(1e30)]):
+        folder = write_model(tmp_path / str(i), sentence_bert_config={"max_seq_length": limit})
+        assert SentenceEncoder(folder).max_seq_length == POSITIONS
+
+
+def test_tokens_without_an_embedding(tmp_path):
+    """A warning when loading, and the place in all of a stream when a text has one. Nothing is computed then."""
+    folder = write_model(tmp_path / "m")
+    (folder / "added_tokens.json").write_text(json.dumps({"<x>": len(VOCABULARY)}))
+    with pytest.warns(UserWarning, match=rf"{folder}: .* none for these tokens: '<x>' \({len(VOCABULARY)}\)\. A text"):
+        encoder = SentenceEncoder(folder)
+    assert encoder.encode(["a cat"]).shape == (1, HIDDEN)
+    encoder._run = None  # nothing is computed
+    message = (
+        rf"sentences\[3\] has the token '<x>' \({len(VOCABULARY)}\), but the model has {len(VOCABULARY)} embeddings"
+    )
+    with pytest.raises(ValueError, match=rf"^encode: {message}"):
+        encoder.encode(["a", "b", "c", "a <x>"])
+    del encoder._run
+    stream = encoder.encode_stream([["a", "b"], ["c", "a <x>"]])
+    next(stream)
+    with pytest.raises(ValueError, match=rf"^encode_stream: {message}"):
+        next(stream)
+
+
+def test_what_is_no_text_is_named_by_its_place_in_the_stream(encoder):
+    stream = encoder.encode_stream([["a"] * 700, ["b", 5]])
+    next(stream)
+    with pytest.raises(TypeError, match=r"^encode_stream: sentences\[701\] must be str, got int"):
+        next(stream)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_do_lower_case_is_that_of_sentence_transformers(tmp_path, lowercase):
+    """For every letter that has two cases, alone and at the end of a word."""
+    library = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+    letters = [chr(i) for i in range(sys.maxunicode + 1) if chr(i).lower() != chr(i)]
+    options = {"sentence_bert_config": {"do_lower_case": True}, "lowercase": lowercase}
+    folder = write_model(tmp_path / "m", **options)
+    pieces = {
+        piece for letter in letters for form in (letter, letter.lower(), letter.upper().lower()) for piece in form
+    }
+    marked = [*pieces, *(f"##{piece}" for piece in pieces)]
+    vocabulary = [*dict.fromkeys([*VOCABULARY, *marked])]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": len(vocabulary)}))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embeddings.word_embeddings.weight"] = np.zeros((len(vocabulary), HIDDEN), np.float32)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    texts = [*letters, *(f"A{letter}" for letter in letters), "ΟΔΟΣ", "İSTANBUL"]
+    theirs = library.SentenceTransformer(str(folder), device="cpu").tokenizer(texts)["input_ids"]
+    tokens = SentenceEncoder(folder).tokenizer.encode(texts)
+    assert [ids.tolist() for ids in np.split(tokens.ids, tokens.cu_seqlens[1:-1])] == theirs
 
 
 def test_truncation_error_names_the_text(tmp_path):

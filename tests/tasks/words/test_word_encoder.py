@@ -122,7 +122,9 @@ def test_other_faces_of_the_call(tmp_path):
     assert elmo([]) == []
     assert list(elmo.embed_sentences([])) == []
     for size in (0, 2.5, "3"):
-        with pytest.raises(ValueError, match=f"embed_sentences: batch_size must be a positive integer, got {size!r}"):
+        with pytest.raises(
+            (TypeError, ValueError), match=f"embed_sentences: batch_size must be a positive integer, got {size!r}"
+        ):
             next(elmo.embed_sentences(SENTENCES, batch_size=size))
 
 
