@@ -1,4 +1,4 @@
-"""Checks of arguments and config fields: numbers, switches and text. NumPy numbers become Python numbers.
+"""Checks of arguments and config fields: numbers, switches, text and arrays. NumPy numbers become Python numbers.
 
 Every check takes a name and a value and returns the value. Errors name both. A value of the wrong type raises `error`:
 TypeError for an argument of a call, ValueError for a field of a config, which may come from a file.
@@ -20,6 +20,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "boolean",
@@ -27,8 +28,10 @@ __all__ = [
     "config_integer",
     "config_number",
     "integer",
+    "integers",
     "listed",
     "number",
+    "operand",
     "path",
     "printable",
     "sequence",
@@ -36,6 +39,8 @@ __all__ = [
     "text",
     "texts",
 ]
+
+_INT64 = np.dtype(np.int64)
 
 PROBABILITY: dict[str, Any] = {"high": 1.0}
 """A number in [0, 1), as arguments of `number`."""
@@ -90,7 +95,9 @@ def number(
     Traceback (most recent call last):
     ValueError: dropout must be a number in [0, 1), got 1
     """
-    result = _float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    result: float | None = None
+    if type(value) is float or (isinstance(value, Real) and not isinstance(value, bool)):
+        result = _float(value)
     if result is not None and (low < result < high or (result == low and not above) or (result == high and up_to)):
         return result
     wanted = f"above {low:g}" if above else f"from {low:g} on"
@@ -113,10 +120,10 @@ config_number = partial(number, error=ValueError)
 """`number` for a config field: another type raises ValueError."""
 
 
-def boolean(name: str, value: Any) -> bool:
-    """`value` as a bool. Raises ValueError if it is not one."""
+def boolean(name: str, value: Any, *, error: type[Exception] = ValueError) -> bool:
+    """`value` as a bool. Raises `error` if it is not one."""
     if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be a bool, got {shown(value)}")
+        raise error(f"{name} must be a bool, got {shown(value)}")
     return bool(value)
 
 
@@ -225,3 +232,34 @@ def printable(text: str, most: int = 10_000) -> str:
     if cut.isprintable():
         return cut
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in cut)
+
+
+def integers(name: str, values: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.int64]:
+    """`values`, an array or lists, as C-contiguous int64, if they are integers and have `shape`.
+
+    Raises TypeError for values of another type, ValueError for another shape and for integers from 2**63 on.
+
+    >>> integers("labels", [0.5])
+    Traceback (most recent call last):
+    TypeError: labels must be an integer array, got float64
+    """
+    try:
+        found = np.asarray(values)
+    except ValueError:  # NumPy's message says neither what nor where
+        raise ValueError(f"{name} must be an integer array, got rows of different lengths") from None
+    kind = found.dtype.kind
+    if kind not in "iu":
+        got = type(values).__name__ if found.dtype == object else found.dtype
+        raise TypeError(f"{name} must be an integer array, got {got}")
+    if shape is not None and found.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {found.shape}")
+    if kind == "u" and (largest := found.max(initial=0)) >= 2**63:
+        raise ValueError(f"{name} must be below 2**63, got {largest}")
+    return np.asarray(found, _INT64, order="C")
+
+
+def operand(name: str, value: Any) -> Any:
+    """`value`, if it is an array or a Tensor. Raises TypeError for anything else, such as a list."""
+    if not hasattr(value, "ndim"):
+        raise TypeError(f"{name} must be an array or a Tensor, got {type(value).__name__}")
+    return value

@@ -12,6 +12,7 @@ import secrets
 import stat
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -277,6 +278,15 @@ def _check_start(line: bytes, name: str) -> None:
         found = "UTF-16 without a byte order mark; convert it to UTF-8"  # a letter and a zero byte
     if found is not None:
         raise ValueError(f"{name}:1: not UTF-8 text, but {found} (its first bytes are {line[:4].hex(' ')})")
+
+
+def lines_crc32(lines: Iterable[str]) -> int:
+    r"""A checksum of text by its lines. A lone surrogate, which UTF-8 cannot encode, counts too.
+
+    >>> lines_crc32(["the cat", "sat \ud800"])
+    1959464358
+    """
+    return zlib.crc32("\n".join(lines).encode("utf-8", "surrogatepass"))
 
 
 @contextlib.contextmanager

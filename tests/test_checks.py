@@ -1,4 +1,4 @@
-"""Numbers, switches and text that users give."""
+"""Numbers, switches, text and arrays from users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastattn import checks
+from fastattn import Tensor, checks
 
 
 @pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3), np.int64(3)])
@@ -129,3 +129,30 @@ def test_an_int_beyond_all_floats(value: int) -> None:
         checks.number("n", value, **checks.PROBABILITY)
     with pytest.raises(ValueError, match=r"^n must be a number .*, got an int of 1329 bits$"):
         checks.number("n", value)
+
+
+def test_integers() -> None:
+    for values in ([[3, 4]], np.array([[3, 4]], np.uint8), np.array([[3], [4]]).T):
+        found = checks.integers("ids", values, (1, 2))
+        assert (found.dtype, found.flags.c_contiguous, found.tolist()) == (np.int64, True, [[3, 4]])
+    assert checks.integers("ids", 7).shape == ()
+    ids = np.arange(3)
+    assert checks.integers("ids", ids) is ids
+    for wrong, got in (([0.5], "float64"), ([True], "bool"), (None, "NoneType"), ([None], "list"), ("ab", "<U2")):
+        with pytest.raises(TypeError, match=f"^ids must be an integer array, got {got}$"):
+            checks.integers("ids", wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^ids must be an integer array, got rows of different lengths$"):
+        checks.integers("ids", [[1, 2], [3]])
+    with pytest.raises(ValueError, match=r"^ids must have shape \(3,\), got \(2,\)$"):
+        checks.integers("ids", [1, 2], (3,))
+    with pytest.raises(ValueError, match=rf"^ids must be below 2\*\*63, got {2**64 - 100}$"):
+        checks.integers("ids", np.array([2**64 - 100], np.uint64))
+
+
+def test_operands() -> None:
+    array, tensor = np.ones(2, np.float32), Tensor([1.0])
+    assert checks.operand("x", array) is array
+    assert checks.operand("x", tensor) is tensor
+    for wrong, got in (([1.0], "list"), (1.0, "float"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"^x must be an array or a Tensor, got {got}$"):
+            checks.operand("x", wrong)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastattn.autograd import Tensor, mode, record, values
+from fastattn.checks import PROBABILITY, number, operand
 from fastattn.errors import named
 from fastattn.functional._common import Array, Values, plain, reshape_out
 from fastattn.random import next_seed
@@ -81,8 +82,8 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     >>> sorted(set(y.ravel().tolist())), bool(0.7 < (y != 0).mean() < 0.9)
     ([0.0, 1.25], True)
     """
-    if not 0.0 <= p < 1.0:
-        raise ValueError(f"dropout: p must be in [0, 1), got {p}")
+    if p != 0.0:
+        p = number("dropout: p", p, **PROBABILITY)
     if not training or p == 0.0:
         return input.data if isinstance(input, Tensor) and input.frozen else input
     ops, seed = mode.ops, next_seed()
@@ -143,8 +144,9 @@ def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *
 
 def _elementwise(name: str, kernel: Callable[..., Array], option: str, input: Values, out: Array | None) -> Any:
     """Apply a kernel `f(x, option)` whose gradient is `f_backward(dy, x, option)`."""
-    if not input.shape and out is None:  # kernels take rows
-        return _elementwise(name, kernel, option, input.reshape(1), None).reshape(())
+    if not getattr(input, "shape", ()) and out is None:  # kernels take rows
+        row = operand(f"{name}: input", input).reshape(1)
+        return _elementwise(name, kernel, option, row, None).reshape(())
     arrays = plain(name, out, input)
     if arrays is not None:
         return kernel(arrays[0], option, out=out)
@@ -165,8 +167,10 @@ def _softmax(name: str, input: Values, dim: int, out: Array | None) -> Any:
 
 def _along(name: str, kernel: Callable[..., Array], dim: int, out: Array | None, *arrays: Array) -> Array:
     """Apply a kernel that works on the last axis along the axis `dim` of arrays of one shape."""
-    shape, ndim = arrays[0].shape, arrays[0].ndim
+    shape = getattr(arrays[0], "shape", ())
+    ndim = len(shape)
     if not -ndim <= dim < ndim:
+        operand(f"{name}: input", arrays[0])
         raise IndexError(f"{name}: dim must be an axis of input, which has {ndim}, got {dim}")
     if dim in (-1, ndim - 1):
         return kernel(*arrays, out=out)

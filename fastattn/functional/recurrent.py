@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastattn import ragged
 from fastattn._types import CuSeqlens
@@ -19,7 +20,7 @@ Direction = Sequence[Weights | None]
 @named(x="input", h0="h_0 of hx", c0="c_0 of hx")
 def lstm(
     input: Values | Sequence[Values],
-    cu_seqlens: CuSeqlens,
+    cu_seqlens: ArrayLike,
     weights: Sequence[Direction],
     hx: tuple[Values | None, Values | None] | None = None,
     *,
@@ -31,7 +32,7 @@ def lstm(
     """One layer of long short-term memory over a ragged batch, in one or two directions: `(output, (h_n, c_n))`.
 
     `input` is `[tokens, I]`, or one array per direction. Sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`;
-    `cu_seqlens` is int32 `[batch + 1]`. For each direction, `weights` has `(weight_ih [4H, I], weight_hh [4H, P],
+    `cu_seqlens` is integers `[batch + 1]`. For each direction, `weights` has `(weight_ih [4H, I], weight_hh [4H, P],
     bias_ih [4H], bias_hh [4H], weight_hr [P, H])`, gates in the order i, f, g, o. Biases and `weight_hr` may be None,
     and P is H without a projection. Matrices are arrays, Tensors or `PackedMatrix`, which has no gradient. `hx` is
     `(h_0 [D, batch, P], c_0 [D, batch, H])`, 0 where None.
@@ -48,7 +49,7 @@ def lstm(
     >>> [round(number, 3) for number in output.ravel().tolist()], c.tolist()
     ([0.482, 0.381], [[[1.0]]])
     """
-    ops = mode.ops
+    ops, cu_seqlens = mode.ops, ragged.int32_offsets(cu_seqlens, "lstm: cu_seqlens")
     h_0, c_0 = _pair("lstm", hx)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
     inputs, flat = _inputs(input), _flat("lstm", weights, names)
@@ -98,7 +99,7 @@ def lstm(
 @named(x="input", h0="hx")
 def gru(
     input: Values | Sequence[Values],
-    cu_seqlens: CuSeqlens,
+    cu_seqlens: ArrayLike,
     weights: Sequence[Direction],
     hx: Values | None = None,
     *,
@@ -108,7 +109,7 @@ def gru(
     """One layer of gated recurrent units over a ragged batch, in one or two directions: `(output, h_n)`.
 
     `input` is `[tokens, I]`, or one array per direction. Sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`;
-    `cu_seqlens` is int32 `[batch + 1]`. For each direction, `weights` has `(weight_ih [3H, I], weight_hh [3H, H],
+    `cu_seqlens` is integers `[batch + 1]`. For each direction, `weights` has `(weight_ih [3H, I], weight_hh [3H, H],
     bias_ih [3H], bias_hh [3H])`, gates in the order r, z, n. Biases may be None; matrices are arrays, Tensors or
     `PackedMatrix`, which has no gradient. `hx` is h_0 `[D, batch, H]`, 0 by default.
 
@@ -123,7 +124,7 @@ def gru(
     >>> output.tolist(), h.tolist()
     ([[0.5], [0.25]], [[[0.25]]])
     """
-    ops = mode.ops
+    ops, cu_seqlens = mode.ops, ragged.int32_offsets(cu_seqlens, "gru: cu_seqlens")
     inputs, flat = _inputs(input), _flat("gru", weights, ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     operands, count = (*inputs, hx, *flat), len(inputs)
     arrays = values(*operands)

@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import autograd
 from fastattn._types import IntArray
 from fastattn.autograd import needs, record, values
+from fastattn.checks import integers, operand
 from fastattn.errors import named
 from fastattn.functional._common import Array, Values, gradient, plain, reshape_out
 from fastattn.functional.layers import layer_norm
+from fastattn.ragged import int32_offsets
 
 
 @named(input_ids="input")
-def embedding(
-    input: NDArray[np.integer[Any]], weight: Values, padding_idx: int | None = None, *, out: Array | None = None
-) -> Any:
+def embedding(input: ArrayLike, weight: Values, padding_idx: int | None = None, *, out: Array | None = None) -> Any:
     """The rows of `weight` `[rows, dim]` at the integer indices `input` `[...]`: `[..., dim]`.
 
     The row `padding_idx` gets no gradient. `out`, an array, is written and returned. Raises TypeError if `input` does
@@ -28,14 +28,12 @@ def embedding(
     >>> embedding(np.array([2, 0]), np.array([[1.0], [2.0], [3.0]], np.float32)).tolist()
     [[3.0], [1.0]]
     """
-    if input.dtype.kind not in "iu":
-        raise TypeError(f"embedding: input must be an integer array, got {input.dtype}")
-    ids = input.astype(np.int64, copy=False)
+    ids = integers("embedding: input", input)
     arrays = plain("embedding", out, weight)
     if arrays is None:
         y = embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx)
         return y.reshape(*ids.shape, y.shape[-1])
-    table = arrays[0]
+    table = operand("embedding: weight", arrays[0])
     shape = (*ids.shape, table.shape[-1])
     rows = None if out is None else reshape_out("embedding", out, shape, (ids.size, shape[-1]))
     y = autograd.mode.ops.embedding(ids.reshape(-1), table, out=rows)
@@ -108,10 +106,10 @@ def embedding_sum(
 
 
 @named(x="input")
-def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *, out: Array | None = None) -> Any:
+def pooling(input: Values, cu_seqlens: ArrayLike, mode: str = "mean", *, out: Array | None = None) -> Any:
     """One row per sequence: from `input` `[tokens, dim]` to `[batch, dim]`, zeros for an empty sequence.
 
-    Sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, int32 `[batch + 1]`. `mode` is "mean", "cls"
+    Sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, integers `[batch + 1]`. `mode` is "mean", "cls"
     (the first row), "max", "last", "mean_sqrt_len" or "weighted_mean". `out`, an array, is written and returned.
     Raises the errors of `fastattn.kernels.pooling`.
 
@@ -120,6 +118,7 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
     [[2.0], [0.0], [7.0]]
     """
     ops = autograd.mode.ops  # `mode` is the argument here
+    cu_seqlens = int32_offsets(cu_seqlens, "pooling: cu_seqlens")
     arrays = plain("pooling", out, input)
     if arrays is not None:
         return ops.pooling(arrays[0], cu_seqlens, mode, out=out)
@@ -155,7 +154,7 @@ def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0
     >>> scatter_rows(np.array([[1.0], [2.0]], np.float32), np.array([3, 0]), 4).tolist()
     [[2.0], [0.0], [0.0], [1.0]]
     """
-    (x,) = values(input)
+    (x,) = values(operand("scatter_rows: input", input))
     y = np.full((num_rows, *x.shape[1:]), fill, x.dtype)
     y[rows] = x
     return record(y, (input,), lambda dy: (dy.take(rows, axis=0),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
@@ -29,7 +30,7 @@ ACTIVATIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreTrainedConfig:
+class PreTrainedConfig(ABC):
     """The shape of a model: a frozen dataclass. Its fields have the names used in the family's files.
 
     A family defines `model_types`, its fields with defaults, checks in `__post_init__` with `_check` and
@@ -38,6 +39,8 @@ class PreTrainedConfig:
 
     model_types: ClassVar[tuple[str, ...]]
     """The `model_type` of the files that this class reads."""
+    holds_modules: ClassVar[bool] = False
+    """`nn.Module` does not search configs for modules."""
 
     @classmethod
     def from_dict(cls: type[Self], values: Mapping[str, Any], source: str = "", **changes: Any) -> Self:
@@ -64,9 +67,9 @@ class PreTrainedConfig:
             return False
         return True
 
+    @abstractmethod
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
         """The object to write to config.json for a model of class `architecture`, by default the family's first."""
-        raise NotImplementedError
 
     def replace(self: Self, **changes: Any) -> Self:
         """The configuration with some fields changed. Raises as the class does, and TypeError for an unknown field."""

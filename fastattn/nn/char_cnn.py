@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn.checks import choice, integer, shown
@@ -44,7 +43,7 @@ class CharCNN(Module):
             setattr(self, f"weight_{i}", Parameter((number, width, embedding_dim), first, packed=True))
             setattr(self, f"bias_{i}", Parameter((number,)))
 
-    def forward(self, char_ids: NDArray[np.integer[Any]]) -> Any:
+    def forward(self, char_ids: ArrayLike) -> Any:
         """From `char_ids` `[words, chars]`, integers in [0, n_characters), to `[words, output_dim]`.
 
         Padding is a character like any other. Raises ValueError for words shorter than the widest filter.

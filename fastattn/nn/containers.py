@@ -20,7 +20,7 @@ class _Container(Module):
 
     def _members(self) -> Members:
         owner, others = type(self).__name__, {name: value for name, value in vars(self).items() if name != "_modules"}
-        return find_members(others, owner, found=find_members(self._modules, owner))
+        return find_members(others.items(), owner, found=find_members(self._modules.items(), owner))
 
     def _put(self, modules: Mapping[str, Module]) -> None:
         for name, module in modules.items():

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from fastattn import ragged
 from fastattn._types import IntArray
 from fastattn.checks import integer, sequence
-from fastattn.files import byte_lines, open_regular, replacing, text_lines, utf8_lines
+from fastattn.files import byte_lines, lines_crc32, open_regular, replacing, text_lines, utf8_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
 
@@ -98,8 +98,7 @@ class Sentences:
     @property
     def crc32(self) -> int:
         """A checksum of the text."""
-        text = zlib.crc32("\n".join(self.forms).encode("utf-8", "surrogatepass"))
-        return zlib.crc32(self.cu_words.tobytes(), zlib.crc32(self.words.tobytes(), text))
+        return zlib.crc32(self.cu_words.tobytes(), zlib.crc32(self.words.tobytes(), lines_crc32(self.forms)))
 
     def sequences(self, order: IntArray, backward: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Inputs and targets of the sentences `order`, one after the other, as places in `forms`, int32 `[tokens]`.

@@ -23,7 +23,9 @@ __all__ = ["MarianTokenizer"]
 
 SOURCE, TARGET = "source.spm", "target.spm"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
-FILES = (SOURCE, TARGET, VOCABULARY)
+NEEDED = (SOURCE, TARGET, VOCABULARY)
+FILES = Files((*NEEDED, TARGET_VOCABULARY, CONFIG), NEEDED, NEEDED)
+"""The files of a tokenizer."""
 
 _SPECIAL = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 _SPACE = "\u2581"  # what SentencePiece writes for a space
@@ -192,10 +194,9 @@ class MarianTokenizer:
             ValueError: a file is damaged, or a tokenizer has tokens outside its vocabulary; the message names the file.
             ImportError: the `sentencepiece` library is missing.
         """
-        files = Files((*FILES, TARGET_VOCABULARY, CONFIG), FILES, FILES)
-        folder = folder_of(name_or_folder, files, **place)
+        folder = folder_of(name_or_folder, FILES, **place)
         config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-        needed = [*FILES, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
+        needed = [*NEEDED, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
         if missing := [name for name in needed if not (folder / name).is_file()]:
             has = ", ".join(needed)
             raise FileNotFoundError(f"{folder}: no {', no '.join(missing)}; a Marian tokenizer has {has}")

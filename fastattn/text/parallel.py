@@ -11,12 +11,11 @@ Two files are Moses's format, that of OPUS and Tatoeba. One file with two column
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from fastattn.files import text_lines
+from fastattn.files import lines_crc32, text_lines
 
 COLUMNS = 2
 
@@ -74,8 +73,7 @@ class ParallelText:
     @property
     def crc32(self) -> int:
         """A checksum of the text."""
-        text = "\n".join(f"{source}\t{target}" for source, target in zip(self.sources, self.targets, strict=True))
-        return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+        return lines_crc32(f"{source}\t{target}" for source, target in zip(self.sources, self.targets, strict=True))
 
 
 def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:

@@ -22,6 +22,7 @@ import fastattn
 from fastattn import models
 from fastattn.formats.hugging_face import write_checkpoint
 from fastattn.models import (
+    BertConfig,
     BertForMaskedLM,
     BertForTokenClassification,
     BertModel,
@@ -30,6 +31,8 @@ from fastattn.models import (
     ElmoConfig,
     Transformer,
 )
+from fastattn.models.bert.heads import RaggedModel
+from fastattn.models.config import PreTrainedConfig
 from fastattn.models.registry import family, family_of, load_encoder, load_head
 
 IDS = np.arange(1, 11).reshape(2, 5)
@@ -313,3 +316,18 @@ class TestUnknownWeights:
         write_checkpoint(tmp_path, config, {**tensors, "network.more": np.zeros(3, np.float32)})
         with pytest.raises(ValueError, match=r"model\.safetensors: tensor 'network.more' is not known"):
             Elmo.from_pretrained(tmp_path)
+
+
+def test_what_a_family_must_write_is_abstract() -> None:
+    """Nothing half made can be called: it is missed when it is made, not at its first loss or its first save."""
+
+    class Config(PreTrainedConfig):
+        model_types = ("half",)
+
+    class Head(RaggedModel):
+        def build(self, config: Any) -> None: ...
+
+    with pytest.raises(TypeError, match=r"abstract.* Config .*to_dict"):
+        Config()  # type: ignore[abstract]
+    with pytest.raises(TypeError, match=r"abstract.* Head .*_finish"):
+        Head(BertConfig(vocab_size=5))  # type: ignore[abstract]

@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor, mode, tensors
+from fastattn.checks import integers
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.bert.config import LABELS, BertConfig
 from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.config import ACTIVATIONS
-from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
+from fastattn.models.inputs import Tokens, pack, pack_ragged
 from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array

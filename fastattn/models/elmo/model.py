@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import nn, ragged
+from fastattn.checks import integers
 from fastattn.formats import allennlp
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
@@ -117,10 +118,10 @@ class Elmo(PreTrainedModel):
 
     def forward(
         self,
-        char_ids: NDArray[np.int64],
-        cu_seqlens: NDArray[np.int32],
+        char_ids: ArrayLike,
+        cu_seqlens: ArrayLike,
         state: Sequence[State] | None = None,
-        index: NDArray[np.integer[Any]] | None = None,
+        index: ArrayLike | None = None,
     ) -> ElmoOutput:
         """Read sequences, each from its start mark (`<S>`) to its end mark (`</S>`).
 
@@ -133,17 +134,19 @@ class Elmo(PreTrainedModel):
 
         Raises TypeError and ValueError for other types, shapes and ids, and for a sequence without its two marks.
         """
+        char_ids = integers("Elmo: char_ids", char_ids)
         vectors = self.network.tokens(char_ids)
         return self.read(vectors, np.arange(len(char_ids)) if index is None else index, cu_seqlens, state)
 
     def read(
         self,
         vectors: Values,
-        index: NDArray[np.integer[Any]],
-        cu_seqlens: NDArray[np.int32],
+        index: ArrayLike,
+        cu_seqlens: ArrayLike,
         state: Sequence[State] | None = None,
     ) -> ElmoOutput:
         """`forward` from `vectors` `[words, projection_dim]`, computed by `network.tokens`."""
+        index = integers("Elmo: index", index)
         cu_seqlens = ragged.check_cu_seqlens(cu_seqlens, len(index), "Elmo: cu_seqlens")
         starts, stops = self.rows(cu_seqlens)
         if (stops < starts).any():
