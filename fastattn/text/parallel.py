@@ -80,12 +80,12 @@ def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:
     """Read UTF-8 text with one pair per line.
 
     Lines end with LF or CR LF, or all of them with CR; any other character, U+2028 too, is part of a line. Whitespace
-    around a text is taken off. A pair of which one side is blank, or both are, is left out and counted in `skipped`.
+    around a text is removed. A pair with a blank side is skipped and counted in `skipped`.
 
     Args:
-        paths: one file, each line of which is a text, a tab and its translation, and perhaps blank columns; or the file
-            of the texts and that of their translations, with as many lines. One of the two may have more blank lines at
-            its end. A tab in two files is a character of its text.
+        paths: one file, with a text, a tab, its translation and perhaps blank columns on each line; or a file of texts
+            and a file of their translations, with the same number of lines. One of the two may have more blank lines at
+            its end. In two files a tab is a character of the text.
 
     Raises OSError, and ValueError for another number of files; with file and line, for a line that is not UTF-8 and a
     line of one file that does not have two columns; for one of two files with a tab in every line, which has columns;
