@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.checks import listed
+from fastattn.checks import listed, shown
 from fastattn.files import replacing
 from fastattn.formats import hdf5
 from fastattn.formats.hugging_face import check_finite, read_json
@@ -54,7 +54,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         tensor = np.empty(self._shapes[name], np.float32)
         for rows, (dataset, _, index, add) in _pieces(name, tensor.shape):
-            with hdf5.damaged(f"{self.source}: dataset {dataset!r} cannot be read"):
+            with hdf5.damaged(f"{self.source}: dataset {shown(dataset)} cannot be read"):
                 part = self._file[dataset][index].astype(np.float32, copy=False)
             tensor[rows] = part if dataset == _EMBEDDING else np.moveaxis(part, -1, 0)
             if add:
@@ -162,14 +162,14 @@ def _check_datasets(file: Any, path: Path, shapes: Mapping[str, Shape], options_
     problems = []
     for name, shape in wanted.items():
         if name not in found:
-            problems.append(f"dataset {name!r} is missing")
+            problems.append(f"dataset {shown(name)} is missing")
             continue
-        with hdf5.damaged(f"{path}: dataset {name!r} cannot be read"):
+        with hdf5.damaged(f"{path}: dataset {shown(name)} cannot be read"):
             got, dtype = found[name].shape, found[name].dtype
         if got != shape:
-            problems.append(f"dataset {name!r} must have shape {shape}, as {options_file} says, got {got}")
+            problems.append(f"dataset {shown(name)} must have shape {shape}, as {options_file} says, got {got}")
         elif dtype.kind != "f":
-            problems.append(f"dataset {name!r} must be of floating point, got {dtype}")
+            problems.append(f"dataset {shown(name)} must be of floating point, got {dtype}")
     if problems := problems + unknown:
         raise ValueError(f"{path}: {listed(problems, '; ')}")
     hdf5.check_storage(found, str(path))

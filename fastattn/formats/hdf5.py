@@ -69,11 +69,11 @@ def find_datasets(file: Any, source: str, names: Collection[str]) -> tuple[dict[
             with damaged(f"{source}: {_LISTING}"):
                 kind = group.get(key, getclass=True)
             if kind is h5py.Dataset and name in names:
-                with damaged(f"{source}: dataset {name!r} cannot be read"):
+                with damaged(f"{source}: dataset {shown(name)} cannot be read"):
                     found[name] = group[key]
                     elsewhere = _elsewhere(found[name])  # asking for the shape of a virtual one may open other files
                 if elsewhere:
-                    raise ValueError(f"{source}: dataset {name!r} {elsewhere}")
+                    raise ValueError(f"{source}: dataset {shown(name)} {elsewhere}")
             if kind is h5py.Group and name in groups:
                 waiting.append(name)
             elif name not in found:
@@ -98,11 +98,11 @@ def check_storage(datasets: dict[str, Any], source: str) -> None:
     """
     room = os.stat(source).st_size
     for name, dataset in datasets.items():
-        with damaged(f"{source}: dataset {name!r} cannot be read"):
+        with damaged(f"{source}: dataset {shown(name)} cannot be read"):
             problem = _problem(dataset, room)
             room -= dataset.id.get_storage_size()
         if problem:
-            raise ValueError(f"{source}: dataset {name!r} {problem}")
+            raise ValueError(f"{source}: dataset {shown(name)} {problem}")
 
 
 def _problem(dataset: Any, room: int) -> str:

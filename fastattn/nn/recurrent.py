@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from fastattn import functional as F
 from fastattn import ragged
 from fastattn.autograd import record, values
-from fastattn.checks import POSITIVE, PROBABILITY, integer, number, operand
+from fastattn.checks import POSITIVE, PROBABILITY, integer, number, operand, shown
 from fastattn.nn import init
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Parameter
@@ -61,7 +61,7 @@ class _Recurrent(Module, ABC):
             if value is not None and "c_0" not in self._states:
                 raise ValueError(f"{name}: {option} is for an LSTM alone, got {value}")
         if proj_clip is not None and not proj_size:
-            raise ValueError(f"{name}: proj_clip must be None without proj_size, got {proj_clip!r}")
+            raise ValueError(f"{name}: proj_clip must be None without proj_size, got {shown(proj_clip)}")
         for layer in range(num_layers):
             size = self._output_size if layer else input_size
             for suffix in self._suffixes(layer):

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from fastattn.checks import shown
 from fastattn.files import byte_lines, utf8_lines
 
 COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
@@ -88,7 +89,7 @@ class ConlluSentence:
         lines = list(self.lines)
         for row, tag in zip(self.rows, tags, strict=True):
             if not tag or re.search(r"[\s\x00-\x1f\x7f-\x9f]", tag):
-                raise ValueError(f"with_upos: a tag must be a word without spaces and control codes, got {tag!r}")
+                raise ValueError(f"with_upos: a tag must be a word without spaces and control codes, got {shown(tag)}")
             columns = lines[row].split("\t")
             columns[self.upos_column or 0] = tag
             lines[row] = "\t".join(columns)
@@ -182,7 +183,7 @@ class _Lines:
                 raise self._error(f"the word's id must be {expected}, got {identifier}")
             tag = NO_TAG if self._upos is None else row[self._upos].strip() or NO_TAG
             if len(tag.split()) > 1:
-                raise self._error(f"UPOS must be one word, got {tag[:80]!r}")
+                raise self._error(f"UPOS must be one word, got {shown(tag)}")
             self.words.append(row[self._form])
             self.upos.append(tag)
             self.rows.append(len(self.lines))
@@ -198,7 +199,7 @@ class _Lines:
                 raise self._error(f"the empty node's id must be {len(self.words)}.{self.empty_nodes}, got {identifier}")
         else:
             wanted = "a number, a range such as 1-2 or an empty node's 1.1"
-            raise self._error(f"an id must be {wanted}, got {identifier[:40]!r}")
+            raise self._error(f"an id must be {wanted}, got {shown(identifier)}")
 
     def _error(self, message: str, line: int | None = None) -> ValueError:
         return ValueError(f"{self.source}:{line or self.first + len(self.lines)}: {message}")

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from fastattn import ragged
 from fastattn._types import IntArray
-from fastattn.checks import integer, sequence
+from fastattn.checks import integer, sequence, shown
 from fastattn.files import byte_lines, lines_crc32, open_regular, replacing, text_lines, utf8_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
@@ -82,7 +82,7 @@ class Sentences:
                 ends.append(len(words))
         for word in places:
             if not isinstance(word, str):
-                raise TypeError(f"{source}: a word must be str, got {type(word).__name__}: {word!r}")
+                raise TypeError(f"{source}: a word must be str, got {type(word).__name__}: {shown(word)}")
         if not words:
             raise ValueError(f"{source}: there are no words")
         return cls(tuple(places), np.array(words, np.int32), np.array(ends, np.int64))
@@ -134,7 +134,7 @@ def read_sentences(paths: Iterable[str | os.PathLike[str]]) -> Sentences:
     TypeError for one path that is not in a list.
     """
     if isinstance(paths, str | os.PathLike):
-        raise TypeError(f"read_sentences: paths must be a sequence of files, got the one {paths!r}")
+        raise TypeError(f"read_sentences: paths must be a sequence of files, got the one {shown(paths)}")
     files = [os.fspath(path) for path in paths]
     source = ", ".join(files) or "read_sentences"
     return Sentences.from_words((line.split() for path in files for line in text_lines(path)), source)
@@ -161,9 +161,9 @@ class Vocabulary:
         self._ids: dict[str, int] = {}
         for number, word in enumerate(self.words):
             if not isinstance(word, str) or word.split() != [word]:
-                raise ValueError(f"{source}:{number + 1}: must be one word, got {word!r}")
+                raise ValueError(f"{source}:{number + 1}: must be one word, got {shown(word)}")
             if self._ids.setdefault(word, number) != number:
-                raise ValueError(f"{source}:{number + 1}: {word!r} is a duplicate of line {self._ids[word] + 1}")
+                raise ValueError(f"{source}:{number + 1}: {shown(word)} is a duplicate of line {self._ids[word] + 1}")
         missing = [word for word in (BEGIN, END, UNKNOWN) if word not in self._ids]
         if missing:
             raise ValueError(f"{source}: {', '.join(missing)} must be among the words of a vocabulary")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn._types import IntArray
-from fastattn.checks import integer
+from fastattn.checks import integer, shown
 
 MOST_BUILT = 1000  # epochs that are built to count their steps
 
@@ -75,7 +75,7 @@ class TokenBatches:
     ) -> None:
         self.lengths: IntArray = np.ascontiguousarray(lengths, np.int64)
         if self.lengths.ndim != 1 or not self.lengths.size or self.lengths.min() < 0:
-            raise ValueError(f"TokenBatches: lengths must be counts of tokens, one or more, got {lengths!r}")
+            raise ValueError(f"TokenBatches: lengths must be counts of tokens, one or more, got {shown(lengths)}")
         if batch_tokens is None and batch_size is None:
             raise ValueError("TokenBatches: batch_tokens or batch_size must be given")
         limits = {"batch_tokens": batch_tokens, "batch_size": batch_size}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastattn.checks import integer
+from fastattn.checks import integer, shown
 
 
 class Evaluations:
@@ -49,7 +49,7 @@ class Evaluations:
         """Take over the evaluations of a saved run. Raises ValueError if one does not have the metric."""
         for entry in entries:
             if self._metric is not None and self._metric not in entry["metrics"]:
-                raise ValueError(f"its evaluations have no {self._metric!r}, only {', '.join(entry['metrics'])}")
+                raise ValueError(f"its evaluations have no {shown(self._metric)}, only {', '.join(entry['metrics'])}")
         self.entries = entries
 
     def latest(self) -> list[str]:

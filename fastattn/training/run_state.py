@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.checks import shown
 from fastattn.files import open_regular, remove_abandoned, replacing
 from fastattn.training.optimizers import Optimizer
 from fastattn.training.schedules import Schedule
@@ -135,7 +136,7 @@ def _plain(value: Any) -> Any:
     """NumPy's numbers and arrays as Python's. Raises TypeError for anything else."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{value!r} cannot be written as JSON")
+    raise TypeError(f"{shown(value)} cannot be written as JSON")
 
 
 def _bytes(tensor: NDArray[np.float32]) -> memoryview:

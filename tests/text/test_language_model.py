@@ -267,3 +267,11 @@ def test_the_unigram_model_by_hand() -> None:
     text = Sentences.from_words([["the", "zebra"], ["cat"]])
     logs = [math.log((counts[word] + 1) / (15 + 5)) for word in ("the", "<UNK>", "</S>", "cat", "</S>")]
     assert unigram_perplexity(TEXT, text, small) == pytest.approx(math.exp(-sum(logs) / 5))
+
+
+def test_a_message_shows_a_part_of_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_text(f"<S>\n{'a' * 10**6} b\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="must be one word, got 'aaa") as error:
+        Vocabulary.from_file(path)
+    assert len(str(error.value)) < 400 + len(str(path))
