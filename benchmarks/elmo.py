@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,7 +90,7 @@ def files(cache: Path) -> tuple[Path, Path]:
     options.parent.mkdir(parents=True, exist_ok=True)
     if not weights.exists():
         options.write_text(json.dumps(OPTIONS))
-        partial = weights.with_suffix(f".{os.getpid()}.partial")
+        partial = weights.with_suffix(f".{secrets.token_hex(8)}.partial")
         with h5py.File(partial, "w") as file:
             for name, array in random_weights():
                 file[name] = array

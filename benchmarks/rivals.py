@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
+import secrets
 import shutil
 from abc import ABC, abstractmethod
 from importlib.metadata import version
@@ -302,7 +302,7 @@ def convert(name: str, folder: str, cache: str) -> None:
     target = converted_folder(name, Path(folder), Path(cache))
     if target.exists():
         return
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f"{target.name}.{secrets.token_hex(8)}.partial")
     partial.mkdir(parents=True)
     try:
         RUNTIMES[name].convert(Path(folder), partial)

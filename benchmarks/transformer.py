@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ def model_folder(name: str, cache: Path, vocabularies: Sequence[int] = (VOCABULA
             **{"position_embedding_type": "marian", **options},
         )
         importlib.import_module("fastattn").manual_seed(0)
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+        partial = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}.partial")
         models.Transformer(config).save_pretrained(partial)
         try:
             partial.rename(folder)

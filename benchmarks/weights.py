@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def model_folder(name: str, cache: Path) -> Path:
     if not folder.exists():
         from safetensors.numpy import save_file
 
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+        partial = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}.partial")
         partial.mkdir(parents=True)
         (partial / "config.json").write_text(json.dumps(config(name), indent=2))
         save_file(dict(random_state(name)), partial / "model.safetensors", metadata={"format": "pt"})

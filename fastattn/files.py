@@ -1,15 +1,26 @@
-"""Writing files whole or not at all, and reading UTF-8 with errors that name the place."""
+"""Writing files whole or not at all, reading regular files only, and UTF-8 with errors that name the place."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import io
 import os
+import re
 import secrets
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from fastattn.checks import listed
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_UNREAD = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".tflite")
 
 
 @contextlib.contextmanager
@@ -17,45 +28,110 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     """Yield new empty files next to `paths`, to be written. On exit they replace `paths` together, or are removed.
 
     Their names cannot be guessed, and they have the permissions of any new file. Their contents are on disk before
-    they are renamed. Raises OSError, naming the path, for a file that cannot be created.
+    they are renamed. What a killed process left of the same files is removed. Raises OSError, naming the path, for a
+    file that cannot be created.
     """
     token = secrets.token_hex(8)
     temporary = [path.with_name(f".{path.name}.{token}.tmp") for path in paths]
+    with contextlib.ExitStack() as folders:
+        for folder in {path.parent for path in paths}:
+            names = "|".join(re.escape(path.name) for path in paths if path.parent == folder)
+            folders.enter_context(_writing(folder, names))
+        try:
+            for source, path in zip(temporary, paths, strict=True):
+                try:
+                    os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                except OSError as error:
+                    error.filename = str(path)
+                    raise
+            yield temporary
+            for path in temporary:
+                _flush(path)
+            for source, path in zip(temporary, paths, strict=True):
+                os.replace(source, path)
+            _flush(paths[0].parent)
+        finally:
+            for path in temporary:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def remove_abandoned(folder: Path, names: str) -> None:
+    """Remove what dead processes left in `replacing` of files whose whole names match the expression `names`.
+
+    Nothing is removed while another `replacing` writes in the folder, or where locks do not work.
+    """
+    with _writing(folder, names):
+        pass
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, names: str) -> Iterator[None]:
+    """Hold a shared lock on a folder, which says that its temporary files have a writer. Whoever gets it alone first
+    removes those that nobody writes. A lock on the files themselves would stop HDF5, which takes its own."""
     try:
-        for source, path in zip(temporary, paths, strict=True):
-            try:
-                os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            except OSError as error:
-                error.filename = str(path)
-                raise
-        yield temporary
-        for path in temporary:
-            _flush(path)
-        for source, path in zip(temporary, paths, strict=True):
-            os.replace(source, path)
-        _flush(paths[0].parent)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # creating the file says so better
+        yield
+        return
+    try:
+        if _lock(descriptor, fcntl.LOCK_EX):
+            pattern = re.compile(rf"\.(?:{names})\.[0-9a-f]{{16}}\.tmp")
+            for name in filter(pattern.fullmatch, os.listdir(folder)):
+                with contextlib.suppress(OSError):
+                    os.unlink(folder / name)
+        for _ in range(50):  # others hold it alone for as long as the lines above take, but `flock` does for longer
+            if _lock(descriptor, fcntl.LOCK_SH):
+                break
+            time.sleep(0.001)
+        yield
     finally:
-        for path in temporary:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    """Take a lock, if that is possible at once."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        return kind == fcntl.LOCK_SH and not isinstance(error, BlockingIOError)  # no locks here: do not wait
+    return True
 
 
 @contextlib.contextmanager
 def open_output(path: str) -> Iterator[BinaryIO]:
     """A binary file to write to; `-` is standard output. A regular file appears under its name once it is complete.
 
-    A symbolic link stays, and its target is replaced. Devices and named pipes are written directly.
+    A symbolic link stays, and the file behind it is replaced. Devices and named pipes are written directly. An OSError
+    in the `with` block that names no file, such as that of a full disk, gets this file's name.
     """
+    try:
+        yield from _open_output(path)
+    except OSError as error:
+        error.filename = error.filename or ("standard output" if path == "-" else path)
+        raise
+
+
+def _open_output(path: str) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     if path == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        output = standard_stream("stdout")
+        yield output
+        output.flush()
     elif target.exists() and not target.is_file():
         with open(target, "wb") as file:  # a folder says that it is one
             yield file
     else:
         with replacing(target) as (temporary,), open(temporary, "wb") as file:
             yield file
+
+
+def standard_stream(name: str) -> Any:
+    """The bytes of `sys.stdin` or `sys.stdout`. Raises OSError for one that is closed, which Python has as None."""
+    stream = getattr(sys, name)
+    if stream is None:
+        raise OSError(errno.EBADF, "it is closed", f"standard {name[3:]}put")
+    return stream.buffer
 
 
 def _flush(path: Path) -> None:
@@ -67,49 +143,192 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
+    """Open a regular file to read, unbuffered. Nothing else is read from, and nothing is waited for.
+
+    A named pipe or a device in the place of a model's file would wait for ever, or never end. Raises ValueError, naming
+    the file, for one, and for a Git LFS pointer. Raises OSError for a file that is missing or a folder.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)  # a pipe opens at once, without a writer
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # Python refuses a folder
+            return descriptor
+        os.close(descriptor)
+        raise ValueError(f"{os.fspath(path)}: not a regular file")
+
+    file = open(path, "rb", buffering=0, opener=opener)  # noqa: SIM115
+    if os.pread(file.fileno(), len(_LFS_POINTER), 0) == _LFS_POINTER:
+        file.close()
+        raise ValueError(f"{os.fspath(path)}: a Git LFS pointer, not the file itself; run `git lfs pull` to get it")
+    return file
+
+
+def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """The bytes of a regular file; see `open_regular`. Raises ValueError for a file of more than `limit` bytes.
+
+    >>> read_regular("/dev/zero")
+    Traceback (most recent call last):
+    ValueError: /dev/zero: not a regular file
+    """
+    with io.BufferedReader(open_regular(path)) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and size > limit:
+            raise ValueError(f"{os.fspath(path)}: a file of {size} bytes, and at most {limit} are read")
+        data = file.read(size + 1)  # Python takes as much memory as is asked for, and the limit may be far above
+        if len(data) > size:
+            data += file.read(-1 if limit is None else limit + 1 - len(data))
+    if limit is not None and len(data) > limit:
+        raise ValueError(f"{os.fspath(path)}: a file that grows, and at most {limit} bytes are read")
+    return data
+
+
+LINE_LIMIT = 1 << 28
+"""The most bytes of a line. It keeps a device, or a file that is no text, from filling the memory."""
+
+_NO_TEXT = (  # how files begin that are taken for text, and what to do
+    (b"\xff\xfe\0\0", "UTF-32; convert it to UTF-8"),
+    (b"\0\0\xfe\xff", "UTF-32; convert it to UTF-8"),
+    (b"\xff\xfe", "UTF-16; convert it to UTF-8"),
+    (b"\xfe\xff", "UTF-16; convert it to UTF-8"),
+    (b"\x1f\x8b", "a gzip file; unpack it first"),
+    (b"PK\x03\x04", "a zip file; unpack it first"),
+    (b"BZh91AY&SY", "a bzip2 file; unpack it first"),
+    (b"\xfd7zXZ", "an xz file; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file; unpack it first"),
+)
+
+
+def unread_weights(folder: Path) -> str:
+    """The end of a message about a folder without safetensors: which other files of weights it has, if any."""
+    names = []
+    for part in (folder, folder / "onnx"):
+        with contextlib.suppress(OSError):
+            found = sorted(name for name in os.listdir(part) if name.endswith(_UNREAD))
+            names += [str((part / name).relative_to(folder)) for name in found]
+    if not names:
+        return ""
+    return (
+        f"; {listed(names, most=3)} {'is' if len(names) == 1 else 'are'} not read: save the model as safetensors first"
+    )
+
+
 def text_lines(path: str) -> Iterator[str]:
-    """The lines of a UTF-8 file with their line endings. Errors are as in `utf8_lines`."""
+    """The lines of a UTF-8 file, as `utf8_lines`. Raises OSError, which names the file."""
     with open(path, "rb") as file:
-        yield from utf8_lines(file, path)
+        yield from utf8_lines(byte_lines(file, path), path)
+
+
+def byte_lines(file: Any, name: str) -> Iterator[bytes]:
+    """The lines of an open file that errors call `name`. Raises OSError, and ValueError for a line over the limit."""
+    number = 1
+    while line := _read(file.readline, LINE_LIMIT + 1, name):
+        _check_length(len(line), name, number)
+        yield line
+        number += 1
+
+
+def _read(read: Callable[[int], bytes], size: int, name: str) -> bytes:
+    """`read(size)`. An OSError gets the name of the file, which the system does not know."""
+    try:
+        return read(size)
+    except OSError as error:
+        error.filename = name
+        raise
+
+
+def _check_length(length: int, name: str, number: int) -> None:
+    if length > LINE_LIMIT:
+        raise ValueError(f"{name}:{number}: the line has more than {LINE_LIMIT} bytes")
 
 
 def utf8_lines(lines: Iterable[bytes], name: str, first: int = 1) -> Iterator[str]:
-    """Decode lines; the first may begin with a byte order mark. Raises ValueError with `name`, line and byte.
+    """The lines of a text, from its bytes up to each LF, without their ends. `first` is the number of the first line.
 
-    `first` is the number of the first line.
+    Lines end with LF or CR LF, and with CR in a text that has no LF. No other character ends a line: U+2028 and a form
+    feed are part of it. A byte order mark at the start of the text is left out.
+
+    Raises ValueError with `name`, line and byte for a line that is not UTF-8, and for a text that begins as UTF-16,
+    UTF-32 or a compressed file does.
     """
-    for number, line in enumerate(lines, start=first):
+    for number, line in enumerate(_split_at_cr(lines) if first == 1 else lines, start=first):
+        if number == 1:
+            _check_start(line, name)
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             place = error.start + len(line) - len(error.object)  # the decoder counts from after a byte order mark
             raise ValueError(f"{name}:{number}: not UTF-8: byte 0x{line[place]:02x} at {place + 1}") from None
 
 
+def _split_at_cr(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """`lines`, but a first one without LF, which is the whole text, is split at each CR."""
+    for number, line in enumerate(lines):
+        if number or line.endswith(b"\n") or b"\r" not in line:
+            yield line
+        else:
+            yield from line.removesuffix(b"\r").split(b"\r")
+
+
+def _check_start(line: bytes, name: str) -> None:
+    """Raise ValueError for the first line of a file that is not UTF-8 text, if its first bytes say what it is."""
+    found = next((kind for start, kind in _NO_TEXT if line.startswith(start)), None)
+    if found is None and b"\0" in line[:2]:
+        found = "UTF-16 without a byte order mark; convert it to UTF-8"  # a letter and a zero byte
+    if found is not None:
+        raise ValueError(f"{name}:1: not UTF-8 text, but {found} (its first bytes are {line[:4].hex(' ')})")
+
+
+def lines_crc32(lines: Iterable[str]) -> int:
+    r"""A checksum of text by its lines. A lone surrogate, which UTF-8 cannot encode, counts too.
+
+    >>> lines_crc32(["the cat", "sat \ud800"])
+    1959464358
+    """
+    return zlib.crc32("\n".join(lines).encode("utf-8", "surrogatepass"))
+
+
 @contextlib.contextmanager
 def line_chunks(path: str, size: int) -> Iterator[Iterator[list[str]]]:
-    """The lines of a UTF-8 file without line endings, as they arrive: lists of the lines in about `size` bytes.
+    """The lines of a UTF-8 file, as they arrive: lists of the lines in about `size` bytes.
 
-    `-` is standard input. A pipe yields the lines written so far. Raises OSError for a file that cannot be opened. The
-    iterator raises ValueError as `utf8_lines` does.
+    `-` is standard input. A pipe gives the lines that have been written so far. Raises OSError for a file that cannot
+    be opened. The iterator raises as `utf8_lines` and `byte_lines`.
     """
     if path == "-":
-        yield _line_chunks(sys.stdin.buffer, "standard input", size)
+        yield _line_chunks(standard_stream("stdin"), "standard input", size)
         return
     with open(path, "rb") as file:
         yield _line_chunks(file, path, size)
 
 
 def _line_chunks(file: Any, name: str, size: int) -> Iterator[list[str]]:
-    first, rest, data = 1, [], b"begin"  # the number of the next line, and the pieces of its beginning
+    first, rest, held, data = 1, [], 0, b"begin"  # the number of the next line; its beginning in pieces, their bytes
     while data:
-        data = file.read1(size)
+        data = _read(file.read1, size, name)
         lines, end, beginning = data.rpartition(b"\n")
         if data and not end:
             rest.append(data)
+            held += len(data)
+            _check_length(held, name, first)
             continue
         block = io.BytesIO(b"".join([*rest, lines, end]))
-        rest = [beginning]
-        if chunk := [line.rstrip("\r\n") for line in utf8_lines(block, name, first)]:
+        rest, held = [beginning], len(beginning)
+        for chunk in _grouped(utf8_lines(block, name, first), size):
             first += len(chunk)
             yield chunk
+
+
+def _grouped(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lists of lines of about `size` characters. A text whose lines end with CR arrives as a whole."""
+    chunk: list[str] = []
+    length = 0
+    for line in lines:
+        chunk.append(line)
+        length += len(line) + 1
+        if length >= 2 * size:
+            yield chunk
+            chunk, length = [], 0
+    if chunk:
+        yield chunk

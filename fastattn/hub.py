@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastattn.checks import listed, printable, shown
+from fastattn.files import read_regular, unread_weights
+
 __all__ = ["Files", "ModelNotFoundError", "cache_folder", "find_model"]
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -102,16 +105,17 @@ def find_model(
     if not isinstance(name, str):
         raise TypeError(f"find_model: name_or_folder must be str or a path, got {type(name_or_folder).__name__}")
     if revision is not None and not _REVISION.fullmatch(revision):
-        raise ValueError(f"find_model: revision must be a branch, a tag or a commit, got {revision!r}")
+        raise ValueError(f"find_model: revision must be a branch, a tag or a commit, got {shown(revision)}")
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         if not files.marked(folder):
-            raise ModelNotFoundError(f"{folder}: no {' and no '.join(files.marks)} in this folder")
+            marks = " and no ".join(files.marks)
+            raise ModelNotFoundError(f"{folder}: no {marks} in this folder{unread_weights(folder)}")
         return folder
     if name and folder.exists():
         raise NotADirectoryError(f"{folder}: a file, but a model is a folder")
     if not isinstance(name_or_folder, str) or not _REPOSITORY.fullmatch(name):
-        raise ModelNotFoundError(f"no such folder: {name!r}")
+        raise ModelNotFoundError(f"no such folder: {shown(name)}")
 
     looked = [f"folder: {folder.absolute()} does not exist"]
     found = None if revision else _find_package(name, files, looked)
@@ -127,7 +131,7 @@ def find_model(
     if found is not None:
         return found
     places = "\n".join(f"  - {line}" for line in looked)
-    raise ModelNotFoundError(f"no model named {name!r}. Looked at\n{places}")
+    raise ModelNotFoundError(f"no model named {shown(name)}. Looked at\n{places}")
 
 
 def _find_package(name: str, files: Files, looked: list[str]) -> Path | None:
@@ -138,7 +142,7 @@ def _find_package(name: str, files: Files, looked: list[str]) -> Path | None:
             for candidate in (folder / "model", folder):
                 if files.marked(candidate):
                     return candidate
-    looked.append(f"installed package: no package {name!r} with a model in it")
+    looked.append(f"installed package: no package {shown(name)} with a model in it")
     return None
 
 
@@ -183,8 +187,8 @@ def cache_folder() -> Path:
 def _find_in_cache(repository: str, files: Files, revision: str, looked: list[str]) -> Path | None:
     entry = cache_folder() / ("models--" + repository.replace("/", "--"))
     try:
-        commit = (entry / "refs" / revision).read_text(encoding="utf-8").strip()
-    except OSError:
+        commit = read_regular(entry / "refs" / revision).decode().strip()
+    except (OSError, ValueError):
         commit = revision if _COMMIT.fullmatch(revision) else ""
     snapshot = entry / "snapshots" / commit
     if not commit or not files.marked(snapshot):
@@ -193,7 +197,7 @@ def _find_in_cache(repository: str, files: Files, revision: str, looked: list[st
         return None
     missing = files.missing(snapshot)
     if missing:
-        looked.append(f"Hugging Face cache: {snapshot} lacks {', '.join(missing)}")
+        looked.append(f"Hugging Face cache: {snapshot} lacks {listed(missing)}{unread_weights(snapshot)}")
         return None
     return snapshot
 
@@ -222,11 +226,11 @@ def _find_on_hub(
             place: dict[str, Any] = {"allow_patterns": list(files.patterns), "cache_dir": cache_folder()}
             snapshot = Path(snapshot_download(repository, revision=revision, token=token, **place))
         except Exception as error:  # HTTP, DNS, TLS and validation errors have no common base class
-            reason = str(error).strip().split("\n")[0] or "no reason given"
+            reason = printable(str(error).strip().split("\n")[0], 1000) or "no reason given"
             looked.append(f"Hugging Face hub: {repository}: {type(error).__name__}: {reason}")
             continue
         missing = files.missing(snapshot) if files.marked(snapshot) else [" or ".join(files.marks)]
         if not missing:
             return snapshot
-        looked.append(f"Hugging Face hub: {repository} lacks {', '.join(missing)}")
+        looked.append(f"Hugging Face hub: {repository} lacks {listed(missing)}")
     return None

@@ -1,10 +1,20 @@
-"""The progress bar, on standard error."""
+"""Progress of a long call: a bar on a terminal, lines in the log elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
+
+from fastattn.checks import printable
+
+LINE_EVERY = 30.0
+"""Seconds between lines, beside those of 1, 10, 100, ... units."""
+
+logger = logging.getLogger(__name__)
+clock = time.monotonic
 
 
 @contextlib.contextmanager
@@ -17,11 +27,15 @@ def progress_bar(
     delay: float = 0.0,
     extra: str = "text",
 ) -> Iterator[Callable[..., None]]:
-    """Yield a function `advance(count=1, note="")` that counts and shows a note after the bar.
+    """Yield a function `advance(count=1, note="", *, line=False, total=None)` that counts.
+
+    The note is shown after the bar, or in the next line. If there is no bar, `line` writes a line at once. `total` is a
+    better estimate of the total.
 
     Args:
         total: how many units there are, or None if unknown.
-        show: whether to show a bar. None shows one if standard error is a terminal and tqdm is installed.
+        show: whether to show a bar. None shows one if standard error is a terminal and tqdm is installed; otherwise a
+            line now and then goes to the log, at the level INFO. False shows neither.
         unit: what is counted, as tqdm writes it.
         done: how many units are done already.
         delay: seconds until the bar appears.
@@ -40,13 +54,36 @@ def progress_bar(
             if show:
                 raise ImportError(f'a progress bar needs tqdm: pip install "fastattn[{extra}]"') from error
     if tqdm is None:
-        yield lambda count=1, note="": None
+        yield _nothing if show is False else _lines(total, unit, done)
         return
     with tqdm(total=total, initial=done, unit=unit, delay=delay, dynamic_ncols=True) as bar:
 
-        def advance(count: int = 1, note: str = "") -> None:
+        def advance(count: int = 1, note: str = "", *, line: bool = False, total: int | None = None) -> None:
+            bar.total = total or bar.total
             if note:
-                bar.set_postfix_str(note, refresh=False)
+                bar.set_postfix_str(printable(note), refresh=False)
             bar.update(count)
 
         yield advance
+
+
+def _nothing(count: int = 1, note: str = "", *, line: bool = False, total: int | None = None) -> None: ...
+
+
+def _lines(total: int | None, unit: str, done: int) -> Callable[..., None]:
+    """An `advance` that writes lines to the log."""
+    known, next_count, next_time = total, 1, clock() + LINE_EVERY
+    first = done
+
+    def advance(count: int = 1, note: str = "", *, line: bool = False, total: int | None = None) -> None:
+        nonlocal known, done, next_count, next_time
+        known, done = total or known, done + count
+        if not line and done - first < next_count and clock() < next_time:
+            return
+        while next_count <= done - first:
+            next_count *= 10
+        next_time = clock() + LINE_EVERY
+        of = "" if known is None else f" of {known:,}"
+        logger.info("%s %s%s%s", unit, f"{done:,}", of, note and f": {printable(note)}")
+
+    return advance

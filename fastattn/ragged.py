@@ -20,9 +20,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_cu_seqlens", "check_mask", "cu_seqlens", "lengths", "pack", "positions", "uniform", "unpack"]
+from fastattn.checks import integers
 
-_INT32_MAX = 2**31 - 1
+__all__ = [
+    "check_cu_seqlens",
+    "check_mask",
+    "cu_seqlens",
+    "int32_offsets",
+    "lengths",
+    "pack",
+    "positions",
+    "uniform",
+    "unpack",
+]
+
+_INT32 = np.dtype(np.int32)
 
 
 def cu_seqlens(lengths: ArrayLike) -> NDArray[np.int32]:
@@ -33,11 +45,9 @@ def cu_seqlens(lengths: ArrayLike) -> NDArray[np.int32]:
     >>> cu_seqlens([3, 0, 2]).tolist()
     [0, 3, 3, 5]
     """
-    array = np.asarray(lengths)
-    if array.size == 0:
+    if np.size(lengths) == 0:
         return np.zeros(1, np.int32)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"cu_seqlens: lengths must be integers, got {array.dtype}")
+    array = integers("cu_seqlens: lengths", lengths)
     if array.ndim != 1:
         raise ValueError(f"cu_seqlens: lengths must have shape (batch,), got {array.shape}")
     if np.minimum.reduce(array) < 0:
@@ -79,31 +89,46 @@ def positions(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int64]:
     return places
 
 
-def check_cu_seqlens(cu_seqlens: ArrayLike, tokens: int, name: str = "cu_seqlens") -> NDArray[np.int32]:
-    """`cu_seqlens` as int32 `[batch + 1]`, checked to split `tokens` rows into sequences.
+def int32_offsets(cu_seqlens: ArrayLike, name: str = "cu_seqlens") -> NDArray[np.int32]:
+    """`cu_seqlens` as int32. An int32 array is returned itself, other integers (lists too) as a new array.
 
-    Raises TypeError when it does not hold integers, ValueError when it does not start at 0, decreases, does
-    not end at `tokens`, or ends at 2**31 or more; the message begins with `name`.
+    The kernels check the rest. Raises TypeError for anything but integers, ValueError for integers below 0 or from
+    2**31 on; the message begins with `name`.
+
+    >>> int32_offsets([0, 3, 5])
+    array([0, 3, 5], dtype=int32)
+    """
+    if isinstance(cu_seqlens, np.ndarray) and cu_seqlens.dtype == _INT32:
+        return cu_seqlens
+    offsets = integers(name, cu_seqlens)
+    if offsets.min(initial=0) < 0:
+        raise ValueError(f"{name} must not be negative, got {offsets.min()}")
+    _check_total(offsets.max(initial=0), name)
+    return offsets.astype(np.int32)
+
+
+def check_cu_seqlens(cu_seqlens: ArrayLike, tokens: int | None, name: str = "cu_seqlens") -> NDArray[np.int32]:
+    """`cu_seqlens` as int32 `[batch + 1]`, checked to split `tokens` rows, None for any number, into sequences.
+
+    Raises the errors of `int32_offsets`, and ValueError when it does not start at 0, decreases, or does not end at
+    `tokens`; the message begins with `name`.
 
     >>> check_cu_seqlens([0, 3, 3, 5], tokens=6)
     Traceback (most recent call last):
     ValueError: cu_seqlens must end at 6, the number of tokens, got 5
     """
-    offsets = np.asarray(cu_seqlens)
-    if offsets.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be an integer array, got {offsets.dtype}")
+    offsets = int32_offsets(cu_seqlens, name)
     if offsets.ndim != 1 or len(offsets) == 0:
         raise ValueError(f"{name} must have shape (batch + 1,), got {offsets.shape}")
     if offsets[0] != 0:
         raise ValueError(f"{name} must start at 0, got {offsets[0]}")
-    if offsets[-1] != tokens:
+    if tokens is not None and offsets[-1] != tokens:
         raise ValueError(f"{name} must end at {tokens}, the number of tokens, got {offsets[-1]}")
-    _check_total(tokens, name)
     falls = offsets[1:] < offsets[:-1]
     if np.count_nonzero(falls):
         i = int(falls.argmax())
         raise ValueError(f"{name} must not decrease, got {offsets[i]} then {offsets[i + 1]} at {i + 1}")
-    return offsets.astype(np.int32, copy=False)
+    return offsets
 
 
 def check_mask(mask: ArrayLike, shape: tuple[int, ...], name: str = "attention_mask") -> NDArray[np.bool_] | None:
@@ -218,7 +243,7 @@ def unpack(
 
 
 def _check_total(tokens: int | np.int64, name: str = "cu_seqlens") -> None:
-    if tokens > _INT32_MAX:
+    if tokens >= 2**31:
         raise ValueError(f"{name} must end below 2**31, got {tokens} tokens")
 
 

@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import faulthandler
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,3 +140,16 @@ def nan_out(*shape: int) -> Any:
     out = between_guards(shape, np.float32, "end")
     out[...] = np.nan
     return out
+
+
+@contextlib.contextmanager
+def no_hang(seconds: float = 120) -> Iterator[None]:
+    """Ends the tests with a traceback when something waits for ever, such as for the writer of a named pipe.
+
+    A library in another language cannot be interrupted.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -128,3 +128,16 @@ def _of_tokens(rng: Any, mask: Any, classes: int, share: float) -> Any:
     """Labels of a share of the tokens, -100 elsewhere."""
     labels = rng.randint(0, classes, mask.shape)
     return np.where((mask == 1) & (rng.random_sample(mask.shape) < share), labels, -100)
+
+
+def make_model(case: Case, **changes: Any) -> Any:
+    """The model of a case with the weights of the golden numbers, in evaluation mode."""
+    from fastattn import models  # make_golden_heads.py runs without it
+
+    model = getattr(models, case.kind)(models.BertConfig(**{**case.config, **changes}))
+    model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}))
+    return model.eval()
+
+
+def gradients(model: Any) -> dict[str, Any]:
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}

@@ -1,4 +1,4 @@
-"""Numbers, switches and text that users give."""
+"""Numbers, switches, text and arrays from users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastattn import checks
+from fastattn import Tensor, checks
 
 
 @pytest.mark.parametrize("value", [3, np.int8(3), np.uint64(3), np.int64(3)])
@@ -82,3 +82,77 @@ def test_text() -> None:
     for value, got in (("abc", "the str 'abc'"), (None, "NoneType")):
         with pytest.raises(TypeError, match=f"^t must be a sequence of words, got {got}$"):
             checks.texts("t", value, "words")
+
+
+HOSTILE = [
+    "\x1b[31m" * 10**6,
+    ["\x1b]0;title\x07"] * 10**5,
+    {"\x1b[2J" * 1000: ["x" * 1000] * 1000},
+    10**10000,
+    [[[[[[[[["deep"] * 100] * 100] * 100]]]]]],
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=["str", "list", "dict", "int", "nested"])
+def test_messages_show_a_part_of_a_value_and_no_commands(value: Any) -> None:
+    text = checks.shown(value)
+    assert len(text) <= checks.SHOWN
+    assert text.isprintable()
+    for check in (checks.config_integer, checks.config_number, checks.boolean, checks.choice):
+        with pytest.raises(ValueError, match=r"^n must be .*") as error:
+            check("n", value, **({"known": ("a", "b")} if check is checks.choice else {}))
+        assert len(str(error.value)) < 300
+        assert str(error.value).isprintable()
+
+
+def test_short_values_are_shown_as_they_are() -> None:
+    for value in ("a\n", 1, -0.5, None, True, ["a", 1], {"a": [1, 2]}, (1,), {1}, b"x", np.float32(1)):
+        assert checks.shown(value) == repr(value)
+
+
+def test_lists_in_messages() -> None:
+    assert checks.listed([]) == ""
+    assert checks.listed(["a", "b"]) == "a, b"
+    assert checks.listed({"a\x1b": 1, "b": 2}, "; ", most=1) == r"a\x1b and 1 more"
+    assert checks.listed(range(800_000)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 799990 more"
+
+
+def test_printable_text() -> None:
+    assert checks.printable("naïve 猫 'a'\n") == "naïve 猫 'a'\n"
+    assert checks.printable("a\x1b[31m\t\u202e\x9b") == r"a\x1b[31m\t\u202e\x9b"
+    assert checks.printable("a" * 20, 5) == "aaaaa..."
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)], ids=["above", "below"])
+def test_an_int_beyond_all_floats(value: int) -> None:
+    with pytest.raises(ValueError, match=r"^n must be a number in \[0, 1\), got an int of 1329 bits$"):
+        checks.number("n", value, **checks.PROBABILITY)
+    with pytest.raises(ValueError, match=r"^n must be a number .*, got an int of 1329 bits$"):
+        checks.number("n", value)
+
+
+def test_integers() -> None:
+    for values in ([[3, 4]], np.array([[3, 4]], np.uint8), np.array([[3], [4]]).T):
+        found = checks.integers("ids", values, (1, 2))
+        assert (found.dtype, found.flags.c_contiguous, found.tolist()) == (np.int64, True, [[3, 4]])
+    assert checks.integers("ids", 7).shape == ()
+    ids = np.arange(3)
+    assert checks.integers("ids", ids) is ids
+    for wrong, got in (([0.5], "float64"), ([True], "bool"), (None, "NoneType"), ([None], "list"), ("ab", "<U2")):
+        with pytest.raises(TypeError, match=f"^ids must be an integer array, got {got}$"):
+            checks.integers("ids", wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^ids must be an integer array, got rows of different lengths$"):
+        checks.integers("ids", [[1, 2], [3]])
+    with pytest.raises(ValueError, match=r"^ids must have shape \(3,\), got \(2,\)$"):
+        checks.integers("ids", [1, 2], (3,))
+    with pytest.raises(ValueError, match=rf"^ids must be below 2\*\*63, got {2**64 - 100}$"):
+        checks.integers("ids", np.array([2**64 - 100], np.uint64))
+
+
+def test_operands() -> None:
+    array, tensor = np.ones(2, np.float32), Tensor([1.0])
+    assert checks.operand("x", array) is array
+    assert checks.operand("x", tensor) is tensor
+    for wrong, got in (([1.0], "list"), (1.0, "float"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"^x must be an array or a Tensor, got {got}$"):
+            checks.operand("x", wrong)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, assert_same_bits, double, normal
 
-from fastattn import Tensor, manual_seed, reference
+from fastattn import Tensor, manual_seed, nn, reference
 from fastattn import functional as F
 
 
@@ -115,7 +115,7 @@ def test_out_is_for_arrays_alone(rng: np.random.Generator) -> None:
 
 def test_embedding_names_a_bad_index(rng: np.random.Generator) -> None:
     weight = normal(rng, 10, 4)
-    with pytest.raises(ValueError, match=r"embedding: input_ids must .*got 10"):
+    with pytest.raises(ValueError, match=r"embedding: input must .*got 10"):
         F.embedding(np.array([[1, 2], [3, 10]]), weight)
     with pytest.raises(TypeError, match="embedding: input must be an integer array, got float64"):
         F.embedding(np.array([1.0]), weight)
@@ -172,7 +172,7 @@ def test_linear_drops_by_the_rules_of_both(rng: np.random.Generator) -> None:
         with pytest.raises(error, match=message):
             dropped(**options)
     for p in (-0.1, 1.0):
-        with pytest.raises(ValueError, match=rf"linear: dropout_p must be in \[0, 1\), got {p}"):
+        with pytest.raises(ValueError, match=rf"linear: dropout_p must be a number in \[0, 1\), got {p}"):
             F.linear(x, w, dropout_p=p)
 
 
@@ -233,3 +233,74 @@ def test_both_sides_of_mse_loss_have_a_gradient(rng: np.random.Generator) -> Non
     expected = (a.data - b.data) / 3
     np.testing.assert_allclose(a.grad, expected, rtol=1e-6)
     np.testing.assert_allclose(b.grad, -expected, rtol=1e-6)
+
+
+def lists_for() -> dict[str, tuple[Callable[[Any], Any], str]]:
+    """Calls with a list where an array or a Tensor is needed, and what their errors call it."""
+    x, ids = np.ones((2, 2), np.float32), np.arange(2)
+    calls: dict[str, Callable[[Any], Any]] = {
+        **{name: getattr(F, name) for name in ("relu", "tanh", "sigmoid", "silu", "gelu", "normalize")},
+        **{name: lambda x, name=name: getattr(F, name)(x, -1) for name in ("softmax", "log_softmax")},
+        "layer_norm": lambda x: F.layer_norm(x, (2,)),
+        "cross_entropy": lambda x: F.cross_entropy(x, ids),
+        "mse_loss": lambda y: F.mse_loss(y, x),
+        "binary_cross_entropy_with_logits": lambda y: F.binary_cross_entropy_with_logits(y, x),
+        "sampled_softmax_loss": lambda y: F.sampled_softmax_loss(y, ids, x, x[0], 1),
+        "scatter_rows": lambda x: F.scatter_rows(x, ids, 3),
+    }
+    return {
+        **{name: (call, f"{name}: input") for name, call in calls.items()},
+        "embedding": (lambda x: F.embedding(ids, x), "embedding: weight"),
+        "Parameter": (nn.Parameter, "Parameter: data"),
+        "Parameter.data": (lambda y: setattr(nn.Parameter(x), "data", y), "Parameter: data"),
+        "Parameter.load": (lambda y: nn.Parameter(x).load(y), "Parameter: array"),
+        "ScalarMix": (lambda y: nn.ScalarMix(1)([y]), "ScalarMix: layer 0"),
+        "LayerNorm": (nn.LayerNorm(2), "layer_norm: input"),
+    }
+
+
+@pytest.mark.parametrize("case", lists_for())
+def test_a_list_is_no_array(case: str) -> None:
+    call, name = lists_for()[case]
+    with pytest.raises(TypeError, match=f"^{name} must be an array or a Tensor, got list$"):
+        call([[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_lists_of_integers_do(rng: np.random.Generator) -> None:
+    table = normal(rng, 4, 3)
+    assert_same_bits(F.embedding([[2, 0]], table), table[[[2, 0]]])
+    weight, bias = normal(rng, 2, 2, 3), normal(rng, 2)
+    char_ids = [[0, 1, 3], [2, 2, 0]]
+    wanted = F.char_cnn(np.array(char_ids), table, [weight], [bias])
+    assert_same_bits(F.char_cnn(char_ids, table, [weight], [bias]), wanted)
+
+
+@pytest.mark.parametrize(
+    "name", ["attention", "qkv", "kv", "additive", "pooling", "lstm", "gru", "LSTM", "MultiHeadAttention"]
+)
+def test_cu_seqlens_of_any_integers(rng: np.random.Generator, name: str) -> None:
+    x, heads = normal(rng, 3, 4), normal(rng, 3, 3, 1, 4)
+    q, k, v = heads[:, 0], heads[:, 1], heads[:, 2]
+    weights = {"lstm": (normal(rng, 16, 4), normal(rng, 16, 4), None, None, None),
+               "gru": (normal(rng, 12, 4), normal(rng, 12, 4), None, None)}  # fmt: skip
+    lstm, attention = nn.LSTM(4, 2).freeze(), nn.MultiHeadAttention(4, 2).freeze()
+    call: Callable[[Any], Any] = {
+        "attention": lambda cu: F.scaled_dot_product_attention(q, k, v, cu_seqlens_q=cu, cu_seqlens_k=cu),
+        "qkv": lambda cu: F.qkv_attention(heads, cu),
+        "kv": lambda cu: F.kv_attention(q, heads[:, 1:], cu, cu),
+        "additive": lambda cu: F.additive_attention(x, x, x, x[:1], cu_seqlens_q=cu),
+        "pooling": lambda cu: F.pooling(x, cu),
+        "lstm": lambda cu: F.lstm(x, cu, [weights["lstm"]], reverse=(False,))[0],
+        "gru": lambda cu: F.gru(x, cu, [weights["gru"]], reverse=(False,))[0],
+        "LSTM": lambda cu: lstm(x, cu_seqlens=cu)[0],
+        "MultiHeadAttention": lambda cu: attention(x, cu_seqlens_q=cu),
+    }[name]  # fmt: skip
+    wanted = call(np.array([0, 2, 3], np.int32))
+    for cu_seqlens in ([0, 2, 3], np.array([0, 2, 3]), np.array([0, 2, 3], np.uint8)):
+        assert_same_bits(call(cu_seqlens), wanted)
+    with pytest.raises(TypeError, match=r"cu_seqlens\S* must be an integer array, got float64$"):
+        call([0.0, 3.0])
+    with pytest.raises(ValueError, match=r"cu_seqlens\S* must end below 2\*\*31, got 4294967299 tokens$"):
+        call([0, 2**32 + 3])
+    with pytest.raises(ValueError, match=r"cu_seqlens\S* must not be negative, got -4294967296$"):
+        call([0, -(2**32), 3])

@@ -11,7 +11,8 @@ import fastattn
 
 ROOT = Path(fastattn.__file__).parent
 LEVELS = (
-    "_core _lazy _types checks files progress",
+    "_core _lazy _types checks",
+    "errors files progress",
     "random ragged runtime",
     "kernels reference",
     "autograd _tensor_methods bench",

@@ -99,8 +99,9 @@ def test_pack_names_a_bad_mask(mask: Any, error: type[Exception], message: str) 
         (np.zeros(0, np.int32), ValueError, r"must have shape \(batch \+ 1,\), got \(0,\)"),
         (np.array([1, 3]), ValueError, "must start at 0, got 1"),
         (np.array([0, 2]), ValueError, "must end at 3, the number of tokens, got 2"),
+        ([0, -(2**32), 3], ValueError, "must not be negative, got -4294967296"),
         (np.array([0, 2, 1, 3]), ValueError, "must not decrease, got 2 then 1 at 2"),
-        (np.array([0, 2**32, 3]), ValueError, "must not decrease, got 4294967296 then 3 at 2"),
+        (np.array([0, 2**32, 3]), ValueError, r"must end below 2\*\*31, got 4294967296 tokens"),
     ],
 )
 def test_check_cu_seqlens_names_what_is_wrong(offsets: Any, error: type[Exception], message: str) -> None:
@@ -118,7 +119,7 @@ def test_check_cu_seqlens_takes_any_integers(dtype: Any) -> None:
 @pytest.mark.parametrize(
     ("lengths", "error", "message"),
     [
-        ([1.5], TypeError, "must be integers, got float64"),
+        ([1.5], TypeError, "must be an integer array, got float64"),
         ([2, -1], ValueError, "must not be negative, got -1"),
         ([[1, 2]], ValueError, r"must have shape \(batch,\), got \(1, 2\)"),
     ],
@@ -146,5 +147,5 @@ def test_offsets_that_int32_cannot_hold() -> None:
 
 @pytest.mark.parametrize("lengths", [[2**62] * 4, np.array([2**64 - 1, 5], np.uint64)])
 def test_lengths_whose_sum_wraps_are_refused(lengths: object) -> None:
-    with pytest.raises(ValueError, match=r"cu_seqlens must end below 2\*\*31"):
+    with pytest.raises(ValueError, match=r"cu_seqlens.* must .* below 2\*\*(31|63)"):
         ragged.cu_seqlens(lengths)  # type: ignore[arg-type]

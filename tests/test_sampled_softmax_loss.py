@@ -214,9 +214,9 @@ class TestErrors:
             ({"bias": np.ones(3, "f4")}, ValueError, r"bias must have shape \(4,\), got \(3,\)"),
             ({"num_sampled": 0}, ValueError, r"num_sampled must be in \[1, 4\], the classes, got 0"),
             ({"num_sampled": 2.5}, ValueError, r"num_sampled must be in \[1, 4\], the classes, got 2\.5"),
-            ({"bias": None}, ValueError, r"bias must have shape \(4,\), got \(\)"),
+            ({"bias": None}, TypeError, "bias must be an array or a Tensor, got NoneType"),
             ({"num_sampled": 5}, ValueError, r"num_sampled must be in \[1, 4\], the classes, got 5"),
-            ({"reduction": "max"}, ValueError, "reduction must be 'mean', 'sum' or 'none', got 'max'"),
+            ({"reduction": "max"}, ValueError, "reduction must be one of mean, sum, none, got 'max'"),
             (
                 {"input": np.ones((0, 3), "f4"), "target": np.zeros(0, int)},
                 ValueError,

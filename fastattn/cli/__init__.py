@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from fastattn import __version__, checks, tasks
+from fastattn.files import byte_lines, standard_stream
 from fastattn.tasks.base import OptionError, Options, Recipe, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -59,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except BrokenPipeError:
         _drop_output()  # the reader, such as `| head`, has gone
@@ -77,16 +79,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _drop_output() -> None:
     """Drop what is buffered for standard output. Flushing it at exit would fail, or wait."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, or None
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def describe(error: BaseException) -> str:
-    """An exception and its notes as one line: an OSError without its number, a class's name for an empty message."""
+    """An exception and its notes, as the terminal may have them: an OSError without its number, a class's name for an
+    empty message."""
     text = error.as_flags if isinstance(error, OptionError) else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    return "; ".join([text, *getattr(error, "__notes__", ())])
+    return checks.printable("; ".join([text, *getattr(error, "__notes__", ())]))
 
 
 def checked(
@@ -158,15 +161,16 @@ def options_of(arguments: argparse.Namespace, kind: type[AnyOptions]) -> AnyOpti
 @contextlib.contextmanager
 def open_input(arguments: argparse.Namespace) -> Iterator[tuple[Iterable[bytes], str]]:
     """The lines of a command's input, and its name in errors."""
-    if arguments.input != "-":
-        with open(arguments.input, "rb") as file:
-            yield file, arguments.input
+    name = arguments.input
+    if name != "-":
+        with open(name, "rb") as file:
+            yield byte_lines(file, name), name
         return
     explain_terminal(arguments)
-    yield sys.stdin.buffer, "standard input"
+    yield byte_lines(standard_stream("stdin"), "standard input"), "standard input"
 
 
 def explain_terminal(arguments: argparse.Namespace) -> None:
     """Tell a user whose command waits for text how to end it."""
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         print(f"{arguments.prog}: reading text from the terminal, end with Ctrl-D", file=sys.stderr)

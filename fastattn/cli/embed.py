@@ -31,6 +31,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fastattn.checks import printable
 from fastattn.cli import add_threads, explain_terminal, positive, use_threads
 from fastattn.files import line_chunks, open_output
 from fastattn.progress import progress_bar
@@ -142,7 +143,7 @@ def _describe(warning: Warning | str) -> str:
     from fastattn.tasks import TruncationWarning
 
     if not isinstance(warning, TruncationWarning):
-        return str(warning)
+        return printable(str(warning))
     counts = f"{warning.truncated} of {warning.total} texts have more than {warning.limit} tokens"
     return f"{counts} and were cut"
 
@@ -180,7 +181,7 @@ def _choose_format(arguments: argparse.Namespace) -> str:
     if chosen is None:
         choices = " or ".join(dict.fromkeys(endings.values()))
         raise ValueError(f"--output {arguments.output}: not {', '.join(endings)}; give --format {choices}")
-    if chosen != "jsonl" and arguments.output == "-" and sys.stdout.isatty():
+    if chosen != "jsonl" and arguments.output == "-" and sys.stdout is not None and sys.stdout.isatty():
         raise ValueError(f"--format {chosen} is binary and standard output is a terminal: give --output")
     return chosen
 
@@ -254,9 +255,16 @@ WRITERS: dict[str, type[_Lines]] = {"jsonl": _Lines, "npy": _Npy, "npz": _Npz}
 
 
 def json_line(text: str | list[str], embedding: np.ndarray) -> bytes:
-    """A line of JSON: a text, or words, with the embedding."""
+    """A line of JSON: a text, or words, with the embedding.
+
+    JSON may hold U+0085, U+2028 and U+2029 as they are, but many readers end a line there, so they are escaped.
+    """
     key = "text" if isinstance(text, str) else "words"
-    return f'{{"{key}": {json.dumps(text, ensure_ascii=False)}, "embedding": {_numbers(embedding)}}}\n'.encode()
+    value = json.dumps(text, ensure_ascii=False).translate(_LINE_ENDS)
+    return f'{{"{key}": {value}, "embedding": {_numbers(embedding)}}}\n'.encode()
+
+
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
 
 def _numbers(array: np.ndarray) -> str:

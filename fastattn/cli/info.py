@@ -12,6 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from fastattn.checks import printable
+
 SUMMARY = "show CPU, instruction set, threads and versions"
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -64,7 +66,7 @@ def render(facts: dict[str, Any]) -> str:
         ("Python", f"{facts['python']}, NumPy {facts['numpy']}"),
         ("platform", facts["platform"]),
     ]
-    return "\n".join(f"{label:<8}  {value}" for label, value in rows)
+    return printable("\n".join(f"{label:<8}  {value}" for label, value in rows))
 
 
 def cpu_name() -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fastattn.checks import printable
 from fastattn.cli import add_options, add_tasks, add_threads, open_input, options_of, use_threads
 from fastattn.files import open_output
 
@@ -44,5 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
         texts, reports = task.predict(data, options)
         file.writelines(text.encode() for text in texts)
     for line in reports:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     return 0

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastattn.checks import printable
 from fastattn.cli import add_options, add_tasks, add_threads, options_of, use_threads
 from fastattn.tasks.base import Recipe
 
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             task.check(test)
         trainer = train(task, data, arguments.output, evaluate_on=gold, resume=arguments.resume)
     for line in task.report(trainer.evaluations):
-        print(line)
+        print(printable(line))
     if recipe.averaged > 1 and evaluates:
         print(f"mean of the last epochs: {task.show(task.evaluate(gold))}")
     if tests:

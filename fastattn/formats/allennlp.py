@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.checks import listed, shown
 from fastattn.files import replacing
-from fastattn.formats.hugging_face import read_json
+from fastattn.formats import hdf5
+from fastattn.formats.hugging_face import check_finite, read_json
 
-__all__ = ["Weights", "read_options", "read_weights", "write_files"]
+__all__ = ["Weights", "check_layers", "read_options", "read_weights", "write_files"]
 
 Shape = tuple[int, ...]
 Piece = tuple[str, Shape, Any, float]
@@ -52,11 +54,12 @@ class Weights(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         tensor = np.empty(self._shapes[name], np.float32)
         for rows, (dataset, _, index, add) in _pieces(name, tensor.shape):
-            with _damaged(f"{self.source}: dataset {dataset!r} cannot be read"):
+            with hdf5.damaged(f"{self.source}: dataset {shown(dataset)} cannot be read"):
                 part = self._file[dataset][index].astype(np.float32, copy=False)
             tensor[rows] = part if dataset == _EMBEDDING else np.moveaxis(part, -1, 0)
             if add:
                 tensor[rows] += np.float32(add)
+        check_finite(self.source, name, tensor)
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -73,13 +76,28 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return self._shapes[name]
 
 
+def check_layers(weight_file: str | os.PathLike[str], layers: int, options_file: str | os.PathLike[str]) -> None:
+    """Raise ValueError for more layers than a file of weights of its size can have, before any layer is made.
+
+    Raises ImportError if h5py is missing, and FileNotFoundError.
+    """
+    hdf5.import_h5py()
+    _check_file(weight_file, "HDF5 weights")
+    size = os.stat(weight_file).st_size
+    if layers > size // _LAYER_SIZE:
+        raise ValueError(
+            f"{weight_file}: a file of {size} bytes cannot have the {layers} layers that {options_file} says"
+        )
+
+
 @contextlib.contextmanager
 def read_weights(
     weight_file: str | os.PathLike[str], shapes: Mapping[str, Shape], options_file: str | os.PathLike[str] = "options"
 ) -> Iterator[Weights]:
     """Open a file of weights to read the tensors of a network, given their names and shapes.
 
-    Every dataset is known to be there in its shape, and no other one, before a tensor is read.
+    Every dataset is known to be written in its shape, in this file, and no other one to be there, before a tensor is
+    read.
 
     Args:
         weight_file: HDF5; it is not written to.
@@ -89,16 +107,17 @@ def read_weights(
     Raises:
         ImportError: h5py is missing.
         FileNotFoundError: no such file.
-        ValueError: no HDF5, a truncated or damaged file, a dataset that is missing, unknown or of another shape or
-            dtype.
+        ValueError: no HDF5, a truncated or damaged file, a dataset that is missing, unknown, of another shape or
+            dtype, never written, or elsewhere: behind a link, in another file, or virtual. Reading a tensor raises it
+            for a NaN or an infinity.
     """
-    h5py = _h5py()
+    h5py = hdf5.import_h5py()
     path = Path(weight_file)
     _check_file(path, "HDF5 weights")
-    with _damaged(f"{path}: not a whole HDF5 file"):
+    with hdf5.damaged(f"{path}: not a whole HDF5 file"):
         file = h5py.File(path, "r")
     with file:
-        _check_datasets(h5py, file, path, shapes, options_file)
+        _check_datasets(file, path, shapes, options_file)
         yield Weights(path, file, shapes)
 
 
@@ -118,7 +137,7 @@ def write_files(
 
     Raises ImportError if h5py is missing, and ValueError if both files are the same.
     """
-    h5py = _h5py()
+    h5py = hdf5.import_h5py()
     if Path(weight_file).absolute() == Path(options_file).absolute():
         raise ValueError(f"{weight_file}: cannot be both options_file and weight_file")
     with replacing(Path(weight_file), Path(options_file)) as (weights, text):
@@ -131,54 +150,33 @@ def write_files(
                     target[index] = part if dataset == _EMBEDDING else np.moveaxis(part, 0, -1)
 
 
-def _h5py() -> Any:
-    try:
-        import h5py  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError('the HDF5 weights of ELMo need h5py: pip install "fastattn[elmo]"') from error
-    return h5py
-
-
 def _check_file(path: str | os.PathLike[str], kind: str) -> None:
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "no such file"
         raise FileNotFoundError(f"{path}: {what}; ELMo needs its {kind} here")
 
 
-@contextlib.contextmanager
-def _damaged(problem: str) -> Iterator[None]:
-    """Turns h5py's errors for a bad file into a ValueError that names the file."""
-    try:
-        yield
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{problem}: {error}") from error
-
-
-def _check_datasets(h5py: Any, file: Any, path: Path, shapes: Mapping[str, Shape], options_file: Any) -> None:
-    found: dict[str, tuple[Shape, np.dtype[Any]]] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = item.shape, item.dtype
-
-    with _damaged(f"{path}: the list of its datasets cannot be read"):
-        file.visititems(visit)
+def _check_datasets(file: Any, path: Path, shapes: Mapping[str, Shape], options_file: Any) -> None:
     wanted = {piece[0]: piece[1] for name, shape in shapes.items() for _, piece in _pieces(name, shape)}
+    found, unknown = hdf5.find_datasets(file, str(path), wanted)
     problems = []
     for name, shape in wanted.items():
         if name not in found:
-            problems.append(f"dataset {name!r} is missing")
+            problems.append(f"dataset {shown(name)} is missing")
             continue
-        got, dtype = found[name]
+        with hdf5.damaged(f"{path}: dataset {shown(name)} cannot be read"):
+            got, dtype = found[name].shape, found[name].dtype
         if got != shape:
-            problems.append(f"dataset {name!r} must have shape {shape}, as {options_file} says, got {got}")
+            problems.append(f"dataset {shown(name)} must have shape {shape}, as {options_file} says, got {got}")
         elif dtype.kind != "f":
-            problems.append(f"dataset {name!r} must be of floating point, got {dtype}")
-    problems += [f"dataset {name!r} is not known" for name in found if name not in wanted]
-    if problems:
-        raise ValueError(f"{path}: {'; '.join(problems)}")
+            problems.append(f"dataset {shown(name)} must be of floating point, got {dtype}")
+    if problems := problems + unknown:
+        raise ValueError(f"{path}: {listed(problems, '; ')}")
+    hdf5.check_storage(found, str(path))
 
 
+_LAYER_SIZE = 400
+"""Bytes of a file that each layer takes at least: four datasets of which each has a header."""
 _EMBEDDING = "char_embed"
 _CELL = "RNN_{}/RNN/MultiRNNCell/Cell{}/LSTMCell"
 Pieces = Iterator[tuple[slice, Piece]]

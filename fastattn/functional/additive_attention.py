@@ -6,27 +6,30 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastattn import kernels
 from fastattn._types import CuSeqlens
 from fastattn.autograd import mode, needs, record, recording, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values
 from fastattn.ragged import check_cu_seqlens
 
 
+@named("tanh", "linear", "softmax", "cu_seqlens")
 def additive_attention(
     query: Values,
     key: Values,
     value: Values,
     weight: Values,
     *,
-    cu_seqlens_q: CuSeqlens,
-    cu_seqlens_k: CuSeqlens | None = None,
+    cu_seqlens_q: ArrayLike,
+    cu_seqlens_k: ArrayLike | None = None,
     return_attn_weights: bool = False,
 ) -> Any:
     """`softmax(scores) value` with `scores[i, j] = weight . tanh(query[i] + key[j])`, for every sequence.
 
-    `query` `[tokens_q, hidden]` is ragged by `cu_seqlens_q`, int32 `[batch + 1]`; `key` `[tokens_k, hidden]` and
+    `query` `[tokens_q, hidden]` is ragged by `cu_seqlens_q`, integers `[batch + 1]`; `key` `[tokens_k, hidden]` and
     `value` `[tokens_k, dim]` by `cu_seqlens_k`, by default the same. `weight` is `[1, hidden]`. Returns `[tokens_q,
     dim]`, 0 for a query without keys. With `return_attn_weights` returns `(out, weights)`: weights are `[batch,
     longest_q, longest_k]`, 0 outside a sequence, and a Tensor if `out` is one. A sequence needs memory for `hidden`
@@ -99,7 +102,7 @@ def _pairs(ops: Any, q: Array, k: Array) -> Array:
 
 
 def _check(
-    q: Array, k: Array, v: Array, w: Array, cu_seqlens_q: CuSeqlens, cu_seqlens_k: CuSeqlens
+    q: Array, k: Array, v: Array, w: Array, cu_seqlens_q: ArrayLike, cu_seqlens_k: ArrayLike
 ) -> tuple[CuSeqlens, CuSeqlens]:
     """Both arrays of offsets, after all checks."""
     name = "additive_attention"

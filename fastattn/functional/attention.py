@@ -7,14 +7,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn._types import CuSeqlens
 from fastattn.autograd import mode, record, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, plain
+from fastattn.ragged import int32_offsets
 from fastattn.random import next_seed
 
 
+@named(q="query", k="key", v="value", softmax_scale="scale")
 def scaled_dot_product_attention(
     query: Values,
     key: Values,
@@ -24,8 +27,8 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     *,
-    cu_seqlens_q: CuSeqlens | None = None,
-    cu_seqlens_k: CuSeqlens | None = None,
+    cu_seqlens_q: ArrayLike | None = None,
+    cu_seqlens_k: ArrayLike | None = None,
     return_attn_weights: bool = False,
     out: Array | None = None,
 ) -> Any:
@@ -33,7 +36,7 @@ def scaled_dot_product_attention(
     default.
 
     Padded: `query` `[batch, heads, seq_q, dim]`, `key` and `value` `[batch, heads, seq_k, dim]`. Ragged, if
-    `cu_seqlens_q`, int32 `[batch + 1]`, is given: `[tokens, heads, dim]`. Sequence i is rows `cu_seqlens_q[i]` to
+    `cu_seqlens_q`, integers `[batch + 1]`, is given: `[tokens, heads, dim]`. Sequence i is rows `cu_seqlens_q[i]` to
     `cu_seqlens_q[i + 1]` of `query`; `key` and `value` are split by `cu_seqlens_k`, by default the same.
     The result has the shape of `query`; `out`, an array, is written and returned.
 
@@ -57,6 +60,10 @@ def scaled_dot_product_attention(
     """
     if is_causal and attn_mask is not None:
         raise ValueError("scaled_dot_product_attention: attn_mask must be None when is_causal=True")
+    if cu_seqlens_q is not None:
+        cu_seqlens_q = int32_offsets(cu_seqlens_q, "scaled_dot_product_attention: cu_seqlens_q")
+    if cu_seqlens_k is not None:
+        cu_seqlens_k = int32_offsets(cu_seqlens_k, "scaled_dot_product_attention: cu_seqlens_k")
     operands = (query, key, value)
     options: dict[str, Any] = {
         "cu_seqlens_q": cu_seqlens_q,
@@ -71,9 +78,15 @@ def scaled_dot_product_attention(
     )
 
 
+@named(
+    "scaled_dot_product_attention",
+    **dict.fromkeys("qkv", "query_key_value"),
+    cu_seqlens_q="cu_seqlens",
+    softmax_scale="scale",
+)
 def qkv_attention(
     query_key_value: Values,
-    cu_seqlens: CuSeqlens,
+    cu_seqlens: ArrayLike,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
@@ -82,9 +95,9 @@ def qkv_attention(
 ) -> Any:
     """Self-attention over one fused projection: from `[tokens, 3, heads, dim]` to `[tokens, heads, dim]`.
 
-    The same as `scaled_dot_product_attention` over the three parts and ragged `cu_seqlens`, int32 `[batch + 1]`, except
-    that the gradient of `query_key_value` is one array too, without a copy. `dropout_p`, `is_causal`, `scale` and
-    `return_attn_weights` have the same meaning. Raises ValueError for another shape.
+    The same as `scaled_dot_product_attention` over the three parts and ragged `cu_seqlens`, integers `[batch + 1]`,
+    except that the gradient of `query_key_value` is one array too, without a copy. `dropout_p`, `is_causal`, `scale`
+    and `return_attn_weights` have the same meaning. Raises ValueError for another shape.
 
     >>> from fastattn import Tensor
     >>> x = Tensor(np.ones((3, 3, 1, 2), np.float32), requires_grad=True)
@@ -98,7 +111,8 @@ def qkv_attention(
     (x,) = values(query_key_value)
     if x.ndim != 4 or x.shape[1] != 3:
         raise ValueError(f"qkv_attention: query_key_value must have shape (tokens, 3, heads, dim), got {x.shape}")
-    options: dict[str, Any] = {"cu_seqlens_q": cu_seqlens, "is_causal": is_causal, "softmax_scale": scale}
+    offsets = int32_offsets(cu_seqlens, "qkv_attention: cu_seqlens")
+    options: dict[str, Any] = {"cu_seqlens_q": offsets, "is_causal": is_causal, "softmax_scale": scale}
 
     def gradients(backward: Callable[..., Any]) -> tuple[Array]:
         dx = np.empty_like(x)
@@ -109,11 +123,12 @@ def qkv_attention(
     return _attention((query_key_value,), parts, gradients, dropout_p, return_attn_weights, options)
 
 
+@named("scaled_dot_product_attention", q="query", k="key_value", v="key_value", softmax_scale="scale")
 def kv_attention(
     query: Values,
     key_value: Values,
-    cu_seqlens_q: CuSeqlens,
-    cu_seqlens_k: CuSeqlens,
+    cu_seqlens_q: ArrayLike,
+    cu_seqlens_k: ArrayLike,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
@@ -122,7 +137,7 @@ def kv_attention(
 ) -> Any:
     """Attention of `query` `[tokens_q, heads, dim]` over one fused projection, `key_value` `[tokens_k, 2, heads, dim]`.
 
-    The same as `scaled_dot_product_attention` over the two parts, ragged by `cu_seqlens_q` and `cu_seqlens_k`, int32
+    The same as `scaled_dot_product_attention` over the two parts, ragged by `cu_seqlens_q` and `cu_seqlens_k`, integers
     `[batch + 1]`, except that the gradient of `key_value` is one array too, without a copy. `dropout_p`, `is_causal`,
     `scale` and `return_attn_weights` have the same meaning. Raises ValueError for another shape of `key_value`.
 
@@ -140,8 +155,8 @@ def kv_attention(
     if kv.ndim != 4 or kv.shape[1] != 2:
         raise ValueError(f"kv_attention: key_value must have shape (tokens, 2, heads, dim), got {kv.shape}")
     options: dict[str, Any] = {
-        "cu_seqlens_q": cu_seqlens_q,
-        "cu_seqlens_k": cu_seqlens_k,
+        "cu_seqlens_q": int32_offsets(cu_seqlens_q, "kv_attention: cu_seqlens_q"),
+        "cu_seqlens_k": int32_offsets(cu_seqlens_k, "kv_attention: cu_seqlens_k"),
         "is_causal": is_causal,
         "softmax_scale": scale,
         "causal_alignment": "top_left",

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from fastattn.autograd import mode, needs, record, recording, values
+from fastattn.checks import integers
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, Weights, gradient, plain
 
 
+@named()
 def char_cnn(
-    char_ids: NDArray[np.integer[Any]],
+    char_ids: ArrayLike,
     embedding: Values,
     weights: Sequence[Weights],
     biases: Sequence[Values],
@@ -39,10 +41,7 @@ def char_cnn(
     >>> letters.grad.tolist()
     [[0.0], [-1.0], [1.0]]
     """
-    if not isinstance(char_ids, np.ndarray) or char_ids.dtype.kind not in "iu":
-        got = getattr(char_ids, "dtype", type(char_ids).__name__)
-        raise TypeError(f"char_cnn: char_ids must be an integer array, got {got}")
-    ids = np.ascontiguousarray(char_ids, np.int64)
+    ids = integers("char_cnn: char_ids", char_ids)
     ops = mode.ops
     operands = (embedding, *weights, *biases)
     count = len(weights)
@@ -82,6 +81,7 @@ def char_cnn(
     return record(y, operands, backward)
 
 
+@named(x="input")
 def highway(input: Values, weight: Weights, bias: Values, *, out: Array | None = None) -> Any:
     """`sigmoid(t) relu(h) + (1 - sigmoid(t)) input`, where h and t are the halves of `input weight^T + bias`.
 

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from fastattn.autograd import Tensor, mode, record, values
+from fastattn.checks import PROBABILITY, number, operand
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, plain, reshape_out
 from fastattn.random import next_seed
 
 
+@named(x="input")
 def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) -> Any:
     """`input * Phi(input)`, with erf (`approximate="none"`) or its tanh form (`"tanh"`).
 
@@ -24,6 +27,7 @@ def gelu(input: Values, approximate: str = "none", *, out: Array | None = None) 
     return _elementwise("gelu", mode.ops.gelu, approximate, input, out)
 
 
+@named("activation", x="input")
 def relu(input: Values, *, out: Array | None = None) -> Any:
     """`max(input, 0)` of each element; its gradient at 0 is 0.
 
@@ -36,6 +40,7 @@ def relu(input: Values, *, out: Array | None = None) -> Any:
     return _elementwise("relu", mode.ops.activation, "relu", input, out)
 
 
+@named("activation", x="input")
 def tanh(input: Values, *, out: Array | None = None) -> Any:
     """The hyperbolic tangent of each element of `input` `[...]`, in `out` if given.
 
@@ -45,6 +50,7 @@ def tanh(input: Values, *, out: Array | None = None) -> Any:
     return _elementwise("tanh", mode.ops.activation, "tanh", input, out)
 
 
+@named("activation", x="input")
 def sigmoid(input: Values, *, out: Array | None = None) -> Any:
     """`1 / (1 + exp(-input))` of each element of `input` `[...]`, in `out` if given.
 
@@ -54,6 +60,7 @@ def sigmoid(input: Values, *, out: Array | None = None) -> Any:
     return _elementwise("sigmoid", mode.ops.activation, "sigmoid", input, out)
 
 
+@named("activation", x="input")
 def silu(input: Values, *, out: Array | None = None) -> Any:
     """`input * sigmoid(input)` of each element of `input` `[...]`, in `out` if given.
 
@@ -63,6 +70,7 @@ def silu(input: Values, *, out: Array | None = None) -> Any:
     return _elementwise("silu", mode.ops.activation, "silu", input, out)
 
 
+@named(x="input")
 def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     """`input` with a fraction `p` of its elements set to 0 and the others divided by 1 - p.
 
@@ -74,8 +82,8 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     >>> sorted(set(y.ravel().tolist())), bool(0.7 < (y != 0).mean() < 0.9)
     ([0.0, 1.25], True)
     """
-    if not 0.0 <= p < 1.0:
-        raise ValueError(f"dropout: p must be in [0, 1), got {p}")
+    if p != 0.0:
+        p = number("dropout: p", p, **PROBABILITY)
     if not training or p == 0.0:
         return input.data if isinstance(input, Tensor) and input.frozen else input
     ops, seed = mode.ops, next_seed()
@@ -84,6 +92,7 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     return record(y, (input,), lambda dy: (ops.dropout_backward(dy, p, seed),))
 
 
+@named(x="input")
 def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     """`exp(input) / sum(exp(input))` along the axis `dim`; 0 where all elements along it are -inf.
 
@@ -96,6 +105,7 @@ def softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     return _softmax("softmax", input, dim, out)
 
 
+@named(x="input")
 def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     """The logarithm of `softmax(input, dim)`, without the loss of precision; shapes and errors are the same.
 
@@ -107,6 +117,7 @@ def log_softmax(input: Values, dim: int, *, out: Array | None = None) -> Any:
     return _softmax("log_softmax", input, dim, out)
 
 
+@named("l2_normalize", x="input")
 def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *, out: Array | None = None) -> Any:
     """`input / max(norm, eps)`, with the Euclidean norm along the axis `dim`.
 
@@ -133,8 +144,9 @@ def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *
 
 def _elementwise(name: str, kernel: Callable[..., Array], option: str, input: Values, out: Array | None) -> Any:
     """Apply a kernel `f(x, option)` whose gradient is `f_backward(dy, x, option)`."""
-    if not input.shape and out is None:  # kernels take rows
-        return _elementwise(name, kernel, option, input.reshape(1), None).reshape(())
+    if not getattr(input, "shape", ()) and out is None:  # kernels take rows
+        row = operand(f"{name}: input", input).reshape(1)
+        return _elementwise(name, kernel, option, row, None).reshape(())
     arrays = plain(name, out, input)
     if arrays is not None:
         return kernel(arrays[0], option, out=out)
@@ -155,8 +167,10 @@ def _softmax(name: str, input: Values, dim: int, out: Array | None) -> Any:
 
 def _along(name: str, kernel: Callable[..., Array], dim: int, out: Array | None, *arrays: Array) -> Array:
     """Apply a kernel that works on the last axis along the axis `dim` of arrays of one shape."""
-    shape, ndim = arrays[0].shape, arrays[0].ndim
+    shape = getattr(arrays[0], "shape", ())
+    ndim = len(shape)
     if not -ndim <= dim < ndim:
+        operand(f"{name}: input", arrays[0])
         raise IndexError(f"{name}: dim must be an axis of input, which has {ndim}, got {dim}")
     if dim in (-1, ndim - 1):
         return kernel(*arrays, out=out)

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from fastattn.autograd import mode, needs, record, recording, values
+from fastattn.checks import PROBABILITY, number, operand
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, Weights, gradient, plain, reshape_out
 from fastattn.random import next_seed
 
 
+@named("dropout", x="input")
 def linear(
     input: Values,
     weight: Weights,
@@ -56,8 +59,8 @@ def _linear(
     arrays: list[Any] | None,
 ) -> Any:
     """`linear` with dropout or a Tensor result. (Calling a function that has a closure takes 0.3 us more.)"""
-    if not 0 <= dropout_p < 1:
-        raise ValueError(f"linear: dropout_p must be in [0, 1), got {dropout_p}")
+    if dropout_p:
+        dropout_p = number("linear: dropout_p", dropout_p, **PROBABILITY)
     ops = mode.ops
     seed = next_seed() if dropout_p else 0
     operands = (input, weight, bias, residual)
@@ -99,13 +102,7 @@ ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
 """The activations of `linear`."""
 
 
-def check_activation(name: str, activation: str | None) -> None:
-    """Raise ValueError for an `activation` that `linear` does not know."""
-    if activation is not None and activation not in ACTIVATIONS:
-        known = ", ".join(map(repr, ACTIVATIONS))
-        raise ValueError(f"{name}: activation must be None or one of {known}, got {activation!r}")
-
-
+@named(x="input")
 def layer_norm(
     input: Values,
     normalized_shape: Sequence[int],
@@ -127,11 +124,12 @@ def layer_norm(
     >>> layer_norm(np.array([[1.0, 2.0, 3.0]], np.float32), (3,)).round(3).tolist()
     [[-1.225000023841858, 0.0, 1.225000023841858]]
     """
-    shape: tuple[int, ...] = input.shape
+    shape: tuple[int, ...] = getattr(input, "shape", ())
     if len(normalized_shape) == 1 and shape[-1:] == normalized_shape:
         return _layer_norm(input, weight, bias, eps, residual, dropout_p, out)
     axes = len(normalized_shape)
     if axes == 0 or shape[-axes:] != tuple(normalized_shape):
+        operand("layer_norm: input", input)
         wanted = (..., *normalized_shape)
         raise ValueError(f"layer_norm: input must have shape {wanted}, got {shape}".replace("Ellipsis", "..."))
     rows = (*shape[:-axes], -1)

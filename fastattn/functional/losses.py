@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn.autograd import mode, needs, record, values
-from fastattn.checks import integer
+from fastattn.checks import choice, integer, integers, operand
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, gradient
 from fastattn.random import next_seed
 
@@ -18,9 +19,10 @@ IGNORE_INDEX = -100
 """The label of rows that the loss ignores."""
 
 
+@named("log_softmax", logits="input")
 def cross_entropy(
     input: Values,
-    target: NDArray[np.integer[Any]],
+    target: ArrayLike,
     weight: ArrayLike | None = None,
     *,
     ignore_index: int = IGNORE_INDEX,
@@ -41,20 +43,15 @@ def cross_entropy(
     >>> np.exp(-cross_entropy(logits, np.array([1, 0]), reduction="none")).round(4).tolist()
     [0.75, 0.5]
     """
-    ids = np.asarray(target)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: target must be an integer array, got {ids.dtype}")
-    if len(input.shape) < 2:
+    if len(operand("cross_entropy: input", input).shape) < 2:
         raise ValueError(f"cross_entropy: input must have shape (rows, classes), got {input.shape}")
     shape = (input.shape[0], *input.shape[2:])
-    if ids.shape != shape:
-        raise ValueError(f"cross_entropy: target must have shape {shape}, got {ids.shape}")
-    ids = np.ascontiguousarray(ids.reshape(-1), np.int64)
-    operand: Any = input
+    ids = integers("cross_entropy: target", target, shape).reshape(-1)
+    logits: Any = input
     if len(input.shape) > 2:  # the classes are the second axis
-        operand = _last(operand).reshape(-1, input.shape[1])
+        logits = _last(input).reshape(-1, input.shape[1])
     ops = mode.ops
-    (x,) = values(operand)
+    (x,) = values(logits)
     options: dict[str, Any] = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
     rows, lse = ops.cross_entropy(x, ids, **options)
     counts = ids != ignore_index
@@ -81,9 +78,10 @@ def cross_entropy(
             dx -= ops.log_softmax_backward((d * spread)[:, None] * classes, logs)
         return (dx,)
 
-    return _reduce("cross_entropy", (operand,), rows.reshape(shape), count, reduction, backward)
+    return _reduce("cross_entropy", (logits,), rows.reshape(shape), count, reduction, backward)
 
 
+@named()
 def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mean") -> Any:
     """`(input - target)^2` of each element. `target` is an array or a Tensor of `input`'s shape; both have gradients.
 
@@ -97,7 +95,7 @@ def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mea
     >>> loss.item(), x.grad.tolist()
     (2.5, [1.0, 2.0])
     """
-    x, t = values(input, target)
+    x, t = values(operand("mse_loss: input", input), target)
     difference = x - _target("mse_loss", t, x)
     terms = difference * difference
     wanted = needs(input, target)
@@ -109,6 +107,7 @@ def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mea
     return _reduce("mse_loss", (input, target), terms, terms.size, reduction, backward)
 
 
+@named("log_softmax", x="input")
 def binary_cross_entropy_with_logits(
     input: Values,
     target: ArrayLike,
@@ -129,7 +128,7 @@ def binary_cross_entropy_with_logits(
     """
     name = "binary_cross_entropy_with_logits"
     ops = mode.ops
-    (x,) = values(input)
+    (x,) = values(operand(f"{name}: input", input))
     t = _target(name, target, x)
     pairs = np.stack([x, np.zeros_like(x)], axis=-1)  # log s and log(1 - s) are the log-softmax of (x, 0)
     logs = ops.log_softmax(pairs)
@@ -149,9 +148,10 @@ def binary_cross_entropy_with_logits(
     return _reduce(name, (input,), terms, terms.size, reduction, backward)
 
 
+@named("linear", "cross_entropy", "gather_rows", x="input")
 def sampled_softmax_loss(
     input: Values,
-    target: NDArray[np.integer[Any]],
+    target: ArrayLike,
     weight: Values,
     bias: Values,
     num_sampled: int,
@@ -226,21 +226,17 @@ def sampled_softmax_loss(
     return _reduce("sampled_softmax_loss", operands, terms, len(terms), reduction, backward)
 
 
-def _check_sampled(x: Array, target: NDArray[Any], w: Array, b: Array, num_sampled: int) -> NDArray[np.int64]:
+def _check_sampled(x: Array, target: ArrayLike, w: Array, b: Array, num_sampled: int) -> NDArray[np.int64]:
     """The target as int64, after all arguments are checked."""
     name = "sampled_softmax_loss"
-    if not isinstance(w, np.ndarray):
-        raise TypeError(f"{name}: weight must be an array or a Tensor, got {type(w).__name__}")
+    for argument, value in (("input", x), ("weight", w), ("bias", b)):
+        operand(f"{name}: {argument}", value)
     if w.ndim != 2:
         raise ValueError(f"{name}: weight must have shape (classes, dim), got {w.shape}")
     classes, dim = w.shape
-    ids = np.asarray(target)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"{name}: target must be an integer array, got {ids.dtype}")
     if x.ndim != 2 or x.shape[1] != dim:
         raise ValueError(f"{name}: input must have shape (rows, {dim}), got {x.shape}")
-    if ids.shape != x.shape[:1]:
-        raise ValueError(f"{name}: target must have shape {x.shape[:1]}, got {ids.shape}")
+    ids = integers(f"{name}: target", target, x.shape[:1])
     if np.shape(b) != (classes,):
         raise ValueError(f"{name}: bias must have shape {(classes,)}, got {np.shape(b)}")
     wanted = f"in [1, {classes}], the classes"
@@ -249,7 +245,7 @@ def _check_sampled(x: Array, target: NDArray[Any], w: Array, b: Array, num_sampl
     if wrong.any():
         i = int(wrong.argmax())
         raise ValueError(f"{name}: target must be in [0, {classes}), got {ids[i]} at index {i}")
-    return np.ascontiguousarray(ids, np.int64)
+    return ids
 
 
 def _draw_classes(classes: int, count: int) -> tuple[NDArray[np.int64], int]:
@@ -295,8 +291,7 @@ def _reduce(
     backward: Callable[[Array], Sequence[Array | None]],
 ) -> Any:
     """The terms, their sum, or the sum over `count`. `backward` maps the terms' gradient to the operands' gradients."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    choice(f"{name}: reduction", reduction, ("mean", "sum", "none"))
     if reduction == "mean" and count == 0:
         raise ValueError(f"{name}: target must have something that counts for a mean, got nothing")
     if reduction == "none":

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastattn import ragged
 from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor, mode, needs, record, recording, tensors, values
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, Weights, gradient
 
 Direction = Sequence[Weights | None]
 
 
+@named(x="input", h0="h_0 of hx", c0="c_0 of hx")
 def lstm(
     input: Values | Sequence[Values],
-    cu_seqlens: CuSeqlens,
+    cu_seqlens: ArrayLike,
     weights: Sequence[Direction],
     hx: tuple[Values | None, Values | None] | None = None,
     *,
@@ -29,7 +32,7 @@ def lstm(
     """One layer of long short-term memory over a ragged batch, in one or two directions: `(output, (h_n, c_n))`.
 
     `input` is `[tokens, I]`, or one array per direction. Sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`;
-    `cu_seqlens` is int32 `[batch + 1]`. For each direction, `weights` has `(weight_ih [4H, I], weight_hh [4H, P],
+    `cu_seqlens` is integers `[batch + 1]`. For each direction, `weights` has `(weight_ih [4H, I], weight_hh [4H, P],
     bias_ih [4H], bias_hh [4H], weight_hr [P, H])`, gates in the order i, f, g, o. Biases and `weight_hr` may be None,
     and P is H without a projection. Matrices are arrays, Tensors or `PackedMatrix`, which has no gradient. `hx` is
     `(h_0 [D, batch, P], c_0 [D, batch, H])`, 0 where None.
@@ -46,7 +49,7 @@ def lstm(
     >>> [round(number, 3) for number in output.ravel().tolist()], c.tolist()
     ([0.482, 0.381], [[[1.0]]])
     """
-    ops = mode.ops
+    ops, cu_seqlens = mode.ops, ragged.int32_offsets(cu_seqlens, "lstm: cu_seqlens")
     h_0, c_0 = _pair("lstm", hx)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
     inputs, flat = _inputs(input), _flat("lstm", weights, names)
@@ -93,9 +96,10 @@ def lstm(
     return output, (h_n, c_n)
 
 
+@named(x="input", h0="hx")
 def gru(
     input: Values | Sequence[Values],
-    cu_seqlens: CuSeqlens,
+    cu_seqlens: ArrayLike,
     weights: Sequence[Direction],
     hx: Values | None = None,
     *,
@@ -105,7 +109,7 @@ def gru(
     """One layer of gated recurrent units over a ragged batch, in one or two directions: `(output, h_n)`.
 
     `input` is `[tokens, I]`, or one array per direction. Sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`;
-    `cu_seqlens` is int32 `[batch + 1]`. For each direction, `weights` has `(weight_ih [3H, I], weight_hh [3H, H],
+    `cu_seqlens` is integers `[batch + 1]`. For each direction, `weights` has `(weight_ih [3H, I], weight_hh [3H, H],
     bias_ih [3H], bias_hh [3H])`, gates in the order r, z, n. Biases may be None; matrices are arrays, Tensors or
     `PackedMatrix`, which has no gradient. `hx` is h_0 `[D, batch, H]`, 0 by default.
 
@@ -120,7 +124,7 @@ def gru(
     >>> output.tolist(), h.tolist()
     ([[0.5], [0.25]], [[[0.25]]])
     """
-    ops = mode.ops
+    ops, cu_seqlens = mode.ops, ragged.int32_offsets(cu_seqlens, "gru: cu_seqlens")
     inputs, flat = _inputs(input), _flat("gru", weights, ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     operands, count = (*inputs, hx, *flat), len(inputs)
     arrays = values(*operands)
@@ -158,6 +162,7 @@ def gru(
     return output, h_n
 
 
+@named("lstm")
 def lstm_cell(
     input: Values,
     hx: tuple[Values | None, Values | None] | None,
@@ -185,6 +190,7 @@ def lstm_cell(
     return h, c.reshape(c.shape[1:])
 
 
+@named("gru")
 def gru_cell(
     input: Values,
     hx: Values | None,
@@ -234,9 +240,11 @@ def _inputs(input: Any, count: int = 1) -> tuple[Any, ...]:
 
 def _flat(name: str, weights: Sequence[Direction], names: tuple[str, ...]) -> list[Any]:
     """The weights of all directions, one after the other."""
-    for direction in weights:
+    wanted = ", ".join(names)
+    for i, direction in enumerate(weights):
+        if not isinstance(direction, Sequence) or isinstance(direction, str):
+            raise TypeError(f"{name}: weights[{i}] must be a sequence ({wanted}), got {type(direction).__name__}")
         if len(direction) != len(names):
-            wanted = ", ".join(names)
             raise ValueError(f"{name}: weights must have ({wanted}) for each direction, got {len(direction)} of them")
     return [weight for direction in weights for weight in direction]
 

@@ -6,19 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import autograd
 from fastattn._core import run_pass
 from fastattn._types import IntArray
 from fastattn.autograd import needs, record, values
+from fastattn.checks import integers, operand
+from fastattn.errors import named
 from fastattn.functional._common import Array, Values, gradient, plain, reshape_out
 from fastattn.functional.layers import layer_norm
+from fastattn.ragged import int32_offsets
 
 
-def embedding(
-    input: NDArray[np.integer[Any]], weight: Values, padding_idx: int | None = None, *, out: Array | None = None
-) -> Any:
+@named(input_ids="input")
+def embedding(input: ArrayLike, weight: Values, padding_idx: int | None = None, *, out: Array | None = None) -> Any:
     """The rows of `weight` `[rows, dim]` at the integer indices `input` `[...]`: `[..., dim]`.
 
     The row `padding_idx` gets no gradient. `out`, an array, is written and returned. Raises TypeError if `input` does
@@ -27,20 +29,19 @@ def embedding(
     >>> embedding(np.array([2, 0]), np.array([[1.0], [2.0], [3.0]], np.float32)).tolist()
     [[3.0], [1.0]]
     """
-    if input.dtype.kind not in "iu":
-        raise TypeError(f"embedding: input must be an integer array, got {input.dtype}")
-    ids = input.astype(np.int64, copy=False)
+    ids = integers("embedding: input", input)
     arrays = plain("embedding", out, weight)
     if arrays is None:
         y = embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx)
         return y.reshape(*ids.shape, y.shape[-1])
-    table = arrays[0]
+    table = operand("embedding: weight", arrays[0])
     shape = (*ids.shape, table.shape[-1])
     rows = None if out is None else reshape_out("embedding", out, shape, (ids.size, shape[-1]))
     y = autograd.mode.ops.embedding(ids.reshape(-1), table, out=rows)
     return y.reshape(shape) if out is None else out
 
 
+@named("embedding")
 def embedding_sum(
     input_ids: IntArray,
     weight: Values,
@@ -105,10 +106,11 @@ def embedding_sum(
     return layer_norm(summed, y.shape[1:], norm_weight, norm_bias, eps)
 
 
-def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *, out: Array | None = None) -> Any:
+@named(x="input")
+def pooling(input: Values, cu_seqlens: ArrayLike, mode: str = "mean", *, out: Array | None = None) -> Any:
     """One row per sequence: from `input` `[tokens, dim]` to `[batch, dim]`, zeros for an empty sequence.
 
-    Sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, int32 `[batch + 1]`. `mode` is "mean", "cls"
+    Sequence i is the rows from `cu_seqlens[i]` to `cu_seqlens[i + 1]`, integers `[batch + 1]`. `mode` is "mean", "cls"
     (the first row), "max", "last", "mean_sqrt_len" or "weighted_mean". `out`, an array, is written and returned.
     Raises the errors of `fastattn.kernels.pooling`.
 
@@ -117,6 +119,7 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
     [[2.0], [0.0], [7.0]]
     """
     ops = autograd.mode.ops  # `mode` is the argument here
+    cu_seqlens = int32_offsets(cu_seqlens, "pooling: cu_seqlens")
     arrays = plain("pooling", out, input)
     if arrays is not None:
         return ops.pooling(arrays[0], cu_seqlens, mode, out=out)
@@ -125,6 +128,7 @@ def pooling(input: Values, cu_seqlens: NDArray[np.int32], mode: str = "mean", *,
     return record(y, (input,), lambda dy: (ops.pooling_backward(dy, x, cu_seqlens, mode),))
 
 
+@named("embedding_sum", weight="input", input_ids="rows")
 def gather_rows(input: Values, rows: IntArray) -> Any:
     """The rows of `input` `[tokens, dim]` at the indices `rows`, int64 `[n]`: `[n, dim]`, in that order.
 
@@ -142,6 +146,7 @@ def gather_rows(input: Values, rows: IntArray) -> Any:
     return embedding_sum(rows, input)
 
 
+@named()
 def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0) -> Any:
     """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at the distinct indices `rows`, int64 `[n]`.
 
@@ -150,13 +155,14 @@ def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0
     >>> scatter_rows(np.array([[1.0], [2.0]], np.float32), np.array([3, 0]), 4).tolist()
     [[2.0], [0.0], [0.0], [1.0]]
     """
-    (x,) = values(input)
+    (x,) = values(operand("scatter_rows: input", input))
     run_pass()
     y = np.full((num_rows, *x.shape[1:]), fill, x.dtype)
     y[rows] = x
     return record(y, (input,), lambda dy: (dy.take(rows, axis=0),))
 
 
+@named()
 def cat(tensors: Sequence[Values], dim: int = 0) -> Any:
     """`tensors`, arrays or Tensors, joined along the axis `dim`; the other axes have equal sizes.
 
@@ -168,6 +174,7 @@ def cat(tensors: Sequence[Values], dim: int = 0) -> Any:
     return _join("cat", np.concatenate, tensors, dim)
 
 
+@named()
 def stack(tensors: Sequence[Values], dim: int = 0) -> Any:
     """`tensors`, arrays or Tensors of one shape, side by side along a new axis `dim`.
 

@@ -27,11 +27,12 @@ def generate(
     decoder_start_token_id: int | None = None,
     use_cache: bool = True,
 ) -> Ids:
-    """Greedy decoding: append the most probable token until `config.eos_token_id`. Nothing is recorded.
+    """Greedy decoding: append the most probable token until `config.eos_token_id`, or one of several.
 
-    This does what transformers does with `num_beams=1, do_sample=False`. A sequence that has ended costs nothing. Its
-    ids depend neither on the other sequences nor on the number of threads. A trainable model is copied and packed
-    first, which pays off after a few steps. A model in training mode is refused, since dropout would act.
+    Nothing is recorded. This does what transformers does with `num_beams=1, do_sample=False`. A sequence that has ended
+    costs nothing. Its ids depend neither on the other sequences nor on the number of threads. A trainable model is
+    copied and packed first, which pays off after a few steps. A model in training mode is refused, since dropout would
+    act.
 
     Args:
         model: a `fastattn.models.Transformer`.
@@ -47,7 +48,8 @@ def generate(
         use_cache: keep keys and values from step to step. Otherwise every step recomputes them, with the same bits.
 
     Returns int64 `[batch, longest]`: the start, the tokens and `eos_token_id`, then padding. The padding is the
-    `pad_token_id` of generation_config.json, or of the config without this file, or `eos_token_id` if it is None.
+    `pad_token_id` of generation_config.json, or of the config without this file, or the first `eos_token_id` if it is
+    None.
 
     Raises TypeError or ValueError for impossible ids, masks and options and for a source without tokens. Raises
     ValueError, naming the file, for unsupported options of the folder (`no_repeat_ngram_size`).
@@ -72,7 +74,10 @@ def greedy(decoder: Decoder, rules: Rules) -> Ids:
             tokens = rules.choose(decoder.step(ids[rows, -1]), ids[rows])
         ids = np.concatenate([ids, np.full((len(ids), 1), rules.pad)], axis=1)
         ids[rows, -1] = tokens
-        left = np.flatnonzero(tokens != rules.end)
+        goes_on = tokens != rules.ends[0]
+        for end in rules.ends[1:]:
+            goes_on &= tokens != end
+        left = np.flatnonzero(goes_on)
         if len(left) < len(rows):
             rows = rows[left]
             decoder.keep(left)

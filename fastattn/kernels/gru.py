@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastattn import _core
 from fastattn._core import PackedMatrix, RecurrentReserve
 from fastattn._types import FloatArray
+from fastattn.errors import named
 
 __all__ = ["gru", "gru_backward", "gru_cell"]
 
@@ -104,6 +105,7 @@ def gru_backward(
     )
 
 
+@named("gru", h0="h[None]")
 def gru_cell(
     x: FloatArray,
     h: FloatArray,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastattn import _core
 from fastattn._core import PackedMatrix, RecurrentReserve
 from fastattn._types import FloatArray
+from fastattn.errors import named
 
 __all__ = ["lstm", "lstm_backward", "lstm_cell"]
 
@@ -129,6 +130,7 @@ def lstm_backward(
     return gradients
 
 
+@named("lstm", h0="h[None]", c0="c[None]")
 def lstm_cell(
     x: FloatArray,
     h: FloatArray,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fastattn.models.bert.pretraining import BertForPreTraining as BertForPreTraining
     from fastattn.models.elmo.config import ElmoConfig as ElmoConfig
     from fastattn.models.elmo.language_model import BidirectionalLanguageModel as BidirectionalLanguageModel
-    from fastattn.models.elmo.language_model import StreamLoss as StreamLoss
     from fastattn.models.elmo.model import Elmo as Elmo
     from fastattn.models.elmo.model import ElmoOutput as ElmoOutput
     from fastattn.models.transformer.config import TransformerConfig as TransformerConfig
@@ -31,7 +30,6 @@ _HOMES = {
     "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification BertModel",
     "bert.outputs": "BertOutput",
     "elmo": "BidirectionalLanguageModel Elmo ElmoConfig",
-    "elmo.language_model": "StreamLoss",
     "elmo.model": "ElmoOutput",
     "transformer": "Transformer TransformerConfig",
     "transformer.model": "TransformerOutput",

@@ -16,10 +16,11 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from fastattn import nn
-from fastattn.checks import choice
+from fastattn.checks import choice, listed, shown
+from fastattn.files import read_regular
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
-from fastattn.models.config import PreTrainedConfig
+from fastattn.models.config import PreTrainedConfig, architectures
 from fastattn.nn.parameter import Array
 
 Self = TypeVar("Self", bound="PreTrainedModel")
@@ -61,6 +62,11 @@ class PreTrainedModel(nn.Module, ABC):
     number."""
     required: ClassVar[tuple[str, ...]] = ("",)
     """Prefixes of the names that every checkpoint must have. Any other missing name belongs to a head."""
+    whole: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of the parts in which every name must be known: an unknown weight there belongs to another network.
+    Unknown names elsewhere, such as those of other heads, are ignored."""
+    passed_over: ClassVar[tuple[str, ...]] = ()
+    """Unknown names in these parts that are ignored, such as a table of numbers that the model computes."""
     defaulted: ClassVar[tuple[str, ...]] = ()
     """Prefixes of the names that get initial values, without a warning, if they are missing."""
     prefix: ClassVar[str] = ""
@@ -69,6 +75,12 @@ class PreTrainedModel(nn.Module, ABC):
     """Prefixes of the names that follow `prefix` in this model. The encoder itself has none."""
     old_endings: ClassVar[Mapping[str, str]] = {}
     """Maps suffixes of names in old checkpoints to the current suffixes."""
+
+    common_head: ClassVar[str] = ""
+    """The prefix of the names of the head's weights, if other heads share it."""
+    unused_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields of the config that this class does not read. They may have any value in a config.json, and then get their
+    defaults."""
 
     config: Any
     _drawn: tuple[str, ...] = ()  # names of the head's weights that the checkpoint lacked
@@ -119,13 +131,14 @@ class PreTrainedModel(nn.Module, ABC):
     ) -> Self:
         """Load a model, in evaluation mode.
 
-        The folder may hold a model with another head, or the encoder alone. Weights that this model does not have are
-        ignored. A missing head is drawn at random.
+        The folder may hold a model with another head, or the encoder alone. Weights of other heads are ignored. An
+        unknown weight in a part that this model has is refused. A missing head is drawn at random.
 
         Args:
             name_or_folder: a folder, or a name. `fastattn.hub.find_model` describes where a name is looked up.
             trainable: as for the class.
-            new_head: as for the class.
+            new_head: as for the class. The head of another task, by the `architectures` of config.json, counts as
+                missing with "draw" and is refused otherwise, if its weights have the names of this one's.
             revision: a branch, a tag or a commit of a repository on the hub, "main" by default.
             token: for the hub, as huggingface_hub takes it.
             local_files_only: do not contact the hub.
@@ -158,8 +171,14 @@ class PreTrainedModel(nn.Module, ABC):
     @classmethod
     def _read_config(cls, folder: Path, changes: Mapping[str, Any]) -> Any:
         """The configuration in a folder, with some fields changed."""
-        source = str(folder / hugging_face.CONFIG)
-        return cls.config_class.from_dict(hugging_face.read_config(folder), source, **changes)
+        source, values = str(folder / hugging_face.CONFIG), hugging_face.read_config(folder)
+        try:
+            return cls.config_class.from_dict(values, source, **changes)
+        except ValueError:
+            used = {name: value for name, value in values.items() if name not in cls.unused_fields}
+            if used == values:
+                raise
+            return cls.config_class.from_dict(used, source, **changes)
 
     @classmethod
     def _adapt(cls, config: Any, tensors: Any, changes: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -175,13 +194,20 @@ class PreTrainedModel(nn.Module, ABC):
     def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
         """Names of tensors that cannot be loaded, and why, when none is missing and all shapes are right.
 
-        By default these are the extra names of a shared parameter whose values differ from those under its first name.
+        By default these are unknown names in the parts that must be `whole`, and the extra names of a shared parameter
+        whose values differ from those under its first name.
         """
         names: dict[int, list[str]] = {}
         for name, parameter in self._names():
             if name in tensors:
                 names.setdefault(id(parameter), []).append(name)
-        return [
+        known = {name for name, _ in self._names()}
+        found = [
+            (name, "is not known")
+            for name in tensors
+            if name.startswith(self.whole) and name not in known and name not in self.passed_over
+        ]
+        return found + [
             (name, f"must be {first!r}, to which the config ties it, but has other values")
             for first, *others in names.values()
             for name in others
@@ -197,11 +223,35 @@ class PreTrainedModel(nn.Module, ABC):
         config = cls._read_config(folder, fields)
         with hugging_face.read_state_dict(folder).renamed(cls._current_name) as tensors:
             config, tensors = cls._adapt(config, tensors, fields)
+            tensors = cls._of_this_head(folder, tensors, options.get("new_head", "warn"))
             model = cls(config, tensors, **options)
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
                 fingerprint, values = _fingerprint(cls.files, folder, tensors), [p.value for p in model._arrays()]
-                model._origin = _Origin(folder.absolute(), changes, fingerprint, config, values)
+                model._origin = _Origin(folder.absolute(), changes, fingerprint, config, values, _attributes(model))
         return model
+
+    @classmethod
+    def _of_this_head(cls, folder: Path, tensors: Any, new_head: str) -> Any:
+        """The tensors of a folder, without those of another head if a new one is drawn.
+
+        Raises ValueError for another head otherwise. A folder that names no architecture has this one.
+        """
+        begin, source = cls.common_head, folder / hugging_face.CONFIG
+        if not begin or not any(name.startswith(begin) for name in tensors):
+            return tensors
+        try:
+            named = architectures(hugging_face.read_config(folder))
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+        own = cls.__name__[cls.__name__.index("For") :]
+        if not named or any(name.endswith(own) for name in named):
+            return tensors
+        if new_head != "draw":
+            raise ValueError(
+                f"{source}: architectures is {listed(named)}, whose {begin}weight is of another head than that of "
+                f"{cls.__name__}; new_head='draw' draws a new one"
+            )
+        return tensors.renamed(lambda name: None if name.startswith(begin) else name)
 
     @classmethod
     def _current_name(cls, name: str) -> str:
@@ -217,11 +267,17 @@ class PreTrainedModel(nn.Module, ABC):
         """Raise ValueError if the number of layers differs from `config`, before any layer is created."""
         for field, begin in cls.layer_names.items():
             numbers, layers = _numbers(begin, tensors), getattr(config, field)
-            if numbers != set(range(len(numbers))) or len(numbers) != layers:
+            if numbers == set(range(len(numbers))) and len(numbers) == layers:
+                continue
+            source = cls._source(tensors)
+            if not numbers and (wrapped := _wrapped(begin.removeprefix(cls.prefix), tensors)):
                 raise ValueError(
-                    f"{cls._source(tensors)}: {field} is {layers}, but there are tensors of {len(numbers)} layers"
-                    f"{f', the last one numbered {max(numbers)}' if numbers else ''}"
+                    f"{source}: the names of tensors begin with {shown(wrapped)}, as those of a model inside another "
+                    "object; save the model itself, such as `model.module` of DataParallel and `model._orig_mod` of "
+                    "torch.compile"
                 )
+            last = f", the last one numbered {max(numbers)}" if numbers else ""
+            raise ValueError(f"{source}: {field} is {layers}, but there are tensors of {len(numbers)} layers{last}")
 
     @classmethod
     def _source(cls, tensors: Mapping[str, Array]) -> str:
@@ -236,9 +292,9 @@ class PreTrainedModel(nn.Module, ABC):
             elif not defaulted:
                 new.append(name)
         if refused := refused or self._refused(tensors):
-            raise ValueError(f"{source}: {'; '.join(f'tensor {name!r} {text}' for name, text in refused)}")
+            raise ValueError(f"{source}: {listed([f'tensor {shown(name)} {text}' for name, text in refused], '; ')}")
         if new and new_head == "refuse":
-            raise ValueError(f"{source}: not a {type(self).__name__}, {', '.join(new)} are missing")
+            raise ValueError(f"{source}: not a {type(self).__name__}, {listed(new)} are missing")
         if not hasattr(tensors, "source"):  # arrays read from a file are new and ours to keep
             tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
         self._drawn = tuple(new)
@@ -246,7 +302,7 @@ class PreTrainedModel(nn.Module, ABC):
         self.eval()
         if new and new_head == "warn":
             warnings.warn(
-                f"{type(self).__name__}: {', '.join(new)} are not in {source}. They are drawn at random; train them",
+                f"{type(self).__name__}: {listed(new)} are not in {source}. They are drawn at random; train them",
                 stacklevel=5,
             )
 
@@ -256,7 +312,8 @@ class PreTrainedModel(nn.Module, ABC):
         origin = self._origin
         if origin is None or not origin.is_of(self):
             return super().__reduce_ex__(protocol)
-        return _from_origin, (type(self), str(origin.folder), origin.changes, origin.fingerprint)
+        arguments = type(self), str(origin.folder), origin.changes, origin.fingerprint
+        return _from_origin, arguments, origin.since(self) or None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_origin"}
@@ -281,6 +338,7 @@ class _Origin:
     fingerprint: str
     config: Any
     values: list[Any]
+    attributes: Mapping[str, Any]
 
     def is_of(self, model: PreTrainedModel) -> bool:
         """Whether `model` still has the weights, submodules and config that were read."""
@@ -288,8 +346,19 @@ class _Origin:
         same = len(now) == len(self.values) and all(a is b for a, b in zip(now, self.values, strict=True))
         return same and bool(model.config == self.config)
 
+    def since(self, model: PreTrainedModel) -> dict[str, Any]:
+        """The attributes of `model` that were set since it was read."""
+        missing, now = object(), _attributes(model)
+        return {name: getattr(model, name) for name in now if now[name] != self.attributes.get(name, missing)}
+
     def __deepcopy__(self, memo: dict[int, Any]) -> _Origin:
         return self  # a copy of a frozen model shares its values
+
+
+def _attributes(model: PreTrainedModel) -> dict[str, Any]:
+    """The attributes of a model by name, with the values of those that are no objects."""
+    values = {name: value for name, value in vars(model).items() if name != "_origin"}
+    return {name: value if isinstance(value, bool | int | float | str) else None for name, value in values.items()}
 
 
 def _from_origin(cls: type[Self], folder: str, changes: Mapping[str, Any], fingerprint: str) -> Self:
@@ -305,7 +374,7 @@ def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
     sha = hashlib.sha256()
     for pattern in files.patterns:
         if pattern.endswith(".json") and (folder / pattern).is_file():
-            sha.update(f"{pattern}\0".encode() + (folder / pattern).read_bytes() + b"\0")
+            sha.update(f"{pattern}\0".encode() + read_regular(folder / pattern) + b"\0")
     for name in sorted(tensors):
         sha.update(f"{name}\0{nn.module.shape_of(tensors, name)}\0".encode() + tensors.sample(name))
     return sha.hexdigest()
@@ -313,9 +382,19 @@ def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
 
 def _number(begin: str, name: str) -> int:
     """The layer's number in a tensor `name` with the prefix `begin`; -1 for any other name."""
-    match = re.match(re.escape(begin).replace(r"\{\}", r"(\d+)"), name)
+    match = re.match(_pattern(begin), name)
     return int(match[1]) if match else -1
+
+
+def _pattern(begin: str) -> str:
+    return re.escape(begin).replace(r"\{\}", r"(\d+)")
 
 
 def _numbers(begin: str, tensors: Mapping[str, Array]) -> set[int]:
     return {_number(begin, name) for name in tensors} - {-1}
+
+
+def _wrapped(begin: str, tensors: Mapping[str, Array]) -> str:
+    """What stands before the names of layers, which begin so, where these are known otherwise; "" if they are not."""
+    pattern = re.compile(rf"(.+\.){_pattern(begin)}")
+    return next((match[1] for name in tensors if (match := pattern.match(name))), "")

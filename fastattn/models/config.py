@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
+from fastattn.checks import shown
 from fastattn.nn.attention import MAX_HEAD_DIM
 
 Self = TypeVar("Self", bound="PreTrainedConfig")
@@ -28,7 +30,7 @@ ACTIVATIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreTrainedConfig:
+class PreTrainedConfig(ABC):
     """The shape of a model: a frozen dataclass. Its fields have the names used in the family's files.
 
     A family defines `model_types`, its fields with defaults, checks in `__post_init__` with `_check` and
@@ -37,25 +39,37 @@ class PreTrainedConfig:
 
     model_types: ClassVar[tuple[str, ...]]
     """The `model_type` of the files that this class reads."""
+    holds_modules: ClassVar[bool] = False
+    """`nn.Module` does not search configs for modules."""
 
     @classmethod
     def from_dict(cls: type[Self], values: Mapping[str, Any], source: str = "", **changes: Any) -> Self:
         """The configuration from the object of a config.json, with some fields replaced by `changes`.
 
         Fields that this class does not use are ignored. Raises ValueError for another kind of model, a missing field or
-        an impossible value; the message begins with `source`, by default the name of the class. Raises TypeError for a
-        change of an unknown field.
+        an impossible value; the message begins with `source`, by default the name of the class, or with the name of the
+        class if a change is to blame. Raises TypeError for a change of an unknown field.
         """
         cls.check_changes(cls.__name__, changes)
-        source = source or cls.__name__
         try:
             return cls(**{**cls._read(values, changes), **changes})
         except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
+            if changes and cls._can_be(values):
+                source = ""
+            raise ValueError(f"{source or cls.__name__}: {error}") from None
 
+    @classmethod
+    def _can_be(cls, values: Mapping[str, Any]) -> bool:
+        """Whether a config.json is one, without changes."""
+        try:
+            cls(**cls._read(values, {}))
+        except ValueError:
+            return False
+        return True
+
+    @abstractmethod
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
         """The object to write to config.json for a model of class `architecture`, by default the family's first."""
-        raise NotImplementedError
 
     def replace(self: Self, **changes: Any) -> Self:
         """The configuration with some fields changed. Raises as the class does, and TypeError for an unknown field."""
@@ -68,7 +82,7 @@ class PreTrainedConfig:
         known = cls._names()
         for name in changes:
             if name not in known:
-                raise TypeError(f"{caller}: {name!r} is not a field of {cls.__name__}")
+                raise TypeError(f"{caller}: {shown(name)} is not a field of {cls.__name__}")
 
     @classmethod
     def _names(cls) -> set[str]:
@@ -79,7 +93,9 @@ class PreTrainedConfig:
         """The fields of a config.json's object, before `changes`. Raises ValueError for another kind of model."""
         kind, known = values.get("model_type"), cls._names()
         if kind not in cls.model_types:
-            raise ValueError(f"model_type is {kind!r}; {cls.__name__} reads {' and '.join(map(repr, cls.model_types))}")
+            raise ValueError(
+                f"model_type is {shown(kind)}; {cls.__name__} reads {' and '.join(map(repr, cls.model_types))}"
+            )
         return {name: value for name, value in values.items() if name in known}
 
     def _check(self, check: Callable[..., Any], *names: str, **limits: Any) -> None:
@@ -100,3 +116,11 @@ class PreTrainedConfig:
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+
+def architectures(values: Mapping[str, Any]) -> list[str]:
+    """The classes that a config.json names for its model. Raises ValueError for what is no list of names."""
+    found = values.get("architectures") or []
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"architectures must be a list of names, got {shown(found)}")
+    return found

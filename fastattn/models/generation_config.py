@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastattn.checks import config_integer
+from fastattn.checks import config_integer, shown
 from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.models.config import PreTrainedConfig
@@ -55,7 +55,7 @@ class GenerationSettings:
         path = folder / GENERATION_CONFIG
         fields: dict[str, Any] = {}
         names = [*UNSUPPORTED]
-        if path.is_file():
+        if path.exists():
             values = hugging_face.read_json(path)
             fields = {name: values.get(name) for name in _DECODING}
             fields |= {name: values[name] for name in _TOKENS if values.get(name) is not None}
@@ -83,6 +83,14 @@ def token(name: str, value: Any, size: int) -> int:
     return config_integer(name, value, 0, high=size, wanted=f"an id of the target vocabulary, below {size}")
 
 
+def ends(name: str, value: Any, size: int) -> int | tuple[int, ...]:
+    """`value`, if it is an id of a target vocabulary of `size`, or several as a tuple. Raises ValueError."""
+    if not isinstance(value, list | tuple) or not value:
+        return token(name, value, size)
+    several = tuple(token(name, each, size) for each in value)
+    return several if len(several) > 1 else several[0]
+
+
 def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
     """`words` as tuples, if they are lists of ids in a target vocabulary of `size` words. Raises ValueError."""
     try:
@@ -90,6 +98,6 @@ def bad_words(name: str, words: Any, size: int) -> tuple[tuple[int, ...], ...]:
     except TypeError:
         phrases = ((),)
     if not all(phrases):
-        raise ValueError(f"{name} must be lists of ids, none of them empty, got {words!r}")
+        raise ValueError(f"{name} must be lists of ids, none of them empty, got {shown(words)}")
     text = f"lists of ids of the target vocabulary, below {size}"
     return tuple(tuple(config_integer(name, i, 0, high=size, wanted=text) for i in phrase) for phrase in phrases)

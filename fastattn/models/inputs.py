@@ -12,6 +12,7 @@ from fastattn import functional as F
 from fastattn import ragged
 from fastattn._types import Array
 from fastattn.autograd import Tensor, record, values
+from fastattn.checks import integers
 from fastattn.functional.losses import IGNORE_INDEX
 
 
@@ -142,18 +143,6 @@ def pack_ragged(
     else:
         places = integers(f"{owner}: position_ids", position_ids, array.shape)
     return Tokens(f"{owner}: {name}", array, offsets, places, array.shape)
-
-
-def integers(name: str, array: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.int64]:
-    """`array` as contiguous int64, if it holds integers and has `shape`. Raises TypeError or ValueError."""
-    ids = np.asarray(array)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be an integer array, got {ids.dtype}")
-    if shape is not None and ids.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {ids.shape}")
-    if ids.dtype == np.uint64 and (largest := ids.max(initial=0)) >= 2**63:
-        raise ValueError(f"{name} must be below 2**63, got {largest}")
-    return np.ascontiguousarray(ids, np.int64)
 
 
 def check_labels(owner: str, name: str, labels: ArrayLike, shape: tuple[int, ...], classes: int) -> NDArray[np.int64]:

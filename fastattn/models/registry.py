@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastattn.checks import shown
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
 from fastattn.models.base import PreTrainedModel
@@ -53,8 +54,8 @@ def family(model_type: str) -> Family:
     >>> family("bert").head("TokenClassification").__name__
     'BertForTokenClassification'
     """
-    if model_type not in FAMILIES:
-        raise ValueError(f"model_type is {model_type!r}; known are {', '.join(FAMILIES)}")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise ValueError(f"model_type is {shown(model_type)}; known are {', '.join(FAMILIES)}")
     found: Family = importlib.import_module(f"fastattn.models.{FAMILIES[model_type]}").FAMILY
     return found
 
@@ -77,11 +78,20 @@ def load_encoder(name_or_folder: str | os.PathLike[str], **options: Any) -> Any:
 
     `options` and errors are as in its `from_pretrained`.
     """
-    folder = _find(name_or_folder, **options)
+    found = encoder_family(_find(name_or_folder, **options))
+    encoder: Any = found.encoder
+    return encoder.from_pretrained(name_or_folder, **found.states_only, **options)
+
+
+def encoder_family(folder: str | os.PathLike[str], *, of_tokens: bool = False) -> Family:
+    """`family_of` a folder. Raises ValueError too for a family without an encoder, or without one `of_tokens`."""
     found = family_of(folder)
+    name = found.config.__name__
     if found.encoder is None:
-        raise ValueError(f"{folder}: {found.config.__name__} has no encoder without a decoder")
-    return found.encoder.from_pretrained(name_or_folder, **found.states_only, **options)
+        raise ValueError(f"{folder}: {name} has no encoder without a decoder")
+    if of_tokens and "max_position_embeddings" not in found.config.__dataclass_fields__:
+        raise ValueError(f"{folder}: a model of {name} reads words, not tokens")
+    return found
 
 
 def load_head(name_or_folder: str | os.PathLike[str], kind: str, **options: Any) -> Any:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
-from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor
 from fastattn.checks import PROBABILITY, integer, number
 from fastattn.nn.linear import Linear, StackedLinear
@@ -66,8 +65,8 @@ class MultiHeadAttention(Module):
         query: Values,
         key_value: Values | None = None,
         *,
-        cu_seqlens_q: CuSeqlens,
-        cu_seqlens_k: CuSeqlens | None = None,
+        cu_seqlens_q: ArrayLike,
+        cu_seqlens_k: ArrayLike | None = None,
         is_causal: bool = False,
         need_weights: bool = False,
         residual: Values | None = None,
@@ -75,9 +74,9 @@ class MultiHeadAttention(Module):
     ) -> Any:
         """From `query` `[tokens_q, embed_dim]`, an array or a Tensor, to the same shape.
 
-        Sequence i is tokens `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`, int32 `[batch + 1]`. It attends to sequence i
-        of `key_value` `[tokens_k, embed_dim]`, split by `cu_seqlens_k`; both default to the query's. With `is_causal` a
-        token sees the tokens up to its own position. The result for a query without keys is the bias of `out_proj`.
+        Sequence i is tokens `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`, integers `[batch + 1]`. It attends to sequence
+        i of `key_value` `[tokens_k, embed_dim]`, split by `cu_seqlens_k`; both default to the query's. With `is_causal`
+        a token sees the tokens up to its own position. The result for a query without keys is the bias of `out_proj`.
         With `need_weights` the result is a pair; its second item, an array or a Tensor like the first, is `[batch,
         num_heads, longest_q, longest_k]`, 0 outside a sequence. Dropout with `dropout_p` acts on the result, then
         `residual` `[tokens_q, embed_dim]` is added. Raises ValueError for a `key_value` or `cu_seqlens_k` with
@@ -119,8 +118,8 @@ class MultiHeadAttention(Module):
         query: Values,
         keys_values: Values,
         *,
-        cu_seqlens_q: CuSeqlens,
-        cu_seqlens_k: CuSeqlens,
+        cu_seqlens_q: ArrayLike,
+        cu_seqlens_k: ArrayLike,
         is_causal: bool = False,
         need_weights: bool = False,
         **ends: Any,
@@ -143,8 +142,8 @@ class MultiHeadAttention(Module):
         keys_values: Array,
         places: NDArray[np.integer[Any]],
         *,
-        cu_seqlens_q: CuSeqlens,
-        cu_seqlens_k: CuSeqlens,
+        cu_seqlens_q: ArrayLike,
+        cu_seqlens_k: ArrayLike,
         **ends: Any,
     ) -> Any:
         """The result of a causal call for the last tokens of sequences, given the keys and values of earlier tokens.

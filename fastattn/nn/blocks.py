@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastattn import functional as F
-from fastattn._types import CuSeqlens
 from fastattn.autograd import Tensor, checkpoint, mode, recording
 from fastattn.nn.attention import MultiHeadAttention
 from fastattn.nn.layer_norm import LayerNorm
@@ -92,10 +92,10 @@ class EncoderBlock(_Block):
     `norm_first`.
     """
 
-    def forward(self, x: Values, cu_seqlens: CuSeqlens, *, attn_weights: list[Any] | None = None) -> Any:
+    def forward(self, x: Values, cu_seqlens: ArrayLike, *, attn_weights: list[Any] | None = None) -> Any:
         """From `x` `[tokens, dim]`, an array or a Tensor, to the same shape.
 
-        Sequence i is tokens `cu_seqlens[i]` to `cu_seqlens[i + 1]`, int32 `[batch + 1]`. The attention weights,
+        Sequence i is tokens `cu_seqlens[i]` to `cu_seqlens[i + 1]`, integers `[batch + 1]`. The attention weights,
         `[batch, num_heads, longest, longest]`, 0 outside a sequence, are appended to `attn_weights` if it is a list.
 
         >>> block = EncoderBlock(8, 2, 16, "gelu", norm_first=True).freeze()
@@ -110,7 +110,7 @@ class EncoderBlock(_Block):
         return self._sublayer(self.final_layer_norm, self._feed_forward, x)
 
     def _infer(
-        self, x: Array, cu_seqlens: CuSeqlens, w: _Workspace, attn_weights: list[Any] | None, out: Array | None
+        self, x: Array, cu_seqlens: ArrayLike, w: _Workspace, attn_weights: list[Any] | None, out: Array | None
     ) -> Array:
         """The result of `forward` if nothing is recorded or dropped, computed in the buffers. `out` may be `x`."""
         attention, fc1, fc2, ops = self.self_attn, self.fc1, self.fc2, mode.ops
@@ -146,16 +146,16 @@ class DecoderBlock(_Block):
     def forward(
         self,
         x: Values,
-        cu_seqlens_q: CuSeqlens,
+        cu_seqlens_q: ArrayLike,
         memory: Values | None = None,
-        cu_seqlens_k: CuSeqlens | None = None,
+        cu_seqlens_k: ArrayLike | None = None,
         *,
         attn_weights: list[Any] | None = None,
         cross_weights: list[Any] | None = None,
     ) -> Any:
         """Let `x` `[tokens, dim]`, split by `cu_seqlens_q`, attend to itself and to `memory` `[tokens_k, dim]`.
 
-        Both are arrays or Tensors. `cu_seqlens_k` splits the memory; offsets are int32 `[batch + 1]`. The weights of
+        Both are arrays or Tensors. `cu_seqlens_k` splits the memory; offsets are integers `[batch + 1]`. The weights of
         the two attentions, `[batch, num_heads, longest_q, longest_q]` and `[.., longest_k]`, are appended to
         `attn_weights` and `cross_weights` if these are lists. Raises ValueError for a missing `memory`, and for a
         `memory` without `cross_attention`.
@@ -207,7 +207,7 @@ class DecoderBlock(_Block):
 def encode(
     blocks: Iterable[EncoderBlock],
     x: Values,
-    cu_seqlens: CuSeqlens,
+    cu_seqlens: ArrayLike,
     *,
     states: list[Any] | None = None,
     attn_weights: list[Any] | None = None,

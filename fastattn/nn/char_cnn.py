@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import functional as F
-from fastattn.checks import choice, integer
+from fastattn.checks import choice, integer, shown
 from fastattn.nn import init
 from fastattn.nn.linear import Linear
 from fastattn.nn.module import Module, Values
@@ -44,7 +43,7 @@ class CharCNN(Module):
             setattr(self, f"weight_{i}", Parameter((number, width, embedding_dim), first, packed=True))
             setattr(self, f"bias_{i}", Parameter((number,)))
 
-    def forward(self, char_ids: NDArray[np.integer[Any]]) -> Any:
+    def forward(self, char_ids: ArrayLike) -> Any:
         """From `char_ids` `[words, chars]`, integers in [0, n_characters), to `[words, output_dim]`.
 
         Padding is a character like any other. Raises ValueError for words shorter than the widest filter.
@@ -96,7 +95,7 @@ def check_filters(name: str, filters: Any, integer: Callable[[str, Any], int]) -
     try:
         pairs = [(width, number) for width, number in filters]
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be pairs (width, number), got {filters!r}") from None
+        raise ValueError(f"{name} must be pairs (width, number), got {shown(filters)}") from None
     if not pairs:
         raise ValueError(f"{name} must not be empty")
     return tuple((integer(f"{name}: a width", width), integer(f"{name}: a number", n)) for width, n in pairs)

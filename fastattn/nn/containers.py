@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
 
+from fastattn.checks import shown
 from fastattn.nn.module import Members, Module, find_members
 
 Self = TypeVar("Self", bound="_Container")
@@ -19,14 +20,16 @@ class _Container(Module):
 
     def _members(self) -> Members:
         owner, others = type(self).__name__, {name: value for name, value in vars(self).items() if name != "_modules"}
-        return find_members(others, owner, found=find_members(self._modules, owner))
+        return find_members(others.items(), owner, found=find_members(self._modules.items(), owner))
 
     def _put(self, modules: Mapping[str, Module]) -> None:
         for name, module in modules.items():
             if not isinstance(module, Module):
-                raise TypeError(f"{type(self).__name__}: module {name!r} must be a Module, got {type(module).__name__}")
+                raise TypeError(
+                    f"{type(self).__name__}: module {shown(name)} must be a Module, got {type(module).__name__}"
+                )
             if not isinstance(name, str) or not name or "." in name:
-                raise ValueError(f"{type(self).__name__}: names must be strings without dots, got {name!r}")
+                raise ValueError(f"{type(self).__name__}: names must be strings without dots, got {shown(name)}")
         self._modules = {**vars(self).get("_modules", {}), **modules}
 
     def __len__(self) -> int:

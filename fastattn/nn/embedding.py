@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn.nn import init
@@ -25,7 +24,7 @@ class Embedding(Module):
         self.padding_idx = padding_idx
         self.weight = Parameter((num_embeddings, embedding_dim), init.normal(std, padding_idx))
 
-    def forward(self, ids: NDArray[np.integer[Any]]) -> Any:
+    def forward(self, ids: ArrayLike) -> Any:
         """From `ids` `[...]` to `[..., embedding_dim]`. Raises ValueError for an id outside [0, num_embeddings).
 
         >>> Embedding(10, 4)(np.array([[1, 2, 3]])).shape

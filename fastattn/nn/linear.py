@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastattn import functional as F
-from fastattn.checks import integer
-from fastattn.functional.layers import check_activation
+from fastattn.checks import boolean, choice, integer
+from fastattn.functional.layers import ACTIVATIONS
 from fastattn.nn import init
 from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Array, Parameter, ParameterRows
@@ -34,9 +34,9 @@ class Linear(Module):
     ) -> None:
         in_features = integer("Linear: in_features", in_features)
         out_features = integer("Linear: out_features", out_features)
-        if not isinstance(bias, bool):
-            raise TypeError(f"Linear: bias must be True or False, got {type(bias).__name__}")
-        check_activation("Linear", activation)
+        bias = boolean("Linear: bias", bias, error=TypeError)
+        if activation is not None:
+            choice("Linear: activation", activation, ACTIVATIONS)
         self.in_features = in_features
         self.out_features = out_features
         self.activation = activation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
 from operator import attrgetter
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from fastattn.autograd import Tensor, is_grad_enabled
+from fastattn.checks import listed, shown
 from fastattn.nn.parameter import Array, Parameter, ParameterRows
 
 AnyParameter = Parameter | ParameterRows
@@ -72,11 +73,12 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)
-        for kind in (Parameter, Module):
-            if isinstance(before, kind) and not (value is None or isinstance(value, kind)):
+        if before is not None and value is not None:
+            kind = _kinds[type(before)]
+            if kind in _PARTS and _kinds[type(value)] != kind:
                 raise TypeError(
-                    f"{type(self).__name__}: {name} must be a {kind.__name__} or None, got {type(value).__name__}"
-                    f"{'; its values are set by its data' * (kind is Parameter)}"
+                    f"{type(self).__name__}: {name} must be a {_PARTS[kind]} or None, got {type(value).__name__}"
+                    f"{'; its values are set by its data' * (kind == _PARAMETER)}"
                 )
         super().__setattr__(name, value)
 
@@ -106,7 +108,9 @@ class Module:
 
     def modules(self) -> Iterator[Module]:
         """This module and all modules below it, each once."""
-        yield from (module for _, module in self.named_modules())
+        found: dict[int, Module] = {}
+        self._add_modules(found)
+        return iter(found.values())
 
     def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` with every module of the tree, children first. Returns the module."""
@@ -139,15 +143,13 @@ class Module:
         A parameter that is used in several places appears once, under its first name. Raises ValueError if two
         parameters have the same name, which happens with the keys 1 and "1" of a dict.
         """
-        seen: set[int] = set()
-        names: set[str] = set()
-        for name, parameter in self._names(prefix):
-            if id(parameter) not in seen:
-                if name in names:
-                    raise ValueError(f"{type(self).__name__}: two parameters have the name {name!r}")
-                seen.add(id(parameter))
-                names.add(name)
-                yield name, parameter
+        found: dict[int, tuple[str, AnyParameter]] = {}
+        for pair in self._names(prefix):
+            found.setdefault(id(pair[1]), pair)
+        if len(names := dict(found.values())) < len(found):
+            twice = next(name for name, parameter in found.values() if names[name] is not parameter)
+            raise ValueError(f"{type(self).__name__}: two parameters have the name {shown(twice)}")
+        return iter(found.values())
 
     def parameters(self) -> Iterator[AnyParameter]:
         """All parameters of the tree, each once."""
@@ -169,18 +171,18 @@ class Module:
         tensors. Raises TypeError for another dtype than the parameter's. After an error nothing has changed.
         """
         found = self.problems(state)
-        problems = [f"tensor {name!r} {text}" for name, text in found if strict or text != "is missing"]
+        problems = [f"tensor {shown(name)} {text}" for name, text in found if strict or text != "is missing"]
         names = dict(self._names())
         if strict:
-            problems += [f"tensor {name!r} is not known" for name in state if name not in names]
+            problems += [f"tensor {shown(name)} is not known" for name in state if name not in names]
         if problems:
-            raise ValueError(f"load_state_dict: {'; '.join(problems)}")
+            raise ValueError(f"load_state_dict: {listed(problems, '; ')}")
         if not hasattr(state, "shape"):  # the tensors of files are float32 arrays
             for name in [name for name in names if name in state]:
                 dtype, array = names[name].dtype, state[name]
                 if not isinstance(array, np.ndarray) or array.dtype != dtype:
                     got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-                    raise TypeError(f"load_state_dict: tensor {name!r} must be an array of {dtype}, got {got}")
+                    raise TypeError(f"load_state_dict: tensor {shown(name)} must be an array of {dtype}, got {got}")
         self.load(state)
 
     def load(self, state: Mapping[str, Array], *, freeze: bool = False) -> None:
@@ -275,13 +277,24 @@ class Module:
             new = _renaming(tuple(table.items()))
             found[begin:] = [(prefix + new[name], parameter) for name, parameter in found[begin:]]
 
-    def _arrays(self) -> Iterator[Parameter]:
+    def _add_modules(self, found: dict[int, Module]) -> None:
+        if id(self) not in found:
+            found[id(self)] = self
+            for _, child in self._members()[1]:
+                child._add_modules(found)
+
+    def _arrays(self) -> list[Parameter]:
         """The parameters of the tree as they are stored: stacked ones as a whole, shared ones more than once."""
+        found: list[Parameter] = []
+        self._add_arrays(found)
+        return found
+
+    def _add_arrays(self, found: list[Parameter]) -> None:
         parameters, children = self._members()
         for _, parameter in parameters:
-            yield parameter
+            found.append(parameter)
         for _, child in children:
-            yield from child._arrays()
+            child._add_arrays(found)
 
     def _frozen_modules(self) -> Iterator[Module]:
         """The modules of the tree that `load` freezes if `freeze` is set."""
@@ -298,34 +311,56 @@ class Module:
 
     def _members(self) -> Members:
         """The parameters and the child modules as they are stored, both by name."""
-        return find_members(vars(self), type(self).__name__)
+        return find_members(vars(self).items(), type(self).__name__)
 
 
 NamedParts = tuple[Sequence[tuple[str, AnyParameter]], Sequence[tuple[str, Module]]]
 Members = tuple[list[tuple[str, Parameter]], list[tuple[str, Module]]]
 
-_LISTS = (list, tuple)
-_PLAIN = frozenset([int, float, bool, str, bytes, type(None), ParameterRows])
+_PLAIN, _PARAMETER, _MODULE, _LIST, _DICT, _OTHER = range(6)
+_PARTS = {_PARAMETER: "Parameter", _MODULE: "Module"}
 
 
-def find_members(values: Mapping[Any, Any], owner: str, prefix: str = "", found: Members | None = None) -> Members:
-    """The parameters and the modules among `values`, and in lists, tuples and dicts among them, both by name."""
+class _Kinds(dict[type, int]):
+    """Whether values of a type are parameters, modules or containers. A look-up is faster than `isinstance`."""
+
+    def __missing__(self, type_: type) -> int:
+        kinds = {Parameter: _PARAMETER, Module: _MODULE, list: _LIST, tuple: _LIST, dict: _DICT}
+        usual = _OTHER if getattr(type_, "holds_modules", True) else _PLAIN
+        self[type_] = next((kind for base, kind in kinds.items() if issubclass(type_, base)), usual)
+        return self[type_]
+
+
+_kinds = _Kinds()
+_NUMBERS: frozenset[type] = frozenset([int, float, bool, str, bytes, type(None), ParameterRows])  # the most frequent
+_kinds.update(dict.fromkeys(_NUMBERS, _PLAIN))
+_BARE = frozenset([dict, list, tuple, set, frozenset])  # without attributes
+_HIDE_NOTHING = (int, float, str, bytes, np.generic, Tensor, type, ModuleType)
+
+
+def find_members(
+    items: Iterable[tuple[Any, Any]], owner: str, prefix: str = "", found: Members | None = None
+) -> Members:
+    """The parameters and the modules among `items`, and in lists, tuples and dicts among them, both by name."""
     found = ([], []) if found is None else found
-    for key, value in values.items():
-        if isinstance(key, Module | Parameter):
-            raise TypeError(f"{owner}: {prefix[:-1]} hides a {type(key).__name__} in a key; it is found as a value")
-        if type(value) in _PLAIN:
+    for key, value in items:
+        if type(value) in _NUMBERS:
             continue
-        name = f"{prefix}{key}"
-        if isinstance(value, Parameter):
+        kind = _kinds[type(value)]
+        name = f"{prefix}{key}" if prefix else key
+        if kind == _PARAMETER:
             found[0].append((name, value))
-        elif isinstance(value, Module):
+        elif kind == _MODULE:
             found[1].append((name, value))
-        elif isinstance(value, _LISTS):
-            find_members(dict(enumerate(value)), owner, f"{name}.", found)
-        elif isinstance(value, dict):
-            find_members(value, owner, f"{name}.", found)
-        elif _hides(value):
+        elif kind == _LIST:
+            if not _NUMBERS.issuperset(map(type, value)):
+                find_members(enumerate(value), owner, f"{name}.", found)
+        elif kind == _DICT:
+            for inner in value:
+                if _kinds[type(inner)] in _PARTS:
+                    raise TypeError(f"{owner}: {name} hides a {type(inner).__name__} in a key; it is found as a value")
+            find_members(value.items(), owner, f"{name}.", found)
+        elif kind == _OTHER and _hides(value):
             raise TypeError(
                 f"{owner}: {name} hides a module or a parameter in a {type(value).__name__}; "
                 "they are found in attributes, lists, tuples and dicts"
@@ -336,12 +371,15 @@ def find_members(values: Mapping[Any, Any], owner: str, prefix: str = "", found:
 def _hides(value: Any, depth: int = 3) -> bool:
     """Whether a module or parameter is among the items, attributes or arguments of `value`, in its closure, or the
     object it is bound to. `depth` is the number of levels to search."""
-    if isinstance(value, Module | Parameter):
-        return True
-    if isinstance(value, int | float | str | bytes | np.generic | Tensor | type | ModuleType | None) or not depth:
+    kind = _kinds[type(value)]
+    if not kind or kind in _PARTS:
+        return bool(kind)
+    if isinstance(value, _HIDE_NOTHING) or not depth:
         return False
-    inner: list[Any] = [getattr(value, "__self__", None), *getattr(value, "__dict__", {}).values()]
-    inner += [getattr(value, name, None) for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    inner: list[Any] = []
+    if type(value) not in _BARE:
+        inner = [getattr(value, "__self__", None), *getattr(value, "__dict__", {}).values()]
+        inner += [getattr(value, name, None) for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
     if isinstance(value, np.ndarray):
         inner = value.ravel().tolist() if value.dtype == object else []
     elif isinstance(value, partial):
@@ -353,7 +391,7 @@ def _hides(value: Any, depth: int = 3) -> bool:
         inner += [*value.keys(), *value.values()]
     elif isinstance(value, Collection):
         inner += value
-    return any(_hides(item, depth - 1) for item in inner)
+    return any(_hides(item, depth - 1) for item in inner if _kinds[type(item)])
 
 
 class _Renaming(dict[str, str]):

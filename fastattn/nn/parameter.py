@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.autograd import Node, Tensor
+from fastattn.checks import operand
 from fastattn.kernels import PackedMatrix
 from fastattn.nn.init import Init, skipped, zeros
 
@@ -52,7 +53,7 @@ class Parameter(Tensor):
             self.value = None
             self.initialize()
         else:
-            if data.dtype.kind != "f":
+            if operand("Parameter: data", data).dtype.kind != "f":
                 raise TypeError(f"Parameter: data must be floating point, got {data.dtype}")
             self.shape = data.shape
             self.value = np.require(data, None, ["C", "W"])
@@ -151,7 +152,7 @@ class Parameter(Tensor):
         return array
 
     def _check(self, array: Array, shape: tuple[int, ...]) -> None:
-        if array.dtype != self.dtype:
+        if operand("Parameter: array", array).dtype != self.dtype:
             raise TypeError(f"Parameter: array must be {self.dtype}, got {array.dtype}")
         if array.shape != shape:
             raise ValueError(f"Parameter: array must have shape {shape}, got {array.shape}")
@@ -240,5 +241,5 @@ class ParameterRows(Tensor):
 def _check_data(parameter: Parameter | ParameterRows, array: Array) -> None:
     if parameter.frozen:
         raise ValueError("Parameter: data of a frozen parameter cannot be set")
-    if array.shape != parameter.shape:
+    if operand("Parameter: data", array).shape != parameter.shape:
         raise ValueError(f"Parameter: data must have shape {parameter.shape}, got {array.shape}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from fastattn.checks import POSITIVE, choice, integer, number
+from fastattn.checks import POSITIVE, choice, integer, integers, number
 from fastattn.nn.module import Module
 
 _BLOCK = 64  # positions computed together: the last bit of NumPy's sine may depend on the position in the array
@@ -41,14 +40,12 @@ class SinusoidalPositions(Module):
         self.first_position = integer(f"{name}: first_position", first_position, 0)
         self.max_timescale = number(f"{name}: max_timescale", max_timescale, **POSITIVE)
 
-    def forward(self, position_ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    def forward(self, position_ids: ArrayLike) -> NDArray[np.float32]:
         """From `position_ids` `[...]`, integers >= 0, to float32 `[..., dim]`. A position always has the same bits.
 
         Raises TypeError for an array that does not hold integers, ValueError for a negative one.
         """
-        ids = np.asarray(position_ids)
-        if ids.dtype.kind not in "iu":
-            raise TypeError(f"SinusoidalPositions: position_ids must be an integer array, got {ids.dtype}")
+        ids = integers("SinusoidalPositions: position_ids", position_ids)
         if ids.min(initial=0) < 0:
             raise ValueError(f"SinusoidalPositions: position_ids must not be negative, got {ids.min()}")
         blocks, places = np.unique(ids // _BLOCK, return_inverse=True)

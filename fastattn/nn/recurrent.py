@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn import ragged
-from fastattn._types import CuSeqlens
-from fastattn.autograd import Tensor, record, values
-from fastattn.checks import POSITIVE, PROBABILITY, integer, number
+from fastattn.autograd import record, values
+from fastattn.checks import POSITIVE, PROBABILITY, integer, number, operand, shown
 from fastattn.nn import init
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Parameter
@@ -61,7 +61,7 @@ class _Recurrent(Module, ABC):
             if value is not None and "c_0" not in self._states:
                 raise ValueError(f"{name}: {option} is for an LSTM alone, got {value}")
         if proj_clip is not None and not proj_size:
-            raise ValueError(f"{name}: proj_clip must be None without proj_size, got {proj_clip!r}")
+            raise ValueError(f"{name}: proj_clip must be None without proj_size, got {shown(proj_clip)}")
         for layer in range(num_layers):
             size = self._output_size if layer else input_size
             for suffix in self._suffixes(layer):
@@ -80,15 +80,13 @@ class _Recurrent(Module, ABC):
             yield f"_l{layer}{reverse}"
 
     @abstractmethod
-    def _layer(self, x: Values, cu_seqlens: CuSeqlens, weights: list[Any], states: States | None) -> tuple[Any, States]:
+    def _layer(self, x: Values, cu_seqlens: ArrayLike, weights: list[Any], states: States | None) -> tuple[Any, States]:
         """Run one layer in all directions. Returns its output and its last states."""
 
-    def _run(self, input: Values, states: States | None, cu_seqlens: CuSeqlens | None) -> tuple[Any, States]:
+    def _run(self, input: Values, states: States | None, cu_seqlens: ArrayLike | None) -> tuple[Any, States]:
         """Run all layers. Returns the output in the form of `input`, and the last states of all layers."""
         name = type(self).__name__
-        if not isinstance(input, np.ndarray | Tensor):
-            raise TypeError(f"{name}: input must be an array or a Tensor, got {type(input).__name__}")
-        shape = input.shape
+        shape = operand(f"{name}: input", input).shape
         if len(shape) not in (2, 3) or shape[-1] != self.input_size:
             raise ValueError(f"{name}: input must have shape (tokens, {self.input_size}) or three axes, got {shape}")
         if len(shape) == 3 and cu_seqlens is not None:
@@ -97,7 +95,8 @@ class _Recurrent(Module, ABC):
         single = len(shape) == 2 and cu_seqlens is None
         x = _turn(input) if turned else input
         batch, seq = (1, shape[0]) if single else x.shape[:2]
-        offsets = ragged.uniform(batch, seq) if cu_seqlens is None else cu_seqlens
+        named = f"{name}: cu_seqlens"
+        offsets = ragged.uniform(batch, seq) if cu_seqlens is None else ragged.int32_offsets(cu_seqlens, named)
         x = x.reshape(-1, self.input_size) if len(shape) == 3 else x
         if states is not None:
             states = self._check_states(states, len(offsets) - 1, single)
@@ -130,10 +129,7 @@ class _Recurrent(Module, ABC):
             size = (name == "h_0" and self.proj_size) or self.hidden_size
             wanted = (self.num_layers * self._directions, batch, size)
             shape = (wanted[0], size) if single else wanted
-            if state is not None and not isinstance(state, np.ndarray | Tensor):
-                what = f"{type(self).__name__}: {name} of hx"
-                raise TypeError(f"{what} must be an array or a Tensor, got {type(state).__name__}")
-            if state is not None and state.shape != shape:
+            if state is not None and operand(f"{type(self).__name__}: {name} of hx", state).shape != shape:
                 raise ValueError(f"{type(self).__name__}: {name} of hx must have shape {shape}, got {state.shape}")
             checked.append(None if state is None else state.reshape(wanted))
         return tuple(checked)
@@ -161,12 +157,12 @@ class LSTM(_Recurrent):
     _states = ("h_0", "c_0")
 
     def forward(
-        self, input: Values, hx: tuple[Values, Values] | None = None, cu_seqlens: CuSeqlens | None = None
+        self, input: Values, hx: tuple[Values, Values] | None = None, cu_seqlens: ArrayLike | None = None
     ) -> tuple[Any, tuple[Any, Any]]:
         """`(output, (h_n, c_n))`: the top layer's states at all tokens, and all layers' states after the last token.
 
         `input`, an array or a Tensor, has one of three forms. It is ragged, `[tokens, input_size]`, with `cu_seqlens`,
-        int32 `[batch + 1]`: sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`. It is padded, `[seq, batch,
+        integers `[batch + 1]`: sequence i is rows `cu_seqlens[i]` to `cu_seqlens[i + 1]`. It is padded, `[seq, batch,
         input_size]`, or `[batch, seq, input_size]` with `batch_first`, and the padding is computed too. Or it is one
         sequence, `[seq, input_size]`. `hx` is `(h_0, c_0)`, 0 by default, each `[num_layers * directions, batch,
         size]`, without the batch axis for one sequence. size is `hidden_size`; for h_0, `proj_size` if it is not 0.
@@ -184,7 +180,7 @@ class LSTM(_Recurrent):
         output, (h_n, c_n) = self._run(input, hx, cu_seqlens)
         return output, (h_n, c_n)
 
-    def _layer(self, x: Values, cu_seqlens: CuSeqlens, weights: list[Any], states: States | None) -> tuple[Any, States]:
+    def _layer(self, x: Values, cu_seqlens: ArrayLike, weights: list[Any], states: States | None) -> tuple[Any, States]:
         hx = None if states is None else (states[0], states[1])
         clips: dict[str, Any] = {"cell_clip": self.cell_clip, "proj_clip": self.proj_clip}
         return F.lstm(x, cu_seqlens, weights, hx, **clips, recompute=self.recompute)
@@ -203,7 +199,7 @@ class GRU(_Recurrent):
     _parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     _states = ("h_0",)
 
-    def forward(self, input: Values, hx: Values | None = None, cu_seqlens: CuSeqlens | None = None) -> tuple[Any, Any]:
+    def forward(self, input: Values, hx: Values | None = None, cu_seqlens: ArrayLike | None = None) -> tuple[Any, Any]:
         """`(output, h_n)`: the top layer's states at all tokens, and all layers' states after the last token.
 
         `hx` is h_0, `[num_layers * directions, batch, hidden_size]`, 0 by default. The rest is as in `LSTM`.
@@ -216,7 +212,7 @@ class GRU(_Recurrent):
         output, (h_n,) = self._run(input, None if hx is None else (hx,), cu_seqlens)
         return output, h_n
 
-    def _layer(self, x: Values, cu_seqlens: CuSeqlens, weights: list[Any], states: States | None) -> tuple[Any, States]:
+    def _layer(self, x: Values, cu_seqlens: ArrayLike, weights: list[Any], states: States | None) -> tuple[Any, States]:
         output, h_n = F.gru(x, cu_seqlens, weights, None if states is None else states[0], recompute=self.recompute)
         return output, (h_n,)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastattn import functional as F
-from fastattn.checks import integer
+from fastattn.checks import integer, operand, shown
 from fastattn.nn import init
 from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.parameter import Parameter, ParameterRows
@@ -40,7 +40,9 @@ class ScalarMix(Module):
             try:
                 values = np.array(list(initial_scalar_parameters), np.float32)
             except (TypeError, ValueError):
-                message = f"ScalarMix: initial_scalar_parameters must be numbers, got {initial_scalar_parameters!r}"
+                message = (
+                    f"ScalarMix: initial_scalar_parameters must be numbers, got {shown(initial_scalar_parameters)}"
+                )
                 raise TypeError(message) from None
             if values.shape != first.shape:
                 wanted, got = mixture_size, len(values)
@@ -73,7 +75,7 @@ class ScalarMix(Module):
         if len(layers) != self.mixture_size:
             raise ValueError(f"ScalarMix: layers must be {self.mixture_size}, got {len(layers)}")
         for j, layer in enumerate(layers):
-            if layer.shape != layers[0].shape:
+            if operand(f"ScalarMix: layer {j}", layer).shape != layers[0].shape:
                 raise ValueError(f"ScalarMix: layers must have shape {layers[0].shape}, got {layer.shape} at {j}")
         weights = F.softmax(self.scalars, dim=0) * self.gamma
         total: Any = None

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastattn._types import Floats
+from fastattn.errors import named
 
 from ._recurrent import Schedule, collect_dx, directions, reserve_of, sigmoid
 from .linear import Packed, _add
@@ -94,6 +95,7 @@ def gru_backward(
     return collect_dx(x, dxs) if need_dx else None, tuple(results) if need_dweights else None, np.stack(states)
 
 
+@named("gru", h0="h[None]")
 def gru_cell(
     x: Floats,
     h: Floats,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastattn._types import Floats
+from fastattn.errors import named
 
 from ._recurrent import Schedule, collect_dx, directions, reserve_of, sigmoid
 from .linear import Packed, _add
@@ -109,6 +110,7 @@ def lstm_backward(
     return collect_dx(x, dxs) if need_dx else None, tuple(results) if need_dweights else None, dh0, dc0
 
 
+@named("lstm", h0="h[None]", c0="c[None]")
 def lstm_cell(
     x: Floats,
     h: Floats,

@@ -12,12 +12,13 @@ TASK`. Its annotations say what a value may be, and its docstring what it does. 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import (
     TYPE_CHECKING,
@@ -37,6 +38,9 @@ from fastattn import checks
 
 if TYPE_CHECKING:
     from fastattn.training import Batches, Optimizer, Schedule
+
+FREE = ("evaluate_every", "keep", "plot", "progress", "save_every")
+"""Options that a run may change when it goes on."""
 
 Count = Annotated[int, checks.integer]
 Fraction = Annotated[float, partial(checks.number, **checks.FRACTION)]
@@ -104,6 +108,13 @@ def _option(name: str, default: Any, hint: Any, help: str) -> Option:
     return Option(name, default, help, kind, check[0], many, None)
 
 
+def _told(value: Any) -> str:
+    """A value of an option as a user gives it."""
+    if value is None or isinstance(value, bool):
+        return {None: "the default", True: "yes", False: "no"}[value]
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _text(name: str, value: Any) -> str:
     """Any text, or a path."""
     return os.fspath(checks.path(name, value))
@@ -133,7 +144,7 @@ class Recipe(Options, ABC):
         save_every: steps between saved states (default: once an epoch)
         keep: how many of the latest states to keep, beside those that the model is made of
         plot: draw loss.svg (default: yes)
-        progress: show a progress bar (default: if standard error is a terminal)
+        progress: show a progress bar (default: if standard error is a terminal; elsewhere a line now and then)
     """
 
     summary: ClassVar[str]
@@ -173,8 +184,18 @@ class Recipe(Options, ABC):
 
     def check_data(self, evaluates: bool, tests: bool) -> None:
         """Raise OptionError for an option that needs data to evaluate or test on, if there is none."""
-        if self.patience and not evaluates:
-            raise OptionError("{patience} needs {eval}")
+        for name in ("patience", "evaluate_every"):
+            if getattr(self, name) and not evaluates:
+                raise OptionError(f"{{{name}}} needs {{eval}}")
+
+    def check_options(self, before: Mapping[str, Any]) -> None:
+        """Raise OptionError, with both values, for options that are not those of a run that cannot go on."""
+        now = json.loads(json.dumps(asdict(self)))
+        changed = [name for name, value in now.items() if name in before and before[name] != value]
+        changed = [name for name in changed if name not in FREE] or changed
+        if changed:
+            told = [f"{{{name}}} is {_told(now[name])}, and was {_told(before[name])}" for name in changed]
+            raise OptionError(f"{', '.join(told)} when the run was begun; give the same again, or another folder")
 
     @property
     def clipped_to(self) -> float | None:

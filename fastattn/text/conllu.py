@@ -5,8 +5,9 @@
     text = sentences[0].with_upos(["DET", "NOUN"])
 
 A sentence keeps its lines as they are in the file, so a written file differs from the one read only in the UPOS column.
+CoNLL-U Plus files are read, too: their first line, `# global.columns = ID FORM ...`, names their columns.
 
-Source: https://universaldependencies.org/format.html
+Source: https://universaldependencies.org/format.html and https://universaldependencies.org/ext-format.html
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fastattn.files import utf8_lines
+from fastattn.checks import shown
+from fastattn.files import byte_lines, utf8_lines
 
-COLUMNS = 10
-FORM, UPOS = 1, 3
+COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 NO_TAG = "_"  # an unspecified column
 
-_WORD_ID = re.compile(r"[1-9][0-9]*")
-_RANGE_ID = re.compile(r"([1-9][0-9]*)-([1-9][0-9]*)")
-_EMPTY_NODE_ID = re.compile(r"(0|[1-9][0-9]*)\.([1-9][0-9]*)")
+# No sentence has a word with more digits, and Python reads no more than 4,300.
+_WORD_ID = re.compile(r"[1-9][0-9]{0,17}")
+_RANGE_ID = re.compile(r"([1-9][0-9]{0,17})-([1-9][0-9]{0,17})")
+_EMPTY_NODE_ID = re.compile(r"(0|[1-9][0-9]{0,17})\.([1-9][0-9]{0,17})")
 _SENT_ID = re.compile(r"#\s*sent_id\s*=\s*(.*?)\s*")
+_GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=\s*(.*?)\s*")
 
 
 @dataclass(frozen=True)
 class ConlluSentence:
     """The syntactic words of a sentence; multiword ranges (1-2) and empty nodes (1.1) are not among them.
+
+    Comments that a blank line follows are a sentence without words.
 
     Attributes:
         words: the FORM of each word.
@@ -39,6 +44,7 @@ class ConlluSentence:
         line: the number of the sentence's first line in its file, counted from 1.
         lines: all lines, comments included, without their ends.
         rows: which of `lines` are the words.
+        upos_column: the place of UPOS in a row; None if the file has no such column.
     """
 
     words: tuple[str, ...]
@@ -47,6 +53,7 @@ class ConlluSentence:
     line: int
     lines: tuple[str, ...]
     rows: tuple[int, ...]
+    upos_column: int | None = COLUMNS.index("UPOS")
 
     @classmethod
     def from_words(cls, words: Sequence[str], upos: Sequence[str] | None = None) -> ConlluSentence:
@@ -68,7 +75,8 @@ class ConlluSentence:
     def with_upos(self, tags: Sequence[str]) -> str:
         """The sentence's lines and a blank line, with `tags` in the words' UPOS column.
 
-        Raises ValueError if the numbers of tags and words differ, or for a tag that does not fit into a column.
+        Raises ValueError if the numbers of tags and words differ, for a tag that does not fit into a column, and for a
+        file without that column.
 
         >>> row = "1\\tGo\\tgo\\t_\\t_\\t_\\t0\\troot\\t_\\t_"
         >>> next(parse_conllu([row.encode()], "example")).with_upos(["VERB"])
@@ -76,12 +84,14 @@ class ConlluSentence:
         """
         if len(tags) != len(self.words):
             raise ValueError(f"with_upos: {len(tags)} tags for the {len(self.words)} words of line {self.line}")
+        if self.upos_column is None and tags:
+            raise ValueError("with_upos: the file has no UPOS column")
         lines = list(self.lines)
         for row, tag in zip(self.rows, tags, strict=True):
-            if not tag or re.search(r"\s", tag):
-                raise ValueError(f"with_upos: a tag must be a word without spaces, got {tag!r}")
+            if not tag or re.search(r"[\s\x00-\x1f\x7f-\x9f]", tag):
+                raise ValueError(f"with_upos: a tag must be a word without spaces and control codes, got {shown(tag)}")
             columns = lines[row].split("\t")
-            columns[UPOS] = tag
+            columns[self.upos_column or 0] = tag
             lines[row] = "\t".join(columns)
         return "".join(f"{line}\n" for line in (*lines, ""))
 
@@ -89,27 +99,31 @@ class ConlluSentence:
 def read_conllu(path: str | os.PathLike[str]) -> list[ConlluSentence]:
     """The sentences of a file. Raises OSError, or ValueError as `parse_conllu` does."""
     with open(path, "rb") as file:
-        return list(parse_conllu(file, os.fspath(path)))
+        return list(parse_conllu(byte_lines(file, os.fspath(path)), os.fspath(path)))
 
 
 def parse_conllu(lines: Iterable[bytes], source: str) -> Iterator[ConlluSentence]:
     """Sentences from the lines of a UTF-8 file, which `source` names in errors.
 
-    A byte-order mark at the start, several blank lines between sentences and a missing blank line at the end are
-    accepted. The column may hold any tag set, not only the universal tags.
+    Accepted are a byte order mark at the start; lines that end with LF or CR LF, or all of them with CR; several blank
+    lines between sentences, and none at the end; comments anywhere; and empty columns, other than ID and FORM. A blank
+    line may hold spaces and tabs, and there may be spaces around an ID and a UPOS. An empty UPOS is "_". The column may
+    hold any tag set, not only the universal tags.
 
-    Raises ValueError, starting with `source:line:`, for a line that is not UTF-8, a row without ten columns or with an
-    empty one, ids out of order, a comment inside a sentence, and a sentence without words.
+    Raises ValueError, starting with `source:line:`, for a line that is not UTF-8, a row with too few or too many
+    columns, an empty ID or FORM, a UPOS of several words, ids out of order, a multiword range without all its words,
+    and columns of CoNLL-U Plus without ID or FORM.
     """
     sentence: _Lines | None = None
+    columns: tuple[str, ...] = COLUMNS
     for number, line in enumerate(utf8_lines(lines, source), start=1):
-        text = line.removesuffix("\n").removesuffix("\r")
-        if text:
+        if line and not line.isspace():
             if sentence is None:
-                sentence = _Lines(source, number)
-            sentence.add(text)
+                sentence = _Lines(source, number, columns)
+            sentence.add(line)
         elif sentence is not None:
             yield sentence.finish()
+            columns = sentence.columns
             sentence = None
     if sentence is not None:
         yield sentence.finish()
@@ -118,8 +132,9 @@ def parse_conllu(lines: Iterable[bytes], source: str) -> Iterator[ConlluSentence
 class _Lines:
     """The lines of one sentence while it is read."""
 
-    def __init__(self, source: str, first: int) -> None:
+    def __init__(self, source: str, first: int, columns: tuple[str, ...] = COLUMNS) -> None:
         self.source, self.first = source, first
+        self._set_columns(columns)
         self.lines: list[str] = []
         self.words: list[str] = []
         self.upos: list[str] = []
@@ -127,39 +142,50 @@ class _Lines:
         self.sent_id: str | None = None
         self.range_end = 0  # the last word of the latest multiword range
         self.empty_nodes = 0  # how many since the latest word
-        self.in_rows = False
 
     def add(self, line: str) -> None:
         if line.startswith("#"):
-            if self.in_rows:
-                raise self._error("a comment must come before the sentence's first row")
             if match := _SENT_ID.fullmatch(line):
                 self.sent_id = match[1]
+            elif match := _GLOBAL_COLUMNS.fullmatch(line):
+                self._read_columns(match[1].split())
         else:
             self._add_row(line.split("\t"))
         self.lines.append(line)
 
     def finish(self) -> ConlluSentence:
-        if not self.words:
-            raise self._error("a sentence without words", self.first)
         if self.range_end > len(self.words):
             raise self._error(f"the sentence has {len(self.words)} words, but a range goes to {self.range_end}")
         words, upos, lines = tuple(self.words), tuple(self.upos), tuple(self.lines)
-        return ConlluSentence(words, upos, self.sent_id, self.first, lines, tuple(self.rows))
+        return ConlluSentence(words, upos, self.sent_id, self.first, lines, tuple(self.rows), self._upos)
 
-    def _add_row(self, columns: list[str]) -> None:
-        if len(columns) != COLUMNS:
-            raise self._error(f"a row must have {COLUMNS} columns with tabs between them, got {len(columns)}")
-        for number, column in enumerate(columns, start=1):
-            if not column.strip():
-                raise self._error(f"column {number} is empty")
-        self.in_rows = True
-        identifier, expected = columns[0], len(self.words) + 1
+    def _read_columns(self, names: list[str]) -> None:
+        missing = [name for name in ("ID", "FORM") if name not in names]
+        if missing:
+            raise self._error(f"global.columns must name ID and FORM, {' and '.join(missing)} is missing")
+        self._set_columns(tuple(names))
+
+    def _set_columns(self, columns: tuple[str, ...]) -> None:
+        self.columns = columns
+        self._id, self._form = columns.index("ID"), columns.index("FORM")
+        self._upos = columns.index("UPOS") if "UPOS" in columns else None
+
+    def _add_row(self, row: list[str]) -> None:
+        if len(row) != len(self.columns):
+            found = f"got {len(row)}" + (", and spaces" if len(row) == 1 and " " in row[0].strip() else "")
+            raise self._error(f"a row must have {len(self.columns)} columns with tabs between them, {found}")
+        identifier, expected = row[self._id].strip(), len(self.words) + 1
+        for name, value in (("ID", identifier), ("FORM", row[self._form])):
+            if not value:
+                raise self._error(f"the column {name} is empty")
         if _WORD_ID.fullmatch(identifier):
             if int(identifier) != expected:
                 raise self._error(f"the word's id must be {expected}, got {identifier}")
-            self.words.append(columns[FORM])
-            self.upos.append(columns[UPOS])
+            tag = NO_TAG if self._upos is None else row[self._upos].strip() or NO_TAG
+            if len(tag.split()) > 1:
+                raise self._error(f"UPOS must be one word, got {shown(tag)}")
+            self.words.append(row[self._form])
+            self.upos.append(tag)
             self.rows.append(len(self.lines))
             self.empty_nodes = 0
         elif match := _RANGE_ID.fullmatch(identifier):
@@ -172,7 +198,8 @@ class _Lines:
             if (int(match[1]), int(match[2])) != (len(self.words), self.empty_nodes):
                 raise self._error(f"the empty node's id must be {len(self.words)}.{self.empty_nodes}, got {identifier}")
         else:
-            raise self._error(f"an id must be a number, a range such as 1-2 or an empty node's 1.1, got {identifier!r}")
+            wanted = "a number, a range such as 1-2 or an empty node's 1.1"
+            raise self._error(f"an id must be {wanted}, got {shown(identifier)}")
 
     def _error(self, message: str, line: int | None = None) -> ValueError:
         return ValueError(f"{self.source}:{line or self.first + len(self.lines)}: {message}")

@@ -13,6 +13,7 @@ Source: Peters et al. 2018, section 3.1; bilm-tf's vocabulary file and its order
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zlib
@@ -27,8 +28,8 @@ from numpy.typing import NDArray
 
 from fastattn import ragged
 from fastattn._types import IntArray
-from fastattn.checks import integer, sequence
-from fastattn.files import replacing, text_lines
+from fastattn.checks import integer, sequence, shown
+from fastattn.files import byte_lines, lines_crc32, open_regular, replacing, text_lines, utf8_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
 
@@ -81,7 +82,7 @@ class Sentences:
                 ends.append(len(words))
         for word in places:
             if not isinstance(word, str):
-                raise TypeError(f"{source}: a word must be str, got {type(word).__name__}: {word!r}")
+                raise TypeError(f"{source}: a word must be str, got {type(word).__name__}: {shown(word)}")
         if not words:
             raise ValueError(f"{source}: there are no words")
         return cls(tuple(places), np.array(words, np.int32), np.array(ends, np.int64))
@@ -97,8 +98,7 @@ class Sentences:
     @property
     def crc32(self) -> int:
         """A checksum of the text."""
-        text = zlib.crc32("\n".join(self.forms).encode("utf-8", "surrogatepass"))
-        return zlib.crc32(self.cu_words.tobytes(), zlib.crc32(self.words.tobytes(), text))
+        return zlib.crc32(self.cu_words.tobytes(), zlib.crc32(self.words.tobytes(), lines_crc32(self.forms)))
 
     def sequences(self, order: IntArray, backward: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Inputs and targets of the sentences `order`, one after the other, as places in `forms`, int32 `[tokens]`.
@@ -127,14 +127,14 @@ class Sentences:
 def read_sentences(paths: Iterable[str | os.PathLike[str]]) -> Sentences:
     """The sentences of UTF-8 files, one per line, with words separated by whitespace, including Unicode whitespace.
 
-    Lines end with a newline; blank ones are passed over. A word may hold any other characters; one that is spelled
-    `<S>`, `</S>` or `<UNK>` is that.
+    Lines end with LF or CR LF, or all of them with CR. Blank ones are passed over. A word may hold any other character;
+    one that is spelled `<S>`, `</S>` or `<UNK>` is that.
 
     Raises OSError, ValueError, with file and line, for a line that is not UTF-8, and for files without words, and
     TypeError for one path that is not in a list.
     """
     if isinstance(paths, str | os.PathLike):
-        raise TypeError(f"read_sentences: paths must be a sequence of files, got the one {paths!r}")
+        raise TypeError(f"read_sentences: paths must be a sequence of files, got the one {shown(paths)}")
     files = [os.fspath(path) for path in paths]
     source = ", ".join(files) or "read_sentences"
     return Sentences.from_words((line.split() for path in files for line in text_lines(path)), source)
@@ -161,18 +161,25 @@ class Vocabulary:
         self._ids: dict[str, int] = {}
         for number, word in enumerate(self.words):
             if not isinstance(word, str) or word.split() != [word]:
-                raise ValueError(f"{source}:{number + 1}: must be one word, got {word!r}")
+                raise ValueError(f"{source}:{number + 1}: must be one word, got {shown(word)}")
             if self._ids.setdefault(word, number) != number:
-                raise ValueError(f"{source}:{number + 1}: {word!r} is a duplicate of line {self._ids[word] + 1}")
+                raise ValueError(f"{source}:{number + 1}: {shown(word)} is a duplicate of line {self._ids[word] + 1}")
         missing = [word for word in (BEGIN, END, UNKNOWN) if word not in self._ids]
         if missing:
             raise ValueError(f"{source}: {', '.join(missing)} must be among the words of a vocabulary")
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Vocabulary:
-        """Read a file of one word a line. Raises OSError, or ValueError with the line, also for one not UTF-8."""
+        """Read a file of one word a line. Blank lines at its end do not count.
+
+        Raises OSError, or ValueError with the line, also for one not UTF-8.
+        """
         name = os.fspath(path)
-        return cls((line.strip() for line in text_lines(name)), name)
+        with io.BufferedReader(open_regular(name)) as file:
+            words = [line.strip() for line in utf8_lines(byte_lines(file, name), name)]
+        while words and not words[-1]:
+            words.pop()
+        return cls(words, name)
 
     @classmethod
     def build(cls, text: Sentences, size: int | None = None, min_count: int = 1) -> Vocabulary:
@@ -263,6 +270,11 @@ class StreamBatches:
             "seed": self._seed,
             "shuffle": self._shuffle,
         }
+
+    @property
+    def count(self) -> int:
+        """The steps of every epoch."""
+        return self._steps
 
     def epoch(self, number: int) -> list[tuple[int, int]]:
         """The steps of epoch `number`: its number and theirs."""

@@ -62,7 +62,8 @@ def _keep_forks_quiet() -> None:
     """Let a forked child tokenise in one thread, without the library's warning.
 
     A child has no copy of the parent's thread pool. The library notices that only after the fork, warns on stderr and
-    turns its threads off. TOKENIZERS_PARALLELISM=false, set during the fork and kept in the child, tells it in time. A
+    turns its threads off. TOKENIZERS_PARALLELISM=false tells it in time, and it has no other switch. The variable is
+    set during a fork, and stays in the child, for the library alone: `os.environ` does not change, here or there. A
     value that the user has set stays.
     """
     global _fork_hooks_registered
@@ -70,15 +71,22 @@ def _keep_forks_quiet() -> None:
         return
     _fork_hooks_registered = True
     variable = "TOKENIZERS_PARALLELISM"
-    set_by_us: list[bool] = []
+    forks, in_child = 0, False  # of all threads
 
     def before() -> None:
-        set_by_us.append(variable not in os.environ)
-        if set_by_us[-1]:
-            os.environ[variable] = "false"
+        nonlocal forks
+        forks += 1
+        if variable not in os.environ and not in_child:
+            os.putenv(variable, "false")
 
-    def in_parent() -> None:
-        if set_by_us.pop():
-            os.environ.pop(variable, None)
+    def after_in_parent() -> None:
+        nonlocal forks
+        forks -= 1
+        if variable not in os.environ and not in_child and not forks:
+            os.unsetenv(variable)
 
-    os.register_at_fork(before=before, after_in_parent=in_parent)
+    def after_in_child() -> None:
+        nonlocal forks, in_child
+        forks, in_child = 0, True
+
+    os.register_at_fork(before=before, after_in_parent=after_in_parent, after_in_child=after_in_child)

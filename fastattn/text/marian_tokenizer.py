@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn import checks
-from fastattn.files import replacing
-from fastattn.formats.hugging_face import read_json
+from fastattn.files import read_regular, replacing
+from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
 from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
 from fastattn.text.tokenizer import TokenizedTexts, length_limit
@@ -23,7 +23,9 @@ __all__ = ["MarianTokenizer"]
 
 SOURCE, TARGET = "source.spm", "target.spm"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"
-FILES = (SOURCE, TARGET, VOCABULARY)
+NEEDED = (SOURCE, TARGET, VOCABULARY)
+FILES = Files((*NEEDED, TARGET_VOCABULARY, CONFIG), NEEDED, NEEDED)
+"""The files of a tokenizer."""
 
 _SPECIAL = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 _SPACE = "\u2581"  # what SentencePiece writes for a space
@@ -113,6 +115,10 @@ class MarianVocabulary:
             texts.append(text)
         return texts
 
+    def missing(self, size: int) -> list[int]:
+        """The numbers below `size` that are not ids of the vocabulary."""
+        return [i for i in range(size) if i not in self._pieces]
+
     def tokens(self, ids: ArrayLike) -> list[str]:
         """The pieces of ids, special tokens included.
 
@@ -124,7 +130,7 @@ class MarianVocabulary:
         found = []
         for i in np.asarray(ids).tolist():
             if i not in self._pieces:
-                raise ValueError(f"{name} has {i!r}, which is not an id of the {self._side} vocabulary")
+                raise ValueError(f"{name} has {checks.shown(i)}, which is not an id of the {self._side} vocabulary")
             found.append(self._pieces[i])
         return found
 
@@ -188,16 +194,15 @@ class MarianTokenizer:
             ValueError: a file is damaged, or a tokenizer has tokens outside its vocabulary; the message names the file.
             ImportError: the `sentencepiece` library is missing.
         """
-        files = Files((*FILES, TARGET_VOCABULARY, CONFIG), FILES, FILES)
-        folder = folder_of(name_or_folder, files, **place)
+        folder = folder_of(name_or_folder, FILES, **place)
         config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-        needed = [*FILES, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
+        needed = [*NEEDED, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
         if missing := [name for name in needed if not (folder / name).is_file()]:
             has = ", ".join(needed)
             raise FileNotFoundError(f"{folder}: no {', no '.join(missing)}; a Marian tokenizer has {has}")
-        vocabularies = [read_json(folder / name) for name in needed[2:]]
+        vocabularies = [read_json(folder / name, MAX_VOCABULARY) for name in needed[2:]]
         try:
-            models = ((folder / name).read_bytes() for name in needed[:2])
+            models = (read_regular(folder / name) for name in needed[:2])
             tokenizer = cls(*models, *vocabularies, config=config)  # type: ignore[arg-type]  # they are two
         except ValueError as error:
             raise ValueError(f"{folder}{os.sep}{error}") from None  # each message begins with the name of a file
@@ -207,7 +212,7 @@ class MarianTokenizer:
         for i, token in added.items():
             content = special_token(token, "")
             if all(str(vocabulary.get(content)) != i for vocabulary in vocabularies):
-                raise ValueError(f"{folder / CONFIG}: added token {content!r}, {i}, is not in {VOCABULARY}")
+                raise ValueError(f"{folder / CONFIG}: added token {checks.shown(content)}, {i}, is not in {VOCABULARY}")
         return tokenizer
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -244,12 +249,12 @@ def _special_ids(name: str, vocabulary: Mapping[str, int], tokens: Mapping[str, 
     owners: dict[int, str] = {}
     for token, i in vocabulary.items():
         if type(i) is not int or not 0 <= i < 2**31:
-            raise ValueError(f"{name}: {token!r} must have an id, got {i!r}")
+            raise ValueError(f"{name}: {checks.shown(token)} must have an id, got {checks.shown(i)}")
         if owners.setdefault(i, token) != token:
-            raise ValueError(f"{name}: {owners[i]!r} and {token!r} have the same id {i}")
+            raise ValueError(f"{name}: {checks.shown(owners[i])} and {checks.shown(token)} have the same id {i}")
     for key, token in tokens.items():
         if token not in vocabulary:
-            raise ValueError(f"{name}: the {key} {token!r} is not in the vocabulary")
+            raise ValueError(f"{name}: the {key} {checks.shown(token)} is not in the vocabulary")
     return {key: vocabulary[token] for key, token in tokens.items()}
 
 

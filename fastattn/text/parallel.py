@@ -4,17 +4,18 @@
     text = read_parallel("train.de", "train.en")       # line i of one file belongs to line i of the other
 
 A pair with a blank side says nothing about translation: it is left out, and counted.
+
+Two files are Moses's format, that of OPUS and Tatoeba. One file with two columns is what spreadsheets write.
 """
 
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from fastattn.files import text_lines
+from fastattn.files import lines_crc32, text_lines
 
 COLUMNS = 2
 
@@ -58,26 +59,37 @@ class ParallelText:
             return f"{self.files[-1 if target else 0]}:{self.lines[index]}"
         return f"{'targets' if target else 'sources'}[{index}]"
 
+    def take(self, indices: Iterable[int]) -> ParallelText:
+        """Some of the pairs.
+
+        >>> ParallelText(("Guten Tag", "Ja"), ("Good day", "Yes")).take([1]).sources
+        ('Ja',)
+        """
+        chosen = list(indices)
+        sources, targets = (tuple(side[i] for i in chosen) for side in (self.sources, self.targets))
+        lines = tuple(self.lines[i] for i in chosen) if self.lines else ()
+        return ParallelText(sources, targets, self.skipped, lines, self.files)
+
     @property
     def crc32(self) -> int:
         """A checksum of the text."""
-        text = "\n".join(f"{source}\t{target}" for source, target in zip(self.sources, self.targets, strict=True))
-        return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+        return lines_crc32(f"{source}\t{target}" for source, target in zip(self.sources, self.targets, strict=True))
 
 
 def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:
     """Read UTF-8 text with one pair per line.
 
-    Lines end with a newline (LF or CR LF); any other character, U+2028 too, is part of a line. Whitespace around a
-    text is taken off. A pair of which one side is blank, or both are, is left out and counted in `skipped`.
+    Lines end with LF or CR LF, or all of them with CR; any other character, U+2028 too, is part of a line. Whitespace
+    around a text is removed. A pair with a blank side is skipped and counted in `skipped`.
 
     Args:
-        paths: one file, each line of which is a text, a tab and its translation; or the file of the texts and that of
-            their translations, with as many lines.
+        paths: one file, with a text, a tab, its translation and perhaps blank columns on each line; or a file of texts
+            and a file of their translations, with the same number of lines. One of the two may have more blank lines at
+            its end. In two files a tab is a character of the text.
 
-    Raises OSError, and ValueError for another number of files; with file and line, for a line that is not UTF-8, a line
-    of one file that does not have two columns and one of two files that has a tab; with both numbers, for files that do
-    not have equally many lines; and for files without a pair.
+    Raises OSError, and ValueError for another number of files; with file and line, for a line that is not UTF-8 and a
+    line of one file that does not have two columns; for one of two files with a tab in every line, which has columns;
+    with both numbers, for files that do not have equally many lines; and for files without a pair.
     """
     files = tuple(os.fspath(path) for path in paths)
     name = " and ".join(files)
@@ -102,22 +114,23 @@ def split_columns(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
     pairs = []
     for number, line in enumerate(lines, start=1):
         columns = line.split("\t") if line.strip() else ["", ""]
+        while len(columns) > COLUMNS and not columns[-1].strip():
+            columns.pop()
         if len(columns) != COLUMNS:
-            raise ValueError(f"{name}:{number}: a line must have 2 columns with a tab between them, got {len(columns)}")
+            advice = "; keep two with cut -f" if len(columns) > COLUMNS else ""
+            raise ValueError(
+                f"{name}:{number}: a line must have 2 columns with a tab between them, got {len(columns)}{advice}"
+            )
         pairs.append((columns[0].strip(), columns[1].strip()))
     return pairs
 
 
-def _read_files(source: str, target: str) -> list[tuple[str, str]]:
-    lines = list(zip_longest(_without_tabs(source), _without_tabs(target)))
-    counts = [sum(pair[side] is not None for pair in lines) for side in (0, 1)]
-    if counts[0] != counts[1]:
-        raise ValueError(f"{source} has {counts[0]} lines, but {target} has {counts[1]}")
-    return [(first.strip(), second.strip()) for first, second in lines]
-
-
-def _without_tabs(path: str) -> Iterator[str]:
-    for number, line in enumerate(text_lines(path), start=1):
-        if "\t" in line.strip():
-            raise ValueError(f"{path}:{number}: a tab; a file with two columns is given alone")
-        yield line
+def _read_files(*paths: str) -> list[tuple[str, str]]:
+    sides = [[line.strip() for line in text_lines(path)] for path in paths]
+    for path, side in zip(paths, sides, strict=True):
+        if any(side) and all("\t" in line for line in side if line):
+            raise ValueError(f"{path}: a tab in every line; a file with two columns is given alone")
+    shorter = min(map(len, sides))
+    if any(any(side[shorter:]) for side in sides):
+        raise ValueError(f"{paths[0]} has {len(sides[0])} lines, but {paths[1]} has {len(sides[1])}")
+    return list(zip_longest(sides[0], sides[1], fillvalue=""))

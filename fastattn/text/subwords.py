@@ -16,14 +16,14 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn import checks
-from fastattn.formats.hugging_face import read_json
+from fastattn.files import read_regular
+from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
 from fastattn.text.library import import_tokenizers, library_errors
 from fastattn.text.tokenizer import TokenizedTexts, Tokenizer
 
@@ -99,6 +99,10 @@ class Subwords(ABC):
             texts.append(self._text(ids[ids >= len(SPECIAL)].tolist()))
         return texts
 
+    def missing(self, size: int) -> list[int]:
+        """The numbers below `size` that are not ids of the vocabulary."""
+        return list(range(self.vocab_size, size))
+
     def tokens(self, ids: ArrayLike) -> list[str]:
         """The tokens of ids."""
         return [self._token(number) for number in np.asarray(ids, np.int64).tolist()]
@@ -147,9 +151,11 @@ class Characters(Subwords):
         self._numbers: dict[str, int] = {}
         for character in characters:
             if not isinstance(character, str) or len(character) != 1:
-                raise ValueError(f"{source}: a vocabulary of characters must hold single ones, got {character!r}")
+                raise ValueError(
+                    f"{source}: a vocabulary of characters must hold single ones, got {checks.shown(character)}"
+                )
             if character in self._numbers:
-                raise ValueError(f"{source}: the character {character!r} appears twice")
+                raise ValueError(f"{source}: the character {checks.shown(character)} appears twice")
             self._numbers[character] = len(self._tokens)
             self._tokens.append(character)
 
@@ -170,7 +176,7 @@ class Characters(Subwords):
     def from_file(cls, path: str | os.PathLike[str]) -> Characters:
         characters = read_json(path).get("characters")
         if not isinstance(characters, list):
-            raise ValueError(f"{path}: characters must be a list, got {characters!r}")
+            raise ValueError(f"{path}: characters must be a list, got {checks.shown(characters)}")
         return cls(characters, str(path))
 
     @property
@@ -244,7 +250,7 @@ class BytePairs(Subwords):
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> BytePairs:
         library = import_tokenizers()
-        data = Path(path).read_bytes()
+        data = read_regular(path, MAX_VOCABULARY)
         with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
             backend = library.Tokenizer.from_buffer(data)
         return cls(backend, str(path))

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks, ragged
-from fastattn.files import replacing
+from fastattn.files import read_regular, replacing
 from fastattn.hub import folder_of
 from fastattn.text.library import by_index, import_tokenizers, library_errors
+from fastattn.text.pieces import Cuts, Ids, encode_in_pieces
 from fastattn.text.tokenizer_files import CONFIG, FILES, FLAGS, NAMES, TOKENIZER, plain, read_tokenizer
 
 CHUNK = 1024  # texts tokenised at once: an Encoding takes some kilobytes, its ids a few dozen bytes
@@ -94,6 +95,7 @@ class Tokenizer:
         self._cuts_left = truncation_side == "left"
         self._leading: int = special.index(0) if 0 in special else 0
         self._trailing: int = self.special_tokens - self._leading
+        self._cuts = Cuts(backend)
         #: The limit that the folder's tokenizer_config.json names, or None.
         self.model_max_length = model_max_length
         self._config = config or {}
@@ -129,7 +131,9 @@ class Tokenizer:
             backend.normalizer = library.normalizers.Sequence(steps)
         side = config.get("truncation_side", "right")
         if side not in ("left", "right"):
-            raise ValueError(f"{folder / 'tokenizer_config.json'}: truncation_side must be left or right, got {side!r}")
+            raise ValueError(
+                f"{folder / 'tokenizer_config.json'}: truncation_side must be left or right, got {checks.shown(side)}"
+            )
         tokenizer = cls(backend, length_limit(config), side, config, source=str(folder))
         tokenizer._origin = str(folder.absolute()), lowercase, _fingerprint(folder)
         return tokenizer
@@ -164,11 +168,11 @@ class Tokenizer:
         if self.vocab_size <= rows and self._backend.id_to_token(rows) is None:
             return
         beyond = sorted((i, token) for token, i in self._backend.get_vocab().items() if i >= rows)
-        shown = ", ".join(f"{token!r:.80} ({i})" for i, token in beyond[:_SHOWN])
+        named = ", ".join(f"{checks.shown(token)} ({i})" for i, token in beyond[:_SHOWN])
         more = f" and {len(beyond) - _SHOWN} more" if len(beyond) > _SHOWN else ""
         source = self._origin[0] if self._origin else "Tokenizer"
         warnings.warn(
-            f"{source}: the model has {rows} embeddings and none for these tokens: {shown}{more}. "
+            f"{source}: the model has {rows} embeddings and none for these tokens: {named}{more}. "
             "A text with one of them is refused",
             stacklevel=3,
         )
@@ -231,26 +235,33 @@ class Tokenizer:
             i = first + int(np.searchsorted(cu_seqlens, place, side="right")) - 1
             token = self._backend.id_to_token(int(ids[place]))
             raise ValueError(
-                f"{name}[{i}] has the token {token!r:.80} ({ids[place]}), but the model has {rows} embeddings"
+                f"{name}[{i}] has the token {checks.shown(token)} ({ids[place]}), but the model has {rows} embeddings"
             )
 
-    def _ids(self, texts: Sequence[str], parallel: bool, name: str, first: int) -> list[list[int]]:
+    def _ids(self, texts: Sequence[str], parallel: bool, name: str, first: int) -> list[Ids]:
         backend = self._backend
-        if parallel and len(texts) > 1:
-            encode_batch = getattr(backend, "encode_batch_fast", backend.encode_batch)
-            return by_index(name, texts, lambda some: [encoding.ids for encoding in encode_batch(some)], first)
-        return by_index(name, texts, lambda some: [backend.encode(text).ids for text in some], first)
+        encode_batch = getattr(backend, "encode_batch_fast", backend.encode_batch)
+
+        def encode(some: list[str]) -> list[list[int]]:
+            if parallel and len(some) > 1:
+                return [encoding.ids for encoding in encode_batch(some)]
+            return [backend.encode(text).ids for text in some]
+
+        def encode_all(some: Sequence[str]) -> list[Ids]:
+            return encode_in_pieces(some, encode, self._cuts, self._leading, self._trailing)
+
+        return by_index(name, texts, encode_all, first)
 
     def prefix_length(self, prefix: str) -> int:
         """Tokens that `prefix` takes at the start of a text, the leading [CLS] included."""
         ids: list[int] = self._backend.encode(prefix).ids
         return len(ids) - self._trailing
 
-    def _cut(self, ids: list[int], max_length: int) -> list[int]:
+    def _cut(self, ids: Ids, max_length: int) -> Ids:
         """Drop the end (or, on the left, the beginning) of a text; the special tokens around it stay."""
         if self._cuts_left:
-            return ids[: self._leading] + ids[len(ids) - (max_length - self._leading) :]
-        return ids[: max_length - self._trailing] + ids[len(ids) - self._trailing :]
+            return [*ids[: self._leading], *ids[len(ids) - (max_length - self._leading) :]]
+        return [*ids[: max_length - self._trailing], *ids[len(ids) - self._trailing :]]
 
 
 def _from_origin(folder: str, lowercase: bool, fingerprint: str) -> Tokenizer:
@@ -264,7 +275,7 @@ def _fingerprint(folder: Path) -> str:
     """A checksum of the files that a tokenizer is read from."""
     sha = hashlib.sha256()
     for name in NAMES:
-        sha.update(b"%s\0" % ((folder / name).read_bytes() if (folder / name).is_file() else b""))
+        sha.update(b"%s\0" % (read_regular(folder / name) if (folder / name).is_file() else b""))
     return sha.hexdigest()
 
 

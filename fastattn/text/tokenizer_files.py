@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastattn.checks import shown
+from fastattn.files import read_regular
 from fastattn.formats.hugging_face import CONFIG as MODEL_CONFIG
-from fastattn.formats.hugging_face import read_json
+from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
 from fastattn.hub import Files
 from fastattn.text.library import import_tokenizers, library_errors
 
@@ -80,8 +82,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _from_tokenizer_json(library: Any, path: Path, config: Mapping[str, Any]) -> Any:
+    data = read_regular(path, MAX_VOCABULARY)
     with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
-        backend = library.Tokenizer.from_file(str(path))
+        backend = library.Tokenizer.from_buffer(data)
     normalizer = backend.normalizer
     if isinstance(normalizer, library.normalizers.BertNormalizer):
         for key, attribute in _NORMALIZER_OPTIONS.items():
@@ -101,7 +104,7 @@ def _check_class(folder: Path, config: Mapping[str, Any]) -> None:
         kind = read_json(path).get("tokenizer_class")
     if kind is not None and str(kind).removesuffix("Fast") not in _CLASSES:
         raise ValueError(
-            f"{path}: the tokenizer_class {kind!r:.80} is not read from {VOCABULARY}, only {', '.join(_CLASSES)}; "
+            f"{path}: the tokenizer_class {shown(kind)} is not read from {VOCABULARY}, only {', '.join(_CLASSES)}; "
             f"a {TOKENIZER} is read, whatever its class"
         )
 
@@ -109,7 +112,7 @@ def _check_class(folder: Path, config: Mapping[str, Any]) -> None:
 def _from_vocabulary(library: Any, path: Path, config: Mapping[str, Any]) -> Any:
     """BERT's own WordPiece tokenizer; a line of vocab.txt is a token, its number the id."""
     try:
-        path.read_bytes().decode()
+        read_regular(path, MAX_VOCABULARY).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8: {error}") from None
     special = {key: special_token(config.get(key), default) for key, default in _SPECIAL.items()}
@@ -118,7 +121,7 @@ def _from_vocabulary(library: Any, path: Path, config: Mapping[str, Any]) -> Any
         backend = library.Tokenizer(library.models.WordPiece(vocabulary, unk_token=special["unk_token"]))
     for key in ("unk_token", "cls_token", "sep_token"):
         if special[key] not in vocabulary:
-            raise ValueError(f"{path}: the {key} {special[key]!r} is not in the vocabulary")
+            raise ValueError(f"{path}: the {key} {shown(special[key])} is not in the vocabulary")
     cls, sep = special["cls_token"], special["sep_token"]
     with library_errors(f"{path.parent / CONFIG}: not options of a BertTokenizer"):
         backend.normalizer = library.normalizers.BertNormalizer(
@@ -144,7 +147,7 @@ def _add_tokens(backend: Any, tokens: list[_Token]) -> None:
     """
     taken: dict[int, str] = {}
     for source, number, token in tokens:
-        new, name = backend.token_to_id(token.content) is None, f"{token.content!r:.80}"
+        new, name = backend.token_to_id(token.content) is None, shown(token.content)
         if new and not taken:
             taken = {number: token for token, number in backend.get_vocab().items()}
         with library_errors(source):
@@ -154,7 +157,7 @@ def _add_tokens(backend: Any, tokens: list[_Token]) -> None:
             raise ValueError(f"{source}: the added token {name} must have the next free id {found}, got {number}")
         if new and found in taken:
             raise ValueError(
-                f"{source}: the id {found} for the added token {name} is that of {taken[found]!r:.80}; "
+                f"{source}: the id {found} for the added token {name} is that of {shown(taken[found])}; "
                 "the ids of the vocabulary have a gap"
             )
 
@@ -198,13 +201,13 @@ def _list(source: str, values: Any) -> list[Any]:
     if isinstance(values, dict):
         return [*values.values()]
     if not isinstance(values, list | None):
-        raise ValueError(f"{source} must be a list of tokens, got {values!r:.80}")
+        raise ValueError(f"{source} must be a list of tokens, got {shown(values)}")
     return values or []
 
 
 def _object(source: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict | None):
-        raise ValueError(f"{source} must be an object, got {value!r:.80}")
+        raise ValueError(f"{source} must be an object, got {shown(value)}")
     return value or {}
 
 
@@ -213,19 +216,19 @@ def _number(source: str, value: Any) -> int:
         return value
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
-    raise ValueError(f"{source}: the id of a token must be an integer, got {value!r:.80}")
+    raise ValueError(f"{source}: the id of a token must be an integer, got {shown(value)}")
 
 
 def _added_token(library: Any, source: str, value: Any, flags: Mapping[str, bool]) -> Any:
     """The library's token for a string, or for an object with `content` and flags, which come before `flags`."""
     content = special_token(value, "")
     if not content:
-        raise ValueError(f"{source}: a token must be a string, or an object with a content, got {value!r:.80}")
+        raise ValueError(f"{source}: a token must be a string, or an object with a content, got {shown(value)}")
     if isinstance(value, dict):
         own = {name: value[name] for name in FLAGS if name in value}
         for name, flag in own.items():
             if not isinstance(flag, bool):
-                raise ValueError(f"{source}: {name} of {content!r:.80} must be true or false, got {flag!r:.80}")
+                raise ValueError(f"{source}: {name} of {shown(content)} must be true or false, got {shown(flag)}")
         flags = {**flags, **own}
     return library.AddedToken(content, **flags)
 

@@ -16,13 +16,15 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
 
-from fastattn.files import replacing
+from fastattn.checks import shown
+from fastattn.files import read_regular, replacing
 from fastattn.formats.hugging_face import read_json
-from fastattn.text.marian_tokenizer import FILES as MARIAN_FILES
+from fastattn.hub import Files, folder_of
+from fastattn.text import marian_tokenizer
 from fastattn.text.marian_tokenizer import MarianTokenizer, sentencepiece_processor
 from fastattn.text.subwords import END, PADDING, UNKNOWN, BytePairs, Characters, Subwords
 from fastattn.text.tokenizer import TokenizedTexts
@@ -52,6 +54,9 @@ class Side(Protocol):
     def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
         """Texts from their ids."""
 
+    def missing(self, size: int) -> list[int]:
+        """The numbers below `size` that are not ids of the vocabulary."""
+
     def tokens(self, ids: ArrayLike) -> list[str]:
         """The tokens of ids."""
 
@@ -73,6 +78,39 @@ class TranslationTokenizer(Protocol):
 
 SHARED, SOURCE, TARGET = "vocabulary", "source", "target"
 KINDS: tuple[type[Subwords], ...] = (Characters, BytePairs)
+_NAMES = tuple(f"{name}.{kind.suffix}" for name in (SHARED, SOURCE, TARGET) for kind in KINDS)
+
+
+def _made(folder: Path) -> bool:
+    """Whether the tokenizer in `folder` is a SubwordTokenizer."""
+    path = folder / CONFIG
+    return path.is_file() and read_json(path).get("tokenizer_class") == SubwordTokenizer.__name__
+
+
+def _vocabularies(folder: Path) -> list[str]:
+    """The files that tokenizer_config.json names: one for both sides, or one for each."""
+    path = folder / CONFIG
+    names = read_json(path).get("vocabularies")
+    if not isinstance(names, list) or len(names) not in (1, 2) or any(name not in _NAMES for name in names):
+        raise ValueError(f"{path}: vocabularies must be one or two of {', '.join(_NAMES)}, got {shown(names)}")
+    return names
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in _vocabularies(folder) if not (folder / name).is_file()]
+
+
+def _either_missing(folder: Path) -> list[str]:
+    return (FILES if _made(folder) else marian_tokenizer.FILES).missing(folder)
+
+
+FILES = Files((CONFIG, *_NAMES), (CONFIG,), (CONFIG,), _missing)
+"""The files of a tokenizer that fastattn made."""
+_EITHER = Files(
+    (*FILES.patterns, *marian_tokenizer.FILES.patterns),
+    marks=(*FILES.marks, *marian_tokenizer.FILES.marks),
+    more=_either_missing,
+)
 
 
 class SubwordTokenizer:
@@ -94,18 +132,14 @@ class SubwordTokenizer:
         self.source, self.target = source, target
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> SubwordTokenizer:
-        """Read what `save_pretrained` wrote.
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **place: Any) -> SubwordTokenizer:
+        """Read the files of `save_pretrained`. `fastattn.hub.find_model` finds a name, with the options `place`.
 
-        Raises FileNotFoundError, by name, for a file that is not there, ValueError for a damaged one, and ImportError
-        for byte pairs without the `tokenizers` library.
+        Raises FileNotFoundError for a missing file, ValueError for a damaged one; the message names the file. Raises
+        ImportError for byte pairs without the `tokenizers` library.
         """
-        path = Path(folder, CONFIG)
-        names = read_json(path).get("vocabularies")
-        known = [f"{name}.{kind.suffix}" for name in (SHARED, SOURCE, TARGET) for kind in KINDS]
-        if not isinstance(names, list) or len(names) not in (1, 2) or any(name not in known for name in names):
-            raise ValueError(f"{path}: vocabularies must be one or two of {', '.join(known)}, got {names!r:.200}")
-        sides = [_read(Path(folder, name)) for name in names]
+        folder = folder_of(name_or_folder, FILES, **place)
+        sides = [_read(folder / name) for name in _vocabularies(folder)]
         return cls(sides[0], sides[-1])
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -140,25 +174,24 @@ def sentencepiece_tokenizer(
     Raises OSError, ValueError if the file is not a SentencePiece model, and ImportError without the library.
     """
     paths = [Path(source), Path(source if target is None else target)]
-    models = [path.read_bytes() for path in paths]
+    models = [read_regular(path) for path in paths]
     pieces = [_pieces(path, model) for path, model in zip(paths, models, strict=True)]
     if target is None or shared:
         return MarianTokenizer(models[0], models[1], _marian_vocabulary([*pieces[0], *pieces[1]]))
     return MarianTokenizer(models[0], models[1], *(_marian_vocabulary(some) for some in pieces))
 
 
-def read_translation_tokenizer(folder: str | os.PathLike[str]) -> TranslationTokenizer:
+def read_translation_tokenizer(name_or_folder: str | os.PathLike[str], **place: Any) -> TranslationTokenizer:
     """The tokenizer in a folder: one that fastattn made, if its tokenizer_config.json says so, or else Marian's.
 
-    Raises as `MarianTokenizer.from_pretrained` and `SubwordTokenizer.from_pretrained` do.
+    `fastattn.hub.find_model` finds a name, with the options `place`. Raises the errors of
+    `MarianTokenizer.from_pretrained` and `SubwordTokenizer.from_pretrained`.
     """
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    path = Path(folder, CONFIG)
-    made = path.is_file() and read_json(path).get("tokenizer_class") == SubwordTokenizer.__name__
-    if not made and not any(Path(folder, name).is_file() for name in MARIAN_FILES):
+    folder = folder_of(name_or_folder, _EITHER, **place)
+    made, marian = _made(folder), marian_tokenizer.FILES
+    if not made and not marian.marked(folder):
         raise FileNotFoundError(
-            f"{folder}: no tokenizer: no {CONFIG} of a SubwordTokenizer, and none of {', '.join(MARIAN_FILES)}, "
+            f"{folder}: no tokenizer: no {CONFIG} of a SubwordTokenizer, and none of {', '.join(marian.marks)}, "
             "the files of a MarianTokenizer"
         )
     return (SubwordTokenizer if made else MarianTokenizer).from_pretrained(folder)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fastattn.training.pair_batches import PairBatches, pair_arguments
     from fastattn.training.plot import plot_attention, plot_log
     from fastattn.training.run import check_folder, train
+    from fastattn.training.run_state import DamagedStateWarning, OtherRunError
     from fastattn.training.schedules import (
         Schedule,
         get_constant_schedule_with_warmup,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
         get_linear_schedule_with_warmup,
         get_noam_schedule,
     )
-    from fastattn.training.trainer import DamagedStateWarning, NonFiniteLossError, Trainer
+    from fastattn.training.trainer import NonFiniteLossError, Trainer
 
 __all__ = [
     "SGD",
@@ -31,6 +32,7 @@ __all__ = [
     "ExponentialMovingAverage",
     "NonFiniteLossError",
     "Optimizer",
+    "OtherRunError",
     "PairBatches",
     "Schedule",
     "TokenBatches",
@@ -66,9 +68,10 @@ __getattr__ = lazy(
         "pair_batches": "PairBatches pair_arguments",
         "plot": "plot_attention plot_log",
         "run": "check_folder train",
+        "run_state": "DamagedStateWarning OtherRunError",
         "schedules": "Schedule get_constant_schedule_with_warmup get_cosine_schedule_with_warmup "
         "get_inverse_sqrt_schedule get_linear_schedule_with_warmup get_noam_schedule",
-        "trainer": "DamagedStateWarning NonFiniteLossError Trainer",
+        "trainer": "NonFiniteLossError Trainer",
     },
 )
 

@@ -10,11 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn._types import IntArray
-from fastattn.checks import integer
+from fastattn.checks import integer, shown
+
+MOST_BUILT = 1000  # epochs that are built to count their steps
 
 
 class Batches(Protocol):
-    """What a `Trainer` takes its batches from. `epoch` depends on the epoch's number alone."""
+    """What a `Trainer` takes its batches from. `epoch` depends on the epoch's number alone.
+
+    If they also have `count`, the batches of every epoch or None, `count_steps` need not build the epochs.
+    """
 
     @property
     def accumulation(self) -> int:
@@ -70,7 +75,7 @@ class TokenBatches:
     ) -> None:
         self.lengths: IntArray = np.ascontiguousarray(lengths, np.int64)
         if self.lengths.ndim != 1 or not self.lengths.size or self.lengths.min() < 0:
-            raise ValueError(f"TokenBatches: lengths must be counts of tokens, one or more, got {lengths!r}")
+            raise ValueError(f"TokenBatches: lengths must be counts of tokens, one or more, got {shown(lengths)}")
         if batch_tokens is None and batch_size is None:
             raise ValueError("TokenBatches: batch_tokens or batch_size must be given")
         limits = {"batch_tokens": batch_tokens, "batch_size": batch_size}
@@ -92,6 +97,14 @@ class TokenBatches:
             "seed": self._seed,
             **self._settings,
         }
+
+    @property
+    def count(self) -> int | None:
+        """The batches of every epoch, or None if epochs differ: if `batch_tokens` makes some batches smaller."""
+        size = self._batch_size or len(self.lengths)
+        if self._batch_tokens is None or size * int(self.lengths.max()) <= self._batch_tokens or size == 1:
+            return -(-len(self.lengths) // size)
+        return None
 
     def epoch(self, number: int) -> list[IntArray]:
         """The batches of epoch `number`, as indices of items."""
@@ -115,7 +128,15 @@ class TokenBatches:
 def count_steps(batches: Batches, epochs: int, accumulation: int = 1) -> int:
     """The optimizer's steps in `epochs` epochs. A step takes `accumulation` batches, or those that an epoch has left.
 
+    Epochs that differ in their number of batches are built to count them. Of more than 1,000 such epochs, the first
+    1,000 are, and their mean stands for the others.
+
     >>> count_steps(TokenBatches([5, 5, 5], load=lambda indices: {}, batch_size=1), epochs=2, accumulation=2)
     4
     """
-    return sum(-(-len(batches.epoch(number)) // accumulation) for number in range(epochs))
+    count = getattr(batches, "count", None)
+    if count is not None:
+        return epochs * int(-(-count // accumulation))
+    built = min(epochs, MOST_BUILT)
+    steps = sum(-(-len(batches.epoch(number)) // accumulation) for number in range(built))
+    return steps if built == epochs else steps * epochs // built

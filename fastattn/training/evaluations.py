@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastattn.checks import integer
+from fastattn.checks import integer, shown
 
 
 class Evaluations:
@@ -40,16 +40,16 @@ class Evaluations:
     @property
     def out_of_patience(self) -> bool:
         """Whether `patience` evaluations followed the best one."""
+        if self._patience is None:
+            return False  # asked after every step
         best = self.best
-        if self._patience is None or best is None:
-            return False
-        return len(self.entries) - self.entries.index(best) > self._patience
+        return best is not None and len(self.entries) - self.entries.index(best) > self._patience
 
     def load(self, entries: list[dict[str, Any]]) -> None:
         """Take over the evaluations of a saved run. Raises ValueError if one does not have the metric."""
         for entry in entries:
             if self._metric is not None and self._metric not in entry["metrics"]:
-                raise ValueError(f"its evaluations have no {self._metric!r}, only {', '.join(entry['metrics'])}")
+                raise ValueError(f"its evaluations have no {shown(self._metric)}, only {', '.join(entry['metrics'])}")
         self.entries = entries
 
     def latest(self) -> list[str]:

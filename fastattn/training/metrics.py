@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn.checks import sequence
+from fastattn.checks import listed, sequence, shown
 from fastattn.functional.losses import IGNORE_INDEX
 
 
@@ -147,9 +147,9 @@ def checked_metrics(metrics: Any, wanted: str | None = None) -> dict[str, float 
     except (AttributeError, TypeError, ValueError):
         values = {}
     if not values:
-        raise ValueError(f"Trainer: evaluate must give numbers by name, got {metrics!r}")
+        raise ValueError(f"Trainer: evaluate must give numbers by name, got {shown(metrics)}")
     if wanted is not None and wanted not in values:
-        raise ValueError(f"Trainer: evaluate gave no metric {wanted!r}, only {', '.join(values)}")
+        raise ValueError(f"Trainer: evaluate gave no metric {shown(wanted)}, only {listed(values)}")
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import kernels
-from fastattn.checks import PROBABILITY, integer, number
+from fastattn.checks import PROBABILITY, integer, number, shown
 
 Array = NDArray[np.float32]
 Group = dict[str, Any]
@@ -146,10 +146,10 @@ class Optimizer(ABC):
             wanted = "two numbers from 0 to below 1"
             given = group["betas"]
             if not isinstance(given, Iterable) or isinstance(given, str):
-                raise TypeError(f"{self._name}: betas must be {wanted}, got {given!r}")
+                raise TypeError(f"{self._name}: betas must be {wanted}, got {shown(given)}")
             group["betas"] = tuple(number(f"{self._name}: each of betas", beta, **PROBABILITY) for beta in given)
             if len(group["betas"]) != 2:
-                raise ValueError(f"{self._name}: betas must be {wanted}, got {given!r}")
+                raise ValueError(f"{self._name}: betas must be {wanted}, got {shown(given)}")
 
     @abstractmethod
     def _update(self, group: Group, data: Array, grad: Array, state: dict[str, Any]) -> None:
@@ -281,7 +281,7 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError(
                 f"{self._name}: nesterov needs momentum above 0 and dampening 0, "
-                f"got {group['momentum']!r} and {group['dampening']!r}"
+                f"got {shown(group['momentum'])} and {shown(group['dampening'])}"
             )
 
     def _update(self, group: Group, data: Array, grad: Array, state: dict[str, Any]) -> None:
@@ -334,7 +334,7 @@ def clip_grad_norm(parameters: Iterable[Trainable], max_norm: float) -> float:
     [0.6 0.8]
     """
     if not max_norm > 0:
-        raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {max_norm!r}")
+        raise ValueError(f"clip_grad_norm: max_norm must be above 0, got {shown(max_norm)}")
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = kernels.gradient_norm(gradients)
     if math.isfinite(norm) and norm > max_norm:

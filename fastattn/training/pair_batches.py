@@ -86,6 +86,11 @@ class PairBatches:
         )
         self.settings: dict[str, Any] = self._batches.settings
 
+    @property
+    def count(self) -> int | None:
+        """As `TokenBatches.count`."""
+        return self._batches.count
+
     def epoch(self, number: int) -> list[Batch]:
         """The batches of epoch `number`, as indices of pairs and shares."""
         batches = self._batches.epoch(number)

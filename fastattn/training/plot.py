@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn.files import replacing
 
 FORMATS = ("png", "svg")
+STEP = ("loss", "learning_rate")  # what is drawn of a step
 
 
 def import_matplotlib() -> Any:
@@ -36,15 +38,15 @@ def plot_format(output: str | os.PathLike[str]) -> str:
 def plot_log(log: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
     """Draw the log of a `Trainer`: loss (of each step, and smoothed), learning rate, and metrics if there are any.
 
-    A metric called loss is drawn with the loss of the steps, the others below. The picture is written beside its place
-    and renamed. No window opens, and matplotlib's settings and current figure stay as they are.
+    A metric called loss is drawn with the loss of the steps, the others below. A line that is damaged is left out, and
+    a warning names it. The picture is written beside its place and renamed. No window opens, and matplotlib's settings
+    and current figure stay as they are.
 
     Args:
         log: the file `log.jsonl` of a run.
         output: the picture, `.png` or `.svg`.
 
-    Raises ValueError for another ending or, by its number, a line of the log that is not JSON, and ImportError without
-    matplotlib.
+    Raises ValueError for another ending, OSError, and ImportError without matplotlib.
     """
     log, output = Path(log), Path(output)
     kind = plot_format(output)
@@ -106,16 +108,28 @@ def _save(figure: Any, output: Path, kind: str) -> None:
 
 
 def _read(log: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The records of steps and of evaluations."""
+    """The records of steps and of evaluations. Other lines, which a crash of the system may leave, are named."""
     steps: list[dict[str, Any]] = []
     evaluations: list[dict[str, Any]] = []
     for number, line in enumerate(log.read_bytes().splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{log}:{number}: not JSON: {error}") from None
-        (evaluations if "metrics" in record else steps).append(record)
+        record = _record(line)
+        if record is None:
+            warnings.warn(f"{log}:{number}: not a line of a log; it is not drawn", stacklevel=3)
+        else:
+            (evaluations if "metrics" in record else steps).append(record)
     return steps, evaluations
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record of a step or of an evaluation, or None for anything else."""
+    try:
+        record: Any = json.loads(line)
+        numbers = {"step": record["step"]}
+        numbers |= record["metrics"] if "metrics" in record else {name: record[name] for name in STEP}
+        np.array(list(numbers.values()), np.float64)
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return None
+    return dict(record)
 
 
 def _column(records: list[dict[str, Any]], name: str) -> NDArray[np.float64]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
-from fastattn.training.run_state import STATES, saved_states
+from fastattn.training.run_lock import locked
+from fastattn.training.run_state import STATES, OtherRunError, saved_states
 from fastattn.training.trainer import Trainer
 
 PLOT = "loss.svg"
@@ -32,7 +34,8 @@ def train(
     Returns the trainer, whose `evaluations` are the metrics. `task.model` has the weights that were saved: the best
     ones with patience, an average if the recipe asks for one, the last ones otherwise.
 
-    Raises as `check_folder` and `Trainer.train` do, and ValueError for an option that needs data to evaluate on.
+    Raises as `check_folder`, `Trainer.resume` and `Trainer.train` do, and OptionError (a ValueError) for an option that
+    needs data to evaluate on or differs from that of the run in the folder.
     """
     recipe = task.recipe
     recipe.check_data(evaluate_on is not None, True)
@@ -69,17 +72,24 @@ def train(
             **recipe.settings,
             "eval_crc32": None if decides is None else task.checksum(decides),
         },
+        options=asdict(recipe),
     )
-    if resume and trainer.resume():
-        logger.info("goes on after step %d", trainer.step)
-    trainer.train()
-    if recipe.patience:
-        trainer.load_best()
-    elif average is not None:
-        task.model.load_state_dict(average.state_dict())
-    elif recipe.averaged > 1:
-        task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
-    task.save_pretrained(folder)
+    with trainer.locked():
+        try:
+            resumed = resume and trainer.resume()
+        except OtherRunError as error:
+            recipe.check_options(error.options)  # the options say more than the state
+            raise
+        if resumed:
+            logger.info("goes on after step %d", trainer.step)
+        trainer.train()
+        if recipe.patience:
+            trainer.load_best()
+        elif average is not None:
+            task.model.load_state_dict(average.state_dict())
+        elif recipe.averaged > 1:
+            task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
+        task.save_pretrained(folder)
     return trainer
 
 
@@ -90,7 +100,8 @@ def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:
         folder: where the run will write.
         resume: whether a run in the folder will go on.
 
-    Raises ValueError for a folder with a run that is not resumed, or with a model but no run, and OSError for a file.
+    Raises ValueError for a folder with a run that is not resumed or goes on in another process, or with a model but no
+    run, and OSError for a file and a folder that cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -98,7 +109,10 @@ def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:
     if saved_states(folder / STATES):
         if not resume:
             raise ValueError(f"{folder / STATES}: holds states of a run; resume it, or choose another folder")
-        return
-    for name in ("config.json", "model.safetensors"):
-        if (folder / name).exists():
-            raise ValueError(f"{folder}: holds a model ({name}), but no states of a run; choose another folder")
+    else:
+        for name in ("config.json", "model.safetensors"):
+            if (folder / name).exists():
+                raise ValueError(f"{folder}: holds a model ({name}), but no states of a run; choose another folder")
+    if folder.exists():
+        with locked(folder):  # `train` takes the lock; this says at once that somebody else has it
+            pass

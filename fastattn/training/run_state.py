@@ -8,29 +8,52 @@ states as they were. No pickle is written or read.
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import re
+import secrets
+import warnings
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.files import replacing
+from fastattn.checks import shown
+from fastattn.files import open_regular, remove_abandoned, replacing
 from fastattn.training.optimizers import Optimizer
 from fastattn.training.schedules import Schedule
 
 Tensors = Mapping[str, NDArray[np.float32]]
+AnyBuffer = TypeVar("AnyBuffer", bytearray, memoryview)
 
 STATES = "states"
 """The folder of the states, inside the folder of the run."""
 _METADATA, _CRC32 = "fastattn_run", "crc32"
+_LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 # The names of tensors begin with these.
 _MODEL, _OPTIMIZER, _CARRIED, _AVERAGE = "model.", "optimizer.", "carried.", "average."
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+class DamagedStateWarning(UserWarning):
+    """A saved state cannot be read. An earlier one is used."""
+
+
+class OtherRunError(ValueError):
+    """A saved state is of another model or configuration.
+
+    Attributes:
+        options: the `options` of the trainer that saved it.
+    """
+
+    def __init__(self, message: str, values: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.options: Mapping[str, Any] = values.get("options", {})
 
 
 class Carried(Protocol):
@@ -69,7 +92,7 @@ def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, 
 
     Args:
         folder: created if it is missing.
-        step: names the file; a state of the same step is replaced.
+        step: names the file; a state of the same step is replaced, and a folder of its name gets another one.
         tensors: float32 arrays by name.
         values: values for JSON, or NumPy's numbers, without NaN.
 
@@ -78,6 +101,8 @@ def write_state(folder: Path, step: int, tensors: Tensors, values: Mapping[str, 
     path = state_path(folder, step)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() and not path.is_symlink():  # no file can take its place, and it is not ours to remove
+            path.rename(path.with_name(f"{path.name}.{secrets.token_hex(8)}.folder"))
         with replacing(path) as (temporary,), open(temporary, "wb", buffering=0) as file:
             for piece in _pieces(tensors, values):
                 done = 0
@@ -111,7 +136,7 @@ def _plain(value: Any) -> Any:
     """NumPy's numbers and arrays as Python's. Raises TypeError for anything else."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{value!r} cannot be written as JSON")
+    raise TypeError(f"{shown(value)} cannot be written as JSON")
 
 
 def _bytes(tensor: NDArray[np.float32]) -> memoryview:
@@ -127,17 +152,19 @@ def _crc32(metadata: str, tensors: Tensors) -> str:
 
 
 def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
-    """Tensors and values of a state. Raises OSError, and ValueError for a file that is not a whole state."""
-    from safetensors import SafetensorError, safe_open
+    """Tensors and values of a state. Raises OSError, and ValueError for a file that is not a whole state.
 
-    with open(path, "rb"):  # Python's errors name a missing file or a folder; the library's do not
-        pass
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged, or cut short: {error}") from error
+    The file is read, not mapped: a process that rewrites it meanwhile makes a checksum wrong, and kills nobody.
+    """
+    with open_regular(path) as file:
+        try:
+            metadata, places = _read_header(file)
+            tensors = {name: _read_tensor(file, shape, start) for name, (shape, start) in places.items()}
+        except OSError as error:
+            error.filename = str(path)
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise ValueError(f"{path}: damaged, or cut short: {error}") from error
     if _METADATA not in metadata:
         raise ValueError(f"{path}: not a saved state of a run")
     crc = _crc32(metadata[_METADATA], tensors)
@@ -147,6 +174,65 @@ def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, An
     return tensors, values
 
 
+def _read_header(file: io.FileIO) -> tuple[dict[str, str], dict[str, tuple[list[int], int]]]:
+    """The metadata of a safetensors file, and shape and place of each tensor. They fill the file without a gap."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(_read(file, bytearray(8)), "little")
+    if length > min(size - 8, _LONGEST_HEADER):
+        raise ValueError(f"a header of {length} bytes in a file of {size}")
+    header = json.loads(_read(file, bytearray(length)))
+    metadata = header.pop("__metadata__", {})
+    if not all(isinstance(text, str) for text in metadata.values()):
+        raise ValueError("its metadata are not text")
+    places, end = {}, 8 + length
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        shape, (start, stop) = entry["shape"], (8 + length + offset for offset in entry["data_offsets"])
+        count = math.prod(shape)
+        if entry["dtype"] != "F32" or min([0, *shape]) < 0 or (start, stop) != (end, end + 4 * count) or stop > size:
+            raise ValueError(f"{name} is {entry} in a file of {size} bytes")
+        places[name], end = (shape, start), stop
+    if end != size:
+        raise ValueError(f"{size} bytes, of which the tensors end at {end}")
+    return metadata, places
+
+
+def _read_tensor(file: io.FileIO, shape: list[int], start: int) -> NDArray[np.float32]:
+    tensor = np.empty(shape, "<f4")
+    file.seek(start)
+    if tensor.size:
+        _read(file, tensor.data.cast("B"))
+    return tensor
+
+
+def _read(file: io.FileIO, buffer: AnyBuffer) -> AnyBuffer:
+    """Fill a buffer. Raises ValueError if the file ends before."""
+    view, done = memoryview(buffer), 0
+    while done < len(view):
+        count = file.readinto(view[done:])
+        if not count:
+            raise ValueError(f"it ends {len(view) - done} bytes early")
+        done += count
+    return buffer
+
+
+def read_newest(paths: Iterable[Path]) -> tuple[Path, dict[str, NDArray[np.float32]], dict[str, Any]] | None:
+    """The first state that can be read, its tensors and its values; None if there are no states.
+
+    A DamagedStateWarning names each one before it. Raises ValueError if none can be read.
+    """
+    damaged = []
+    for path in paths:
+        try:
+            return path, *read_state(path)
+        except (OSError, ValueError) as error:
+            reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            damaged.append(reason)
+            warnings.warn(f"{reason}; an earlier state is looked for", DamagedStateWarning, stacklevel=3)
+    if damaged:
+        raise ValueError("no saved state can be used:\n" + "\n".join(damaged))
+    return None
+
+
 def remove_old_states(folder: Path, step: int, keep: int, needed: Collection[int] = ()) -> None:
     """Remove the states up to `step`, except the last `keep` and those of the steps `needed`.
 
@@ -154,10 +240,9 @@ def remove_old_states(folder: Path, step: int, keep: int, needed: Collection[int
     """
     mine = [(number, path) for number, path in saved_states(folder) if number <= step]
     for number, path in mine[keep:]:
-        if number not in needed:
+        if number not in needed and (path.is_symlink() or not path.is_dir()):
             path.unlink(missing_ok=True)
-    for temporary in folder.glob(".step-*.safetensors.*.tmp"):
-        temporary.unlink(missing_ok=True)
+    remove_abandoned(folder, _NAME.pattern)
 
 
 def collect(
@@ -222,6 +307,17 @@ def as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as it comes back from a file, with lists for tuples."""
     value: dict[str, Any] = json.loads(json.dumps(configuration, allow_nan=False, default=_plain))
     return value
+
+
+def check_configuration(path: Path, values: Mapping[str, Any], configuration: Any, options: Mapping[str, Any]) -> None:
+    """Raise OtherRunError unless the values of a state have this configuration. It also names other epochs."""
+    different = list(differences(values.get("configuration", {}), configuration))
+    if different:
+        epochs = differences(values.get("options", {}).get("epochs"), options["epochs"], "epochs")
+        different = list(dict.fromkeys([*epochs, *different]))
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        message = f"{path}: of another model or configuration: {'; '.join(different[:3])}{more}"
+        raise OtherRunError(message, values)
 
 
 def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:

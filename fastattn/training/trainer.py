@@ -18,32 +18,37 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import POSITIVE, integer, number
 from fastattn.progress import progress_bar
 from fastattn.random import get_rng_state, set_rng_state
 from fastattn.training.averaging import ExponentialMovingAverage
-from fastattn.training.batches import Batches, count_steps
+from fastattn.training.batches import Batches
 from fastattn.training.evaluations import Evaluations
 from fastattn.training.interrupts import interrupts
 from fastattn.training.metrics import checked_metrics
 from fastattn.training.optimizers import Optimizer, clip_grad_norm
 from fastattn.training.plot import import_matplotlib, plot_format, plot_log
+from fastattn.training.run_lock import locked
 from fastattn.training.run_log import RunLog
 from fastattn.training.run_state import (
     STATES,
     Carried,
     NothingCarried,
+    OtherRunError,
     as_json,
     averages,
     carried,
+    check_configuration,
     collect,
-    differences,
     not_finite,
+    read_newest,
     read_state,
     remove_old_states,
     restore,
@@ -61,10 +66,6 @@ class NonFiniteLossError(ValueError):
     """The loss, the norm of the gradients, or a weight is NaN or infinite; the message names the last good state."""
 
 
-class DamagedStateWarning(UserWarning):
-    """A saved state cannot be read. An earlier one is used."""
-
-
 class Trainer:
     """One run. `train` continues the run from its current step to the end.
 
@@ -80,7 +81,7 @@ class Trainer:
         schedule: the schedule of this optimizer; None keeps its rates.
         batches: the source of the batches; see `TokenBatches`.
         epochs: how often all batches are seen, at most.
-        folder: where the run writes; None writes nothing.
+        folder: where the run writes; None writes nothing, and keeps the best weights in memory.
         loss: computes the loss, a Tensor, of a result of `batches.load`; by default `model(**batch).loss`.
         carried: what a step leaves to the next one, with `state_dict` and `load_state_dict`. It is saved and restored.
         average: moving averages of the weights, updated after every step and saved. Evaluations and `load_best` use
@@ -95,16 +96,18 @@ class Trainer:
         save_every: steps between saved states, in addition to the states after evaluations and epochs.
         keep: how many of the latest states are kept. The best one is always kept.
         keep_epochs: how many of the latest states at ends of epochs are always kept, for `average_states`.
-        progress: show a bar; None shows it if standard error is a terminal.
+        progress: show a bar; None shows it if standard error is a terminal, and otherwise writes a line to the log
+            "fastattn", level INFO, after evaluations and now and then.
         plot: the name of a picture of the log, such as "loss.svg", drawn in `folder` after epochs and evaluations.
         configuration: more values for JSON that must be equal for a run to go on.
+        options: values for JSON that the caller chose. They are saved, and `OtherRunError` has them.
 
     Attributes:
         step: steps done.
         epoch: epochs done.
 
-    Raises, by name, ValueError for a number out of range or another format of a plot, TypeError for what is not a
-    number, and ImportError for a plot without matplotlib.
+    Raises, by name, ValueError for a number out of range, another format of a plot and an argument that needs another
+    one (`evaluate` or `folder`), TypeError for what is not a number, and ImportError for a plot without matplotlib.
     """
 
     def __init__(
@@ -132,9 +135,17 @@ class Trainer:
         progress: bool | None = None,
         plot: str | None = None,
         configuration: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        if patience is not None and evaluate is None:
-            raise ValueError("Trainer: patience needs evaluate")
+        for name, given, wanted, there in (
+            ("patience", patience, "evaluate", evaluate),
+            ("evaluate_every", evaluate_every, "evaluate", evaluate),
+            ("plot", plot, "folder", folder),
+            ("save_every", save_every, "folder", folder),
+            ("keep_epochs", keep_epochs or None, "folder", folder),
+        ):
+            if given is not None and there is None:
+                raise ValueError(f"Trainer: {name} needs {wanted}")
         self.model, self.optimizer, self.schedule, self.batches = model, optimizer, schedule, batches
         self.epochs = integer("Trainer: epochs", epochs, 1)
         self.folder = None if folder is None else Path(folder)
@@ -152,11 +163,16 @@ class Trainer:
             plot_format(plot)
             import_matplotlib()
         self._configuration = as_json({**self._settings(), **(configuration or {})})
+        self._options = as_json({"epochs": self.epochs, **(options or {})})
         self.step = self.epoch = 0
         self._batch = 0  # batches done of the epoch
         self._epoch_ends: list[int] = []  # steps
         self._log_size = 0  # bytes of the log up to the steps done
+        self._best: dict[str, Any] = {}  # the weights of the best evaluation, if no folder has them
         self._saved: Path | None = None  # the state that was saved last, or loaded
+        self._known: list[Path] = []  # the states that `resume` met
+        self._locked = False
+        self._notes: list[str] = []  # what is shown of the last step
         self._unsaved = False  # whether there were steps or an evaluation since
         self._random = get_rng_state()  # after the steps done
 
@@ -200,27 +216,50 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: a loss, norm or weight is not finite. Weights that are not finite are never saved.
-            ValueError: `folder` holds states of a run and `resume` was not called, the model gives no loss, or
-                `evaluate` gives no numbers by name or no `metric`.
+            ValueError: `folder` holds states of a run and `resume` was not called, another process trains there, the
+                model gives no loss, or `evaluate` gives no numbers by name or no `metric`.
             OSError: log or state cannot be written. The states saved before are as they were.
         """
+        with self.locked():
+            self._train()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other trainer, here or in another process, trains in `folder` inside the `with` block.
+
+        `train` does this itself. Whoever also writes the model there holds the lock from `resume` on. The folder is
+        created. Raises ValueError if another one trains, and OSError.
+        """
+        if self.folder is None or self._locked:
+            yield
+            return
+        with locked(self.folder):
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
+
+    def _train(self) -> None:
         states = self._states()
-        if states is not None and self._saved is None and saved_states(states):
+        found = [] if states is None else saved_states(states)
+        if self._saved is None and found:
             raise ValueError(f"{states}: holds states of a run; resume it, or choose another folder")
+        if new := [path for step, path in found if step > self.step and path not in self._known]:
+            raise ValueError(f"{new[0]}: another run wrote this since `resume`; resume again")
         if self._saved is None:
             self._random = get_rng_state()
         set_rng_state(self._random)
         self._carried.load_state_dict(self._carried_state)
-        total = count_steps(self.batches, self.epochs, self._accumulation)
         with (
             RunLog(None if self.folder is None else self.folder / LOG, self._log_size) as log,
-            progress_bar(total, show=self._progress, unit="step", done=self.step, extra="train") as advance,
+            progress_bar(None, show=self._progress, unit="step", done=self.step, extra="train") as advance,
             interrupts() as interrupted,
         ):
             self.model.train()
             try:
                 if self._evaluation_is_due():
-                    self._pause(log, interrupted)
+                    self._pause(log, advance, interrupted)
                 while not self.finished:
                     self._train_epoch(log, advance, interrupted)
             finally:
@@ -230,21 +269,23 @@ class Trainer:
     def _train_epoch(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
         """Train the rest of the epoch, or until patience runs out."""
         batches = self.batches.epoch(self.epoch)
+        steps, left = (-(-count // self._accumulation) for count in (len(batches), len(batches) - self._batch))
+        total = self.step + left + (self.epochs - self.epoch - 1) * steps  # if all epochs have as many as this one
         while self._batch < len(batches) and not self._evaluations.out_of_patience:
             start = time.perf_counter()
             group = batches[self._batch : self._batch + self._accumulation]
             record = {"step": self.step + 1, "epoch": self.epoch + 1, **self._train_step(group, log)}
             rate = record["tokens"] / (time.perf_counter() - start)
             log.write({**record, "tokens_per_second": round(rate, 1)})
-            notes = [f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s", *self._evaluations.latest()]
-            advance(note=", ".join(notes))
+            self._notes = [f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s"]
+            advance(note=", ".join([*self._notes, *self._evaluations.latest()]), total=total)
             self.step, self._random, self._unsaved = self.step + 1, get_rng_state(), True
             self._batch += len(group)
             if self._batch == len(batches):
                 self.epoch, self._batch = self.epoch + 1, 0
                 self._epoch_ends.append(self.step)
             self._carried_state = self._carried.state_dict()
-            self._after_step(log, interrupted)
+            self._after_step(log, advance, interrupted)
             if self._batch == 0:
                 break
 
@@ -293,9 +334,9 @@ class Trainer:
         else:  # add_note, which Python 3.10 does not have
             error.__notes__ = [*getattr(error, "__notes__", ()), place + kept]  # type: ignore[attr-defined]
 
-    def _after_step(self, log: RunLog, interrupted: list[int]) -> None:
+    def _after_step(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
         if interrupted or self._batch == 0 or self._evaluation_is_due():
-            self._pause(log, interrupted)
+            self._pause(log, advance, interrupted)
         elif self._save_every and self.step % self._save_every == 0:
             self._save(log)
 
@@ -307,14 +348,18 @@ class Trainer:
         due = self.step % self._evaluate_every == 0 if self._evaluate_every else self._batch == 0
         return due or self.epoch == self.epochs
 
-    def _pause(self, log: RunLog, interrupted: list[int]) -> None:
+    def _pause(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
         """Save, evaluate if that is due, and draw. After Ctrl-C, the run ends here."""
         self._save(log)
         if not interrupted and self._evaluation_is_due():
             self._evaluate(log)
+            advance(0, ", ".join([*self._notes, *self._evaluations.latest()]), line=True)
             self._save(log)
         if self.folder is not None and self._plot is not None:
-            plot_log(self.folder / LOG, self.folder / self._plot)
+            try:
+                plot_log(self.folder / LOG, self.folder / self._plot)
+            except OSError as error:  # a run goes on without its picture
+                warnings.warn(f"{self.folder / self._plot}: {error.strerror}; it is not drawn", stacklevel=2)
         if interrupted:
             raise KeyboardInterrupt
 
@@ -329,7 +374,14 @@ class Trainer:
         record = {"step": self.step, "epoch": epoch, "metrics": metrics}
         log.write(record)
         self.evaluations.append(record)
+        if self.folder is None and self.best is record:
+            self._best = {name: np.array(x) for name, x in self._evaluated().items()}
         self._unsaved = True
+
+    def _evaluated(self) -> Mapping[str, Any]:
+        """What is evaluated: the weights, or their averages."""
+        state: Mapping[str, Any] = (self._average or self.model).state_dict()
+        return state
 
     # Saved states
 
@@ -359,6 +411,7 @@ class Trainer:
             "evaluations": self.evaluations,
             "log_size": self._log_size,
             "configuration": self._configuration,
+            "options": self._options,
         }
         self._saved, self._unsaved = write_state(folder, self.step, tensors, values), False
         if remove:
@@ -368,29 +421,19 @@ class Trainer:
     def resume(self) -> bool:
         """Go on from the newest state in `folder` that can be read. Returns whether there is one.
 
-        A DamagedStateWarning names a state that is damaged or cut short, and an earlier one is read. Raises ValueError,
-        with file and reason, for a state of another model or configuration, and if every state is damaged.
+        A DamagedStateWarning names a state that is damaged, cut short or cannot be read, and an earlier one is read.
+        Raises OtherRunError (a ValueError), with file and reason, for a state of another model or configuration, and
+        ValueError if no state can be read.
         """
         folder = self._states()
-        damaged = []
-        for _, path in [] if folder is None else saved_states(folder):
-            try:
-                tensors, values = read_state(path)
-            except ValueError as error:
-                damaged.append(str(error))
-                warnings.warn(f"{error}; an earlier state is looked for", DamagedStateWarning, stacklevel=2)
-                continue
-            self._load(path, tensors, values)
-            return True
-        if damaged:
-            raise ValueError("no saved state can be used:\n" + "\n".join(damaged))
-        return False
+        self._known = [] if folder is None else [path for _, path in saved_states(folder)]
+        found = read_newest(self._known)
+        if found is not None:
+            self._load(*found)
+        return found is not None
 
     def _load(self, path: Path, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        different = list(differences(values.get("configuration", {}), self._configuration))
-        if different:
-            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-            raise ValueError(f"{path}: of another model or configuration: {'; '.join(different[:3])}{more}")
+        check_configuration(path, values, self._configuration, self._options)
         try:
             self._evaluations.load(values["evaluations"])
             self._epoch_ends = values["epoch_ends"]
@@ -398,13 +441,13 @@ class Trainer:
             if self._average is not None:
                 self._average.load_state_dict(averages(tensors))
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{path}: does not fit this run: {error}") from error
+            raise OtherRunError(f"{path}: does not fit this run: {error}", values) from error
         self.step, self.epoch, self._batch = values["step"], values["epoch"], values["batch"]
         self._random, self._log_size, self._saved = values["random"], values["log_size"], path
         self._carried_state = carried(tensors)
 
     def load_best(self) -> int | None:
-        """Load the weights of the best evaluation and return its step, or None if there is no evaluation.
+        """Load the weights of the best evaluation and return its step, or None if there is no evaluation yet.
 
         Raises as `resume` does. Training cannot continue from these weights.
         """
@@ -412,11 +455,13 @@ class Trainer:
         if self.best is None:
             return None
         step = int(self.best["step"])
-        if folder is not None and step != self.step:
+        if folder is None:
+            self.model.load_state_dict(self._best)
+        elif step == self.step:
+            self.model.load_state_dict(self._evaluated())
+        else:
             tensors, _ = read_state(state_path(folder, step))
             self.model.load_state_dict(averages(tensors) or weights(tensors))
-        elif self._average is not None and step == self.step:
-            self.model.load_state_dict(self._average.state_dict())
         return step
 
 

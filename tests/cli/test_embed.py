@@ -265,6 +265,11 @@ def test_unknown_models_and_prompts(model, text, capsys, monkeypatch):
 
 
 def test_numbers_that_are_no_json():
-    line = embed.json_line('a "quoted"\u2028 é', np.array([1.5, np.nan, np.inf, 1e-30], np.float32))
-    assert json.loads(line) == {"text": 'a "quoted"\u2028 é', "embedding": [1.5, None, None, 1e-30]}
+    text = 'a "quoted"\x85\u2028\u2029\x0c\x1e é'
+    line = embed.json_line(text, np.array([1.5, np.nan, np.inf, 1e-30], np.float32))
+    assert json.loads(line) == {"text": text, "embedding": [1.5, None, None, 1e-30]}
+    assert len(line.decode().splitlines()) == 1
+    assert "é" in line.decode()
+    words = embed.json_line(text.split(" "), np.zeros((3, 1), np.float32)).decode()
+    assert (len(words.splitlines()), json.loads(words)["words"]) == (1, text.split(" "))
     assert line.count(b"\n") == 1

@@ -58,6 +58,7 @@ def test_cpu_names(tmp_path, monkeypatch):
     files = {
         "x86": "processor\t: 0\nmodel name\t: A CPU @ 3 GHz\n\nprocessor\t: 1\nmodel name\t: A CPU @ 3 GHz\n",
         "arm": "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n",
+        "escapes": "model name\t: A \x1b[31mCPU\n",
         "other": "nothing: of this\n",
     }
     names = {}
@@ -68,6 +69,8 @@ def test_cpu_names(tmp_path, monkeypatch):
     assert names["x86"] == "A CPU @ 3 GHz"
     assert names["arm"].endswith("implementer 0x41 part 0xd0c")
     assert names["other"] == ""
+    monkeypatch.setattr(info, "CPUINFO", tmp_path / "escapes")
+    assert "A \\x1b[31mCPU" in info.render(info.collect())
     monkeypatch.setattr(info, "CPUINFO", tmp_path / "missing")
     assert info._name_in_cpuinfo() == ""
     assert info.cpu_name()

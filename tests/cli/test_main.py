@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import re
+import shlex
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from helpers_runs import press_ctrl_c
 from helpers_sentences import write_model
 
 import fastattn
-from fastattn import cli
+from fastattn import cli, tasks
 from fastattn.cli import main
+from fastattn.files import open_output
 
 COMMAND = [sys.executable, "-m", "fastattn"]
 
@@ -61,6 +67,12 @@ def test_wrong_usage_is_status_2(arguments, message, capsys):
 def test_an_error_is_one_message(capsys):
     assert main(["embed", "--model", "m", "/no/such/file"]) == 1
     assert capsys.readouterr().err == "fastattn embed: error: /no/such/file: No such file or directory\n"
+
+
+def test_an_error_sends_the_terminal_no_commands(capsys):
+    assert main(["embed", "--model", "m", "/no/\x1b[31m" + "file"]) == 1
+    assert capsys.readouterr().err == "fastattn embed: error: /no/\\x1b[31mfile: No such file or directory\n"
+    assert len(cli.describe(ValueError("\x9b" * 10**6))) < 50_000
 
 
 def test_a_traceback_can_be_asked_for(monkeypatch):
@@ -115,3 +127,57 @@ def test_ctrl_c_is_one_line_and_leaves_no_file(tmp_path):
     status, _, errors = press_ctrl_c(command, lambda: any(output.parent.iterdir()))  # when it has begun to write
     assert (status, errors.strip()) == (cli.INTERRUPTED, b"fastattn: interrupted")
     assert list(output.parent.iterdir()) == []
+
+
+def examples() -> list[str]:
+    """The commands in the descriptions that `--help` prints."""
+    texts = [import_module(f"fastattn.cli.{name}").__doc__ or "" for name in cli.COMMANDS]
+    recipes = [getattr(tasks, recipe) for _, recipe in tasks.TASKS.values()]
+    texts += [sys.modules[recipe.__module__].__doc__ or "" for recipe in recipes]
+    return [line.strip() for text in texts for line in text.split("\n") if re.match(r"  .*\bfastattn [a-z]", line)]
+
+
+def test_there_are_examples() -> None:
+    assert len(examples()) >= 15
+
+
+@pytest.mark.parametrize("example", examples())
+def test_the_examples_of_help_can_be_typed(example: str) -> None:
+    words = shlex.split(re.split(r"[|] (?=fastattn)", example)[-1].split(" > ")[0])
+    assert words[0] == "fastattn"
+    arguments = cli.build_parser().parse_args(words[1:])
+    assert arguments.prog == " ".join(["fastattn", *words[1 : 1 + len(arguments.prog.split()) - 1]])
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_a_command_that_waits_names_itself(task, monkeypatch, capsys):
+    terminal = io.TextIOWrapper(io.BytesIO(b""))
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin", terminal)
+    assert main(["predict", task, "--model", "/nowhere"]) == 1
+    first, second = capsys.readouterr().err.splitlines()[:2]
+    assert first == f"fastattn predict {task}: reading text from the terminal, end with Ctrl-D"
+    assert second.startswith(f"fastattn predict {task}: error: ")
+
+
+@pytest.mark.parametrize("command", [["embed", "--model", "m"], *(["predict", t, "--model", "m"] for t in tasks.TASKS)])
+def test_what_cannot_be_read_is_named(command, tmp_path, monkeypatch, capsys):
+    for path, said in ((tmp_path / "no", "No such file or directory"), (tmp_path, "Is a directory")):
+        assert main([*command, str(path)]) == 1
+        assert f": error: {path}: {said}\n" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(command) == 1
+    assert ": error: standard input: it is closed\n" in capsys.readouterr().err
+
+
+def test_a_closed_output_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(OSError, match="it is closed: 'standard output'"), open_output("-"):
+        raise AssertionError("must not be reached")
+    assert main(["info"]) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_is_named():
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"), open_output("/dev/full") as file:
+        file.write(b"a" * 100_000)

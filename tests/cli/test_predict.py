@@ -63,6 +63,18 @@ def test_a_file(model, text, tmp_path, capsys):
     assert captured.err == f"accuracy: {right / 2:.4f} ({right} of 2 words)\n"
 
 
+def test_what_other_tools_write(model, text, tmp_path, capsys):
+    """Comments alone, CoNLL-U Plus, empty columns, CR LF and lines of spaces."""
+    text.write_text("# global.columns = FORM ID UPOS\n\n# x\r\ncat\t1\t\r\n  \r\nsat\t1\tVERB\r\n", encoding="utf-8")
+    assert main(["predict", "tag", "--model", str(model), str(text)]) == 0
+    tags = Tagger.from_pretrained(model).tag([["cat"], ["sat"]])
+    wanted = f"# global.columns = FORM ID UPOS\n\n# x\ncat\t1\t{tags[0][0]}\n\nsat\t1\t{tags[1][0]}\n\n"
+    assert capsys.readouterr().out == wanted
+    text.write_text("# global.columns = ID FORM\n\n# x\n1\tcat\n", encoding="utf-8")
+    assert main(["predict", "tag", "--model", str(model), str(text)]) == 1
+    assert f"{text}:3: global.columns has no UPOS" in capsys.readouterr().err
+
+
 def test_standard_input_and_output(model, text, monkeypatch, capfd):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
     assert main(["predict", "tag", "--model", str(model), "--threads", "1"]) == 0

@@ -90,6 +90,35 @@ def test_the_picture_is_of_all_layers_and_heads(model, tmp_path, monkeypatch):
     assert (names, output) == ([source, target], str(tmp_path / "a.svg"))
 
 
+@pytest.mark.parametrize("overlong", ["truncate", "skip"])
+def test_long_lines_are_cut_or_skipped_and_counted(model, tmp_path, capfd, overlong):
+    path = write(tmp_path / "pairs", "b" * 50 + "\tB\nabc\tABC\n" + "d" * 40 + "\tD\nhh\tG\n")
+    picture = tmp_path / "a.svg"
+    assert main(command(model, path, "--pairs", "--overlong", overlong, "--attention", str(picture))) == 0
+    found = make().translate(["b" * 39, "abc", "d" * 39, "hh"])
+    gold, done = ["B", "ABC", "D", "G"], "cut"
+    if overlong == "skip":
+        found[0] = found[2] = ""
+        done = "skipped"
+    captured = capfd.readouterr()
+    assert captured.out == "".join(" ".join(text.split()) + "\n" for text in found)
+    counted = [i for i in range(4) if overlong == "truncate" or i % 2]
+    rate = character_error_rate([found[i] for i in counted], [gold[i] for i in counted])
+    assert captured.err == (
+        f"2 of 4 lines have more than 40 tokens and were {done}\n"
+        f"character error rate: {rate:.4f} ({len(counted)} texts)\n"
+    )
+    assert picture.exists()
+
+
+def test_all_lines_may_be_skipped(model, tmp_path, capfd):
+    path = write(tmp_path / "text", "b" * 50 + "\n")
+    assert main(command(model, path, "--overlong", "skip", "--attention", str(tmp_path / "a.svg"))) == 0
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("\n", "1 of 1 lines have more than 40 tokens and were skipped\n")
+    assert not (tmp_path / "a.svg").exists()
+
+
 def test_nothing_in_nothing_out(model, tmp_path):
     path = write(tmp_path / "empty", "")
     assert main(command(model, path, "-o", str(tmp_path / "out"), "--attention", str(tmp_path / "a.svg"))) == 0
@@ -115,7 +144,7 @@ def test_errors_leave_no_file(model, tmp_path, capsys, text, more, message):
 
 
 def test_an_output_that_cannot_be_written_is_known_before_the_work(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Translator, "translate", None)
+    monkeypatch.setattr(Translator, "_decode", None)
     path = write(tmp_path / "text", "a\n")
     assert main(command(model, path, "-o", str(tmp_path / "missing" / "out"))) == 1
     assert "missing/out: No such file or directory" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,9 @@ from helpers_train import conllu, error_of, files_of, pairs, tsv, write
 
 from fastattn import tasks
 from fastattn.cli import INTERRUPTED, main
+from fastattn.text import StreamBatches
+from fastattn.training import TokenBatches
+from fastattn.training.run_lock import locked
 from fastattn.training.run_state import read_state, saved_states
 
 ONE_EPOCH, TWO_EPOCHS = ("--epochs", "1"), ("--epochs", "2")
@@ -51,6 +56,37 @@ def states(folder: str | Path) -> list[tuple[int, Path]]:
 def test_without_an_evaluation(files, command, capsys):
     assert main(command(files, *ONE_EPOCH, eval=None)) == 0
     assert capsys.readouterr().out == f"model: {files['--output']}\n"
+
+
+def test_lines_where_there_is_no_terminal(task, files, command, capsys):
+    assert main(command(files, *TWO_EPOCHS)) == 0
+    log, errors = log_of(files["--output"]), capsys.readouterr().err.splitlines()
+    lines = [line for line in errors if line.startswith("step ")]
+    metric = {"tag": "accuracy", "bilm": "perplexity", "translate": "cer"}[task]
+    evaluated = [record["step"] for record in log if "metrics" in record]
+    assert len(evaluated) == 2
+    total = evaluated[-1]
+    assert lines[0].startswith("step 1 of ")
+    for step in evaluated:
+        assert any(re.match(rf"step {step} of {total}: loss .*{metric} \d", line) for line in lines)
+    files["--output"] += "2"
+    assert main(command(files, *TWO_EPOCHS, "--no-progress")) == 0
+    assert "step " not in capsys.readouterr().err
+
+
+def test_no_epoch_is_built_before_it_is_trained(files, command, monkeypatch):
+    built = []
+    for kind in (TokenBatches, StreamBatches):
+        monkeypatch.setattr(
+            kind, "epoch", lambda self, number, epoch=kind.epoch: built.append(number) or epoch(self, number)
+        )
+    monkeypatch.setattr("fastattn.training.trainer.clip_grad_norm", interrupted)
+    assert main(command(files, "--epochs", "100000")) == INTERRUPTED
+    assert built == [0]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_plot(files, command):
@@ -146,6 +182,25 @@ def test_an_old_run_is_not_overwritten(files, command, capsys):
     assert weights(files["--output"]) == before
 
 
+def test_a_folder_in_which_another_process_trains(task, files, command, capsys, monkeypatch):
+    kind, saved = getattr(tasks, tasks.TASKS[task][0]), []
+    save = kind.save_pretrained
+
+    def save_locked(task: Any, folder: Any) -> None:
+        with pytest.raises(ValueError, match="trains here"), locked(Path(folder)):
+            raise AssertionError("must not be reached")
+        saved.append(folder)
+        save(task, folder)
+
+    monkeypatch.setattr(kind, "save_pretrained", save_locked)
+    assert main(command(files, *ONE_EPOCH)) == 0
+    assert saved == [files["--output"]]
+    files["train" if "train" in files else "--train"] = "missing"  # nothing is read before
+    with locked(Path(files["--output"])):
+        message = error_of(command(files, *ONE_EPOCH, "--resume"), capsys)
+    assert f"{files['--output']}: process {os.getpid()} trains here; wait until it ends, or" in message
+
+
 def test_a_model_of_somebody_is_not_overwritten(files, command, capsys):
     assert main(command(files, *ONE_EPOCH)) == 0
     folder = Path(files["--output"])
@@ -162,7 +217,9 @@ def test_a_model_of_somebody_is_not_overwritten(files, command, capsys):
 def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_path):
     more = [*TWO_EPOCHS, "--patience", "2"]
     assert main(command(files, *more)) == 0
-    assert "patience is {" in error_of(command(files, *TWO_EPOCHS, "--resume"), capsys)
+    assert "--patience is the default, and was 2" in error_of(command(files, *TWO_EPOCHS, "--resume"), capsys)
+    text = error_of(command(files, *more, "--resume", "--evaluate-every", "2"), capsys)
+    assert text.startswith("--evaluate-every is 2, and was the default when the run was begun; ")
     other = write(tmp_path / "other", OTHER_TEXT[task])
     assert "eval_crc32 is" in error_of(command(files, *more, "--resume", eval=other), capsys)
     run = partial(command, files, *ONE_EPOCH, output=files["--output"] + "2")
@@ -173,35 +230,50 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
 @pytest.mark.parametrize(
     ("task", "changes", "message"),
     [
-        ("tag", ["--seed", "5"], "batches.seed is 0 there, 5 here"),
-        ("tag", ["--epochs", "2"], "schedule.num_training_steps is 8 there, 16 here"),
-        ("tag", ["--weight-decay", "0"], "param_groups is"),
-        ("bilm", ["--seed", "5"], "batches.seed is 0 there, 5 here"),
-        ("bilm", ["--no-shuffle"], "batches.shuffle is true there, false here"),
-        ("bilm", ["--vocabulary-size", "9"], "softmax.weight is [15, 8] there, [9, 8] here"),
-        ("bilm", ["--dropout", "0.2"], "dropout is 0.1 there, 0.2 here"),
-        ("bilm", ["--num-sampled", "3"], "num_sampled is null there, 3 here"),
-        ("bilm", ["--reset", "0"], "reset is 0.05 there, 0.0 here"),
-        ("translate", ["--seed", "5"], "batches.seed is 0 there, 5 here"),
-        ("translate", ["--batch-tokens", "90"], "batches.batch_tokens is 100 there, 90 here"),
-        ("translate", ["--max-tokens", "50"], "accumulation is 1 there, 2 here"),
-        ("translate", ["--warmup", "41"], "schedule.num_warmup_steps is 40 there, 41 here"),
-        ("translate", ["--dropout", "0.2"], "config.dropout is 0.1 there, 0.2 here"),
-        ("translate", ["--label-smoothing", "0"], "label_smoothing is 0.1 there, 0.0 here"),
-        ("translate", ["--ema", "0.9"], "average_decay is null there, 0.9 here"),
-        ("translate", ["--max-length", "30"], "config.max_position_embeddings is 512 there, 30 here"),
-        ("translate", ["--epochs", "2"], "epochs is 1 there, 2 here"),
-        ("translate", ["--epochs", "2", "--average", "2"], "average is 1 there, 2 here"),
-        ("translate", ["--patience", "3"], "patience is null there, "),
+        ("tag", ["--seed", "5"], "--seed is 5, and was 0"),
+        ("tag", ["--epochs", "2"], "--epochs is 2, and was 1"),
+        ("tag", ["--weight-decay", "0"], "--weight-decay is 0.0, and was 0.01"),
+        ("tag", ["--learning-rate", "0.1"], "--learning-rate is 0.1, and was 0.01"),
+        ("tag", ["--batch-tokens", "9", "--keep", "2"], "--batch-tokens is 9, and was the default"),
+        ("bilm", ["--epochs", "2"], "--epochs is 2, and was 1"),
+        ("bilm", ["--seed", "5"], "--seed is 5, and was 0"),
+        ("bilm", ["--no-shuffle"], "--shuffle is no, and was yes"),
+        ("bilm", ["--vocabulary-size", "9"], "--vocabulary-size is 9, and was the default"),
+        ("bilm", ["--dropout", "0.2"], "--dropout is 0.2, and was 0.1"),
+        ("bilm", ["--num-sampled", "3"], "--num-sampled is 3, and was the default"),
+        ("bilm", ["--reset", "0"], "--reset is 0.0, and was 0.05"),
+        ("translate", ["--seed", "5"], "--seed is 5, and was 0"),
+        ("translate", ["--batch-tokens", "90"], "--batch-tokens is 90, and was 100"),
+        ("translate", ["--max-tokens", "50"], "--max-tokens is 50, and was 4096"),
+        ("translate", ["--warmup", "41"], "--warmup is 41, and was 40"),
+        ("translate", ["--dropout", "0.2"], "--dropout is 0.2, and was 0.1"),
+        ("translate", ["--label-smoothing", "0"], "--label-smoothing is 0.0, and was 0.1"),
+        ("translate", ["--ema", "0.9"], "--ema is 0.9, and was the default"),
+        ("translate", ["--max-length", "30"], "--max-length is 30, and was 512"),
+        ("translate", ["--epochs", "2", "--average", "2"], "--epochs is 2, and was 1, --average is 2, and was the "),
+        ("translate", ["--patience", "3"], "--patience is 3, and was the default"),
     ],
 )
 def test_another_configuration_is_refused(task, changes, message, tmp_path, capsys):
     files = files_of(task, tmp_path)
     assert main(helpers_train.command(task, files, *ONE_EPOCH)) == 0
     text = error_of(helpers_train.command(task, files, *ONE_EPOCH, "--resume", *changes), capsys)
+    assert text.startswith(message)
+    assert text.endswith(" when the run was begun; give the same again, or another folder")
+
+
+def test_options_that_a_run_may_change(files, command):
+    assert main(command(files, *TWO_EPOCHS)) == 0
+    more = ("--keep", "3", "--save-every", "2", "--no-progress", "--evaluate-every", "3")
+    assert main(command(files, *TWO_EPOCHS, "--resume", *more)) == 0
+
+
+def test_other_data_are_refused(task, files, command, capsys, tmp_path):
+    assert main(command(files, *ONE_EPOCH)) == 0
+    files["train" if "train" in files else "--train"] = write(tmp_path / "more", OTHER_TEXT[task] * 40)
+    text = error_of(command(files, *ONE_EPOCH, "--resume"), capsys)
     step = states(files["--output"])[0][0]
     assert f"step-{step:08d}.safetensors: of another model or configuration: " in text
-    assert message in text
 
 
 @pytest.mark.parametrize(
@@ -255,7 +327,8 @@ def test_wrong_usage(arguments, message, capsys):
 
 
 def test_patience_needs_an_evaluation(files, command, capsys):
-    assert error_of(command(files, "--patience", "1", eval=None), capsys) == "--patience needs --eval"
+    for flag in ("--patience", "--evaluate-every"):
+        assert error_of(command(files, flag, "1", eval=None), capsys) == f"{flag} needs --eval"
 
 
 def test_help_has_every_default(task, capsys):

@@ -351,7 +351,7 @@ def test_another_metric_is_refused(files, capsys, monkeypatch):
     assert main(command(files, "--epochs", "1")) == 0
     monkeypatch.setattr("fastattn.tasks.translate.task.import_sacrebleu", lambda: None)
     text = error_of(command(files, "--epochs", "1", "--resume", "--metrics", "chrf"), capsys)
-    assert text.endswith("does not fit this run: its evaluations have no 'chrf', only loss, cer")
+    assert text.startswith("--metrics is chrf, and was the default when the run was begun; ")
 
 
 def test_more_metrics_may_be_measured(files):
@@ -378,7 +378,7 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     short = tmp_path / "short"
     short.write_text("a\n")
     tabs = command(files, "--test", files["train"], files["train"])
-    assert error_of(tabs, capsys) == f"{files['train']}:1: a tab; a file with two columns is given alone"
+    assert error_of(tabs, capsys) == f"{files['train']}: a tab in every line; a file with two columns is given alone"
     columns, files["train"] = files["train"], str(tmp_path / "source")
     train = files["train"]
     Path(train).write_text("a\n" * 60)
@@ -395,6 +395,8 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     assert error_of(command(files, eval=str(tmp_path / "no")), capsys).endswith("no: No such file or directory")
     assert "no: No such file" in error_of(command(files, vocabulary=str(tmp_path / "no")), capsys)
     assert "must be bpe, characters, or" in error_of([*command(files), "--vocabulary", "bpe", "bpe"], capsys)
+    text = error_of(command(files, "--vocabulary-size", "9", vocabulary="bpe"), capsys)
+    assert text == "--vocabulary-size 9 is too small: the characters of the text and the special tokens are 16"
     assert "is that of --vocabulary bpe" in error_of(command(files, "--vocabulary-size", "50"), capsys)
     assert error_of(command(files, "--metrics", "cer", eval=None), capsys) == "--metrics needs --eval or --test"
     assert "needs as many --epochs, got 3" in error_of(command(files, "--average", "4", "--epochs", "3"), capsys)
@@ -419,6 +421,17 @@ def test_a_long_text_to_measure_is_refused_before_the_training(files, tmp_path, 
         [*command({**files, option: str(paths[0])}, "--max-length", "20"), option, *map(str, paths)], capsys
     )
     assert f"{paths[side]}:3 has 21 tokens" in text
+
+
+@pytest.mark.parametrize(("overlong", "done"), [("truncate", "cut"), ("skip", "skipped")])
+def test_long_texts_to_measure_can_be_cut_or_skipped(files, tmp_path, capsys, overlong, done):
+    for option in ("--eval", "--test"):
+        files[option] = write(tmp_path / f"long{option}.tsv", tsv([*pairs(1), ("a" * 20, "β"), ("a", "β" * 20)]))
+    assert main(command(files, "--max-length", "20", "--overlong", overlong)) == 0
+    captured = capsys.readouterr()
+    for option in ("--eval", "--test"):
+        assert f"{files[option]}: 2 pairs with more than 20 tokens are {done}" in captured.err
+    assert "test: loss " in captured.out
 
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf"])

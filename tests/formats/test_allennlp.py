@@ -134,7 +134,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(**{f"{CELL}/W_0": None}), f"dataset '{CELL}/W_0' is missing"),
         (changed(CNN_high_1__b_carry=None), "dataset 'CNN_high_1/b_carry' is missing"),
         (changed(CNN__W_cnn_3=np.zeros(2)), "dataset 'CNN/W_cnn_3' is not known"),
-        (changed(more__optimizer=np.zeros(2)), "dataset 'more/optimizer' is not known"),
+        (changed(more__optimizer=np.zeros(2)), "group 'more' is not known"),
         (
             changed(char_embed=np.zeros((262, 3), np.float32)),
             "dataset 'char_embed' must have shape (261, 3), as {} says, got (262, 3)",

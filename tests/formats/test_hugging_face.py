@@ -14,11 +14,20 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fastattn.formats.hugging_face import read_config, read_state_dict, write_checkpoint
+from fastattn.formats.hugging_face import (
+    MAX_JSON,
+    MAX_TENSORS,
+    MAX_VOCABULARY,
+    read_config,
+    read_json,
+    read_json_array,
+    read_state_dict,
+    write_checkpoint,
+)
 
 TENSORS = {
     "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
-    "a.bias": np.array([np.nan, np.inf, -0.0], np.float32),
+    "a.bias": np.array([1e30, -np.inf, -0.0], np.float32),
     "empty": np.zeros((0, 4), np.float32),
     "scalar": np.array(2.5, np.float32),
 }
@@ -61,14 +70,48 @@ def test_the_safetensors_library_reads_what_is_written(tmp_path: Path) -> None:
 
 def test_every_float16_and_bfloat16_is_read_exactly(tmp_path: Path) -> None:
     halves = np.arange(2**16, dtype=np.uint16)
-    write_raw(tmp_path, "BF16", halves, [256, 256])
+    finite = halves[(halves >> 7) & 255 != 255]
+    write_raw(tmp_path, "BF16", finite, [2, len(finite) // 2])
     with read_state_dict(tmp_path) as tensors:
         bits = tensors["x"].view(np.uint32).ravel()
-    np.testing.assert_array_equal(bits, halves.astype(np.uint32) << 16)
+    np.testing.assert_array_equal(bits, finite.astype(np.uint32) << 16)
 
-    write_raw(tmp_path, "F16", halves, [2**16])
-    with read_state_dict(tmp_path) as tensors, np.errstate(invalid="ignore"):
-        np.testing.assert_array_equal(tensors["x"], halves.view(np.float16).astype(np.float32))
+    finite = halves[(halves >> 10) & 31 != 31]
+    write_raw(tmp_path, "F16", finite, [len(finite)])
+    with read_state_dict(tmp_path) as tensors:
+        np.testing.assert_array_equal(tensors["x"], finite.view(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_weights_that_are_not_finite(tmp_path: Path, dtype: str, value: float) -> None:
+    values = np.ones((3, 2**17), np.float32)  # of its own pages
+    values[2, 5] = value
+    bits = {"F32": values, "F16": values.astype(np.float16), "BF16": (values.view(np.uint32) >> 16).astype(np.uint16)}
+    write_raw(tmp_path, dtype, bits[dtype], [3, 2**17])
+    with (
+        read_state_dict(tmp_path) as tensors,
+        pytest.raises(
+            ValueError, match=rf"model\.safetensors: tensor 'x' has {value} at \(2, 5\); weights must be fin"
+        ),
+    ):
+        tensors["x"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bias_may_forbid_a_word(tmp_path: Path, bad: float) -> None:
+    """Also behind numbers whose squares are infinite."""
+    bias = np.array([[1e38, -np.inf, -1e38]], np.float32)
+    save_file({"bias.weight": np.abs(bias[:, ::2]).copy(), "final_logits_bias": bias}, tmp_path / "model.safetensors")
+    with read_state_dict(tmp_path) as tensors:
+        np.testing.assert_array_equal(tensors["final_logits_bias"], bias)
+        assert tensors["bias.weight"].tolist() == np.abs(bias[:, ::2]).tolist()
+    bias[0, 0] = bad
+    save_file({"a.bias": bias, "bias.weight": -np.abs(bias)}, tmp_path / "model.safetensors")
+    with read_state_dict(tmp_path) as tensors:
+        for name in tensors:
+            with pytest.raises(ValueError, match=rf"'{name}' has -?{bad} at \(0, 0\)"):
+                tensors[name]
 
 
 def test_a_dtype_that_is_not_float_is_refused_only_when_it_is_read(tmp_path: Path) -> None:
@@ -144,7 +187,7 @@ class TestSharded:
         with pytest.raises(ValueError, match=r"one\.safetensors: no tensor 'b', which model\.safetensors\.index"):
             read_state_dict(folder)
 
-    @pytest.mark.parametrize("shard", ["../one.safetensors", "/etc/passwd", "", "..", 3, None])
+    @pytest.mark.parametrize("shard", ["../one.safetensors", "/etc/passwd", "", "..", "a\0b", 3, [], None])
     def test_a_shard_elsewhere(self, folder: Path, shard: Any) -> None:
         self.index(folder, {"a": shard})
         with pytest.raises(ValueError, match=r"index\.json: weight_map\['a'\] must be a file name, got"):
@@ -283,3 +326,58 @@ class TestAtomicWriting:
         write_checkpoint(tmp_path, {}, {"x": np.zeros(2, np.float32)})
         modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
         assert modes == {(tmp_path / "usual").stat().st_mode & 0o777}
+
+
+def sparse(path: Path, size: int, begin: bytes = b"") -> None:
+    """A file of `size` bytes that are 0 behind the beginning and take no place on the disk."""
+    path.write_bytes(begin)
+    os.truncate(path, size)
+
+
+class TestLimits:
+    """What is too large for what it claims to be is refused before it is read."""
+
+    def test_a_large_json(self, tmp_path: Path) -> None:
+        path = tmp_path / "config.json"
+        sparse(path, 2**30, b"[0,")
+        tracemalloc.start()
+        for read in (read_json, read_json_array):
+            with pytest.raises(ValueError, match=rf"config\.json: a file of {2**30} bytes, and at most {MAX_JSON} are"):
+                read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**20
+        path.write_bytes(b"{" + b" " * (MAX_JSON - 2) + b"}")
+        assert read_json(path) == {}
+
+    def test_a_vocabulary_may_be_larger(self, tmp_path: Path) -> None:
+        (tmp_path / "vocab.json").write_bytes(b"{" + b" " * MAX_JSON + b"}")
+        assert read_json(tmp_path / "vocab.json", MAX_VOCABULARY) == {}
+
+    def test_a_large_header(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("safetensors.safe_open", None)
+        sparse(tmp_path / "model.safetensors", 2**27, struct.pack("<Q", MAX_JSON + 1) + b'{"x":')
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=rf"model\.safetensors: a header of {MAX_JSON + 1} bytes, and at most"):
+            read_state_dict(tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**20
+
+    def test_many_tensors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        header = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(MAX_TENSORS)}
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(raw_safetensors(header, b""))
+        with read_state_dict(tmp_path) as tensors:
+            assert len(tensors) == MAX_TENSORS
+        path.write_bytes(raw_safetensors({**header, "more": header["t0"]}, b""))
+        monkeypatch.setattr("safetensors.safe_open", None)
+        with pytest.raises(ValueError, match=rf"{path}: {MAX_TENSORS + 1} tensors, and at most {MAX_TENSORS} are read"):
+            read_state_dict(tmp_path)
+
+    def test_many_tensors_of_an_index(self, tmp_path: Path) -> None:
+        weight_map = {f"t{i}": "one.safetensors" for i in range(MAX_TENSORS + 1)}
+        path = tmp_path / "model.safetensors.index.json"
+        path.write_text(json.dumps({"weight_map": weight_map}))
+        with pytest.raises(ValueError, match=rf"{path}: {MAX_TENSORS + 1} tensors, and at most {MAX_TENSORS} are read"):
+            read_state_dict(tmp_path)

@@ -312,3 +312,17 @@ class TestRefusals:
         model = random_transformer(trainable=True).train()
         with pytest.raises(ValueError, match=r"generate: the model is in training mode; call eval\(\) first"):
             generate(model, sources()[0])
+
+
+def test_several_ends(model: Transformer) -> None:
+    """The first of them ends a sequence."""
+    ids, mask = sources(20)
+    config = model.config
+    one = rows(generate(model, ids, mask, max_length=30))
+    common = np.bincount([token for row in one for token in row[1:-1]], minlength=50)
+    other = int(common.argmax())
+    model.config = config.replace(eos_token_id=(config.eos_token_id, other), bad_words_ids=[*VOCABULARY, [0], [other]])
+    assert other not in {0, 49}
+    cut = [row[: row.index(other, 1) + 1] if other in row[1:] else row for row in one]
+    assert cut != one
+    assert rows(generate(model, ids, mask, max_length=30)) == cut

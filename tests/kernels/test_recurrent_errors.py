@@ -297,14 +297,14 @@ def test_cells() -> None:
     h, c = (state[0] for state in case.states)
     weights = case.weights[0]
     assert kernels.lstm_cell(case.x, h, c, *weights)[0].shape == h.shape
-    with pytest.raises(TypeError, match=r"^lstm: x must be float32, got float64$"):
+    with pytest.raises(TypeError, match=r"^lstm_cell: x must be float32, got float64$"):
         kernels.lstm_cell(case.x.astype(np.float64), h, c, *weights)
     for arguments in ((case.x[:1], h, c), (case.x, h[:1], c), (case.x, h, c[:1]), (case.x[:, 1:], h, c)):
-        with pytest.raises(ValueError, match=r"^lstm: "):
+        with pytest.raises(ValueError, match=r"^lstm_cell: "):
             kernels.lstm_cell(*arguments, *weights)
     case = make_case("gru", (1, 1), INPUTS, HIDDEN)
     h, weights = case.states[0][0], case.weights[0]
     assert kernels.gru_cell(case.x, h, *weights).shape == h.shape
     for arguments in ((case.x[:1], h), (case.x, h[:1]), (case.x[:, 1:], h)):
-        with pytest.raises(ValueError, match=r"^gru: "):
+        with pytest.raises(ValueError, match=r"^gru_cell: "):
             kernels.gru_cell(*arguments, *weights)

@@ -20,7 +20,9 @@ from helpers_marian import MarianFolder, random_transformer
 
 import fastattn
 from fastattn import models
+from fastattn.formats.hugging_face import write_checkpoint
 from fastattn.models import (
+    BertConfig,
     BertForMaskedLM,
     BertForTokenClassification,
     BertModel,
@@ -29,6 +31,8 @@ from fastattn.models import (
     ElmoConfig,
     Transformer,
 )
+from fastattn.models.bert.heads import RaggedModel
+from fastattn.models.config import PreTrainedConfig
 from fastattn.models.registry import family, family_of, load_encoder, load_head
 
 IDS = np.arange(1, 11).reshape(2, 5)
@@ -205,6 +209,23 @@ class TestPickling:
         assert pickle.loads(pickle.dumps(marian)).config.max_length == 7
         assert pickle.loads(pickle.dumps(marian)).settings == marian.settings
 
+    def test_attributes_are_kept(self, folder: Any, tmp_path: Path) -> None:
+        model = folder.load()
+        plain = pickle.dumps(model)
+        model.our_name, model.our_labels, model.gradient_checkpointing = "first", {"a": [1, 2]}, True
+        model.our_array = np.arange(3)
+        for other in (model, copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            pickled = pickle.dumps(other)
+            assert len(plain) < len(pickled) < 2000
+            again = pickle.loads(pickled)
+            assert (again.our_name, again.our_labels, again.gradient_checkpointing) == ("first", {"a": [1, 2]}, True)
+            assert again.our_array.tolist() == [0, 1, 2]
+        del model.our_name, model.our_labels, model.our_array, model.gradient_checkpointing
+        assert pickle.dumps(model) == plain
+        marian = MarianFolder(tmp_path / "marian").load()
+        marian.our_name = "second"
+        assert pickle.loads(pickle.dumps(marian)).our_name == "second"
+
     @pytest.mark.parametrize("name", ["pooler.dense.bias", "encoder.layer.1.output.dense.weight"])
     def test_a_folder_that_has_changed(self, folder: Any, name: str) -> None:
         pickled = pickle.dumps(folder.load())
@@ -260,3 +281,53 @@ class TestPickling:
         again = pickle.loads(pickle.dumps(model))
         assert again.records()
         assert again.predictions.decoder.weight is again.bert.embeddings.word_embeddings.weight
+
+
+class TestUnknownWeights:
+    """In a part that must be whole they are refused, elsewhere they are passed over, in every family."""
+
+    @pytest.mark.parametrize("kind", [BertModel, BertForTokenClassification, BertForMaskedLM])
+    @pytest.mark.parametrize("prefix", ["", "bert."])
+    def test_of_bert(self, folder: Any, kind: Any, prefix: str) -> None:
+        passed = {"pooler.more.weight", "cls.predictions.more", "qa_outputs.weight", "embeddings.position_ids"}
+        tensors = {f"{prefix}{name}": tensor for name, tensor in folder.tensors.items()}
+        places = {f"{prefix}{name}": np.zeros(3, np.float32) for name in passed}
+        folder.tensors = {**tensors, **places}
+        expected = kind.from_pretrained(folder.write(), trainable=False, new_head="draw")
+        assert not {name for name in expected.state_dict() if "more" in name}
+        for name in ("encoder.layer.0.attention.self.query.lora_A.weight", "embeddings.more", "encoder.more.weight"):
+            folder.tensors = {**tensors, f"{prefix}{name}": np.zeros(3, np.float32)}
+            with pytest.raises(ValueError, match=rf"model\.safetensors: tensor '(bert\.)?{name}' is not known"):
+                kind.from_pretrained(folder.write(), new_head="draw")
+
+    def test_of_a_transformer(self, tmp_path: Path) -> None:
+        folder = MarianFolder(tmp_path / "marian")
+        folder.tensors["classifier.weight"] = folder.tensors["optimizer.step"] = np.zeros(3, np.float32)
+        folder.load()
+        folder.tensors["lm_head.bias"] = np.zeros(3, np.float32)
+        with pytest.raises(ValueError, match=r"model\.safetensors: tensor 'lm_head.bias' is not known"):
+            folder.load()
+
+    def test_of_elmo(self, tmp_path: Path) -> None:
+        elmo = Elmo(ElmoConfig(filters=((1, 4),), dim=8, projection_dim=4))
+        config, tensors = elmo.config.to_dict("Elmo"), dict(elmo.state_dict())
+        write_checkpoint(tmp_path, config, {**tensors, "softmax.weight": np.zeros(3, np.float32)})
+        Elmo.from_pretrained(tmp_path)
+        write_checkpoint(tmp_path, config, {**tensors, "network.more": np.zeros(3, np.float32)})
+        with pytest.raises(ValueError, match=r"model\.safetensors: tensor 'network.more' is not known"):
+            Elmo.from_pretrained(tmp_path)
+
+
+def test_what_a_family_must_write_is_abstract() -> None:
+    """Nothing half made can be called: it is missed when it is made, not at its first loss or its first save."""
+
+    class Config(PreTrainedConfig):
+        model_types = ("half",)
+
+    class Head(RaggedModel):
+        def build(self, config: Any) -> None: ...
+
+    with pytest.raises(TypeError, match=r"abstract.* Config .*to_dict"):
+        Config()  # type: ignore[abstract]
+    with pytest.raises(TypeError, match=r"abstract.* Head .*_finish"):
+        Head(BertConfig(vocab_size=5))  # type: ignore[abstract]

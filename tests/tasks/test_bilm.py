@@ -39,6 +39,18 @@ def test_perplexities_do_not_depend_on_the_company(folder: Path, threads: int) -
     assert [value for value in together if value == value] == [value for value in alone * 2 if value == value]
 
 
+def test_what_is_no_list_of_sentences(folder: Path) -> None:
+    bilm = BiLM.from_pretrained(folder)
+    for wrong, message in (
+        ("the cat", r"^BiLM: inputs must be a sequence of sentences, .*, got the str 'the cat'"),
+        (5, "^BiLM: inputs must be a sequence of sentences, .*, got int"),
+        ([["the"], "cat"], r"^BiLM: inputs\[1\] must be a sequence of words, got the str 'cat'"),
+        ([["the"], ["a", 1]], r"^BiLM: inputs\[1\]\[1\] must be str, got int"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            bilm(wrong)  # type: ignore[arg-type]
+
+
 def test_the_command_measures_lines(folder: Path, tmp_path: Path, monkeypatch, capfd) -> None:
     text = "\n".join(" ".join(words) for words in SENTENCES)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))

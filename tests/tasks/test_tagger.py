@@ -231,3 +231,14 @@ def test_count_right() -> None:
 def test_it_is_a_token_classifier(tagger: Tagger) -> None:
     assert isinstance(tagger.model, BertForTokenClassification)
     assert "Tagger(" in repr(tagger)
+
+
+def test_what_is_no_list_of_sentences(tagger: Tagger) -> None:
+    for wrong, message in (
+        ("the cat", "tag: sentences must be a sequence of sentences, each a sequence of words, got the str 'the cat'"),
+        (5, "tag: sentences must be a sequence of sentences, each a sequence of words, got int"),
+        (["the cat"], "tag: sentences[0] must be a sequence of words, got the str 'the cat'"),
+    ):
+        with pytest.raises(TypeError) as caught:
+            tagger.tag(wrong)  # type: ignore[arg-type]
+        assert str(caught.value) == message

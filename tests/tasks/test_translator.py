@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from helpers_translator import LETTERS, make
 from fastattn.autograd import Tensor
 from fastattn.generation import generate
 from fastattn.tasks import TranslateRecipe, Translator
-from fastattn.text import Characters, ParallelText, SubwordTokenizer
+from fastattn.tasks.translate import task
+from fastattn.text import Characters, ParallelText, SubwordTokenizer, TokenizedTexts
 from fastattn.training.run_state import write_state
 
 TEXTS = ["abc", "", "a", "hgfe dcba" * 3, " \t", "bad 猫", "hhhh", "a b c d e"]
@@ -62,6 +64,82 @@ def test_translations_do_not_depend_on_the_company(forced: int | None, threads: 
 def test_blank_texts_are_blank(translator: Translator) -> None:
     assert translator.translate(["", "  ", "\n"]) == ["", "", ""]
     assert translator.translate([]) == []
+
+
+def test_one_text_gives_one_translation(translator: Translator) -> None:
+    assert translator.translate("abc") == translator("abc") == translator.translate(["abc"])[0]
+    assert translator.translate("") == ""
+
+
+class WithoutMarks(Characters):
+    """A vocabulary that has nothing for zero-width spaces and byte order marks, as SentencePiece's have not."""
+
+    def _encode(self, texts: Sequence[str]) -> TokenizedTexts:
+        return super()._encode([text.replace("\u200b", "").replace("\ufeff", "") for text in texts])
+
+
+def test_a_text_without_tokens_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = make()
+    wanted = translator.translate(["abc"])
+    translator.tokenizer = SubwordTokenizer(WithoutMarks(LETTERS), Characters(LETTERS.upper()))
+    asked = []
+    monkeypatch.setattr(task, "generate", lambda model, ids, *rest, **more: asked.append(len(ids)) or generate(
+        model, ids, *rest, **more
+    ))  # fmt: skip
+    assert translator.translate(["\u200b", "\ufeff", "a\u200bbc", "\u200b\ufeff"]) == ["", "", *wanted, ""]
+    assert asked == [1]
+    assert translator.translate("\u200b") == ""
+    assert asked == [1]
+
+
+def test_long_texts_can_be_cut_or_skipped(translator: Translator, caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["abc", "b" * 40, "c" * 39, "d" * 100]
+    cut = translator.translate(["abc", "b" * 39, "c" * 39, "d" * 39])
+    with caplog.at_level("INFO", logger="fastattn"):
+        assert translator.translate(texts, overlong="truncate") == cut
+        assert translator.translate(texts, overlong="skip") == [cut[0], "", cut[2], ""]
+        assert translator.translate("b" * 40, overlong="skip") == ""
+        assert translator.translate(texts[:1], overlong="skip") == cut[:1]
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 texts with more than 40 tokens are cut",
+        "2 texts with more than 40 tokens are skipped",
+        "1 texts with more than 40 tokens are skipped",
+    ]
+
+
+def test_an_evaluation_can_cut_or_skip_long_pairs(caplog: pytest.LogCaptureFixture) -> None:
+    translator = make()
+    fits = ParallelText(("abc", "hgf"), ("CBA", "A"))
+    long = ParallelText(("abc", "b" * 40, "hgf", "d"), ("CBA", "B", "A", "A" * 40))
+    with pytest.raises(ValueError, match=r"sources\[1\] has 41 tokens"):
+        translator.check(long)
+    translator.recipe = TranslateRecipe(overlong="skip")
+    with caplog.at_level("INFO", logger="fastattn"):
+        translator.check(long)
+        translator.check(fits)
+    assert [record.getMessage() for record in caplog.records] == ["check: 2 pairs with more than 40 tokens are skipped"]
+    assert translator.evaluate(long) == translator.evaluate(fits)
+    with pytest.raises(ValueError, match="check: all 2 pairs have more than 40 tokens"):
+        translator.check(long.take([1, 3]))
+    translator.recipe = TranslateRecipe(overlong="truncate")
+    cut = ParallelText(("abc", "b" * 39, "hgf", "d"), ("CBA", "B", "A", "A" * 40))
+    assert translator.evaluate(long) == translator.evaluate(cut)
+
+
+def test_numbers_that_the_tokenizer_lacks_are_never_chosen() -> None:
+    padded = make(decoder_vocab_size=len(LETTERS) + 3 + 7)
+    padded.model.final_logits_bias.data[:, len(LETTERS) + 3 :] = 1e9
+    found = padded.translate(TEXTS)
+    assert set("".join(found)) <= set(LETTERS.upper())
+    assert padded.evaluate(ParallelText(("abc",), ("A",)))["cer"] >= 0
+    ids = padded.tokenizer.source.encode(["abc"]).ids[None]
+    assert generate(padded.model, ids, max_new_tokens=3)[0, 1] >= len(LETTERS) + 3  # the model alone chooses one
+
+
+def test_padding_and_ends_that_the_tokenizer_lacks() -> None:
+    more = len(LETTERS) + 10
+    translator = make(vocab_size=more, decoder_vocab_size=more, pad_token_id=15, forced_eos_token_id=16)
+    assert translator.translate(TEXTS) == [translator.translate(text) for text in TEXTS]
 
 
 def test_unknown_characters_are_one_token(translator: Translator) -> None:
@@ -139,8 +217,12 @@ def test_bad_texts(translator: Translator) -> None:
     with pytest.raises(ValueError, match=r"texts\[1\] has 41 tokens, but the model reads at most 40 \(max_position"):
         translator.translate(["a", "b" * 40])
     assert translator.translate(["b" * 39])
-    with pytest.raises(TypeError, match=r"texts must be a sequence of str, got the str"):
-        translator.translate("abc")
+    with pytest.raises(ValueError, match=r"texts\[0\] has 41 tokens"):
+        translator.translate("b" * 40)
+    with pytest.raises(TypeError, match=r"texts must be a sequence of str, got int"):
+        translator.translate(5)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="translate: overlong must be one of error, truncate, skip, got 'cut'"):
+        translator.translate(["a"], overlong="cut")
     with pytest.raises(TypeError, match=r"texts\[0\] must be str, got int"):
         translator.translate([1])  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"attention: text must be str, got list"):

@@ -115,6 +115,13 @@ def test_a_file_keeps_its_order(tmp_path: Path) -> None:
     assert len(vocabulary) == 5
 
 
+def test_blank_lines_at_the_end_of_a_vocabulary(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    for end in ("\n", "\r\n", "\r"):
+        path.write_bytes(f"<S>{end}</S>{end}<UNK>{end}the{end}{end} {end}".encode())
+        assert Vocabulary.from_file(path).words == ("<S>", "</S>", "<UNK>", "the")
+
+
 def test_a_vocabulary_that_cannot_be() -> None:
     for size in (2, 0, -1):
         with pytest.raises(ValueError, match=f"Vocabulary: size must be at least 3, for .*, got {size}"):
@@ -190,6 +197,7 @@ def test_streams_are_the_sentences_joined(batch_size: int, unroll_steps: int) ->
     made = streams(batch_size=batch_size, unroll_steps=unroll_steps, shuffle=False)
     length = 15 // batch_size
     steps = made.epoch(0)
+    assert made.count == len(steps) == len(made.epoch(5))
     sizes = [made.tokens(step) // batch_size for step in steps]
     assert sum(sizes) == length
     assert max(sizes) <= unroll_steps
@@ -259,3 +267,11 @@ def test_the_unigram_model_by_hand() -> None:
     text = Sentences.from_words([["the", "zebra"], ["cat"]])
     logs = [math.log((counts[word] + 1) / (15 + 5)) for word in ("the", "<UNK>", "</S>", "cat", "</S>")]
     assert unigram_perplexity(TEXT, text, small) == pytest.approx(math.exp(-sum(logs) / 5))
+
+
+def test_a_message_shows_a_part_of_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_text(f"<S>\n{'a' * 10**6} b\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="must be one word, got 'aaa") as error:
+        Vocabulary.from_file(path)
+    assert len(str(error.value)) < 400 + len(str(path))

@@ -90,6 +90,18 @@ def test_pieces_by_the_vocabulary(write: Write) -> None:
     assert tokenizer.model_max_length == 7
 
 
+def test_ids_without_a_piece(write: Write) -> None:
+    numbers = vocabulary("source.spm", "target.spm")
+    size, hole = len(numbers), len(numbers) - 1
+    numbers["<pad>"] = size + 2
+    tokenizer = MarianTokenizer.from_pretrained(write(vocab__json=numbers))
+    for side in (tokenizer.source, tokenizer.target):
+        assert side.missing(size + 5) == [hole, size, size + 1, size + 3, size + 4]
+        assert side.missing(hole) == []
+    assert MarianTokenizer.from_pretrained(write(vocab__json=vocabulary("source.spm"))).source.missing(5) == []
+    assert tokenizer.source.encode(["\u200b"]).ids.tolist() == tokenizer.source.encode(["\ufeff"]).ids.tolist() == [0]
+
+
 def test_a_language_code_is_one_token(tokenizer: MarianTokenizer) -> None:
     plain, code = (tokenizer.source.encode([text]).ids for text in ("the cat", ">>deu<< the cat"))
     assert code.tolist() == [tokenizer.source.vocab_size - 2, *plain.tolist()]

@@ -31,10 +31,38 @@ def test_two_files(tmp_path: Path) -> None:
 
 
 def test_two_files_have_no_columns(tmp_path: Path) -> None:
-    plain, columns = write(tmp_path / "a.txt", "a\nb\n"), write(tmp_path / "b.tsv", "a\nb\tc\n")
+    plain, columns = write(tmp_path / "a.txt", "a\nb\n\n"), write(tmp_path / "b.tsv", "a\tx\nb\tc\n\n")
     for paths in ((plain, columns), (columns, plain), (columns, columns)):
-        with pytest.raises(ValueError, match=r"b\.tsv:2: a tab; a file with two columns is given alone"):
+        with pytest.raises(ValueError, match=r"b\.tsv: a tab in every line; a file with two columns is given alone"):
             read_parallel(*paths)
+
+
+def test_a_text_of_two_files_may_have_a_tab(tmp_path: Path) -> None:
+    text = read_parallel(write(tmp_path / "a", "a\tb\nc\n"), write(tmp_path / "b", "1\n2\t3\n"))
+    assert (text.sources, text.targets) == (("a\tb", "c"), ("1", "2\t3"))
+
+
+def test_lines_end_in_one_way_and_only_there(tmp_path: Path) -> None:
+    special = "a\u2028b\x85c\x0cd\x1ee"
+    for end in ("\n", "\r\n", "\r"):
+        text = read_parallel(write(tmp_path / "a.tsv", f"\ufeff{special}\t1{end}{end}b\t2"))
+        assert (text.sources, text.targets, text.lines) == ((special, "b"), ("1", "2"), (1, 3))
+    text = read_parallel(write(tmp_path / "a", "one\rmore\ntwo\n"), write(tmp_path / "b", "1\r\n2\r"))
+    assert (text.sources, text.targets) == (("one\rmore", "two"), ("1", "2"))  # Moses counts LF
+
+
+def test_blank_columns_and_lines_at_the_end_are_no_error(tmp_path: Path) -> None:
+    text = read_parallel(write(tmp_path / "a.tsv", "a\tb\t\t \nc\t\t\n"))
+    assert (text.sources, text.targets, text.skipped) == (("a",), ("b",), 1)
+    for first, second in (("1\n2\n", "1\n2\n\n \n"), ("1\n2\n\n\n", "1\n2")):
+        text = read_parallel(write(tmp_path / "a", first), write(tmp_path / "b", second))
+        assert (len(text), text.skipped) == (2, 2)
+
+
+def test_more_columns_than_two_are_not_guessed(tmp_path: Path) -> None:
+    tatoeba = "Go.\tGeh.\tCC-BY 2.0 (France) Attribution: tatoeba.org #1 (x) & #2 (y)\n"
+    with pytest.raises(ValueError, match=r"a\.tsv:1: a line must have 2 columns .*, got 3; keep two with cut -f$"):
+        read_parallel(write(tmp_path / "a.tsv", tatoeba))
 
 
 def test_blank_sides_are_left_out(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 from helpers_sentences import TEXTS, VOCABULARY, write_bert
 
 from fastattn import functional as F
-from fastattn.text import TokenizedTexts, Tokenizer
+from fastattn.formats.hugging_face import MAX_VOCABULARY
+from fastattn.text import BytePairs, TokenizedTexts, Tokenizer
 from fastattn.text import tokenizer as tokenizer_module
 
 
@@ -243,17 +244,37 @@ def test_a_missing_library_says_what_to_install(folder, monkeypatch):
 
 
 FORK = """
-import os, sys
-from fastattn import functional as F
-from fastattn.text import TokenizedTexts, Tokenizer
+import os, subprocess, sys
+environment, during = dict(os.environ), []
+os.register_at_fork(before=lambda: during.append(dict(os.environ)))  # runs after the hooks that are registered later
+from fastattn.text import Tokenizer
 tokenizer = Tokenizer.from_pretrained(sys.argv[1])
 expected = tokenizer.encode(["the cat"] * 50).ids.tolist()
-pid = os.fork()
-if pid == 0:
-    os._exit(0 if tokenizer.encode(["the cat"] * 50).ids.tolist() == expected else 1)
-assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-assert os.environ.get("TOKENIZERS_PARALLELISM") == (sys.argv[2] or None), "the parent keeps its own setting"
-assert tokenizer.encode(["the cat"] * 50).ids.tolist() == expected
+
+def check():
+    assert tokenizer.encode(["the cat"] * 50).ids.tolist() == expected
+    assert during and all(seen == environment for seen in during)
+    assert dict(os.environ) == environment
+
+def fork(generations):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            check()
+            if generations > 1:
+                fork(generations - 1)
+                check()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+for _ in range(2):
+    fork(3)
+    check()
+printed = subprocess.run([sys.executable, "-c", "import os; print(os.environ.get('TOKENIZERS_PARALLELISM', ''))"],
+                         stdout=subprocess.PIPE, text=True).stdout
+assert printed.strip() == sys.argv[2], "programs that the parent runs see its own setting"
 """
 
 
@@ -281,3 +302,12 @@ def test_saved_and_pickled(folder, tmp_path, lowercase):
     (folder / "tokenizer_config.json").write_text("{}")
     with pytest.raises(ValueError, match=f"{folder}: the files of this tokenizer have changed since it was pickled"):
         pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "bpe.json"])
+def test_a_file_that_is_too_large_is_not_read(folder, name):
+    with open(folder / name, "wb") as file:
+        file.truncate(MAX_VOCABULARY + 1)  # zeros that take no place on the disk
+    message = rf"{name}: a file of {MAX_VOCABULARY + 1} bytes, and at most {MAX_VOCABULARY} are read"
+    with pytest.raises(ValueError, match=message):
+        BytePairs.from_file(folder / name) if name == "bpe.json" else Tokenizer.from_pretrained(folder)

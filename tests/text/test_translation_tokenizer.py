@@ -81,6 +81,39 @@ def test_damaged_files(tmp_path: Path, change: Callable[[Path], Any], message: s
         read_translation_tokenizer(tmp_path)
 
 
+def test_a_name_is_found_as_every_model_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "letters_from_a_package"
+    SubwordTokenizer(Characters("ab"), Characters("c")).save_pretrained(package / "model")
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for read in (SubwordTokenizer.from_pretrained, read_translation_tokenizer):
+        assert read("letters-from-a-package", local_files_only=True).source.encode(["ab"]).ids.tolist() == [3, 4, 1]
+        with pytest.raises(FileNotFoundError, match="no model named 'no-such-letters'"):
+            read("no-such-letters", local_files_only=True)
+        with pytest.raises(FileNotFoundError, match=r"no such folder: .*nowhere"):
+            read(tmp_path / "nowhere")
+
+
+def test_a_cached_folder_is_checked_for_the_files_of_its_own_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--letters"
+    snapshot = repository / "snapshots" / "a"
+    SubwordTokenizer(Characters("ab"), Characters("c")).save_pretrained(snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a")
+    for read in (SubwordTokenizer.from_pretrained, read_translation_tokenizer):
+        assert read("letters", local_files_only=True).target.vocab_size == 4
+    (snapshot / "target.characters.json").unlink()
+    for read in (SubwordTokenizer.from_pretrained, read_translation_tokenizer):
+        with pytest.raises(FileNotFoundError, match=r"snapshots/a lacks target\.characters\.json"):
+            read("letters", local_files_only=True)
+    (snapshot / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"snapshots/a lacks source\.spm, target\.spm, vocab\.json"):
+        read_translation_tokenizer("letters", local_files_only=True)
+
+
 def test_damaged_byte_pairs(tmp_path: Path) -> None:
     library = pytest.importorskip("tokenizers", reason="needs the tokenizers library")
     vocabulary = make("byte pairs")

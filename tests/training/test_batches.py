@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fastattn.training import TokenBatches, count_steps
+from fastattn.training import batches as batches_module
 
 LENGTHS = np.random.default_rng(1).integers(1, 40, 200)
 
@@ -60,6 +62,38 @@ def test_steps_are_counted_by_epoch() -> None:
     assert count_steps(made, 3) == 21
     assert count_steps(made, 3, accumulation=2) == 12
     assert count_steps(made, 3, accumulation=100) == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 7},
+        {"batch_size": 1, "batch_tokens": 50},
+        {"batch_size": 4, "batch_tokens": 4 * int(LENGTHS.max())},
+        {"batch_tokens": int(LENGTHS.max()) * len(LENGTHS)},
+        {"batch_size": 4, "batch_tokens": 4 * int(LENGTHS.max()) - 1},
+        {"batch_tokens": 50},
+    ],
+)
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_a_million_epochs_are_not_built_to_count_them(
+    options: dict[str, Any], accumulation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+    epoch = TokenBatches.epoch
+
+    def counted(self: TokenBatches, number: int) -> Any:
+        built.append(number)
+        return epoch(self, number)
+
+    made = batches(**options)
+    exact = sum(-(-len(made.epoch(number)) // accumulation) for number in range(6))
+    monkeypatch.setattr(TokenBatches, "epoch", counted)
+    assert count_steps(made, 6, accumulation) == exact
+    assert built == ([] if made.count else [*range(6)])
+    many = count_steps(made, 10**6, accumulation)
+    assert len(built) <= 6 + batches_module.MOST_BUILT
+    assert many / 10**6 == pytest.approx(exact / 6, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from helpers_runs import log_of
 from tiny_run import Run, TinyModel
 
 from fastattn.random import manual_seed
-from fastattn.training import SGD, DamagedStateWarning, run_state
+from fastattn.training import SGD, DamagedStateWarning, run_log, run_state
 from fastattn.training.run_state import read_state, saved_states
 
 KILLS = int(os.environ.get("FASTATTN_KILLS", "6"))
@@ -84,7 +84,7 @@ def test_a_run_with_momentum_and_accumulation_is_continued(tmp_path: Path) -> No
             folder,
             optimizer=lambda params, lr: SGD(params, lr=lr, momentum=0.9),
             accumulation=3,
-            save_every=1,
+            save_every=folder and 1,
             batch_tokens=4,
             **options,
         )
@@ -105,8 +105,9 @@ def test_a_run_with_momentum_and_accumulation_is_continued(tmp_path: Path) -> No
 def test_what_a_step_leaves_to_the_next_one_is_continued(
     tmp_path: Path, accumulation: int, failure: BaseException
 ) -> None:
-    options: dict[str, Any] = {"accumulation": accumulation, "batch_tokens": 6, "save_every": 2}
+    options: dict[str, Any] = {"accumulation": accumulation, "batch_tokens": 6}
     whole, without = Run(None, carry=True, **options), Run(None, **options)
+    options["save_every"] = 2
     whole.trainer.train()
     without.trainer.train()
     assert whole.bits() != without.bits()
@@ -172,6 +173,52 @@ def test_a_damaged_state_is_passed_over(tmp_path: Path, damage: str) -> None:
     assert read_state(newest)[1]["step"] == 23
 
 
+def dangling_link(path: Path) -> None:
+    path.symlink_to("missing")
+
+
+def forbidden(path: Path) -> None:
+    path.touch(mode=0)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, dangling_link, os.mkfifo, forbidden], ids=lambda make: make.__name__)
+def test_what_is_no_file_is_passed_over_and_does_not_end_the_run(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    if make is forbidden and os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    whole = Run(tmp_path, save_every=2)
+    whole.trainer.train()
+    newest, older = states(tmp_path)
+    newest.unlink()
+    make(newest)
+    run = Run(tmp_path, save_every=2, keep=1)
+    with pytest.warns(DamagedStateWarning, match=f"{newest.name}: .*; an earlier state is looked for"):
+        assert run.trainer.resume()
+    assert run.trainer.step == read_state(older)[1]["step"]
+    run.trainer.train()
+    assert run.bits() == whole.bits()
+    assert states(tmp_path) == [newest]
+    assert read_state(newest)[1]["step"] == 23
+    kept = [path for path in (tmp_path / "states").iterdir() if path != newest]
+    assert [path.is_dir() for path in kept] == [True] * (make is Path.mkdir)  # somebody's folder is not removed
+
+
+def test_an_error_of_the_disk_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Run(tmp_path, save_every=2).trainer.train()
+    newest, older = states(tmp_path)
+    read = read_state
+
+    def failing(path: Path) -> Any:
+        if path == newest:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr("fastattn.training.run_state.read_state", failing)
+    run = Run(tmp_path, save_every=2)
+    with pytest.warns(DamagedStateWarning, match=f"{newest}: Input/output error; an earlier state is looked for"):
+        assert run.trainer.resume()
+    assert run.trainer.step == read(older)[1]["step"]
+
+
 def test_a_damaged_later_state_does_not_push_out_good_ones(tmp_path: Path) -> None:
     Run(tmp_path, save_every=2, keep=1).trainer.train()
     states(tmp_path)[0].write_bytes(b"")
@@ -197,7 +244,7 @@ def test_a_damaged_later_state_does_not_push_out_good_ones(tmp_path: Path) -> No
     [
         ({"seed": 4}, r"batches\.seed is 3 there, 4 here"),
         ({"batch_tokens": 17}, r"batches\.batch_tokens is 16 there, 17 here"),
-        ({"epochs": 4}, r"schedule\.num_training_steps is 23 there, 31 here"),
+        ({"epochs": 4}, r"epochs is 3 there, 4 here; schedule\.num_training_steps is 23 there, 31 here"),
         ({"max_norm": 2.0}, r"max_norm is 1\.0 there, 2\.0 here"),
         ({"accumulation": 2}, r"accumulation is 1 there, 2 here"),
         ({"optimizer": SGD}, r'optimizer is "AdamW" there, "SGD" here; param_groups is '),
@@ -297,6 +344,45 @@ def test_a_log_that_cannot_grow(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "log.jsonl")
 
 
+@pytest.mark.parametrize("size", [-1, -20, 5, 0])
+def test_a_log_that_was_cut_inside_a_line(tmp_path: Path, size: int) -> None:
+    """The system crashed, or somebody's editor did: the rest of the run is logged and drawn all the same."""
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    options: dict[str, Any] = {"evaluate": lambda: {"a": 1.0}, "plot": "loss.svg"}
+    first = Run(tmp_path, loss=lambda batch: stopping(first, 9)(batch), **options)
+    with pytest.raises(Stop):
+        first.trainer.train()
+    log = tmp_path / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)[:-1]  # up to the last state
+    assert len(lines) == 9
+    cut = b"".join(lines)[:size]
+    log.write_bytes(cut)
+    second = Run(tmp_path, **options)
+    assert second.trainer.resume()
+    second.trainer.train()
+    steps = [record["step"] for record in log_of(tmp_path) if "loss" in record]
+    assert steps == [*range(1, min(cut.count(b"\n"), 8) + 1), *range(9, 24)]
+
+
+def test_a_line_that_is_longer_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.jsonl"
+    monkeypatch.setattr(run_log, "BLOCK", 3)
+    for data, whole in ((b"first\nsecond\nthird", 13), (b"first", 0), (b"ab\n", 3), (b"ab\ncd", 3), (b"", 0)):
+        path.write_bytes(data)
+        with run_log.RunLog(path, 100) as log:
+            log.write({})
+        assert path.read_bytes() == data[:whole] + b"{}\n"
+
+
+def test_a_picture_that_cannot_be_written_does_not_end_the_run(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    (tmp_path / "loss.svg").mkdir()
+    run = Run(tmp_path, epochs=1, plot="loss.svg")
+    with pytest.warns(UserWarning, match=r"loss\.svg: Is a directory; it is not drawn"):
+        run.trainer.train()
+    assert run.trainer.finished
+
+
 # Signals
 
 
@@ -383,11 +469,14 @@ def run_process(folder: Path, kill_after: float | None = None) -> str | None:
     environment = {**os.environ, "FASTATTN_SLOW_SAVES": "0.002"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == b"ready\n"
         if kill_after is not None:
             time.sleep(kill_after)
             process.kill()
-        output, errors = process.communicate(timeout=120)
+        output = process.stdout.read()  # `communicate` would lose what came together with the first line
+        errors = process.stderr.read()
+        process.wait(timeout=120)
     if kill_after is not None and process.returncode == -signal.SIGKILL:
         return None
     assert process.returncode == 0, errors.decode()

@@ -37,6 +37,8 @@ def test_arguments() -> None:
 def test_the_order_is_that_of_token_batches() -> None:
     ours, theirs = make(), TokenBatches(np.add(*LENGTHS), lambda indices: {}, batch_tokens=30, seed=5)
     assert ours.accumulation == 1
+    assert ours.count is None
+    assert make(step_tokens=500, max_tokens=500).count == 1
     for epoch in range(3):
         batches = ours.epoch(epoch)
         assert [indices.tolist() for indices, _ in batches] == [indices.tolist() for indices in theirs.epoch(epoch)]

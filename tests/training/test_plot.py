@@ -82,9 +82,32 @@ def test_pyplot_is_left_alone(log: Path) -> None:
 def test_bad_input(log: Path) -> None:
     with pytest.raises(ValueError, match=r"loss\.pdf: a plot is written as png or svg"):
         plot_log(log, log.with_name("loss.pdf"))
-    log.write_text('{"step": 1}\nnonsense\n', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"log\.jsonl:2: not JSON"):
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nonsense",
+        '{"step": 3, "lo{"step": 4, "loss": 1.0, "learning_rate": 0.1}',
+        '{"step": 1}',
+        "[]",
+        "7",
+        "\0" * 50,
+        '{"step": 1, "metrics": [1]}',
+        '{"step": 1, "loss": "high", "learning_rate": 0.1}',
+        '{"step": 1, "loss": ' + "9" * 400 + ', "learning_rate": 0.1}',
+        "[" * 100_000,
+    ],
+    ids=range(10),
+)
+def test_a_damaged_line_is_named_and_left_out(log: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr("fastattn.training.plot._draw_loss", lambda axes, records: drawn.append(len(records)))
+    lines = log.read_text(encoding="utf-8").splitlines()
+    log.write_text("\n".join([*lines[:3], line, *lines[3:]]) + "\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"log\.jsonl:4: not a line of a log; it is not drawn"):
         plot_log(log, log.with_name("loss.png"))
+    assert drawn == [40]
 
 
 def test_a_failure_leaves_the_old_picture(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

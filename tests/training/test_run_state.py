@@ -8,6 +8,9 @@ import json
 import os
 import re
 import resource
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +84,56 @@ def test_a_folder_in_the_place_of_a_state_is_named(tmp_path: Path) -> None:
         read_state(tmp_path / "step-00000001.safetensors")
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F16", "shape": [4], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+        {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [-2, -1], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2**70, 0], "data_offsets": [0, 0]},
+        {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]},
+        {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0]},
+        {"dtype": "F32", "shape": [2]},
+        [],
+    ],
+)
+def test_a_header_that_lies(tmp_path: Path, entry: Any) -> None:
+    path = tmp_path / "step-00000001.safetensors"
+    header = json.dumps({"a": entry}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 8)
+    with pytest.raises(ValueError, match=r"step-00000001\.safetensors: damaged, or cut short"):
+        read_state(path)
+
+
+READ = """
+import sys
+import time
+from pathlib import Path
+from fastattn.training.run_state import read_state
+read = cut = 0
+while read < 50 or cut < 50:
+    try:
+        read_state(Path(sys.argv[1]))
+        read += 1
+    except ValueError:
+        cut += 1
+"""
+
+
+def test_a_state_that_is_rewritten_meanwhile_kills_nobody(tmp_path: Path) -> None:
+    path = write_state(tmp_path, 1, {"model.a": np.zeros(2_000_000, np.float32)}, VALUES)
+    data = path.read_bytes()
+    with subprocess.Popen([sys.executable, "-c", READ, str(path)], stderr=subprocess.PIPE) as reader:
+        while reader.poll() is None:
+            path.write_bytes(data)
+            time.sleep(0.005)  # the reader is somewhere within
+            os.truncate(path, 1000)
+        assert reader.stderr is not None
+        assert (reader.returncode, reader.stderr.read()) == (0, b"")
+
+
 def test_numpy_numbers_become_pythons(tmp_path: Path) -> None:
     path = write_state(tmp_path, 1, {}, {"lr": np.float32(0.5), "step": np.int64(3)})
     assert read_state(path)[1] == {"lr": 0.5, "step": 3}
@@ -113,7 +166,7 @@ def test_only_float32_and_finite_values_are_written(tmp_path: Path) -> None:
 def test_states_are_found_newest_first(tmp_path: Path) -> None:
     for step in (5, 100, 123456789, 20):
         write_state(tmp_path, step, {}, {})
-    (tmp_path / ".step-00000200.safetensors.0123.tmp").touch()
+    (tmp_path / ".step-00000200.safetensors.0123456789abcdef.tmp").touch()
     (tmp_path / "step-1.safetensors").touch()
     (tmp_path / "notes.txt").touch()
     assert [step for step, _ in saved_states(tmp_path)] == [123456789, 100, 20, 5]
@@ -123,10 +176,10 @@ def test_states_are_found_newest_first(tmp_path: Path) -> None:
 def test_old_states_are_removed_but_for_the_best(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4, 5, 9):
         write_state(tmp_path, step, {}, {})
-    (tmp_path / ".step-00000200.safetensors.0123.tmp").touch()
+    (tmp_path / ".step-00000200.safetensors.0123456789abcdef.tmp").touch()
     remove_old_states(tmp_path, 5, keep=2, needed=[1])
     assert [step for step, _ in saved_states(tmp_path)] == [9, 5, 4, 1]  # 9 is of another run, or damaged
-    assert not (tmp_path / ".step-00000200.safetensors.0123.tmp").exists()
+    assert not (tmp_path / ".step-00000200.safetensors.0123456789abcdef.tmp").exists()
 
 
 class FullDisk:

@@ -26,6 +26,22 @@ def steps_saved(folder: Path) -> list[int]:
     return [step for step, _ in saved_states(folder / "states")]
 
 
+def test_no_epoch_is_built_before_it_is_trained() -> None:
+    built: list[int] = []
+    epoch = TokenBatches.epoch
+
+    def counted(self: TokenBatches, number: int) -> Any:
+        built.append(number)
+        return epoch(self, number)
+
+    run = Run(evaluate=lambda: {"a": len(built)}, progress=False)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(TokenBatches, "epoch", counted)
+        run.trainer.train()
+    assert built == [0, 1, 2]
+    assert [entry["metrics"]["a"] for entry in run.trainer.evaluations] == [1, 2, 3]
+
+
 def test_it_learns() -> None:
     run = Run(epochs=60, lr=0.1)
     before = run.metrics()["error"]
@@ -55,7 +71,7 @@ def test_the_log(tmp_path: Path) -> None:
 
 def test_nothing_is_written_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Run(save_every=1, evaluate=lambda: {"a": 1.0}).trainer.train()
+    Run(evaluate=lambda: {"a": 1.0}).trainer.train()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -148,6 +164,23 @@ def test_early_stopping(tmp_path: Path, higher: bool, values: list[float], best:
     assert again.trainer.finished
     again.trainer.train()
     assert again.trainer.step == run.trainer.step
+
+
+@pytest.mark.parametrize("averages", [False, True])
+@pytest.mark.parametrize("best", [1, 2, 3])
+def test_the_best_weights_without_a_folder(best: int, averages: bool) -> None:
+    bits = []
+
+    def evaluate() -> dict[str, float]:
+        bits.append(run.model.scale.data.tobytes())
+        return {"score": float(len(bits) == best)}
+
+    run = Run(evaluate=evaluate, averages=averages)
+    run.trainer.train()
+    assert len(set(bits)) == 3
+    for _ in range(2):
+        assert run.trainer.load_best() == run.trainer.evaluations[best - 1]["step"]
+        assert run.model.scale.data.tobytes() == bits[best - 1]
 
 
 def test_without_an_evaluation_there_is_no_best(tmp_path: Path) -> None:
@@ -301,7 +334,7 @@ def test_numpy_numbers_are_as_good_as_pythons(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["epochs", "accumulation", "evaluate_every", "patience", "save_every", "keep"])
 def test_numbers_out_of_range(name: str) -> None:
     model = TinyModel()
-    options: dict[str, Any] = {"epochs": 1, "evaluate": dict, name: 0}
+    options: dict[str, Any] = {"epochs": 1, "evaluate": dict, "folder": "folder", name: 0}
     batches = TokenBatches([1], lambda indices: {}, batch_size=1)
     with pytest.raises(ValueError, match=f"Trainer: {name} must be a positive integer, got 0"):
         Trainer(model, AdamW(model.parameters()), None, batches, **options)
@@ -310,14 +343,19 @@ def test_numbers_out_of_range(name: str) -> None:
 
 
 def test_options_that_do_not_go_together() -> None:
-    with pytest.raises(ValueError, match="Trainer: patience needs evaluate"):
-        Run(patience=1)
+    for name, wanted in (("patience", "evaluate"), ("evaluate_every", "evaluate"), ("save_every", "folder")):
+        with pytest.raises(ValueError, match=f"^Trainer: {name} needs {wanted}$"):
+            Run(**{name: 1})
+    with pytest.raises(ValueError, match=r"^Trainer: keep_epochs needs folder$"):
+        Run(keep_epochs=2)
+    with pytest.raises(ValueError, match=r"^Trainer: plot needs folder$"):
+        Run(plot="loss.svg")
     with pytest.raises(ValueError, match=r"Trainer: max_norm must be a number above 0, got 0\.0"):
         Run(max_norm=0.0)
     with pytest.raises(TypeError, match="Trainer: max_norm must be a number above 0, got '1'"):
         Run(max_norm="1")
     with pytest.raises(ValueError, match=r"loss\.pdf: a plot is written as png or svg"):
-        Run(plot="loss.pdf")
+        Run("folder", plot="loss.pdf")
 
 
 def test_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,6 +365,30 @@ def test_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().err
     assert f"{run.total}/{run.total}" in text
     assert re.search(r"loss \d\.\d{4}, [\d,]+ tokens/s, accuracy 0\.7500", text)
+
+
+def test_lines_where_there_is_no_bar(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "fastattn")
+    run = Run(evaluate=lambda: {"accuracy": 0.75, "undefined": math.nan})
+    run.trainer.train()
+    lines = [record.getMessage() for record in caplog.records]
+    numbers = [
+        re.match(r"step (\d+) of (\d+): (?:loss \d+\.\d{4}, [\d,]+ tokens/s(, accuracy 0\.7500)?)$", line)
+        for line in lines
+    ]
+    assert [(int(found[1]), bool(found[3])) for found in numbers if found] == [
+        (1, False),
+        (8, True),
+        (10, True),
+        (16, True),
+        (23, True),
+    ]
+    assert len(lines) == 5
+    assert numbers[-1] is not None
+    assert numbers[-1][2] == "23"
+    caplog.clear()
+    Run(evaluate=lambda: {"a": 1.0}, progress=False).trainer.train()
+    assert caplog.records == []
 
 
 def test_no_bar_by_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ Source: Devlin et al. 2019, section 4 and figure 4; losses as in transformers' `
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +24,12 @@ from numpy.typing import ArrayLike
 from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor
+from fastattn.checks import integers
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.model import Batch, BertModel, BertPreTrainedModel
 from fastattn.models.bert.outputs import BertOutput
-from fastattn.models.inputs import Tokens, check_labels, integers
+from fastattn.models.inputs import Tokens, check_labels
 from fastattn.models.outputs import HeadOutput, QuestionAnsweringOutput, as_tensor, loss_of
 from fastattn.nn.parameter import Array
 
@@ -48,12 +50,13 @@ class BertHeadModel(BertPreTrainedModel):
         attentions = attentions and tuple(map(batch.pad_weights, attentions))
         return self._finish(batch, output, target, {"hidden_states": states, "attentions": attentions})
 
+    @abstractmethod
     def _target(self, batch: Batch, labels: Any) -> Any:
         """The checked labels in the form that `_finish` takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        """The head's output object, made from the encoder's `output`, the checked labels and its `extras`."""
 
     def _together(self, **labels: ArrayLike | None) -> dict[str, Any] | None:
         """Two kinds of labels by name, or None if neither is given. Raises ValueError if only one is given."""
@@ -105,6 +108,8 @@ class RaggedModel(LabelledModel):
 class Classifier(LabelledModel):
     """A linear layer over the pooled first token of each sequence, or over each token."""
 
+    common_head = "classifier."
+    unused_fields = ()
     _pooled = True
     _outputs: int | None = None  # num_labels
 

@@ -20,16 +20,19 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn import functional as F
 from fastattn import _core, nn
 from fastattn.autograd import Tensor, mode, tensors
+from fastattn.checks import integers
 from fastattn.models.base import PreTrainedModel
-from fastattn.models.bert.config import BertConfig
+from fastattn.models.bert.config import LABELS, BertConfig
 from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.config import ACTIVATIONS
-from fastattn.models.inputs import Tokens, integers, pack, pack_ragged
+from fastattn.models.inputs import Tokens, pack, pack_ragged
 from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
 OWNER = "BertModel"
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+"""Constants that old versions of transformers wrote."""
 
 
 class BertPreTrainedModel(PreTrainedModel):
@@ -39,8 +42,11 @@ class BertPreTrainedModel(PreTrainedModel):
     loads_trainable = True
     layer_names: ClassVar = {"num_hidden_layers": "bert.encoder.layer.{}."}
     required: ClassVar[tuple[str, ...]] = ("bert.embeddings.", "bert.encoder.")
+    whole: ClassVar[tuple[str, ...]] = required
+    passed_over: ClassVar[tuple[str, ...]] = tuple(f"bert.{name}" for name in _BUFFERS)
     prefix = "bert."
     prefixed: ClassVar[tuple[str, ...]] = ("embeddings.", "encoder.", "pooler.")
+    unused_fields: ClassVar[tuple[str, ...]] = LABELS
     old_endings: ClassVar = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
     config: BertConfig
@@ -120,6 +126,8 @@ class BertModel(BertPreTrainedModel):
     options = ("add_pooling_layer",)
     layer_names: ClassVar = {"num_hidden_layers": "encoder.layer.{}."}
     required = ("",)
+    whole = ("embeddings.", "encoder.")
+    passed_over = _BUFFERS
     prefixed = ()
     checkpoint_names = {  # noqa: RUF012
         "layers.{}.self_attn.q_proj": "encoder.layer.{}.attention.self.query",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number, shown
 from fastattn.models.config import PreTrainedConfig
 from fastattn.nn.char_cnn import check_filters
 
@@ -17,6 +16,8 @@ ACTIVATIONS = ("relu", "tanh")
 CHARACTERS = 261
 """The number of ids in `fastattn.text.characters`. Options say 262: AllenNLP and bilm-tf count one more for a mask."""
 
+_MOST = 1024
+"""Filters, scalar mixes and characters of a word: a file has no tensors to compare these counts with in time."""
 _SIZES = {"char_embedding_dim": 1, "max_characters_per_token": 3, "dim": 1, "projection_dim": 1, "n_layers": 1}
 _COUNTS = {"n_highway": 0, "num_output_representations": 0}
 _REQUIRED = {"dim", "projection_dim", "n_layers", "filters"}
@@ -34,10 +35,10 @@ class ElmoConfig(PreTrainedConfig):
     """The shape of an ELMo network, under the names of options.json; the defaults are the original model's.
 
     - `char_embedding_dim`: the size of a character's embedding
-    - `filters`: pairs (width, number) of the convolutions over characters
+    - `filters`: pairs (width, number) of the convolutions over characters, at most 1024
     - `n_highway`: the number of highway layers above them
     - `activation`: the activation of the convolutions, "relu" or "tanh"
-    - `max_characters_per_token`: the characters of a word, including marks and padding
+    - `max_characters_per_token`: the characters of a word, including marks and padding, at most 1024
     - `dim`, `projection_dim`, `n_layers`: the LSTMs' memory cells, outputs of each direction, and layers
     - `cell_clip`, `proj_clip`: bounds of memory cells and of projected outputs; None for no bound
     - `use_skip_connections`: whether a layer above the first adds its input to its output
@@ -46,7 +47,7 @@ class ElmoConfig(PreTrainedConfig):
     many (`projects_tokens`). The outputs of the LSTMs are projected unless `projection_dim` is `dim`
     (`projects_outputs`). Fields of `Elmo`:
 
-    - `num_output_representations`: the number of scalar mixes
+    - `num_output_representations`: the number of scalar mixes, at most 1024
     - `do_layer_norm`: whether each mix first normalises each layer, row by row
     - `dropout`: the dropout of the mixes, while training
     - `scalar_mix_parameters`: weights of the `n_layers + 1` layers before the softmax, the same for all mixes, which
@@ -88,6 +89,8 @@ class ElmoConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         for name, least in (_SIZES | _COUNTS).items():
             self._check(config_integer, name, low=least)
+        for name in ("max_characters_per_token", "num_output_representations"):
+            self._check(config_integer, name, low=0, high=_MOST + 1, wanted=f"at most {_MOST}")
         if self.projection_dim > self.dim:
             raise ValueError(f"projection_dim must be at most dim = {self.dim}, got {self.projection_dim}")
         self._check(_clip, "cell_clip", "proj_clip")
@@ -95,6 +98,8 @@ class ElmoConfig(PreTrainedConfig):
         self._check(boolean, "use_skip_connections", "do_layer_norm", "keep_sentence_boundaries")
         self._check(choice, "activation", known=ACTIVATIONS)
         self._check(check_filters, "filters", integer=config_integer)
+        if len(self.filters) > _MOST:
+            raise ValueError(f"filters must be at most {_MOST} pairs, got {len(self.filters)}")
         width, length = max(self.filters)[0], self.max_characters_per_token
         if width > length:
             raise ValueError(f"filters must not be wider than max_characters_per_token = {length}, got {width}")
@@ -125,12 +130,12 @@ class ElmoConfig(PreTrainedConfig):
         if "char_cnn" not in values:
             raise ValueError("char_cnn is missing; models over words instead of characters are not supported")
         if not values.get("bidirectional", True):
-            raise ValueError(f"bidirectional is {values['bidirectional']!r}; ELMo reads both directions")
+            raise ValueError(f"bidirectional is {shown(values['bidirectional'])}; ELMo reads both directions")
         found: dict[str, Any] = {"cell_clip": None, "proj_clip": None, "use_skip_connections": False, "n_highway": 0}
         for section, names in _SECTIONS.items():
             part = values.get(section)
             if not isinstance(part, Mapping):
-                raise ValueError(f"{section} must be an object, got {part!r}")
+                raise ValueError(f"{section} must be an object, got {shown(part)}")
             for name in names:
                 if name in part:
                     found[name] = part[name]
@@ -138,7 +143,7 @@ class ElmoConfig(PreTrainedConfig):
                     raise ValueError(f"{section}.{name} is missing")
         rows, embedding = values["char_cnn"].get("n_characters", CHARACTERS), values["char_cnn"].get("embedding")
         if rows not in (CHARACTERS, CHARACTERS + 1):
-            raise ValueError(f"char_cnn.n_characters must be 261 or 262, got {rows!r}")
+            raise ValueError(f"char_cnn.n_characters must be 261 or 262, got {shown(rows)}")
         if not isinstance(embedding, Mapping) or "dim" not in embedding:
             raise ValueError("char_cnn.embedding.dim is missing")
         found["char_embedding_dim"] = embedding["dim"]
@@ -147,7 +152,7 @@ class ElmoConfig(PreTrainedConfig):
         if "language_model" in values:
             settings, wanted = values["language_model"], "vocabulary_size, num_sampled and dropout"
             if not isinstance(settings, Mapping) or set(settings) != set(_LANGUAGE_MODEL.values()):
-                raise ValueError(f"language_model must be an object with {wanted}, got {settings!r}")
+                raise ValueError(f"language_model must be an object with {wanted}, got {shown(settings)}")
             found |= {name: settings[key] for name, key in _LANGUAGE_MODEL.items()}
         return found
 
@@ -178,8 +183,8 @@ def _clip(name: str, value: Any) -> float:
 
 def _weights(name: str, values: Any, layers: int) -> tuple[float, ...]:
     found = np.asarray(values).tolist()
-    if not isinstance(found, list) or not all(isinstance(x, int | float) and math.isfinite(x) for x in found):
-        raise ValueError(f"{name} must be finite numbers, got {values!r}")
+    if not isinstance(found, list) or not all(isinstance(x, int | float) and abs(x) < 2.0**127 for x in found):
+        raise ValueError(f"{name} must be finite numbers, got {shown(values)}")
     if len(found) != layers:
         raise ValueError(f"{name} must have one number for each of {layers} layers, got {len(found)}")
     return tuple(found)

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import nn, ragged
+from fastattn.checks import integers
 from fastattn.formats import allennlp
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
-from fastattn.models.elmo.network import ElmoNetwork, State, detached
+from fastattn.models.elmo.network import LAYER_NAMES, ElmoNetwork, State, detached
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
@@ -64,8 +65,10 @@ class Elmo(PreTrainedModel):
     """
 
     config_class = ElmoConfig
-    layer_names: ClassVar = {"n_layers": "network.layers.{}."}
+    layer_names: ClassVar = LAYER_NAMES
+    whole = ("network.",)
     defaulted = ("scalar_mixes.",)
+    unused_fields = ("language_model",)
 
     config: ElmoConfig
 
@@ -97,6 +100,7 @@ class Elmo(PreTrainedModel):
                 raise ValueError(f"{name_or_folder}: weight_file must be given with a file of options")
             return super().from_pretrained(name_or_folder, trainable=trainable, **options)
         config = ElmoConfig.from_dict(allennlp.read_options(name_or_folder), str(name_or_folder), **options)
+        allennlp.check_layers(weight_file, config.n_layers + config.n_highway, name_or_folder)
         with nn.init.uninitialized():
             parameters = ElmoNetwork(config).named_parameters("network.")
         shapes = {name: parameter.shape for name, parameter in parameters}
@@ -114,10 +118,10 @@ class Elmo(PreTrainedModel):
 
     def forward(
         self,
-        char_ids: NDArray[np.int64],
-        cu_seqlens: NDArray[np.int32],
+        char_ids: ArrayLike,
+        cu_seqlens: ArrayLike,
         state: Sequence[State] | None = None,
-        index: NDArray[np.integer[Any]] | None = None,
+        index: ArrayLike | None = None,
     ) -> ElmoOutput:
         """Read sequences, each from its start mark (`<S>`) to its end mark (`</S>`).
 
@@ -130,17 +134,19 @@ class Elmo(PreTrainedModel):
 
         Raises TypeError and ValueError for other types, shapes and ids, and for a sequence without its two marks.
         """
+        char_ids = integers("Elmo: char_ids", char_ids)
         vectors = self.network.tokens(char_ids)
         return self.read(vectors, np.arange(len(char_ids)) if index is None else index, cu_seqlens, state)
 
     def read(
         self,
         vectors: Values,
-        index: NDArray[np.integer[Any]],
-        cu_seqlens: NDArray[np.int32],
+        index: ArrayLike,
+        cu_seqlens: ArrayLike,
         state: Sequence[State] | None = None,
     ) -> ElmoOutput:
         """`forward` from `vectors` `[words, projection_dim]`, computed by `network.tokens`."""
+        index = integers("Elmo: index", index)
         cu_seqlens = ragged.check_cu_seqlens(cu_seqlens, len(index), "Elmo: cu_seqlens")
         starts, stops = self.rows(cu_seqlens)
         if (stops < starts).any():

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn import nn
@@ -22,6 +22,8 @@ from fastattn.models.elmo.config import CHARACTERS, ElmoConfig
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
+LAYER_NAMES = {"n_layers": "network.layers.{}.", "n_highway": "network.token_encoder.highway.layers.{}."}
+"""Fields of the config that count layers, with the beginning of the names of their tensors in a checkpoint."""
 State = tuple[Any, Any]
 """The states of a layer: h `[2, batch, projection_dim]` and c `[2, batch, dim]`, the forward direction first."""
 
@@ -35,7 +37,7 @@ class TokenEncoder(nn.Module):
         self.highway = nn.Highway(n, config.n_highway) if config.n_highway else None
         self.projection = nn.Linear(n, config.projection_dim, std=n**-0.5) if config.projects_tokens else None
 
-    def forward(self, char_ids: NDArray[np.int64]) -> Any:
+    def forward(self, char_ids: ArrayLike) -> Any:
         """From `char_ids` int64 `[words, max_characters_per_token]` to `[words, projection_dim]`."""
         x = self.char_cnn(char_ids)
         if self.highway is not None:
@@ -83,7 +85,7 @@ class ElmoNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.layers = [Layer(config) for _ in range(config.n_layers)]
 
-    def tokens(self, char_ids: NDArray[np.int64]) -> Any:
+    def tokens(self, char_ids: ArrayLike) -> Any:
         """The vectors of words, from `char_ids` int64 `[words, max_characters_per_token]`: `[words, projection_dim]`.
 
         A vector depends only on the characters of its word, so a repeated word need not be computed twice.
@@ -94,7 +96,7 @@ class ElmoNetwork(nn.Module):
         self,
         x_forward: Values,
         x_backward: Values,
-        cu_seqlens: NDArray[np.int32],
+        cu_seqlens: ArrayLike,
         state: Sequence[State] | None = None,
         reverse: Sequence[bool] = (False, True),
         *,
@@ -105,7 +107,7 @@ class ElmoNetwork(nn.Module):
         Args:
             x_forward: the input of the forward LSTMs, `[tokens, projection_dim]`.
             x_backward: the input of the backward LSTMs, of the same shape; may be `x_forward`.
-            cu_seqlens: int32 `[batch + 1]`, for both.
+            cu_seqlens: integers `[batch + 1]`, for both.
             state: the initial states of each layer, for each sequence; zeros by default.
             reverse: whether each direction reads a sequence from its end. (False, False) is for a training stream in
                 which both inputs are in reading order, the backward input from the end of the text.

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, choice, config_integer, config_number, shown
 from fastattn.models.config import ACTIVATIONS, PreTrainedConfig
-from fastattn.models.generation_config import bad_words, token
+from fastattn.models.generation_config import bad_words, ends, token
 
 POSITIONS = ("sinusoidal", "marian", "learned", "stored")
 OWN_TYPE = "fastattn-transformer"
+LONGEST = 2**24
+"""The most positions that are computed, and so the most tokens of a result."""
 
 _SIZES = (
     *("vocab_size", "decoder_vocab_size", "d_model", "max_position_embeddings"),
@@ -71,6 +73,8 @@ class TransformerConfig(PreTrainedConfig):
     - `init_std`: the standard deviation of new matrices; None uses `sqrt(2 / (in + out))` (Glorot and Bengio 2010), and
       `d_model ** -0.5` for embeddings
 
+    - `eos_token_id`: the id that ends a decoded sequence, or several
+
     `max_length`, `forced_eos_token_id` and `bad_words_ids` are only for decoding.
 
     Raises ValueError, naming the field and the value, for a value that no such model can have.
@@ -106,7 +110,7 @@ class TransformerConfig(PreTrainedConfig):
     init_std: float | None = 0.02
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
-    eos_token_id: int = 2
+    eos_token_id: int | tuple[int, ...] = 2
     decoder_start_token_id: int = 1
     forced_eos_token_id: int | None = None
     bad_words_ids: tuple[tuple[int, ...], ...] | None = None
@@ -117,6 +121,9 @@ class TransformerConfig(PreTrainedConfig):
             self._set("decoder_vocab_size", self.vocab_size)
         self._check(config_integer, *_SIZES)
         self._check(config_integer, "max_length", high=None)  # the positions bound it
+        if self.position_embedding_type not in ("learned", "stored"):  # no table says how many positions there are
+            wanted = f"from 1 to {LONGEST}"
+            self._check(config_integer, "max_position_embeddings", high=LONGEST + 1, wanted=wanted)
         self._check(config_integer, "first_position", low=0)
         for side in ("encoder", "decoder"):
             self._check_heads("d_model", f"{side}_attention_heads")
@@ -133,11 +140,11 @@ class TransformerConfig(PreTrainedConfig):
                 f"got {self.decoder_vocab_size}"
             )
         target = self.decoder_vocab_size
-        for name in ("eos_token_id", "forced_eos_token_id"):  # transformers may have lists here
-            value = getattr(self, name)
-            if isinstance(value, list | tuple) and len(value) == 1:
-                self._set(name, value[0])
-        self._check(token, "eos_token_id", "decoder_start_token_id", "forced_eos_token_id", size=target)
+        self._check(ends, "eos_token_id", size=target)
+        forced = self.forced_eos_token_id
+        if isinstance(forced, list | tuple) and len(forced) == 1:  # transformers may have a list here
+            self._set("forced_eos_token_id", forced[0])
+        self._check(token, "decoder_start_token_id", "forced_eos_token_id", size=target)
         both = min(self.vocab_size, target)
         wanted = f"an id of both vocabularies, below {both}"
         self._check(config_integer, "pad_token_id", low=0, high=both, wanted=wanted)
@@ -170,7 +177,7 @@ class TransformerConfig(PreTrainedConfig):
             return found
         for name, usual in _MARIAN_REFUSED.items():
             if values.get(name, usual) not in (usual, None):
-                raise ValueError(f"{name} is {values[name]!r}; only {usual!r} is supported")
+                raise ValueError(f"{name} is {shown(values[name])}; only {usual!r} is supported")
         found = {name: value for name, value in found.items() if name not in _OWN}
         return {**_MARIAN_DEFAULTS, **found, "position_embedding_type": "marian"}
 

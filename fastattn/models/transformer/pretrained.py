@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from fastattn.checks import shown
 from fastattn.formats import hugging_face
 from fastattn.hub import Files
 from fastattn.models.base import HUGGING_FACE, PreTrainedModel
@@ -23,7 +24,6 @@ _SHARED = "model.shared.weight"
 _TABLES = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")
 # Tensors that a folder may have but the model does not: positions, and a table that neither side reads
 _POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
-_PASSED_OVER = (*_POSITIONS, _SHARED)
 _LAYERDROP = ("encoder_layerdrop", "decoder_layerdrop")
 _LAST_BITS = 2.0**-20
 """The largest difference between stored and computed positions at which the computed ones are used."""
@@ -33,7 +33,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
     """A Transformer. A loaded model is frozen unless `trainable` is set.
 
     The names of its tensors match Hugging Face's `MarianMTModel`. A tied tensor may have any of its names, and a
-    missing `final_logits_bias` is 0. An unknown tensor is refused.
+    missing `final_logits_bias` is 0.
 
     `from_pretrained` reads folders of MarianMT and of `save_pretrained`: config.json, generation_config.json and
     safetensors. The decoding options in generation_config.json, if it exists, replace those in config.json. Options for
@@ -45,6 +45,8 @@ class TransformerPreTrainedModel(PreTrainedModel):
 
     config_class = TransformerConfig
     files = Files((*HUGGING_FACE.patterns, GENERATION_CONFIG), HUGGING_FACE.required)
+    whole = ("model.", "lm_head.", "final_logits_bias")
+    passed_over = (*_POSITIONS, _SHARED)
     defaulted = ("final_logits_bias",)
     layer_names: ClassVar = {f"{side}_layers": f"model.{side}.layers.{{}}." for side in ("encoder", "decoder")}
     prefix = "model."
@@ -86,10 +88,9 @@ class TransformerPreTrainedModel(PreTrainedModel):
 
     def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
         known = {name for name, _ in self._names()}
-        others = [name for name in tensors if name not in known]
         found = super()._refused(tensors)
-        found += [(name, "is not known") for name in others if name not in _PASSED_OVER]
-        wrong = [name for name in others if name in _POSITIONS and not _are_computed(self.config, tensors[name])]
+        wrong = [n for n in _POSITIONS if n in tensors and n not in known]
+        wrong = [name for name in wrong if not _are_computed(self.config, tensors[name])]
         return found + [(name, "must be the positions that the config asks for") for name in wrong]
 
     @classmethod
@@ -100,7 +101,9 @@ class TransformerPreTrainedModel(PreTrainedModel):
         for name in _LAYERDROP:
             if values.get(name) and not model.frozen:
                 source = folder / hugging_face.CONFIG
-                raise ValueError(f"{source}: {name} is {values[name]!r}; only 0.0 is supported in a model that trains")
+                raise ValueError(
+                    f"{source}: {name} is {shown(values[name])}; only 0.0 is supported in a model that trains"
+                )
         return model
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

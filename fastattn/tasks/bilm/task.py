@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import math
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastattn.files import utf8_lines
+from fastattn import checks
+from fastattn.checks import shown
+from fastattn.files import lines_crc32, utf8_lines
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, find_model
-from fastattn.models import BidirectionalLanguageModel, ElmoConfig, StreamLoss
+from fastattn.models import BidirectionalLanguageModel, ElmoConfig
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe
 from fastattn.tasks.bilm.recipe import BiLMRecipe
+from fastattn.tasks.bilm.streams import StreamLoss, perplexities
 from fastattn.text import (
     Sentences,
     StreamBatches,
@@ -82,7 +84,7 @@ class BiLM(Task):
         folder = find_model(name_or_folder, FILES, **hub)
         kind = read_json(folder / "config.json").get("model_type")
         if kind != "elmo":
-            raise ValueError(f"{folder}: not a bidirectional language model, its model_type is {kind!r}")
+            raise ValueError(f"{folder}: not a bidirectional language model, its model_type is {shown(kind)}")
         model = BidirectionalLanguageModel.from_pretrained(folder, trainable=False, new_head="refuse")
         return cls(model, Vocabulary.from_file(folder / VOCABULARY))
 
@@ -118,12 +120,18 @@ class BiLM(Task):
         self.model.save_pretrained(folder)
 
     def __call__(self, inputs: Iterable[Sequence[str]]) -> list[float]:
-        """The perplexity of each sentence, a sequence of words, on its own; NaN for one without words."""
+        """The perplexity of each sentence, a sequence of words, on its own; NaN for one without words.
+
+        Raises TypeError for one str, and, by index, for a sentence that is none and a word that is not a str.
+        """
+        inputs = list(checks.sequence("BiLM: inputs", inputs, "sentences, each a sequence of words"))
+        for i, words in enumerate(inputs):
+            checks.texts(f"BiLM: inputs[{i}]", words, "words")
         found = (self._perplexities(Sentences.from_words([words])) if words else {} for words in inputs)
-        return [perplexities.get("perplexity", math.nan) for perplexities in found]
+        return [values.get("perplexity", math.nan) for values in found]
 
     def _perplexities(self, data: Sentences) -> dict[str, float]:
-        return self.model.perplexities(sentence_batches(data, self.vocabulary, self._characters))
+        return perplexities(self.model, sentence_batches(data, self.vocabulary, self._characters))
 
     def batches(self, data: Sentences) -> StreamBatches:
         """Batches of steps of streams of sentences."""
@@ -146,10 +154,10 @@ class BiLM(Task):
 
     def evaluate(self, data: Sentences) -> dict[str, float]:
         """The perplexities of a text, and the perplexity of a unigram model of the training text."""
-        perplexities = self._perplexities(data)
+        found = self._perplexities(data)
         if self._learnt is not None:
-            perplexities["unigram_perplexity"] = unigram_perplexity(self._learnt, data, self.vocabulary)
-        return perplexities
+            found["unigram_perplexity"] = unigram_perplexity(self._learnt, data, self.vocabulary)
+        return found
 
     def configuration(self, data: Sentences) -> dict[str, Any]:
         return {
@@ -157,7 +165,7 @@ class BiLM(Task):
             "dropout": self.recipe.dropout,
             "num_sampled": self.recipe.num_sampled,
             "reset": self.recipe.reset,
-            "vocabulary_crc32": zlib.crc32("\n".join(self.vocabulary.words).encode("utf-8", "surrogatepass")),
+            "vocabulary_crc32": lines_crc32(self.vocabulary.words),
         }
 
     @classmethod

@@ -109,7 +109,7 @@ class SentenceEncoder(nn.Sequential):
         self.default_prompt_name = default_prompt_name or options.get("default_prompt_name")
         if self.default_prompt_name not in (None, *self.prompts):
             raise ValueError(
-                f"SentenceEncoder: default_prompt_name {self.default_prompt_name!r} is none of its prompts"
+                f"SentenceEncoder: default_prompt_name {checks.shown(self.default_prompt_name)} is none of its prompts"
             )
         self.similarity_fn_name = similarity_fn_name or options.get("similarity_fn_name", "cosine")
         if truncate_dim is not None:
@@ -384,7 +384,8 @@ class SentenceEncoder(nn.Sequential):
         if name is None:
             return ""
         if not isinstance(name, str) or name not in self.prompts:
-            raise ValueError(f"{owner}: no prompt is called {name!r}, only {', '.join(map(repr, self.prompts))}")
+            known = checks.listed(list(map(repr, self.prompts)))
+            raise ValueError(f"{owner}: no prompt is called {checks.shown(name)}, only {known}")
         return self.prompts[name]
 
     def _prompt_tokens(self, owner: str, prompt: str) -> int:
@@ -452,14 +453,17 @@ def _check_accepted(owner: str, **options: Any) -> None:
     """Raise ValueError for an option of sentence_transformers with a value that has no meaning here."""
     for name, value in options.items():
         if value != _ONLY[name] and not (name == "device" and str(value) in ("cpu", "None")):
-            raise ValueError(f"{owner}: {name} must be {_ONLY[name]!r}, got {value!r}")
+            raise ValueError(f"{owner}: {name} must be {_ONLY[name]!r}, got {checks.shown(value)}")
 
 
 def _check_prompts(prompts: Any) -> dict[str, str]:
     if not isinstance(prompts, Mapping | None):
-        raise TypeError(f"SentenceEncoder: prompts must be a mapping of names to texts, got {prompts!r:.80}")
+        raise TypeError(f"SentenceEncoder: prompts must be a mapping of names to texts, got {checks.shown(prompts)}")
     checks.texts("SentenceEncoder: the names of prompts", prompts or ())
-    return {name: checks.text(f"SentenceEncoder: prompts[{name!r}]", text) for name, text in (prompts or {}).items()}
+    return {
+        name: checks.text(f"SentenceEncoder: prompts[{checks.shown(name)}]", text)
+        for name, text in (prompts or {}).items()
+    }
 
 
 def _as_list(owner: str, sentences: Iterable[str], name: str = "sentences") -> list[str]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastattn.checks import choice, config_integer, integer
+from fastattn.checks import choice, config_integer, integer, listed, shown
 from fastattn.files import replacing
-from fastattn.formats.hugging_face import read_json
+from fastattn.formats.hugging_face import read_json, read_json_array, shard_names
 from fastattn.hub import Files
+from fastattn.models.registry import encoder_family
 from fastattn.tasks.embed.similarity import SIMILARITIES
 from fastattn.text import tokenizer_files
 
@@ -61,7 +62,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     mode, activation or option that fastattn does not have.
     """
     path = folder / MODULES
-    if not path.is_file():
+    if not path.exists():  # what is there and no file is refused, not passed over
         return SentenceFolder([("Transformer", folder, {}), ("Pooling", folder, {})], {})
     modules = _read_modules(path)
     kinds = [kind for kind, _ in modules]
@@ -96,12 +97,14 @@ def _missing_files(folder: Path) -> list[str]:
     missing = []
     for kind, path in modules:
         place = path.relative_to(folder)
+        if kind == "Transformer" and (path / "config.json").is_file():
+            encoder_family(path, of_tokens=True)  # another family lacks no tokenizer, it has another one
         required = tuple(tuple(str(place / name) for name in names) for names in _REQUIRED[kind])
         missing += Files((), required).missing(folder)
         weights, index = (path / name for name in _WEIGHTS)
         if kind == "Transformer" and index.is_file() and not weights.is_file():
-            shards = set(read_json(index).get("weight_map", {}).values())
-            missing += sorted(str(shard) for shard in shards if not (path / str(shard)).is_file())
+            shards = set(shard_names(index).values())
+            missing += sorted(str(place / shard) for shard in shards if not (path / shard).is_file())
     return missing
 
 
@@ -124,24 +127,20 @@ FILES = Files(
 
 def _read_modules(path: Path) -> list[tuple[str, Path]]:
     """Kind and folder of every module."""
-    try:
-        entries = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: must hold a JSON array, got {type(entries).__name__}")
-    return [_module(path, entry) for entry in entries]
+    return [_module(path, entry) for entry in read_json_array(path)]
 
 
 def _module(modules_path: Path, entry: Any) -> tuple[str, Path]:
     if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
-        raise ValueError(f"{modules_path}: a module must be an object with a type, got {entry!r}")
+        raise ValueError(f"{modules_path}: a module must be an object with a type, got {shown(entry)}")
     module_type, path = entry["type"], entry.get("path", "")
     kind = module_type.rpartition(".")[2]
     if not module_type.startswith("sentence_transformers.") or kind not in _READERS:
-        raise ValueError(f"{modules_path}: the module {module_type!r} is not supported, only {', '.join(_READERS)}")
+        raise ValueError(
+            f"{modules_path}: the module {shown(module_type)} is not supported, only {', '.join(_READERS)}"
+        )
     if not isinstance(path, str) or path.startswith("/") or ".." in PurePosixPath(path).parts:
-        raise ValueError(f"{modules_path}: the path of {kind} must lie inside the model's folder, got {path!r}")
+        raise ValueError(f"{modules_path}: the path of {kind} must lie inside the model's folder, got {shown(path)}")
     return kind, modules_path.parent / path
 
 
@@ -152,7 +151,7 @@ def _read_pooling(folder: Path) -> dict[str, Any]:
         names = config["pooling_mode"]
         names = [names] if isinstance(names, str) else names
         if not isinstance(names, list):
-            raise ValueError(f"{path}: pooling_mode must be a name or a list of names, got {names!r}")
+            raise ValueError(f"{path}: pooling_mode must be a name or a list of names, got {shown(names)}")
         for name in names:
             choice(f"{path}: pooling_mode", name, POOLING_MODES)
     else:
@@ -172,7 +171,7 @@ def _read_dense(folder: Path) -> dict[str, Any]:
     activation = name.rpartition(".")[2]
     if not name.startswith("torch.nn.") or activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"{path}: the activation_function {name!r} is not supported, only torch.nn's {known}")
+        raise ValueError(f"{path}: the activation_function {shown(name)} is not supported, only torch.nn's {known}")
     return {
         "in_features": config_integer(f"{path}: in_features", config.get("in_features")),
         "out_features": config_integer(f"{path}: out_features", config.get("out_features")),
@@ -185,7 +184,7 @@ def _read_dense(folder: Path) -> dict[str, Any]:
 def _read_normalize(folder: Path) -> dict[str, Any]:
     """Refuse Dense and Normalize modules that work on token vectors."""
     path = folder / "config.json"
-    config = read_json(path) if path.is_file() else {}
+    config = read_json(path) if path.exists() else {}
     for key in ("module_input_name", "module_output_name"):
         _check_only(path, config, key, "sentence_embedding")
     return {}
@@ -193,12 +192,12 @@ def _read_normalize(folder: Path) -> dict[str, Any]:
 
 def _read_transformer(folder: Path) -> dict[str, Any]:
     path = folder / TRANSFORMER_OPTIONS
-    if not path.is_file():
+    if not path.exists():
         return {}
     config = read_json(path)
     _check_only(path, config, "transformer_task", "feature-extraction")
     if config.get("processing_kwargs"):
-        raise ValueError(f"{path}: processing_kwargs {config['processing_kwargs']!r} are not supported")
+        raise ValueError(f"{path}: processing_kwargs {shown(config['processing_kwargs'])} are not supported")
     limit = _size(path, config, "max_seq_length")
     return {"max_seq_length": limit, "do_lower_case": _optional(path, config, "do_lower_case", bool, False)}
 
@@ -213,16 +212,18 @@ _READERS = {
 
 def _read_encoder_options(folder: Path) -> dict[str, Any]:
     path = folder / ENCODER_OPTIONS
-    config = read_json(path) if path.is_file() else {}
+    config = read_json(path) if path.exists() else {}
     _check_only(path, config, "model_type", "SentenceTransformer")
     prompts = _optional(path, config, "prompts", dict, {})
     for name, text in prompts.items():
         if not isinstance(text, str | None):
-            raise ValueError(f"{path}: the prompt {name!r} must be a string, got {text!r}")
+            raise ValueError(f"{path}: the prompt {shown(name)} must be a string, got {shown(text)}")
     prompts = {**DEFAULT_PROMPTS, **{name: text or "" for name, text in prompts.items()}}
     default = _optional(path, config, "default_prompt_name", str, None)
     if default is not None and default not in prompts:
-        raise ValueError(f"{path}: default_prompt_name {default!r} is none of the prompts {sorted(prompts)}")
+        raise ValueError(
+            f"{path}: default_prompt_name {shown(default)} is none of the prompts {listed(sorted(prompts))}"
+        )
     similarity = _optional(path, config, "similarity_fn_name", str, "cosine")
     return {
         "prompts": prompts,
@@ -235,7 +236,7 @@ def _read_encoder_options(folder: Path) -> dict[str, Any]:
 def _check_only(path: Path, config: dict[str, Any], key: str, known: str) -> None:
     """Raise ValueError for a field of a config file that is neither missing, null nor `known`."""
     if config.get(key) not in (None, known):
-        raise ValueError(f"{path}: {key} must be {known!r}, got {config[key]!r}")
+        raise ValueError(f"{path}: {key} must be {known!r}, got {shown(config[key])}")
 
 
 def _size(path: Path, config: dict[str, Any], key: str) -> int | None:
@@ -250,5 +251,5 @@ def _optional(path: Path, config: dict[str, Any], key: str, kind: type, default:
     if value is None:
         return default
     if not isinstance(value, kind):
-        raise ValueError(f"{path}: {key} must be {kind.__name__}, got {value!r}")
+        raise ValueError(f"{path}: {key} must be {kind.__name__}, got {shown(value)}")
     return value

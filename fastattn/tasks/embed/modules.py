@@ -18,7 +18,7 @@ from fastattn import _core, checks, nn, ragged
 from fastattn import functional as F
 from fastattn.formats.hugging_face import read_state_dict, write_checkpoint
 from fastattn.hub import find_model
-from fastattn.models.registry import load_encoder
+from fastattn.models.registry import encoder_family, load_encoder
 from fastattn.nn import init
 from fastattn.nn.parameter import Parameter
 from fastattn.tasks.embed.folder import (
@@ -103,6 +103,7 @@ class Transformer(nn.Module):
         `fastattn.models.registry.load_encoder` and `Tokenizer.from_pretrained`.
         """
         folder = find_model(name_or_folder, FILES, **place)
+        encoder_family(folder, of_tokens=True)  # before the tokenizer, which other families have otherwise
         tokenizer = Tokenizer.from_pretrained(folder, lowercase=do_lower_case)
         model = load_encoder(folder, trainable=trainable)
         return cls(model, tokenizer, max_seq_length, do_lower_case)
@@ -244,9 +245,9 @@ class Dense(nn.Module):
         with init.uninitialized():
             dense = cls(**options)
         with read_state_dict(folder) as tensors:
-            problems = [f"tensor {name!r} {text}" for name, text in dense.problems(tensors)]
+            problems = [f"tensor {checks.shown(name)} {text}" for name, text in dense.problems(tensors)]
             if problems:
-                raise ValueError(f"{tensors.source}: {'; '.join(problems)}")
+                raise ValueError(f"{tensors.source}: {checks.listed(problems, '; ')}")
             dense.load(tensors, freeze=not trainable)
         dense.eval()
         return dense

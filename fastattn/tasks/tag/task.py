@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from fastattn import checks, runtime
 from fastattn.autograd import no_grad
+from fastattn.checks import listed, shown
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
+from fastattn.models.config import architectures
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe
@@ -76,9 +78,12 @@ class Tagger(Task):
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Tagger:
         """Load what `save_pretrained` or transformers' BertForTokenClassification wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
-        kinds = hugging_face.read_config(folder).get("architectures") or [HEAD]
-        if not any(str(kind).endswith(HEAD) for kind in kinds):
-            found = ", ".join(map(str, kinds))
+        try:
+            named = architectures(hugging_face.read_config(folder))
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
+        if named and not any(name.endswith(HEAD) for name in named):
+            found = listed(named)
             raise ValueError(f"{folder}: not a tagger, its architecture is {found}; `fastattn train tag` makes one")
         return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
 
@@ -171,7 +176,7 @@ class Tagger(Task):
         for i, sentence in enumerate(data):
             for name in sentence.upos:
                 if name not in numbers:
-                    raise ValueError(f"batches: the tag {name!r} of sentence {i} is none of {', '.join(self.labels)}")
+                    raise ValueError(f"batches: the tag {shown(name)} of sentence {i} is none of {listed(self.labels)}")
                 ids.append(numbers[name])
         return np.array(ids, np.int64)
 
@@ -207,7 +212,12 @@ class Tagger(Task):
 
     @classmethod
     def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> list[ConlluSentence]:
-        return list(parse_conllu(lines, name))
+        data = []
+        for sentence in parse_conllu(lines, name):
+            if sentence.words and sentence.upos_column is None:
+                raise ValueError(f"{name}:{sentence.line}: global.columns has no UPOS, so there is no place for tags")
+            data.append(sentence)
+        return data
 
     def predict(self, data: Data, options: Any) -> tuple[Iterable[str], Iterable[str]]:
         found, right, total = self._tag_and_count(data)

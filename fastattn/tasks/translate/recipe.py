@@ -15,7 +15,8 @@ steps, then falls with the square root of the steps. A step has --batch-tokens t
 
 With --eval, the loss of a text, without label smoothing, and the --metrics of its greedy translations are measured once
 an epoch: cer, the character error rate (edit distance over reference characters), and sacrebleu's bleu and chrf. All
-texts are measured: one of more than --max-length tokens is an error before the training. The model is the mean of the
+texts are measured: one of more than --max-length tokens is an error before the training, unless --overlong says what to
+do with it. The model is the mean of the
 weights at the ends of the last --average epochs; with --patience the best one; with --ema the moving average.
 """
 
@@ -38,6 +39,9 @@ SIZES = {  # d_model, layers of each side, heads, ffn_dim
 }
 
 
+Overlong = Literal["error", "truncate", "skip"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TranslateOptions(Options):
     """Options of `fastattn predict translate`.
@@ -47,10 +51,13 @@ class TranslateOptions(Options):
             pairs without a blank side on standard error
         attention: draw what the translation of the first line attends to, the mean of all layers and heads, to this
             .svg or .png file
+        overlong: what happens to lines of more tokens than the model reads: truncate cuts them, skip leaves their
+            translations blank; both are counted on standard error (default: error, before anything is translated)
     """
 
     pairs: bool = False
     attention: str | None = None
+    overlong: Overlong = "error"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,7 @@ class TranslateRecipe(Recipe):
     Args:
         metrics: metrics to measure beside the loss; the first one compares models (default: cer)
         vocabulary: bpe (byte pairs), characters, or SentencePiece model files, one or one a side (default: bpe)
-        vocabulary_size: tokens of bpe (default: 8000)
+        vocabulary_size: tokens of bpe, at least the characters of the text (default: 8000, or the characters)
         shared: one vocabulary and one table of embeddings for both sides (default: yes for bpe and for one file)
         d_model: width, instead of the width of --size
         layers: layers of each side, instead of the number in --size
@@ -71,6 +78,8 @@ class TranslateRecipe(Recipe):
         dropout: dropout of embeddings and sublayers
         attention_dropout: dropout of attention weights
         max_length: the longest text in tokens
+        overlong: what happens to longer texts of --eval and --test: truncate cuts what is read, skip leaves the pairs
+            out; both are counted (default: error, before the training)
         batch_tokens: tokens of both sides in a step (the paper: 50000)
         max_tokens: the most tokens computed at once, to limit memory; a larger step is computed in parts
         learning_rate: the highest learning rate (default: the paper's, 1 / sqrt(d_model * warmup))
@@ -111,6 +120,7 @@ class TranslateRecipe(Recipe):
     dropout: Probability = 0.1
     attention_dropout: Probability = 0.0
     max_length: Count = 512
+    overlong: Overlong = "error"
     epochs: Count = 40
     batch_tokens: Count = 2048
     max_tokens: Count = 4096

@@ -9,19 +9,19 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import checks, ragged
 from fastattn.autograd import no_grad
-from fastattn.files import utf8_lines
+from fastattn.files import read_regular, utf8_lines
 from fastattn.generation import generate
 from fastattn.hub import Files, find_model
 from fastattn.models import Transformer, TransformerConfig
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.base import OptionError, Task, make_recipe
 from fastattn.tasks.translate.recipe import SIZES, VOCABULARY_SIZE, TranslateOptions, TranslateRecipe
 from fastattn.text import (
     BytePairs,
@@ -55,6 +55,9 @@ BATCH_TOKENS = 4096
 MORE_TOKENS = 50
 """How many tokens longer than its text a translation may be (Vaswani et al. 2017, section 6.1)."""
 
+OVERLONG = {"error": "refused", "truncate": "cut", "skip": "skipped"}
+"""What can be done with texts that are too long for the model, and how that is called."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -63,7 +66,8 @@ class Translator(Task):
 
     Decoding is greedy. A translation does not depend on the other texts, their order or the number of threads. Many
     threads may call `translate` at once. Text that the vocabulary does not know becomes `<unk>`, which a translation
-    leaves out. The translation of a blank text is empty.
+    leaves out. The translation of a blank text is empty. A number of the model that is no token of the tokenizer, such
+    as the rows that pad a table of embeddings, is never chosen.
 
     Args:
         model: a Transformer.
@@ -79,6 +83,8 @@ class Translator(Task):
     >>> translator = Translator.from_pretrained("path/to/ar2en")            # doctest: +SKIP
     >>> translator.translate(["نورمان", "سليم"])                             # doctest: +SKIP
     ['norman', 'salim']
+    >>> translator.translate("سليم")                                        # doctest: +SKIP
+    'salim'
     """
 
     def __init__(
@@ -93,6 +99,8 @@ class Translator(Task):
                 raise ValueError(f"Translator: the tokenizer has {has} {side} tokens, but the model only {knows}")
         self.model, self.tokenizer, self.recipe = model, tokenizer, recipe or TranslateRecipe()
         self.max_length: int = config.max_position_embeddings
+        missing = tokenizer.target.missing(config.decoder_vocab_size)
+        self._bad_words = [*(config.bad_words_ids or ()), *((number,) for number in missing)]
 
     @classmethod
     def from_pretrained(
@@ -169,31 +177,75 @@ class Translator(Task):
             )
         return encoded
 
-    def translate(self, texts: Sequence[str], *, batch_tokens: int = BATCH_TOKENS) -> list[str]:
-        """Translate texts, at most `batch_tokens` of their tokens at once. The results do not depend on that.
+    @overload
+    def translate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too; the first signature counts
+        self, texts: str, *, batch_tokens: int = ..., overlong: str = ...
+    ) -> str: ...
 
-        The model must be in evaluation mode, as loaded. Raises as `encode`, and ValueError for batch_tokens below 1.
+    @overload
+    def translate(self, texts: Sequence[str], *, batch_tokens: int = ..., overlong: str = ...) -> list[str]: ...
+
+    def translate(
+        self, texts: str | Sequence[str], *, batch_tokens: int = BATCH_TOKENS, overlong: str = "error"
+    ) -> str | list[str]:
+        """Translate a text or many, at most `batch_tokens` of their tokens at once. The results do not depend on that.
+
+        A text that is blank, or of which the tokenizer leaves no token (a zero-width space), becomes "". The model must
+        be in evaluation mode, as loaded.
+
+        Args:
+            texts: a str, or a sequence of str.
+            batch_tokens: the tokens, at least 1.
+            overlong: what happens to texts of more than `max_length` tokens. "error" refuses them, "truncate" cuts
+                them to the limit, and "skip" gives "" for them. How many were cut or skipped is logged.
+
+        Returns a str for a str, else a list. Raises as `encode`, and ValueError for another `overlong`.
         """
         batch_tokens = checks.integer("translate: batch_tokens", batch_tokens)
+        checks.choice("translate: overlong", overlong, OVERLONG)
+        if isinstance(texts, str):
+            return self.translate([texts], batch_tokens=batch_tokens, overlong=overlong)[0]
         texts = checks.texts("translate: texts", texts)
-        encoded = self.encode(texts)
+        encoded = self._encode_sources(texts, overlong)
+        if long := int(encoded.truncated.sum()):
+            logger.info("%d texts with more than %d tokens are %s", long, self.max_length, OVERLONG[overlong])
+        return self._decode(texts, encoded, overlong, batch_tokens)
+
+    __call__ = translate
+
+    def _encode_sources(
+        self, texts: Sequence[str], overlong: str, place: Callable[[int], str] = "texts[{}]".format
+    ) -> TokenizedTexts:
+        """The tokens of texts, cut to what the model reads if `overlong` is not "error"."""
+        if overlong == "error":
+            return self.encode(texts, place=place)
+        return self.tokenizer.source.encode(texts, self.max_length)
+
+    def _decode(
+        self, texts: Sequence[str], encoded: TokenizedTexts, overlong: str, batch_tokens: int = BATCH_TOKENS
+    ) -> list[str]:
+        """The translations of texts, from their tokens."""
         lengths = encoded.lengths
         limits = np.minimum(lengths + MORE_TOKENS, self.max_length - 1)
+        wanted = (lengths > 1) & np.fromiter((bool(text.strip()) for text in texts), bool, len(texts))
+        if overlong == "skip":
+            wanted &= ~encoded.truncated
         translations = [""] * len(texts)
-        some = np.array([i for i, text in enumerate(texts) if text.strip()], np.int64)
+        some, end = np.flatnonzero(wanted), self.model.config.eos_token_id
         for batch in token_budget_batches(lengths[some], batch_tokens):
             indices = some[batch]
             ids, cu_seqlens = gather(encoded.ids, encoded.cu_seqlens, indices)
             mask = np.arange(lengths[indices].max()) < lengths[indices][:, None]
             # One more than wanted: the token that a model is forced to end with is not part of the translation.
             most = int(limits[indices].max()) + 1
-            found = generate(self.model, ragged.unpack(ids, cu_seqlens), mask, max_new_tokens=most)
-            words = self.tokenizer.target.decode(row[1 : 1 + limits[i]] for i, row in zip(indices, found, strict=True))
+            found = generate(
+                self.model, ragged.unpack(ids, cu_seqlens), mask, max_new_tokens=most, bad_words_ids=self._bad_words
+            )
+            rows = (row[1 : 1 + limits[i]] for i, row in zip(indices, found, strict=True))
+            words = self.tokenizer.target.decode(row[np.cumsum(row == end) == 0] for row in rows)
             for i, text in zip(indices, words, strict=True):
                 translations[i] = text
         return translations
-
-    __call__ = translate
 
     def attention(self, text: str, translation: str | None = None) -> tuple[NDArray[Any], list[str], list[str]]:
         """What each token of a translation attends to in its text, for `fastattn.training.plot_attention`.
@@ -203,17 +255,18 @@ class Translator(Task):
         the step that chose it. Raises as `translate` does.
         """
         source = self.encode([checks.text("attention: text", text)])
-        wanted = (
-            self.translate([text])[0] if translation is None else checks.text("attention: translation", translation)
-        )
-        target = self.tokenizer.target.encode([wanted], self.max_length)
+        wanted = self.translate(text) if translation is None else checks.text("attention: translation", translation)
+        return self._attention(source.ids, wanted)
+
+    def _attention(self, source: NDArray[np.int64], translation: str) -> tuple[NDArray[Any], list[str], list[str]]:
+        target = self.tokenizer.target.encode([translation], self.max_length)
         start = self.model.config.decoder_start_token_id
         with no_grad():
             output = self.model(
-                source.ids[None], decoder_input_ids=np.array([[start, *target.ids[:-1]]]), output_attentions=True
+                source[None], decoder_input_ids=np.array([[start, *target.ids[:-1]]]), output_attentions=True
             )
         weights = np.stack([layer[0] for layer in output.cross_attentions or ()])
-        return weights, self.tokenizer.source.tokens(source.ids), self.tokenizer.target.tokens(target.ids)
+        return weights, self.tokenizer.source.tokens(source), self.tokenizer.target.tokens(target.ids)
 
     def batches(self, data: ParallelText) -> PairBatches:
         """Batches of pairs, without those that are too long for the model. Raises ValueError if none is left."""
@@ -244,10 +297,16 @@ class Translator(Task):
         return value if batch["share"] == 1.0 else value * batch["share"]
 
     def evaluate(self, data: ParallelText) -> dict[str, float]:
-        """The `cross_entropy` of a text, and the recipe's metrics of its translations."""
+        """The `cross_entropy` of a text, and the recipe's metrics of its translations.
+
+        The recipe's `overlong` says what happens to texts that are too long for the model.
+        """
         _check("evaluate", data)
         functions = {"cer": character_error_rate, "bleu": bleu, "chrf": chrf}
-        found = self.translate(data.sources)
+        overlong = self.recipe.overlong
+        if overlong == "skip":
+            data = data.take(np.flatnonzero(~self._overlong(data)))
+        found = self._decode(data.sources, self._encode_sources(data.sources, overlong), overlong)
         loss = self.cross_entropy(data)
         return {"loss": loss, **{name: functions[name](found, data.targets) for name in self.recipe.measured}}
 
@@ -273,13 +332,28 @@ class Translator(Task):
             "config": self.model.config.to_dict(),
             "label_smoothing": self.recipe.label_smoothing,
             "text_crc32": data.crc32,
-            "vocabulary_crc32": [zlib.crc32(Path(name).read_bytes()) for name in self.recipe.vocabulary_files],
+            "vocabulary_crc32": [zlib.crc32(read_regular(name)) for name in self.recipe.vocabulary_files],
         }
 
     def check(self, data: ParallelText) -> None:
-        """Raise ValueError, with file and line, for a text that is too long for the model."""
-        for texts, target in ((data.sources, False), (data.targets, True)):
-            self.encode(texts, target=target, place=partial(data.place, target=target))
+        """Raise ValueError, with file and line, for a text that is too long for the model.
+
+        If the recipe's `overlong` is not "error", they are counted in the log, and one pair must be left.
+        """
+        if self.recipe.overlong == "error":
+            for texts, target in ((data.sources, False), (data.targets, True)):
+                self.encode(texts, target=target, place=partial(data.place, target=target))
+        elif long := int(self._overlong(data).sum()):
+            done, name = OVERLONG[self.recipe.overlong], " and ".join(data.files) or "check"
+            if done == "skipped" and long == len(data):
+                raise ValueError(f"{name}: all {long} pairs have more than {self.max_length} tokens")
+            logger.info("%s: %d pairs with more than %d tokens are %s", name, long, self.max_length, done)
+
+    def _overlong(self, data: ParallelText) -> NDArray[np.bool_]:
+        """Which pairs have a side that is too long for the model."""
+        sides = (self.tokenizer.source, data.sources), (self.tokenizer.target, data.targets)
+        source, target = (side.encode(texts, self.max_length).truncated for side, texts in sides)
+        return source | target
 
     @classmethod
     def read(cls, *paths: str | os.PathLike[str]) -> ParallelText:
@@ -296,22 +370,30 @@ class Translator(Task):
             import_matplotlib()
             if not Path(options.attention).parent.is_dir():
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), options.attention)
-        texts = [line.rstrip("\r\n") for line in utf8_lines(lines, name)]
+        texts = utf8_lines(lines, name)
         pairs = split_columns(texts, name) if options.pairs else [(text.strip(), "") for text in texts]
         sources, targets = tuple(source for source, _ in pairs), tuple(target for _, target in pairs)
         return ParallelText(sources, targets, lines=tuple(range(1, len(pairs) + 1)), files=(name,))
 
     def predict(self, data: ParallelText, options: TranslateOptions) -> tuple[Iterable[str], Iterable[str]]:
-        self.encode(data.sources, place=data.place)
-        found = self.translate(data.sources)
-        return (f"{' '.join(text.split())}\n" for text in found), self._reports(data, found, options)
+        encoded = self._encode_sources(data.sources, options.overlong, data.place)
+        found = self._decode(data.sources, encoded, options.overlong)
+        return (f"{' '.join(text.split())}\n" for text in found), self._reports(data, encoded, found, options)
 
-    def _reports(self, data: ParallelText, found: Sequence[str], options: TranslateOptions) -> Iterator[str]:
-        if options.attention and found:
-            weights, source, target = self.attention(data.sources[0], found[0])
+    def _reports(
+        self, data: ParallelText, encoded: TokenizedTexts, found: Sequence[str], options: TranslateOptions
+    ) -> Iterator[str]:
+        skipped = encoded.truncated if options.overlong == "skip" else np.zeros(len(data), bool)
+        if options.attention and not skipped.all():
+            first = int(skipped.argmin())
+            ids = encoded.ids[encoded.cu_seqlens[first] : encoded.cu_seqlens[first + 1]]
+            weights, source, target = self._attention(ids, found[first])
             plot_attention(weights.mean(axis=(0, 1)), source, target, options.attention)
+        if long := int(encoded.truncated.sum()):
+            done = OVERLONG[options.overlong]
+            yield f"{long} of {len(data)} lines have more than {self.max_length} tokens and were {done}"
         if options.pairs:
-            counted = [i for i in range(len(data)) if data.sources[i] and data.targets[i]]
+            counted = [i for i in range(len(data)) if data.sources[i] and data.targets[i] and not skipped[i]]
             rate = character_error_rate([found[i] for i in counted], [data.targets[i] for i in counted])
             yield f"character error rate: {f'{rate:.4f} ({len(counted)} texts)' if counted else 'there are no pairs'}"
 
@@ -326,13 +408,18 @@ def _make_tokenizer(recipe: TranslateRecipe, text: ParallelText) -> TranslationT
     if recipe.vocabulary_files:
         for path in recipe.vocabulary_files:
             if not Path(path).exists():
-                wanted = "--vocabulary is bpe, characters, or SentencePiece model files"
-                raise FileNotFoundError(errno.ENOENT, f"No such file; {wanted}", path)
+                kinds = "--vocabulary is bpe, characters, or SentencePiece model files"
+                raise FileNotFoundError(errno.ENOENT, f"No such file; {kinds}", path)
         return sentencepiece_tokenizer(*recipe.vocabulary_files, shared=recipe.shares)
     sides = [[*text.sources, *text.targets]] if recipe.shares else [text.sources, text.targets]
     made: list[Subwords]
     if recipe.vocabulary == ("bpe",):
-        made = [BytePairs.train(some, recipe.vocabulary_size or VOCABULARY_SIZE) for some in sides]
+        wanted = recipe.vocabulary_size or VOCABULARY_SIZE
+        made = [BytePairs.train(some, wanted) for some in sides]
+        least = max(side.vocab_size for side in made)
+        if recipe.vocabulary_size and least > wanted:
+            reason = f"the characters of the text and the special tokens are {least}"
+            raise OptionError(f"{{vocabulary_size}} {wanted} is too small: {reason}")
     else:
         made = [Characters.build(some) for some in sides]
     return SubwordTokenizer(made[0], made[-1])

@@ -195,3 +195,20 @@ class TestBadFolders:
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"no such folder: .*nowhere"):
             BertModel.from_pretrained(tmp_path / "nowhere")
+
+    def test_messages_name_a_few_tensors(self, folder: Any) -> None:
+        folder.config["num_hidden_layers"] = 500
+        folder.tensors |= {f"encoder.layer.{i}.\x1b[31m": np.zeros(1, np.float32) for i in range(500)}
+        with pytest.raises(ValueError, match=r"model\.safetensors: .*; .* and \d+ more") as error:
+            folder.load()
+        assert len(str(error.value)) < 5000
+        assert str(error.value).isprintable()
+
+    @pytest.mark.parametrize("value", ["\x1b[31m" * 10**5, ["\x1b[31m"] * 10**5, {"\x1b" * 10**6: 1}])
+    @pytest.mark.parametrize("field", ["model_type", "hidden_act", "is_decoder", "hidden_size", "tie_word_embeddings"])
+    def test_messages_are_short_and_print(self, folder: Any, field: str, value: Any) -> None:
+        folder.config[field] = value
+        with pytest.raises(ValueError, match=f"config.json: {field}") as error:
+            folder.load()
+        assert len(str(error.value)) < 1000
+        assert str(error.value).isprintable()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastattn import ragged
-from fastattn.models import BertModel
+from fastattn.models import BertConfig, BertModel
 
 Make = Callable[..., BertModel]
 
@@ -115,8 +115,8 @@ class TestInvariance:
         self.check(BertModel.from_pretrained(minilm), restore_runtime, 130)
 
     def test_nan_stays_in_its_own_sequence(self, folder: Any, isa: str) -> None:
-        folder.tensors["embeddings.word_embeddings.weight"][59] = np.nan
-        model = folder.load()
+        folder.tensors["embeddings.word_embeddings.weight"][59] = np.nan  # no file may have it
+        model = BertModel(BertConfig.from_dict(folder.config), folder.tensors)
         sentences = [np.array([1, 2, 3]), np.array([4, 59]), np.array([5, 6])]
         offsets = ragged.cu_seqlens([3, 2, 2])
         output = model.forward_ragged(np.concatenate(sentences), offsets).last_hidden_state

@@ -159,9 +159,7 @@ def test_options_that_disagree_with_the_weights(tmp_path):
     with pytest.raises(ValueError, match=rf"weights.hdf5: dataset '{cell}/W_0' is missing"):
         Elmo.from_pretrained(options_file, weight_file)
     options_file.write_text(json.dumps(options(n_layers=2)))
-    with pytest.raises(
-        ValueError, match=r"weights.hdf5: dataset 'RNN_0/RNN/MultiRNNCell/Cell2/LSTMCell/B' is not known"
-    ):
+    with pytest.raises(ValueError, match=r"weights.hdf5: group 'RNN_0/RNN/MultiRNNCell/Cell2' is not known"):
         Elmo.from_pretrained(options_file, weight_file)
     options_file.write_text(json.dumps(options(dim=11)))
     with pytest.raises(ValueError, match=r"W_0' must have shape \(12, 44\), as .*options.json says, got \(12, 40\)"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,54 +10,21 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits
 from helpers_gradients import differences
+from helpers_language_model import (
+    CONFIG,
+    SENTENCES,
+    VOCABULARY,
+    batch_of,
+    halves,
+    losses,
+    make,
+    streams,
+)
 
 from fastattn import Tensor, no_grad, use_reference
-from fastattn.models import BidirectionalLanguageModel, Elmo, ElmoConfig, StreamLoss
+from fastattn.models import BidirectionalLanguageModel, Elmo, ElmoConfig
 from fastattn.random import manual_seed
 from fastattn.tasks import WordEncoder
-from fastattn.text import Sentences, Vocabulary, character_ids, sentence_batches
-
-CONFIG = ElmoConfig(
-    char_embedding_dim=4,
-    filters=((1, 3), (2, 5)),
-    n_highway=1,
-    max_characters_per_token=8,
-    dim=6,
-    projection_dim=4,
-    cell_clip=0.8,
-    proj_clip=0.5,
-)
-SENTENCES = [["the", "cat", "sat", "on", "it"], ["so", "it", "is"], ["the", "cat", "is", "so", "so"], ["a"]]
-TEXT = Sentences.from_words(SENTENCES)
-VOCABULARY = Vocabulary.build(TEXT, min_count=2)
-
-
-def characters(words: Any) -> Any:
-    return character_ids(words, CONFIG.max_characters_per_token)
-
-
-def make(seed: int = 0, config: ElmoConfig = CONFIG, **options: Any) -> BidirectionalLanguageModel:
-    """A model with weights that are large enough for every word to matter."""
-    manual_seed(seed)
-    model = BidirectionalLanguageModel(
-        config.replace(**{"vocabulary_size": len(VOCABULARY), "lstm_dropout": 0.0, **options})
-    )
-    rng = np.random.default_rng(seed)
-    for parameter in model.parameters():
-        parameter.data[...] = rng.normal(0, 0.4, parameter.shape)
-    return model
-
-
-def batch_of(sentences: list[list[str]], budget: int = 1000) -> dict[str, Any]:
-    (batch,) = sentence_batches(Sentences.from_words(sentences), VOCABULARY, characters, budget)
-    return batch
-
-
-def losses(model: BidirectionalLanguageModel, batch: dict[str, Any], state: Any = None) -> list[float]:
-    with no_grad():
-        output = model(**batch, state=state)
-    return [output.loss.item(), output.forward_loss.item(), output.backward_loss.item()]
-
 
 # Losses
 
@@ -166,22 +132,6 @@ def test_a_sampled_softmax_is_for_training() -> None:
 # The state
 
 
-def halves(batch: dict[str, Any], cut: int, length: int, streams: int) -> list[dict[str, Any]]:
-    """The streams of a batch, cut in two."""
-    pieces = []
-    for window in (slice(0, cut), slice(cut, length)):
-        count = window.stop - window.start
-        rows = {
-            name: batch[name].reshape(2, streams, length)[..., window].reshape(2, -1) for name in ("inputs", "targets")
-        }
-        pieces.append({**batch, **rows, "cu_seqlens": np.arange(streams + 1, dtype=np.int32) * np.int32(count)})
-    return pieces
-
-
-def streams() -> dict[str, Any]:
-    return batch_of([SENTENCES[0], SENTENCES[2]])  # of six tokens each
-
-
 @pytest.mark.parametrize("cut", [1, 4])
 def test_two_halves_are_the_whole(cut: int) -> None:
     model = make().eval()
@@ -194,93 +144,6 @@ def test_two_halves_are_the_whole(cut: int) -> None:
     parts = [np.array(losses(model, first)) * cut, np.array(losses(model, second, state)) * (6 - cut)]
     np.testing.assert_allclose(np.sum(parts, axis=0) / 6, whole, rtol=1e-5)
     assert losses(model, second) != losses(model, second, state)
-
-
-def test_a_stream_goes_on_from_step_to_step() -> None:
-    model = make()
-    first, second = halves(streams(), 3, 6, 2)
-    loss = StreamLoss(model)
-    assert loss.state_dict() == {}
-    values = [loss(first).item(), loss(second).item()]
-    state = model(**first).state
-    assert values == [model(**first).loss.item(), model(**second, state=state).loss.item()]
-    model.zero_grad()
-    loss.load_state_dict({})
-    one = loss(first)
-    saved = loss.state_dict()
-    assert {name: array.shape for name, array in saved.items()} == {
-        "0.h": (2, 2, 4), "0.c": (2, 2, 6), "1.h": (2, 2, 4), "1.c": (2, 2, 6),
-    }  # fmt: skip
-    two = loss(second)
-    two.backward()  # which does not reach the step before
-    one.backward()
-    again = StreamLoss(model)
-    again.load_state_dict(saved)
-    assert again(second).item() == values[1]
-
-
-def test_a_stream_may_begin_anew() -> None:
-    """With the probability `reset`, each direction by itself; with 1 it always does."""
-    model = make()
-    first, second = halves(streams(), 3, 6, 2)
-    carried = model(**first).state
-    always, never, sometimes = (StreamLoss(model, reset) for reset in (1.0, 0.0, 0.5))
-    for loss in (always, never, sometimes):
-        loss(first)
-    assert always(second).item() == model(**second).loss.item()
-    assert never(second).item() == model(**second, state=carried).loss.item()
-    possible = set()
-    for kept in np.ndindex(2, 2, 2, 2):
-        keep = np.array(kept, np.float32).reshape(2, 2, 1)
-        possible.add(model(**second, state=[(h * keep, c * keep) for h, c in carried]).loss.item())
-    saved, seen = sometimes.state_dict(), []
-    for seed in (*range(12), 11):
-        manual_seed(seed)
-        sometimes.load_state_dict(saved)
-        seen.append(sometimes(second).item())
-    assert possible >= set(seen)
-    assert len(set(seen)) > 4
-    assert seen[-1] == seen[-2]
-    with pytest.raises(ValueError, match=r"StreamLoss: reset must be a number in \[0, 1\], got 1\.5"):
-        StreamLoss(model, 1.5)
-
-
-# Perplexity
-
-
-def test_perplexities_do_not_depend_on_the_batches() -> None:
-    model = make(lstm_dropout=0.5, num_sampled=2)
-    results = []
-    for budget in (1, 9, 1000):
-        results.append(model.perplexities(sentence_batches(TEXT, VOCABULARY, characters, budget)))
-        assert model.training
-        assert model.network.dropout.training
-    for result in results[1:]:
-        assert result == pytest.approx(results[0], rel=1e-6)
-    model.eval()
-    both, forward, backward = losses(model, batch_of(SENTENCES))
-    assert results[0] == pytest.approx(
-        {
-            "perplexity": math.exp(both),
-            "forward_perplexity": math.exp(forward),
-            "backward_perplexity": math.exp(backward),
-        },
-        rel=1e-5,
-    )
-    model.perplexities([batch_of(SENTENCES)])
-    assert not model.training
-
-
-def test_a_model_that_knows_nothing() -> None:
-    model = make()
-    model.softmax.weight.data[...] = model.softmax.bias.data[...] = 0
-    values = model.perplexities([batch_of(SENTENCES)])
-    assert list(values.values()) == pytest.approx([len(VOCABULARY)] * 3, rel=1e-5)
-
-
-def test_perplexities_of_nothing() -> None:
-    with pytest.raises(ValueError, match="perplexities: there are no tokens"):
-        make().perplexities([])
 
 
 # Making, saving, loading
@@ -395,11 +258,19 @@ def test_shapes_that_do_not_fit(name: str) -> None:
             make()(**{**batch, name: wrong})
 
 
-def test_what_is_no_array() -> None:
-    model, batch = make(), batch_of(SENTENCES)
+def test_any_integers_do() -> None:
+    model, batch = make().eval(), batch_of(SENTENCES)
+    loss = model(**batch).loss.data
     for name, array in batch.items():
-        with pytest.raises(TypeError, match=f"BidirectionalLanguageModel: {name} must be an array, got list"):
-            model(**{**batch, name: array.tolist()})
+        for same in (array.tolist(), array.astype(np.uint16), array.astype(np.int64)):
+            assert model(**{**batch, name: same}).loss.data == loss
+        for wrong, got in ((array * 1.0, "float64"), (None, "NoneType")):
+            with pytest.raises(
+                TypeError, match=f"^BidirectionalLanguageModel: {name} must be an integer array, got {got}$"
+            ):
+                model(**{**batch, name: wrong})
+    with pytest.raises(ValueError, match=r"^BidirectionalLanguageModel: cu_seqlens must have shape \(batch \+ 1,\)"):
+        model(**{**batch, "cu_seqlens": np.zeros(0, np.int32)})
     with pytest.raises(TypeError, match="BidirectionalLanguageModel: config must be an ElmoConfig, got dict"):
         BidirectionalLanguageModel(vars(CONFIG))
 

@@ -213,9 +213,18 @@ class TestFolders:
             ValueError, match=r"generation_config\.json: bad_words_ids must be lists of ids, .*got \[3\]"
         ):
             folder.load()
-        path.write_text(json.dumps({"eos_token_id": [0, 2]}))
-        with pytest.raises(ValueError, match=r"generation_config\.json: eos_token_id must be .*, got \[0, 2\]"):
+        path.write_text(json.dumps({"eos_token_id": [0, 50]}))
+        with pytest.raises(ValueError, match=r"generation_config\.json: eos_token_id must be .*, got 50"):
             folder.load()
+
+    def test_several_ends(self, folder: MarianFolder, tmp_path: Path) -> None:
+        (folder.write() / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 2]}))
+        model = Transformer.from_pretrained(folder.path)
+        assert model.config.eos_token_id == (0, 2)
+        model.save_pretrained(tmp_path / "saved")
+        for name in ("config.json", "generation_config.json"):
+            assert json.loads((tmp_path / "saved" / name).read_text())["eos_token_id"] == [0, 2]
+        assert Transformer.from_pretrained(tmp_path / "saved").config == model.config
 
     @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
     @pytest.mark.parametrize(
@@ -362,7 +371,8 @@ class TestBadFolders:
             ({"dropout": 1.0}, "dropout must be a number in .0, 1., got 1.0"),
             ({"decoder_start_token_id": 50}, "decoder_start_token_id must be an id .*, got 50"),
             ({"decoder_start_token_id": None}, "decoder_start_token_id must be an id .*, got None"),
-            ({"eos_token_id": [0, 1]}, r"eos_token_id must be an id .*, got \[0, 1\]"),
+            ({"eos_token_id": [0, 50]}, "eos_token_id must be an id .*, got 50"),
+            ({"eos_token_id": []}, r"eos_token_id must be an id .*, got \[\]"),
             ({"bad_words_ids": [[50]]}, "bad_words_ids must be lists of ids .*, got 50"),
             ({"bad_words_ids": 3}, "bad_words_ids must be lists of ids, none of them empty, got 3"),
         ],

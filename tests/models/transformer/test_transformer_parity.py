@@ -55,6 +55,7 @@ CASES: dict[str, dict[str, Any]] = {
     "other ids": {"pad_token_id": 1, "decoder_start_token_id": 2, "bos_token_id": 2, "eos_token_id": 3},
     "no end is forced": {"forced_eos_token_id": None},
     "another end is forced": {"eos_token_id": 2, "forced_eos_token_id": 9},
+    "several ends": {"eos_token_id": [0, 7], "forced_eos_token_id": None},
 }
 
 
@@ -283,7 +284,14 @@ def test_greedy_decoding(tmp_path: Path, name: str, ends: float) -> None:
     ):
         np.testing.assert_array_equal(generate(ours, ids, mask, **options), theirs_greedy(theirs, ids, mask, **options))
     words = generate(ours, ids, mask, max_length=40, bad_words_ids=no_repetition)[0].tolist()
-    phrases = [*no_repetition, words[1:2], words[2:4], words[3:6], [theirs.config.eos_token_id]]
+    end = theirs.config.eos_token_id
+    phrases = [
+        *no_repetition,
+        words[1:2],
+        words[2:4],
+        words[3:6],
+        *([i] for i in (end if type(end) is list else [end])),
+    ]
     options = {"max_length": 25, "bad_words_ids": [phrase for phrase in phrases if phrase]}
     np.testing.assert_array_equal(generate(ours, ids, mask, **options), theirs_greedy(theirs, ids, mask, **options))
 

@@ -174,3 +174,21 @@ def test_missing_files(tmp_path):
     ]
     write_json(folder / "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00001.safetensors"}})
     assert "model-00001-of-00001.safetensors" in FILES.missing(folder)
+
+
+@pytest.mark.parametrize("weight_map", [3, [1], {}, {"a": 3}, {"a": "../x"}, {"a": "/etc/passwd"}, {"a": "\0"}])
+def test_an_index_of_something_else(tmp_path, weight_map):
+    folder = write_model(tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    write_json(folder / "model.safetensors.index.json", {"weight_map": weight_map})
+    with pytest.raises(ValueError, match=f"{folder}/model.safetensors.index.json: weight_map"):
+        FILES.missing(folder)
+
+
+def test_the_shard_of_a_module_is_named_with_its_folder(tmp_path):
+    folder = tmp_path / "m"
+    write_bert(folder / "0_Transformer")
+    write_json(folder / "modules.json", [module("Transformer", "0_Transformer")])
+    (folder / "0_Transformer" / "model.safetensors").unlink()
+    write_json(folder / "0_Transformer" / "model.safetensors.index.json", {"weight_map": {"a": "model-1.safetensors"}})
+    assert FILES.missing(folder) == ["0_Transformer/model-1.safetensors"]

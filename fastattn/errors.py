@@ -1,0 +1,122 @@
+"""Errors name the function that was called and its argument, whatever function has found the mistake.
+
+    @named("lstm", x="input")
+    def lstm_cell(input: Values, ...): ...      # "lstm: x must ..." becomes "lstm_cell: input must ..."
+
+A call without an error pays for one more call, and for no check.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from numbers import Real
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def named(*callees: str, **arguments: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator for a function whose errors come from `callees` too, or from NumPy.
+
+    Args:
+        callees: the functions whose names begin messages that are to begin with the name of this one.
+        arguments: what an argument of a callee is here.
+
+    An error that names no function gets this one's name. If an argument is of another kind than its annotation says,
+    a TypeError names it.
+
+    >>> @named("sum", x="numbers")
+    ... def mean(numbers: Sequence[float]) -> float:
+    ...     if len(numbers) == 0:
+    ...         raise ValueError("sum: x must not be empty")
+    ...     return sum(numbers) / len(numbers)
+    >>> mean([])
+    Traceback (most recent call last):
+    ValueError: mean: numbers must not be empty
+    >>> mean(5)
+    Traceback (most recent call last):
+    TypeError: mean: numbers must be a sequence, got int
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        name = function.__name__
+        begin = re.compile(rf"(?:{'|'.join((name, *callees))}): ")
+        found = rf"(?<!['\w])(?:{'|'.join(arguments)})(?!['\w])"  # not in quotes, where a value is
+        words = re.compile(found) if arguments else None
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except (TypeError, ValueError, AttributeError, LookupError) as error:
+                message = str(error.args[0]) if error.args else ""
+                match = None if isinstance(error, AttributeError) else begin.match(message)
+                if match is None:
+                    misfit = _misfit(function, args, kwargs)
+                    if misfit:
+                        raise TypeError(f"{name}: {misfit}") from None
+                    if not re.match(rf"{name}\(\) ", message):  # Python's own, about the arguments of the call
+                        error.args = (f"{name}: {message}",)
+                    raise
+                rest = message[match.end() :]
+                error.args = (f"{name}: {words.sub(lambda word: arguments[word[0]], rest) if words else rest}",)
+                raise
+
+        return call
+
+    return decorate
+
+
+def _array(value: Any) -> bool:
+    """Whether it is an array of numbers, a Tensor or a PackedMatrix."""
+    return hasattr(value, "shape") and getattr(getattr(value, "dtype", None), "kind", "f") in "biufc"
+
+
+def _numbers(value: Any) -> bool:
+    try:
+        return _array(value) or (not hasattr(value, "shape") and np.asarray(value).dtype.kind in "biufc")
+    except ValueError:
+        return False
+
+
+def _sequence(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
+def _integer(value: Any) -> bool:
+    return hasattr(type(value), "__index__") and not isinstance(value, bool) and np.ndim(value) == 0
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("Values", "Weights"), ("an array or a Tensor", _array)),
+    **dict.fromkeys(
+        ("Array", "NDArray", "IntArray", "FloatArray", "Floats", "Weight", "CuSeqlens"), ("an array", _array)
+    ),
+    **dict.fromkeys(("Sequence", "tuple"), ("a sequence", _sequence)),
+    "ArrayLike": ("an array of numbers", _numbers),
+    "int": ("an integer", _integer),
+    "float": ("a number", lambda x: isinstance(x, Real) and not isinstance(x, bool)),
+    "bool": ("True or False", lambda x: isinstance(x, bool | np.bool_)),
+    "str": ("a str", lambda x: isinstance(x, str)),
+}
+"""What an annotation means, by its first word."""
+
+
+def _misfit(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The first argument that is of another kind than its annotation says, and what it must be; or an empty text."""
+    try:
+        given = inspect.signature(function).bind(*args, **kwargs).arguments
+    except TypeError:
+        return ""
+    for name, value in given.items():
+        hint = str(function.__annotations__.get(name, ""))
+        kinds = [_KINDS[word] for word in re.findall(r"(?:^|\| )(\w+)", hint) if word in _KINDS]
+        if kinds and not (value is None and "None" in hint) and not any(fits(value) for _, fits in kinds):
+            return f"{name} must be {' or '.join(wanted for wanted, _ in kinds)}, got {type(value).__name__}"
+    return ""

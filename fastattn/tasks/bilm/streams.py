@@ -1,0 +1,76 @@
+"""Training and measuring a bidirectional language model: a loss that carries states between steps, and perplexities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastattn.autograd import Tensor, no_grad
+from fastattn.checks import FRACTION, config_number
+from fastattn.models.elmo.language_model import BidirectionalLanguageModel, LanguageModelOutput
+from fastattn.nn.parameter import Array
+from fastattn.random import next_seed
+
+
+class StreamLoss:
+    """The loss over successive steps of a model: each starts from the states in which the previous step ended.
+
+    No gradient crosses steps: this is truncated back-propagation through time (Williams and Peng 1990). Pass it to a
+    `Trainer` both as `loss` and as `carried`. The first step starts from zeros. Later, each direction of each stream is
+    reset to zeros before a step with probability `reset`. Without resets the model would not learn to start from zeros,
+    as it must for a single sentence. bilm-tf has no resets. Raises ValueError for a `reset` outside [0, 1].
+    """
+
+    def __init__(self, model: BidirectionalLanguageModel, reset: float = 0.0) -> None:
+        self._model, self._reset = model, config_number("StreamLoss: reset", reset, **FRACTION)
+        self._state: list[tuple[Array, Array]] | None = None
+
+    def __call__(self, batch: Mapping[str, Any]) -> Tensor:
+        """The loss of the next step."""
+        state = self._state
+        if state and self._reset:
+            draws = np.random.default_rng(next_seed()).random((*state[0][0].shape[:2], 1))
+            keep = (draws >= self._reset).astype(np.float32)
+            state = [(h * keep, c * keep) for h, c in state]
+        output: LanguageModelOutput = self._model(**batch, state=state)
+        self._state = output.state
+        return output.loss
+
+    def state_dict(self) -> dict[str, Array]:
+        """The states of each layer, `0.h`, `0.c`, `1.h` and so on; empty before the first step."""
+        layers = enumerate(self._state or ())
+        return {f"{i}.{name}": array for i, pair in layers for name, array in zip("hc", pair, strict=True)}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Continue from a `state_dict`."""
+        layers = range(len(state) // 2)
+        self._state = [(state[f"{i}.h"], state[f"{i}.c"]) for i in layers] or None
+
+
+def perplexities(model: BidirectionalLanguageModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The perplexity of a text with the full softmax, in evaluation mode: exp of the mean loss over all tokens.
+
+    `batches` are arguments of a call. Batches from `sentence_batches` have each sentence once, and no state is carried
+    from one to the next, so the result does not depend on how sentences are batched.
+
+    Returns `perplexity`, `forward_perplexity` and `backward_perplexity`. The first is the geometric mean of the others.
+    Raises ValueError if there are no tokens.
+    """
+    training = model.training
+    model.eval()
+    total, tokens = np.zeros(2), 0
+    try:
+        with no_grad():
+            for batch in batches:
+                output, count = model(**batch), batch["targets"].shape[1]
+                total += count * np.array([output.forward_loss.item(), output.backward_loss.item()])
+                tokens += count
+    finally:
+        model.train(training)
+    if not tokens:
+        raise ValueError("perplexities: there are no tokens")
+    with np.errstate(over="ignore"):
+        forward, backward, both = np.exp([*total / tokens, total.mean() / tokens]).tolist()
+    return {"perplexity": both, "forward_perplexity": forward, "backward_perplexity": backward}
