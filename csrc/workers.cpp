@@ -3,12 +3,13 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <strings.h>
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <system_error>
@@ -57,16 +58,16 @@ void pause_briefly() {
 #endif
 }
 
-// Waits a little longer each time. OMP_WAIT_POLICY says how long a thread keeps its processor with nothing to do.
+// Waits for so many turns of the processor, and then lets others have it.
 class Patience {
 public:
-    explicit Patience(int spins, int yields) : spins_(spins), yields_(yields) {}
-    bool wait() {  // false when it is time to sleep
-        if (++turns_ <= spins_)
+    Patience(int spins, int yields) : spins_(spins), yields_(yields) {}
+    bool wait() {  // false when the last turn is over
+        if (turns_ < spins_)
             pause_briefly();
         else
             sched_yield();
-        return turns_ < spins_ + yields_;
+        return turns_ == spins_ + yields_ ? false : ++turns_ < spins_ + yields_;
     }
     void reset() { turns_ = 0; }
 
@@ -75,17 +76,14 @@ private:
     const int spins_, yields_;
 };
 
-int turns(const char* variable, int usual) {
-    const char* const text = std::getenv(variable);
-    return text ? std::atoi(text) : usual;
-}
-
+// How long a worker with nothing to do keeps its processor: 200 to 400 us, since Python needs that long between two
+// steps of a decoder; not at all or for ever with OMP_WAIT_POLICY.
 struct Policy {
-    int spins = turns("FA_SPINS", 2000), yields = turns("FA_YIELDS", 100), caller = turns("FA_CALLER", 1000);
+    int spins = 8000, yields = 100;
     Policy() {
         const char* const policy = std::getenv("OMP_WAIT_POLICY");
         if (policy && strcasecmp(policy, "passive") == 0) spins = yields = 0;
-        if (policy && strcasecmp(policy, "active") == 0) spins = 1 << 24;
+        if (policy && strcasecmp(policy, "active") == 0) spins = std::numeric_limits<int>::max() / 2;
     }
 };
 const Policy policy;
@@ -254,7 +252,7 @@ void Offer::run(const Job& job, i64 units, int helpers, float* scratch) {
     slot_->open(job, static_cast<int>(std::min<i64>({helpers + 1, job.pieces, Slot::most_shares})), units, helpers);
     board.open.fetch_or(bit(), std::memory_order_seq_cst);
     wake_workers(std::min<i64>(helpers, job.pieces - 1));
-    Patience patience(policy.caller, 1);
+    Patience patience(1000, 0);
     while (!slot_->over()) {
         const Slot::Did did = slot_->one_piece(0, [scratch](i64) { return scratch; });
         if (did == Slot::Did::a_phase) wake_workers(most_helpers);

@@ -39,53 +39,63 @@ void take_lock(PyThreadState* state) {
 #endif
 }
 
-Pass* Pass::current() { return of_thread; }
+Pass* Pass::current() { return of_thread && of_thread->depth_ > 0 ? of_thread : nullptr; }
 
 void Pass::enter() {
-    if (!of_thread) {
-        of_thread = new Pass;
-        of_thread->kernels_ = &fastattn::kernels();
-    }
-    ++of_thread->depth_;
+    if (!of_thread) of_thread = new Pass;  // for the life of the thread: its memory is used again
+    if (of_thread->depth_++ == 0) of_thread->kernels_ = &fastattn::kernels();
 }
 
 void Pass::exit(bool failed) {
-    if (!of_thread) throw std::runtime_error("a pass ends on the thread on which it began");
+    if (!current()) throw std::runtime_error("a pass ends on the thread on which it began");
     if (--of_thread->depth_ > 0) return;
-    const std::unique_ptr<Pass> pass(std::exchange(of_thread, nullptr));
-    if (!failed) pass->run();
+    failed ? of_thread->list_.clear() : of_thread->run();
 }
 
 void Pass::run() {
-    if (calls_.empty()) return;
-    const std::vector<Call> calls = std::exchange(calls_, {});
-    const auto objects = std::exchange(objects_, {});
-    const auto memory = std::exchange(memory_, {});
+    if (list_.calls.empty()) return;
+    // A signal handler, or what Python does when an object goes, may begin with a list of its own.
+    List list = std::exchange(list_, {});
+    list.compute();
+    list.clear();
+    if (list_.calls.empty() && list_.objects.empty()) std::swap(list, list_);  // for its memory
+}
+
+void Pass::List::compute() const {
     for (std::size_t next = 0; next < calls.size();) {
         without_lock([&] {
             using clock = std::chrono::steady_clock;
             const auto end = clock::now() + std::chrono::milliseconds(100);
-            const FlushDenormals flush;  // what a kernel does between its loops, too
+            const FlushDenormals flush;  // also covers what a kernel does between its loops
             const Together together;
             do {
-                calls[next].call(calls[next].kernel, calls[next].args.get());
-                ++next;
-            } while (next < calls.size() && clock::now() < end);
+                const Call& call = calls[next];
+                call.call(call.kernel, &args[call.args]);
+            } while (++next < calls.size() && clock::now() < end);
         });
         if (next < calls.size() && PyErr_CheckSignals() != 0) throw py::error_already_set();
     }
 }
 
+void Pass::List::clear() {
+    calls.clear();
+    args.clear();
+    memory.clear();
+    met.clear();
+    for (PyObject* const object : objects) Py_DECREF(object);
+    objects.clear();
+}
+
 void Pass::meet(const char* begin, const char* end) {
-    if (poisons) met_.emplace_back(begin, end);
+    if (poisons) list_.met.emplace_back(begin, end);
 }
 
 void Pass::poison(float* result, i64 count) {
     if (!poisons) return;
     const auto* const begin = reinterpret_cast<const char*>(result);
     const auto* const end = reinterpret_cast<const char*>(result + count);
-    for (std::size_t i = 0; i + 1 < met_.size(); ++i)
-        if (met_[i].first < end && begin < met_[i].second) return;
+    for (std::size_t i = 0; i + 1 < list_.met.size(); ++i)
+        if (list_.met[i].first < end && begin < list_.met[i].second) return;
     std::fill_n(result, count, std::numeric_limits<float>::quiet_NaN());
 }
 

@@ -7,6 +7,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <type_traits>
@@ -19,8 +20,8 @@ namespace fastattn::bindings {
 
 namespace py = pybind11;
 
-// Takes the interpreter's lock again. In a process that is ending it does not return: the thread may not be ended, since
-// its stack holds objects that can no longer be given back.
+// Takes the interpreter's lock again. In a process that is ending it does not return: the thread may not be ended,
+// since its stack holds objects that can no longer be given back.
 void take_lock(PyThreadState* state);
 void count_lock();
 
@@ -56,12 +57,17 @@ public:
         const auto call = [](void (*kernel)(), const void* args) {
             reinterpret_cast<void (*)(const Args&)>(kernel)(*static_cast<const Args*>(args));
         };
-        calls_.push_back({call, reinterpret_cast<void (*)()>(kernel), std::make_unique<char[]>(sizeof(Args))});
-        std::memcpy(calls_.back().args.get(), &args, sizeof(Args));
+        const std::size_t begin = list_.args.size();
+        list_.args.resize(begin + (sizeof(Args) + sizeof(Word) - 1) / sizeof(Word));
+        std::memcpy(&list_.args[begin], &args, sizeof(Args));
+        list_.calls.push_back({call, reinterpret_cast<void (*)()>(kernel), begin});
     }
     // Until the kernels are computed.
-    void keep(py::handle object) { objects_.push_back(py::reinterpret_borrow<py::object>(object)); }
-    void keep(void* memory, void (*free)(void*)) { memory_.emplace_back(memory, free); }
+    void keep(py::handle object) {
+        Py_INCREF(object.ptr());  // py::object's assertion would cost as much as the rest of a check
+        list_.objects.push_back(object.ptr());
+    }
+    void keep(void* memory, void (*free)(void*)) { list_.memory.emplace_back(memory, free); }
     // FASTATTN_POISON: a result holds NaN until it is computed, so that tests see who reads it too early. Memory that
     // the pass has met before is left alone: a kernel that was added may still have to read it.
     void poison(float* result, i64 count);  // which was the last one met
@@ -70,18 +76,31 @@ public:
     const KernelTable& kernels() const { return *kernels_; }
 
 private:
-    void clear();
+    struct alignas(std::max_align_t) Word {
+        char bytes[alignof(std::max_align_t)];
+    };
     struct Call {
         void (*call)(void (*)(), const void*);
         void (*kernel)();
-        std::unique_ptr<char[]> args;
+        std::size_t args;  // where they begin
     };
+    struct List {
+        std::vector<Call> calls;
+        std::vector<Word> args;
+        std::vector<PyObject*> objects;
+        std::vector<std::unique_ptr<void, void (*)(void*)>> memory;
+        std::vector<std::pair<const char*, const char*>> met;
+        List() = default;
+        List(List&&) = default;
+        List& operator=(List&&) = default;  // to an empty one
+        ~List() { clear(); }
+        void compute() const;
+        void clear();
+    };
+
     int depth_ = 0;
     const KernelTable* kernels_ = nullptr;
-    std::vector<Call> calls_;
-    std::vector<py::object> objects_;
-    std::vector<std::unique_ptr<void, void (*)(void*)>> memory_;
-    std::vector<std::pair<const char*, const char*>> met_;
+    List list_;
 };
 
 // Computes what Python is about to read.

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn import functional as F
 from fastattn import _core, nn
+from fastattn import functional as F
 from fastattn.autograd import Tensor, mode, tensors
 from fastattn.checks import integers
 from fastattn.models.base import PreTrainedModel
