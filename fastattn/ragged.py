@@ -45,13 +45,9 @@ def cu_seqlens(lengths: ArrayLike) -> NDArray[np.int32]:
     >>> cu_seqlens([3, 0, 2]).tolist()
     [0, 3, 3, 5]
     """
-    if np.size(lengths) == 0:
-        return np.zeros(1, np.int32)
-    array = integers("cu_seqlens: lengths", lengths)
+    array = integers("cu_seqlens: lengths", lengths if np.size(lengths) else np.empty(0, np.int64))
     if array.ndim != 1:
         raise ValueError(f"cu_seqlens: lengths must have shape (batch,), got {array.shape}")
-    if np.minimum.reduce(array) < 0:
-        raise ValueError(f"cu_seqlens: lengths must not be negative, got {array.min()}")
     return _offsets(array)
 
 
@@ -247,9 +243,15 @@ def _check_total(tokens: int | np.int64, name: str = "cu_seqlens") -> None:
         raise ValueError(f"{name} must end below 2**31, got {tokens} tokens")
 
 
-def _offsets(lengths: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-    """`cu_seqlens` of an array of non-negative lengths."""
-    _check_total(max(np.maximum.reduce(lengths, initial=0), np.add.reduce(lengths, dtype=np.int64)))  # a sum may wrap
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int32]:
+    """`cu_seqlens` of an array of lengths."""
+    if np.maximum.reduce(lengths.view(np.uint64), initial=0) >= 2**31:  # negative ones, too; smaller sums cannot wrap
+        if (lowest := lengths.min()) < 0:
+            raise ValueError(f"cu_seqlens: lengths must not be negative, got {lowest}")
+        _check_total(lengths.max())
     offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.add.accumulate(lengths, dtype=np.int32, out=offsets[1:])
+    ends = np.add.accumulate(lengths)
+    if len(ends):
+        _check_total(ends[-1])
+    offsets[1:] = ends
     return offsets

@@ -242,7 +242,7 @@ def _flat(name: str, weights: Sequence[Direction], names: tuple[str, ...]) -> li
     """The weights of all directions, one after the other."""
     wanted = ", ".join(names)
     for i, direction in enumerate(weights):
-        if not isinstance(direction, Sequence) or isinstance(direction, str):
+        if not isinstance(direction, tuple | list):
             raise TypeError(f"{name}: weights[{i}] must be a sequence ({wanted}), got {type(direction).__name__}")
         if len(direction) != len(names):
             raise ValueError(f"{name}: weights must have ({wanted}) for each direction, got {len(direction)} of them")
