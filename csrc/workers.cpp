@@ -41,7 +41,7 @@ struct Team {
     std::condition_variable wake;
     std::atomic<int> wanted{0};  // workers that the last caller asked for; those of greater numbers leave
     std::atomic<int> sleeping{0};
-    unsigned wakes = 0;                 // under the mutex
+    int permits = 0;                    // to wake up; under the mutex
     std::vector<bool> there = {false};  // under the mutex: the workers, from number 1 on
 };
 Team& team = *new Team;
@@ -88,17 +88,18 @@ struct Policy {
 };
 const Policy policy;
 
-void wake_workers(i64 count) {
+// Wakes so many of those who sleep. From here on they count as awake, however late they come.
+void wake_workers(int count) {
     if (team.sleeping.load(std::memory_order_seq_cst) == 0) return;
     {
         const std::lock_guard<std::mutex> lock(team.mutex);
-        ++team.wakes;
+        count = std::min(count, team.sleeping.load(std::memory_order_relaxed));
+        if (count == 0) return;
+        team.sleeping.fetch_sub(count, std::memory_order_relaxed);
+        team.permits += count;
     }
     woken.fetch_add(1, std::memory_order_relaxed);
-    if (count >= team.sleeping.load(std::memory_order_relaxed))
-        team.wake.notify_all();
-    else
-        for (; count > 0; --count) team.wake.notify_one();
+    for (; count > 0; --count) team.wake.notify_one();
 }
 
 bool has_work(int worker) {
@@ -141,9 +142,12 @@ void work(int worker) {
             return;
         }
         team.sleeping.fetch_add(1, std::memory_order_seq_cst);
-        const unsigned seen = team.wakes;
-        if (!has_work(worker)) team.wake.wait(lock, [seen] { return team.wakes != seen; });
-        team.sleeping.fetch_sub(1, std::memory_order_relaxed);
+        if (has_work(worker)) {
+            team.sleeping.fetch_sub(1, std::memory_order_relaxed);
+        } else {
+            team.wake.wait(lock, [] { return team.permits > 0; });
+            --team.permits;
+        }
         patience.reset();
     }
 }
@@ -171,7 +175,8 @@ void take_place([[maybe_unused]] int worker, [[maybe_unused]] int workers) {
 // do: its runtime ends the process where a thread cannot be started, and its barriers wait for threads.
 void want_workers(int count) {
     if (team.wanted.load(std::memory_order_relaxed) == count) return;
-    const std::lock_guard<std::mutex> lock(team.mutex);
+    std::unique_lock<std::mutex> lock(team.mutex);
+    const bool shrinks = count < team.wanted;
     team.wanted = count;
     sigset_t all, before;
     sigfillset(&all);
@@ -189,10 +194,8 @@ void want_workers(int count) {
     } catch (const std::exception&) {  // fewer, until another number is wanted
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (team.there.size() > static_cast<std::size_t>(count) + 1) {  // those who sleep leave
-        ++team.wakes;
-        team.wake.notify_all();
-    }
+    lock.unlock();
+    if (shrinks) wake_workers(most_helpers);  // those who sleep leave
 }
 
 }  // namespace
@@ -251,7 +254,7 @@ void Offer::run(const Job& job, i64 units, int helpers, float* scratch) {
     want_workers(helpers);
     slot_->open(job, static_cast<int>(std::min<i64>({helpers + 1, job.pieces, Slot::most_shares})), units, helpers);
     board.open.fetch_or(bit(), std::memory_order_seq_cst);
-    wake_workers(std::min<i64>(helpers, job.pieces - 1));
+    wake_workers(static_cast<int>(std::min<i64>(helpers, job.pieces - 1)));
     Patience patience(1000, 0);
     while (!slot_->over()) {
         const Slot::Did did = slot_->one_piece(0, [scratch](i64) { return scratch; });

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_runtime import output
+from helpers_runtime import output
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {"pieces": ["tests/csrc/pieces.cpp"]}
