@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,23 @@ def test_memory_is_given_back(arrays: Any) -> None:
         except KeyError:
             pass
         assert sys.getrefcount(x) == references
+
+
+def test_a_pass_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = BertConfig(
+        vocab_size=50, hidden_size=64, num_hidden_layers=4, num_attention_heads=2, intermediate_size=128
+    )
+    model, ids = BertModel(config).freeze(), np.arange(40).repeat(20).reshape(8, 100)
+    peaks = []
+    for context in (_core.Pass, nullcontext):
+        monkeypatch.setattr(_core, "Pass", context)
+        model(ids)
+        tracemalloc.start()
+        model(ids)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] > 800 * 64 * 4  # the states of one layer
+    assert peaks[0] <= peaks[1] + 20_000  # the ids
 
 
 def test_poison_shows_who_reads_too_early() -> None:

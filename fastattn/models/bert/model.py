@@ -239,6 +239,8 @@ class BertModel(BertPreTrainedModel):
 
     def encode(self, batch: Batch, output_hidden_states: bool = False, output_attentions: bool = False) -> BertOutput:
         """Encode a batch made by `pack`. The result is ragged, as in `forward_ragged`."""
+        if not self.frozen:  # a pass keeps what a training step frees on its way
+            return self._encode(batch, output_hidden_states, output_attentions)
         with _core.Pass():
             return self._encode(batch, output_hidden_states, output_attentions)
 

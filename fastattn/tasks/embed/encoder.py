@@ -413,7 +413,7 @@ class SentenceEncoder(nn.Sequential):
         embeddings = np.empty((len(tokens.lengths), plan.dimension), np.float32)
         budget = tokens_per_batch(runtime.num_threads())
         # A module that we have not written may look at arrays that are not yet computed.
-        ours = all(type(module) in (Transformer, Pooling, Dense, Normalize) for module in self)
+        ours = self.frozen and all(type(module) in (Transformer, Pooling, Dense, Normalize) for module in self)
         with no_grad():
             for indices in token_budget_batches(tokens.lengths, budget, plan.batch_size):
                 input_ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)
