@@ -1,8 +1,5 @@
 #include "parallel.h"
 
-#include <pthread.h>
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -10,155 +7,67 @@
 #include <new>
 #include <stdexcept>
 
-#include "denormals.h"
 #include "limits.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "workers.h"
 
 namespace fastattn {
 namespace {
 
-std::atomic<int> budget{1};         // threads that may compute at once, counting only the first caller
-std::atomic<int> extra_workers{0};  // lent to running calls, at most budget - 1
-[[maybe_unused]] thread_local bool pool_started = false;  // OpenMP has a pool for each thread that calls
-std::atomic<const char*> budget_reason{nullptr};          // null: set_num_threads
-std::atomic<unsigned> scratch_age{0};                     // scratch of another age is freed
+std::atomic<int> budget{1};                       // threads that compute at once, counting only the first caller
+std::atomic<const char*> budget_reason{nullptr};  // null: set_num_threads
 
-// Scratch belongs to the calling thread and is kept for its next call: fresh memory costs more than most kernels.
-class Scratch {
-public:
-    ~Scratch() { free(); }
-    // `floats` for each thread, or for as many threads as there is memory for, at least one.
-    float* reserve(i64 floats, int& threads) {
-        const i64 wanted = floats * threads;
-        if (wanted > size_ || age_ != scratch_age.load(std::memory_order_relaxed)) {
-            void* fresh = nullptr;
-            if (posix_memalign(&fresh, 64, static_cast<std::size_t>(wanted) * sizeof(float)) == 0) {
-                free();
-                data_ = static_cast<float*>(fresh);
-                size_ = wanted;
-            } else if (size_ < floats) {
-                throw std::bad_alloc();
-            } else {
-                threads = static_cast<int>(std::min<i64>(threads, size_ / floats));
-            }
-        }
-        return data_;
-    }
-    float* reserve(i64 floats) {
-        int threads = 1;
-        return reserve(floats, threads);
-    }
-    void free() {
-        std::free(data_);
-        data_ = nullptr;
-        size_ = 0;
-        age_ = scratch_age.load(std::memory_order_relaxed);
-    }
+thread_local Offer* together = nullptr;   // of the pass that this thread computes
+thread_local Scratch of_caller, of_call;  // for parallel_for and parallel_phases; for shared_scratch
 
-private:
-    float* data_ = nullptr;
-    i64 size_ = 0;
-    unsigned age_ = 0;
-};
-
-thread_local Scratch of_threads, of_call;  // for parallel_for and parallel_phases; for shared_scratch
-
-class Workers {  // a share of the budget, returned at the end of the call
-public:
-    explicit Workers(int wanted) {
-        int lent = extra_workers.load(std::memory_order_relaxed);
-        do {
-            count_ = std::max(0, std::min(wanted, budget.load(std::memory_order_relaxed) - 1 - lent));
-        } while (count_ > 0 && !extra_workers.compare_exchange_weak(lent, lent + count_));
-    }
-    ~Workers() {
-        if (count_ > 0) extra_workers.fetch_sub(count_);
-    }
-    int count() const { return count_; }
-
-private:
-    int count_;
-};
-
-// Runs body(thread, threads, scratch) on the calling thread and on up to `wanted` others, if the budget has them.
-template <typename Body>
-void on_threads(i64 wanted, i64 scratch_floats, const Body& body) {
-    const Workers workers(has_openmp() ? static_cast<int>(std::min<i64>(wanted, 1 << 16)) : 0);
-    int threads = 1 + workers.count();
-    scratch_floats = (scratch_floats + 31) / 32 * 32;
-    float* const scratch = scratch_floats ? of_threads.reserve(scratch_floats, threads) : nullptr;
-    if (threads == 1) {
-        body(0, threads, scratch);
-        return;
-    }
-#ifdef _OPENMP
-    pool_started = true;
-#pragma omp parallel num_threads(threads)
-    {
-        const FlushDenormals flush;
-        const int thread = omp_get_thread_num();
-        body(thread, threads, scratch + thread * scratch_floats);
-    }
-#endif
+float* or_throw(float* scratch) {
+    if (!scratch) throw std::bad_alloc();
+    return scratch;
 }
 
-void pause_briefly() {
-#if defined(__x86_64__)
-    _mm_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
+void compute(const Job& job, i64 scratch_floats) {
+    const i64 units = (scratch_floats + scratch_unit - 1) / scratch_unit;
+    float* const scratch = units ? or_throw(of_caller.reserve(units * scratch_unit)) : nullptr;
+    const int helpers = std::min(budget.load(std::memory_order_relaxed) - 1, most_helpers);
+    if (helpers > 0 && job.pieces > 1 && units <= most_scratch_units) {
+        if (together && *together) return together->run(job, units, helpers, scratch);
+        if (Offer offer; offer) return offer.run(job, units, helpers, scratch);
+    }
+    for (i64 phase = 0; phase < job.phases; ++phase)
+        for (i64 piece = 0; piece < job.pieces; ++piece) job.body(job.context, phase, piece, scratch);
 }
 
 }  // namespace
 
 void parallel_for(i64 n, i64 grain, LoopBody body, const void* context, i64 scratch_floats) {
     if (n <= 0) return;
-    std::atomic<i64> next{0};
-    on_threads((n + grain - 1) / grain - 1, scratch_floats, [&](int, int, float* scratch) {
-        for (i64 begin; (begin = next.fetch_add(grain, std::memory_order_relaxed)) < n;)
-            body(context, begin, std::min(n, begin + grain), scratch);
-    });
+    struct Loop {
+        LoopBody body;
+        const void* context;
+        i64 n, grain;
+    } const loop{body, context, n, std::max(grain, n / most_pieces_of_job + 1)};
+    const PieceBody piece_of_loop = [](const void* context, i64, i64 piece, float* scratch) {
+        const Loop& loop = *static_cast<const Loop*>(context);
+        const i64 begin = piece * loop.grain;
+        loop.body(loop.context, begin, std::min(loop.n, begin + loop.grain), scratch);
+    };
+    compute({piece_of_loop, &loop, 1, (n + loop.grain - 1) / loop.grain}, scratch_floats);
 }
 
 void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context, i64 scratch_floats) {
-    struct alignas(64) Claim {
-        std::atomic<i64> phase{0};  // the next one in which the piece is free
-    };
-    Claim claims[most_pieces];
-    alignas(64) std::atomic<i64> done{0};
-    on_threads(pieces - 1, scratch_floats, [&](int thread, int threads, float* scratch) {
-        for (i64 phase = 0; phase < phases; ++phase) {
-            // A thread starts with its own pieces and continues with pieces that no thread has started.
-            for (i64 i = 0; i < pieces; ++i) {
-                const i64 piece = (thread * pieces / threads + i) % pieces;
-                i64 expected = phase;
-                if (!claims[piece].phase.compare_exchange_strong(expected, phase + 1, std::memory_order_relaxed))
-                    continue;
-                body(context, phase, piece, scratch);
-                done.fetch_add(1, std::memory_order_release);
-            }
-            // Threads that still compute are not far behind, unless they have lost their processor.
-            for (int spins = 0; done.load(std::memory_order_acquire) < (phase + 1) * pieces; ++spins) {
-                if (spins < 1 << 10)
-                    pause_briefly();
-                else
-                    sched_yield();
-            }
-        }
-    });
+    compute({body, context, phases, pieces}, scratch_floats);
 }
 
-float* shared_scratch(i64 floats) { return of_call.reserve(floats); }
+Together::Together() : offer_(std::make_unique<Offer>(true)) { together = offer_.get(); }
 
-void reserve_scratch(i64 floats) { of_threads.reserve(floats); }
+Together::~Together() { together = nullptr; }
+
+float* shared_scratch(i64 floats) { return or_throw(of_call.reserve(floats)); }
+
+void reserve_scratch(i64 floats) { or_throw(of_caller.reserve(floats)); }
 
 void free_scratch() {
-    ++scratch_age;
-    of_threads.free();
+    Scratch::free_all();
+    of_caller.free();
     of_call.free();
 }
 
@@ -206,16 +115,6 @@ bool has_openmp() {
 #endif
 }
 
-void make_fork_safe() {
-    // A child has only the forking thread: it must not wait for a pool that exists only in its parent.
-    const auto prepare = [] {
-#ifdef _OPENMP
-        if (pool_started) omp_pause_resource_all(omp_pause_soft);
-        pool_started = false;
-#endif
-    };
-    const auto child = [] { extra_workers = 0; };
-    pthread_atfork(prepare, nullptr, child);
-}
+void make_fork_safe() { make_workers_fork_safe(); }
 
 }  // namespace fastattn

@@ -1,11 +1,15 @@
 // Threads: one budget for the process, one loop for every kernel.
 #pragma once
 
+#include <cstdint>
+#include <memory>
 #include <string>
 
 #include "kernels.h"
 
 namespace fastattn {
+
+class Offer;
 
 // Calls body(context, begin, end, scratch) for pieces of at most `grain` consecutive items that cover [0, n), on the
 // calling thread and on as many others as the budget has free and n / grain can use. A call never waits for another
@@ -40,6 +44,19 @@ static inline void parallel_phases(i64 phases, i64 pieces, const Body& body, i64
     parallel_phases(phases, pieces, call, &body, scratch_floats);
 }
 
+// While one lives on a thread, the jobs of the thread are those of one pass: the workers that the first one wakes stay
+// awake.
+class Together {
+public:
+    Together();
+    ~Together();
+    Together(const Together&) = delete;
+    Together& operator=(const Together&) = delete;
+
+private:
+    std::unique_ptr<Offer> offer_;
+};
+
 // Memory for one call of a kernel, shared by its threads and valid until the calling thread asks again; 64-byte
 // aligned. Throws std::bad_alloc.
 float* shared_scratch(i64 floats);
@@ -53,6 +70,7 @@ int num_threads();
 void set_num_threads(int n);       // std::invalid_argument when n < 1
 std::string num_threads_reason();  // what decided the number
 void choose_num_threads();         // FASTATTN_NUM_THREADS, OMP_NUM_THREADS, or what the machine grants
+std::uint64_t workers_woken();     // how often a caller woke sleeping workers
 bool has_openmp();
 void make_fork_safe();
 

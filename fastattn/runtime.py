@@ -89,7 +89,8 @@ def set_num_threads(n: int) -> None:
 
 
 def build_info() -> dict[str, Any]:
-    """How this copy was built: `version`, `compiler`, `isas` (compiled in) and `openmp` (without it, one thread)."""
+    """How this copy was built: `version`, `compiler`, `isas` (compiled in) and `openmp` (without it, OMP_PLACES and
+    OMP_PROC_BIND have no effect)."""
     from fastattn import __version__
 
     return {"version": __version__, **_core.build_info()}
@@ -102,8 +103,8 @@ def empty_cache() -> None:
     reused after they are freed, since the system has to clear fresh memory. Cached and used memory together hardly
     exceed the peak of used memory. Inference alone caches no results.
 
-    A thread that has called kernels also keeps a few megabytes of scratch memory. This thread's is returned at once,
-    another thread's when it next needs some.
+    A thread that has called kernels also keeps a few megabytes of scratch memory. The memory of this thread and of idle
+    workers is returned at once, another caller's when it next needs some.
 
     >>> import fastattn
     >>> fastattn.empty_cache()

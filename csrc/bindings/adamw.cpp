@@ -40,7 +40,7 @@ void adamw(py::handle param_, py::handle grad_, py::handle exp_avg_, py::handle 
     args.step_size = static_cast<float>(lr / (1 - std::pow(beta1, steps)));
     args.root_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, steps)));
     args.eps = static_cast<float>(not_negative(f, "eps", eps));
-    compute(&KernelTable::adamw_forward, args);
+    compute_now(&KernelTable::adamw_forward, args);
 }
 
 }  // namespace

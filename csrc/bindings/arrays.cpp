@@ -131,6 +131,12 @@ Array array(const char* function, const char* argument, py::handle object, Dtype
         value_error(a.where.str() + " must have at most " + std::to_string(most) +
                     (a.size() > 0 ? " elements" : " rows without elements") + ", got shape " + a.shape.str());
     if (!aligned) value_error(a.where.str() + " must be aligned to its item size");
+    if (Pass* const pass = Pass::current()) {
+        const char *begin, *end;
+        pass->keep(object);
+        a.bytes(&begin, &end);
+        pass->meet(begin, end);
+    }
     return a;
 }
 
@@ -290,26 +296,25 @@ py::object new_floats(const Shape& shape, bool zeroed) {
         fresh = py::array_t<float>(dims);
     }
     if (zeroed) std::memset(fresh.mutable_data(), 0, static_cast<std::size_t>(fresh.nbytes()));
+    if (Pass* const pass = Pass::current()) pass->keep(fresh);
     return std::move(fresh);
 }
 
 Output accumulator(const char* function, const char* argument, py::handle given, const Shape& shape) {
-    if (!given.is_none()) return Output(function, argument, given, shape);
-    return Output(function, argument, new_floats(shape, true), shape);
+    if (!given.is_none()) return Output(function, argument, given, shape, true);
+    return Output(function, argument, new_floats(shape, true), shape, true);
 }
 
-Output::Output(const char* function, const char* argument, py::handle given, const Shape& shape) {
-    if (given.is_none()) {
-        object = new_floats(shape);
-        array_ = floats(function, argument, object);
-        return;
+Output::Output(const char* function, const char* argument, py::handle given, const Shape& shape, bool accumulates) {
+    object = given.is_none() ? new_floats(shape) : py::reinterpret_borrow<py::object>(given);
+    array_ = floats(function, argument, object);
+    if (!given.is_none()) {
+        array_.expect_shape(shape);
+        if (!py::reinterpret_borrow<py::array>(given).writeable())
+            value_error(array_.where.str() + " must be writable, got a read-only array");
+        array_.expect_contiguous();
     }
-    array_ = floats(function, argument, given);
-    array_.expect_shape(shape);
-    if (!py::reinterpret_borrow<py::array>(given).writeable())
-        value_error(array_.where.str() + " must be writable, got a read-only array");
-    array_.expect_contiguous();
-    object = py::reinterpret_borrow<py::object>(given);
+    if (Pass* const pass = Pass::current(); pass && !accumulates) pass->poison(data(), array_.size());
 }
 
 const Output& Output::apart_from(const Array& input, bool in_place) const {

@@ -13,6 +13,7 @@
 
 #include "../denormals.h"
 #include "../dispatch.h"
+#include "pass.h"
 
 namespace fastattn::bindings {
 
@@ -75,9 +76,7 @@ public:
     bool overlaps(const Array& other) const;
     bool overlaps_itself() const;                // or its axes interleave, which counts as overlap
     bool interleaves(const Array& other) const;  // as views of one array do; false where this is hard to tell
-
-private:
-    void bytes(const char** begin, const char** end) const;
+    void bytes(const char** begin, const char** end) const;  // from the first to behind the last
 };
 
 // The rows of x that a kernel iterates over.
@@ -111,7 +110,7 @@ py::tuple items(const char* function, const char* argument, py::handle object, i
 // A result: `given` (checked: float32, writable, contiguous, right shape) or, when it is None, a new array.
 class Output {
 public:
-    Output(const char* function, const char* argument, py::handle given, const Shape& shape);
+    Output(const char* function, const char* argument, py::handle given, const Shape& shape, bool accumulates = false);
     // The result must not overlap `input`, unless `in_place` allows it to be exactly the input's memory.
     const Output& apart_from(const Array& input, bool in_place = false) const;
     float* data() const { return array_.as<float>(); }
@@ -142,8 +141,19 @@ inline float* data_of(const py::object& array) {
 }
 
 // Numbers that a kernel uses as indices. They are copied while they are checked: the array may change at any time.
+// A pass keeps them until its kernels are computed.
+struct Release {
+    template <typename T>
+    void operator()(T* memory) const {
+        const auto free = [](void* memory) { delete[] static_cast<T*>(memory); };
+        if (Pass* const pass = Pass::current())
+            pass->keep(memory, free);
+        else
+            free(memory);
+    }
+};
 template <typename T>
-using Copy = std::unique_ptr<T[]>;
+using Copy = std::unique_ptr<T[], Release>;
 
 // Copies a contiguous array in one pass. For the first value that is not is_good, refuse(value, its index) throws.
 template <typename T, typename IsGood, typename Refuse>
@@ -205,13 +215,21 @@ struct InitializedCaster : py::detail::type_caster_base<T> {
     }
 };
 
-// Runs a kernel of the table in use while other Python threads run. Only this function releases the lock: code that
-// touches an object, even to return it, needs the lock.
+// Runs a kernel of the table in use without the lock, after those of the pass so far.
 template <typename Args>
-void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
-    const py::gil_scoped_release release;
-    const FlushDenormals flush;  // also covers what a kernel does between its loops
-    (kernels().*kernel)(args);
+void compute_now(void (*KernelTable::*kernel)(const Args&), const Args& args) {
+    run_pass();
+    without_lock([&] {
+        const FlushDenormals flush;  // what a kernel does between its loops, too
+        (kernels().*kernel)(args);
+    });
 }
 
+// Runs a kernel of the table in use without the lock: at once, or with the others of a pass. Everything that the
+// arguments point to is an array, or a Copy, or outlives the pass.
+template <typename Args>
+void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {
+    if (Pass* const pass = Pass::current()) return pass->add(pass->kernels().*kernel, args);
+    compute_now(kernel, args);
+}
 }  // namespace fastattn::bindings

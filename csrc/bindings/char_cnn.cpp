@@ -115,7 +115,7 @@ py::object char_cnn(py::handle char_ids, py::handle embedding, py::handle weight
     }
     for (std::size_t i = 0; i < operands.weights.size(); ++i)
         operands.convolutions[i].panels = operands.weights[i].panels();
-    compute(&KernelTable::char_cnn_forward, args);
+    compute_now(&KernelTable::char_cnn_forward, args);
     if (return_argmax) return py::make_tuple(out.object, argmax);
     return out.object;
 }
@@ -188,7 +188,7 @@ py::object char_cnn_backward(py::handle dy_, py::handle char_ids, py::handle emb
     if (boolean(f, "need_dbiases", need_dbiases))
         dbiases = gradients("dbiases", dbiases_, &CharConvolution::dbias,
                             [](const CharConvolution& convolution) { return Shape{convolution.filters}; });
-    compute(&KernelTable::char_cnn_backward, args);
+    compute_now(&KernelTable::char_cnn_backward, args);
     return py::make_tuple(dembedding, dweights, dbiases);
 }
 

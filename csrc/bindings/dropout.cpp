@@ -31,7 +31,7 @@ py::object dropout_backward(py::handle dy_, py::handle p, py::handle seed, py::h
     args.dropout = dropout(f, "p", p, seed);
     const Output out(f, "out", out_, dy.shape);
     args.dx = out.apart_from(dy, true).data();
-    compute(&KernelTable::dropout_backward, args);
+    compute_now(&KernelTable::dropout_backward, args);
     return out.object;
 }
 

@@ -91,7 +91,7 @@ py::object embedding_backward(py::handle dy_, py::handle input_ids_, py::handle 
     }
     const Output dweight = accumulator(f, "dweight", dweight_, shape);
     args.dweight = dweight.apart_from(dy).apart_from(input_ids).data();
-    compute(&KernelTable::embedding_backward, args);
+    compute_now(&KernelTable::embedding_backward, args);
     return dweight.object;
 }
 

@@ -20,7 +20,7 @@ double gradient_norm(py::handle gradients) {
     }
     std::vector<double> sums(pieces.size());
     const GradientNormForward args{sums.data(), pieces.data(), static_cast<i64>(pieces.size())};
-    compute(&KernelTable::gradient_norm_forward, args);
+    compute_now(&KernelTable::gradient_norm_forward, args);
     double total = 0;
     for (const double sum : sums) total += sum;
     return std::sqrt(total);

@@ -16,7 +16,7 @@ py::object gru(py::handle x, py::handle cu_seqlens, py::handle weights, py::hand
         pass.set(args.direction[i], i);
         args.direction[i].bias_hh = layer.weights[i].bias_hh.as<float>();
     }
-    compute(&KernelTable::gru_forward, args);
+    compute_now(&KernelTable::gru_forward, args);
     if (!return_reserve) return py::make_tuple(pass.out, pass.h_n);
     return py::make_tuple(pass.out, pass.h_n, std::move(pass.reserve));
 }
@@ -35,7 +35,7 @@ py::object gru_backward(py::handle dout, py::handle dh_n, py::handle x, py::hand
         d.bias_hh = layer.weights[i].bias_hh.as<float>();
         if (d.bias_hh) d.dbias_hh = pass.dweight(i, 3, "dbias_hh", {gates * layer.hidden}, d.add_to_dbias_hh);
     }
-    compute(&KernelTable::gru_backward, args);
+    compute_now(&KernelTable::gru_backward, args);
     return py::make_tuple(pass.dx(), pass.dweights(), pass.dh0);
 }
 

@@ -46,7 +46,7 @@ py::object highway_backward(py::handle dy_, py::handle x, py::handle weight, py:
         const py::object d = new_floats(operands.projection);
         args.linear.dy = args.d = data_of(d);
         args.linear.ldy = args.linear.n;
-        compute(&KernelTable::highway_backward, args);
+        compute_now(&KernelTable::highway_backward, args);
     }
     return gradients.tuple();
 }

@@ -75,7 +75,7 @@ py::object layer_norm_backward(py::handle dy_, py::handle x_, py::handle weight_
     py::object block_sums;
     if (args.dweight || args.dbias)
         args.block_sums = data_of(block_sums = new_floats({sum_blocks(args.rows), 2, args.dim}));
-    compute(&KernelTable::layer_norm_backward, args);
+    compute_now(&KernelTable::layer_norm_backward, args);
     return py::make_tuple(dx, dresidual, dweight, dbias);
 }
 

@@ -14,13 +14,13 @@ LinearGradients::LinearGradients(const char* function, LinearBackward& args, con
                                  py::handle dweight_, py::handle dbias_) {
     if (boolean(function, "need_dx", need_dx)) args.dx = data_of(dx = new_floats(x.shape));
     if (boolean(function, "need_dweight", need_dweight)) {
-        const Output out(function, "dweight", dweight_, {args.n, args.k});
+        const Output out(function, "dweight", dweight_, {args.n, args.k}, !dweight_.is_none());
         args.dweight = occupied.take(out);
         args.add_to_dweight = !dweight_.is_none();
         dweight = out.object;
     }
     if (boolean(function, "need_dbias", need_dbias)) {
-        const Output out(function, "dbias", dbias_, {args.n});
+        const Output out(function, "dbias", dbias_, {args.n}, !dbias_.is_none());
         args.dbias = occupied.take(out);
         args.add_to_dbias = !dbias_.is_none();
         dbias = out.object;
@@ -95,7 +95,7 @@ py::object linear_backward(py::handle dy_, py::handle x, py::handle weight, py::
     }
     const LinearGradients gradients(f, args, operands.x, {&dy, &operands.x, &operands.weight.array, &pre_activation},
                                     need_dx, need_dweight, need_dbias, dweight, dbias);
-    compute(&KernelTable::linear_backward, args);
+    compute_now(&KernelTable::linear_backward, args);
     return gradients.tuple();
 }
 

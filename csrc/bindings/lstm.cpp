@@ -43,7 +43,7 @@ py::object lstm(py::handle x, py::handle cu_seqlens, py::handle weights, py::han
         d.hr_panels = hr.panels();
         d.m = pass.buffers.rows(layer.batch, args.ldm);
     }
-    compute(&KernelTable::lstm_forward, args);
+    compute_now(&KernelTable::lstm_forward, args);
     if (!return_reserve) return py::make_tuple(pass.out, pass.h_n, c_n);
     return py::make_tuple(pass.out, pass.h_n, c_n, std::move(pass.reserve));
 }
@@ -73,7 +73,7 @@ py::object lstm_backward(py::handle dout, py::handle dh_n, py::handle dc_n_, py:
         d.m = pass.buffers.rows(layer.tokens, args.ldm);
         if (hr.array) d.dweight_hr = pass.dweight(i, 3, "dweight_hr", {layer.width, layer.hidden}, d.add_to_dweight_hr);
     }
-    compute(&KernelTable::lstm_backward, args);
+    compute_now(&KernelTable::lstm_backward, args);
     return py::make_tuple(pass.dx(), pass.dweights(), pass.dh0, dc0);
 }
 

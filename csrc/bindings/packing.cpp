@@ -13,13 +13,18 @@ void bind_packing(py::module_& m) {
                              "Raises TypeError for another dtype, ValueError for another number of axes, a strided\n"
                              "last axis or a number of groups that does not divide N.")
         .def(py::init([](py::handle weight, py::handle groups_) {
+                 run_pass();
                  const Array w = floats("PackedMatrix", "weight", weight).expect_ndim(2).expect_contiguous_rows();
                  const i64 groups = integer("PackedMatrix", "groups", groups_);
                  if (groups < 1 || w.shape[0] % groups != 0)
                      value_error("PackedMatrix: groups must divide the " + std::to_string(w.shape[0]) +
                                  " rows of weight, got " + std::to_string(groups));
-                 const py::gil_scoped_release release;
-                 return std::make_unique<PackedMatrix>(w.as<float>(), w.shape[0], w.shape[1], w.stride[0], groups);
+                 std::unique_ptr<PackedMatrix> packed;
+                 without_lock([&] {
+                     packed =
+                         std::make_unique<PackedMatrix>(w.as<float>(), w.shape[0], w.shape[1], w.stride[0], groups);
+                 });
+                 return packed;
              }),
              py::arg("weight"), py::arg("groups") = 1)
         .def_property_readonly("groups", &PackedMatrix::groups)
@@ -29,10 +34,7 @@ void bind_packing(py::module_& m) {
         .def("unpack",
              [](const PackedMatrix& w) {
                  py::object plain = new_floats({w.n(), w.k()});
-                 {
-                     const py::gil_scoped_release release;
-                     w.unpack(data_of(plain));
-                 }
+                 without_lock([&] { w.unpack(data_of(plain)); });
                  plain.attr("flags").attr("writeable") = false;
                  return plain;
              })

@@ -47,7 +47,7 @@ py::object pooling_backward(py::handle dy_, py::handle x_, py::handle cu_seqlens
     args.lddy = dy.row_stride();
     const Output out(f, "out", out_, x.shape);
     args.dx = out.apart_from(x).apart_from(dy).apart_from(cu).data();
-    compute(&KernelTable::pooling_backward, args);
+    compute_now(&KernelTable::pooling_backward, args);
     return out.object;
 }
 

@@ -37,7 +37,7 @@ py::object backward(const char* function, void (*KernelTable::*kernel)(const Arg
     args.lds = saved.row_stride();
     const Output out(function, "out", out_, dy.shape);
     args.dx = out.apart_from(dy, true).apart_from(saved, true).data();
-    compute(kernel, args);
+    compute_now(kernel, args);
     return out.object;
 }
 

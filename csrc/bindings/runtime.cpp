@@ -5,6 +5,7 @@
 #include "../dispatch.h"
 #include "../memory.h"
 #include "../parallel.h"
+#include "arrays.h"
 #include "bindings.h"
 
 namespace fastattn::bindings {
@@ -25,15 +26,16 @@ py::dict build_info() {
 double fma_peak(double seconds) {
     if (!(seconds > 0 && seconds <= 10))
         value_error("fma_peak: seconds must be in (0, 10], got " + std::to_string(seconds));
-    const py::gil_scoped_release release;
     using clock = std::chrono::steady_clock;
     double flops_of[64] = {};
     const i64 threads = std::min(num_threads(), 64);
     const auto begin = clock::now();
-    parallel_for(threads, 1, [&](i64 thread, i64, float*) {
-        const auto begin = clock::now();
-        do flops_of[thread] += kernels().fma_burst(20000);
-        while (std::chrono::duration<double>(clock::now() - begin).count() < seconds);
+    without_lock([&] {
+        parallel_for(threads, 1, [&](i64 thread, i64, float*) {
+            const auto begin = clock::now();
+            do flops_of[thread] += kernels().fma_burst(20000);
+            while (std::chrono::duration<double>(clock::now() - begin).count() < seconds);
+        });
     });
     const double elapsed = std::chrono::duration<double>(clock::now() - begin).count();
     double total = 0;

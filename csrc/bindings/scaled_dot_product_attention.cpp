@@ -181,7 +181,7 @@ py::object attention_backward(py::handle dout_, py::handle q, py::handle k, py::
     args.dq_stride = strides(dq.array, in.ragged);
     args.dk_stride = strides(dk.array, in.ragged);
     args.dv_stride = strides(dv.array, in.ragged);
-    compute(&KernelTable::scaled_dot_product_attention_backward, args);
+    compute_now(&KernelTable::scaled_dot_product_attention_backward, args);
     return py::make_tuple(dq.object, dk.object, dv.object);
 }
 

@@ -27,7 +27,7 @@ void sgd(py::handle param_, py::handle grad_, py::handle momentum_buffer_, py::h
     args.weight_decay = static_cast<float>(not_negative(f, "weight_decay", weight_decay));
     args.nesterov = boolean(f, "nesterov", nesterov);
     args.first = boolean(f, "first", first);
-    compute(&KernelTable::sgd_forward, args);
+    compute_now(&KernelTable::sgd_forward, args);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@ Weight::Weight(const char* function, const char* argument, py::handle object, i6
                         std::to_string(packed_->groups()));
         n = packed_->n();
         k = packed_->k();
+        if (Pass* const pass = Pass::current()) pass->keep(object);
         return;
     }
     array = floats(function, argument, object).expect_ndim(axes);
@@ -33,16 +34,19 @@ WeightView Weight::view() const {
 const float* Weight::panels() {
     if (packed_) return packed_->panels();
     if (!made_) {
-        const py::gil_scoped_release release;
-        made_ = std::make_unique<PackedMatrix>(array.as<float>(), n, k, array.stride[0], groups_);
+        run_pass();
+        without_lock(
+            [&] { made_ = std::make_unique<PackedMatrix>(array.as<float>(), n, k, array.stride[0], groups_); });
     }
     return made_->panels();
 }
 
 const float* Weight::transposed_panels() {
-    const py::gil_scoped_release release;
-    transposed_ = std::make_unique<PackedMatrix>(
-        packed_ ? packed_->transposed() : PackedMatrix::transposed(array.as<float>(), n, k, array.stride[0]));
+    run_pass();
+    without_lock([&] {
+        transposed_ = std::make_unique<PackedMatrix>(
+            packed_ ? packed_->transposed() : PackedMatrix::transposed(array.as<float>(), n, k, array.stride[0]));
+    });
     return transposed_->panels();
 }
 
@@ -50,8 +54,7 @@ const float* Weight::contiguous() {
     if (!packed_) return array.expect_contiguous().as<float>();
     unpacked_ = new_floats({n, k});
     float* const to = data_of(unpacked_);
-    const py::gil_scoped_release release;
-    packed_->unpack(to);
+    without_lock([&] { packed_->unpack(to); });
     return to;
 }
 

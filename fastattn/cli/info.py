@@ -55,7 +55,7 @@ def collect() -> dict[str, Any]:
 def render(facts: dict[str, Any]) -> str:
     """The facts as a table."""
     build = facts["build"]
-    openmp = "with OpenMP" if build["openmp"] else "without OpenMP: one thread"
+    openmp = "with OpenMP" if build["openmp"] else "without OpenMP"
     rows = [
         ("CPU", facts["cpu"]),
         ("ISA", f"{facts['isa']}: {facts['isa_reason']}"),

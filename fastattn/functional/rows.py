@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn import autograd
+from fastattn._core import run_pass
 from fastattn._types import IntArray
 from fastattn.autograd import needs, record, values
 from fastattn.checks import integers, operand
@@ -155,6 +156,7 @@ def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0
     [[2.0], [0.0], [0.0], [1.0]]
     """
     (x,) = values(operand("scatter_rows: input", input))
+    run_pass()
     y = np.full((num_rows, *x.shape[1:]), fill, x.dtype)
     y[rows] = x
     return record(y, (input,), lambda dy: (dy.take(rows, axis=0),))
@@ -187,6 +189,7 @@ def stack(tensors: Sequence[Values], dim: int = 0) -> Any:
 def _join(name: str, join: Callable[..., Array], tensors: Sequence[Values], dim: int) -> Any:
     tensors = tuple(tensors)
     arrays = values(*tensors)
+    run_pass()
     dtypes = {np.asarray(array).dtype for array in arrays}
     if len(dtypes) > 1:
         raise TypeError(f"{name}: tensors must have one dtype, got {', '.join(sorted(map(str, dtypes)))}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn import checks, kernels, nn, runtime
+from fastattn import _core, checks, kernels, nn, runtime
 from fastattn._types import FloatArray
 from fastattn.autograd import Tensor, no_grad, values
 from fastattn.hub import find_model
@@ -411,14 +412,17 @@ class SentenceEncoder(nn.Sequential):
             self.eval()
         embeddings = np.empty((len(tokens.lengths), plan.dimension), np.float32)
         budget = tokens_per_batch(runtime.num_threads())
+        # A module that we have not written may look at arrays that are not yet computed.
+        ours = self.frozen and all(type(module) in (Transformer, Pooling, Dense, Normalize) for module in self)
         with no_grad():
             for indices in token_budget_batches(tokens.lengths, budget, plan.batch_size):
                 input_ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)
                 features = {"input_ids": input_ids, "cu_seqlens": cu_seqlens, "prompt_length": plan.skip}
-                (batch,) = values(self(features)["sentence_embedding"])
-                batch = batch[:, : plan.dimension]
-                if plan.normalize:
-                    batch = kernels.l2_normalize(np.ascontiguousarray(batch))
+                with _core.Pass() if ours else nullcontext():
+                    (batch,) = values(self(features)["sentence_embedding"])
+                    batch = batch[:, : plan.dimension]
+                    if plan.normalize:
+                        batch = kernels.l2_normalize(batch)
                 embeddings[indices] = batch
                 advance(len(indices))
         return embeddings

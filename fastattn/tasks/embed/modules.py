@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn import checks, nn, ragged
+from fastattn import _core, checks, nn, ragged
 from fastattn import functional as F
 from fastattn.formats.hugging_face import read_state_dict, write_checkpoint
 from fastattn.hub import find_model
@@ -189,6 +189,7 @@ class Pooling(nn.Module):
             count = ragged.lengths(cu_seqlens).astype(hidden.dtype)[:, None]
             own, extra = count * (count + 1) / 2, count * skip
             mean = F.pooling(hidden, cu_seqlens, "mean")
+            _core.run_pass()
             parts[index] = (parts[index] * own + mean * extra) / np.maximum(own + extra, 1)
         return {**features, "sentence_embedding": F.cat(parts, 1) if len(parts) > 1 else parts[0]}
 

@@ -1,0 +1,112 @@
+#include "pass.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <limits>
+#include <utility>
+#ifdef __GLIBCXX__
+#include <cxxabi.h>
+#endif
+
+#include "../denormals.h"
+#include "../parallel.h"
+#include "bindings.h"
+
+namespace fastattn::bindings {
+namespace {
+
+thread_local Pass* of_thread = nullptr;  // while one is open
+std::atomic<std::uint64_t> locks_given_up{0};
+const bool poisons = std::getenv("FASTATTN_POISON") != nullptr;
+
+}  // namespace
+
+void count_lock() { locks_given_up.fetch_add(1, std::memory_order_relaxed); }
+
+void take_lock(PyThreadState* state) {
+#ifdef __GLIBCXX__
+    try {
+        PyEval_RestoreThread(state);
+    } catch (const abi::__forced_unwind&) {  // how Python 3.13 and older end a thread
+        for (;;) pause();
+    }
+#else
+    PyEval_RestoreThread(state);
+#endif
+}
+
+Pass* Pass::current() { return of_thread && of_thread->depth_ > 0 ? of_thread : nullptr; }
+
+void Pass::enter() {
+    if (!of_thread) of_thread = new Pass;  // for the life of the thread: its memory is used again
+    if (of_thread->depth_++ == 0) of_thread->kernels_ = &fastattn::kernels();
+}
+
+void Pass::exit(bool failed) {
+    if (!current()) throw std::runtime_error("a pass ends on the thread on which it began");
+    if (--of_thread->depth_ > 0) return;
+    failed ? of_thread->list_.clear() : of_thread->run();
+}
+
+void Pass::run() {
+    if (list_.calls.empty()) return;
+    // A signal handler, or what Python does when an object goes, may begin with a list of its own.
+    List list = std::exchange(list_, {});
+    list.compute();
+    list.clear();
+    if (list_.calls.empty() && list_.objects.empty()) std::swap(list, list_);  // for its memory
+}
+
+void Pass::List::compute() const {
+    for (std::size_t next = 0; next < calls.size();) {
+        without_lock([&] {
+            using clock = std::chrono::steady_clock;
+            const auto end = clock::now() + std::chrono::milliseconds(100);
+            const FlushDenormals flush;  // also covers what a kernel does between its loops
+            const Together together;
+            do {
+                const Call& call = calls[next];
+                call.call(call.kernel, &args[call.args]);
+            } while (++next < calls.size() && clock::now() < end);
+        });
+        if (next < calls.size() && PyErr_CheckSignals() != 0) throw py::error_already_set();
+    }
+}
+
+void Pass::List::clear() {
+    calls.clear();
+    args.clear();
+    memory.clear();
+    met.clear();
+    for (PyObject* const object : objects) Py_DECREF(object);
+    objects.clear();
+}
+
+void Pass::meet(const char* begin, const char* end) {
+    if (poisons) list_.met.emplace_back(begin, end);
+}
+
+void Pass::poison(float* result, i64 count) {
+    if (!poisons) return;
+    const auto* const begin = reinterpret_cast<const char*>(result);
+    const auto* const end = reinterpret_cast<const char*>(result + count);
+    for (std::size_t i = 0; i + 1 < list_.met.size(); ++i)
+        if (list_.met[i].first < end && begin < list_.met[i].second) return;
+    std::fill_n(result, count, std::numeric_limits<float>::quiet_NaN());
+}
+
+void bind_pass(py::module_& m) {
+    py::class_<Pass>(m, "Pass", "Kernels called in a `with` block of it are computed together at its end.")
+        .def(py::init<>())
+        .def("__enter__", [](py::handle self) { return Pass::enter(), self; })
+        .def("__exit__", [](py::handle, py::handle type, py::handle, py::handle) { Pass::exit(!type.is_none()); });
+    m.def("run_pass", &run_pass, "Compute what was called in this thread's pass, if there is one.");
+    m.def("locks_given_up", [] { return locks_given_up.load(); }, "How often kernels gave up the interpreter's lock.");
+    m.def("workers_woken", &workers_woken, "How often a caller woke sleeping workers.");
+}
+
+}  // namespace fastattn::bindings

@@ -1,0 +1,111 @@
+// A pass: the kernels that Python calls in it are checked, and their results allocated, at once. They are computed
+// together at its end, in the order of the calls, with the interpreter's lock given up once and the workers woken once.
+//
+// Until then their results hold nothing. A kernel may take them, and Python may make views of them. What reads them in
+// any other way calls run() first; the kernels that cannot be deferred (compute_now) do so themselves.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "../dispatch.h"
+
+namespace fastattn::bindings {
+
+namespace py = pybind11;
+
+// Takes the interpreter's lock again. In a process that is ending it does not return: the thread may not be ended,
+// since its stack holds objects that can no longer be given back.
+void take_lock(PyThreadState* state);
+void count_lock();
+
+// Calls f() while other Python threads run. The lock is given up here alone: whatever touches an object, even to return
+// it, needs it. By hand, since pybind11's guard aborts a process that ends in the meantime.
+template <typename F>
+void without_lock(const F& f) {
+    count_lock();
+    PyThreadState* const state = PyEval_SaveThread();
+    try {
+        f();
+    } catch (...) {
+        take_lock(state);
+        throw;
+    }
+    take_lock(state);
+}
+
+class Pass {
+public:
+    static Pass* current();  // this thread's, or null
+
+    // Python's `with`, on one thread; they may be nested, and the outermost one ends the pass.
+    static void enter();
+    static void exit(bool failed);  // a pass that an exception ends is not computed
+
+    // Computes all that was added. Raises what the kernels raise, and what a signal handler raises in a long pass.
+    void run();
+
+    template <typename Args>
+    void add(void (*kernel)(const Args&), const Args& args) {
+        static_assert(std::is_trivially_copyable_v<Args>);
+        const auto call = [](void (*kernel)(), const void* args) {
+            reinterpret_cast<void (*)(const Args&)>(kernel)(*static_cast<const Args*>(args));
+        };
+        const std::size_t begin = list_.args.size();
+        list_.args.resize(begin + (sizeof(Args) + sizeof(Word) - 1) / sizeof(Word));
+        std::memcpy(&list_.args[begin], &args, sizeof(Args));
+        list_.calls.push_back({call, reinterpret_cast<void (*)()>(kernel), begin});
+    }
+    // Until the kernels are computed.
+    void keep(py::handle object) {
+        Py_INCREF(object.ptr());  // py::object's assertion would cost as much as the rest of a check
+        list_.objects.push_back(object.ptr());
+    }
+    void keep(void* memory, void (*free)(void*)) { list_.memory.emplace_back(memory, free); }
+    // FASTATTN_POISON: a result holds NaN until it is computed, so that tests see who reads it too early. Memory that
+    // the pass has met before is left alone: a kernel that was added may still have to read it.
+    void poison(float* result, i64 count);  // which was the last one met
+    void meet(const char* begin, const char* end);
+    // The table that the pass began with.
+    const KernelTable& kernels() const { return *kernels_; }
+
+private:
+    struct alignas(std::max_align_t) Word {
+        char bytes[alignof(std::max_align_t)];
+    };
+    struct Call {
+        void (*call)(void (*)(), const void*);
+        void (*kernel)();
+        std::size_t args;  // where they begin
+    };
+    struct List {
+        std::vector<Call> calls;
+        std::vector<Word> args;
+        std::vector<PyObject*> objects;
+        std::vector<std::unique_ptr<void, void (*)(void*)>> memory;
+        std::vector<std::pair<const char*, const char*>> met;
+        List() = default;
+        List(List&&) = default;
+        List& operator=(List&&) = default;  // to an empty one
+        ~List() { clear(); }
+        void compute() const;
+        void clear();
+    };
+
+    int depth_ = 0;
+    const KernelTable* kernels_ = nullptr;
+    List list_;
+};
+
+// Computes what Python is about to read.
+inline void run_pass() {
+    if (Pass* const pass = Pass::current()) pass->run();
+}
+
+}  // namespace fastattn::bindings

@@ -1,0 +1,307 @@
+"""Passes: kernels that are called one by one and computed together, with the interpreter's lock given up once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits, normal
+from helpers_runtime import output
+
+import fastattn
+from fastattn import _core, kernels
+from fastattn.models import BertConfig, BertModel
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def arrays() -> tuple[Any, Any]:
+    return normal(np.random.default_rng(1), 2, 40, 48)
+
+
+def chain(x: Any, w: Any) -> Any:
+    """Kernels of every kind that can be deferred, each on the results of those before."""
+    h = kernels.linear(x, w, activation="gelu")
+    h = kernels.layer_norm(h, residual=kernels.linear(x, kernels.PackedMatrix(w)))
+    parts = h.reshape(len(h), 3, 2, -1)  # views of results are no reading
+    offsets = np.array([0, 3, len(h)], np.int32)
+    h = kernels.scaled_dot_product_attention(parts[:, 0], parts[:, 1], parts[:, 2], cu_seqlens_q=offsets)
+    h = kernels.softmax(kernels.gelu(h.reshape(len(h), -1)))
+    return kernels.l2_normalize(kernels.pooling(h, offsets))
+
+
+def test_the_bits_are_those_of_single_calls(isa: str, threads: int) -> None:
+    x, w = normal(np.random.default_rng(1), 40, 40), normal(np.random.default_rng(2), 48, 40)
+    expected = chain(x, w)
+    with _core.Pass():
+        found = chain(x, w)
+    assert_same_bits(found, expected)
+
+
+def test_what_python_gave_is_copied_or_kept(arrays: Any) -> None:
+    """Ids and offsets are copied when a kernel is called; arrays live until the end of the pass."""
+    x = arrays[0]
+    expected = kernels.embedding(np.array([3, 5]), np.array(x))
+    with _core.Pass():
+        ids = np.array([3, 5])
+        found = kernels.embedding(ids, np.array(x))  # nobody else has this table
+        ids[:] = 10**9
+        del ids
+    assert_same_bits(found, expected)
+
+
+def test_the_lock_is_given_up_once(arrays: Any) -> None:
+    x, w = arrays
+    before = _core.locks_given_up()
+    with _core.Pass():
+        for _ in range(20):
+            kernels.linear(x, w)
+    assert _core.locks_given_up() == before + 1
+    for _ in range(20):
+        kernels.linear(x, w)
+    assert _core.locks_given_up() == before + 21
+    with _core.Pass():
+        pass
+    assert _core.locks_given_up() == before + 21
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+def test_a_pass_of_a_model_gives_up_the_lock_once_and_wakes_the_workers_once(heads: int) -> None:
+    code = f"""
+    import time, numpy as np, fastattn
+    from fastattn import _core
+    from fastattn.models import BertConfig, BertModel
+    config = BertConfig(vocab_size=50, hidden_size=256, num_hidden_layers=4, num_attention_heads={heads},
+                        intermediate_size=1024)
+    model = BertModel(config).freeze().eval()
+    ids = np.arange(40).reshape(1, 40)
+    model(ids)
+    counts, passes, end = set(), 0, time.monotonic() + 60
+    while passes < 5 or (1, 1) not in counts and time.monotonic() < end:
+        time.sleep(0.05)  # the worker falls asleep, unless the machine is busy
+        locks, woken = _core.locks_given_up(), _core.workers_woken()
+        model(ids)
+        counts.add((_core.locks_given_up() - locks, _core.workers_woken() - woken))
+        passes += 1
+    print(*sorted(counts))
+    """
+    assert output(code, FASTATTN_NUM_THREADS="2") in ("(1, 1)", "(1, 0) (1, 1)")
+
+
+def test_nested_passes_are_one(arrays: Any) -> None:
+    x, w = arrays
+    before = _core.locks_given_up()
+    with _core.Pass():
+        with _core.Pass():
+            y = kernels.linear(x, w)
+        assert _core.locks_given_up() == before
+        z = kernels.gelu(y)
+    assert _core.locks_given_up() == before + 1
+    assert_same_bits(z, kernels.gelu(kernels.linear(x, w)))
+
+
+def test_what_must_be_seen_runs_the_list_first(arrays: Any) -> None:
+    x, w = arrays
+    expected = kernels.linear(x, w)
+    with _core.Pass():
+        y = kernels.linear(x, w)
+        _core.run_pass()
+        assert_same_bits(y, expected)
+        z = kernels.linear(x, w)
+        logs, loss = None, kernels.cross_entropy(z, np.zeros(len(z), np.int64))  # is computed at once, after z
+        assert_same_bits(z, expected)
+        packed = kernels.PackedMatrix(kernels.linear(x, w))  # reads what is not computed yet
+        assert_same_bits(packed.unpack(), expected)
+    assert logs is None
+    assert np.isfinite(loss[0]).all()
+
+
+def test_errors_come_at_the_call(arrays: Any) -> None:
+    x, w = arrays
+    done = np.zeros_like(kernels.linear(x, w))
+
+    def wrong() -> None:
+        with _core.Pass():
+            kernels.linear(x, w, out=done)
+            kernels.linear(x[:, 1:], w)
+
+    with pytest.raises(ValueError, match="linear: x must have 48 columns"):
+        wrong()
+    assert not done.any()  # a pass that an error ends is not computed
+    with _core.Pass():
+        y = kernels.linear(x, w)
+        with pytest.raises(ValueError, match="linear: x"):
+            kernels.linear(x[:, 1:], w)
+    assert_same_bits(y, kernels.linear(x, w))  # but one that somebody has caught does no harm
+
+
+def test_a_pass_belongs_to_its_thread(arrays: Any) -> None:
+    x, w = arrays
+    expected, found = kernels.linear(x, w), []
+    with _core.Pass():
+        y = kernels.linear(x, w)
+
+        def other() -> None:
+            found.append(kernels.linear(x, w).tobytes())  # at once: this thread has no pass
+            with _core.Pass():
+                z = kernels.linear(x, w)
+            found.append(z.tobytes())
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert found == [expected.tobytes()] * 2
+    assert_same_bits(y, expected)
+    one = _core.Pass()
+    with pytest.raises(RuntimeError, match="a pass ends on the thread on which it began"):
+        one.__exit__(None, None, None)
+
+
+def test_the_table_of_kernels_is_read_once(arrays: Any) -> None:
+    if len(fastattn.available_isas()) == 1:
+        pytest.skip("this machine has one instruction set")
+    x, w = arrays
+    expected = kernels.linear(x, w)
+    with _core.Pass(), fastattn.use_isa("generic"):
+        y = kernels.linear(x, w)
+    assert_same_bits(y, expected)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no alarm on this system")
+def test_a_signal_is_handled_within_a_long_pass() -> None:
+    """Between kernels, every 100 ms. The handler computes, too, and a pass that it ends leaves nothing behind."""
+    x = np.ones((2000, 1000), np.float32)
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def handler(*_: Any) -> None:
+        with _core.Pass():
+            seen.append(kernels.linear(x[:1], x)[0, :3])
+        raise Stop
+
+    def compute_for_a_minute() -> None:
+        out = np.empty((2000, 1000), np.float32)
+        with _core.Pass():
+            for _ in range(5000):
+                kernels.linear(x, x[:1000], out=out)
+            signal.setitimer(signal.ITIMER_REAL, 0.15)
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with pytest.raises(Stop):
+            compute_for_a_minute()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen[0].tolist() == [1000, 1000, 1000]
+    assert kernels.linear(x[:1], x)[0, 0] == 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_within_a_pass(arrays: Any) -> None:
+    """Both have the list, and compute it."""
+    x, w = arrays
+    expected = kernels.linear(x, w).tobytes()
+    with _core.Pass():
+        y = kernels.linear(x, w)
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if y.tobytes() == expected else 3)
+    assert os.waitpid(child, 0)[1] == 0
+    assert y.tobytes() == expected
+
+
+def test_memory_is_given_back(arrays: Any) -> None:
+    x, w = arrays
+    references = sys.getrefcount(x)
+    for failed in (False, True):
+        try:
+            with _core.Pass():
+                for _ in range(10):
+                    kernels.linear(x, w)
+                if failed:
+                    raise KeyError
+        except KeyError:
+            pass
+        assert sys.getrefcount(x) == references
+
+
+def test_a_pass_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = BertConfig(
+        vocab_size=50, hidden_size=64, num_hidden_layers=4, num_attention_heads=2, intermediate_size=128
+    )
+    model, ids = BertModel(config).freeze(), np.arange(40).repeat(20).reshape(8, 100)
+    peaks = []
+    for context in (_core.Pass, nullcontext):
+        monkeypatch.setattr(_core, "Pass", context)
+        model(ids)
+        tracemalloc.start()
+        model(ids)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] > 800 * 64 * 4  # the states of one layer
+    assert peaks[0] <= peaks[1] + 20_000  # the ids
+
+
+def test_poison_shows_who_reads_too_early() -> None:
+    code = """
+    import numpy as np
+    from fastattn import _core, kernels
+    x = np.ones((3, 4), np.float32)
+    out = np.zeros((3, 3), np.float32)
+    with _core.Pass():
+        y, z = kernels.linear(x, x), kernels.linear(x, x, out=out)
+        early = np.isnan(y).all(), np.isnan(out).all()
+        kernels.gelu(y, out=y)  # in place: y is still to be read
+        kernels.linear(x, x, out=y)
+    print(*early, np.isnan(y).any(), z is out, out[0, 0])
+    """
+    assert output(code, FASTATTN_POISON="1") == "True True False True 4.0"
+
+
+def test_models_read_nothing_too_early() -> None:
+    """The suites of what computes in passes, with NaN in every result that is not computed yet."""
+    if not (ROOT / "pyproject.toml").exists():
+        pytest.skip("the tests stand alone")
+    paths = ["tests/models/bert", "tests/tasks/embed", "tests/tasks/test_tagger.py", "tests/test_results_rule.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths]
+    run = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"FASTATTN_POISON": "1"}, capture_output=True, text=True, timeout=1800
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+
+
+def test_many_threads_with_a_pass_each() -> None:
+    model = BertModel(
+        BertConfig(vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
+    ).freeze()
+    ids = np.arange(40).reshape(2, 20)
+    expected = model(ids).last_hidden_state
+    wrong = []
+
+    def call() -> None:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            if model(ids).last_hidden_state.tobytes() != expected.tobytes():
+                wrong.append(1)
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
