@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,6 +19,9 @@ import numpy as np
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+ERRORS = (TypeError, ValueError, AttributeError, LookupError)
+"""The errors that get another message."""
 
 
 def named(*callees: str, **arguments: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -45,32 +48,45 @@ def named(*callees: str, **arguments: str) -> Callable[[Callable[P, R]], Callabl
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        name = function.__name__
-        begin = re.compile(rf"(?:{'|'.join((name, *callees))}): ")
-        found = rf"(?<!['\w])(?:{'|'.join(arguments)})(?!['\w])"  # not in quotes, where a value is
-        words = re.compile(found) if arguments else None
-
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return function(*args, **kwargs)
-            except (TypeError, ValueError, AttributeError, LookupError) as error:
-                message = str(error.args[0]) if error.args else ""
-                match = None if isinstance(error, AttributeError) else begin.match(message)
-                if match is None:
-                    misfit = _misfit(function, args, kwargs)
-                    if misfit:
-                        raise TypeError(f"{name}: {misfit}") from None
-                    if not re.match(rf"{name}\(\) ", message):  # Python's own, about the arguments of the call
-                        error.args = (f"{name}: {message}",)
-                    raise
-                rest = message[match.end() :]
-                error.args = (f"{name}: {words.sub(lambda word: arguments[word[0]], rest) if words else rest}",)
-                raise
+            except ERRORS as error:
+                try:
+                    given = inspect.signature(function).bind(*args, **kwargs).arguments
+                except TypeError:
+                    given = {}
+                raise explained(error, function, given, *callees, **arguments) from None
 
         return call
 
     return decorate
+
+
+def explained(
+    error: Exception, function: Callable[..., Any], given: Mapping[str, Any], *callees: str, **arguments: str
+) -> Exception:
+    """The error that `named` raises in the place of `error`, for a body of its own: a call then costs nothing.
+
+    `given` are the arguments of the call of `function` by name, as `locals()` has them. The rest is as for `named`.
+    """
+    name = function.__name__
+    message = str(error.args[0]) if error.args else ""
+    match = re.match(rf"(?:{'|'.join((name, *callees))}): ", message)
+    if match is None or isinstance(error, AttributeError):
+        misfit = _misfit(function, given)
+        if misfit:
+            return TypeError(f"{name}: {misfit}")
+        if not re.match(rf"{name}\(\) ", message):  # Python's own, about the arguments of the call
+            error.args = (f"{name}: {message}",)
+        return error
+    rest = message[match.end() :]
+    if arguments:
+        words = rf"(?<!['\w])(?:{'|'.join(arguments)})(?!['\w])"  # not in quotes, where a value is
+        rest = re.sub(words, lambda word: arguments[word[0]], rest)
+    error.args = (f"{name}: {rest}",)
+    return error
 
 
 def _array(value: Any) -> bool:
@@ -108,15 +124,13 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """What an annotation means, by its first word."""
 
 
-def _misfit(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+def _misfit(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
     """The first argument that is of another kind than its annotation says, and what it must be; or an empty text."""
-    try:
-        given = inspect.signature(function).bind(*args, **kwargs).arguments
-    except TypeError:
-        return ""
-    for name, value in given.items():
-        hint = str(function.__annotations__.get(name, ""))
-        kinds = [_KINDS[word] for word in re.findall(r"(?:^|\| )(\w+)", hint) if word in _KINDS]
-        if kinds and not (value is None and "None" in hint) and not any(fits(value) for _, fits in kinds):
+    for name, hint in function.__annotations__.items():
+        if name == "return" or name not in given:
+            continue
+        value = given[name]
+        kinds = [_KINDS[word] for word in re.findall(r"(?:^|\| )(\w+)", str(hint)) if word in _KINDS]
+        if kinds and not (value is None and "None" in str(hint)) and not any(fits(value) for _, fits in kinds):
             return f"{name} must be {' or '.join(wanted for wanted, _ in kinds)}, got {type(value).__name__}"
     return ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastattn.autograd import Tensor, mode, record, values
 from fastattn.checks import PROBABILITY, number, operand
-from fastattn.errors import named
+from fastattn.errors import ERRORS, explained, named
 from fastattn.functional._common import Array, Values, plain, reshape_out
 from fastattn.random import next_seed
 
@@ -70,7 +70,6 @@ def silu(input: Values, *, out: Array | None = None) -> Any:
     return _elementwise("silu", mode.ops.activation, "silu", input, out)
 
 
-@named(x="input")
 def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     """`input` with a fraction `p` of its elements set to 0 and the others divided by 1 - p.
 
@@ -82,14 +81,17 @@ def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:
     >>> sorted(set(y.ravel().tolist())), bool(0.7 < (y != 0).mean() < 0.9)
     ([0.0, 1.25], True)
     """
-    if p != 0.0:
-        p = number("dropout: p", p, **PROBABILITY)
-    if not training or p == 0.0:
-        return input.data if isinstance(input, Tensor) and input.frozen else input
-    ops, seed = mode.ops, next_seed()
-    (x,) = values(input)
-    y = ops.dropout(x, p, seed)
-    return record(y, (input,), lambda dy: (ops.dropout_backward(dy, p, seed),))
+    try:
+        if p != 0.0:
+            p = number("dropout: p", p, **PROBABILITY)
+        if not training or p == 0.0:
+            return input.data if isinstance(input, Tensor) and input.frozen else input
+        ops, seed = mode.ops, next_seed()
+        (x,) = values(input)
+        y = ops.dropout(x, p, seed)
+        return record(y, (input,), lambda dy: (ops.dropout_backward(dy, p, seed),))
+    except ERRORS as error:
+        raise explained(error, dropout, locals(), x="input") from None
 
 
 @named(x="input")

@@ -9,12 +9,11 @@ import numpy as np
 
 from fastattn.autograd import mode, needs, record, recording, values
 from fastattn.checks import PROBABILITY, number, operand
-from fastattn.errors import named
+from fastattn.errors import ERRORS, explained
 from fastattn.functional._common import Array, Values, Weights, gradient, plain, reshape_out
 from fastattn.random import next_seed
 
 
-@named("dropout", x="input")
 def linear(
     input: Values,
     weight: Weights,
@@ -41,11 +40,14 @@ def linear(
     >>> x.grad.tolist()
     [[3.0, 1.0]]
     """
-    arrays = plain("linear", out, input, weight, bias, residual)
-    if dropout_p or arrays is None:
-        return _linear(input, weight, bias, residual, activation, dropout_p, out, arrays)
-    x, w, b, r = arrays
-    return mode.ops.linear(x, w, b, r, activation=activation, out=out)
+    try:
+        arrays = plain("linear", out, input, weight, bias, residual)
+        if dropout_p or arrays is None:
+            return _linear(input, weight, bias, residual, activation, dropout_p, out, arrays)
+        x, w, b, r = arrays
+        return mode.ops.linear(x, w, b, r, activation=activation, out=out)
+    except ERRORS as error:
+        raise explained(error, linear, locals(), "dropout", x="input") from None
 
 
 def _linear(
@@ -102,7 +104,6 @@ ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
 """The activations of `linear`."""
 
 
-@named(x="input")
 def layer_norm(
     input: Values,
     normalized_shape: Sequence[int],
@@ -124,6 +125,22 @@ def layer_norm(
     >>> layer_norm(np.array([[1.0, 2.0, 3.0]], np.float32), (3,)).round(3).tolist()
     [[-1.225000023841858, 0.0, 1.225000023841858]]
     """
+    try:
+        return _normalized(input, normalized_shape, weight, bias, eps, residual, dropout_p, out)
+    except ERRORS as error:
+        raise explained(error, layer_norm, locals(), x="input") from None
+
+
+def _normalized(
+    input: Values,
+    normalized_shape: Sequence[int],
+    weight: Values | None,
+    bias: Values | None,
+    eps: float,
+    residual: Values | None,
+    dropout_p: float,
+    out: Array | None,
+) -> Any:
     shape: tuple[int, ...] = getattr(input, "shape", ())
     if len(normalized_shape) == 1 and shape[-1:] == normalized_shape:
         return _layer_norm(input, weight, bias, eps, residual, dropout_p, out)
