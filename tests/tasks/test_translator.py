@@ -267,3 +267,14 @@ def test_bad_folders(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"model\.safetensors: not a valid safetensors file"):
         Translator.from_pretrained(tmp_path)
+
+
+def test_several_ends() -> None:
+    """A translation ends at the first of several `eos_token_id`s."""
+    text = "abc"
+    whole = make().translate(text)
+    other = make().tokenizer.target.encode([whole]).ids[0]
+    translator = make(eos_token_id=(1, int(other)))
+    assert whole
+    assert translator.translate(text) == ""
+    assert translator.translate([text, "", "hg"])[:2] == ["", ""]

@@ -242,7 +242,7 @@ class Translator(Task):
                 self.model, ragged.unpack(ids, cu_seqlens), mask, max_new_tokens=most, bad_words_ids=self._bad_words
             )
             rows = (row[1 : 1 + limits[i]] for i, row in zip(indices, found, strict=True))
-            words = self.tokenizer.target.decode(row[np.cumsum(row == end) == 0] for row in rows)
+            words = self.tokenizer.target.decode(row[np.cumsum(np.isin(row, end)) == 0] for row in rows)
             for i, text in zip(indices, words, strict=True):
                 translations[i] = text
         return translations
