@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn.autograd import Tensor, checkpoint, mode, recording
+from fastattn.checks import PROBABILITY, boolean, number
 from fastattn.nn.attention import MultiHeadAttention
 from fastattn.nn.layer_norm import LayerNorm
 from fastattn.nn.linear import Linear
@@ -44,9 +45,10 @@ class _Block(Module):
             return MultiHeadAttention(dim, num_heads, attention_dropout, bias, self_attention=self_attention, std=std)
 
         hidden_std = std if hidden_std is None else hidden_std
-        self.dropout = dropout
-        self.activation_dropout = activation_dropout
-        self.norm_first = norm_first
+        name = type(self).__name__
+        self.dropout = number(f"{name}: dropout", dropout, **PROBABILITY)
+        self.activation_dropout = number(f"{name}: activation_dropout", activation_dropout, **PROBABILITY)
+        self.norm_first = boolean(f"{name}: norm_first", norm_first, error=TypeError)
         self.self_attn = attention(True)
         self.self_attn_layer_norm = LayerNorm(dim, eps, bias=bias)
         if cross_attention:

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastattn import functional as F
+from fastattn.checks import integer
 from fastattn.nn import init
 from fastattn.nn.module import Module
 from fastattn.nn.parameter import Parameter
@@ -15,12 +16,19 @@ from fastattn.nn.parameter import Parameter
 class Embedding(Module):
     """The rows of `weight` `[num_embeddings, embedding_dim]` at integer ids `[...]`.
 
-    `weight` is initialised normally with standard deviation `std`. The row `padding_idx` is 0 and gets no gradient.
+    `weight` is initialised normally with standard deviation `std`. The row `padding_idx`, which may be
+    counted from the end, is 0 and gets no gradient. Raises ValueError for sizes below 1 and a row that does not exist.
     """
 
     def __init__(
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, std: float = 1.0
     ) -> None:
+        num_embeddings = integer("Embedding: num_embeddings", num_embeddings)
+        embedding_dim = integer("Embedding: embedding_dim", embedding_dim)
+        if padding_idx is not None:
+            wanted = f"a row of the table, from {-num_embeddings} to {num_embeddings - 1}"
+            padding_idx = integer("Embedding: padding_idx", padding_idx, -num_embeddings, num_embeddings, wanted)
+            padding_idx %= num_embeddings
         self.padding_idx = padding_idx
         self.weight = Parameter((num_embeddings, embedding_dim), init.normal(std, padding_idx))
 

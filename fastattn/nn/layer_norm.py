@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastattn import functional as F
+from fastattn.checks import boolean, number
 from fastattn.nn import init
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Array, Parameter
@@ -33,8 +34,9 @@ class LayerNorm(Module):
         if min(shape, default=0) < 1:
             raise ValueError(f"LayerNorm: normalized_shape must have sizes of at least 1, got {normalized_shape}")
         self.normalized_shape = shape
-        self.eps = eps
-        self.elementwise_affine = elementwise_affine
+        self.eps = number("LayerNorm: eps", eps)
+        self.elementwise_affine = boolean("LayerNorm: elementwise_affine", elementwise_affine, error=TypeError)
+        bias = boolean("LayerNorm: bias", bias, error=TypeError)
         self.weight = Parameter(shape, init.ones) if elementwise_affine else None
         self.bias = Parameter(shape) if elementwise_affine and bias else None
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from fastattn import functional as F
 from fastattn import ragged
 from fastattn.autograd import record, values
-from fastattn.checks import POSITIVE, PROBABILITY, integer, number, operand, shown
+from fastattn.checks import POSITIVE, PROBABILITY, boolean, integer, number, operand, shown
 from fastattn.nn import init
 from fastattn.nn.module import Module, Values
 from fastattn.nn.parameter import Parameter
@@ -47,12 +47,12 @@ class _Recurrent(Module, ABC):
         self.hidden_size = integer(f"{name}: hidden_size", hidden_size)
         self.num_layers = integer(f"{name}: num_layers", num_layers)
         wanted = f"in [0, {hidden_size}), less than hidden_size"
-        self.bias = bias
-        self.batch_first = batch_first
+        self.bias = bias = boolean(f"{name}: bias", bias, error=TypeError)
+        self.batch_first = boolean(f"{name}: batch_first", batch_first, error=TypeError)
         self.dropout = number(f"{name}: dropout", dropout, **PROBABILITY)
-        self.bidirectional = bidirectional
+        self.bidirectional = boolean(f"{name}: bidirectional", bidirectional, error=TypeError)
         self.proj_size = integer(f"{name}: proj_size", proj_size, 0, hidden_size, wanted)
-        self.recompute = recompute
+        self.recompute = boolean(f"{name}: recompute", recompute, error=TypeError)
         self.cell_clip, self.proj_clip = cell_clip, proj_clip
         for option, clip in (("cell_clip", cell_clip), ("proj_clip", proj_clip)):
             if clip is not None:
@@ -224,6 +224,7 @@ class _Cell(Module):
         name = type(self).__name__
         input_size = integer(f"{name}: input_size", input_size)
         hidden_size = integer(f"{name}: hidden_size", hidden_size)
+        bias = boolean(f"{name}: bias", bias, error=TypeError)
         _add_weights(self, "", self._layer._gates, input_size, hidden_size, bias)
 
     def _run(self, step: Callable[..., Any], input: Values, hx: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import numpy as np
@@ -180,3 +181,41 @@ def test_refused() -> None:
         make(nn.DecoderBlock, "post-norm", cross_attention=False)(x, OFFSETS, memory, OTHERS)
     with pytest.raises(ValueError, match="num_heads must divide embed_dim"):
         nn.EncoderBlock(10, 3, 20)
+
+
+@pytest.mark.parametrize("kind", [nn.EncoderBlock, nn.DecoderBlock])
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [("dropout", 1.5, ValueError), ("activation_dropout", -0.1, ValueError), ("attention_dropout", 1, ValueError),
+     ("dropout", "0.1", TypeError), ("norm_first", "post", TypeError), ("eps", -1, ValueError)],
+)  # fmt: skip
+def test_numbers_are_checked_at_construction(kind: Any, name: str, value: Any, error: type[Exception]) -> None:
+    part = name.removeprefix("attention_")
+    with pytest.raises(error, match=f": {name if 'activation' in name else part} must be"):
+        kind(8, 2, 16, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.LayerNorm(3, eps=-1e-5), "LayerNorm: eps must be a number from 0 on, got -1e-05"),
+        (lambda: nn.LayerNorm(3, eps="x"), "LayerNorm: eps must be a number from 0 on, got 'x'"),  # type: ignore[arg-type]
+        (lambda: nn.LayerNorm(3, bias=None), "LayerNorm: bias must be a bool, got None"),  # type: ignore[arg-type]
+        (lambda: nn.Embedding(3, 4, 3), "Embedding: padding_idx must be a row of the table, from -3 to 2, got 3"),
+        (lambda: nn.Embedding(0, 4), "Embedding: num_embeddings must be a positive integer, got 0"),
+        (lambda: nn.LSTM(3, 4, bidirectional="x"), "LSTM: bidirectional must be a bool, got 'x'"),  # type: ignore[arg-type]
+        (lambda: nn.GRUCell(3, 4, bias="x"), "GRUCell: bias must be a bool, got 'x'"),  # type: ignore[arg-type]
+    ],
+)
+def test_other_layers_are_checked_at_construction(make: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"^{re.escape(message)}$"):
+        make()
+
+
+def test_a_padding_row_counted_from_the_end() -> None:
+    """As in `torch.nn.Embedding`: the row is 0, and gets no gradient."""
+    table = nn.Embedding(3, 2, padding_idx=-1)
+    assert table.padding_idx == 2
+    assert not table.weight.numpy()[2].any()
+    table([0, 1, 2, 2]).sum().backward()
+    assert np.asarray(table.weight.grad).tolist() == [[1, 1], [1, 1], [0, 0]]
