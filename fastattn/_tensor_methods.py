@@ -162,14 +162,15 @@ class TensorMethods:
         return self._record(total, (self,), lambda dy: (np.full(shape, dy.reshape(kept), dy.dtype),))
 
     def mean(self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
-        """The mean of all elements, or along `axis`. Arguments and errors are as in `sum`.
+        """The mean of all elements, or along `axis`; that of none is NaN. Arguments and errors are as in `sum`.
 
         >>> from fastattn import Tensor
         >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).mean(axis=0).numpy().tolist()
         [2.0, 3.0]
         """
         total = self.sum(axis, keepdims, dim=dim, keepdim=keepdim)
-        return total / max(self.numel() // max(math.prod(total.shape), 1), 1)
+        count = self.numel() // max(math.prod(total.shape), 1)
+        return total / count if count else total * math.nan
 
     def __add__(self, other: Any) -> Any:
         a, b = self._pair(other)

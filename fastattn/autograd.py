@@ -81,6 +81,15 @@ class Node:
         self.ops = mode.ops
 
 
+def _as_array(data: Any) -> Array:
+    """The array of a Tensor. Numbers and lists of them become float32."""
+    if isinstance(data, np.ma.MaskedArray):
+        raise TypeError("Tensor: data must be a plain array, got a MaskedArray")
+    array = np.asarray(data)
+    listed = not isinstance(data, np.ndarray | np.generic) and array.dtype.kind in "biuf"
+    return array.astype(np.float32) if listed else array
+
+
 class Tensor(TensorMethods):
     """An array whose computations are recorded.
 
@@ -95,7 +104,7 @@ class Tensor(TensorMethods):
     frozen = False
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self.data = np.asarray(data, None if isinstance(data, np.ndarray | np.generic) else np.float32)
+        self.data = data if type(data) is np.ndarray else _as_array(data)
         if self.data.dtype.kind != "f":
             raise TypeError(f"Tensor: data must be floating point, got {self.data.dtype}")
         self.grad = None

@@ -385,3 +385,22 @@ def test_a_product_of_vectors_has_no_axes() -> None:
     product.backward()
     assert a.grad is not None
     assert a.grad.tolist() == [3.0, 4.0]
+
+
+def test_the_mean_of_nothing_is_nan() -> None:
+    """As in NumPy and PyTorch; 0 would pass for a result."""
+    x = Tensor(np.ones((0, 3), np.float32), requires_grad=True)
+    assert np.isnan(x.mean().numpy())
+    assert np.isnan(x.mean(0).numpy()).tolist() == [True] * 3
+    assert x.mean(1).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("data", "got"),
+    [(np.ma.MaskedArray([1.0, 2.0], [False, True]), "a MaskedArray"), (None, "object"), ([None], "object"),
+     ("3.5", "<U3"), ([1j], "complex128")],
+)  # fmt: skip
+def test_what_is_no_number_is_no_tensor(data: Any, got: str) -> None:
+    """NumPy makes NaN of None, a number of text, and forgets a mask."""
+    with pytest.raises(TypeError, match=f"^Tensor: data must be .*, got {got}$"):
+        Tensor(data)

@@ -142,3 +142,19 @@ class TestLosses:
         np.testing.assert_array_equal(loss.data, [[0, 0, 1e4, 1e4]])
         loss.sum().backward()
         np.testing.assert_array_equal(x.grad, [[0, 0, 1, -1]])
+
+
+def test_complex_numbers_are_refused() -> None:
+    """Their imaginary part would be left out."""
+    x, z = np.ones((2, 3), np.float32), np.ones((2, 3), np.complex64)
+    calls: list[Any] = [
+        lambda: F.mse_loss(z, x),
+        lambda: F.mse_loss(x, z),
+        lambda: F.binary_cross_entropy_with_logits(x, z),
+        lambda: F.binary_cross_entropy_with_logits(x, x, z),
+        lambda: F.binary_cross_entropy_with_logits(x, x, pos_weight=z),
+        lambda: F.cross_entropy(x, [0, 1], weight=z[0]),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match="got complex64"):
+            call()

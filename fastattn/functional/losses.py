@@ -58,7 +58,7 @@ def cross_entropy(
     count: float = int(np.count_nonzero(counts))
     own = spread = None
     if weight is not None:
-        classes = np.asarray(weight, x.dtype)
+        classes = _real("cross_entropy: weight", weight, x)
         if classes.shape != x.shape[1:]:
             raise ValueError(f"cross_entropy: weight must have shape {x.shape[1:]}, got {classes.shape}")
         own = np.where(counts, classes[np.where(counts, ids, 0)], x.dtype.type(0))
@@ -96,6 +96,8 @@ def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mea
     (2.5, [1.0, 2.0])
     """
     x, t = values(operand("mse_loss: input", input), target)
+    if x.dtype.kind != "f":
+        raise TypeError(f"mse_loss: input must be floating point, got {x.dtype}")
     difference = x - _target("mse_loss", t, x)
     terms = difference * difference
     wanted = needs(input, target)
@@ -132,8 +134,9 @@ def binary_cross_entropy_with_logits(
     t = _target(name, target, x)
     pairs = np.stack([x, np.zeros_like(x)], axis=-1)  # log s and log(1 - s) are the log-softmax of (x, 0)
     logs = ops.log_softmax(pairs)
-    factors = [np.asarray(1 if given is None else given, x.dtype) for given in (weight, pos_weight)]
-    for argument, factor in zip(("weight", "pos_weight"), factors, strict=True):
+    given = {"weight": weight, "pos_weight": pos_weight}
+    factors = [_real(f"{name}: {key}", 1 if value is None else value, x) for key, value in given.items()]
+    for argument, factor in zip(given, factors, strict=True):
         if np.broadcast_shapes(factor.shape, x.shape) != x.shape:
             raise ValueError(f"{name}: {argument} must have a shape that broadcasts to {x.shape}, got {factor.shape}")
     scale, positive = factors
@@ -275,8 +278,16 @@ def _last(x: Values) -> Any:
     return record(y, (x,), lambda dy: (np.moveaxis(dy, -1, 1),))
 
 
+def _real(name: str, value: ArrayLike, x: Array) -> Array:
+    """`value` in the dtype of `x`. Raises TypeError for what is no number, and for complex ones."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be numbers, got {array.dtype}")
+    return array.astype(x.dtype, copy=False)
+
+
 def _target(name: str, target: ArrayLike, x: Array) -> Array:
-    array = np.asarray(target, x.dtype)
+    array = _real(f"{name}: target", target, x)
     if array.shape != x.shape:
         raise ValueError(f"{name}: target must have shape {x.shape}, got {array.shape}")
     return array
