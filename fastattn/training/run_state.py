@@ -170,7 +170,9 @@ def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, An
     crc = _crc32(metadata[_METADATA], tensors)
     if crc != metadata.get(_CRC32):
         raise ValueError(f"{path}: damaged: its CRC-32 is {crc}, but {metadata.get(_CRC32)} was written")
-    values: dict[str, Any] = json.loads(metadata[_METADATA])
+    values = json.loads(metadata[_METADATA])
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: not a saved state of a run")
     return tensors, values
 
 

@@ -440,10 +440,13 @@ class Trainer:
             restore(tensors, values, self.model, self.optimizer, self.schedule)
             if self._average is not None:
                 self._average.load_state_dict(averages(tensors))
-        except (KeyError, ValueError) as error:
+            self.step, self.epoch, self._batch, self._log_size = (
+                integer(name, values[name], 0) for name in ("step", "epoch", "batch", "log_size")
+            )
+            self._random = values["random"]
+        except (KeyError, ValueError, TypeError) as error:
             raise OtherRunError(f"{path}: does not fit this run: {error}", values) from error
-        self.step, self.epoch, self._batch = values["step"], values["epoch"], values["batch"]
-        self._random, self._log_size, self._saved = values["random"], values["log_size"], path
+        self._saved = path
         self._carried_state = carried(tensors)
 
     def load_best(self) -> int | None:

@@ -26,7 +26,7 @@ from tiny_run import Run, TinyModel
 
 from fastattn.random import manual_seed
 from fastattn.training import SGD, DamagedStateWarning, run_log, run_state
-from fastattn.training.run_state import read_state, saved_states
+from fastattn.training.run_state import OtherRunError, read_state, saved_states, write_state
 
 KILLS = int(os.environ.get("FASTATTN_KILLS", "6"))
 
@@ -525,3 +525,16 @@ def _bits_of_one_thread() -> bytes:
     run.trainer.train()
     fastattn.set_num_threads(before)
     return run.bits()
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": "x"}, {"epoch": None}, {"batch": -1}, {"evaluations": 5}, {"log_size": 0.5}, {"random": ...}]
+)
+def test_a_state_with_other_values_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
+    Run(tmp_path).trainer.train()
+    path = saved_states(tmp_path / "states")[0][1]
+    tensors, values = read_state(path)
+    values |= change
+    write_state(path.parent, int(path.stem[5:]), tensors, {k: v for k, v in values.items() if v is not ...})
+    with pytest.raises(OtherRunError, match=f"{path}: does not fit this run"):
+        Run(tmp_path).trainer.resume()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+from helpers import no_hang
 from tiny_run import Run
 
 from fastattn.training import check_folder, run_lock
@@ -136,3 +137,9 @@ def test_many_runs_that_begin_at_once(tmp_path: Path) -> None:
         assert bits in output if status == 0 else any(reason in errors for reason in refused)
     assert any(status == 0 for *_, status in results)
     assert not (tmp_path / LOCK).exists()
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LOCK)
+    with no_hang(), pytest.raises(ValueError, match=f"{tmp_path / LOCK}: not a regular file"):
+        Run(tmp_path).trainer.train()
