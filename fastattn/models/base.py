@@ -234,7 +234,7 @@ class PreTrainedModel(nn.Module, ABC):
     def _of_this_head(cls, folder: Path, tensors: Any, new_head: str) -> Any:
         """The tensors of a folder, without those of another head if a new one is drawn.
 
-        Raises ValueError for another head otherwise. A folder that names no architecture has this one.
+        Raises ValueError for another head otherwise. A folder that names none has this one.
         """
         begin, source = cls.common_head, folder / hugging_face.CONFIG
         if not begin or not any(name.startswith(begin) for name in tensors):
@@ -244,11 +244,12 @@ class PreTrainedModel(nn.Module, ABC):
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
         own = cls.__name__[cls.__name__.index("For") :]
-        if not named or any(name.endswith(own) for name in named):
+        heads = [name for name in named if "For" in name]  # a plain encoder's name says nothing about the head
+        if not heads or any(name.endswith(own) for name in heads):
             return tensors
         if new_head != "draw":
             raise ValueError(
-                f"{source}: architectures is {listed(named)}, whose {begin}weight is of another head than that of "
+                f"{source}: architectures is {listed(heads)}, whose {begin}weight is of another head than that of "
                 f"{cls.__name__}; new_head='draw' draws a new one"
             )
         return tensors.renamed(lambda name: None if name.startswith(begin) else name)

@@ -172,7 +172,8 @@ class TestHeads:
             assert old.shape != new.shape or (old != new).all()
 
     @pytest.mark.parametrize(
-        "named", [None, [], ["BertForSequenceClassification"], ["OurBertForSequenceClassification"]]
+        "named",
+        [None, [], ["BertModel"], ["BertForSequenceClassification"], ["OurBertForSequenceClassification"]],
     )
     def test_no_reason_to_refuse(self, sentences: Path, named: Any) -> None:
         path = sentences / "config.json"
