@@ -159,9 +159,14 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
         raise ValueError(f"{os.fspath(path)}: not a regular file")
 
     file = open(path, "rb", buffering=0, opener=opener)  # noqa: SIM115
-    if os.pread(file.fileno(), len(_LFS_POINTER), 0) == _LFS_POINTER:
+    try:
+        if os.pread(file.fileno(), len(_LFS_POINTER), 0) == _LFS_POINTER:
+            raise ValueError(f"{os.fspath(path)}: a Git LFS pointer, not the file itself; run `git lfs pull` to get it")
+    except BaseException as error:
         file.close()
-        raise ValueError(f"{os.fspath(path)}: a Git LFS pointer, not the file itself; run `git lfs pull` to get it")
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)
+        raise
     return file
 
 
@@ -184,6 +189,23 @@ def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> byte
     return data
 
 
+def is_inside(name: Any) -> bool:
+    """Whether `name`, which a file of a folder says, can be a file or a folder in that folder.
+
+    >>> [is_inside(name) for name in ("1_Pooling", "a/b", "../b", "/b", "a" * 300, "a\\0b", 3)]
+    [True, True, False, False, False, False, False]
+    """
+    if not isinstance(name, str) or name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        return False
+    try:
+        return len(name.encode()) <= LONGEST_NAME
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+
+
+LONGEST_NAME = 255
+"""Bytes of the name of a file, on all usual systems."""
+
 LINE_LIMIT = 1 << 28
 """The most bytes of a line. It keeps a device, or a file that is no text, from filling the memory."""
 
@@ -203,7 +225,7 @@ _NO_TEXT = (  # how files begin that are taken for text, and what to do
 def unread_weights(folder: Path) -> str:
     """The end of a message about a folder without safetensors: which other files of weights it has, if any."""
     names = []
-    for part in (folder, folder / "onnx"):
+    for part in (folder, folder / "onnx", folder / "openvino"):
         with contextlib.suppress(OSError):
             found = sorted(name for name in os.listdir(part) if name.endswith(_UNREAD))
             names += [str((part / name).relative_to(folder)) for name in found]

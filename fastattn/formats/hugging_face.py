@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.checks import printable, shown
-from fastattn.files import open_regular, read_regular, replacing, unread_weights
+from fastattn.files import is_inside, open_regular, read_regular, replacing, unread_weights
 
 __all__ = [
     "MAX_JSON",
@@ -231,7 +231,7 @@ def shard_names(index: Path) -> dict[str, str]:
         raise ValueError(f"{index}: weight_map must name the shard of each tensor, got {shown(weight_map)}")
     _check_count(index, len(weight_map))
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or shard != os.path.basename(shard) or shard in ("", ".", "..") or "\0" in shard:
+        if not is_inside(shard) or shard != os.path.basename(shard) or shard in ("", "."):
             raise ValueError(f"{index}: weight_map[{shown(name)}] must be a file name, got {shown(shard)}")
     return weight_map
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,7 @@ class GenerationSettings:
         path = folder / GENERATION_CONFIG
         fields: dict[str, Any] = {}
         names = [*UNSUPPORTED]
-        if path.exists():
+        if os.path.lexists(path):
             values = hugging_face.read_json(path)
             fields = {name: values.get(name) for name in _DECODING}
             fields |= {name: values[name] for name in _TOKENS if values.get(name) is not None}

@@ -7,6 +7,9 @@ added_tokens.json and special_tokens_map.json. The ids are those of transformers
 
 from __future__ import annotations
 
+import itertools
+import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,15 +55,15 @@ def read_tokenizer(folder: Path) -> tuple[Any, dict[str, Any]]:
     """
     library = import_tokenizers()
     config = _read_config(folder)
-    if (folder / TOKENIZER).is_file():
+    if os.path.lexists(folder / TOKENIZER):  # what is there and no file is refused, not passed over
         backend = _from_tokenizer_json(library, folder / TOKENIZER, config)
-    elif (folder / VOCABULARY).is_file():
+    elif os.path.lexists(folder / VOCABULARY):
         _check_class(folder, config)
         backend = _from_vocabulary(library, folder / VOCABULARY, config)
     else:
         raise FileNotFoundError(f"{folder}: no {TOKENIZER} and no {VOCABULARY}")
     _add_tokens(backend, [*_numbered(library, folder, config), *_special_tokens(library, folder, config)])
-    if not (folder / TOKENIZER).is_file():
+    if not os.path.lexists(folder / TOKENIZER):
         usual = (special_token(config.get(key), default) for key, default in _SPECIAL.items())
         backend.add_special_tokens([token for token in usual if backend.token_to_id(token) is not None])
     backend.encode_special_tokens = config.get("split_special_tokens") is True
@@ -69,15 +72,17 @@ def read_tokenizer(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     """tokenizer_config.json, changed by special_tokens_map.json as transformers does."""
-    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    config = read_json(folder / CONFIG) if os.path.lexists(folder / CONFIG) else {}
     if not config.get("extra_special_tokens") and "additional_special_tokens" in config:
         config["extra_special_tokens"] = config.pop("additional_special_tokens")
-    if "added_tokens_decoder" in config or not (folder / SPECIAL_TOKENS).is_file():
+    if "added_tokens_decoder" in config or not os.path.lexists(folder / SPECIAL_TOKENS):
         return config
     special = read_json(folder / SPECIAL_TOKENS)
     if isinstance(special.get("extra_special_tokens"), list):
         own = _list(f"{folder / CONFIG}: extra_special_tokens", config.get("extra_special_tokens"))
-        special["extra_special_tokens"] = own + [token for token in special["extra_special_tokens"] if token not in own]
+        known = {json.dumps(token, sort_keys=True) for token in own}
+        more = [token for token in special["extra_special_tokens"] if json.dumps(token, sort_keys=True) not in known]
+        special["extra_special_tokens"] = own + more
     return config | special
 
 
@@ -143,19 +148,23 @@ def _from_vocabulary(library: Any, path: Path, config: Mapping[str, Any]) -> Any
 def _add_tokens(backend: Any, tokens: list[_Token]) -> None:
     """Add tokens that the tokenizer lacks. The library numbers those that are not in its vocabulary itself.
 
+    The tokens of a file are added at once: after each call the library looks at all of its tokens.
+
     Raises ValueError, by file, for a token that gets another id than the file says, or one that is taken.
     """
-    taken: dict[int, str] = {}
+    new: dict[str, tuple[str, int | None]] = {}
     for source, number, token in tokens:
-        new, name = backend.token_to_id(token.content) is None, shown(token.content)
-        if new and not taken:
-            taken = {number: token for token, number in backend.get_vocab().items()}
+        if backend.token_to_id(token.content) is None:
+            new.setdefault(token.content, (source, number))
+    taken = {number: token for token, number in backend.get_vocab().items()} if new else {}
+    for source, some in itertools.groupby(tokens, key=lambda token: token[0]):
         with library_errors(source):
-            backend.add_tokens([token])
-        found = backend.token_to_id(token.content)
-        if new and number not in (None, found):
+            backend.add_tokens([token for _, _, token in some])
+    for content, (source, number) in new.items():
+        found, name = backend.token_to_id(content), shown(content)
+        if number not in (None, found):
             raise ValueError(f"{source}: the added token {name} must have the next free id {found}, got {number}")
-        if new and found in taken:
+        if found in taken:
             raise ValueError(
                 f"{source}: the id {found} for the added token {name} is that of {shown(taken[found])}; "
                 "the ids of the vocabulary have a gap"
@@ -169,7 +178,7 @@ def _numbered(library: Any, folder: Path, config: Mapping[str, Any]) -> Iterator
         found = [(_number(source, i), value) for i, value in _object(source, config["added_tokens_decoder"]).items()]
         for number, value in sorted(found, key=lambda item: item[0]):
             yield source, number, _added_token(library, source, value, {})
-    elif (folder / ADDED_TOKENS).is_file():
+    elif os.path.lexists(folder / ADDED_TOKENS):
         source = str(folder / ADDED_TOKENS)
         named = {special_token(value, "") for value in _special_values(folder, config)}
         numbers = [(_number(source, i), content) for content, i in read_json(folder / ADDED_TOKENS).items()]
@@ -230,7 +239,8 @@ def _added_token(library: Any, source: str, value: Any, flags: Mapping[str, bool
             if not isinstance(flag, bool):
                 raise ValueError(f"{source}: {name} of {shown(content)} must be true or false, got {shown(flag)}")
         flags = {**flags, **own}
-    return library.AddedToken(content, **flags)
+    with library_errors(f"{source}: a token that the tokenizers library cannot have"):
+        return library.AddedToken(content, **flags)
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ _NAMES = tuple(f"{name}.{kind.suffix}" for name in (SHARED, SOURCE, TARGET) for 
 def _made(folder: Path) -> bool:
     """Whether the tokenizer in `folder` is a SubwordTokenizer."""
     path = folder / CONFIG
-    return path.is_file() and read_json(path).get("tokenizer_class") == SubwordTokenizer.__name__
+    return os.path.lexists(path) and read_json(path).get("tokenizer_class") == SubwordTokenizer.__name__
 
 
 def _vocabularies(folder: Path) -> list[str]:

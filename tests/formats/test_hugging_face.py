@@ -381,3 +381,12 @@ class TestLimits:
         path.write_text(json.dumps({"weight_map": weight_map}))
         with pytest.raises(ValueError, match=rf"{path}: {MAX_TENSORS + 1} tensors, and at most {MAX_TENSORS} are read"):
             read_state_dict(tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["x" * 5000, "\ud800.safetensors", "a\0b"])
+def test_a_shard_that_no_file_can_be(tmp_path: Path, shard: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    message = r"index\.json: weight_map\['a'\] must be a file name, got"
+    with pytest.raises(ValueError, match=message) as error:
+        read_state_dict(tmp_path)
+    assert len(str(error.value)) < 600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
+from helpers import no_hang
 from helpers_sentences import VOCABULARY, write_bert
 
-from fastattn.text import Tokenizer
+from fastattn.text import Tokenizer, tokenizer_files
 from fastattn.text.tokenizer_files import NAMES
 
 NEXT = len(VOCABULARY)
 NAMED = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
+
+
+OLD_FILES = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
 
 
 def token(content: str, **flags: bool) -> dict[str, Any]:
@@ -187,3 +192,36 @@ def test_every_loader_downloads_these_files() -> None:
 
     assert set(NAMES) <= set(FILES.patterns)
     assert {f"[0-9]_*/{name}" for name in NAMES} <= set(FILES.patterns)
+
+
+def test_many_added_tokens_are_added_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each call the library looks at all of its tokens; 50,000 calls took minutes."""
+    many = {f"<{i}>": NEXT + i for i in range(2000)}
+    folder = write(tmp_path, {"added_tokens.json": many})
+    calls = []
+
+    class Backend:
+        def __init__(self, backend: Any) -> None:
+            self._backend = backend
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "add_tokens":
+                calls.append(name)
+            return getattr(self._backend, name)
+
+    add = tokenizer_files._add_tokens
+    monkeypatch.setattr(tokenizer_files, "_add_tokens", lambda backend, tokens: add(Backend(backend), tokens))
+    tokenizer = Tokenizer.from_pretrained(folder)
+    assert len(calls) <= 2
+    assert tokenizer.encode(["<0> <1999>"]).ids.tolist()[1:-1] == [NEXT, NEXT + 1999]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", *OLD_FILES])
+def test_what_is_there_and_no_file_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    """Without added_tokens.json or the lower-casing of the config, the ids would be others."""
+    for i, make in enumerate([lambda path: path.symlink_to("nowhere"), os.mkfifo, Path.mkdir]):
+        folder = write_bert(tmp_path / str(i))
+        (folder / name).unlink(missing_ok=True)
+        make(folder / name)
+        with no_hang(), pytest.raises((ValueError, OSError), match=str(folder / name)):
+            Tokenizer.from_pretrained(folder)

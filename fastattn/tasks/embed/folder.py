@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from fastattn.checks import choice, config_integer, integer, listed, shown
-from fastattn.files import replacing
+from fastattn.files import is_inside, replacing
 from fastattn.formats.hugging_face import read_json, read_json_array, shard_names
 from fastattn.hub import Files
 from fastattn.models.registry import encoder_family
@@ -62,12 +63,12 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     mode, activation or option that fastattn does not have.
     """
     path = folder / MODULES
-    if not path.exists():  # what is there and no file is refused, not passed over
+    if not os.path.lexists(path):  # what is there and no file is refused, not passed over
         return SentenceFolder([("Transformer", folder, {}), ("Pooling", folder, {})], {})
     modules = _read_modules(path)
     kinds = [kind for kind, _ in modules]
     if kinds[:2] != ["Transformer", "Pooling"]:
-        raise ValueError(f"{path}: the first two modules must be Transformer and Pooling, got {kinds}")
+        raise ValueError(f"{path}: the first two modules must be Transformer and Pooling, got {shown(kinds)}")
     for kind in kinds[2:]:
         if kind in ("Transformer", "Pooling"):
             raise ValueError(f"{path}: a second {kind} module is not supported")
@@ -139,7 +140,7 @@ def _module(modules_path: Path, entry: Any) -> tuple[str, Path]:
         raise ValueError(
             f"{modules_path}: the module {shown(module_type)} is not supported, only {', '.join(_READERS)}"
         )
-    if not isinstance(path, str) or path.startswith("/") or ".." in PurePosixPath(path).parts:
+    if not is_inside(path):
         raise ValueError(f"{modules_path}: the path of {kind} must lie inside the model's folder, got {shown(path)}")
     return kind, modules_path.parent / path
 
@@ -184,7 +185,7 @@ def _read_dense(folder: Path) -> dict[str, Any]:
 def _read_normalize(folder: Path) -> dict[str, Any]:
     """Refuse Dense and Normalize modules that work on token vectors."""
     path = folder / "config.json"
-    config = read_json(path) if path.exists() else {}
+    config = read_json(path) if os.path.lexists(path) else {}
     for key in ("module_input_name", "module_output_name"):
         _check_only(path, config, key, "sentence_embedding")
     return {}
@@ -192,7 +193,7 @@ def _read_normalize(folder: Path) -> dict[str, Any]:
 
 def _read_transformer(folder: Path) -> dict[str, Any]:
     path = folder / TRANSFORMER_OPTIONS
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     config = read_json(path)
     _check_only(path, config, "transformer_task", "feature-extraction")
@@ -212,7 +213,7 @@ _READERS = {
 
 def _read_encoder_options(folder: Path) -> dict[str, Any]:
     path = folder / ENCODER_OPTIONS
-    config = read_json(path) if path.exists() else {}
+    config = read_json(path) if os.path.lexists(path) else {}
     _check_only(path, config, "model_type", "SentenceTransformer")
     prompts = _optional(path, config, "prompts", dict, {})
     for name, text in prompts.items():

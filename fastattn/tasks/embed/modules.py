@@ -55,7 +55,7 @@ def check_modules(modules: Sequence[nn.Module], source: str) -> None:
     kinds = [type(module) for module in modules]
     if kinds[:2] != [Transformer, Pooling]:
         got = [kind.__name__ for kind in kinds]
-        raise ValueError(f"{source}: the first two modules must be Transformer and Pooling, got {got}")
+        raise ValueError(f"{source}: the first two modules must be Transformer and Pooling, got {checks.shown(got)}")
     dimension = 0
     for i, module in enumerate(modules):
         name = {Pooling: "embedding_dimension", Dense: "in_features"}.get(type(module), "")
@@ -106,7 +106,13 @@ class Transformer(nn.Module):
         encoder_family(folder, of_tokens=True)  # before the tokenizer, which other families have otherwise
         tokenizer = Tokenizer.from_pretrained(folder, lowercase=do_lower_case)
         model = load_encoder(folder, trainable=trainable)
-        return cls(model, tokenizer, max_seq_length, do_lower_case)
+        transformer = cls(model, tokenizer, max_seq_length, do_lower_case)
+        if transformer.max_seq_length <= tokenizer.special_tokens:
+            raise ValueError(
+                f"{folder}: max_seq_length must be more than the {tokenizer.special_tokens} special tokens, "
+                f"got {transformer.max_seq_length}"
+            )
+        return transformer
 
     @property
     def max_seq_length(self) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fastattn.models import TransformerConfig
+from fastattn.models.generation_config import GenerationSettings
 
 BASE = {"vocab_size": 100, "pad_token_id": 99, "eos_token_id": 0, "decoder_start_token_id": 99}
 
@@ -159,3 +161,9 @@ def test_real_folders_have_fields_that_say_nothing() -> None:
     values = {"static_position_embeddings": True, "normalize_embedding": False, "extra_pos_embeddings": 100}
     values |= {"num_hidden_layers": 6, "classif_dropout": 0.0, "id2label": {"0": "LABEL_0"}, "num_beams": 6}
     assert TransformerConfig.from_dict({"model_type": "marian", **BASE, **values}).vocab_size == 100
+
+
+def test_a_generation_config_that_is_no_file_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"generation_config\.json"):
+        GenerationSettings.read(tmp_path, {})

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helpers_sentences import HIDDEN, dense, module, normalize, write_bert, write_json, write_model
 
+from fastattn.tasks import SentenceEncoder
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
 
 
@@ -192,3 +193,39 @@ def test_the_shard_of_a_module_is_named_with_its_folder(tmp_path):
     (folder / "0_Transformer" / "model.safetensors").unlink()
     write_json(folder / "0_Transformer" / "model.safetensors.index.json", {"weight_map": {"a": "model-1.safetensors"}})
     assert FILES.missing(folder) == ["0_Transformer/model-1.safetensors"]
+
+
+@pytest.mark.parametrize("path", ["\ud800", "a\0b", "x" * 10**5, "../m", "/etc"])
+def test_a_path_that_no_module_can_have(tmp_path, path):
+    folder = write_model(tmp_path / "m")
+    entries = json.loads((folder / "modules.json").read_text())
+    entries[1]["path"] = path
+    (folder / "modules.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=r"modules\.json: the path of Pooling must lie inside") as error:
+        read_sentence_folder(folder)
+    assert len(str(error.value)) < 600
+
+
+def test_many_modules_do_not_fill_the_message(tmp_path):
+    folder = write_model(tmp_path / "m")
+    entries = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps(entries[:1] * 10_000))
+    with pytest.raises(ValueError, match="the first two modules must be Transformer and Pooling") as error:
+        read_sentence_folder(folder)
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"])
+def test_a_link_to_nowhere_is_not_passed_over(tmp_path, name):
+    """A cache that lost a file would give other embeddings without a word."""
+    folder = write_model(tmp_path / "m")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError, match=name):
+        read_sentence_folder(folder)
+
+
+def test_a_limit_without_room_for_a_token(tmp_path):
+    folder = write_model(tmp_path / "m", sentence_bert_config={"max_seq_length": 2})
+    with pytest.raises(ValueError, match=f"{folder}: max_seq_length must be more than the 2 special tokens, got 2"):
+        SentenceEncoder(folder)
