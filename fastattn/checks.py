@@ -177,7 +177,7 @@ def sequence(name: str, values: Any, items: str = "str") -> Iterable[Any]:
     """`values`, if it is iterable and not a str. Raises TypeError otherwise; the message calls the entries `items`."""
     if isinstance(values, str):
         raise TypeError(f"{name} must be a sequence of {items}, got the str {shown(values)}")
-    if not isinstance(values, Iterable):
+    if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
         raise TypeError(f"{name} must be a sequence of {items}, got {type(values).__name__}")
     return values
 

@@ -24,6 +24,11 @@ def test_what_is_no_integer(value: Any) -> None:
         checks.config_integer("n", value, 0)
 
 
+def test_an_array_without_axes_is_no_sequence() -> None:
+    with pytest.raises(TypeError, match=r"^words must be a sequence of str, got ndarray$"):
+        checks.sequence("words", np.array("a"))
+
+
 def test_integers_out_of_range() -> None:
     assert checks.integer("n", 2**63) == 2**63
     for value, limits in ((0, ()), (-1, (0,)), (5, (1, 5))):

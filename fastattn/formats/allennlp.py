@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.checks import listed, shown
-from fastattn.files import replacing
+from fastattn.files import open_regular, replacing
 from fastattn.formats import hdf5
 from fastattn.formats.hugging_face import check_finite, read_json
 
@@ -151,9 +151,11 @@ def write_files(
 
 
 def _check_file(path: str | os.PathLike[str], kind: str) -> None:
-    if not Path(path).is_file():
-        what = "is a folder" if Path(path).is_dir() else "no such file"
-        raise FileNotFoundError(f"{path}: {what}; ELMo needs its {kind} here")
+    try:
+        open_regular(path).close()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = "is a folder" if isinstance(error, IsADirectoryError) else "no such file"
+        raise FileNotFoundError(f"{path}: {what}; ELMo needs its {kind} here") from None
 
 
 def _check_datasets(file: Any, path: Path, shapes: Mapping[str, Shape], options_file: Any) -> None:

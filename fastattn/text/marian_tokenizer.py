@@ -195,14 +195,14 @@ class MarianTokenizer:
             ImportError: the `sentencepiece` library is missing.
         """
         folder = folder_of(name_or_folder, FILES, **place)
-        config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+        config = read_json(folder / CONFIG) if os.path.lexists(folder / CONFIG) else {}
         needed = [*NEEDED, *([TARGET_VOCABULARY] if config.get("separate_vocabs") else [])]
         if missing := [name for name in needed if not (folder / name).is_file()]:
             has = ", ".join(needed)
             raise FileNotFoundError(f"{folder}: no {', no '.join(missing)}; a Marian tokenizer has {has}")
         vocabularies = [read_json(folder / name, MAX_VOCABULARY) for name in needed[2:]]
+        models = [read_regular(folder / name, MAX_VOCABULARY) for name in needed[:2]]
         try:
-            models = (read_regular(folder / name) for name in needed[:2])
             tokenizer = cls(*models, *vocabularies, config=config)  # type: ignore[arg-type]  # they are two
         except ValueError as error:
             raise ValueError(f"{folder}{os.sep}{error}") from None  # each message begins with the name of a file

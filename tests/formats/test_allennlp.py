@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import no_hang
 from helpers_elmo import options, random_datasets, write
 
 pytest.importorskip("h5py", reason="needs h5py")
@@ -20,6 +22,7 @@ from fastattn import nn
 from fastattn.formats.allennlp import read_options, read_weights, write_files
 from fastattn.models import ElmoConfig
 from fastattn.models.elmo.network import ElmoNetwork
+from fastattn.tasks import WordEncoder
 
 OPTIONS = options()
 DATASETS = random_datasets(OPTIONS)
@@ -217,3 +220,17 @@ def test_missing_files(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r'pip install "fastattn\[elmo\]"'), read_weights(tmp_path, SHAPES):
         pass
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+    options_file, weight_file = write(tmp_path, OPTIONS, DATASETS)
+    for path in (weight_file, options_file):
+        path.unlink()
+        path.write_text(pointer)
+        with pytest.raises(ValueError, match=f"{path}: a Git LFS pointer, not the file itself"):
+            WordEncoder.from_pretrained(options_file, weight_file)
+        path.unlink()
+        os.mkfifo(path)
+        with no_hang(), pytest.raises(ValueError, match=f"{path}: not a regular file"):
+            WordEncoder.from_pretrained(options_file, weight_file)

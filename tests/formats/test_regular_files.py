@@ -12,6 +12,7 @@ from helpers import no_hang
 from helpers_marian import MARIAN, marian_tensors
 from helpers_sentences import HIDDEN, dense, normalize, write_model
 
+from fastattn.files import open_regular
 from fastattn.formats.hugging_face import read_json, read_state_dict, write_checkpoint
 from fastattn.models import Transformer
 from fastattn.tasks import SentenceEncoder
@@ -79,3 +80,11 @@ def test_a_pipe_after_it_was_looked_at(tmp_path: Path, monkeypatch: pytest.Monke
         os.mkfifo(folder / name)
         with no_hang(), pytest.raises(ValueError, match=f"{folder / name}: not a regular file"):
             read(folder)
+
+
+def test_an_error_while_reading_names_the_file(tmp_path: Path) -> None:
+    """The first bytes of this file of Linux, which is a regular one, cannot be read."""
+    path = tmp_path / "config.json"
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match=str(path)):
+        open_regular(path)

@@ -60,6 +60,7 @@ def test_a_git_lfs_pointer(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
+        (["openvino/openvino_model.bin"], "; openvino/openvino_model.bin is not read: save the model as safetensors"),
         (["model.onnx"], "; model.onnx is not read: save the model as safetensors first"),
         (["a.gguf", "pytorch_model.bin"], "; a.gguf, pytorch_model.bin are not read: save"),
         (["onnx/model.onnx", "tf_model.h5"], "; tf_model.h5, onnx/model.onnx are not read: save"),

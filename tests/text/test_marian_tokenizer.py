@@ -303,3 +303,10 @@ def test_as_in_transformers(write: Write, separate: bool) -> None:
     ours.save_pretrained(folder / "saved")
     again = transformers.MarianTokenizer.from_pretrained(folder / "saved")
     assert [again(text).input_ids for text in plain] == [theirs(text).input_ids for text in plain]
+
+
+def test_a_git_lfs_pointer_is_named_once(write: Write) -> None:
+    folder = write()
+    (folder / "source.spm").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+    with pytest.raises(ValueError, match=f"^{folder / 'source.spm'}: a Git LFS pointer"):
+        MarianTokenizer.from_pretrained(folder)
