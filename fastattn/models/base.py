@@ -244,8 +244,8 @@ class PreTrainedModel(nn.Module, ABC):
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
         own = cls.__name__[cls.__name__.index("For") :]
-        heads = [name for name in named if "For" in name]  # a plain encoder's name says nothing about the head
-        if not heads or any(name.endswith(own) for name in heads):
+        heads = [name for name in named if "For" in name]
+        if not heads or any(name.endswith(own) for name in heads):  # a plain encoder's name says nothing of heads
             return tensors
         if new_head != "draw":
             raise ValueError(

@@ -62,7 +62,10 @@ def read_tokenizer(folder: Path) -> tuple[Any, dict[str, Any]]:
         backend = _from_vocabulary(library, folder / VOCABULARY, config)
     else:
         raise FileNotFoundError(f"{folder}: no {TOKENIZER} and no {VOCABULARY}")
-    _add_tokens(backend, [*_numbered(library, folder, config), *_special_tokens(library, folder, config)])
+    numbered = [*_numbered(library, folder, config)]
+    there = {token.content for _, _, token in numbered}  # they keep their flags
+    special = [found for found in _special_tokens(library, folder, config) if found[2].content not in there]
+    _add_tokens(backend, numbered + special)
     if not os.path.lexists(folder / TOKENIZER):
         usual = (special_token(config.get(key), default) for key, default in _SPECIAL.items())
         backend.add_special_tokens([token for token in usual if backend.token_to_id(token) is not None])

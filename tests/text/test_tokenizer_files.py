@@ -56,6 +56,10 @@ FOLDERS: dict[str, dict[str, Any]] = {
         "added_tokens.json": {"<One>": NEXT, "<two>": NEXT + 1},
         "special_tokens_map.json": {**NAMED, "bos_token": token("<One>"), "mask_token": token("[MASK]", lstrip=True)},
     },
+    "additional tokens of both old files": {
+        "added_tokens.json": {"<One>": NEXT, "<two>": NEXT + 1},
+        "special_tokens_map.json": {**NAMED, "additional_special_tokens": ["<One>"]},
+    },
     "other names": {"special_tokens_map.json": {**NAMED, "cls_token": token("query"), "sep_token": "."}},
     "tokens of the vocabulary": {"tokenizer_config.json": {"additional_special_tokens": ["cat", "sat"]}},
     "split_special_tokens": {"tokenizer_config.json": {"split_special_tokens": True, "mask_token": "[MASK]"}},
@@ -114,6 +118,12 @@ def test_added_tokens_have_their_ids(tmp_path: Path) -> None:
     for i, name in enumerate(["added_tokens.json", "added_tokens_decoder", "special_tokens_map.json"]):
         tokenizer = Tokenizer.from_pretrained(write(tmp_path / str(i), FOLDERS[name]))
         assert tokenizer.encode(["a <One>b<two>"]).ids.tolist() == [2, 5, NEXT, 6, NEXT + 1, 3]
+
+
+def test_an_added_token_keeps_its_flags(tmp_path: Path) -> None:
+    """One of added_tokens.json is found in the normalised text, also if special_tokens_map.json lists it."""
+    tokenizer = Tokenizer.from_pretrained(write(tmp_path, FOLDERS["additional tokens of both old files"]))
+    assert tokenizer.encode(["a <one>"]).ids.tolist() == [2, 5, NEXT, 3]
 
 
 def test_special_names_of_special_tokens_map(tmp_path: Path) -> None:
