@@ -234,7 +234,7 @@ class PreTrainedModel(nn.Module, ABC):
     def _of_this_head(cls, folder: Path, tensors: Any, new_head: str) -> Any:
         """The tensors of a folder, without those of another head if a new one is drawn.
 
-        Raises ValueError for another head otherwise. A folder that names none has this one.
+        Raises ValueError for another head otherwise. A folder that names none, or a plain encoder, has this one.
         """
         begin, source = cls.common_head, folder / hugging_face.CONFIG
         if not begin or not any(name.startswith(begin) for name in tensors):
@@ -243,9 +243,8 @@ class PreTrainedModel(nn.Module, ABC):
             named = architectures(hugging_face.read_config(folder))
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
-        own = cls.__name__[cls.__name__.index("For") :]
         heads = [name for name in named if "For" in name]
-        if not heads or any(name.endswith(own) for name in heads):  # a plain encoder's name says nothing of heads
+        if not heads or any(name.endswith(cls.__name__[cls.__name__.index("For") :]) for name in heads):
             return tensors
         if new_head != "draw":
             raise ValueError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastattn import checks
 from fastattn.checks import choice, config_integer, integer, listed, shown
 from fastattn.files import is_inside, replacing
 from fastattn.formats.hugging_face import read_json, read_json_array, shard_names
@@ -219,6 +220,7 @@ def _read_encoder_options(folder: Path) -> dict[str, Any]:
     for name, text in prompts.items():
         if not isinstance(text, str | None):
             raise ValueError(f"{path}: the prompt {shown(name)} must be a string, got {shown(text)}")
+        checks.text(f"{path}: the prompt {shown(name)}", text or "")
     prompts = {**DEFAULT_PROMPTS, **{name: text or "" for name, text in prompts.items()}}
     default = _optional(path, config, "default_prompt_name", str, None)
     if default is not None and default not in prompts:

@@ -128,6 +128,7 @@ def test_unsupported_modules_are_refused_by_name(tmp_path, modules, message):
             {"prompts": {"q": 1}},
             "the prompt 'q' must be a string, got 1",
         ),
+        ("config_sentence_transformers.json", {"prompts": {"q": "\ud800"}}, "the prompt 'q' is not valid Unicode"),
         (
             "config_sentence_transformers.json",
             {"default_prompt_name": "x"},
