@@ -19,7 +19,7 @@ from fastattn.functional.layers import layer_norm
 from fastattn.ragged import int32_offsets
 
 
-@named(input_ids="input")
+@named("embedding_sum", input_ids="input")
 def embedding(input: ArrayLike, weight: Values, padding_idx: int | None = None, *, out: Array | None = None) -> Any:
     """The rows of `weight` `[rows, dim]` at the integer indices `input` `[...]`: `[..., dim]`.
 

@@ -248,8 +248,8 @@ class PreTrainedModel(nn.Module, ABC):
             return tensors
         if new_head != "draw":
             raise ValueError(
-                f"{source}: architectures is {listed(heads)}, whose {begin}weight is of another head than that of "
-                f"{cls.__name__}; new_head='draw' draws a new one"
+                f"{source}: {begin}weight belongs to {listed(heads)}, not to {cls.__name__}; "
+                "new_head='draw' draws a new one"
             )
         return tensors.renamed(lambda name: None if name.startswith(begin) else name)
 

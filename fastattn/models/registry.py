@@ -88,7 +88,7 @@ def encoder_family(folder: str | os.PathLike[str], *, of_tokens: bool = False) -
     found = family_of(folder)
     name = found.config.__name__
     if found.encoder is None:
-        raise ValueError(f"{folder}: {name} has no encoder without a decoder")
+        raise ValueError(f"{folder}: {name} has no encoder to use alone")
     if of_tokens and "max_position_embeddings" not in found.config.__dataclass_fields__:
         raise ValueError(f"{folder}: a model of {name} reads words, not tokens")
     return found

@@ -194,8 +194,8 @@ class Recipe(Options, ABC):
         changed = [name for name, value in now.items() if name in before and before[name] != value]
         changed = [name for name in changed if name not in FREE] or changed
         if changed:
-            told = [f"{{{name}}} is {_told(now[name])}, and was {_told(before[name])}" for name in changed]
-            raise OptionError(f"{', '.join(told)} when the run was begun; give the same again, or another folder")
+            told = [f"{{{name}}} is {_told(now[name])}, but was {_told(before[name])}" for name in changed]
+            raise OptionError(f"{', '.join(told)} when the run began; use the same value, or another folder")
 
     @property
     def clipped_to(self) -> float | None:

@@ -24,15 +24,14 @@ def import_tokenizers() -> Any:
 def library_errors(what: str) -> Iterator[None]:
     """Raise a ValueError that begins with `what` for an error of the library.
 
-    It raises plain Exceptions. Where it panics, it raises a PanicException, which is a BaseException without a public
-    name.
+    It raises Exception itself and Python's errors for wrong arguments. Where it panics, it raises a PanicException,
+    which is a BaseException without a public name. Any other error passes: a signal handler raised it.
     """
     try:
         yield
-    except MemoryError:
-        raise
     except BaseException as error:
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+        wrong = isinstance(error, TypeError | ValueError | OverflowError)
+        if wrong or type(error) is Exception or type(error).__name__ == "PanicException":
             raise ValueError(f"{what}: {str(error)[:500]}") from None
         raise
 

@@ -129,7 +129,7 @@ def _read_files(*paths: str) -> list[tuple[str, str]]:
     sides = [[line.strip() for line in text_lines(path)] for path in paths]
     for path, side in zip(paths, sides, strict=True):
         if any(side) and all("\t" in line for line in side if line):
-            raise ValueError(f"{path}: a tab in every line; a file with two columns is given alone")
+            raise ValueError(f"{path}: every line has a tab; give a file with two columns alone")
     shorter = min(map(len, sides))
     if any(any(side[shorter:]) for side in sides):
         raise ValueError(f"{paths[0]} has {len(sides[0])} lines, but {paths[1]} has {len(sides[1])}")

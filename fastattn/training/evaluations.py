@@ -53,9 +53,9 @@ class Evaluations:
         self.entries = entries
 
     def latest(self) -> list[str]:
-        """The metrics of the last evaluation, each as text."""
+        """The metrics of the last evaluation, each as text that tells it from a training step's."""
         metrics = self.entries[-1]["metrics"] if self.entries else {}
-        return [f"{name} {value:.4f}" for name, value in metrics.items() if value is not None]
+        return [f"eval {name} {value:.4f}" for name, value in metrics.items() if value is not None]
 
     def _score(self, metrics: Mapping[str, float | None]) -> float:
         score = metrics[next(iter(metrics)) if self._metric is None else self._metric]

@@ -40,16 +40,18 @@ class Optimizer(ABC):
         param_groups: one dict for each group, with `params` and settings. You may change them; a schedule changes `lr`.
         state: the optimizer's state for each parameter, in order; empty before its first step.
 
-    Raises, by name, TypeError for `params` that are one parameter or not parameters and for a setting that is not a
-    number, and ValueError for no parameters, a parameter given twice, and a setting that is unknown or out of range.
+    Raises, by name, TypeError for `params` that are one parameter, a module or not parameters and for a setting that is
+    not a number, and ValueError for no parameters, a parameter given twice, and a setting that is unknown or out of
+    range.
     """
 
     _state_names: ClassVar[tuple[str, ...]]  # of the state of a parameter that has been stepped
 
     def __init__(self, params: Iterable[Trainable] | Iterable[Group], defaults: Group) -> None:
         self._name = type(self).__name__
-        if hasattr(params, "grad"):
-            raise TypeError(f"{self._name}: params must be a list of parameters or of dicts, got one parameter")
+        if hasattr(params, "grad") or not isinstance(params, Iterable):
+            got = "one parameter" if hasattr(params, "grad") else type(params).__name__
+            raise TypeError(f"{self._name}: params must be a list of parameters or of dicts, got {got}")
         groups: list[Any] = list(params)
         if not groups:
             raise ValueError(f"{self._name}: params is empty")

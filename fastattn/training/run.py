@@ -81,7 +81,7 @@ def train(
             recipe.check_options(error.options)  # the options say more than the state
             raise
         if resumed:
-            logger.info("goes on after step %d", trainer.step)
+            logger.info("continuing after step %d", trainer.step)
         trainer.train()
         if recipe.patience:
             trainer.load_best()

@@ -106,8 +106,9 @@ class Trainer:
         step: steps done.
         epoch: epochs done.
 
-    Raises, by name, ValueError for a number out of range, another format of a plot and an argument that needs another
-    one (`evaluate` or `folder`), TypeError for what is not a number, and ImportError for a plot without matplotlib.
+    Raises, by name, ValueError for an optimizer without a trainable parameter, a number out of range, another format of
+    a plot and an argument that needs another one (`evaluate` or `folder`), TypeError for what is not a number, and
+    ImportError for a plot without matplotlib.
     """
 
     def __init__(
@@ -146,6 +147,8 @@ class Trainer:
         ):
             if given is not None and there is None:
                 raise ValueError(f"Trainer: {name} needs {wanted}")
+        if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError("Trainer: no parameter of the optimizer is trainable; load the model with trainable=True")
         self.model, self.optimizer, self.schedule, self.batches = model, optimizer, schedule, batches
         self.epochs = integer("Trainer: epochs", epochs, 1)
         self.folder = None if folder is None else Path(folder)

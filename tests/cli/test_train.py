@@ -112,7 +112,7 @@ def test_a_finished_run_may_be_resumed(files, command, capsys):
     capsys.readouterr()
     assert main(command(files, *TWO_EPOCHS, "--resume")) == 0
     assert weights(files["--output"]) == before
-    assert f"goes on after step {states(files['--output'])[0][0]}" in capsys.readouterr().err
+    assert f"continuing after step {states(files['--output'])[0][0]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [(), ("--ema", "0.9")])
@@ -217,9 +217,9 @@ def test_a_model_of_somebody_is_not_overwritten(files, command, capsys):
 def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_path):
     more = [*TWO_EPOCHS, "--patience", "2"]
     assert main(command(files, *more)) == 0
-    assert "--patience is the default, and was 2" in error_of(command(files, *TWO_EPOCHS, "--resume"), capsys)
+    assert "--patience is the default, but was 2" in error_of(command(files, *TWO_EPOCHS, "--resume"), capsys)
     text = error_of(command(files, *more, "--resume", "--evaluate-every", "2"), capsys)
-    assert text.startswith("--evaluate-every is 2, and was the default when the run was begun; ")
+    assert text.startswith("--evaluate-every is 2, but was the default when the run began; ")
     other = write(tmp_path / "other", OTHER_TEXT[task])
     assert "eval_crc32 is" in error_of(command(files, *more, "--resume", eval=other), capsys)
     run = partial(command, files, *ONE_EPOCH, output=files["--output"] + "2")
@@ -230,28 +230,28 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
 @pytest.mark.parametrize(
     ("task", "changes", "message"),
     [
-        ("tag", ["--seed", "5"], "--seed is 5, and was 0"),
-        ("tag", ["--epochs", "2"], "--epochs is 2, and was 1"),
-        ("tag", ["--weight-decay", "0"], "--weight-decay is 0.0, and was 0.01"),
-        ("tag", ["--learning-rate", "0.1"], "--learning-rate is 0.1, and was 0.01"),
-        ("tag", ["--batch-tokens", "9", "--keep", "2"], "--batch-tokens is 9, and was the default"),
-        ("bilm", ["--epochs", "2"], "--epochs is 2, and was 1"),
-        ("bilm", ["--seed", "5"], "--seed is 5, and was 0"),
-        ("bilm", ["--no-shuffle"], "--shuffle is no, and was yes"),
-        ("bilm", ["--vocabulary-size", "9"], "--vocabulary-size is 9, and was the default"),
-        ("bilm", ["--dropout", "0.2"], "--dropout is 0.2, and was 0.1"),
-        ("bilm", ["--num-sampled", "3"], "--num-sampled is 3, and was the default"),
-        ("bilm", ["--reset", "0"], "--reset is 0.0, and was 0.05"),
-        ("translate", ["--seed", "5"], "--seed is 5, and was 0"),
-        ("translate", ["--batch-tokens", "90"], "--batch-tokens is 90, and was 100"),
-        ("translate", ["--max-tokens", "50"], "--max-tokens is 50, and was 4096"),
-        ("translate", ["--warmup", "41"], "--warmup is 41, and was 40"),
-        ("translate", ["--dropout", "0.2"], "--dropout is 0.2, and was 0.1"),
-        ("translate", ["--label-smoothing", "0"], "--label-smoothing is 0.0, and was 0.1"),
-        ("translate", ["--ema", "0.9"], "--ema is 0.9, and was the default"),
-        ("translate", ["--max-length", "30"], "--max-length is 30, and was 512"),
-        ("translate", ["--epochs", "2", "--average", "2"], "--epochs is 2, and was 1, --average is 2, and was the "),
-        ("translate", ["--patience", "3"], "--patience is 3, and was the default"),
+        ("tag", ["--seed", "5"], "--seed is 5, but was 0"),
+        ("tag", ["--epochs", "2"], "--epochs is 2, but was 1"),
+        ("tag", ["--weight-decay", "0"], "--weight-decay is 0.0, but was 0.01"),
+        ("tag", ["--learning-rate", "0.1"], "--learning-rate is 0.1, but was 0.01"),
+        ("tag", ["--batch-tokens", "9", "--keep", "2"], "--batch-tokens is 9, but was the default"),
+        ("bilm", ["--epochs", "2"], "--epochs is 2, but was 1"),
+        ("bilm", ["--seed", "5"], "--seed is 5, but was 0"),
+        ("bilm", ["--no-shuffle"], "--shuffle is no, but was yes"),
+        ("bilm", ["--vocabulary-size", "9"], "--vocabulary-size is 9, but was the default"),
+        ("bilm", ["--dropout", "0.2"], "--dropout is 0.2, but was 0.1"),
+        ("bilm", ["--num-sampled", "3"], "--num-sampled is 3, but was the default"),
+        ("bilm", ["--reset", "0"], "--reset is 0.0, but was 0.05"),
+        ("translate", ["--seed", "5"], "--seed is 5, but was 0"),
+        ("translate", ["--batch-tokens", "90"], "--batch-tokens is 90, but was 100"),
+        ("translate", ["--max-tokens", "50"], "--max-tokens is 50, but was 4096"),
+        ("translate", ["--warmup", "41"], "--warmup is 41, but was 40"),
+        ("translate", ["--dropout", "0.2"], "--dropout is 0.2, but was 0.1"),
+        ("translate", ["--label-smoothing", "0"], "--label-smoothing is 0.0, but was 0.1"),
+        ("translate", ["--ema", "0.9"], "--ema is 0.9, but was the default"),
+        ("translate", ["--max-length", "30"], "--max-length is 30, but was 512"),
+        ("translate", ["--epochs", "2", "--average", "2"], "--epochs is 2, but was 1, --average is 2, but was the "),
+        ("translate", ["--patience", "3"], "--patience is 3, but was the default"),
     ],
 )
 def test_another_configuration_is_refused(task, changes, message, tmp_path, capsys):
@@ -259,7 +259,7 @@ def test_another_configuration_is_refused(task, changes, message, tmp_path, caps
     assert main(helpers_train.command(task, files, *ONE_EPOCH)) == 0
     text = error_of(helpers_train.command(task, files, *ONE_EPOCH, "--resume", *changes), capsys)
     assert text.startswith(message)
-    assert text.endswith(" when the run was begun; give the same again, or another folder")
+    assert text.endswith(" when the run began; use the same value, or another folder")
 
 
 def test_options_that_a_run_may_change(files, command):

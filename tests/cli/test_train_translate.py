@@ -351,7 +351,7 @@ def test_another_metric_is_refused(files, capsys, monkeypatch):
     assert main(command(files, "--epochs", "1")) == 0
     monkeypatch.setattr("fastattn.tasks.translate.task.import_sacrebleu", lambda: None)
     text = error_of(command(files, "--epochs", "1", "--resume", "--metrics", "chrf"), capsys)
-    assert text.startswith("--metrics is chrf, and was the default when the run was begun; ")
+    assert text.startswith("--metrics is chrf, but was the default when the run began; ")
 
 
 def test_more_metrics_may_be_measured(files):
@@ -378,7 +378,7 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     short = tmp_path / "short"
     short.write_text("a\n")
     tabs = command(files, "--test", files["train"], files["train"])
-    assert error_of(tabs, capsys) == f"{files['train']}: a tab in every line; a file with two columns is given alone"
+    assert error_of(tabs, capsys) == f"{files['train']}: every line has a tab; give a file with two columns alone"
     columns, files["train"] = files["train"], str(tmp_path / "source")
     train = files["train"]
     Path(train).write_text("a\n" * 60)

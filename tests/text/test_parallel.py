@@ -33,7 +33,7 @@ def test_two_files(tmp_path: Path) -> None:
 def test_two_files_have_no_columns(tmp_path: Path) -> None:
     plain, columns = write(tmp_path / "a.txt", "a\nb\n\n"), write(tmp_path / "b.tsv", "a\tx\nb\tc\n\n")
     for paths in ((plain, columns), (columns, plain), (columns, columns)):
-        with pytest.raises(ValueError, match=r"b\.tsv: a tab in every line; a file with two columns is given alone"):
+        with pytest.raises(ValueError, match=r"b\.tsv: every line has a tab; give a file with two columns alone"):
             read_parallel(*paths)
 
 

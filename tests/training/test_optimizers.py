@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastattn import nn
 from fastattn.autograd import Tensor
 from fastattn.training import SGD, Adam, AdamW, Optimizer, clip_grad_norm
 
@@ -174,6 +175,7 @@ def test_zero_grad() -> None:
         (lambda: AdamW([]), ValueError, "AdamW: params is empty"),
         (lambda: AdamW([{"params": []}]), ValueError, "AdamW: params is empty"),
         (lambda: AdamW(parameters()[0]), TypeError, "params must be a list of parameters or of dicts, got one"),
+        (lambda: AdamW(nn.Linear(2, 2)), TypeError, "AdamW: params must be a list .*, got Linear"),
         (lambda: SGD([np.zeros(1)]), TypeError, "SGD: params must hold parameters, got ndarray"),
         (lambda: SGD([*parameters()[:1] * 2]), ValueError, "SGD: params holds a parameter twice"),
         (lambda: Adam(parameters(), lr=-1.0), ValueError, r"Adam: lr must be a number from 0 on, got -1\.0"),

@@ -296,6 +296,15 @@ def test_a_model_without_a_loss() -> None:
         run.trainer.train()
 
 
+def test_a_frozen_model_leaves_no_folder(tmp_path: Path) -> None:
+    model = TinyModel()
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    with pytest.raises(ValueError, match="Trainer: no parameter of the optimizer is trainable; load the model with"):
+        Run(tmp_path / "run", model=model).trainer.train()
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_metric(tmp_path: Path) -> None:
     run = Run(tmp_path, evaluate=lambda: {"a": 1.0}, metric="b")
     with pytest.raises(ValueError, match="evaluate gave no metric 'b', only a"):
@@ -364,7 +373,7 @@ def test_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     run.trainer.train()
     text = capsys.readouterr().err
     assert f"{run.total}/{run.total}" in text
-    assert re.search(r"loss \d\.\d{4}, [\d,]+ tokens/s, accuracy 0\.7500", text)
+    assert re.search(r"loss \d\.\d{4}, [\d,]+ tokens/s, eval accuracy 0\.7500", text)
 
 
 def test_lines_where_there_is_no_bar(caplog: pytest.LogCaptureFixture) -> None:
@@ -373,7 +382,7 @@ def test_lines_where_there_is_no_bar(caplog: pytest.LogCaptureFixture) -> None:
     run.trainer.train()
     lines = [record.getMessage() for record in caplog.records]
     numbers = [
-        re.match(r"step (\d+) of (\d+): (?:loss \d+\.\d{4}, [\d,]+ tokens/s(, accuracy 0\.7500)?)$", line)
+        re.match(r"step (\d+) of (\d+): (?:loss \d+\.\d{4}, [\d,]+ tokens/s(, eval accuracy 0\.7500)?)$", line)
         for line in lines
     ]
     assert [(int(found[1]), bool(found[3])) for found in numbers if found] == [

@@ -23,7 +23,7 @@ class TruncationWarning(UserWarning):
 
     def __init__(self, truncated: int, total: int, limit: int, index: int, tokens: int) -> None:
         super().__init__(
-            "texts with more than max_seq_length tokens were cut; the warning's truncated, total and limit say more"
+            "texts longer than max_seq_length tokens were truncated; the warning's attributes say how many"
         )
         self.truncated, self.total, self.limit, self.index, self.tokens = truncated, total, limit, index, tokens
 

@@ -16,8 +16,8 @@ steps, then falls with the square root of the steps. A step has --batch-tokens t
 With --eval, the loss of a text, without label smoothing, and the --metrics of its greedy translations are measured once
 an epoch: cer, the character error rate (edit distance over reference characters), and sacrebleu's bleu and chrf. All
 texts are measured: one of more than --max-length tokens is an error before the training, unless --overlong says what to
-do with it. The model is the mean of the
-weights at the ends of the last --average epochs; with --patience the best one; with --ema the moving average.
+do with it. The model is the mean of the weights at the ends of the last --average epochs; with --patience the best one;
+with --ema the moving average.
 """
 
 from __future__ import annotations

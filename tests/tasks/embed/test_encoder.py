@@ -347,7 +347,7 @@ def test_tokenize_gives_what_the_model_takes(encoder):
 def test_truncation_warns_with_the_count(tmp_path):
     encoder = SentenceEncoder(write_case("truncated", tmp_path / "m"))
     texts = ["the cat", "the cat sat " * 3, "cat " * 20]
-    with pytest.warns(TruncationWarning, match=r"texts with more than max_seq_length tokens were cut") as caught:
+    with pytest.warns(TruncationWarning, match=r"texts longer than max_seq_length tokens were truncated") as caught:
         cut = encoder.encode(texts)
     warning = caught[0].message
     assert isinstance(warning, TruncationWarning)
