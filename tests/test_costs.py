@@ -13,7 +13,7 @@ import pytest
 from helpers import normal
 from helpers_marian import random_transformer
 
-from fastattn import Tensor, kernels
+from fastattn import Tensor, kernels, nn
 from fastattn import functional as F
 from fastattn.generation import generate
 from fastattn.kernels import PackedMatrix
@@ -22,27 +22,29 @@ from fastattn.models.elmo.network import ElmoNetwork
 from fastattn.nn import blocks
 from fastattn.nn.parameter import Parameter
 from fastattn.tasks import WordEncoder
+from fastattn.text import ParallelText
 
 ENDS = np.array([0, 1, 4], np.int32)
 
 
 @contextmanager
-def recorded(owner: Any, name: str) -> Iterator[list[tuple[Any, ...]]]:
-    """The arguments of each call of a function, which does what it always does."""
-    calls: list[tuple[Any, ...]] = []
+def recorded(owner: Any, name: str) -> Iterator[list[mock._Call]]:
+    """The calls of a function, which does what it always does."""
+    calls: list[mock._Call] = []
     function = getattr(owner, name)
 
     def call(*arguments: Any, **options: Any) -> Any:
-        calls.append((*arguments, *options.values()))
+        calls.append(mock.call(*arguments, **options))
         return function(*arguments, **options)
 
     with mock.patch.object(owner, name, call):
         yield calls
 
 
-def plain_weights(calls: list[tuple[Any, ...]]) -> list[tuple[int, ...]]:
+def plain_weights(calls: list[mock._Call]) -> list[tuple[int, ...]]:
     """The shapes of the weights that `kernels.linear` had to pack."""
-    return [call[1].shape for call in calls if not isinstance(call[1], PackedMatrix)]
+    weights = [call.args[1] for call in calls]
+    return [weight.shape for weight in weights if not isinstance(weight, PackedMatrix)]
 
 
 # Gradients
@@ -95,7 +97,7 @@ def test_kernels_add_to_the_gradients_that_are_there(name: str) -> None:
         parameter.grad = np.ones(parameter.shape, np.float32)
     with recorded(kernels, kernel) as calls:
         function(**parameters).sum().backward()
-    given = [id(array) for call in calls for array in arrays_in(call)]
+    given = [id(array) for call in calls for array in arrays_in([call.args, list(call.kwargs.values())])]
     assert [key for key, parameter in parameters.items() if id(parameter.grad) not in given] == []
 
 
@@ -106,23 +108,45 @@ def arrays_in(value: Any) -> list[Any]:
     return [value] if isinstance(value, np.ndarray) else []
 
 
+# What is computed again instead of kept
+
+
+@pytest.mark.parametrize(("kind", "kernel"), [(nn.LSTM, "lstm"), (nn.GRU, "gru")])
+def test_recurrent_layers_that_compute_their_gates_again(kind: Any, kernel: str) -> None:
+    for recompute in (False, True):
+        with recorded(kernels, kernel) as calls:
+            kind(3, 4, 2, recompute=recompute)(np.ones((4, 3), np.float32), cu_seqlens=ENDS)
+        assert [call.kwargs["recompute"] for call in calls] == [recompute] * 2
+
+
+def test_an_encoder_that_computes_its_layers_again() -> None:
+    model = bert(trainable=True)
+    for computes in (False, True):
+        getattr(model, f"gradient_checkpointing_{'enable' if computes else 'disable'}")()
+        loss = model.forward_ragged(np.array([1, 2, 3, 4]), ENDS).last_hidden_state.sum()
+        with recorded(kernels, "linear") as calls:
+            loss.backward()
+        assert len(calls) == (4 * 3 if computes else 0)
+
+
 # Weights
 
 
-def bert() -> BertModel:
+def bert(trainable: bool = False) -> BertModel:
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
-    return BertModel(BertConfig(vocab_size=9, max_position_embeddings=8, **sizes)).eval()
+    model = BertModel(BertConfig(vocab_size=9, max_position_embeddings=8, **sizes)).eval()
+    return model if trainable else model.freeze()
 
 
 def test_a_frozen_encoder_packs_nothing() -> None:
-    model = bert().freeze()
+    model = bert()
     with recorded(kernels, "linear") as calls:
         model.forward_ragged(np.array([1, 2, 3, 4]), ENDS)
     assert (len(calls), plain_weights(calls)) == (4 * 3 + 1, [])
 
 
 def test_an_encoder_allocates_its_buffers_once() -> None:
-    model = bert().freeze()
+    model = bert()
     with recorded(blocks, "_Workspace") as calls:
         model.forward_ragged(np.array([1, 2, 3, 4]), ENDS)
     assert len(calls) == 1
@@ -197,6 +221,9 @@ def test_texts_are_translated_together() -> None:
     with recorded(Transformer, "begin") as calls:
         translator.translate(["abcd"] * 6, batch_tokens=10)  # of five tokens each
     assert len(calls) == 3
+    with recorded(Transformer, "loss_ragged") as calls:
+        translator.cross_entropy(ParallelText(("ab",) * 6, ("AB",) * 6), batch_tokens=12)  # of three tokens each
+    assert len(calls) == 3
 
 
 def test_a_text_is_measured_together() -> None:
@@ -216,4 +243,4 @@ def test_sentences_of_words_are_read_together() -> None:
     encoder = WordEncoder(model)
     with recorded(ElmoNetwork, "tokens") as vectors, recorded(kernels, "lstm") as layers:
         encoder([["a", "cat"], ["cat"], []] * 20)
-    assert (len(vectors), len(vectors[0][1]), len(layers)) == (1, 4, 2)  # <S>, </S> and two words
+    assert (len(vectors), len(vectors[0].args[1]), len(layers)) == (1, 4, 2)  # <S>, </S> and two words
