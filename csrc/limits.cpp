@@ -63,10 +63,15 @@ double read_quota_v1(const std::string& folder) {
     return quota > 0 && period > 0 ? quota / period : 0;
 }
 
-// The tightest quota from the process's own group up to the root, 0 if there is none.
-double quota() {
+#endif
+
+}  // namespace
+
+#ifdef __linux__
+
+double cpu_quota(const std::string& files) {
     double least = 0;
-    std::ifstream groups("/proc/self/cgroup");
+    std::ifstream groups(files + "/proc/self/cgroup");
     for (std::string line; std::getline(groups, line);) {
         // "0::/path" (v2) or "4:cpu,cpuacct:/path" (v1)
         std::istringstream fields(line);
@@ -76,7 +81,7 @@ double quota() {
         std::getline(fields, path);
         const bool v2 = controllers.empty();
         if (!v2 && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
-        const std::string root = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controllers;
+        const std::string root = files + (v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controllers);
         // Inside a container the path may name a folder of the host; the walk up to the root still ends at our group.
         for (;; path.erase(path.find_last_of('/'))) {
             const double found = v2 ? read_quota_v2(root + path) : read_quota_v1(root + path);
@@ -87,16 +92,18 @@ double quota() {
     return least;
 }
 
-#endif
+#else
 
-}  // namespace
+double cpu_quota(const std::string&) { return 0; }
+
+#endif
 
 Limit processor_limit() {
 #ifdef __linux__
     const Affinity mask = affinity();
     const int online = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
     Limit limit{std::max(1, mask.cores), mask.logical < online ? "processor affinity" : "physical cores"};
-    if (const double granted = quota(); granted > 0) {
+    if (const double granted = cpu_quota(""); granted > 0) {
         const int whole = std::max(1, static_cast<int>(std::ceil(std::min(granted, 1e6))));
         if (whole < limit.threads) limit = {whole, "control group quota"};
     }

@@ -1,15 +1,18 @@
-"""Errors name the function that was called and its argument."""
+"""Errors name the function that was called, its argument and the value."""
 
 from __future__ import annotations
 
+import ast
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from function_calls import functional_calls, kernel_calls
 
+import fastattn
 import fastattn.functional as F
 from fastattn import kernels, reference
 from fastattn.errors import named
@@ -38,6 +41,7 @@ IN_NUMPYS_WORDS = {"cat", "stack", "scatter_rows", "binary_cross_entropy_with_lo
 """Functions that leave shapes and axes to NumPy, which does not know their arguments."""
 
 FUNCTIONAL, KERNELS = functional_calls(), kernel_calls()
+PACKAGE = Path(fastattn.__file__).parent
 CALLS = [
     *((F, name, argument, given) for name, given in FUNCTIONAL.items() for argument in given),
     *((kernels, name, argument, given) for name, given in KERNELS.items() for argument in given),
@@ -140,3 +144,34 @@ def test_errors_of_the_system_pass() -> None:
     with pytest.raises(OSError, match="No such file") as caught:
         function()
     assert caught.value is error
+
+
+WITHOUT_A_VALUE = (  # what a message says instead of what it got
+    "{} must have a position in [0, {}), the sequence: all {} lie beyond it",
+    "{} must have something other than {}, the label that is ignored",
+    "{vocabulary} must be bpe, characters, or one SentencePiece model or two",
+    "must be among the words of a vocabulary",
+    "the first tokens must be {}",
+    "tensor {} has {} at {}; weights must be finite",
+    "a row must have {} columns with tabs between them, {}",
+)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_messages_say_what_they_got(path: Path) -> None:
+    """`x must be a number` does not help whoever believes that it is one."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = message(node.exc) if isinstance(node, ast.Raise) and node.exc is not None else ""
+        if re.search(r"must (be|have|hold)\b(?! (given|None))", text):
+            assert "got" in text or any(known in text for known in WITHOUT_A_VALUE), f"{path}:{node.lineno}: {text}"
+
+
+def message(error: ast.expr) -> str:
+    """The text of an exception, with {} for values."""
+    parts = []
+    for node in ast.walk(error):
+        if isinstance(node, ast.JoinedStr):
+            parts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            parts.append(node.value)
+    return " ".join(parts)

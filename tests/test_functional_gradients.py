@@ -193,6 +193,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         )
         for how in ("mean", "none")
     },
+    "cross_entropy four axes": (
+        lambda x: F.cross_entropy(x, np.array([[[2, -100, 1], [0, 1, 1]]])),
+        ((1, 3, 2, 3),),
+    ),
     "cross_entropy ignore": (lambda x: F.cross_entropy(x, np.array([2, 1, 0, 5]), ignore_index=1), ((4, 6),)),
     **{
         f"mse_loss {how}": (lambda x, how=how: F.mse_loss(x, NUMBERS, reduction=how), ((4, 6),))

@@ -146,6 +146,34 @@ def test_why_there_are_so_many_threads() -> None:
     assert output(set_first, FASTATTN_NUM_THREADS="2") == "set_num_threads(3)"
 
 
+V2, V1 = "0::{}\n", "4:cpu,cpuacct:{}\n3:cpuset:/other\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        (V2.format("/a/b"), {"a/b/cpu.max": "50000 100000"}, 0.5),
+        (V2.format("/a/b"), {"a/b/cpu.max": "300000 100000", "a/cpu.max": "150000 100000"}, 1.5),
+        (V2.format("/a/b"), {"a/b/cpu.max": "250000 100000", "cpu.max": "800000 100000"}, 2.5),
+        (V2.format("/a"), {"a/cpu.max": "max 100000"}, 0),
+        (V2.format("/of/the/host"), {"cpu.max": "200000 50000"}, 4),
+        (V2.format("/a"), {"a/cpu.max": "a b"}, 0),
+        (V1.format("/a"), {"cpu,cpuacct/a/cpu.cfs_quota_us": "30000", "cpu,cpuacct/a/cpu.cfs_period_us": "20000"}, 1.5),
+        (V1.format("/a"), {"cpu,cpuacct/a/cpu.cfs_quota_us": "-1", "cpu,cpuacct/a/cpu.cfs_period_us": "20000"}, 0),
+        (V1.format("/"), {"cpuset/other/cpu.cfs_quota_us": "1", "cpuset/other/cpu.cfs_period_us": "1"}, 0),
+        ("", {}, 0),
+    ],
+)
+def test_quota_of_the_control_groups(tmp_path: Path, groups: str, files: dict[str, str], expected: float) -> None:
+    """The tightest one from the process's own group up to the root, in processors."""
+    texts = {"proc/self/cgroup": groups, **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    assert _core.cpu_quota(str(tmp_path)) == expected
+
+
 @pytest.mark.usefixtures("restore_runtime")
 def test_reasons_while_others_change_them() -> None:
     """Without a global lock, too, each is whole: nobody reads a text that another thread writes."""

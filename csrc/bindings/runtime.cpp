@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "../dispatch.h"
+#include "../limits.h"
 #include "../memory.h"
 #include "../parallel.h"
 #include "arrays.h"
@@ -54,6 +55,8 @@ void bind_runtime(py::module_& m) {
     m.def("num_threads_reason", &num_threads_reason);
     m.def("set_num_threads", &set_num_threads, py::arg("n"));
     m.def("cpu_name", &cpu_name, py::arg("cpuinfo") = "/proc/cpuinfo");
+    m.def("cpu_quota", &cpu_quota, py::arg("files") = "",
+          "The processors that the control groups grant, 0 for no limit.");
     m.def("build_info", &build_info);
     m.def("keep_memory", &keep_memory, "From now on, reuse the memory of large results after they are freed.");
     m.def("kept_memory", &kept_memory, "The number of bytes kept for reuse.");

@@ -11,7 +11,7 @@ import fastattn
 from fastattn.bench import KernelCase, kernel_cases
 from fastattn.cli import bench, main
 
-QUICK = ["--seconds", "0.001"]
+QUICK = ["--seconds", "0"]  # as few runs as there can be
 
 
 def test_a_table_and_json(tmp_path, capsys, restore_runtime):
@@ -27,6 +27,7 @@ def test_a_table_and_json(tmp_path, capsys, restore_runtime):
     assert result["kernel"] == "layer_norm"
     assert result["verified"]
     assert result["ours_ms"] > 0
+    assert (result["ours_runs"], result["numpy_runs"]) == (bench.MIN_RUNS, bench.MIN_RUNS)
     assert result["speed_up"] == pytest.approx(result["numpy_ms"] / result["ours_ms"])
 
 

@@ -39,6 +39,25 @@ def test_every_command_explains_itself(command, capsys):
     assert "usage: fastattn " + command in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("restore_runtime")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "embed --model missing",
+        "predict tag --model missing",
+        "predict bilm --model missing",
+        "train tag --model missing --train missing --output new",
+    ],
+)
+def test_threads_are_set_before_a_model_is_loaded(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("text").touch()
+    text = [] if command.startswith("train") else ["text"]
+    assert main([*command.split(), *text, "--threads", "7"]) == 1
+    assert fastattn.num_threads() == 7
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--version"])

@@ -250,6 +250,8 @@ class TestEnds:
         others = generate(model, ids, mask, bad_words_ids=[*VOCABULARY, phrase])[0]
         assert others[:4].tolist() == result[0, :4].tolist()
         assert others[4] != phrase[2]
+        start = result[0, :2].tolist()  # the first token also counts, and may be all there is
+        assert generate(model, ids, mask, bad_words_ids=[*VOCABULARY, start])[0, 1] != start[1]
 
     def test_memory_is_that_of_the_tokens_there_are(self) -> None:
         """Not of those that there might be."""

@@ -111,16 +111,20 @@ def test_gradients(self_attention: bool) -> None:
     check_tensor_gradients(f, x, residual, *([] if self_attention else [memory]), *parameters)
 
 
-def test_dropout_only_while_training() -> None:
-    x, _ = inputs()
-    layer = make(True, dropout=0.5)
+@pytest.mark.parametrize("self_attention", [True, False])
+def test_dropout_only_while_training(self_attention: bool) -> None:
+    x, memory = inputs()
+    operands, offsets = (x,), {"cu_seqlens_q": OFFSETS}
+    if not self_attention:
+        operands, offsets = (x, memory), {**offsets, "cu_seqlens_k": OTHERS}
+    layer = make(self_attention, dropout=0.5)
     fastattn.manual_seed(1)
-    a, b = (layer(x, cu_seqlens_q=OFFSETS).data for _ in range(2))
+    a, b = (layer(*operands, **offsets).data for _ in range(2))
     assert not np.array_equal(a, b)
     layer.eval()
-    a, b = (layer(x, cu_seqlens_q=OFFSETS).data for _ in range(2))
+    a, b = (layer(*operands, **offsets).data for _ in range(2))
     assert_same_bits(a, b)
-    assert_same_bits(a, make(True)(x, cu_seqlens_q=OFFSETS).data)
+    assert_same_bits(a, make(self_attention)(*operands, **offsets).data)
 
 
 def test_residual() -> None:

@@ -131,6 +131,15 @@ def test_batches_are_refused(folder: Path) -> None:
             Tagger.for_training(folder, data)
 
 
+def test_matrices_decay_and_biases_and_norms_do_not(folder: Path) -> None:
+    tagger = Tagger.for_training(folder, DATA, weight_decay=0.2)
+    groups = tagger.recipe.make_optimizer(tagger.model).param_groups
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    for name, parameter in tagger.model.named_parameters():
+        assert decays.pop(id(parameter)) == (0.0 if name.endswith("bias") or "LayerNorm" in name else 0.2), name
+    assert not decays
+
+
 def test_evaluation(tagger: Tagger) -> None:
     words = ["the", "cat", "sat"]
     found = tagger.tag([words])[0]

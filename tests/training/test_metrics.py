@@ -32,6 +32,8 @@ def test_f1_by_hand() -> None:
         precision, recall = (there & said).sum() / said.sum(), (there & said).sum() / there.sum()
         assert scores[label] == pytest.approx(2 * precision * recall / (precision + recall), rel=1e-12)
     assert math.isnan(scores[4])
+    others = f1_scores(predictions, np.where(labels == -100, 9, labels), 5, ignore_index=9)
+    np.testing.assert_array_equal(others, scores)
 
 
 def test_f1_of_labels_never_right() -> None:

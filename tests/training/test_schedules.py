@@ -32,6 +32,11 @@ EXPECTED: dict[str, tuple[Callable[..., Schedule], tuple[Any, ...], list[float]]
         (2, 10),
         [0.0, 5.0, *(5 * (1 + math.cos(math.pi * i / 8)) for i in range(8))],
     ),
+    "cosine, two waves": (
+        get_cosine_schedule_with_warmup,
+        (2, 10, 2.0),
+        [0.0, 5.0, *(5 * (1 + math.cos(math.pi * i / 2)) for i in range(8))],
+    ),
     "inverse sqrt": (get_inverse_sqrt_schedule, (2,), [0.0, 5.0, *(10 / math.sqrt(1 + i / 2) for i in range(8))]),
     "inverse sqrt, timescale": (
         get_inverse_sqrt_schedule,

@@ -75,8 +75,10 @@ def test_nothing_is_written_without_a_folder(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-def test_gradients_of_accumulated_batches_are_averaged() -> None:
-    whole, parts = Run(batch_tokens=10_000, epochs=1), Run(batch_tokens=1, epochs=1, accumulation=20)
+@pytest.mark.parametrize("accumulation", [20, 100])
+def test_gradients_of_accumulated_batches_are_averaged(accumulation: int) -> None:
+    """Also if an epoch has fewer batches than a step takes."""
+    whole, parts = Run(batch_tokens=10_000, epochs=1), Run(batch_tokens=1, epochs=1, accumulation=accumulation)
     for run in (whole, parts):
         run.model.train = run.model.eval  # type: ignore[method-assign]  # without dropout
         run.trainer.train()
