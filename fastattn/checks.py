@@ -73,7 +73,7 @@ def integer(
         result = None
     if result is not None and low <= result and (high is None or result < high):
         return result
-    wanted = wanted or ("a positive integer" if low == 1 else f"an integer from {low} on")
+    wanted = wanted or ("a positive integer" if low == 1 else f"an integer of at least {low}")
     raise (error if result is None else ValueError)(f"{name} must be {wanted}, got {shown(value)}")
 
 
@@ -100,7 +100,7 @@ def number(
         result = _float(value)
     if result is not None and (low < result < high or (result == low and not above) or (result == high and up_to)):
         return result
-    wanted = f"above {low:g}" if above else f"from {low:g} on"
+    wanted = f"above {low:g}" if above else f"of at least {low:g}"
     if high < math.inf:
         wanted = f"in {'(' if above else '['}{low:g}, {high:g}{']' if up_to else ')'}"
     raise (error if result is None else ValueError)(f"{name} must be a number {wanted}, got {shown(value)}")

@@ -180,12 +180,12 @@ def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> byte
     with io.BufferedReader(open_regular(path)) as file:
         size = os.fstat(file.fileno()).st_size
         if limit is not None and size > limit:
-            raise ValueError(f"{os.fspath(path)}: a file of {size} bytes, and at most {limit} are read")
+            raise ValueError(f"{os.fspath(path)}: a file of {size} bytes; at most {limit} are read")
         data = file.read(size + 1)  # Python takes as much memory as is asked for, and the limit may be far above
         if len(data) > size:
             data += file.read(-1 if limit is None else limit + 1 - len(data))
     if limit is not None and len(data) > limit:
-        raise ValueError(f"{os.fspath(path)}: a file that grows, and at most {limit} bytes are read")
+        raise ValueError(f"{os.fspath(path)}: a file that keeps growing; at most {limit} bytes are read")
     return data
 
 

@@ -20,7 +20,7 @@ def test_integers_become_pythons(value: Any) -> None:
 def test_what_is_no_integer(value: Any) -> None:
     with pytest.raises(TypeError, match=r"^n must be a positive integer, got "):
         checks.integer("n", value)
-    with pytest.raises(ValueError, match=r"^n must be an integer from 0 on, got "):
+    with pytest.raises(ValueError, match=r"^n must be an integer of at least 0, got "):
         checks.config_integer("n", value, 0)
 
 
@@ -48,7 +48,7 @@ def test_numbers_become_pythons(value: Any) -> None:
 @pytest.mark.parametrize(
     ("limits", "good", "bad", "wanted"),
     [
-        ({}, [0, 1e300], [-1e-9, np.inf], "from 0 on"),
+        ({}, [0, 1e300], [-1e-9, np.inf], "of at least 0"),
         (checks.POSITIVE, [1e-300], [0.0, np.inf], "above 0"),
         (checks.PROBABILITY, [0.0, 0.999], [1.0, -0.1], r"in \[0, 1\)"),
         (checks.FRACTION, [0, 1], [1.001, -0.1], r"in \[0, 1\]"),

@@ -168,7 +168,7 @@ def test_a_limit_of_bytes(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"12345")
     assert files.read_regular(file, 5) == b"12345"
-    with pytest.raises(ValueError, match=f"{file}: a file of 5 bytes, and at most 4 are read"):
+    with pytest.raises(ValueError, match=f"{file}: a file of 5 bytes; at most 4 are read"):
         files.read_regular(file, 4)
 
 
@@ -183,7 +183,7 @@ def test_a_high_limit_takes_no_memory(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux has such files")
 def test_a_file_without_a_size_has_a_limit_too() -> None:
-    with pytest.raises(ValueError, match="a file that grows, and at most 4 bytes are read"):
+    with pytest.raises(ValueError, match="a file that keeps growing; at most 4 bytes are read"):
         files.read_regular("/proc/self/status", 4)
 
 

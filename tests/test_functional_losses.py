@@ -81,7 +81,7 @@ class TestLosses:
             ([0.0, 1.0, 2.0], {}, TypeError, "target must be an integer array, got float64"),
             ([0, 4, 1], {}, ValueError, r"target must .*got 4 at index 1"),
             ([0, -1, 1], {}, ValueError, r"target must .*got -1 at index 1"),
-            ([-100] * 3, {}, ValueError, "target must have something that counts for a mean"),
+            ([-100] * 3, {}, ValueError, "target must have an entry that counts, for a mean"),
             ([0, 1, 2], {"reduction": "median"}, ValueError, "reduction must be one of mean, sum, none, got 'median'"),
             ([0, 1, 2], {"label_smoothing": 1.5}, ValueError, "label_smoothing"),
         ],
@@ -101,7 +101,7 @@ class TestLosses:
         target = np.array([0, 1, 2])
         with pytest.raises(ValueError, match=r"cross_entropy: weight must have shape \(4,\), got \(3,\)"):
             F.cross_entropy(self.x, target, np.ones(3))
-        with pytest.raises(ValueError, match="cross_entropy: target must have something that counts for a mean"):
+        with pytest.raises(ValueError, match="cross_entropy: target must have an entry that counts, for a mean"):
             F.cross_entropy(self.x, target, [0.0, 0.0, 0.0, 1.0])
         with pytest.raises(ValueError, match=r"label_smoothing"):
             F.cross_entropy(self.x, target, np.ones(4), label_smoothing=1.5)
@@ -133,7 +133,7 @@ class TestLosses:
             getattr(F, name)(self.x, np.ones(4))
         with pytest.raises(ValueError, match=rf"{name}: reduction must be"):
             getattr(F, name)(self.x, self.x, reduction="max")
-        with pytest.raises(ValueError, match=rf"{name}: target must have something"):
+        with pytest.raises(ValueError, match=rf"{name}: target must have an entry"):
             getattr(F, name)(self.x[:0], self.x[:0])
 
     def test_far_logits_stay_finite(self) -> None:

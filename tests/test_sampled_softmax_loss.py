@@ -220,7 +220,7 @@ class TestErrors:
             (
                 {"input": np.ones((0, 3), "f4"), "target": np.zeros(0, int)},
                 ValueError,
-                "target must have something that counts for a mean, got nothing",
+                "target must have an entry that counts, for a mean",
             ),
         ],
     )

@@ -257,7 +257,7 @@ def _read_header(path: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
     file = files.enter_context(open_regular(path))
     size = int.from_bytes(file.read(8), "little")
     if MAX_JSON < size < os.fstat(file.fileno()).st_size:
-        raise ValueError(f"{path}: a header of {size} bytes, and at most {MAX_JSON} are read")
+        raise ValueError(f"{path}: a header of {size} bytes; at most {MAX_JSON} are read")
     text = file.read(min(size, MAX_JSON))
     _check_count(path, text.count(b'"data_offsets"'))  # before there is an object of each
     try:
@@ -275,7 +275,7 @@ def _read_header(path: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
 
 def _check_count(path: Path, count: int) -> None:
     if count > MAX_TENSORS:
-        raise ValueError(f"{path}: {count} tensors, and at most {MAX_TENSORS} are read")
+        raise ValueError(f"{path}: {count} tensors; at most {MAX_TENSORS} are read")
 
 
 def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:

@@ -180,7 +180,7 @@ class Recipe(Options, ABC):
         if self.patience and self.average:
             raise OptionError("{patience} keeps the best model, {average} the mean of the last ones; give one of them")
         if (self.average or 1) > self.epochs:
-            raise OptionError(f"{{average}} {self.average} needs as many {{epochs}}, got {self.epochs}")
+            raise OptionError(f"{{average}} {self.average} needs at least as many {{epochs}}, got {self.epochs}")
 
     def check_data(self, evaluates: bool, tests: bool) -> None:
         """Raise OptionError for an option that needs data to evaluate or test on, if there is none."""

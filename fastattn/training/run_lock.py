@@ -53,7 +53,7 @@ def _take(path: Path) -> int:
             process = os.read(descriptor, 20).decode("ascii", "replace").strip()
             os.close(descriptor)
             who = f"process {process}" if process.isdigit() else "another process"
-            message = f"{path.parent}: {who} trains here; wait until it ends, or choose another folder"
+            message = f"{path.parent}: {who} is training here; wait until it ends, or choose another folder"
             raise ValueError(message) from None
         except OSError as error:
             message = f"{path.parent}: no locks on this file system ({error.strerror}); do not start a second run here"

@@ -261,7 +261,7 @@ def test_unknown_models_and_prompts(model, text, capsys, monkeypatch):
     assert main(["embed", "--model", "no-such-model", str(text)]) == 1
     assert "error: no model named 'no-such-model'. Looked at" in capsys.readouterr().err
     assert main(["embed", "--model", str(model), "--prompt-name", "x", str(text)]) == 1
-    assert "no prompt is called 'x'" in capsys.readouterr().err
+    assert "there is no prompt 'x'" in capsys.readouterr().err
 
 
 def test_numbers_that_are_no_json():

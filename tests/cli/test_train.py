@@ -187,7 +187,7 @@ def test_a_folder_in_which_another_process_trains(task, files, command, capsys, 
     save = kind.save_pretrained
 
     def save_locked(task: Any, folder: Any) -> None:
-        with pytest.raises(ValueError, match="trains here"), locked(Path(folder)):
+        with pytest.raises(ValueError, match="is training here"), locked(Path(folder)):
             raise AssertionError("must not be reached")
         saved.append(folder)
         save(task, folder)
@@ -198,7 +198,7 @@ def test_a_folder_in_which_another_process_trains(task, files, command, capsys, 
     files["train" if "train" in files else "--train"] = "missing"  # nothing is read before
     with locked(Path(files["--output"])):
         message = error_of(command(files, *ONE_EPOCH, "--resume"), capsys)
-    assert f"{files['--output']}: process {os.getpid()} trains here; wait until it ends, or" in message
+    assert f"{files['--output']}: process {os.getpid()} is training here; wait until it ends, or" in message
 
 
 def test_a_model_of_somebody_is_not_overwritten(files, command, capsys):

@@ -397,9 +397,9 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     assert "must be bpe, characters, or" in error_of([*command(files), "--vocabulary", "bpe", "bpe"], capsys)
     text = error_of(command(files, "--vocabulary-size", "9", vocabulary="bpe"), capsys)
     assert text == "--vocabulary-size 9 is too small: the characters of the text and the special tokens are 16"
-    assert "is that of --vocabulary bpe" in error_of(command(files, "--vocabulary-size", "50"), capsys)
+    assert "is only for --vocabulary bpe" in error_of(command(files, "--vocabulary-size", "50"), capsys)
     assert error_of(command(files, "--metrics", "cer", eval=None), capsys) == "--metrics needs --eval or --test"
-    assert "needs as many --epochs, got 3" in error_of(command(files, "--average", "4", "--epochs", "3"), capsys)
+    assert "at least as many --epochs, got 3" in error_of(command(files, "--average", "4", "--epochs", "3"), capsys)
     assert "--vocabulary is bpe, characters, or Sent" in error_of(command(files, vocabulary="chars"), capsys)
     assert "--no-shared needs two" in error_of(command(files, "--no-shared", vocabulary=str(short)), capsys)
     assert "d_model must be a multiple of" in error_of(command(files, "--heads", "3"), capsys)

@@ -79,7 +79,7 @@ def test_nothing_to_load_or_train() -> None:
     [
         ({"order": "mixed"}, "order must be one of interleaved, concatenated, got 'mixed'"),
         ({"dim": 0}, "dim must be a positive integer, got 0"),
-        ({"first_position": -1}, "first_position must be an integer from 0 on, got -1"),
+        ({"first_position": -1}, "first_position must be an integer of at least 0, got -1"),
         ({"max_timescale": 0.0}, "max_timescale must be a number above 0, got 0.0"),
         ({"max_timescale": float("nan")}, "max_timescale must be a number above 0, got nan"),
     ],

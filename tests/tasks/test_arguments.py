@@ -49,7 +49,7 @@ def test_sentence_encoder(folder: Path) -> None:
         (lambda x: x.encode(5), "encode: sentences must be a str or an iterable of str, got int"),
         (lambda x: x.encode(["a", 5]), r"encode: sentences\[1\] must be str, got int"),
         (lambda x: x.encode(["a"], batch_size="3"), "encode: batch_size must be a positive integer, got '3'"),
-        (lambda x: x.encode(["a"], prompt_name=[]), r"encode: no prompt is called \[\]"),
+        (lambda x: x.encode(["a"], prompt_name=[]), r"encode: there is no prompt \[\]"),
         (lambda x: x.encode(["a"], prompt=5), "encode: prompt must be str, got int"),
         (lambda x: x.encode(["a"], normalize_embeddings="no"), "encode: normalize_embeddings must be a bool, got 'no'"),
         (lambda x: x.encode(["a"], show_progress_bar="no"), "encode: show_progress_bar must be a bool, got 'no'"),

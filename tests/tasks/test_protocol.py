@@ -49,7 +49,7 @@ def test_every_option_is_explained_and_checked(recipe: type[Recipe]) -> None:
         (TagRecipe, {"plot": 1}, "TagRecipe: plot must be a bool, got 1"),
         (BiLMRecipe, {"vocabulary": 3}, "BiLMRecipe: vocabulary must be str or a path, got 3"),
         (TranslateRecipe, {"metrics": "ter"}, "TranslateRecipe: metrics must be one of cer, bleu, chrf, got 'ter'"),
-        (TagRecipe, {"average": 4}, "average 4 needs as many epochs, got 3"),
+        (TagRecipe, {"average": 4}, "average 4 needs at least as many epochs, got 3"),
         (TagRecipe, {"average": 2, "ema": 0.9}, "average and ema are two kinds of averages; give one of them"),
         (TagRecipe, {"average": 2, "patience": 1}, "patience keeps the best model, average the mean of the last ones"),
         (BiLMRecipe, {"vocabulary": "v", "min_count": 3}, "vocabulary_size and min_count need a vocabulary"),

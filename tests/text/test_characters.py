@@ -40,7 +40,7 @@ def test_bad_words_are_named():
         character_ids(["a\ud800"])
     with pytest.raises(TypeError, match="character_ids: words must be a sequence of words, got the str 'the'"):
         character_ids("the")
-    with pytest.raises(ValueError, match="max_characters must be an integer from 3 on, got 2"):
+    with pytest.raises(ValueError, match="max_characters must be an integer of at least 3, got 2"):
         character_ids(["a"], 2)
 
 

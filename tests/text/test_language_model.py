@@ -250,7 +250,7 @@ def test_settings_tell_batches_apart() -> None:
         ({"batch_size": 16}, "16 streams need as many tokens, the text has 15"),
         ({"batch_size": 0}, "batch_size must be a positive integer, got 0"),
         ({"unroll_steps": 0}, "unroll_steps must be a positive integer, got 0"),
-        ({"seed": -1}, "seed must be an integer from 0 on, got -1"),
+        ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
     ],
 )
 def test_streams_that_cannot_be(options: dict[str, int], message: str) -> None:

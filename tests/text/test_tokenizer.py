@@ -308,6 +308,6 @@ def test_saved_and_pickled(folder, tmp_path, lowercase):
 def test_a_file_that_is_too_large_is_not_read(folder, name):
     with open(folder / name, "wb") as file:
         file.truncate(MAX_VOCABULARY + 1)  # zeros that take no place on the disk
-    message = rf"{name}: a file of {MAX_VOCABULARY + 1} bytes, and at most {MAX_VOCABULARY} are read"
+    message = rf"{name}: a file of {MAX_VOCABULARY + 1} bytes; at most {MAX_VOCABULARY} are read"
     with pytest.raises(ValueError, match=message):
         BytePairs.from_file(folder / name) if name == "bpe.json" else Tokenizer.from_pretrained(folder)

@@ -105,7 +105,7 @@ def test_a_million_epochs_are_not_built_to_count_them(
         ([1], {}, "batch_tokens or batch_size must be given"),
         ([1], {"batch_tokens": 0}, "batch_tokens must be a positive integer, got 0"),
         ([1], {"batch_size": 0}, "batch_size must be a positive integer, got 0"),
-        ([1], {"batch_size": 1, "seed": -1}, "seed must be an integer from 0 on, got -1"),
+        ([1], {"batch_size": 1, "seed": -1}, "seed must be an integer of at least 0, got -1"),
     ],
 )
 def test_bad_input(lengths: list, options: dict, message: str) -> None:

@@ -178,8 +178,8 @@ def test_zero_grad() -> None:
         (lambda: AdamW(nn.Linear(2, 2)), TypeError, "AdamW: params must be a list .*, got Linear"),
         (lambda: SGD([np.zeros(1)]), TypeError, "SGD: params must hold parameters, got ndarray"),
         (lambda: SGD([*parameters()[:1] * 2]), ValueError, "SGD: params holds a parameter twice"),
-        (lambda: Adam(parameters(), lr=-1.0), ValueError, r"Adam: lr must be a number from 0 on, got -1\.0"),
-        (lambda: Adam(parameters(), lr=math.nan), ValueError, "Adam: lr must be a number from 0 on, got nan"),
+        (lambda: Adam(parameters(), lr=-1.0), ValueError, r"Adam: lr must be a number of at least 0, got -1\.0"),
+        (lambda: Adam(parameters(), lr=math.nan), ValueError, "Adam: lr must be a number of at least 0, got nan"),
         (lambda: Adam(parameters(), eps=-1e-8), ValueError, "Adam: eps must be"),
         (
             lambda: Adam(parameters(), betas=(0.9, 1.0)),
@@ -195,8 +195,8 @@ def test_zero_grad() -> None:
             ValueError,
             "a group has params and lr.*, got params, r",
         ),
-        (lambda: AdamW(parameters(), lr="a"), TypeError, "AdamW: lr must be a number from 0 on, got 'a'"),
-        (lambda: AdamW(parameters(), lr=None), TypeError, "AdamW: lr must be a number from 0 on, got None"),
+        (lambda: AdamW(parameters(), lr="a"), TypeError, "AdamW: lr must be a number of at least 0, got 'a'"),
+        (lambda: AdamW(parameters(), lr=None), TypeError, "AdamW: lr must be a number of at least 0, got None"),
         (lambda: AdamW(parameters(), betas=0.9), TypeError, r"AdamW: betas must be two numbers .*, got 0\.9"),
         (lambda: AdamW(parameters(), betas=(0.9,)), ValueError, r"AdamW: betas must be two numbers .*, got \(0\.9,"),
         (lambda: AdamW(parameters(), betas=()), ValueError, r"AdamW: betas must be two numbers .*, got \(\)"),
@@ -205,7 +205,7 @@ def test_zero_grad() -> None:
         (
             lambda: SGD(parameters(), dampening=math.inf),
             ValueError,
-            "SGD: dampening must be a number from 0 on, got inf",
+            "SGD: dampening must be a number of at least 0, got inf",
         ),
         (lambda: AdamW([{"lr": 1}]), ValueError, "AdamW: a group has params and lr, .*, got lr"),
     ],
@@ -249,12 +249,24 @@ def test_a_state_with_other_values_is_refused_and_changes_nothing() -> None:
         ({"state": {}}, ValueError, "AdamW: the state has no param_groups, only state"),
         ({}, ValueError, "AdamW: the state has no state, only nothing"),
         ({**state, "param_groups": [{"lr": 1.0}]}, ValueError, r"the state has groups of \[0\] parameters"),
-        ({**state, "param_groups": [{**group, "lr": -1.0}]}, ValueError, r"lr must be a number from 0 on, got -1\.0"),
-        ({**state, "param_groups": [{**group, "lr": "a"}]}, TypeError, "lr must be a number from 0 on, got 'a'"),
+        (
+            {**state, "param_groups": [{**group, "lr": -1.0}]},
+            ValueError,
+            r"lr must be a number of at least 0, got -1\.0",
+        ),
+        ({**state, "param_groups": [{**group, "lr": "a"}]}, TypeError, "lr must be a number of at least 0, got 'a'"),
         ({**state, "state": {0: {**first, "exp_avg": [1.0]}}}, TypeError, "exp_avg of parameter 0 must be an array of"),
         ({**state, "state": {0: {**first, "exp_avg": np.zeros((3, 5), int)}}}, TypeError, "of floats, got int64"),
-        ({**state, "state": {0: {**first, "step": -1}}}, ValueError, "step of parameter 0 must be an integer from 0"),
-        ({**state, "state": {0: {**first, "step": 1.5}}}, TypeError, "step of parameter 0 must be an integer from 0"),
+        (
+            {**state, "state": {0: {**first, "step": -1}}},
+            ValueError,
+            "step of parameter 0 must be an integer of at least 0",
+        ),
+        (
+            {**state, "state": {0: {**first, "step": 1.5}}},
+            TypeError,
+            "step of parameter 0 must be an integer of at least 0",
+        ),
     ]
     for wrong, error, message in wrongs:
         kept, lr = optimizer.state, optimizer.param_groups[0]["lr"]

@@ -77,5 +77,5 @@ def test_bad_input() -> None:
         make(max_tokens=0)
     with pytest.raises(ValueError, match="PairBatches: step_tokens must be a positive integer, got 0"):
         make(step_tokens=0)
-    with pytest.raises(ValueError, match="seed must be an integer from 0 on"):
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0"):
         make(seed=-1)

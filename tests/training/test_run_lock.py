@@ -43,7 +43,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_second_run_is_refused(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    message = f"{tmp_path}: process {holder.pid} trains here; wait until it ends, or choose another folder"
+    message = f"{tmp_path}: process {holder.pid} is training here; wait until it ends, or choose another folder"
     with pytest.raises(ValueError, match=message):
         Run(tmp_path).trainer.train()
     for resume in (False, True):
@@ -57,7 +57,7 @@ def test_a_second_run_is_refused(tmp_path: Path, holder: subprocess.Popen[str]) 
     again = Run(tmp_path)
     with locked(tmp_path):
         assert again.trainer.resume()
-        with pytest.raises(ValueError, match=f"{tmp_path}: process {os.getpid()} trains here"):
+        with pytest.raises(ValueError, match=f"{tmp_path}: process {os.getpid()} is training here"):
             again.trainer.train()
     again.trainer.train()
 
@@ -65,7 +65,7 @@ def test_a_second_run_is_refused(tmp_path: Path, holder: subprocess.Popen[str]) 
 def test_two_trainers_of_one_process(tmp_path: Path) -> None:
     first, second = Run(tmp_path), Run(tmp_path)
     with first.trainer.locked():
-        with pytest.raises(ValueError, match="trains here"), second.trainer.locked():
+        with pytest.raises(ValueError, match="is training here"), second.trainer.locked():
             raise AssertionError("must not be reached")
         first.trainer.train()  # its own lock
 
@@ -88,7 +88,7 @@ def test_a_child_that_outlives_the_run_does_not_hold_the_lock(tmp_path: Path) ->
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
-        with pytest.raises(ValueError, match=f"process {process.pid} trains here"), locked(tmp_path):
+        with pytest.raises(ValueError, match=f"process {process.pid} is training here"), locked(tmp_path):
             raise AssertionError("must not be reached")
         process.kill()
         process.wait()
@@ -133,7 +133,7 @@ def test_many_runs_that_begin_at_once(tmp_path: Path) -> None:
     whole.trainer.train()
     bits = whole.bits().hex().encode()
     for output, errors, status in results:
-        refused = (b"trains here", b"another run wrote this since `resume`", b"resume it")
+        refused = (b"is training here", b"another run wrote this since `resume`", b"resume it")
         assert bits in output if status == 0 else any(reason in errors for reason in refused)
     assert any(status == 0 for *_, status in results)
     assert not (tmp_path / LOCK).exists()

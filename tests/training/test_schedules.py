@@ -119,9 +119,9 @@ def test_a_state_of_another_schedule_is_refused() -> None:
 @pytest.mark.parametrize(
     ("make", "arguments", "message"),
     [
-        (get_constant_schedule_with_warmup, (-1,), "num_warmup_steps must be an integer from 0 on, got -1"),
-        (get_constant_schedule_with_warmup, (0.1,), "num_warmup_steps must be an integer from 0 on, got 0.1"),
-        (get_linear_schedule_with_warmup, (0, -1), "num_training_steps must be an integer from 0 on, got -1"),
+        (get_constant_schedule_with_warmup, (-1,), "num_warmup_steps must be an integer of at least 0, got -1"),
+        (get_constant_schedule_with_warmup, (0.1,), "num_warmup_steps must be an integer of at least 0, got 0.1"),
+        (get_linear_schedule_with_warmup, (0, -1), "num_training_steps must be an integer of at least 0, got -1"),
         (get_linear_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
         (get_cosine_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
         (get_noam_schedule, (0, 512), "num_warmup_steps must be a positive integer, got 0"),

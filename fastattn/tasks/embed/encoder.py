@@ -385,7 +385,7 @@ class SentenceEncoder(nn.Sequential):
             return ""
         if not isinstance(name, str) or name not in self.prompts:
             known = checks.listed(list(map(repr, self.prompts)))
-            raise ValueError(f"{owner}: no prompt is called {checks.shown(name)}, only {known}")
+            raise ValueError(f"{owner}: there is no prompt {checks.shown(name)}, only {known}")
         return self.prompts[name]
 
     def _prompt_tokens(self, owner: str, prompt: str) -> int:

@@ -133,7 +133,7 @@ class TranslateRecipe(Recipe):
         if len(more) > bool(self.vocabulary_files):
             raise OptionError("{vocabulary} must be bpe, characters, or one SentencePiece model or two")
         if self.vocabulary_size and kind != "bpe":
-            raise OptionError("{vocabulary_size} is that of {vocabulary} bpe")
+            raise OptionError("{vocabulary_size} is only for {vocabulary} bpe")
         if self.vocabulary_files and not (self.shares or more):
             raise OptionError("{no_shared} needs two SentencePiece models")
 

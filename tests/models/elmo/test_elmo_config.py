@@ -64,7 +64,7 @@ def test_rules_of_the_projections():
         ({"n_layers": 1.5}, "n_layers must be a positive integer, got 1.5"),
         ({"projection_dim": True}, "projection_dim must be a positive integer, got True"),
         ({"projection_dim": 11}, "projection_dim must be at most dim = 10, got 11"),
-        ({"n_highway": -1}, "n_highway must be an integer from 0 on, got -1"),
+        ({"n_highway": -1}, "n_highway must be an integer of at least 0, got -1"),
         ({"cell_clip": 0}, "cell_clip must be a number above 0, got 0"),
         ({"proj_clip": "3"}, "proj_clip must be a number above 0, got '3'"),
         ({"use_skip_connections": 1}, "use_skip_connections must be a bool, got 1"),
@@ -75,7 +75,7 @@ def test_rules_of_the_projections():
         ({"filters": [[7, 2]], "max_characters_per_token": 6}, "max_characters_per_token = 6, got 7"),
         (
             {"filters": [[1, 2]], "max_characters_per_token": 2},
-            "max_characters_per_token must be .* from 3 on, got 2",
+            "max_characters_per_token must be .* of at least 3, got 2",
         ),
         ({"max_characters_per_token": 10**7}, "max_characters_per_token must be at most 1024, got 10000000"),
         ({"filters": [[1, 1]] * 1025}, "filters must be at most 1024 pairs, got 1025"),
@@ -109,9 +109,9 @@ def test_other_models_are_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_output_representations": -1}, "num_output_representations must be an integer from 0 on, got -1"),
+        ({"num_output_representations": -1}, "num_output_representations must be an integer of at least 0, got -1"),
         ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
-        ({"num_output_representations": True}, "num_output_representations must be an integer from 0 on, got True"),
+        ({"num_output_representations": True}, "num_output_representations must be an integer of at least 0, got True"),
         ({"do_layer_norm": "yes"}, "do_layer_norm must be a bool, got 'yes'"),
         ({"scalar_mix_parameters": [1.0]}, "scalar_mix_parameters must have one number for each of 4 layers, got 1"),
         ({"scalar_mix_parameters": [1, 2, 3, np.nan]}, "scalar_mix_parameters must be finite numbers, got .*nan"),

@@ -87,8 +87,8 @@ def test_fixed_mixes_may_be_an_array(folder):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("num_output_representations", -1, "must be an integer from 0 on, got -1"),
-        ("num_output_representations", "2", "must be an integer from 0 on, got '2'"),
+        ("num_output_representations", -1, "must be an integer of at least 0, got -1"),
+        ("num_output_representations", "2", "must be an integer of at least 0, got '2'"),
         ("do_layer_norm", [1], r"must be a bool, got \[1\]"),
         ("keep_sentence_boundaries", "no", "must be a bool, got 'no'"),
         ("dropout", "0.5", r"must be a number in \[0, 1\), got '0.5'"),

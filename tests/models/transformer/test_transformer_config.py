@@ -39,7 +39,7 @@ def test_the_papers_base_model() -> None:
         ({"layer_norm_eps": 0.0}, "layer_norm_eps must be a number in .0, 1., got 0.0"),
         ({"init_std": 0.0}, "init_std must be a number above 0"),
         ({"max_timescale": 1.0}, "max_timescale must be a number above 1"),
-        ({"first_position": -1}, "first_position must be an integer from 0 on, got -1"),
+        ({"first_position": -1}, "first_position must be an integer of at least 0, got -1"),
         ({"activation_function": "mish"}, "activation_function must be one of gelu, .*, got 'mish'"),
         (
             {"position_embedding_type": "rotary"},

@@ -214,7 +214,7 @@ def test_what_is_not_text_is_refused(encoder, sentences, message, prompt):
         ({"batch_size": 0}, ValueError, "batch_size must be a positive integer, got 0"),
         ({"truncate_dim": 0}, ValueError, "truncate_dim must be from 1 to 16, got 0"),
         ({"truncate_dim": 17}, ValueError, "truncate_dim must be from 1 to 16, got 17"),
-        ({"prompt_name": "x"}, ValueError, "no prompt is called 'x', only 'query', 'document'"),
+        ({"prompt_name": "x"}, ValueError, "there is no prompt 'x', only 'query', 'document'"),
         ({"prompt": 3}, TypeError, "prompt must be str, got int"),
         ({"output_value": None}, ValueError, "output_value must be 'sentence_embedding', got None"),
         ({"output_value": "token_embeddings"}, ValueError, "output_value must be 'sentence_embedding', got 'token_"),
@@ -299,7 +299,7 @@ def test_a_stream_is_encoded_chunk_by_chunk(encoder):
     np.testing.assert_array_equal(np.concatenate([first, *rest]), expected)
     assert list(encoder.encode_stream([])) == []
     assert next(encoder.encode_stream([[]]))[1].shape == (0, HIDDEN)
-    for options, message in [({"prompt_name": "x"}, "no prompt is called 'x'"), ({"batch_size": 0}, "batch_size")]:
+    for options, message in [({"prompt_name": "x"}, "there is no prompt 'x'"), ({"batch_size": 0}, "batch_size")]:
         with pytest.raises(ValueError, match=message):
             encoder.encode_stream([], **options)  # at once
     for chunk in (3, "one text"):
