@@ -13,7 +13,7 @@ import stat
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -96,6 +96,16 @@ def _lock(descriptor: int, kind: int) -> bool:
     except OSError as error:
         return kind == fcntl.LOCK_SH and not isinstance(error, BlockingIOError)  # no locks here: do not wait
     return True
+
+
+def copy_files(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Copy those of the files `names` that `source` has to `target`, together, unless `target` has one of them."""
+    found = [name for name in dict.fromkeys(names) if (source / name).is_file()]
+    if not found or any((target / name).exists() for name in names):
+        return
+    with replacing(*(target / name for name in found)) as copies:
+        for name, copy in zip(found, copies, strict=True):
+            copy.write_bytes(read_regular(source / name))
 
 
 @contextlib.contextmanager

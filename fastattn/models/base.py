@@ -17,7 +17,7 @@ import numpy as np
 
 from fastattn import nn
 from fastattn.checks import choice, listed, shown
-from fastattn.files import read_regular
+from fastattn.files import copy_files, read_regular
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
 from fastattn.models.config import PreTrainedConfig, architectures
@@ -53,6 +53,8 @@ class PreTrainedModel(nn.Module, ABC):
     config_class: ClassVar[type[PreTrainedConfig]]
     files: ClassVar[Files] = HUGGING_FACE
     """The files that a model of this class reads."""
+    tokenizer_files: ClassVar[tuple[str, ...]] = ()
+    """The files of a tokenizer that may be beside them."""
     loads_trainable: ClassVar[bool] = False
     """Whether a loaded model is trainable by default."""
     options: ClassVar[tuple[str, ...]] = ()
@@ -83,6 +85,7 @@ class PreTrainedModel(nn.Module, ABC):
     defaults."""
 
     config: Any
+    _folder: Path | None = None  # where it was loaded from
     _drawn: tuple[str, ...] = ()  # names of the head's weights that the checkpoint lacked
     _origin: _Origin | None = None
 
@@ -157,14 +160,18 @@ class PreTrainedModel(nn.Module, ABC):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `from_pretrained` reads, each file whole or not at all.
 
-        transformers can read it too if it has this model. As in transformers, a model does not know its tokenizer. Save
-        both into the folder, or transformers' `AutoTokenizer` makes one without a vocabulary. Taggers, SentenceEncoders
-        and Translators have a tokenizer, and save it.
+        transformers can read it too if it has this model. A model that was loaded from a folder takes the tokenizer's
+        files along, unless there is a tokenizer in `folder`: without one, transformers' `AutoTokenizer` makes one that
+        has no vocabulary.
 
         >>> model.save_pretrained("classifier")                                        # doctest: +SKIP
-        >>> Tokenizer.from_pretrained("path/to/bert").save_pretrained("classifier")    # doctest: +SKIP
         """
         hugging_face.write_checkpoint(folder, self.config.to_dict(type(self).__name__), self.state_dict())
+        self._copy_tokenizer(folder)
+
+    def _copy_tokenizer(self, folder: str | os.PathLike[str]) -> None:
+        if self._folder is not None:
+            copy_files(self._folder, Path(folder), self.tokenizer_files)
 
     # A family may override these, besides `build` and `forward`.
 
@@ -225,8 +232,9 @@ class PreTrainedModel(nn.Module, ABC):
             config, tensors = cls._adapt(config, tensors, fields)
             tensors = cls._of_this_head(folder, tensors, options.get("new_head", "warn"))
             model = cls(config, tensors, **options)
+            model._folder = folder.absolute()
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
-                fingerprint, values = _fingerprint(cls.files, folder, tensors), [p.value for p in model._arrays()]
+                fingerprint, values = _fingerprint(cls, folder, tensors), [p.value for p in model._arrays()]
                 model._origin = _Origin(folder.absolute(), changes, fingerprint, config, values, _attributes(model))
         return model
 
@@ -369,11 +377,11 @@ def _from_origin(cls: type[Self], folder: str, changes: Mapping[str, Any], finge
     return model
 
 
-def _fingerprint(files: Files, folder: Path, tensors: Any) -> str:
+def _fingerprint(cls: type[PreTrainedModel], folder: Path, tensors: Any) -> str:
     """A checksum of a model's files: its JSON files, and the name, the shape and some bytes of every tensor."""
     sha = hashlib.sha256()
-    for pattern in files.patterns:
-        if pattern.endswith(".json") and (folder / pattern).is_file():
+    for pattern in cls.files.patterns:
+        if pattern.endswith(".json") and pattern not in cls.tokenizer_files and (folder / pattern).is_file():
             sha.update(f"{pattern}\0".encode() + read_regular(folder / pattern) + b"\0")
     for name in sorted(tensors):
         sha.update(f"{name}\0{nn.module.shape_of(tensors, name)}\0".encode() + tensors.sample(name))

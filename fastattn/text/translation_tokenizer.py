@@ -106,7 +106,7 @@ def _either_missing(folder: Path) -> list[str]:
 
 FILES = Files((CONFIG, *_NAMES), (CONFIG,), (CONFIG,), _missing)
 """The files of a tokenizer that fastattn made."""
-_EITHER = Files(
+EITHER = Files(
     (*FILES.patterns, *marian_tokenizer.FILES.patterns),
     marks=(*FILES.marks, *marian_tokenizer.FILES.marks),
     more=_either_missing,
@@ -187,7 +187,7 @@ def read_translation_tokenizer(name_or_folder: str | os.PathLike[str], **place: 
     `fastattn.hub.find_model` finds a name, with the options `place`. Raises the errors of
     `MarianTokenizer.from_pretrained` and `SubwordTokenizer.from_pretrained`.
     """
-    folder = folder_of(name_or_folder, _EITHER, **place)
+    folder = folder_of(name_or_folder, EITHER, **place)
     made, marian = _made(folder), marian_tokenizer.FILES
     if not made and not marian.marked(folder):
         raise FileNotFoundError(

@@ -11,7 +11,7 @@ import sys
 import types
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -331,3 +331,44 @@ def test_what_a_family_must_write_is_abstract() -> None:
         Config()  # type: ignore[abstract]
     with pytest.raises(TypeError, match=r"abstract.* Head .*_finish"):
         Head(BertConfig(vocab_size=5))  # type: ignore[abstract]
+
+
+class TestTokenizerFiles:
+    """Without a tokenizer beside the model, transformers' AutoTokenizer makes one that has no vocabulary."""
+
+    FILES: ClassVar = {"vocab.txt": "[UNK]\n", "tokenizer_config.json": "{}", "special_tokens_map.json": "{}"}
+
+    @pytest.mark.parametrize("kind", [BertModel, BertForTokenClassification])
+    @pytest.mark.parametrize("trainable", [True, False])
+    def test_a_saved_model_takes_them_along(self, folder: Any, tmp_path: Path, kind: Any, trainable: bool) -> None:
+        start = Path(folder.write())
+        for name, text in self.FILES.items():
+            (start / name).write_text(text)
+        (start / "notes.txt").write_text("not ours")
+        model = copy.deepcopy(kind.from_pretrained(start, trainable=trainable, new_head="draw"))
+        model.save_pretrained(tmp_path / "saved")
+        names = {path.name for path in (tmp_path / "saved").iterdir()}
+        assert names == {"config.json", "model.safetensors", *self.FILES}
+        assert all((tmp_path / "saved" / name).read_text() == text for name, text in self.FILES.items())
+
+    def test_a_tokenizer_that_is_there_stays(self, folder: Any, tmp_path: Path) -> None:
+        start = Path(folder.write())
+        (start / "vocab.txt").write_text("[UNK]\n")
+        (tmp_path / "saved").mkdir()
+        (tmp_path / "saved" / "tokenizer.json").write_text("another")
+        BertModel.from_pretrained(start).save_pretrained(tmp_path / "saved")
+        assert not (tmp_path / "saved" / "vocab.txt").exists()
+        assert (tmp_path / "saved" / "tokenizer.json").read_text() == "another"
+
+    def test_of_a_transformer(self, tmp_path: Path) -> None:
+        start = MarianFolder(tmp_path / "marian").write()
+        for name in ("source.spm", "target.spm", "vocab.json", "tokenizer_config.json"):
+            (Path(start) / name).write_bytes(name.encode())
+        Transformer.from_pretrained(start).save_pretrained(tmp_path / "saved")
+        assert (tmp_path / "saved" / "target.spm").read_bytes() == b"target.spm"
+
+    def test_a_new_model_has_none(self, tmp_path: Path) -> None:
+        BertModel(BertConfig(vocab_size=5, hidden_size=4, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(
+            tmp_path
+        )
+        assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}

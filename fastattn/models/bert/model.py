@@ -21,7 +21,8 @@ from fastattn import _core, nn
 from fastattn import functional as F
 from fastattn.autograd import Tensor, mode, tensors
 from fastattn.checks import integers
-from fastattn.models.base import PreTrainedModel
+from fastattn.hub import Files
+from fastattn.models.base import HUGGING_FACE, PreTrainedModel
 from fastattn.models.bert.config import LABELS, BertConfig
 from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.config import ACTIVATIONS
@@ -29,6 +30,7 @@ from fastattn.models.inputs import Tokens, pack, pack_ragged
 from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
+from fastattn.text import tokenizer_files
 
 OWNER = "BertModel"
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -39,6 +41,8 @@ class BertPreTrainedModel(PreTrainedModel):
     """A BERT encoder, alone or under a head."""
 
     config_class = BertConfig
+    tokenizer_files = tokenizer_files.NAMES
+    files = Files((*HUGGING_FACE.patterns, *tokenizer_files), HUGGING_FACE.required)
     loads_trainable = True
     layer_names: ClassVar = {"num_hidden_layers": "bert.encoder.layer.{}."}
     required: ClassVar[tuple[str, ...]] = ("bert.embeddings.", "bert.encoder.")

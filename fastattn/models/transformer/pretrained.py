@@ -17,6 +17,7 @@ from fastattn.models.generation_config import GENERATION_CONFIG, GenerationSetti
 from fastattn.models.transformer.config import TransformerConfig
 from fastattn.nn import SinusoidalPositions
 from fastattn.nn.parameter import Array
+from fastattn.text import translation_tokenizer
 
 Self = TypeVar("Self", bound="TransformerPreTrainedModel")
 
@@ -44,7 +45,8 @@ class TransformerPreTrainedModel(PreTrainedModel):
     """
 
     config_class = TransformerConfig
-    files = Files((*HUGGING_FACE.patterns, GENERATION_CONFIG), HUGGING_FACE.required)
+    tokenizer_files = translation_tokenizer.EITHER.patterns
+    files = Files((*HUGGING_FACE.patterns, GENERATION_CONFIG, *tokenizer_files), HUGGING_FACE.required)
     whole = ("model.", "lm_head.", "final_logits_bias")
     passed_over = (*_POSITIONS, _SHARED)
     defaulted = ("final_logits_bias",)
@@ -112,6 +114,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
             tensors |= dict.fromkeys(_TABLES, tensors[_SHARED])  # transformers then reads two tables
         hugging_face.write_checkpoint(folder, self.config.to_dict(), tensors)
         self.settings.write(Path(folder), self.config)
+        self._copy_tokenizer(folder)
 
 
 def computed_positions(config: TransformerConfig) -> SinusoidalPositions:

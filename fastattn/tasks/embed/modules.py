@@ -147,8 +147,8 @@ class Transformer(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the model, the tokenizer, and sentence_bert_config.json."""
-        self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        self.model.save_pretrained(folder)
         options = {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
         write_json(folder / TRANSFORMER_OPTIONS, options)
 
