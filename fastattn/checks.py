@@ -173,11 +173,20 @@ def texts(name: str, values: Any, items: str = "str", first: int = 0) -> list[st
     return found
 
 
+UNORDERED = (set, frozenset, dict)
+
+
 def sequence(name: str, values: Any, items: str = "str") -> Iterable[Any]:
-    """`values`, if it is iterable and not a str. Raises TypeError otherwise; the message calls the entries `items`."""
+    """`values`, if it is iterable and not a str, a set or a dict. Raises TypeError otherwise; the message calls the
+    entries `items`. A set has no order, in which results could be returned.
+
+    >>> sequence("texts", {"a", "b"})
+    Traceback (most recent call last):
+    TypeError: texts must be a sequence of str, got set
+    """
     if isinstance(values, str):
         raise TypeError(f"{name} must be a sequence of {items}, got the str {shown(values)}")
-    if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+    if not isinstance(values, Iterable) or isinstance(values, UNORDERED) or getattr(values, "ndim", 1) == 0:
         raise TypeError(f"{name} must be a sequence of {items}, got {type(values).__name__}")
     return values
 

@@ -161,3 +161,10 @@ def test_operands() -> None:
     for wrong, got in (([1.0], "list"), (1.0, "float"), (None, "NoneType")):
         with pytest.raises(TypeError, match=f"^x must be an array or a Tensor, got {got}$"):
             checks.operand("x", wrong)
+
+
+@pytest.mark.parametrize("values", [{"a", "b"}, frozenset("a"), {"a": 1}])
+def test_what_has_no_order_is_no_sequence(values: Any) -> None:
+    with pytest.raises(TypeError, match=f"^words must be a sequence of str, got {type(values).__name__}$"):
+        checks.sequence("words", values)
+    assert list(checks.sequence("words", {"a": 1}.keys())) == ["a"]

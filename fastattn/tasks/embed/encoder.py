@@ -459,7 +459,7 @@ def _check_accepted(owner: str, **options: Any) -> None:
 def _check_prompts(prompts: Any) -> dict[str, str]:
     if not isinstance(prompts, Mapping | None):
         raise TypeError(f"SentenceEncoder: prompts must be a mapping of names to texts, got {checks.shown(prompts)}")
-    checks.texts("SentenceEncoder: the names of prompts", prompts or ())
+    checks.texts("SentenceEncoder: the names of prompts", list(prompts or ()))
     return {
         name: checks.text(f"SentenceEncoder: prompts[{checks.shown(name)}]", text)
         for name, text in (prompts or {}).items()
@@ -467,7 +467,7 @@ def _check_prompts(prompts: Any) -> dict[str, str]:
 
 
 def _as_list(owner: str, sentences: Iterable[str], name: str = "sentences") -> list[str]:
-    if isinstance(sentences, str | bytes | dict) or not isinstance(sentences, Iterable):
+    if isinstance(sentences, (str, bytes, *checks.UNORDERED)) or not isinstance(sentences, Iterable):
         wanted = "a str or an iterable of str" if owner == "encode" else "an iterable of str"
         raise TypeError(f"{owner}: {name} must be {wanted}, got {type(sentences).__name__}")
     return list(sentences)

@@ -197,6 +197,7 @@ def test_no_sentences(encoder):
         ([["a", "b"]], r"sentences\[0\] must be str, got list"),
         (b"bytes", "sentences must be a str or an iterable of str, got bytes"),
         ({"text": "a"}, "sentences must be a str or an iterable of str, got dict"),
+        ({"a", "b"}, "sentences must be a str or an iterable of str, got set"),
         (3, "sentences must be a str or an iterable of str, got int"),
         (np.array("a"), "0-d array"),
         (np.array([["a", "b"]]), r"sentences\[0\] must be str, got ndarray"),
