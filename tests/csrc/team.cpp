@@ -101,19 +101,38 @@ void check_help(int threads) {
     CHECK(there == threads && std::chrono::steady_clock::now() < end, "%d of %d threads came", there.load(), threads);
 }
 
-void check_fork() {
+// Forks, while another thread computes if `busy`. The child has workers of its own, which leave that thread's job
+// alone.
+void check_fork(bool busy) {
+    static std::atomic<int> pieces_of_the_parent{0};
+    const pid_t parent = getpid();
+    std::atomic<bool> stop{false};
+    std::thread other;
+    if (busy) {
+        other = std::thread([&] {
+            while (!stop)
+                parallel_for(100, 1, [&](i64, i64, float*) {
+                    if (getpid() != parent) ++pieces_of_the_parent;
+                    std::this_thread::sleep_for(std::chrono::microseconds(200));
+                });
+        });
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
     const pid_t child = fork();
     if (child == 0) {
         failures = 0;
         most_computing = 0;
         computing = 0;
         call(20);
-        check_help(3);  // the child has workers of its own
+        check_help(3);
+        CHECK(pieces_of_the_parent == 0, "%d pieces of the parent", pieces_of_the_parent.load());
         _exit(failures > 0);
     }
     int status = 0;
     waitpid(child, &status, 0);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a child ended with %d", status);
+    stop = true;
+    if (busy) other.join();
 }
 
 }  // namespace
@@ -141,7 +160,7 @@ int main() {
     CHECK(items == i64{1} << 40, "%lld items", static_cast<long long>(items));
     CHECK(pieces < i64{1} << 28, "%lld pieces", static_cast<long long>(pieces));
     set_num_threads(3);
-    for (int i = 0; i < 10; ++i) check_fork();
+    for (int i = 0; i < 10; ++i) check_fork(i % 2 == 1);
 #endif
     std::printf("%d failures\n", failures.load());
     return failures > 0;
