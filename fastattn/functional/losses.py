@@ -304,7 +304,7 @@ def _reduce(
     """The terms, their sum, or the sum over `count`. `backward` maps the terms' gradient to the operands' gradients."""
     choice(f"{name}: reduction", reduction, ("mean", "sum", "none"))
     if reduction == "mean" and count == 0:
-        raise ValueError(f"{name}: target must have an entry that counts, for a mean")
+        raise ValueError(f"{name}: target must have an entry that counts, for a mean, got none")
     if reduction == "none":
         return record(terms, operands, backward)
     divisor = count if reduction == "mean" else 1

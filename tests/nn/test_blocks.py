@@ -198,8 +198,8 @@ def test_numbers_are_checked_at_construction(kind: Any, name: str, value: Any, e
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.LayerNorm(3, eps=-1e-5), "LayerNorm: eps must be a number from 0 on, got -1e-05"),
-        (lambda: nn.LayerNorm(3, eps="x"), "LayerNorm: eps must be a number from 0 on, got 'x'"),  # type: ignore[arg-type]
+        (lambda: nn.LayerNorm(3, eps=-1e-5), "LayerNorm: eps must be a number of at least 0, got -1e-05"),
+        (lambda: nn.LayerNorm(3, eps="x"), "LayerNorm: eps must be a number of at least 0, got 'x'"),  # type: ignore[arg-type]
         (lambda: nn.LayerNorm(3, bias=None), "LayerNorm: bias must be a bool, got None"),  # type: ignore[arg-type]
         (lambda: nn.Embedding(3, 4, 3), "Embedding: padding_idx must be a row of the table, from -3 to 2, got 3"),
         (lambda: nn.Embedding(0, 4), "Embedding: num_embeddings must be a positive integer, got 0"),
