@@ -19,9 +19,11 @@
 namespace fastattn::bindings {
 namespace {
 
-thread_local Pass* of_thread = nullptr;  // while one is open
+thread_local Pass of_thread;  // its memory is used again by the next one
 std::atomic<std::uint64_t> locks_given_up{0};
 const bool poisons = std::getenv("FASTATTN_POISON") != nullptr;
+
+struct Scope {};  // what Python's `with` holds: the pass is the thread's
 
 }  // namespace
 
@@ -39,17 +41,17 @@ void take_lock(PyThreadState* state) {
 #endif
 }
 
-Pass* Pass::current() { return of_thread && of_thread->depth_ > 0 ? of_thread : nullptr; }
+Pass* Pass::current() { return of_thread.depth_ > 0 ? &of_thread : nullptr; }
 
 void Pass::enter() {
-    if (!of_thread) of_thread = new Pass;  // for the life of the thread: its memory is used again
-    if (of_thread->depth_++ == 0) of_thread->kernels_ = &fastattn::kernels();
+    if (of_thread.depth_++ == 0) of_thread.kernels_ = &fastattn::kernels();
 }
 
 void Pass::exit(bool failed) {
     if (!current()) throw std::runtime_error("a pass ends on the thread on which it began");
-    if (--of_thread->depth_ > 0) return;
-    failed ? of_thread->list_.clear() : of_thread->run();
+    if (--of_thread.depth_ > 0) return;
+    if (!failed) of_thread.run();
+    of_thread.list_.clear();  // also what calls that were computed at once, or refused, have named
 }
 
 void Pass::run() {
@@ -100,7 +102,7 @@ void Pass::poison(float* result, i64 count) {
 }
 
 void bind_pass(py::module_& m) {
-    py::class_<Pass>(m, "Pass", "Kernels called in a `with` block of it are computed together at its end.")
+    py::class_<Scope>(m, "Pass", "Kernels called in a `with` block of it are computed together at its end.")
         .def(py::init<>())
         .def("__enter__", [](py::handle self) { return Pass::enter(), self; })
         .def("__exit__", [](py::handle, py::handle type, py::handle, py::handle) { Pass::exit(!type.is_none()); });

@@ -42,7 +42,8 @@ void without_lock(const F& f) {
 
 class Pass {
 public:
-    static Pass* current();  // this thread's, or null
+    ~Pass() { list_.objects.clear(); }  // a thread that ends within a pass has no lock to give them back
+    static Pass* current();             // this thread's, or null
 
     // Python's `with`, on one thread; they may be nested, and the outermost one ends the pass.
     static void enter();
