@@ -19,7 +19,7 @@ from fastattn import checks, ragged
 from fastattn.files import read_regular, replacing
 from fastattn.hub import folder_of
 from fastattn.text.library import by_index, import_tokenizers, library_errors
-from fastattn.text.pieces import Cuts, Ids, encode_in_pieces
+from fastattn.text.long_texts import Cuts, Ids, encode_in_pieces
 from fastattn.text.tokenizer_files import CONFIG, FILES, FLAGS, NAMES, TOKENIZER, plain, read_tokenizer
 
 CHUNK = 1024  # texts tokenised at once: an Encoding takes some kilobytes, its ids a few dozen bytes

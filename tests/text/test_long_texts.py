@@ -15,8 +15,8 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 import tokenizers
 from helpers_sentences import write_bert
 
-from fastattn.text import Tokenizer, pieces
-from fastattn.text.pieces import Cuts
+from fastattn.text import Tokenizer, long_texts
+from fastattn.text.long_texts import Cuts
 
 ALPHABET = [
     *"abcxyzABC İßéñ",
@@ -72,8 +72,8 @@ def test_ids_are_those_of_the_whole_text(folder, monkeypatch, piece, at_once):
     for name, tokenizer in variants(folder):
         whole = {limit: tokenizer.encode(some, limit) for limit in (None, 3, 10)}
         with monkeypatch.context() as patch:
-            patch.setattr(pieces, "PIECE", piece)
-            patch.setattr(pieces, "AT_ONCE", at_once)
+            patch.setattr(long_texts, "PIECE", piece)
+            patch.setattr(long_texts, "AT_ONCE", at_once)
             for limit, wanted in whole.items():
                 found = tokenizer.encode(some, limit, parallel=bool(piece % 2))
                 for field in ("ids", "cu_seqlens", "full_lengths"):
@@ -84,7 +84,7 @@ def test_pieces_are_the_text(monkeypatch, folder):
     for name, tokenizer in variants(folder):
         for text in texts(50, 9):
             for size in (1, 4, 30):
-                monkeypatch.setattr(pieces, "PIECE", size)
+                monkeypatch.setattr(long_texts, "PIECE", size)
                 found = list(tokenizer._cuts.pieces(text))
                 assert "".join(found) == text
                 assert len(found) == 1 or all(found[:-1]), name
@@ -93,15 +93,15 @@ def test_pieces_are_the_text(monkeypatch, folder):
 def test_what_is_not_berts_is_not_cut(folder):
     *_, (name, other) = variants(folder)
     assert name == "other words"
-    assert list(other._cuts.pieces("a " * pieces.PIECE)) == ["a " * pieces.PIECE]
+    assert list(other._cuts.pieces("a " * long_texts.PIECE)) == ["a " * long_texts.PIECE]
     backend = other._backend
     backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    assert len(list(Cuts(backend).pieces("a " * pieces.PIECE))) == 2
+    assert len(list(Cuts(backend).pieces("a " * long_texts.PIECE))) == 2
     for steps in ([tokenizers.normalizers.NFKC()], [tokenizers.normalizers.Lowercase(), tokenizers.normalizers.NFC()]):
         backend.normalizer = tokenizers.normalizers.Sequence(steps)
-        assert len(list(Cuts(backend).pieces("a " * pieces.PIECE))) == 1
+        assert len(list(Cuts(backend).pieces("a " * long_texts.PIECE))) == 1
     backend.normalizer = None
-    assert len(list(Cuts(backend).pieces("a " * pieces.PIECE))) == 2
+    assert len(list(Cuts(backend).pieces("a " * long_texts.PIECE))) == 2
 
 
 class Counting:
@@ -132,6 +132,6 @@ def test_the_library_gets_few_characters_at_once(folder):
         found = tokenizer.encode(some, 12)
         assert found.lengths.max() <= 12
         assert backend.characters == sum(map(len, some))  # each character once
-        assert backend.most <= pieces.AT_ONCE
+        assert backend.most <= long_texts.AT_ONCE
     whole = Tokenizer.from_pretrained(folder)._backend.encode("the cat sat . " * 10_000).ids
     assert tokenizer.encode(["the cat sat . " * 10_000]).ids.tolist() == whole
