@@ -126,40 +126,27 @@ def layer_norm(
     [[-1.225000023841858, 0.0, 1.225000023841858]]
     """
     try:
-        return _normalized(input, normalized_shape, weight, bias, eps, residual, dropout_p, out)
+        shape: tuple[int, ...] = getattr(input, "shape", ())
+        if len(normalized_shape) == 1 and shape[-1:] == normalized_shape:
+            return _layer_norm(input, weight, bias, eps, residual, dropout_p, out)
+        axes = len(normalized_shape)
+        if axes == 0 or shape[-axes:] != tuple(normalized_shape):
+            operand("layer_norm: input", input)
+            wanted = (..., *normalized_shape)
+            raise ValueError(f"layer_norm: input must have shape {wanted}, got {shape}".replace("Ellipsis", "..."))
+        rows = (*shape[:-axes], -1)
+        y = _layer_norm(
+            input.reshape(rows),
+            None if weight is None else weight.reshape(-1),
+            None if bias is None else bias.reshape(-1),
+            eps,
+            None if residual is None else residual.reshape(rows),
+            dropout_p,
+            reshape_out("layer_norm", out, shape, rows),
+        )
+        return y.reshape(shape) if out is None else out
     except ERRORS as error:
         raise explained(error, layer_norm, locals(), x="input") from None
-
-
-def _normalized(
-    input: Values,
-    normalized_shape: Sequence[int],
-    weight: Values | None,
-    bias: Values | None,
-    eps: float,
-    residual: Values | None,
-    dropout_p: float,
-    out: Array | None,
-) -> Any:
-    shape: tuple[int, ...] = getattr(input, "shape", ())
-    if len(normalized_shape) == 1 and shape[-1:] == normalized_shape:
-        return _layer_norm(input, weight, bias, eps, residual, dropout_p, out)
-    axes = len(normalized_shape)
-    if axes == 0 or shape[-axes:] != tuple(normalized_shape):
-        operand("layer_norm: input", input)
-        wanted = (..., *normalized_shape)
-        raise ValueError(f"layer_norm: input must have shape {wanted}, got {shape}".replace("Ellipsis", "..."))
-    rows = (*shape[:-axes], -1)
-    y = _layer_norm(
-        input.reshape(rows),
-        None if weight is None else weight.reshape(-1),
-        None if bias is None else bias.reshape(-1),
-        eps,
-        None if residual is None else residual.reshape(rows),
-        dropout_p,
-        reshape_out("layer_norm", out, shape, rows),
-    )
-    return y.reshape(shape) if out is None else out
 
 
 def _layer_norm(
