@@ -52,21 +52,11 @@ thread_local bool helps = false;  // this thread is the one that the script stop
 }  // namespace
 
 #include "../../csrc/pieces.h"
+#include "check.h"
 
 namespace {
 
 using namespace fastattn;
-
-int failures = 0;
-#define CHECK(condition, ...)                              \
-    do {                                                   \
-        if (!(condition)) {                                \
-            ++failures;                                    \
-            std::printf("%d: %s: ", __LINE__, #condition); \
-            std::printf(__VA_ARGS__);                      \
-            std::printf("\n");                             \
-        }                                                  \
-    } while (false)
 
 // Counts how often each piece of each phase was computed, from the counts of the phase before. These are no atomics:
 // ThreadSanitizer sees whether the protocol orders what one thread writes and another one reads.
@@ -200,6 +190,6 @@ int main() {
         }
     stress(1, 4000);
     stress(3, 4000);
-    std::printf("%d stops, %d failures\n", stops, failures);
+    std::printf("%d stops, %d failures\n", stops, failures.load());
     return failures > 0;
 }

@@ -10,21 +10,11 @@
 #include <vector>
 
 #include "../../csrc/parallel.h"
+#include "check.h"
 
 namespace {
 
 using namespace fastattn;
-
-std::atomic<int> failures{0};
-#define CHECK(condition, ...)                              \
-    do {                                                   \
-        if (!(condition)) {                                \
-            ++failures;                                    \
-            std::printf("%d: %s: ", __LINE__, #condition); \
-            std::printf(__VA_ARGS__);                      \
-            std::printf("\n");                             \
-        }                                                  \
-    } while (false)
 
 std::atomic<int> computing{0}, most_computing{0};
 

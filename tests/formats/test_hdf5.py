@@ -66,7 +66,8 @@ def test_a_compact_dataset(tmp_path: Path) -> None:
             h5py.h5s.ALL, h5py.h5s.ALL, DATASETS[NAME]
         )
 
-    load(tmp_path, compact)
+    projection: Any = load(tmp_path, compact).network.token_encoder.projection
+    np.testing.assert_array_equal(projection.weight.data, DATASETS[NAME].T)
 
 
 def external_file(folder: Path) -> Path:
