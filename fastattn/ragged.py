@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn._core import run_pass
 from fastattn.checks import integers
 
 __all__ = [
@@ -233,6 +234,7 @@ def unpack(
         return tokens.reshape(shape)
     if mask is None:
         mask = np.arange(seq) < sizes[:, None]
+    run_pass()
     padded = np.zeros((batch * seq, *tokens.shape[1:]), tokens.dtype)
     padded[mask.ravel().nonzero()[0]] = tokens
     return padded.reshape(shape)

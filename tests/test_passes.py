@@ -265,6 +265,21 @@ def test_a_pass_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peaks[0] <= peaks[1] + 20_000  # the ids
 
 
+def test_padding_reads_what_is_computed() -> None:
+    config = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    model = BertModel(BertConfig(vocab_size=50, **config)).freeze()
+    ids, mask = np.arange(12).reshape(3, 4), np.array([[1, 1, 1, 1], [0, 1, 1, 0], [1, 0, 0, 0]])
+    asked = {"output_hidden_states": True, "output_attentions": True}
+    expected = model(ids, mask, **asked)
+    with _core.Pass():
+        found = model(ids, mask, **asked)
+    for name in ("last_hidden_state", "pooler_output"):
+        assert_same_bits(getattr(found, name), getattr(expected, name))
+    for name in ("hidden_states", "attentions"):
+        for ours, theirs in zip(getattr(found, name), getattr(expected, name), strict=True):
+            assert_same_bits(ours, theirs)
+
+
 def test_poison_shows_who_reads_too_early() -> None:
     code = """
     import numpy as np

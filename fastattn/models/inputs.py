@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
 from fastattn import ragged
+from fastattn._core import run_pass
 from fastattn._types import Array
 from fastattn.autograd import Tensor, record, values
 from fastattn.checks import integers
@@ -54,6 +55,7 @@ class Tokens:
         if len(self.shape) == 1 or (self.mask is None and keys.mask is None and self.sequences):
             return weights
         (array,) = values(weights)
+        run_pass()
         padded = np.zeros((self.sequences, array.shape[1], self.shape[1], keys.shape[1]), array.dtype)
         places = [(self.columns(i)[:, None], keys.columns(i)) for i in range(self.sequences)]
         for i, (rows, columns) in enumerate(places):
