@@ -205,6 +205,22 @@ FASTATTN_INLINE void cut_rows(const Product& product, Plan& plan, i64 wanted_ite
     }
 }
 
+// How many of the `tiles` that lie side by side an item has, if there are to be about `groups` items in each of
+// `row_items` rows of items. Of the larger half of the numbers that give as many, the one that shares them out most
+// evenly among the threads: six tiles are three for each of two threads, and not four and two.
+i64 tiles_of_item(i64 tiles, i64 groups, i64 row_items) {
+    const i64 most = greater(1, tiles / groups), threads = num_threads();
+    i64 best = most, least = 0;
+    for (i64 size = most; 2 * size > most; --size) {
+        const i64 longest = divide_up(row_items * divide_up(tiles, size), threads) * size;  // of the threads' shares
+        if (least == 0 || longest < least) {
+            best = size;
+            least = longest;
+        }
+    }
+    return best;
+}
+
 Plan plan_of(const Product& product, bool serial) {
     const bool in_panels = product.layout_b == LayoutB::panels;
     const RowTiles tiles(lesser(product.rows, row_block));
@@ -223,7 +239,8 @@ Plan plan_of(const Product& product, bool serial) {
     plan.depth = blocks <= 1 ? greater(1, product.depth) : round_up(divide_up(product.depth, blocks), panel_width);
 
     const i64 groups = greater(1, divide_up(wanted_items, greater(1, plan.row_items)));
-    plan.panels_per_item = greater(panels_of_tile, round_up(panels_of(product) / groups, panels_of_tile));
+    plan.panels_per_item = panels_of_tile * tiles_of_item(divide_up(panels_of(product), panels_of_tile), groups,
+                                                          plan.row_items);
     plan.panel_items = divide_up(panels_of(product), plan.panels_per_item);
     const bool a_stays = plan.rows_per_item * product.depth <= small_a;
     const i64 at_once = product.a_by_columns ? 48 : a_stays ? panels_of_tile : 8;
