@@ -83,7 +83,7 @@ FASTATTN_INLINE void multiply_keys(float* scores, i64 ld, const float* a, i64 ld
     t.b = panels;
     t.panel_stride = dim * panel_width;
     t.depth = dim;
-    t.ahead = t.panel_stride;
+    t.ahead = t.ahead_last = t.panel_stride;
     t.c = scores;
     t.ldc = ld;
     t.columns = round_up(keys, panel_width);
@@ -100,7 +100,7 @@ FASTATTN_INLINE void multiply_values(float* c, i64 width, const float* a, i64 ld
     t.b = panels;
     t.panel_stride = packed_depth * panel_width;
     t.depth = depth;
-    t.ahead = t.panel_stride;
+    t.ahead = t.ahead_last = t.panel_stride;
     t.c = c;
     t.ldc = width;
     t.columns = width;

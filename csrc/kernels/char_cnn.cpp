@@ -116,7 +116,7 @@ FASTATTN_INLINE void convolve(const CharCnnForward& args, const Plan& plan, cons
         t.ldc = chunk;
         t.panel_stride = depth * panel_width;
         t.depth = depth;
-        t.ahead = greater(1, RowTiles(rows).columns() / panel_width) * t.panel_stride;
+        t.ahead = t.ahead_last = greater(1, RowTiles(rows).columns() / panel_width) * t.panel_stride;
         for (i64 filter = first; filter < last; filter += chunk) {
             t.b = convolution.panels + filter * depth;
             t.columns = lesser(chunk, last - filter);

@@ -55,6 +55,7 @@ struct Tile {
     i64 panel_stride;  // floats from one panel to the next
     i64 depth, columns;
     i64 ahead;       // floats from b to the data that is prefetched (a prefetch cannot fault),
+    i64 ahead_last;  // the same for the last of the tiles that lie side by side,
     i64 ahead_step;  // and how many bytes to advance there for each step of the depth
     bool resume;     // continue from the partial sums in c
 };
@@ -189,13 +190,14 @@ FASTATTN_INLINE void multiply_block(Tile t, i64 rows, Finish finish) {
         t.b = block.b + column / panel_width * block.panel_stride + column % panel_width;
         t.columns = lesser(columns - column, width);
         t.bias = block.bias ? block.bias + column : nullptr;
+        const i64 ahead = column + width < columns ? block.ahead : block.ahead_last;
         i64 row = 0;
         for (i64 i = 0; i < tiles.count; ++i) {
             const i64 height = tiles.rows(i);
             t.a = block.a + row * (Layout == LayoutA::rows ? block.lda : Layout == LayoutA::columns ? 1 : block.depth);
             if (Layout == LayoutA::packed_columns) t.lda = height;
             t.c = block.c + row * block.ldc + column;
-            t.ahead = block.ahead + i * (t.ahead_step * block.depth / i64{sizeof(float)});
+            t.ahead = ahead + i * (t.ahead_step * block.depth / i64{sizeof(float)});
             tile_functions[height].by_layout[Layout != LayoutA::rows](t);
             row += height;
         }

@@ -21,7 +21,7 @@ struct Plan {
     i64 rows_per_item, row_items;
     i64 panels_per_item, panel_items;
     i64 depth, panels_at_once;  // inside an item: depth block, and panels that share it
-    i64 ahead;                  // Tile::ahead
+    i64 panels_of_tile;
 };
 
 struct Finished {  // complete columns of c, and the same columns of y and residual
@@ -126,7 +126,13 @@ FASTATTN_INLINE void multiply_panels(const Product& product, const Plan& plan, i
     t.lda = product.lda;
     t.ldc = product.ldc;
     t.depth = depth;
-    t.ahead = plan.ahead;
+    // The next data in memory: the tile beside this one, and after the last one the first tile of the next depth block
+    // or of the next panels. A tile that has all rows and the whole depth reads each weight once, in a single stream.
+    const i64 width = plan.panels_of_tile * t.panel_stride;
+    const i64 back = (divide_up(last - first, plan.panels_of_tile) - 1) * width;
+    t.ahead = width;
+    t.ahead_last = (complete ? (last - first) * t.panel_stride - k * panel_width : depth * panel_width) - back;
+    if (plan.rows_per_item <= max_rows && depth == product.depth) t.ahead = t.ahead_last = 2048;
     t.columns = lesser(product.columns, last * panel_width) - column;
     t.bias = complete && product.bias ? product.bias + column : nullptr;
     t.resume = k > 0 || product.accumulate;
@@ -224,13 +230,13 @@ i64 tiles_of_item(i64 tiles, i64 groups, i64 row_items) {
 Plan plan_of(const Product& product, bool serial) {
     const bool in_panels = product.layout_b == LayoutB::panels;
     const RowTiles tiles(lesser(product.rows, row_block));
-    const i64 panels_of_tile = greater(1, tiles.columns() / panel_width);
+    Plan plan;
+    const i64 panels_of_tile = plan.panels_of_tile = greater(1, tiles.columns() / panel_width);
     // A small product has few items, since each starts with weights that were not prefetched. A large one has many, so
     // that no thread waits long for the last item.
     const i64 work = product.rows * product.columns * product.depth;
     const i64 most_items = (product.a_by_columns ? 2 : 64) * num_threads();
     const i64 wanted_items = serial ? 1 : greater(2 * num_threads(), lesser(most_items, work / work_per_item));
-    Plan plan;
     cut_rows(product, plan, wanted_items);
 
     // One tile reads each weight once: no block of the depth needs to stay in the cache.
@@ -239,20 +245,12 @@ Plan plan_of(const Product& product, bool serial) {
     plan.depth = blocks <= 1 ? greater(1, product.depth) : round_up(divide_up(product.depth, blocks), panel_width);
 
     const i64 groups = greater(1, divide_up(wanted_items, greater(1, plan.row_items)));
-    plan.panels_per_item = panels_of_tile * tiles_of_item(divide_up(panels_of(product), panels_of_tile), groups,
-                                                          plan.row_items);
+    plan.panels_per_item =
+        panels_of_tile * tiles_of_item(divide_up(panels_of(product), panels_of_tile), groups, plan.row_items);
     plan.panel_items = divide_up(panels_of(product), plan.panels_per_item);
     const bool a_stays = plan.rows_per_item * product.depth <= small_a;
     const i64 at_once = product.a_by_columns ? 48 : a_stays ? panels_of_tile : 8;
     plan.panels_at_once = lesser(plan.panels_per_item, round_up(at_once, panels_of_tile));
-
-    // The next data in memory: for one tile the same stream, otherwise the next depth block or the next panels.
-    if (blocks <= 1 && tiles.count == 1)
-        plan.ahead = 2048;
-    else if (plan.panels_at_once == panels_of_tile)
-        plan.ahead = plan.depth * panel_width;
-    else
-        plan.ahead = panels_of_tile * (in_panels ? product.depth : plan.depth) * panel_width;
     return plan;
 }
 

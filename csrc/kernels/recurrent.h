@@ -102,7 +102,7 @@ FASTATTN_INLINE void multiply_step(const StepProduct& p) {
     t.columns = p.columns;
     t.bias = nullptr;
     // The next data in memory: further on in the panels if one tile reads them, otherwise the panels after these.
-    t.ahead = tiles.count == 1 ? 2048 : greater(1, tiles.columns() / panel_width) * t.panel_stride;
+    t.ahead = t.ahead_last = tiles.count == 1 ? 2048 : greater(1, tiles.columns() / panel_width) * t.panel_stride;
     for (i64 row = 0; row < p.rows; row += row_block) {
         for (i64 k = 0; k < p.depth; k += depth) {
             t.a = p.a + row * p.lda + k;
