@@ -1,0 +1,45 @@
+"""The matrix of `python tests/forks.py`: every way to get a child, with and without other libraries."""
+
+from __future__ import annotations
+
+import os
+
+import forks
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "fork") or not os.path.isdir("/proc/self/task"), reason="needs fork, and a list of threads"
+)
+
+
+@pytest.fixture(scope="module")
+def expected() -> str:
+    return forks.models()()
+
+
+def by_name(cell: forks.Cell) -> str:
+    parts = [cell.start, "used" if cell.used else "unused", f"{cell.threads}t", cell.library, cell.order]
+    return "-".join(filter(None, parts))
+
+
+@pytest.mark.parametrize("cell", forks.cells(""), ids=by_name)
+def test_a_child_computes(cell: forks.Cell, expected: str) -> None:
+    assert not forks.try_cell(cell, expected)
+
+
+@pytest.mark.parametrize("cell", forks.cells("torch"), ids=by_name)
+def test_beside_torch(cell: forks.Cell, expected: str) -> None:
+    pytest.importorskip("torch")
+    assert not forks.try_cell(cell, expected)
+
+
+@pytest.mark.parametrize("cell", forks.cells("scikit-learn"), ids=by_name)
+def test_beside_scikit_learn(cell: forks.Cell, expected: str) -> None:
+    pytest.importorskip("sklearn")
+    assert not forks.try_cell(cell, expected)
+
+
+def test_a_cell_that_fails() -> None:
+    cell = forks.Cell("fork", False, 1)
+    assert "expected other bits" in forks.try_cell(cell, "other bits")
+    assert "killed after" in forks.try_cell(cell, "other bits", timeout=0.01)
