@@ -4,9 +4,12 @@ threads."""
 from __future__ import annotations
 
 import ctypes.util
+import importlib.util
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,21 +29,76 @@ expected = compute()
 """
 
 
-@pytest.mark.parametrize("flags", ["-O2", "-O1 -fsanitize=thread", "-O1 -fsanitize=address,undefined"])
+# Faults, each planted once: the program that must find it, how that is compiled, the file, the text there, its
+# replacement.
+THREAD_SANITIZER = "-O1 -fsanitize=thread"
+FAULTS = {
+    "a relaxed claim": (
+        "pieces", THREAD_SANITIZER, "pieces.h", "word - 1, std::memory_order_acquire",
+        "word - 1, std::memory_order_relaxed",
+    ),
+    "a budget that any worker may exceed": (
+        "pieces", "-O2", "pieces.h", "left(word) > 0 && thread <= last_thread(word)", "left(word) > 0"
+    ),
+    "a budget that ignores what is lent": (
+        "team", "-O2", "workers.cpp", "    want_workers(helpers);",
+        "    want_workers(helpers *= __builtin_popcountll(board.taken));",
+    ),
+    "no cap on pieces": ("team", "-O2", "parallel.cpp", "std::max(grain, n / most_pieces_of_job + 1)", "grain"),
+    "a child that does not reset its workers": ("team", "-O2 -DPATIENCE=2", "workers.cpp", "new (&team) Team;", ""),
+    "a child that does not reset its callers": ("team", "-O2", "workers.cpp", "new (&board) Board;", ""),
+}  # fmt: skip
+
+
+def run_program(name: str, compiler: list[str], folder: Path, root: Path = ROOT) -> str:
+    """What a program of tests/csrc says: empty if all its checks hold."""
+    program = folder / name
+    flags = ["-std=c++17", "-g", "-pthread", "-Wall", "-Wextra"]
+    subprocess.run([*compiler, *flags, *SOURCES[name], "-o", str(program)], cwd=root, check=True, timeout=1800)
+    run = subprocess.run([str(program)], capture_output=True, text=True, timeout=300)
+    if run.returncode == 0:
+        assert run.stdout.endswith(" 0 failures\n") or run.stdout == "0 failures\n"
+        return ""
+    return run.stdout + run.stderr or f"exit code {run.returncode}"
+
+
+def compiler_with(flags: str, folder: Path) -> list[str]:
+    """The system's compiler, or a skipped test."""
+    if shutil.which("c++") is None or not (ROOT / "csrc").exists():
+        pytest.skip("nothing to build with, or nothing to build")
+    (folder / "empty.cpp").write_text("int main() {}")
+    compiler = ["c++", *flags.split()]
+    if subprocess.run([*compiler, "empty.cpp"], cwd=folder, capture_output=True, timeout=60).returncode:
+        pytest.skip(f"this compiler has no {flags}")
+    return compiler
+
+
+@pytest.mark.parametrize("flags", ["-O2", THREAD_SANITIZER, "-O1 -fsanitize=address,undefined"])
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_protocol(name: str, flags: str, tmp_path: Path) -> None:
     """`pieces` stops a thread at every point of the protocol; `team` has many callers, sleeps, scratch and forks."""
-    if shutil.which("c++") is None or not (ROOT / "csrc").exists():
-        pytest.skip("nothing to build with, or nothing to build")
-    (tmp_path / "empty.cpp").write_text("int main() {}")
-    compiler = ["c++", "-std=c++17", "-g", "-pthread", "-Wall", "-Wextra", *flags.split()]
-    if subprocess.run([*compiler, "empty.cpp"], cwd=tmp_path, capture_output=True, timeout=60).returncode:
-        pytest.skip(f"this compiler has no {flags}")
-    program = tmp_path / name
-    subprocess.run([*compiler, *SOURCES[name], "-o", str(program)], cwd=ROOT, check=True, timeout=180)
-    run = subprocess.run([str(program)], capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.endswith(" 0 failures\n") or run.stdout == "0 failures\n"
+    assert not run_program(name, compiler_with(flags, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_protocol_with_musl(name: str, tmp_path: Path) -> None:
+    """Another C library, whose threads have 128 KiB of stack: `pip install ziglang` has a compiler for it."""
+    if importlib.util.find_spec("ziglang") is None or sys.platform != "linux" or not (ROOT / "csrc").exists():
+        pytest.skip("no zig, or nothing to build")
+    compiler = [sys.executable, "-m", "ziglang", "c++", "-O2", "-target", f"{platform.machine()}-linux-musl"]
+    assert not run_program(name, compiler, tmp_path)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(fault: str, tmp_path: Path) -> None:
+    name, flags, file, text, replacement = FAULTS[fault]
+    compiler = compiler_with(flags, tmp_path)
+    for folder in ("csrc", "tests/csrc"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    source = (tmp_path / "csrc" / file).read_text()
+    assert text in source
+    (tmp_path / "csrc" / file).write_text(source.replace(text, replacement))
+    assert run_program(name, compiler, tmp_path, root=tmp_path)
 
 
 def test_a_process_that_ends_beside_a_daemon_thread_in_a_kernel() -> None:
@@ -101,6 +159,40 @@ print("done")
     )
     if not hasattr(resource, "RLIMIT_AS") or not Path("/proc/self/statm").exists():
         pytest.skip("this system does not limit memory so")
+    assert output(code, FASTATTN_NUM_THREADS="1") == "done"
+
+
+def test_small_stacks() -> None:
+    """Workers need no more stack than the 128 KiB that a thread has with musl."""
+    code = (
+        COMPUTE
+        + """
+import ctypes
+from fastattn import functional as F, nn
+from fastattn.models import BertConfig, BertModel
+libc, attributes = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+libc.pthread_attr_init(attributes)
+libc.pthread_attr_setstacksize(attributes, ctypes.c_size_t(128 << 10))
+assert libc.pthread_setattr_default_np(attributes) == 0
+fastattn.set_num_threads(4)
+ids = np.arange(200).reshape(4, 50)
+states = np.ones((200, 128), np.float32)
+sizes = {"hidden_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 512}
+bert = BertModel(BertConfig(vocab_size=200, **sizes))
+lstm, gru = nn.LSTM(128, 96, bidirectional=True, proj_size=64), nn.GRU(128, 96)
+words = nn.Sequential(nn.CharCNN(300, 16, [(1, 32), (3, 64)]), nn.Highway(96))
+for name in fastattn.available_isas():
+    fastattn.use_isa(name)
+    kernels.linear(x, kernels.PackedMatrix(x), activation="gelu")
+    for output in (bert(ids).last_hidden_state, lstm(states, cu_seqlens=[0, 90, 200])[0],
+                   gru(states, cu_seqlens=[0, 90, 200])[0], words(np.arange(3000).reshape(60, 50) % 300)):
+        rows = output.reshape(-1, output.shape[-1])
+        F.cross_entropy(rows, np.zeros(len(rows), int)).backward()
+print("done")
+"""
+    )
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "pthread_setattr_default_np"):
+        pytest.skip("this C library has no default for the size of stacks")
     assert output(code, FASTATTN_NUM_THREADS="1") == "done"
 
 

@@ -85,9 +85,14 @@ struct Work {
 
 float* no_scratch(i64) { return nullptr; }
 
+// Under a real-time policy, a thread that does not yield keeps its processor from those that it waits for.
+void take_turn(Slot& slot, int thread) {
+    if (slot.one_piece(thread, no_scratch) == Slot::Did::nothing) std::this_thread::yield();
+}
+
 // As many turns as it takes, or `turns`: whether the job is over.
 bool compute(Slot& slot, int turns = 1 << 30) {
-    while (!slot.over() && turns-- > 0) slot.one_piece(0, no_scratch);
+    while (!slot.over() && turns-- > 0) take_turn(slot, 0);
     return slot.over();
 }
 
@@ -101,7 +106,7 @@ bool stop_at(const char* point, int turn, i64 phases, i64 pieces) {
     slot.open(first.job(), 2, 0, 1);
     std::thread helper([&] {
         helps = true;
-        while (!stop.load(std::memory_order_relaxed)) slot.one_piece(1, no_scratch);
+        while (!stop.load(std::memory_order_relaxed)) take_turn(slot, 1);
     });
     // The helper does all the work until it stops.
     const bool stopped = script.wait_until_stopped([&] { return slot.over(); });
@@ -137,14 +142,12 @@ void stress(int helpers, int jobs) {
     std::vector<std::thread> threads;
     for (int thread = 1; thread <= helpers; ++thread)
         threads.emplace_back([&, thread] {
-            while (!stop.load(std::memory_order_relaxed))
-                if (slot.one_piece(thread, no_scratch) == Slot::Did::nothing) std::this_thread::yield();
+            while (!stop.load(std::memory_order_relaxed)) take_turn(slot, thread);
         });
     for (int k = 0; k < jobs; ++k) {
         Work work{1 + k % 3, 1 + k * 7 % 11};
         slot.open(work.job(), 1 + k % (helpers + 1), 0, helpers);
-        while (!slot.over())
-            if (slot.one_piece(0, no_scratch) == Slot::Did::nothing) std::this_thread::yield();
+        compute(slot);
         work.check("stress");
     }
     stop = true;
