@@ -47,7 +47,8 @@ parity:
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
 	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers)' tests --include='*.py')
 
-# The sdist, built, installed by pip alone and tested where the source tree cannot be seen.
+# The sdist, built without OpenMP, installed by pip alone and tested where the source tree cannot be seen, with NaN in
+# every result that is not computed yet.
 sdist-test:
 	.ci/sdist-test
 

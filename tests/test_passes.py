@@ -138,7 +138,7 @@ def test_errors_come_at_the_call(arrays: Any) -> None:
 
     with pytest.raises(ValueError, match="linear: x must have 48 columns"):
         wrong()
-    assert not done.any()  # a pass that an error ends is not computed
+    assert not np.nan_to_num(done).any()  # a pass that an error ends is not computed; FASTATTN_POISON leaves NaN
     with _core.Pass():
         y = kernels.linear(x, w)
         with pytest.raises(ValueError, match="linear: x"):
@@ -300,6 +300,8 @@ def test_models_read_nothing_too_early() -> None:
     """The suites of what computes in passes, with NaN in every result that is not computed yet."""
     if not (ROOT / "pyproject.toml").exists():
         pytest.skip("the tests stand alone")
+    if "FASTATTN_POISON" in os.environ:
+        pytest.skip("all suites run in that mode")
     paths = ["tests/models/bert", "tests/tasks/embed", "tests/tasks/test_tagger.py", "tests/test_results_rule.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths]
     run = subprocess.run(
