@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from fastattn.checks import printable, shown
 from fastattn.files import is_inside, open_regular, read_regular, replacing, unread_weights
+from fastattn.formats.stored import read_at, widened
 
 __all__ = [
     "MAX_JSON",
@@ -133,9 +134,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         elif entry.dtype == "F16":
             tensor = _read(entry, np.float16).astype(np.float32)
         else:
-            bits = _read(entry, np.uint16).astype(np.uint32)
-            bits <<= 16
-            tensor = bits.view(np.float32)
+            tensor = widened(_read(entry, np.uint16))
         check_finite(entry.file.name, entry.name, tensor)
         return tensor
 
@@ -290,16 +289,7 @@ def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:
     else:
         pages = mmap.mmap(-1, size * np.dtype(dtype).itemsize, flags=_PAGES)
         array = np.frombuffer(pages, dtype)
-    view = array.view(np.uint8).data
-    done = 0
-    while done < len(view):
-        count = os.preadv(entry.file.fileno(), [view[done : done + (1 << 30)]], entry.start + done)
-        if count == 0:
-            raise ValueError(
-                f"{entry.file.name}: truncated: tensor {shown(entry.name)} needs {len(view)} bytes "
-                f"at {entry.start}, got {done}"
-            )
-        done += count
+    read_at(entry.file, entry.start, array, entry.name)
     return array.reshape(entry.shape)
 
 
