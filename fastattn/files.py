@@ -9,6 +9,7 @@ import io
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 from fastattn.checks import listed
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_CONVERTED = (".ckpt.index",)
 _UNREAD = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".tflite")
 
 
@@ -56,6 +58,32 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
                     path.unlink()
 
 
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Yield a new folder next to `folder`, to be filled. On exit it gets this name, or is removed.
+
+    What a killed process left of the same folder is removed. A folder of this name is replaced, with all that is in
+    it: it is renamed, then removed.
+    """
+    folder = Path(os.path.realpath(folder))
+    token = secrets.token_hex(8)
+    temporary, old = (folder.with_name(f".{folder.name}.{token}.{end}") for end in ("tmp", "old"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(folder.parent, re.escape(folder.name), shutil.rmtree):
+        try:
+            temporary.mkdir()
+            yield temporary
+            for path in (*temporary.rglob("*"), temporary):
+                _flush(path)
+            if folder.is_dir():
+                os.rename(folder, old)
+            os.rename(temporary, folder)
+            _flush(folder.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_abandoned(folder: Path, names: str) -> None:
     """Remove what dead processes left in `replacing` of files whose whole names match the expression `names`.
 
@@ -66,7 +94,7 @@ def remove_abandoned(folder: Path, names: str) -> None:
 
 
 @contextlib.contextmanager
-def _writing(folder: Path, names: str) -> Iterator[None]:
+def _writing(folder: Path, names: str, remove: Callable[[Path], None] = os.unlink) -> Iterator[None]:
     """Hold a shared lock on a folder, which says that its temporary files have a writer. Whoever gets it alone first
     removes those that nobody writes. A lock on the files themselves would stop HDF5, which takes its own."""
     try:
@@ -79,7 +107,7 @@ def _writing(folder: Path, names: str) -> Iterator[None]:
             pattern = re.compile(rf"\.(?:{names})\.[0-9a-f]{{16}}\.tmp")
             for name in filter(pattern.fullmatch, os.listdir(folder)):
                 with contextlib.suppress(OSError):
-                    os.unlink(folder / name)
+                    remove(folder / name)
         for _ in range(50):  # others hold it alone for as long as the lines above take, but `flock` does for longer
             if _lock(descriptor, fcntl.LOCK_SH):
                 break
@@ -237,13 +265,13 @@ def unread_weights(folder: Path) -> str:
     names = []
     for part in (folder, folder / "onnx", folder / "openvino"):
         with contextlib.suppress(OSError):
-            found = sorted(name for name in os.listdir(part) if name.endswith(_UNREAD))
+            found = sorted(name for name in os.listdir(part) if name.endswith((*_UNREAD, *_CONVERTED)))
             names += [str((part / name).relative_to(folder)) for name in found]
     if not names:
         return ""
-    return (
-        f"; {listed(names, most=3)} {'is' if len(names) == 1 else 'are'} not read: save the model as safetensors first"
-    )
+    converts = any(name.startswith("pytorch_model") or name.endswith(_CONVERTED) for name in names)
+    first = "run `fastattn convert`" if converts else "save the model as safetensors"
+    return f"; {listed(names, most=3)} {'is' if len(names) == 1 else 'are'} not read: {first} first"
 
 
 def text_lines(path: str) -> Iterator[str]:

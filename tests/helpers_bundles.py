@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -148,3 +149,66 @@ def write_files(prefix: Path, index: bytes, shards: Sequence[bytes]) -> None:
     Path(f"{prefix}.index").write_bytes(index)
     for i, data in enumerate(shards):
         Path(f"{prefix}.data-{i:05d}-of-{len(shards):05d}").write_bytes(data)
+
+
+# google-research/bert.
+
+SIZES = {
+    "vocab_size": 31,
+    "hidden_size": 12,
+    "num_hidden_layers": 11,
+    "num_attention_heads": 3,
+    "intermediate_size": 20,
+    "max_position_embeddings": 20,
+    "type_vocab_size": 2,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+}
+"""bert_config.json of a small model whose layers have numbers of two digits."""
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+_HEADS = {
+    "cls.predictions.bias": "cls/predictions/output_bias",
+    "cls.seq_relationship.weight": "cls/seq_relationship/output_weights",
+    "cls.seq_relationship.bias": "cls/seq_relationship/output_bias",
+    "qa_outputs.weight": "cls/squad/output_weights",
+    "qa_outputs.bias": "cls/squad/output_bias",
+    "classifier.weight": "output_weights",
+    "classifier.bias": "output_bias",
+}
+
+
+def google_variables(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The variables of google-research/bert for the tensors of a folder, by the rules behind their names."""
+    variables = {}
+    for name, tensor in tensors.items():
+        if name.startswith("cls.predictions.decoder."):
+            continue  # tied
+        scope, _, kind = name.replace("layer.", "layer_").rpartition(".")
+        if name in _HEADS:
+            variables[_HEADS[name]] = tensor
+        elif scope.endswith("_embeddings"):
+            variables[scope.replace(".", "/")] = tensor
+        else:
+            ends = ("gamma", "beta") if scope.endswith("LayerNorm") else ("kernel", "bias")
+            values = tensor.T if kind == "weight" and tensor.ndim == 2 else tensor
+            variables[f"{scope.replace('.', '/')}/{ends[kind == 'bias']}"] = np.ascontiguousarray(values)
+    return variables
+
+
+def training_of(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a run of training adds to the variables."""
+    moments = {f"{name}/adam_{end}": np.zeros_like(array) for name, array in variables.items() for end in "mv"}
+    return {**moments, "global_step": np.array(1_000_000)}
+
+
+def write_google(
+    folder: Path, variables: Mapping[str, np.ndarray], words: Sequence[str] = WORDS, **options: Any
+) -> Path:
+    """A folder as google-research/bert publishes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bundle(folder / "bert_model.ckpt", variables, **options)
+    (folder / "bert_config.json").write_text(json.dumps(SIZES))
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
+    return folder

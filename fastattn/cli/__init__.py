@@ -20,7 +20,7 @@ from fastattn.tasks.base import OptionError, Options, Recipe, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
-COMMANDS = ("embed", "train", "predict", "info", "bench")
+COMMANDS = ("embed", "train", "predict", "convert", "info", "bench")
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fastattn.models.bert.pretraining import BertForMaskedLM as BertForMaskedLM
     from fastattn.models.bert.pretraining import BertForNextSentencePrediction as BertForNextSentencePrediction
     from fastattn.models.bert.pretraining import BertForPreTraining as BertForPreTraining
+    from fastattn.models.convert import Converted as Converted
+    from fastattn.models.convert import convert_checkpoint as convert_checkpoint
     from fastattn.models.elmo.config import ElmoConfig as ElmoConfig
     from fastattn.models.elmo.language_model import BidirectionalLanguageModel as BidirectionalLanguageModel
     from fastattn.models.elmo.model import Elmo as Elmo
@@ -29,6 +31,7 @@ _HOMES = {
     "bert": "BertConfig BertForMaskedLM BertForMultipleChoice BertForNextSentencePrediction BertForPreTraining "
     "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification BertModel",
     "bert.outputs": "BertOutput",
+    "convert": "Converted convert_checkpoint",
     "elmo": "BidirectionalLanguageModel Elmo ElmoConfig",
     "elmo.model": "ElmoOutput",
     "transformer": "Transformer TransformerConfig",

@@ -28,17 +28,43 @@ FAMILIES = {
 
 
 @dataclass(frozen=True)
+class TensorFlowNames:
+    """How the authors' checkpoints of a family, written by TensorFlow, differ from its folders.
+
+    Attributes:
+        config: the name of the file that is the config.json.
+        names: the tensors by the names of TensorFlow's variables; `{}` stands for the number of a layer. A variable
+            called `kernel` is the transpose of a tensor.
+        whole: how the names of the variables begin that must all be known.
+        heads: the tensors that tell a kind of head, the first that fits; none means an encoder.
+        labels: the tensors whose number of rows is `num_labels`.
+        vocabulary: the name of the file of the tokenizer.
+        tokenizer: what tokenizer_config.json says of it.
+    """
+
+    config: str
+    names: Mapping[str, str]
+    whole: str
+    heads: Mapping[str, tuple[str, ...]]
+    labels: tuple[str, ...]
+    vocabulary: str
+    tokenizer: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Family:
     """A family: its configuration, the encoder without a head, and the models with a head, by kind of head.
 
     A kind is the part of transformers' model name after "For": "TokenClassification" in `BertForTokenClassification`.
-    `states_only` are options of the encoder that omit what hidden states do not need, such as a pooler.
+    `states_only` are options of the encoder that omit what hidden states do not need, such as a pooler. `tensorflow`
+    describes the checkpoints that `convert_checkpoint` reads.
     """
 
     config: type[PreTrainedConfig]
     encoder: type[PreTrainedModel] | None = None
     heads: Mapping[str, type[PreTrainedModel]] = field(default_factory=dict)
     states_only: Mapping[str, Any] = field(default_factory=dict)
+    tensorflow: TensorFlowNames | None = None
 
     def head(self, kind: str) -> type[PreTrainedModel]:
         """The model with a head of this kind. Raises ValueError if the family has none."""

@@ -271,7 +271,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors and no model\.safetensors\.index\.json$"):
         read_state_dict(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is not read: save the model as safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is not read: run `fastattn convert` first"):
         read_state_dict(tmp_path)
 
 

@@ -62,7 +62,8 @@ def test_a_git_lfs_pointer(tmp_path: Path, name: str) -> None:
     [
         (["openvino/openvino_model.bin"], "; openvino/openvino_model.bin is not read: save the model as safetensors"),
         (["model.onnx"], "; model.onnx is not read: save the model as safetensors first"),
-        (["a.gguf", "pytorch_model.bin"], "; a.gguf, pytorch_model.bin are not read: save"),
+        (["a.gguf", "pytorch_model.bin"], "; a.gguf, pytorch_model.bin are not read: run `fastattn convert` first$"),
+        (["bert_model.ckpt.index"], "; bert_model.ckpt.index is not read: run `fastattn convert` first$"),
         (["onnx/model.onnx", "tf_model.h5"], "; tf_model.h5, onnx/model.onnx are not read: save"),
         (["flax_model.msgpack"], "; flax_model.msgpack is not read"),
         ([f"pytorch_model-{i}.bin" for i in range(9)], r"; .*-0.bin, .*-1.bin, .*-2.bin and 6 more are not read"),

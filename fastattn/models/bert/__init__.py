@@ -9,6 +9,7 @@ from fastattn.models.bert.heads import (
 )
 from fastattn.models.bert.model import BertModel
 from fastattn.models.bert.pretraining import BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining
+from fastattn.models.bert.tensorflow import TENSORFLOW
 from fastattn.models.registry import Family
 
 _HEADS = (
@@ -25,4 +26,5 @@ FAMILY = Family(
     BertModel,
     {head.__name__.removeprefix("BertFor"): head for head in _HEADS},
     states_only={"add_pooling_layer": False},
+    tensorflow=TENSORFLOW,
 )

@@ -1,0 +1,51 @@
+"""Convert a checkpoint of TensorFlow or PyTorch to a folder of safetensors.
+
+SOURCE is a folder with bert_config.json, vocab.txt and bert_model.ckpt.index, as google-research/bert writes it, or the
+path bert_model.ckpt; or a folder with config.json and pytorch_model.bin. Neither TensorFlow nor PyTorch is needed, and
+nothing in a file is executed: a file that calls code is refused.
+
+  fastattn convert uncased_L-12_H-768_A-12 bert-base-uncased
+  fastattn convert all-MiniLM-L6-v2-pytorch all-MiniLM-L6-v2
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from fastattn.checks import listed, printable
+
+SUMMARY = "turn a checkpoint of TensorFlow or PyTorch into safetensors"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="folder of the checkpoint, or path of a TensorFlow one")
+    parser.add_argument("folder", metavar="FOLDER", help="folder to write")
+    parser.add_argument(
+        "--do-lower-case",
+        action=argparse.BooleanOptionalAction,
+        help="whether the tokenizer of a TensorFlow checkpoint lowers case (default: no if vocab.txt has capitals)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace FOLDER, with all that is in it")
+    parser.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, help="a progress bar (default: on a terminal)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from fastattn.models import convert_checkpoint
+
+    done = convert_checkpoint(
+        arguments.source,
+        arguments.folder,
+        do_lower_case=arguments.do_lower_case,
+        overwrite=arguments.overwrite,
+        show_progress=arguments.progress,
+    )
+    print(printable(f"source: {done.source}"))
+    if done.skipped:
+        print(f"skipped: {listed(done.skipped)}")
+    if done.do_lower_case is not None:
+        print(f"tokenizer: do_lower_case is {str(done.do_lower_case).lower()}")
+    name = "not checked, fastattn has no such model" if done.model is None else done.model.__name__
+    print(printable(f"model: {arguments.folder} ({done.tensors} tensors, {name})"))
+    return 0
