@@ -198,6 +198,10 @@ def _rename(variables: Tensors, names: TensorFlowNames) -> tuple[dict[str, str],
             unknown.append(f"variable {shown(name)} is not known")
     if unknown:
         raise ValueError(f"{variables.source}: {listed(unknown, '; ')}")
+    if not renamed:
+        raise ValueError(
+            f"{variables.source}: none of its variables is known: {listed(skipped, most=3) or 'it is empty'}"
+        )
     return renamed, skipped
 
 
@@ -275,7 +279,8 @@ def _others(root: Path) -> Iterator[Path]:
 
 
 def _model_of(folder: Path, config: Mapping[str, Any]) -> type[PreTrainedModel] | None:
-    """The class for a folder, by the `architectures` of its config.json; the encoder if it names no known head."""
+    """The class for a folder, by the `architectures` of its config.json. Without a known head it is the encoder, or the
+    only class of a family."""
     if "model_type" not in config and not config.get("architectures"):
         return None
     try:
@@ -286,7 +291,8 @@ def _model_of(folder: Path, config: Mapping[str, Any]) -> type[PreTrainedModel] 
         kind = name.partition("For")[2]
         if kind in found.heads:
             return found.heads[kind]
-    return found.encoder
+    only = [*found.heads.values()] if found.encoder is None else [found.encoder]
+    return only[0] if len(only) == 1 else None
 
 
 def _current(name: str, model: type[PreTrainedModel] | None) -> str:

@@ -14,6 +14,7 @@ import pytest
 from helpers import assert_same_bits
 from helpers_bundles import SIZES, WORDS, google_variables, training_of, write_bundle, write_google
 from helpers_checkpoints import write_torch, write_torch_legacy
+from helpers_marian import MARIAN, marian_tensors
 
 import fastattn
 from fastattn import models
@@ -123,6 +124,12 @@ class TestTensorFlow:
         wanted = "a" if lower else "A"
         assert [*ids] == [2, words.index(wanted) if wanted in words else 1, 3]
 
+    def test_names_of_another_program(self, tmp_path: Path) -> None:
+        folder = write_google(tmp_path / "google", {f"encoder/layer-{i}/kernel": np.zeros(2) for i in range(5)})
+        message = "none of its variables is known: encoder/layer-0/kernel, .* and 2 more"
+        with pytest.raises(ValueError, match=rf"bert_model\.ckpt\.index: {message}"):
+            convert_checkpoint(folder, tmp_path / "new")
+
     def test_without_a_vocabulary(self, tmp_path: Path) -> None:
         folder = write_google(tmp_path / "google", google_variables(make()[1]))
         (folder / "vocab.txt").unlink()
@@ -229,6 +236,17 @@ class TestPyTorch:
         assert_tensors(tmp_path / "new" / "2_Dense", weight)
         assert (tmp_path / "new" / "1_Pooling" / "config.json").read_text() == "{}"
         assert (tmp_path / "new" / "modules.json").read_text() == "[]"
+
+    def test_another_family(self, tmp_path: Path) -> None:
+        tensors = marian_tensors(MARIAN)
+        write_checkpoint(tmp_path / "marian", {**MARIAN, "architectures": ["MarianMTModel"]}, tensors)
+        (tmp_path / "marian" / "model.safetensors").unlink()
+        (tmp_path / "marian" / "generation_config.json").write_text('{"max_length": 40}')
+        write_torch(tmp_path / "marian" / "pytorch_model.bin", tensors)
+        done = convert_checkpoint(tmp_path / "marian", tmp_path / "new")
+        assert_tensors(tmp_path / "new", tensors)
+        assert done.model is models.Transformer
+        assert (tmp_path / "new" / "generation_config.json").read_text() == '{"max_length": 40}'
 
     def test_a_model_that_fastattn_does_not_have(self, tmp_path: Path) -> None:
         write_checkpoint(tmp_path / "gpt2", {"model_type": "gpt2"}, {})
