@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import no_hang
+from helpers_bundles import write_bundle
 from helpers_marian import MARIAN, marian_tensors
 from helpers_sentences import HIDDEN, dense, normalize, write_model
 
 from fastattn.files import open_regular
+from fastattn.formats import tensorflow_bundle, torch_pickle
 from fastattn.formats.hugging_face import read_json, read_state_dict, write_checkpoint
 from fastattn.models import Transformer
 from fastattn.tasks import SentenceEncoder
@@ -59,6 +62,7 @@ READERS = [
     BytePairs.from_file,
     Vocabulary.from_file,
     sentencepiece_tokenizer,
+    torch_pickle.read_tensors,
 ]
 
 
@@ -67,6 +71,15 @@ def test_a_pipe(tmp_path: Path, read: Callable[..., Any]) -> None:
     os.mkfifo(tmp_path / "pipe")
     with no_hang(), pytest.raises(ValueError, match=f"{tmp_path / 'pipe'}: not a regular file"):
         read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["model.ckpt.index", "model.ckpt.data-00000-of-00001"])
+def test_a_pipe_of_tensorflow(tmp_path: Path, name: str) -> None:
+    prefix = write_bundle(tmp_path / "model.ckpt", {"x": np.zeros(3, np.float32)})
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with no_hang(), pytest.raises(ValueError, match=f"{tmp_path / name}: not a regular file"):
+        tensorflow_bundle.read_tensors(prefix)
 
 
 def test_a_pipe_after_it_was_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
