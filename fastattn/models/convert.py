@@ -66,7 +66,7 @@ def convert_checkpoint(
     """Convert a checkpoint to a folder of safetensors, as a whole or not at all.
 
     The new folder is loaded once before it gets its name, so it fits its config.json. Numbers become float32; integers,
-    such as the step of the training, are skipped.
+    such as the step of the training, are skipped, and so are further names of a shared tensor.
 
     Args:
         source: a folder with a `bert_config.json` and a checkpoint of TensorFlow, or the path that the files of the
@@ -263,8 +263,27 @@ def _convert_pickles(root: Path, pickled: list[Path], new: Path, show: bool | No
             with open_regular(path) as data, copy.open("wb") as file:
                 shutil.copyfileobj(data, file, 1 << 20)
     for folder, model in models.items():
-        _load(model, new / folder.relative_to(root), folder)
+        target = new / folder.relative_to(root)
+        tied = _drop_tied(_load(model, target, folder), target)
+        count -= len(tied)
+        skipped += tied
     return Converted(root, next(iter(models.values()), None), count, tuple(skipped))
+
+
+def _drop_tied(model: PreTrainedModel, folder: Path) -> list[str]:
+    """Keep a parameter that has several names under its first one alone. Returns the names that are dropped.
+
+    torch.save writes the names and the numbers once, safetensors would have the numbers twice.
+    """
+    first: dict[int, str] = {}
+    extra = {name: first[id(p)] for name, p in model._names() if first.setdefault(id(p), name) != name}
+    with hugging_face.read_state_dict(folder) as tensors:
+        there = {model._current_name(name): name for name in tensors}
+        tied = [there[name] for name, other in extra.items() if name in there and other in there]
+        if tied:
+            kept = {name: tensors[name] for name in tensors if name not in tied}
+            write_checkpoint(folder, read_config(folder), kept)
+    return tied
 
 
 def _others(root: Path) -> Iterator[Path]:
@@ -317,10 +336,10 @@ def _read(tensors: Tensors, names: list[str], show: bool | None) -> Iterator[tup
             advance()
 
 
-def _load(model: type[PreTrainedModel], folder: Path, source: Path) -> None:
+def _load(model: type[PreTrainedModel], folder: Path, source: Path) -> PreTrainedModel:
     """Load a new folder. Raises ValueError, naming the source in the place of the folder, if it does not fit."""
     try:
-        model.from_pretrained(folder, new_head="refuse")
+        return model.from_pretrained(folder, new_head="refuse")
     except ValueError as error:
         text = str(error)
         for name in _SAFETENSORS:

@@ -23,6 +23,7 @@ from fastattn.models import BertConfig, BertForPreTraining, BertModel, convert_c
 from fastattn.models import convert as module
 from fastattn.text import Tokenizer
 
+TIED = ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]
 IDS = np.array([[2, 5, 9, 30, 7, 3], [2, 6, 11, 3, 0, 0]])
 
 
@@ -32,9 +33,6 @@ def make(name: str = "BertForPreTraining", **changes: Any) -> Any:
     model = getattr(models, name)(BertConfig(**SIZES, **changes))
     rng = np.random.default_rng(0)
     tensors = {key: rng.standard_normal(x.shape, np.float32) for key, x in model.state_dict().items()}
-    if "cls.predictions.decoder.weight" in tensors:
-        tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
-        tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
     return type(model)(model.config, tensors, trainable=False), tensors
 
 
@@ -78,7 +76,7 @@ class TestTensorFlow:
         assert done.tensors == len(variables)
         assert sorted(done.skipped) == sorted(training_of(variables))
         assert done.do_lower_case is True
-        assert_tensors(tmp_path / "new", {key: x for key, x in tensors.items() if ".decoder." not in key})
+        assert_tensors(tmp_path / "new", tensors)
         assert_same_states(tmp_path / "new", model)
         config = json.loads((tmp_path / "new" / "config.json").read_text())
         assert config["architectures"] == [architecture]
@@ -196,14 +194,14 @@ class TestPyTorch:
     def test_a_folder(self, tmp_path: Path, pickled: Path, write: Any) -> None:
         model, tensors = make()
         steps = {"bert.embeddings.position_ids": np.arange(20)[None]}
-        write(pickled / "pytorch_model.bin", {**tensors, **steps})
+        tied = {TIED[0]: tensors["bert.embeddings.word_embeddings.weight"], TIED[1]: tensors["cls.predictions.bias"]}
+        write(pickled / "pytorch_model.bin", {**tensors, **steps, **tied})
         (pickled / "tf_model.h5").touch()
         (pickled / "README.md").write_text("hello")
         (pickled / ".gitattributes").touch()
         done = convert_checkpoint(pickled, tmp_path / "new")
-        assert done == module.Converted(
-            pickled, BertForPreTraining, len(tensors), ("bert.embeddings.position_ids", "tf_model.h5")
-        )
+        skipped = ("bert.embeddings.position_ids", "tf_model.h5", *TIED)
+        assert done == module.Converted(pickled, BertForPreTraining, len(tensors), skipped)
         assert_tensors(tmp_path / "new", tensors)
         assert_same_states(tmp_path / "new", model)
         assert sorted(os.listdir(tmp_path / "new")) == ["README.md", "config.json", "model.safetensors", "vocab.txt"]
@@ -262,7 +260,7 @@ class TestPyTorch:
             ({"bert.encoder.layer.3.output.dense.bias": None}, "is missing"),
             ({"bert.pooler.dense.weight": np.zeros((3, 3), np.float32)}, r"must have shape \(12, 12\)"),
             ({"bert.encoder.adapter.weight": np.zeros(3, np.float32)}, "is not known"),
-            ({"cls.predictions.bias": None, "cls.predictions.decoder.bias": None}, "not a BertForPreTraining"),
+            ({"cls.predictions.bias": None}, "not a BertForPreTraining"),
             ({"bert.embeddings.LayerNorm.gamma": np.zeros(12, np.float32)}, "under its old name and under the current"),
             ({"bert.pooler.dense.weight": np.full((12, 12), np.inf, np.float32)}, "has inf at"),
         ],
