@@ -74,6 +74,12 @@ std::atomic<const char*> reason{nullptr};  // null: use_isa
 
 const KernelTable& kernels() noexcept { return *current.load(std::memory_order_relaxed)->table; }
 
+std::vector<const KernelTable*> kernel_tables() {
+    std::vector<const KernelTable*> tables;
+    for (const Isa& isa : isas) tables.push_back(isa.table);
+    return tables;
+}
+
 std::vector<std::string> available_isas() {
     std::vector<std::string> names;
     for (const Isa& isa : isas)

@@ -16,6 +16,7 @@ struct KernelTable {
 };
 
 const KernelTable& kernels() noexcept;             // the table in use
+std::vector<const KernelTable*> kernel_tables();   // all that this build has
 std::vector<std::string> available_isas();         // the sets that build and processor both support, worst first
 std::string isa();                                 // the name of the one in use
 std::string isa_reason();                          // why it is in use

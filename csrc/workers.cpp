@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -46,7 +47,8 @@ struct Team {
 };
 Team& team = *new Team;
 
-std::atomic<std::uint64_t> woken{0};
+std::atomic<std::uint64_t> woken{0}, waits{0};
+thread_local Waits of_caller;
 std::atomic<unsigned> scratch_age{0};  // scratch of another age is given back
 thread_local Scratch of_worker;
 
@@ -74,6 +76,29 @@ public:
 private:
     int turns_ = 0;
     const int spins_, yields_;
+};
+
+// A caller's time without a piece to do.
+class Waiting {
+public:
+    ~Waiting() { end(); }
+    void begin() {
+        if (waits_) return;
+        waits_ = true;
+        ++of_caller.times;
+        waits.fetch_add(1, std::memory_order_relaxed);
+        timed_ = profiling.load(std::memory_order_relaxed);
+        if (timed_) since_ = clock::now();
+    }
+    void end() {
+        if (waits_ && timed_) of_caller.ns += (clock::now() - since_) / std::chrono::nanoseconds(1);
+        waits_ = false;
+    }
+
+private:
+    using clock = std::chrono::steady_clock;
+    bool waits_ = false, timed_ = false;
+    clock::time_point since_;
 };
 
 // How long a worker with nothing to do keeps its processor: 200 to 400 us, since Python needs that long between two
@@ -200,6 +225,8 @@ void want_workers(int count) {
 
 }  // namespace
 
+std::atomic<bool> profiling{false};
+
 float* Scratch::reserve(i64 floats) {
     if (floats > size_ || age_ != scratch_age.load(std::memory_order_relaxed)) {
         void* fresh = nullptr;
@@ -256,18 +283,24 @@ void Offer::run(const Job& job, i64 units, int helpers, float* scratch) {
     board.open.fetch_or(bit(), std::memory_order_seq_cst);
     wake_workers(static_cast<int>(std::min<i64>(helpers, job.pieces - 1)));
     Patience patience(1000, 0);
+    Waiting waiting;
     while (!slot_->over()) {
         const Slot::Did did = slot_->one_piece(0, [scratch](i64) { return scratch; });
         if (did == Slot::Did::a_phase) wake_workers(most_helpers);
-        if (did == Slot::Did::nothing)
+        if (did == Slot::Did::nothing) {
+            waiting.begin();
             patience.wait();  // for a piece that somebody has begun
-        else
+        } else {
+            waiting.end();
             patience.reset();
+        }
     }
     board.open.fetch_and(~bit(), std::memory_order_relaxed);
 }
 
 std::uint64_t workers_woken() { return woken; }
+std::uint64_t all_waits() { return waits; }
+Waits waits_of_thread() { return of_caller; }
 
 void make_workers_fork_safe() {
     // The child has the thread that forked and no other. Whatever the others held is made anew.

@@ -37,6 +37,15 @@ private:
     unsigned age_ = 0;
 };
 
+// How often a caller waited for pieces that others had begun, and for how long: the time only while somebody profiles.
+struct Waits {
+    std::uint64_t times;
+    i64 ns;
+};
+extern std::atomic<bool> profiling;
+Waits waits_of_thread();
+std::uint64_t all_waits();
+
 std::uint64_t workers_woken();
 void make_workers_fork_safe();
 

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+from os import environ as _environ
 from typing import TYPE_CHECKING
 
 from fastattn._lazy import lazy
@@ -24,6 +25,7 @@ from fastattn._lazy import lazy
 if TYPE_CHECKING:
     from fastattn import functional, kernels, models, nn, ragged, reference, tasks, training
     from fastattn.autograd import Tensor, checkpoint, no_grad, use_reference
+    from fastattn.profiling import profile
     from fastattn.random import manual_seed
     from fastattn.runtime import available_isas, build_info, empty_cache, isa, num_threads, set_num_threads, use_isa
     from fastattn.tasks import SentenceEncoder
@@ -46,6 +48,7 @@ __all__ = [
     "nn",
     "no_grad",
     "num_threads",
+    "profile",
     "ragged",
     "reference",
     "set_num_threads",
@@ -59,6 +62,7 @@ __getattr__ = lazy(
     __name__,
     {
         "autograd": "Tensor checkpoint no_grad use_reference",
+        "profiling": "profile",
         "random": "manual_seed",
         "runtime": "available_isas build_info empty_cache isa num_threads set_num_threads use_isa",
         "tasks": "SentenceEncoder",
@@ -69,3 +73,9 @@ __getattr__ = lazy(
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if _environ.get("FASTATTN_PROFILE", "0") not in ("", "0"):
+    from fastattn import profiling as _profiling
+
+    _profiling.profile_process(_environ["FASTATTN_PROFILE"])

@@ -18,6 +18,7 @@ from fastattn.checks import integer
 __all__ = [
     "available_isas",
     "build_info",
+    "counters",
     "empty_cache",
     "isa",
     "isa_reason",
@@ -94,6 +95,23 @@ def build_info() -> dict[str, Any]:
     from fastattn import __version__
 
     return {"version": __version__, **_core.build_info()}
+
+
+def counters() -> dict[str, int]:
+    """What all kernel calls of the process have counted so far. `fastattn.profile()` has more.
+
+    - `locks_given_up`: how often kernels gave up the interpreter's lock, once for a call or a pass.
+    - `workers_woken`: how often a caller woke sleeping workers.
+    - `waits`: how often a caller waited for pieces of work that workers had begun.
+
+    >>> import numpy as np
+    >>> from fastattn import kernels
+    >>> before = counters()
+    >>> _ = kernels.gelu(np.ones(3, np.float32))
+    >>> counters()["locks_given_up"] - before["locks_given_up"]
+    1
+    """
+    return _core.counters()
 
 
 def empty_cache() -> None:

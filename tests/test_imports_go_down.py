@@ -14,7 +14,7 @@ LEVELS = (
     "_core _lazy _types checks",
     "errors files progress",
     "random ragged runtime",
-    "kernels reference",
+    "kernels reference profiling",
     "autograd _tensor_methods bench",
     "functional",
     "nn formats hub",

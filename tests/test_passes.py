@@ -21,6 +21,7 @@ from helpers_runtime import output
 import fastattn
 from fastattn import _core, kernels
 from fastattn.models import BertConfig, BertModel
+from fastattn.runtime import counters
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,25 +64,25 @@ def test_what_python_gave_is_copied_or_kept(arrays: Any) -> None:
 
 def test_the_lock_is_given_up_once(arrays: Any) -> None:
     x, w = arrays
-    before = _core.locks_given_up()
+    before = counters()["locks_given_up"]
     with _core.Pass():
         for _ in range(20):
             kernels.linear(x, w)
-    assert _core.locks_given_up() == before + 1
+    assert counters()["locks_given_up"] == before + 1
     for _ in range(20):
         kernels.linear(x, w)
-    assert _core.locks_given_up() == before + 21
+    assert counters()["locks_given_up"] == before + 21
     with _core.Pass():
         pass
-    assert _core.locks_given_up() == before + 21
+    assert counters()["locks_given_up"] == before + 21
 
 
 @pytest.mark.parametrize("heads", [2, 4])
 def test_a_pass_of_a_model_gives_up_the_lock_once_and_wakes_the_workers_once(heads: int) -> None:
     code = f"""
     import time, numpy as np, fastattn
-    from fastattn import _core
     from fastattn.models import BertConfig, BertModel
+    from fastattn.runtime import counters
     config = BertConfig(vocab_size=50, hidden_size=256, num_hidden_layers=4, num_attention_heads={heads},
                         intermediate_size=1024)
     model = BertModel(config).freeze().eval()
@@ -90,9 +91,10 @@ def test_a_pass_of_a_model_gives_up_the_lock_once_and_wakes_the_workers_once(hea
     counts, passes, end = set(), 0, time.monotonic() + 60
     while passes < 5 or (1, 1) not in counts and time.monotonic() < end:
         time.sleep(0.05)  # the worker falls asleep, unless the machine is busy
-        locks, woken = _core.locks_given_up(), _core.workers_woken()
+        before = counters()
         model(ids)
-        counts.add((_core.locks_given_up() - locks, _core.workers_woken() - woken))
+        after = counters()
+        counts.add(tuple(after[name] - before[name] for name in ("locks_given_up", "workers_woken")))
         passes += 1
     print(*sorted(counts))
     """
@@ -101,13 +103,13 @@ def test_a_pass_of_a_model_gives_up_the_lock_once_and_wakes_the_workers_once(hea
 
 def test_nested_passes_are_one(arrays: Any) -> None:
     x, w = arrays
-    before = _core.locks_given_up()
+    before = counters()["locks_given_up"]
     with _core.Pass():
         with _core.Pass():
             y = kernels.linear(x, w)
-        assert _core.locks_given_up() == before
+        assert counters()["locks_given_up"] == before
         z = kernels.gelu(y)
-    assert _core.locks_given_up() == before + 1
+    assert counters()["locks_given_up"] == before + 1
     assert_same_bits(z, kernels.gelu(kernels.linear(x, w)))
 
 

@@ -221,7 +221,7 @@ void compute_now(void (*KernelTable::*kernel)(const Args&), const Args& args) {
     run_pass();
     without_lock([&] {
         const FlushDenormals flush;  // what a kernel does between its loops, too
-        (kernels().*kernel)(args);
+        run_kernel(&call_kernel<Args>, reinterpret_cast<AnyKernel>(kernels().*kernel), &args);
     });
 }
 

@@ -7,6 +7,7 @@ namespace fastattn::bindings {
 
 void bind_runtime(py::module_& m);
 void bind_pass(py::module_& m);
+void bind_profile(py::module_& m);
 void bind_packing(py::module_& m);
 void bind_linear(py::module_& m);
 void bind_scaled_dot_product_attention(py::module_& m);

@@ -20,6 +20,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     fastattn::make_memory_fork_safe();
     bind_runtime(m);
     bind_pass(m);
+    bind_profile(m);
     bind_packing(m);
     bind_linear(m);
     bind_scaled_dot_product_attention(m);

@@ -20,14 +20,15 @@ namespace fastattn::bindings {
 namespace {
 
 thread_local Pass of_thread;  // its memory is used again by the next one
-std::atomic<std::uint64_t> locks_given_up{0};
+std::atomic<std::uint64_t> locks{0};
 const bool poisons = std::getenv("FASTATTN_POISON") != nullptr;
 
 struct Scope {};  // what Python's `with` holds: the pass is the thread's
 
 }  // namespace
 
-void count_lock() { locks_given_up.fetch_add(1, std::memory_order_relaxed); }
+void count_lock() { locks.fetch_add(1, std::memory_order_relaxed); }
+std::uint64_t locks_given_up() { return locks.load(std::memory_order_relaxed); }
 
 void take_lock(PyThreadState* state) {
 #ifdef __GLIBCXX__
@@ -72,7 +73,7 @@ void Pass::List::compute() const {
             const Together together;
             do {
                 const Call& call = calls[next];
-                call.call(call.kernel, &args[call.args]);
+                run_kernel(call.call, call.kernel, &args[call.args]);
             } while (++next < calls.size() && clock::now() < end);
         });
         if (next < calls.size() && PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -107,8 +108,6 @@ void bind_pass(py::module_& m) {
         .def("__enter__", [](py::handle self) { return Pass::enter(), self; })
         .def("__exit__", [](py::handle, py::handle type, py::handle, py::handle) { Pass::exit(!type.is_none()); });
     m.def("run_pass", &run_pass, "Compute what was called in this thread's pass, if there is one.");
-    m.def("locks_given_up", [] { return locks_given_up.load(); }, "How often kernels gave up the interpreter's lock.");
-    m.def("workers_woken", &workers_woken, "How often a caller woke sleeping workers.");
 }
 
 }  // namespace fastattn::bindings

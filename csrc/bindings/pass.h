@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "../dispatch.h"
+#include "profile.h"
 
 namespace fastattn::bindings {
 
@@ -24,6 +24,7 @@ namespace py = pybind11;
 // since its stack holds objects that can no longer be given back.
 void take_lock(PyThreadState* state);
 void count_lock();
+std::uint64_t locks_given_up();
 
 // Calls f() while other Python threads run. The lock is given up here alone: whatever touches an object, even to return
 // it, needs it. By hand, since pybind11's guard aborts a process that ends in the meantime.
@@ -55,13 +56,10 @@ public:
     template <typename Args>
     void add(void (*kernel)(const Args&), const Args& args) {
         static_assert(std::is_trivially_copyable_v<Args>);
-        const auto call = [](void (*kernel)(), const void* args) {
-            reinterpret_cast<void (*)(const Args&)>(kernel)(*static_cast<const Args*>(args));
-        };
         const std::size_t begin = list_.args.size();
         list_.args.resize(begin + (sizeof(Args) + sizeof(Word) - 1) / sizeof(Word));
         std::memcpy(&list_.args[begin], &args, sizeof(Args));
-        list_.calls.push_back({call, reinterpret_cast<void (*)()>(kernel), begin});
+        list_.calls.push_back({&call_kernel<Args>, reinterpret_cast<AnyKernel>(kernel), begin});
     }
     // Until the kernels are computed.
     void keep(py::handle object) {
@@ -81,8 +79,8 @@ private:
         char bytes[alignof(std::max_align_t)];
     };
     struct Call {
-        void (*call)(void (*)(), const void*);
-        void (*kernel)();
+        KernelCall call;
+        AnyKernel kernel;
         std::size_t args;  // where they begin
     };
     struct List {
