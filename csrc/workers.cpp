@@ -86,9 +86,9 @@ public:
         if (waits_) return;
         waits_ = true;
         ++of_caller.times;
-        waits.fetch_add(1, std::memory_order_relaxed);
         timed_ = profiling.load(std::memory_order_relaxed);
         if (timed_) since_ = clock::now();
+        waits.fetch_add(1, std::memory_order_relaxed);
     }
     void end() {
         if (waits_ && timed_) of_caller.ns += (clock::now() - since_) / std::chrono::nanoseconds(1);

@@ -16,7 +16,20 @@ from fastattn import _core, runtime
 __all__ = ["Profile", "ProfileRow", "profile"]
 
 BURSTS, BURST = 50, 0.002  # seconds; the fastest one is the peak
-HEADER = ("kernel", "shape", "calls", "ms", "share", "us/call", "least us", "GFLOP/s", "of peak", "GB/s", "waits", "ms waited")
+HEADER = (
+    "kernel",
+    "shape",
+    "calls",
+    "ms",
+    "share",
+    "us/call",
+    "least us",
+    "GFLOP/s",
+    "of peak",
+    "GB/s",
+    "waits",
+    "ms waited",
+)
 
 
 @dataclass(frozen=True)
@@ -90,10 +103,14 @@ class Profile:
         peak = max(_core.fma_peak(BURST) for _ in range(BURSTS))
         lines = [HEADER, *(_cells(row, total, peak) for row in rows)]
         of_threads = f"{threads} thread{'s' if threads > 1 else ''}"
-        lines.append(("outside of kernels", of_threads, "", f"{1e3 * outside:.2f}", f"{outside / total:.1%}", *[""] * 7))
+        lines.append(
+            ("outside of kernels", of_threads, "", f"{1e3 * outside:.2f}", f"{outside / total:.1%}", *[""] * 7)
+        )
         widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
         text = [
-            "  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths)))
+            "  ".join(
+                cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))
+            )
             for line in lines
         ]
         lock, woken = counters["locks_given_up"], counters["workers_woken"]

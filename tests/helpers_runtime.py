@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 
-VARIABLES = ("FASTATTN_ISA", "FASTATTN_NUM_THREADS", "OMP_NUM_THREADS")
+VARIABLES = ("FASTATTN_ISA", "FASTATTN_NUM_THREADS", "FASTATTN_PROFILE", "OMP_NUM_THREADS")
 
 
 def python(code: str, timeout: float = 90, **environment: str) -> subprocess.CompletedProcess[str]:

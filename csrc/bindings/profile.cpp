@@ -82,6 +82,16 @@ private:
     Counters before_{}, after_{};
 };
 
+}  // namespace
+}  // namespace fastattn::bindings
+
+template <>
+struct pybind11::detail::type_caster<fastattn::bindings::Profile>
+    : fastattn::bindings::InitializedCaster<fastattn::bindings::Profile> {};
+
+namespace fastattn::bindings {
+namespace {
+
 std::mutex& mutex = *new std::mutex;  // never destroyed: threads outlive the end of main
 std::vector<Profile*>& running = *new std::vector<Profile*>;
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../../csrc/parallel.h"
+#include "../../csrc/workers.h"
 #include "check.h"
 
 #ifndef PATIENCE
@@ -96,6 +97,32 @@ void check_help(int threads) {
     CHECK(there == threads && std::chrono::steady_clock::now() < end, "%d of %d threads came", there.load(), threads);
 }
 
+// A caller counts its wait for a piece that a worker has begun, and how long it was.
+void check_waits() {
+    set_num_threads(2);
+    profiling = true;
+    const std::uint64_t all = all_waits();
+    const Waits before = waits_of_thread();
+    const auto caller = std::this_thread::get_id();
+    std::atomic<int> there{0};
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    const auto until = [&](const auto& happens) {
+        while (!happens() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    };
+    parallel_for(2, 1, [&](i64, i64, float*) {
+        ++there;
+        until([&] { return there == 2; });
+        if (std::this_thread::get_id() == caller) return;
+        until([&] { return all_waits() > all; });
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    });
+    profiling = false;
+    const Waits after = waits_of_thread();
+    CHECK(all_waits() == all + 1 && after.times == before.times + 1, "one wait was counted as %lld",
+          static_cast<long long>(after.times - before.times));
+    CHECK(after.ns - before.ns >= 2000000, "a wait of 2 ms took %lld ns", static_cast<long long>(after.ns - before.ns));
+}
+
 // Forks, while another thread computes if `busy`. The child has workers of its own, which leave that thread's job
 // alone.
 void check_fork(bool busy) {
@@ -146,6 +173,7 @@ int main() {
     check_budget(3, 70);  // more callers than can be helped at once
 
     for (const int threads : {2, 5, 3}) check_help(threads);
+    check_waits();
 
 #ifndef __SANITIZE_THREAD__
     // More pieces than a job can have: they grow.
