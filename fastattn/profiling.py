@@ -107,12 +107,8 @@ class Profile:
             ("outside of kernels", of_threads, "", f"{1e3 * outside:.2f}", f"{outside / total:.1%}", *[""] * 7)
         )
         widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
-        text = [
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths))
-            )
-            for line in lines
-        ]
+        pads = [str.ljust, str.ljust, *[str.rjust] * (len(HEADER) - 2)]
+        text = ["  ".join(pad(*cell) for pad, *cell in zip(pads, line, widths, strict=True)) for line in lines]
         lock, woken = counters["locks_given_up"], counters["workers_woken"]
         facts = f"{runtime.num_threads()} threads, {runtime.isa()}, peak {peak:.0f} GFLOP/s"
         text.append(f"{facts}; the lock was given up {lock} times, workers were woken {woken} times")

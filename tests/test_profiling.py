@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -17,12 +18,13 @@ import fastattn
 from fastattn import _core, kernels, runtime
 from fastattn.bench import KernelCase, kernel_cases
 from fastattn.models import BertConfig, BertModel
+from fastattn.profiling import Profile
 
 X = np.ones((5, 8), np.float32)
 W = np.ones((4, 8), np.float32)
 
 
-def summary(calls: fastattn.profiling.Profile) -> dict[tuple[str, str], tuple[int, float]]:
+def summary(calls: Profile) -> dict[tuple[str, str], tuple[int, float]]:
     return {(row.kernel, row.shape): (row.calls, row.flops) for row in calls.rows}
 
 
@@ -43,15 +45,21 @@ def test_a_row_for_each_shape() -> None:
     assert all(0 < row.least <= row.seconds for row in calls.rows)
 
 
+def refused() -> Profile:
+    """A block that an exception ends."""
+    with suppress(KeyError), fastattn.profile() as calls:
+        kernels.gelu(X)
+        raise KeyError
+    return calls
+
+
 def test_a_call_after_the_block_is_not_counted() -> None:
     with fastattn.profile() as calls:
         kernels.gelu(X)
     before = summary(calls)
     kernels.gelu(X)
     assert summary(calls) == before == {("activation_forward", "rows=5 dim=8 gelu"): (1, 0)}
-    with pytest.raises(KeyError), fastattn.profile() as calls:
-        kernels.gelu(X)
-        raise KeyError
+    calls = refused()
     kernels.gelu(X)
     assert summary(calls) == before
 
@@ -154,7 +162,7 @@ def test_the_time_outside_of_kernels() -> None:
 
     with ThreadPoolExecutor(1) as pool, fastattn.profile() as calls:
         pool.submit(call).result()
-        assert 0.02 <= calls.outside
+        assert calls.outside >= 0.02
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
@@ -217,7 +225,7 @@ def test_the_table_of_a_model_has_every_kernel() -> None:
     attention = "scaled_dot_product_attention_forward"
     assert names == {"embedding_forward", "linear_forward", "layer_norm_forward", "pooling_forward", attention}
     assert any("batch=2 heads=2 dim=12 q=7 k=7" in line for line in lines)
-    assert lines[-2].startswith("outside of kernels  1 thread ")
+    assert lines[-2].split()[:5] == ["outside", "of", "kernels", "1", "thread"]
     assert f"{fastattn.num_threads()} threads, {fastattn.isa()}, peak " in lines[-1]
     assert "the lock was given up 1 times" in lines[-1]
     shares = [float(line.split("%")[0].split()[-1]) for line in lines[1:-1]]
