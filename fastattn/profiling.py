@@ -15,7 +15,7 @@ from fastattn import _core, runtime
 
 __all__ = ["Profile", "ProfileRow", "profile"]
 
-BURSTS, BURST = 50, 0.002  # seconds; the fastest one is the peak
+BURSTS, BURST = 100, 0.001  # seconds; the fastest one is the peak
 HEADER = (
     "kernel",
     "shape",
@@ -107,12 +107,11 @@ class Profile:
             ("outside of kernels", of_threads, "", f"{1e3 * outside:.2f}", f"{outside / total:.1%}", *[""] * 7)
         )
         widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
-        pads = [str.ljust, str.ljust, *[str.rjust] * (len(HEADER) - 2)]
-        text = ["  ".join(pad(*cell) for pad, *cell in zip(pads, line, widths, strict=True)) for line in lines]
+        text = [_aligned(line, widths) for line in lines]
         lock, woken = counters["locks_given_up"], counters["workers_woken"]
         facts = f"{runtime.num_threads()} threads, {runtime.isa()}, peak {peak:.0f} GFLOP/s"
         text.append(f"{facts}; the lock was given up {lock} times, workers were woken {woken} times")
-        return "\n".join(line.rstrip() for line in text)
+        return "\n".join(text)
 
     def __str__(self) -> str:
         return self.table()
@@ -183,6 +182,13 @@ def _sum(kernel: str, shape: str, rows: list[ProfileRow]) -> ProfileRow:
         sum(row.waits for row in rows),
         sum(row.waited for row in rows),
     )
+
+
+def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
+    """The first two to the left, numbers to the right."""
+    words = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2], strict=True)]
+    numbers = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
+    return "  ".join(words + numbers).rstrip()
 
 
 def _cells(row: ProfileRow, total: float, peak: float) -> tuple[str, ...]:
