@@ -14,7 +14,8 @@ from fastattn.text.language_model import (
 from fastattn.text.marian_tokenizer import MarianTokenizer
 from fastattn.text.parallel import ParallelText, read_parallel
 from fastattn.text.subwords import BytePairs, Characters
-from fastattn.text.tokenizer import TokenizedTexts, Tokenizer
+from fastattn.text.tokenized import TokenizedTexts
+from fastattn.text.tokenizer import Tokenizer
 from fastattn.text.translation_tokenizer import (
     SubwordTokenizer,
     TranslationTokenizer,

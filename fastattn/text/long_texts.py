@@ -1,6 +1,6 @@
 """Long texts in pieces. The `tokenizers` library takes 50 to 600 bytes for each character of what it is given at once.
 
-    [ids] = encode_in_pieces([text], encode, Cuts(backend), leading=1, trailing=1)
+    flat = flattened([text], encode, Cuts(backend), places=False)
 
 BERT's tokenizers cut a text into words before anything else, at whitespace and at punctuation, so the ids of a text are
 the ids of its pieces, if these are cut there.
@@ -8,13 +8,16 @@ the ids of its pieces, if these are cut there.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-Ids = Sequence[int]
+import numpy as np
+
+from fastattn._types import IntArray
+from fastattn.text.tokenized import Flat, Places
 
 PIECE = 1 << 15
 """The most characters of a piece, where there is a place to cut. Shorter texts stay whole."""
@@ -61,46 +64,66 @@ class Cuts:
         yield text[start:]
 
 
-def encode_in_pieces(
-    texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]], cuts: Cuts, leading: int, trailing: int
-) -> list[Ids]:
-    """The ids of texts, as `encode` gives them, which gets about `AT_ONCE` characters in each call.
+def flattened(
+    texts: Sequence[Any],
+    encode: Callable[[list[Any]], list[Any]],
+    cuts: Cuts | None,
+    around: tuple[list[int], list[int]] | None = None,
+    places: bool = False,
+) -> Flat:
+    """Texts as `encode` gives them, which gets about `AT_ONCE` characters in each call.
 
-    `leading` and `trailing` are how many special tokens `encode` puts around each text.
+    Args:
+        texts: the texts; sequences of words, if `cuts` is None.
+        encode: the library's Encodings of some texts, without special tokens.
+        cuts: where a text may be cut.
+        around: the special tokens before and behind each text; None adds none.
+        places: keep the characters and words of each token.
     """
-    if sum(map(len, texts)) <= PIECE:
-        return list(encode(list(texts)))
-    found: list[Ids] = []
-    for owners, some in _batches(texts, cuts):
-        for owner, ids in zip(owners, encode(some), strict=True):
-            if owner == len(found):
-                found.append(ids)
-            else:
-                found[owner] = _joined(found[owner], ids, leading, trailing)
-    return found
+    lengths, starts, counts = ([0] * len(texts) for _ in range(3))  # tokens, characters and words of each so far
+    offsets, words = [], []
+    leading, trailing = around or ([], [])
+
+    def tokens() -> Iterator[list[int]]:
+        before = -1
+        for owners, some in _batches(texts, cuts):
+            for owner, piece, encoding in zip(owners, some, encode(some), strict=True):
+                if owner != before and around is not None:
+                    yield leading if before < 0 else trailing + leading
+                before = owner
+                ids = encoding.ids
+                lengths[owner] += len(ids)
+                yield ids
+                if places:
+                    found = np.array(encoding.word_ids, np.int64) + counts[owner]
+                    words.append(found)
+                    offsets.append(np.array(encoding.offsets, np.int64).reshape(-1, 2) + starts[owner])
+                    starts[owner] += len(piece)
+                    counts[owner] = int(found.max(initial=counts[owner] - 1)) + 1
+        yield trailing if before >= 0 else []
+
+    ids = np.fromiter(itertools.chain.from_iterable(tokens()), np.int64)
+    kept = Places(_concatenated(offsets).reshape(-1, 2), _concatenated(words)) if places else None
+    return Flat(ids, np.array(lengths, np.int64), kept, around is not None)
 
 
-def _joined(before: Ids, ids: list[int], leading: int, trailing: int) -> Ids:
-    """The ids of two pieces of a text, which become one array of 4 bytes a token."""
-    joined = before if isinstance(before, array) else array("i", before)
-    end = joined[len(joined) - trailing :]
-    del joined[len(joined) - trailing :]
-    joined.extend(ids[leading : len(ids) - trailing])
-    joined.extend(end)
-    return joined
+def _concatenated(parts: list[IntArray]) -> IntArray:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def _batches(texts: Sequence[str], cuts: Cuts) -> Iterator[tuple[list[int], list[str]]]:
+def _batches(texts: Sequence[Any], cuts: Cuts | None) -> Iterator[tuple[list[int], list[Any]]]:
     """Pieces of texts, and the places of their texts, of about `AT_ONCE` characters."""
     owners: list[int] = []
-    some: list[str] = []
+    some: list[Any] = []
     length = 0
     for i, text in enumerate(texts):
-        for piece in cuts.pieces(text) if len(text) > PIECE else (text,):
-            if length + len(piece) > AT_ONCE and some:
+        for piece in (text,) if cuts is None or len(text) <= PIECE else cuts.pieces(text):
+            size = len(piece) if cuts is not None else sum(map(len, piece))
+            if length + size > AT_ONCE and some:
                 yield owners, some
                 owners, some, length = [], [], 0
             owners.append(i)
             some.append(piece)
-            length += len(piece)
-    yield owners, some
+            length += size
+    if some:
+        yield owners, some

@@ -16,7 +16,8 @@ from fastattn.files import read_regular, replacing
 from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
 from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
-from fastattn.text.tokenizer import TokenizedTexts, length_limit
+from fastattn.text.tokenized import TokenizedTexts
+from fastattn.text.tokenizer import length_limit
 from fastattn.text.tokenizer_files import CONFIG, special_token
 
 __all__ = ["MarianTokenizer"]

@@ -25,7 +25,8 @@ from fastattn import checks
 from fastattn.files import read_regular
 from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
 from fastattn.text.library import import_tokenizers, library_errors
-from fastattn.text.tokenizer import TokenizedTexts, Tokenizer
+from fastattn.text.tokenized import TokenizedTexts
+from fastattn.text.tokenizer import Tokenizer
 
 __all__ = ["BytePairs", "Characters", "Subwords"]
 

@@ -3,65 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn import checks, ragged
+from fastattn import checks
 from fastattn.files import read_regular, replacing
 from fastattn.hub import folder_of
 from fastattn.text.library import by_index, import_tokenizers, library_errors
-from fastattn.text.long_texts import Cuts, Ids, encode_in_pieces
-from fastattn.text.tokenizer_files import CONFIG, FILES, FLAGS, NAMES, TOKENIZER, plain, read_tokenizer
+from fastattn.text.long_texts import Cuts, flattened
+from fastattn.text.tokenized import Flat, Template, TokenizedTexts, joined
+from fastattn.text.tokenizer_files import CONFIG, FILES, FLAGS, NAMES, TOKENIZER, plain, read_tokenizer, special_ids
+from fastattn.text.truncation import Limit
 
 CHUNK = 1024  # texts tokenised at once: an Encoding takes some kilobytes, its ids a few dozen bytes
 _SHOWN = 5  # tokens that a warning names
-
-
-@dataclass(frozen=True)
-class TokenizedTexts:
-    """Token ids of many texts, one text after the other.
-
-    Attributes:
-        ids: int64 `[tokens]`, special tokens included.
-        cu_seqlens: int32 `[texts + 1]`: text i is `ids[cu_seqlens[i]:cu_seqlens[i + 1]]`.
-        full_lengths: int64 `[texts]`, how many tokens each text had before it was truncated.
-    """
-
-    ids: NDArray[np.int64]
-    cu_seqlens: NDArray[np.int32]
-    full_lengths: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, ids: ArrayLike, lengths: ArrayLike, full_lengths: ArrayLike | None = None) -> TokenizedTexts:
-        """Texts of `lengths` tokens each, which were not truncated unless `full_lengths` says so.
-
-        Raises ValueError for 2^31 tokens and more.
-
-        >>> TokenizedTexts.of([5, 1, 1], [2, 1]).cu_seqlens.tolist()
-        [0, 2, 3]
-        """
-        lengths = np.asarray(lengths, np.int64)
-        full = lengths if full_lengths is None else np.asarray(full_lengths, np.int64)
-        return cls(np.asarray(ids, np.int64), ragged.cu_seqlens(lengths), full)
-
-    @property
-    def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each text, int32 `[texts]`."""
-        return ragged.lengths(self.cu_seqlens)
-
-    @property
-    def truncated(self) -> NDArray[np.bool_]:
-        """Which texts were cut, bool `[texts]`."""
-        return self.full_lengths > self.lengths
 
 
 class Tokenizer:
@@ -88,14 +50,19 @@ class Tokenizer:
         with library_errors(f"{source}: not a tokenizer that can be used"):
             backend.no_padding()
             backend.no_truncation()
-            special = backend.encode("a").special_tokens_mask
-            #: How many special tokens each text gets ([CLS] and [SEP]: 2).
-            self.special_tokens: int = backend.num_special_tokens_to_add(False)
+            self._templates = Template(backend, pair=False), Template(backend, pair=True)
+            special = special_ids(backend, config or {})
         self._backend = backend
         self._cuts_left = truncation_side == "left"
-        self._leading: int = special.index(0) if 0 in special else 0
-        self._trailing: int = self.special_tokens - self._leading
         self._cuts = Cuts(backend)
+        #: How many special tokens each text gets ([CLS] and [SEP]: 2).
+        self.special_tokens: int = self._templates[0].special
+        #: The ids of special tokens, None where the tokenizer has no such token.
+        self.cls_token_id: int | None = special["cls_token_id"]
+        self.sep_token_id: int | None = special["sep_token_id"]
+        self.mask_token_id: int | None = special["mask_token_id"]
+        self.pad_token_id: int | None = special["pad_token_id"]
+        self.unk_token_id: int | None = special["unk_token_id"]
         #: The limit that the folder's tokenizer_config.json names, or None.
         self.model_max_length = model_max_length
         self._config = config or {}
@@ -163,6 +130,11 @@ class Tokenizer:
         """Number of token ids, added tokens included."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """The ids of the special tokens before a text and behind it."""
+        return self._templates[0].leading, self._templates[0].trailing
+
     def warn_of_tokens_beyond(self, rows: int) -> None:
         """Warn, naming the folder, about tokens that a model with `rows` embeddings does not have."""
         if self.vocab_size <= rows and self._backend.id_to_token(rows) is None:
@@ -179,89 +151,162 @@ class Tokenizer:
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str] | Sequence[Sequence[str]],
         max_length: int | None = None,
         *,
+        text_pairs: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        truncation: str = "longest_first",
+        stride: int | None = None,
+        is_split_into_words: bool = False,
+        return_offsets_mapping: bool = False,
         parallel: bool = True,
         name: str = "encode: texts",
+        pairs_name: str = "encode: text_pairs",
         first: int = 0,
         rows: int | None = None,
     ) -> TokenizedTexts:
-        """Tokenise texts, with special tokens.
+        """Tokenise texts, or pairs of texts, with special tokens.
 
         Args:
             texts: the texts.
-            max_length: cut every text to this many tokens, special tokens included, at the folder's
+            max_length: cut every text, or every pair, to this many tokens, special tokens included, at the folder's
                 `truncation_side` (right unless it says left); None cuts nothing.
+            text_pairs: the second text of each pair; None if there is none.
+            truncation: which text of a pair is cut: "longest_first", "only_first" or "only_second".
+            stride: cut nothing, but split a text into windows, of which neighbours share `stride` tokens. It needs a
+                `max_length`, and for pairs the "only_first" or "only_second" that is split; the other text stands in
+                each of its windows. BERT's `doc_stride` is how far a window moves, and this is how far it does not.
+            is_split_into_words: each text is a sequence of words, which are tokenised one by one. Characters are
+                counted in each word.
+            return_offsets_mapping: keep the place of each token in its text, see `TokenizedTexts.offset_mapping`.
             parallel: let the `tokenizers` library use its threads.
             name: what error messages call `texts`.
+            pairs_name: what error messages call `text_pairs`.
             first: the index of the first text in error messages.
             rows: how many embeddings the model has; None if any id will do.
 
         Raises:
             TypeError: `texts` is one str, or an entry is not a str; the message names its index.
             ValueError: an entry cannot be written as UTF-8 or tokenised, or has an id from `rows` on; the message names
-                its index. Or max_length is not more than the special tokens, or there are 2^31 tokens.
+                its index. Or max_length is not more than the special tokens, or one text of a pair leaves no room for
+                the one that is cut; there are more `texts` than `text_pairs`, or fewer; an option is none of those
+                above; or there are 2^31 tokens.
         """
-        texts = checks.texts(name, texts, first=first)
-        if max_length is not None:
-            low, wanted = self.special_tokens + 1, f"more than the {self.special_tokens} special tokens"
-            max_length = checks.integer("encode: max_length", max_length, low, wanted=wanted)
-        ids: list[NDArray[np.int64]] = []
-        full_lengths = np.empty(len(texts), np.int64)
-        for start in range(0, len(texts), CHUNK):
-            chunk = texts[start : start + CHUNK]
-            chunk_ids = self._ids(chunk, parallel, name, first + start)
-            full = np.fromiter(map(len, chunk_ids), np.int64, len(chunk_ids))
-            full_lengths[start : start + len(chunk)] = full
-            if max_length is not None and full.max() > max_length:
-                for i in np.flatnonzero(full > max_length).tolist():
-                    chunk_ids[i] = self._cut(chunk_ids[i], max_length)
-                full = np.minimum(full, max_length)
-            total = int(full.sum())
-            ids.append(np.fromiter(itertools.chain.from_iterable(chunk_ids), np.int64, total))
-        lengths = full_lengths if max_length is None else np.minimum(full_lengths, max_length)
-        tokens = TokenizedTexts.of(np.concatenate(ids) if ids else [], lengths, full_lengths)
+        names = (name,) if text_pairs is None else (name, pairs_name)
+        sides = [
+            _checked(side_name, side, is_split_into_words, first)
+            for side_name, side in zip(names, (texts, text_pairs), strict=False)
+        ]
+        if len({*map(len, sides)}) > 1:
+            raise ValueError(f"{name} has {len(sides[0])} entries, but {pairs_name} has {len(sides[1])}")
+        template = self._templates[len(sides) - 1]
+        limit = Limit.checked(len(sides), max_length, template.special, truncation, stride, self._cuts_left)
+        options = {"words": is_split_into_words, "places": return_offsets_mapping or is_split_into_words}
+        around = self.around if len(sides) == 1 and not (is_split_into_words or return_offsets_mapping) else None
+        chunks = []
+        for start in range(0, max(len(sides[0]), 1), CHUNK):
+            some = [
+                self._flat(side[start : start + CHUNK], around, parallel, side_name, first + start, **options)
+                for side_name, side in zip(names, sides, strict=True)
+            ]
+            spans = limit.spans([side.lengths for side in some], names, first + start)
+            chunks.append(template.apply(some, spans, start))
+        tokens = joined(chunks)
         if rows is not None:
-            self.check_rows(tokens.ids, tokens.cu_seqlens, rows, name, first)
+            owners = tokens.overflow_to_sample_mapping
+
+            def owner(place: int) -> str:
+                sequence = int(np.searchsorted(tokens.cu_seqlens, place, side="right")) - 1
+                return f"{names[max(tokens.sequence_ids[place], 0)]}[{first + owners[sequence]}]"
+
+            self.check_rows(tokens.ids, rows, owner)
         return tokens
 
-    def check_rows(
-        self, ids: NDArray[np.int64], cu_seqlens: NDArray[np.integer[Any]], rows: int, name: str, first: int = 0
-    ) -> None:
-        """Raise ValueError for an id from `rows` on, with the index of its text."""
+    def check_rows(self, ids: NDArray[np.int64], rows: int, owner: Callable[[int], str]) -> None:
+        """Raise ValueError for an id from `rows` on. `owner(place)` names the text of `ids[place]`."""
         if ids.max(initial=0) >= rows:
             place = int((ids >= rows).argmax())
-            i = first + int(np.searchsorted(cu_seqlens, place, side="right")) - 1
-            token = self._backend.id_to_token(int(ids[place]))
+            token = checks.shown(self._backend.id_to_token(int(ids[place])))
             raise ValueError(
-                f"{name}[{i}] has the token {checks.shown(token)} ({ids[place]}), but the model has {rows} embeddings"
+                f"{owner(place)} has the token {token} ({ids[place]}), but the model has {rows} embeddings"
             )
 
-    def _ids(self, texts: Sequence[str], parallel: bool, name: str, first: int) -> list[Ids]:
-        backend = self._backend
-        encode_batch = getattr(backend, "encode_batch_fast", backend.encode_batch)
+    def _flat(
+        self,
+        texts: Sequence[Any],
+        around: tuple[list[int], list[int]] | None,
+        parallel: bool,
+        name: str,
+        first: int,
+        *,
+        words: bool,
+        places: bool,
+    ) -> Flat:
+        """Tokenise texts, or sequences of words, with special tokens `around` them."""
+        batch = self._backend.encode_batch
+        if not places:
+            batch = getattr(self._backend, "encode_batch_fast", batch)  # without offsets
 
-        def encode(some: list[str]) -> list[list[int]]:
+        def encode(some: list[Any]) -> list[Any]:
             if parallel and len(some) > 1:
-                return [encoding.ids for encoding in encode_batch(some)]
-            return [backend.encode(text).ids for text in some]
+                return batch(some, is_pretokenized=words, add_special_tokens=False)  # type: ignore[no-any-return]
+            one = self._backend.encode
+            return [one(text, is_pretokenized=words, add_special_tokens=False) for text in some]
 
-        def encode_all(some: Sequence[str]) -> list[Ids]:
-            return encode_in_pieces(some, encode, self._cuts, self._leading, self._trailing)
+        def flat(some: Sequence[Any]) -> list[Flat]:
+            return [flattened(some, encode, None if words else self._cuts, around, places)]
 
-        return by_index(name, texts, encode_all, first)
+        return by_index(name, texts, flat, first)[0]  # type: ignore[no-any-return]
 
     def prefix_length(self, prefix: str) -> int:
         """Tokens that `prefix` takes at the start of a text, the leading [CLS] included."""
-        ids: list[int] = self._backend.encode(prefix).ids
-        return len(ids) - self._trailing
+        return len(self._templates[0].leading) + len(self._backend.encode(prefix, add_special_tokens=False).ids)
 
-    def _cut(self, ids: Ids, max_length: int) -> Ids:
-        """Drop the end (or, on the left, the beginning) of a text; the special tokens around it stay."""
-        if self._cuts_left:
-            return [*ids[: self._leading], *ids[len(ids) - (max_length - self._leading) :]]
-        return [*ids[: max_length - self._trailing], *ids[len(ids) - self._trailing :]]
+    def decode(self, sequences: Iterable[ArrayLike], *, skip_special_tokens: bool = True) -> list[str]:
+        """The texts of sequences of ids, such as `encode` gives.
+
+        Args:
+            sequences: what `encode` returns, an array `[texts, seq]`, or a sequence of ids for each text.
+            skip_special_tokens: leave out [CLS], [SEP] and the like, wherever they are.
+
+        Raises TypeError for one sequence of ids instead of many, and ValueError for an id that is no token's.
+        """
+        texts: list[str] = []
+        for i, sequence in enumerate(checks.sequence("decode: sequences", sequences, "sequences of ids")):
+            name = f"decode: sequences[{i}]"
+            ids = checks.integers(name, sequence if np.size(sequence) else np.empty(0, np.int64))
+            if ids.ndim != 1:
+                raise TypeError(f"{name} must be a sequence of ids, got {checks.shown(sequence)}")
+            self.tokens(ids, name)
+            texts.append(self._backend.decode(ids.tolist(), skip_special_tokens))
+        return texts
+
+    def tokens(self, ids: ArrayLike, name: str = "tokens: ids") -> list[str]:
+        """The tokens of ids. Raises ValueError, which calls them `name`, for an id that is no token's.
+
+        >>> tokenizer.tokens([101, 7592])    # doctest: +SKIP
+        ['[CLS]', 'hello']
+        """
+        found = []
+        for number in checks.integers(name, ids).tolist():
+            token = self._backend.id_to_token(number) if 0 <= number < 2**32 else None
+            if token is None:
+                raise ValueError(f"{name} must be ids of tokens, got {number}")
+            found.append(token)
+        return found
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of a token, None if there is no such token."""
+        found: int | None = self._backend.token_to_id(checks.text("token_to_id: token", token))
+        return found
+
+
+def _checked(name: str, texts: Any, words: bool, first: int) -> list[Any]:
+    """The texts, or the lists of words."""
+    if not words:
+        return checks.texts(name, texts, first=first)
+    rows = checks.sequence(name, texts, "sequences of words")
+    return [checks.texts(f"{name}[{i}]", row, "words") for i, row in enumerate(rows, first)]
 
 
 def _from_origin(folder: str, lowercase: bool, fingerprint: str) -> Tokenizer:

@@ -37,6 +37,10 @@ _SPECIAL = {
     "pad_token": "[PAD]",
     "mask_token": "[MASK]",
 }
+_USUAL = {key: (name, f"<{name[1:-1].lower()}>") for key, name in _SPECIAL.items()} | {
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+}
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 _Token = tuple[str, int | None, Any]
@@ -207,6 +211,16 @@ def _special_values(folder: Path, config: Mapping[str, Any]) -> list[Any]:
     named = [config.get(key) for key in (*_NAMED, *others)]
     extra = _list(f"{source}: extra_special_tokens", config.get("extra_special_tokens"))
     return [value for value in named if special_token(value, "")] + extra
+
+
+def special_ids(backend: Any, config: Mapping[str, Any]) -> dict[str, int | None]:
+    """The ids of a tokenizer's special tokens: those that the config names, or that have the usual names."""
+    found = {}
+    for key, usual in _USUAL.items():
+        name = special_token(config.get(key), None)
+        ids = [backend.token_to_id(token) for token in (usual if name is None else (name,))]
+        found[f"{key}_id"] = next((i for i in ids if i is not None), None)
+    return found
 
 
 def _list(source: str, values: Any) -> list[Any]:

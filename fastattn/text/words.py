@@ -71,8 +71,7 @@ def encode_words(
     low, wanted = tokenizer.special_tokens + 1, f"more than the {tokenizer.special_tokens} special tokens"
     room = checks.integer("encode_words: max_length", max_length, low, wanted=wanted) - tokenizer.special_tokens
     texts = list(checks.sequence(name, sentences, "sentences, each a sequence of words"))
-    special: list[int] = tokenizer._backend.encode("").ids
-    before, after = special[: tokenizer._leading], special[tokenizer._leading :]
+    before, after = tokenizer.around
     ids: list[int] = []
     first: list[int] = []
     lengths, cu_words, ends = [], [0], [0]
@@ -89,7 +88,7 @@ def encode_words(
         ends.append(len(ids))
     array = np.array(ids, np.int64)
     if rows is not None:
-        tokenizer.check_rows(array, np.array(ends), rows, name)
+        tokenizer.check_rows(array, rows, lambda at: f"{name}[{np.searchsorted(ends, at, side='right') - 1}]")
     return TokenizedWords(array, ragged.cu_seqlens(lengths), np.array(first, np.int64), np.array(cu_words, np.int64))
 
 

@@ -110,15 +110,15 @@ class Counting:
     def __init__(self, backend: Any) -> None:
         self._backend, self.most, self.characters = backend, 0, 0
 
-    def encode_batch(self, some: list[str]) -> Any:
+    def encode_batch(self, some: list[str], **options: Any) -> Any:
         self._count(sum(map(len, some)))
-        return self._backend.encode_batch(some)
+        return self._backend.encode_batch(some, **options)
 
     encode_batch_fast = encode_batch
 
-    def encode(self, text: str) -> Any:
+    def encode(self, text: str, **options: Any) -> Any:
         self._count(len(text))
-        return self._backend.encode(text)
+        return self._backend.encode(text, **options)
 
     def _count(self, characters: int) -> None:
         self.most = max(self.most, characters)
