@@ -2,7 +2,10 @@
 
 from fastattn.text.batching import gather, token_budget_batches, tokens_per_batch
 from fastattn.text.characters import character_ids
+from fastattn.text.conll import ConllSentence, parse_conll, read_conll
 from fastattn.text.conllu import ConlluSentence, parse_conllu, read_conllu
+from fastattn.text.documents import read_documents
+from fastattn.text.entities import Entity, convert_tags, entities_to_tags, tags_to_entities
 from fastattn.text.language_model import (
     Sentences,
     StreamBatches,
@@ -13,7 +16,9 @@ from fastattn.text.language_model import (
 )
 from fastattn.text.marian_tokenizer import MarianTokenizer
 from fastattn.text.parallel import ParallelText, read_parallel
+from fastattn.text.squad import Answer, SquadExample, read_squad
 from fastattn.text.subwords import BytePairs, Characters
+from fastattn.text.tables import Row, parse_rows, read_rows
 from fastattn.text.tokenized import TokenizedTexts
 from fastattn.text.tokenizer import Tokenizer
 from fastattn.text.translation_tokenizer import (
@@ -25,12 +30,17 @@ from fastattn.text.translation_tokenizer import (
 from fastattn.text.words import TokenizedWords, encode_words
 
 __all__ = [
+    "Answer",
     "BytePairs",
     "Characters",
+    "ConllSentence",
     "ConlluSentence",
+    "Entity",
     "MarianTokenizer",
     "ParallelText",
+    "Row",
     "Sentences",
+    "SquadExample",
     "StreamBatches",
     "SubwordTokenizer",
     "TokenizedTexts",
@@ -39,15 +49,24 @@ __all__ = [
     "TranslationTokenizer",
     "Vocabulary",
     "character_ids",
+    "convert_tags",
     "encode_words",
+    "entities_to_tags",
     "gather",
+    "parse_conll",
     "parse_conllu",
+    "parse_rows",
+    "read_conll",
     "read_conllu",
+    "read_documents",
     "read_parallel",
+    "read_rows",
     "read_sentences",
+    "read_squad",
     "read_translation_tokenizer",
     "sentence_batches",
     "sentencepiece_tokenizer",
+    "tags_to_entities",
     "token_budget_batches",
     "tokens_per_batch",
     "unigram_perplexity",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastattn import checks
 from fastattn._types import IntArray
@@ -103,7 +104,7 @@ class Limit:
         )
 
 
-def _longest_first(first: IntArray, second: IntArray, room: int, cut: IntArray) -> list[IntArray]:
+def _longest_first(first: IntArray, second: IntArray, room: int, cut: NDArray[np.bool_]) -> list[IntArray]:
     """The lengths of both texts: the shorter one stays if it takes no more than half the room."""
     short, long, swapped = np.minimum(first, second), np.maximum(first, second), first > second
     short = np.where(cut, np.minimum(short, room // 2), short)

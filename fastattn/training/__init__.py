@@ -7,7 +7,16 @@ from fastattn._lazy import lazy
 if TYPE_CHECKING:
     from fastattn.training.averaging import ExponentialMovingAverage, average_states
     from fastattn.training.batches import Batches, TokenBatches, count_steps
-    from fastattn.training.metrics import accuracy, bleu, character_error_rate, chrf, edit_distance, f1_scores
+    from fastattn.training.metrics import (
+        EntityScore,
+        accuracy,
+        bleu,
+        character_error_rate,
+        chrf,
+        edit_distance,
+        entity_scores,
+        f1_scores,
+    )
     from fastattn.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_grad_norm
     from fastattn.training.pair_batches import PairBatches, pair_arguments
     from fastattn.training.plot import plot_attention, plot_log
@@ -29,6 +38,7 @@ __all__ = [
     "AdamW",
     "Batches",
     "DamagedStateWarning",
+    "EntityScore",
     "ExponentialMovingAverage",
     "NonFiniteLossError",
     "Optimizer",
@@ -46,6 +56,7 @@ __all__ = [
     "clip_grad_norm",
     "count_steps",
     "edit_distance",
+    "entity_scores",
     "f1_scores",
     "get_constant_schedule_with_warmup",
     "get_cosine_schedule_with_warmup",
@@ -63,7 +74,7 @@ __getattr__ = lazy(
     {
         "averaging": "ExponentialMovingAverage average_states",
         "batches": "Batches TokenBatches count_steps",
-        "metrics": "accuracy bleu character_error_rate chrf edit_distance f1_scores",
+        "metrics": "EntityScore accuracy bleu character_error_rate chrf edit_distance entity_scores f1_scores",
         "optimizers": "SGD Adam AdamW Optimizer clip_grad_norm",
         "pair_batches": "PairBatches pair_arguments",
         "plot": "plot_attention plot_log",

@@ -7,14 +7,16 @@ and `chrf` are sacrebleu's (extra `[translate]`).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn.checks import listed, sequence, shown
 from fastattn.functional.losses import IGNORE_INDEX
+from fastattn.text.entities import tags_to_entities
 
 
 def accuracy(predictions: ArrayLike, labels: ArrayLike, ignore_index: int = IGNORE_INDEX) -> float:
@@ -62,6 +64,54 @@ def f1_scores(
     scores = np.full(num_labels, np.nan)
     np.divide(2.0 * hits, total, out=scores, where=total > 0)
     return scores
+
+
+class EntityScore(NamedTuple):
+    """How well entities are found: `precision`, `recall` and `f1`. `support` is the number of right entities."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def entity_scores(
+    predictions: Sequence[Sequence[str]], labels: Sequence[Sequence[str]]
+) -> tuple[EntityScore, dict[str, EntityScore]]:
+    """The scores of all entities together, and those of each type, as seqeval counts them by default.
+
+    An entity is right if its type, its first word and its last word are. Tags are read as
+    `fastattn.text.tags_to_entities` does. What is divided by nothing is 0.
+
+    Args:
+        predictions: the tags of each sentence: IOB1, IOB2 or BIOES.
+        labels: the right tags.
+
+    Raises ValueError for sentences or tags that are more on one side, and for a tag that is none of these schemes.
+
+    >>> score, types = entity_scores([["B-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "B-LOC"]])
+    >>> score.f1, types["LOC"].f1, types["PER"].f1
+    (0.5, 1.0, 0.0)
+    """
+    if len(predictions) != len(labels):
+        raise ValueError(f"entity_scores: {len(predictions)} predictions, but {len(labels)} labels")
+    counts: tuple[Counter[str], ...] = Counter(), Counter(), Counter()  # right ones, all that are found, all
+    for i, (ours, gold) in enumerate(zip(predictions, labels, strict=True)):
+        if len(ours) != len(gold):
+            raise ValueError(f"entity_scores: predictions[{i}] has {len(ours)} tags, but labels[{i}] has {len(gold)}")
+        found = tags_to_entities(ours, f"entity_scores: predictions[{i}]")
+        wanted = tags_to_entities(gold, f"entity_scores: labels[{i}]")
+        for count, entities in zip(counts, ({*found} & {*wanted}, found, wanted), strict=True):
+            count.update(entity.label for entity in entities)
+    types = {label: _score(*(count[label] for count in counts)) for label in sorted(counts[1] | counts[2])}
+    return _score(*(sum(count.values()) for count in counts)), types
+
+
+def _score(hits: int, found: int, wanted: int) -> EntityScore:
+    precision, recall, f1 = (
+        part / whole if whole else 0.0 for part, whole in ((hits, found), (hits, wanted), (2 * hits, found + wanted))
+    )
+    return EntityScore(precision, recall, f1, wanted)
 
 
 def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:

@@ -1,0 +1,160 @@
+"""CoNLL columns: a word and its tag on each line, a blank line between sentences. Named entities are kept so.
+
+    sentences = read_conll("train.txt")                                     # CoNLL 2003: the tag is the last column
+    sentences = read_conll("dev.iob2", word_column=1, tag_column=2)         # Universal NER: number, word, tag
+
+Source: Tjong Kim Sang and De Meulder 2003.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from fastattn import checks
+from fastattn.checks import listed, shown
+from fastattn.files import byte_lines, utf8_lines
+from fastattn.text.conllu import NO_TAG
+
+_DOCUMENT = "-DOCSTART-"
+_COMMENT = re.compile(r"#\s*[\w.:]+\s*=\s")
+
+
+@dataclass(frozen=True)
+class ConllSentence:
+    """The words of a sentence and their tags.
+
+    Attributes:
+        words: the words.
+        tags: the tag of each word, "_" in a file without tags.
+        line: the number of the sentence's first line in its file, counted from 1.
+        lines: all lines, comments included, without their ends.
+        rows: which of `lines` are the words.
+        tag_column: the place of the tag in a row; None if the file has none.
+    """
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    line: int
+    lines: tuple[str, ...]
+    rows: tuple[int, ...]
+    tag_column: int | None = -1
+
+    @classmethod
+    def from_words(cls, words: Sequence[str], tags: Sequence[str] | None = None) -> ConllSentence:
+        """A sentence that was not read; without `tags` its words have none.
+
+        Raises ValueError if the numbers of tags and words differ.
+
+        >>> ConllSentence.from_words(["New", "York"], ["B-LOC", "I-LOC"]).lines
+        ('New\\tB-LOC', 'York\\tI-LOC')
+        """
+        words = checks.texts("ConllSentence: words", words, "words")
+        tags = [NO_TAG] * len(words) if tags is None else checks.texts("ConllSentence: tags", tags, "tags")
+        if len(tags) != len(words):
+            raise ValueError(f"ConllSentence: {len(words)} words, but {len(tags)} tags")
+        lines = tuple(f"{word}\t{tag}" for word, tag in zip(words, tags, strict=True))
+        return cls(tuple(words), tuple(tags), 1, lines, tuple(range(len(lines))))
+
+    def with_tags(self, tags: Sequence[str]) -> str:
+        """The sentence's lines and a blank line, with `tags` in the column of tags, or in a new one.
+
+        Raises ValueError if the numbers of tags and words differ, and for a tag that does not fit into a column.
+
+        >>> print(ConllSentence.from_words(["New", "York"]).with_tags(["B-LOC", "I-LOC"]), end="")
+        New	B-LOC
+        York	I-LOC
+        <BLANKLINE>
+        """
+        if len(tags) != len(self.words):
+            raise ValueError(f"with_tags: {len(tags)} tags for the {len(self.words)} words of line {self.line}")
+        lines = list(self.lines)
+        for row, tag in zip(self.rows, tags, strict=True):
+            if not tag or re.search(r"[\s\x00-\x1f\x7f-\x9f]", tag):
+                raise ValueError(f"with_tags: a tag must be a word without spaces and control codes, got {shown(tag)}")
+            separator = "\t" if "\t" in lines[row] or self.tag_column is None else " "
+            columns = lines[row].split("\t") if separator == "\t" else lines[row].split()
+            if self.tag_column is None:
+                columns.append(tag)
+            else:
+                columns[self.tag_column] = tag
+            lines[row] = separator.join(columns)
+        return "".join(f"{line}\n" for line in (*lines, ""))
+
+
+def read_conll(
+    path: str | os.PathLike[str], *, word_column: int = 0, tag_column: int | None = -1
+) -> list[ConllSentence]:
+    """The sentences of a file, see `parse_conll`. Raises OSError, and ValueError for a file without words."""
+    name = os.fspath(path)
+    with open(path, "rb") as file:
+        found = list(parse_conll(byte_lines(file, name), name, word_column=word_column, tag_column=tag_column))
+    if not any(sentence.words for sentence in found):
+        raise ValueError(f"{name}: there are no words")
+    return found
+
+
+def parse_conll(
+    lines: Iterable[bytes], source: str, *, word_column: int = 0, tag_column: int | None = -1
+) -> Iterator[ConllSentence]:
+    """Sentences from the lines of a UTF-8 file, which `source` names in errors.
+
+    Columns have tabs between them, or spaces if the first row has no tab; then a word has no spaces. All rows have
+    equally many. A line that begins with `#` is a comment before the first row, if it says `# name = value`, and if it
+    has another number of columns than the rows. Lines of `-DOCSTART-` are kept, but are no words.
+
+    Args:
+        lines: the lines.
+        source: the name of the file.
+        word_column: the column of the words, counted from 0, or from the end with -1.
+        tag_column: the column of the tags; None if there is none.
+
+    Raises ValueError, starting with `source:line:`, for a line that is not UTF-8, for a row with too few or too many
+    columns, and for an empty word or tag.
+    """
+    width, tabs = 0, False
+    kept: list[str] = []
+    words: list[tuple[str, str]] = []
+    rows: list[int] = []
+    first = 1
+
+    def finish() -> ConllSentence:
+        own, tags = (tuple(pair[i] for pair in words) for i in (0, 1))
+        found = ConllSentence(own, tags, first, tuple(kept), tuple(rows), tag_column)
+        kept.clear()
+        words.clear()
+        rows.clear()
+        return found
+
+    for number, line in enumerate(utf8_lines(lines, source), start=1):
+        if not line or line.isspace():
+            if kept:
+                yield finish()
+            continue
+        if not kept:
+            first = number
+        row = line.split("\t") if tabs or (not width and "\t" in line) else line.split()
+        if line.startswith("#") and (not width or len(row) != width or _COMMENT.match(line)):
+            kept.append(line)
+            continue
+        if not width:
+            tabs, width = "\t" in line, len(row)
+            for name, column in (("word_column", word_column), ("tag_column", tag_column)):
+                if column is not None and not -width <= column < width:
+                    there = f"the row has {width} columns: {listed(row)}"
+                    raise ValueError(f"{source}:{number}: there is no {name} {column}, {there}")
+        if len(row) != width:
+            raise ValueError(
+                f"{source}:{number}: a row must have {width} columns, as the first has, got {len(row)}: {shown(line)}"
+            )
+        word, tag = row[word_column].strip(), NO_TAG if tag_column is None else row[tag_column].strip()
+        if not word or not tag:
+            raise ValueError(f"{source}:{number}: the {'tag' if word else 'word'} is empty: {shown(line)}")
+        if word != _DOCUMENT:
+            words.append((word, tag))
+            rows.append(len(kept))
+        kept.append(line)
+    if kept:
+        yield finish()

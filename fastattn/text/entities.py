@@ -1,0 +1,103 @@
+"""Entities as spans of words, and as tags of single words: IOB1, IOB2 and BIOES.
+
+    tags      Alice  Smith  met  Bob          entities
+    IOB2      B-PER  I-PER  O    B-PER        PER from word 0 to 2, PER from word 3 to 4
+    IOB1      I-PER  I-PER  O    I-PER        B- only where an entity follows one of its own type
+    BIOES     B-PER  E-PER  O    S-PER        E- ends an entity, S- is one of a single word
+
+Source: Ramshaw and Marcus 1995 (IOB1), Tjong Kim Sang and Veenstra 1999 (IOB2). Tags that no scheme allows are read as
+conlleval and seqeval read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from fastattn import checks
+from fastattn.checks import shown
+
+OUTSIDE = "O"
+SCHEMES = ("IOB1", "IOB2", "BIOES")
+
+
+class Entity(NamedTuple):
+    """The words from `start` up to `end`, which is not one of them, and their type."""
+
+    label: str
+    start: int
+    end: int
+
+
+def tags_to_entities(tags: Sequence[str], name: str = "tags") -> list[Entity]:
+    """The entities that tags of any of the three schemes mean, in order.
+
+    B- and S- begin an entity. So do I- and E- behind O, E-, S- or another type. An entity ends before the next one,
+    before O, and behind E- and S-. A tag of one letter is of the type "_". These are seqeval's rules.
+
+    Raises ValueError, which calls the tags `name`, for a tag that is none of a scheme.
+
+    >>> tags_to_entities(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
+    [Entity(label='PER', start=0, end=2), Entity(label='LOC', start=3, end=4), Entity(label='LOC', start=4, end=5)]
+    """
+    found: list[Entity] = []
+    start, before, kind = 0, OUTSIDE, ""
+
+    def close(end: int) -> None:
+        if before != OUTSIDE:
+            found.append(Entity(kind, start, end))
+
+    for i, tag in enumerate(checks.sequence(name, tags)):
+        prefix, label = _parts(tag, f"{name}[{i}]")
+        if prefix == OUTSIDE or prefix in "BS" or before in "OES" or label != kind:
+            close(i)
+            start = i
+        before, kind = prefix, label
+    close(len(tags))
+    return found
+
+
+def _parts(tag: str, name: str) -> tuple[str, str]:
+    if tag == OUTSIDE:
+        return tag, ""
+    if not isinstance(tag, str) or tag[:1] not in ("B", "I", "E", "S") or tag[1:2] not in ("", "-"):
+        raise ValueError(f"{name} must be O, or begin with B-, I-, E- or S-, got {shown(tag)}")
+    return tag[0], tag[2:] or "_"
+
+
+def entities_to_tags(entities: Iterable[tuple[str, int, int]], length: int, scheme: str = "IOB2") -> list[str]:
+    """The tags of `length` words.
+
+    Args:
+        entities: `Entity`s, or tuples of label, start and end, in any order.
+        length: the number of words.
+        scheme: "IOB1", "IOB2" or "BIOES".
+
+    Raises ValueError for entities without words, outside of the words, or with a word of another one.
+
+    >>> entities_to_tags([("PER", 0, 2), ("LOC", 2, 3)], 4, "BIOES")
+    ['B-PER', 'E-PER', 'S-LOC', 'O']
+    """
+    checks.choice("entities_to_tags: scheme", scheme, SCHEMES)
+    tags = [OUTSIDE] * length
+    behind = ("", 0)  # the type of the last entity, and its end
+    for label, start, end in sorted(entities, key=lambda entity: entity[1:]):
+        if not behind[1] <= start < end <= length:
+            wanted = f"words from {behind[1]} to {length} that no other one has"
+            raise ValueError(f"entities_to_tags: an entity must have {wanted}, got {shown((label, start, end))}")
+        tags[start:end] = [f"I-{label}"] * (end - start)
+        if scheme != "IOB1" or behind == (label, start):
+            tags[start] = f"B-{label}"
+        if scheme == "BIOES":
+            tags[end - 1] = f"{'S' if end - start == 1 else 'E'}-{label}"
+        behind = (label, end)
+    return tags
+
+
+def convert_tags(tags: Sequence[str], scheme: str) -> list[str]:
+    """Tags of any scheme as those of `scheme`. Raises ValueError as the functions above.
+
+    >>> convert_tags(["I-PER", "I-PER", "B-PER"], "BIOES")
+    ['B-PER', 'E-PER', 'S-PER']
+    """
+    return entities_to_tags(tags_to_entities(tags), len(tags), scheme)
