@@ -27,8 +27,8 @@ PAGES = [
     *sorted((ROOT / "docs" / "design").glob("*.md")),
 ]
 ALONE = ["docs/kernels.md", "docs/modules-and-autograd.md"]
-WITH_A_MODEL = ["README.md", "docs/README.md", "docs/embeddings.md", "docs/models.md", "docs/threads-and-isa.md",
-                "docs/training.md"]  # fmt: skip
+WITH_A_MODEL = ["README.md", "docs/README.md", "docs/data.md", "docs/embeddings.md", "docs/models.md",
+                "docs/threads-and-isa.md", "docs/training.md"]  # fmt: skip
 NUMBER = re.compile(r"-?\d+\.\d*(?:e[-+]?\d+)?")
 OF_A_WORKED_EXAMPLE = {"classify"}  # docs/design/adding-a-task.md
 
