@@ -12,11 +12,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastattn import checks
 from fastattn.checks import listed, shown
 from fastattn.files import byte_lines, utf8_lines
 from fastattn.text.conllu import NO_TAG
+from fastattn.text.tables import FORMATS, read_rows
 
 _DOCUMENT = "-DOCSTART-"
 _COMMENT = re.compile(r"#\s*[\w.:]+\s*=\s")
@@ -85,12 +87,36 @@ class ConllSentence:
 
 
 def read_conll(
-    path: str | os.PathLike[str], *, word_column: int = 0, tag_column: int | None = -1
+    source: Any, *, word_column: int | str | None = None, tag_column: int | str | None = None
 ) -> list[ConllSentence]:
-    """The sentences of a file, see `parse_conll`. Raises OSError, and ValueError for a file without words."""
-    name = os.fspath(path)
-    with open(path, "rb") as file:
-        found = list(parse_conll(byte_lines(file, name), name, word_column=word_column, tag_column=tag_column))
+    """The sentences of a file of columns, or of rows that hold lists.
+
+    Args:
+        source: a file, see `parse_conll`; or JSON lines, Parquet, dicts, a frame or a dataset, see `read_rows`, with a
+            list of words and a list of tags in each row.
+        word_column: the number of the column of words (default: 0), or its name in rows (default: "tokens").
+        tag_column: the same of the tags (default: -1, and "tags").
+
+    Raises OSError; ValueError as `parse_conll` and `read_rows`, and for a file without words.
+
+    >>> read_conll([{"tokens": ["New", "York"], "tags": ["B-LOC", "I-LOC"]}])[0].tags
+    ('B-LOC', 'I-LOC')
+    """
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "rows"
+    if not isinstance(source, str | os.PathLike) or name.lower().endswith(FORMATS["jsonl"] + FORMATS["parquet"]):
+        words, tags = word_column or "tokens", tag_column or "tags"
+        found = []
+        for row in read_rows(source, [str(words), str(tags)]):
+            own, named = row.texts(str(words)), row.texts(str(tags))
+            if len(own) != len(named):
+                raise ValueError(f"{row.place}: {words} has {len(own)} words, but {tags} has {len(named)} tags")
+            found.append(ConllSentence.from_words(own, named))
+    else:
+        columns = {"word_column": word_column or 0, "tag_column": -1 if tag_column is None else tag_column}
+        wanted = "the number of a column in a file of columns"
+        numbers = {key: checks.integer(f"read_conll: {key}", n, -(2**31), wanted=wanted) for key, n in columns.items()}
+        with open(name, "rb") as file:
+            found = list(parse_conll(byte_lines(file, name), name, **numbers))
     if not any(sentence.words for sentence in found):
         raise ValueError(f"{name}: there are no words")
     return found

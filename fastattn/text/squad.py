@@ -133,7 +133,8 @@ def _example(
     found = []
     for i, (text, start) in enumerate(answers):
         where = f"{place}.answers[{i}]"
-        checks.text(f"{where}: text", text)
+        if not isinstance(text, str):
+            raise ValueError(f"{where}: text must be str, got {shown(text)}")
         start = checks.integer(f"{where}: answer_start", start, 0, error=ValueError)
         if not text or context[start : start + len(text)] != text:
             there = shown(context[start : start + max(len(text), 1)])

@@ -43,13 +43,24 @@ class Row:
         return self.values[column]
 
     def text(self, column: str) -> str:
-        """A column that holds text. Raises TypeError, with the place, for anything else, and ValueError as `checks`.
+        """A column that holds text. Raises ValueError, with the place, for anything else, and for a lone surrogate.
 
         >>> Row({"text": None}, "a.jsonl:3").text("text")
         Traceback (most recent call last):
-        TypeError: a.jsonl:3: text must be str, got NoneType
+        ValueError: a.jsonl:3: text must be text, got None
         """
-        return checks.text(f"{self.place}: {column}", self.values[column])
+        return _text(f"{self.place}: {column}", self.values[column])
+
+    def texts(self, column: str) -> list[str]:
+        """A column that holds a list of texts. Raises ValueError, with the place, for anything else.
+
+        >>> Row({"tokens": ["New", "York"]}, "rows[0]").texts("tokens")
+        ['New', 'York']
+        """
+        name, values = f"{self.place}: {column}", self.values[column]
+        if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+            raise ValueError(f"{name} must be a list of texts, got {shown(values)}")
+        return [_text(f"{name}[{i}]", value) for i, value in enumerate(values)]
 
     def number(self, column: str) -> float:
         """A column that holds a finite number, or one as text. Raises ValueError, with the place, for anything else.
@@ -78,7 +89,8 @@ def read_rows(
     """The rows of a file or of an object, one by one.
 
     Args:
-        source: a path; a list of dicts or any other iterable of them; a pandas frame; or a `datasets.Dataset`.
+        source: a path; a list of dicts or any other iterable of them; a pandas frame; or a `datasets.Dataset`, in which
+            the numbers of a ClassLabel become their names, and -1 None.
         columns: the columns that every row must have.
         optional: columns that may be missing, and are None then.
         names: the columns of a TSV or CSV file whose first line is a row; None if the first line names them.
@@ -94,7 +106,7 @@ def read_rows(
     >>> [row["text"] for row in read_rows([{"text": "a cat", "id": 3}, {"text": "a dog"}], ["text"])]
     ['a cat', 'a dog']
     """
-    wanted = _Columns(tuple(columns), tuple(optional))
+    wanted = _columns(columns, optional)
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         kind = _format(path) if format is None else checks.choice("read_rows: format", format, FORMATS)
@@ -123,7 +135,7 @@ def parse_rows(
     >>> row.values, row.place
     ({'text': 'a, b', 'label': '1'}, 'a.csv:2')
     """
-    wanted = _Columns(tuple(columns), tuple(optional))
+    wanted = _columns(columns, optional)
     text = utf8_lines(lines, name)
     if checks.choice("parse_rows: format", format, [kind for kind in FORMATS if kind != "parquet"]) == "jsonl":
         return _some(_json_lines(text, name, wanted), name)
@@ -137,10 +149,6 @@ class _Columns:
 
     needed: tuple[str, ...]
     optional: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for i, column in enumerate(self.needed + self.optional):
-            checks.text(f"read_rows: columns[{i}]", column)
 
     def check(self, there: Iterable[str], place: str) -> None:
         """Raise ValueError for a column that is missing or occurs twice."""
@@ -161,6 +169,21 @@ class _Columns:
         for column in self.optional:
             found[column] = _plain(values.get(column))
         return Row(found, place)
+
+
+def _columns(columns: Any, optional: Any) -> _Columns:
+    return _Columns(
+        *(
+            tuple(checks.texts(f"read_rows: {name}", some))
+            for name, some in (("columns", columns), ("optional", optional))
+        )
+    )
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, got {shown(value)}")
+    return checks.text(name, value)
 
 
 def _plain(value: Any) -> Any:
@@ -298,7 +321,7 @@ def _objects(source: Any, wanted: _Columns) -> Iterator[Row]:
     if hasattr(source, "columns") and hasattr(source, "itertuples"):  # a pandas frame
         wanted.check(source.columns, "rows")
         return _frame(source, wanted)
-    names = getattr(source, "column_names", None)
+    names, labels = getattr(source, "column_names", None), _label_names(source)
     if isinstance(names, dict):
         raise TypeError(f"read_rows: source has the splits {listed(names)}; give one of them")
     if names is not None:
@@ -310,14 +333,33 @@ def _objects(source: Any, wanted: _Columns) -> Iterator[Row]:
         raise TypeError(
             f"read_rows: source must be a path, a sequence of dicts, a frame or a dataset, got {type(source).__name__}"
         )
-    return _dicts(source, wanted)
+    return _dicts(source, wanted, labels)
 
 
-def _dicts(source: Iterable[Any], wanted: _Columns) -> Iterator[Row]:
+def _dicts(source: Iterable[Any], wanted: _Columns, labels: Mapping[str, list[str]]) -> Iterator[Row]:
     for i, values in enumerate(source):
         if not isinstance(values, Mapping):
             raise TypeError(f"rows[{i}] must be a dict, got {shown(values)}")
-        yield wanted.row(values, f"rows[{i}]")
+        named = {column: _named(values[column], names) for column, names in labels.items() if column in values}
+        yield wanted.row({**values, **named}, f"rows[{i}]")
+
+
+def _label_names(dataset: Any) -> dict[str, list[str]]:
+    """The names of the labels in the columns of a `datasets` object that hold labels, or lists of them."""
+    features = getattr(dataset, "features", None)
+    found = {}
+    for column, feature in features.items() if isinstance(features, Mapping) else ():
+        names = getattr(getattr(feature, "feature", feature), "names", None)
+        if names is not None:
+            found[column] = list(names)
+    return found
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    """The name of a label's number, or those of a list."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_named(number, names) for number in value]
+    return names[value] if type(value) is int and 0 <= value < len(names) else None
 
 
 def _frame(frame: Any, wanted: _Columns) -> Iterator[Row]:

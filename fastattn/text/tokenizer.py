@@ -273,22 +273,23 @@ class Tokenizer:
         """
         texts: list[str] = []
         for i, sequence in enumerate(checks.sequence("decode: sequences", sequences, "sequences of ids")):
-            name = f"decode: sequences[{i}]"
-            ids = checks.integers(name, sequence if np.size(sequence) else np.empty(0, np.int64))
-            if ids.ndim != 1:
-                raise TypeError(f"{name} must be a sequence of ids, got {checks.shown(sequence)}")
-            self.tokens(ids, name)
-            texts.append(self._backend.decode(ids.tolist(), skip_special_tokens))
+            self.tokens(sequence, f"decode: sequences[{i}]")
+            texts.append(self._backend.decode(np.asarray(sequence).tolist(), skip_special_tokens))
         return texts
 
     def tokens(self, ids: ArrayLike, name: str = "tokens: ids") -> list[str]:
-        """The tokens of ids. Raises ValueError, which calls them `name`, for an id that is no token's.
+        """The tokens of a sequence of ids.
+
+        Raises TypeError for anything else, and ValueError for an id that is no token's; both call the ids `name`.
 
         >>> tokenizer.tokens([101, 7592])    # doctest: +SKIP
         ['[CLS]', 'hello']
         """
+        numbers = checks.integers(name, ids if np.size(ids) else np.empty(0, np.int64))
+        if numbers.ndim != 1:
+            raise TypeError(f"{name} must be a sequence of ids, got {checks.shown(ids)}")
         found = []
-        for number in checks.integers(name, ids).tolist():
+        for number in numbers.tolist():
             token = self._backend.id_to_token(number) if 0 <= number < 2**32 else None
             if token is None:
                 raise ValueError(f"{name} must be ids of tokens, got {number}")

@@ -103,6 +103,19 @@ def test_a_file_without_words(tmp_path: Path) -> None:
             read_conll(path)
 
 
+def test_rows_of_lists(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"tokens": ["New York"], "ner_tags": ["B-LOC"]}\n{"tokens": ["a"], "ner_tags": ["O", "O"]}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: tokens has 1 words, but ner_tags has 2 tags$"):
+        read_conll(path, tag_column="ner_tags")
+    with pytest.raises(ValueError, match=r"a\.jsonl:1: there is no column 'tags', only 'tokens', 'ner_tags'$"):
+        read_conll(path)
+    rows = [{"words": ["New York"], "tags": ["B-LOC"]}, {"words": [], "tags": []}]
+    assert [sentence.words for sentence in read_conll(rows, word_column="words")] == [("New York",), ()]
+    with pytest.raises(TypeError, match=r"^read_conll: tag_column must be the number of a column in a file of columns"):
+        read_conll(tmp_path / "a.txt", tag_column="tags")
+
+
 @pytest.mark.parametrize(("part", "entities"), [("dev", None), ("test", 1088)])
 def test_real_entities(part: str, entities: int | None) -> None:
     data = Path(os.environ.get("FASTATTN_DATA", Path(__file__).parents[3] / "shared" / "data"))

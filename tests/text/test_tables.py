@@ -127,6 +127,8 @@ def test_a_name_without_a_known_end(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^read_rows: format must be one of tsv, csv, jsonl, parquet, got 'xls'$"):
         read_rows(tmp_path / "a.tsv", ["a"], format="xls")
     assert values(read_rows(write(tmp_path / "a.jsonl").rename(tmp_path / "a.txt"), ["id"], format="jsonl"))
+    with pytest.raises(TypeError, match=r"^read_rows: columns must be a sequence of str, got the str 'text'$"):
+        read_rows(tmp_path / "a.tsv", "text")
     with pytest.raises(FileNotFoundError):
         list(read_rows(tmp_path / "none.csv", ["a"]))
 
@@ -146,13 +148,22 @@ def test_a_file_is_read_as_its_rows_are_needed(format: str) -> None:
 def test_text_and_numbers_of_a_row() -> None:
     row = Row({"a": "x", "b": None, "c": "1e3", "d": np.float32(0.5), "e": "nan", "f": True, "g": "\ud800"}, "f.csv:3")
     assert (row["a"], row.text("a"), row.number("c"), row.number("d")) == ("x", "x", 1000, 0.5)
-    with pytest.raises(TypeError, match=r"^f\.csv:3: b must be str, got NoneType$"):
+    with pytest.raises(ValueError, match=r"^f\.csv:3: b must be text, got None$"):
         row.text("b")
     with pytest.raises(ValueError, match=r"^f\.csv:3: g is not valid Unicode"):
         row.text("g")
     for column, shown in (("a", "'x'"), ("b", "None"), ("e", "'nan'"), ("f", "True")):
         with pytest.raises(ValueError, match=rf"^f\.csv:3: {column} must be a number, got {shown}$"):
             row.number(column)
+
+
+def test_lists_of_texts() -> None:
+    row = Row({"a": ("x", "y"), "b": "xy", "c": [1], "d": 2}, "f.jsonl:3")
+    assert row.texts("a") == ["x", "y"]
+    for column, message in (("b", "b must be a list of texts, got 'xy'"), ("c", r"c\[0\] must be text, got 1"),
+                            ("d", "d must be a list of texts, got 2")):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"^f\.jsonl:3: {message}$"):
+            row.texts(column)
 
 
 def test_dicts() -> None:
@@ -208,6 +219,24 @@ def test_frames_and_datasets() -> None:
         read_rows(dataset, ["a"])
 
 
+class ClassLabel:
+    """What is used of a `datasets.ClassLabel`, alone or in a list."""
+
+    def __init__(self, names: list[str], listed: bool = False) -> None:
+        if listed:
+            self.feature = ClassLabel(names)
+        else:
+            self.names = names
+
+
+def test_labels_of_a_dataset_are_named() -> None:
+    dataset = Dataset([{"label": 1, "tags": [0, 1], "n": 1}, {"label": -1, "tags": [], "n": 0}])
+    dataset.features = {"label": ClassLabel(["no", "yes"]), "tags": ClassLabel(["O", "B"], listed=True), "n": object()}
+    dataset.select_columns = lambda names: dataset
+    rows = values(read_rows(dataset, ["label", "tags", "n"]))
+    assert rows == [{"label": "yes", "tags": ["O", "B"], "n": 1}, {"label": None, "tags": [], "n": 0}]
+
+
 def test_a_pandas_frame() -> None:
     pandas = pytest.importorskip("pandas", reason="reads a pandas frame")
     frame = pandas.DataFrame({"text": ["x", "y"], "label": [1, 0]}, index=[7, 3])
@@ -221,6 +250,11 @@ def test_a_dataset() -> None:
     dataset = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [1, 0]})
     for source in (dataset, dataset.to_iterable_dataset()):
         assert values(read_rows(source, ["label"])) == [{"label": 1}, {"label": 0}]
+    labels = datasets.ClassLabel(names=["no", "yes"])
+    features = datasets.Features({"label": labels, "tags": datasets.Sequence(labels)})
+    named = datasets.Dataset.from_dict({"label": [1, 0], "tags": [[0, 1], []]}, features=features)
+    wanted = [{"label": "yes", "tags": ["no", "yes"]}, {"label": "no", "tags": []}]
+    assert values(read_rows(named, ["label", "tags"])) == wanted
     with pytest.raises(TypeError, match="source has the splits train; give one of them"):
         read_rows(datasets.DatasetDict({"train": dataset}), ["label"])
 

@@ -273,7 +273,9 @@ def test_decode(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokens, skip_special_tokens=False)[2] == "[CLS] abz [SEP]"
     assert tokenizer.decode(np.array([[2, 58, 3]])) == tokenizer.decode([[2, 58, 3]]) == ["cat"]
     assert tokenizer.decode([[], [58]]) == ["", "cat"]
-    assert tokenizer.tokens([2, 58]) == ["[CLS]", "cat"]
+    assert (tokenizer.tokens([2, 58]), tokenizer.tokens([])) == (["[CLS]", "cat"], [])
+    with pytest.raises(TypeError, match=r"^tokens: ids must be a sequence of ids, got 5$"):
+        tokenizer.tokens(5)
     for wrong in (-100, len(VOCABULARY), 2**40):
         with pytest.raises(ValueError, match=rf"^decode: sequences\[1\] must be ids of tokens, got {wrong}$"):
             tokenizer.decode([[2], [wrong]])
