@@ -174,6 +174,32 @@ def test_words(backend: Any) -> None:
     check(found, pairs, [*range(len(TEXTS))])
 
 
+@pytest.mark.parametrize("prefix_space", [False, True])
+@pytest.mark.parametrize("trim", [False, True])
+def test_byte_pairs_of_roberta(prefix_space: bool, trim: bool) -> None:
+    """Offsets are trimmed by the post-processor, once."""
+    library = tokenizers.Tokenizer(tokenizers.models.BPE())
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
+    library.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    library.train_from_iterator(TEXTS, trainer)
+    library.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim, prefix_space)
+    ours = Tokenizer(library)
+    first, second = ["the cat 🐈  sat", " a", "Zoë"], ["  abc <mask> the", "", "cat cat"]
+    expected = [library.encode(*pair) for pair in zip(first, second, strict=True)]
+    tokens = ours.encode(first, text_pairs=second, return_offsets_mapping=True)
+    check(tokens, expected, [0, 1, 2])
+    ids = (ours.cls_token_id, ours.pad_token_id, ours.sep_token_id, ours.unk_token_id, ours.mask_token_id)
+    assert ids == (0, 1, 2, 3, 4)
+    space = " " if prefix_space else ""
+    assert ours.decode(ours.encode(["the cat 🐈  sat"])) == [f"{space}the cat 🐈  sat"]
+
+
 @pytest.mark.parametrize(("piece", "at_once"), [(1, 1), (5, 7), (13, 1000)])
 def test_places_of_a_long_text_are_those_of_the_whole(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, piece: int, at_once: int
