@@ -128,8 +128,8 @@ def parse_conll(
     """Sentences from the lines of a UTF-8 file, which `source` names in errors.
 
     Columns have tabs between them, or spaces if the first row has no tab; then a word has no spaces. All rows have
-    equally many. A line that begins with `#` is a comment before the first row, if it says `# name = value`, and if it
-    has another number of columns than the rows. Lines of `-DOCSTART-` are kept, but are no words.
+    equally many. A comment says `# name = value`, or begins with `# ` and stands before the first row, or has another
+    number of columns than the rows: `#` may be a word. Lines of `-DOCSTART-` are kept, but are no words.
 
     Args:
         lines: the lines.
@@ -162,7 +162,7 @@ def parse_conll(
         if not kept:
             first = number
         row = line.split("\t") if tabs or (not width and "\t" in line) else line.split()
-        if line.startswith("#") and (not width or len(row) != width or _COMMENT.match(line)):
+        if _COMMENT.match(line) or (line[:2] in ("#", "# ") and (not width or len(row) != width)):
             kept.append(line)
             continue
         if not width:

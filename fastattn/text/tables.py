@@ -187,8 +187,10 @@ def _text(name: str, value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Python's number for one of NumPy."""
-    return value.item() if isinstance(value, np.generic) else value
+    """Python's numbers and lists for those of NumPy, which frames hold."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _format(path: str) -> str:

@@ -59,6 +59,13 @@ def test_ends_of_lines(text: str) -> None:
     assert "".join(sentence.with_tags(sentence.tags) for sentence in parse(text, **options)) == plain + "\n"
 
 
+def test_a_hash_may_begin_a_word() -> None:
+    assert parse("#ff\tO\n#\tO\n")[0].words == ("#ff", "#")
+    assert parse("#ff O\n# O\n# a comment\n#id = 3\n")[0].words == ("#ff", "#")
+    with pytest.raises(ValueError, match=r"^f:2: a row must have 2 columns, as the first has, got 1: '#ff'$"):
+        parse("a O\n#ff\n")
+
+
 def test_tags_are_written() -> None:
     first, _ = parse(TABS, word_column=1, tag_column=2)
     assert first.with_tags(["S-LOC", "O"]).splitlines()[2:] == ["1\tNew York\tS-LOC\t-", "2\t#\tO\t-", ""]

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastattn.text import Answer, read_squad
@@ -125,6 +126,14 @@ def test_wrong_rows() -> None:
             read_squad([copy.deepcopy(row) | change])
     with pytest.raises(ValueError, match=r"^rows\[0\]: there is no column 'context', only 'question'$"):
         read_squad([{"question": "What?"}])
+
+
+def test_a_frame_has_arrays() -> None:
+    """As pandas reads the Parquet files of SQuAD."""
+    answers = {"text": np.array(["a cat"], object), "answer_start": np.array([10], np.int32)}
+    [example] = read_squad([{"question": "What?", "context": CONTEXT, "answers": answers, "is_impossible": np.False_}])
+    assert example.answers == (Answer("a cat", 10),)
+    assert type(example.answers[0].start) is int
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
