@@ -16,7 +16,7 @@ $(BIN)/python:
 $(VENV)/built: $(BIN)/python pyproject.toml CMakeLists.txt $(wildcard cmake/* csrc/* csrc/*/*)
 	@echo "Compiling the kernels into $(VENV), a minute or two ..."
 	@$(PIP) "scikit-build-core>=0.10" "pybind11>=2.13" "cmake>=3.20" ninja
-	@$(PIP) --no-build-isolation --editable ".[text,elmo,train,translate,test]"
+	@$(PIP) --no-build-isolation --editable ".[text,elmo,train,translate,parquet,test]"
 	@touch $@
 
 $(VENV)/model: $(BIN)/python requirements/demo.txt
@@ -39,13 +39,13 @@ lint: $(VENV)/built
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp tests/csrc/*.h tests/csrc/*.cpp)
 
-# The tests that compare with torch and transformers, beside an installed wheel.
+# The tests that compare with torch, transformers and seqeval, or read other libraries' objects, beside an installed wheel.
 parity:
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity.txt
-	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,elmo,train,translate,test]"
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,elmo,train,translate,parquet,test]"
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
-	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers)' tests --include='*.py')
+	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers|seqeval|datasets)' tests --include='*.py')
 
 # The sdist, built without OpenMP, installed by pip alone and tested where the source tree cannot be seen, with NaN in
 # every result that is not computed yet.

@@ -69,9 +69,7 @@ def test_what_is_no_tag(tag: str) -> None:
 
 @pytest.mark.parametrize("entities", [[("A", 0, 2), ("B", 1, 3)], [("A", 2, 2)], [("A", 3, 5)], [("A", -1, 1)]])
 def test_entities_that_are_no_spans(entities: list[tuple[str, int, int]]) -> None:
-    with pytest.raises(
-        ValueError, match=r"^entities_to_tags: an entity must have words from \d to 4 .*got \('[AB]', "
-    ):
+    with pytest.raises(ValueError, match=r"^entities_to_tags: an entity must have words from \d to 4 .*got \('[AB]', "):
         entities_to_tags(entities, 4)
 
 
