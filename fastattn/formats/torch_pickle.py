@@ -135,7 +135,7 @@ def _read_zip(file: FileIO) -> _Found:
     entries = stored_zip.read_entries(file)
     roots = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(roots) != 1:
-        raise ValueError("a zip file, but none of torch.save: it must have one data.pkl")
+        raise ValueError(f"a zip file, but none of torch.save: it must have one data.pkl, got {len(roots)}")
     begin = f"{roots[0]}/"
     order = _content(file, entries.get(f"{begin}byteorder"), 100).decode("ascii", "replace")
     if order not in ("", "little"):
