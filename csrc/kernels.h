@@ -159,7 +159,7 @@ using SoftmaxBackward = RowsBackward;  // dx = y (dy - sum(dy y)); saved: y
 using LogSoftmaxForward = RowsForward;
 using LogSoftmaxBackward = RowsBackward;  // dx = dy - e^y sum(dy); saved: y
 
-// y = LayerNorm(weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids])
+// y = LayerNorm(scale * weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids])
 struct EmbeddingForward {
     float* y;                        // [tokens, dim]
     const i64* input_ids;            // [tokens]
@@ -172,7 +172,7 @@ struct EmbeddingForward {
     const float* norm_bias;          // [dim], given with norm_weight
     i64 tokens, dim;
     i64 ldw, ldt, ldp;
-    float eps;
+    float scale, eps;
 };
 
 // dweight[input_ids[i]] += dy[i], in the order of the tokens
@@ -182,6 +182,14 @@ struct EmbeddingBackward {
     const i64* input_ids;  // [tokens]
     i64 padding_idx;       // tokens with this id are left out; -1: none
     i64 tokens, dim, lddy;
+};
+
+// into[rows[i]] = x[i]
+struct ScatterRowsForward {
+    float* into;      // [*, dim]
+    const float* x;   // [count, dim], row stride ldx
+    const i64* rows;  // [count], distinct
+    i64 count, dim, ldx;
 };
 
 // One width of a character CNN: filters over windows of `width` characters.

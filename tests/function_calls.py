@@ -45,7 +45,7 @@ def functional_calls() -> dict[str, dict[str, Any]]:
         "embedding": {"input": IDS, "weight": w, "padding_idx": 1, "out": np.empty((4, 3), np.float32)},
         "embedding_sum": {
             "input_ids": IDS, "weight": w, "position_ids": IDS, "position_weight": w, "token_type_ids": IDS,
-            "token_type_weight": w, "norm_weight": b, "norm_bias": b, "eps": 1e-12, "padding_idx": 1,
+            "token_type_weight": w, "scale": 2.0, "norm_weight": b, "norm_bias": b, "eps": 1e-12, "padding_idx": 1,
             "out": np.empty((4, 3), np.float32),
         },
         "gather_rows": {"input": x, "rows": IDS},
@@ -121,8 +121,8 @@ def kernel_calls() -> dict[str, dict[str, Any]]:
     table = {"x": x, "out": np.empty_like(x)}
     ids: dict[str, Any] = {"input_ids": IDS, "weight": w}
     more = {
-        "position_ids": IDS, "position_weight": w, "token_type_ids": IDS, "token_type_weight": w, "norm_weight": b,
-        "norm_bias": b, "eps": 1e-12, "out": np.empty_like(x),
+        "position_ids": IDS, "position_weight": w, "token_type_ids": IDS, "token_type_weight": w, "scale": 2.0,
+        "norm_weight": b, "norm_bias": b, "eps": 1e-12, "out": np.empty_like(x),
     }  # fmt: skip
     drop = {"p": 0.5, "seed": 0, "out": np.empty_like(x)}
     given: dict[str, dict[str, Any]] = {
@@ -175,6 +175,7 @@ def kernel_calls() -> dict[str, dict[str, Any]]:
         "scaled_dot_product_attention_backward": {
             "dout": seen, **q, "out": seen, "softmax_lse": lse, **attention,
             **{f"d{name}": np.empty_like(array) for name, array in q.items()}},
+        "scatter_rows": {"x": x, "rows": np.array([3, 1, 0, 5]), "into": np.zeros((6, 3), np.float32)},
         "sgd": {name: _floats(3) for name in ("param", "grad", "momentum_buffer")} | {
             "lr": 0.1, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "first": False},
         "softmax": table,

@@ -100,6 +100,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         ),
         ((6, 3), (7, 3), (2, 3)),
     ),
+    "embedding_sum scale": (
+        lambda w, p: F.embedding_sum(IDS, w, position_ids=np.arange(7), position_weight=p, scale=2.5),
+        ((6, 3), (7, 3)),
+    ),
     "embedding_sum norm": (
         lambda w, p, n, b: F.embedding_sum(
             IDS, w, position_ids=np.arange(7), position_weight=p, norm_weight=n, norm_bias=b, padding_idx=2

@@ -27,8 +27,8 @@ Lookup lookup(const char* f, const char* ids_name, py::handle ids_, const char* 
 }
 
 py::object embedding(py::handle input_ids_, py::handle weight_, py::handle position_ids_, py::handle position_weight_,
-                     py::handle token_type_ids_, py::handle token_type_weight_, py::handle norm_weight_,
-                     py::handle norm_bias_, py::handle eps, py::handle out_) {
+                     py::handle token_type_ids_, py::handle token_type_weight_, py::handle scale,
+                     py::handle norm_weight_, py::handle norm_bias_, py::handle eps, py::handle out_) {
     const char* const f = "embedding";
     if (input_ids_.is_none()) array(f, "input_ids", input_ids_, Dtype::int64);
     if (weight_.is_none()) floats(f, "weight", weight_);
@@ -49,6 +49,7 @@ py::object embedding(py::handle input_ids_, py::handle weight_, py::handle posit
     args.token_type_ids = type.ids.get();
     args.token_type_weight = type.weight;
     args.ldt = type.stride;
+    args.scale = static_cast<float>(positive(f, "scale", scale));
     const Array norm_weight = optional_floats(f, "norm_weight", norm_weight_);
     const Array norm_bias = optional_floats(f, "norm_bias", norm_bias_);
     if (static_cast<bool>(norm_weight) != static_cast<bool>(norm_bias))

@@ -5,6 +5,7 @@ namespace fastattn::FASTATTN_ISA {
 namespace {
 
 void embed_tokens(const EmbeddingForward& args, i64 begin, i64 end) {
+    const bool scales = args.scale != 1.0f;
     for (i64 token = begin; token < end; ++token) {
         float* y = args.y + token * args.dim;
         const float* word = args.weight + args.input_ids[token] * args.ldw;
@@ -14,6 +15,7 @@ void embed_tokens(const EmbeddingForward& args, i64 begin, i64 end) {
             args.position_ids ? args.position_weight + args.position_ids[token] * args.ldp : nullptr;
         for_vectors(args.dim, [&](i64 i, i64 n) {
             vf sum = load_n(word + i, n);
+            if (scales) sum = sum * set1(args.scale);
             if (type) sum = sum + load_n(type + i, n);
             if (position) sum = sum + load_n(position + i, n);
             store_n(y + i, sum, n);

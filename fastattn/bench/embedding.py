@@ -1,4 +1,4 @@
-"""embedding and pooling: rows are gathered, or combined into one."""
+"""embedding, scatter_rows and pooling: rows are gathered, spread, or combined into one."""
 
 from __future__ import annotations
 
@@ -40,8 +40,21 @@ def _pooling(model: str, batch: int, seq: int, dim: int, mode: str, backward: bo
     return KernelCase("pooling_backward" if backward else "pooling", shape, make, moved, seq)
 
 
+def _scatter_rows(model: str, tokens: int, dim: int) -> KernelCase:
+    def make(rng: np.random.Generator) -> Arguments:
+        rows, into = rng.permutation(4 * tokens)[:tokens], normal(rng, 4 * tokens, dim)
+        return {"x": normal(rng, tokens, dim), "rows": rows, "into": into}
+
+    def own_rows(arguments: Arguments) -> Arguments:
+        return arguments | {"into": arguments["into"].copy()}
+
+    shape = f"{model} {tokens}x{dim}"
+    return KernelCase("scatter_rows", shape, make, 2 * FLOAT * tokens * dim, 1, prepare=own_rows)
+
+
 CASES = [
     *_embedding("BERT-base", 4096, 768),
+    _scatter_rows("BERT-base", 4096, 768),
     _pooling("MiniLM", 32, 128, 384, "mean"),
     _pooling("MiniLM", 32, 128, 384, "max"),
     _pooling("MiniLM", 32, 128, 384, "mean", backward=True),

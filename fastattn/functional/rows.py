@@ -50,18 +50,20 @@ def embedding_sum(
     position_weight: Values | None = None,
     token_type_ids: IntArray | None = None,
     token_type_weight: Values | None = None,
+    scale: float = 1.0,
     norm_weight: Values | None = None,
     norm_bias: Values | None = None,
     eps: float = 1e-12,
     padding_idx: int | None = None,
     out: Array | None = None,
 ) -> Any:
-    """Word, token type and position rows, summed in one pass, then layer-normalised if `norm_weight` is given.
+    """Word rows times `scale`, token type and position rows, summed, then layer-normalised if `norm_weight` is given.
 
     `input_ids`, `token_type_ids` and `position_ids` are int64 `[tokens]`. `weight`, `token_type_weight` and
-    `position_weight` are their tables, `[rows, dim]`; ids and their table are given together. `norm_weight` and
-    `norm_bias` are `[dim]`; `eps` is added to the variance. Returns `[tokens, dim]`, in `out` if given. The row
-    `padding_idx` of `weight` gets no gradient. Raises the errors of `fastattn.kernels.embedding`.
+    `position_weight` are their tables, `[rows, dim]`; ids and their table are given together. Rows of `weight` are
+    multiplied by `scale` first. `norm_weight` and `norm_bias` are `[dim]`; `eps` is added to the variance. Returns
+    `[tokens, dim]`, in `out` if given. The row `padding_idx` of `weight` gets no gradient. Raises the errors of
+    `fastattn.kernels.embedding`.
 
     >>> words, places = np.array([[10.0], [20.0]], np.float32), np.array([[1.0], [2.0], [3.0]], np.float32)
     >>> ids, position_ids = np.array([1, 1, 0]), np.array([0, 1, 2])
@@ -78,6 +80,7 @@ def embedding_sum(
             arrays[0],
             position_weight=arrays[1],
             token_type_weight=arrays[2],
+            scale=scale,
             norm_weight=arrays[3],
             norm_bias=arrays[4],
             eps=eps,
@@ -85,7 +88,7 @@ def embedding_sum(
             **ids,
         )
     tables = values(*operands)
-    y = ops.embedding(input_ids, tables[0], position_weight=tables[1], token_type_weight=tables[2], **ids)
+    y = ops.embedding(input_ids, tables[0], position_weight=tables[1], token_type_weight=tables[2], scale=scale, **ids)
     sizes = [0 if table is None else len(table) for table in tables]
     wanted = needs(*operands)
 
@@ -93,11 +96,15 @@ def embedding_sum(
         parts = zip(wanted, (input_ids, position_ids, token_type_ids), sizes, operands, strict=True)
         return [
             ops.embedding_backward(
-                dy, ids, size, padding_idx=padding_idx if table is weight else None, dweight=gradient(table)
+                dy * scale if i == 0 and scale != 1.0 else dy,
+                ids,
+                size,
+                padding_idx=padding_idx if i == 0 else None,
+                dweight=gradient(table),
             )
             if need
             else None
-            for need, ids, size, table in parts
+            for i, (need, ids, size, table) in enumerate(parts)
         ]
 
     summed = record(y, operands, backward)
@@ -146,19 +153,19 @@ def gather_rows(input: Values, rows: IntArray) -> Any:
     return embedding_sum(rows, input)
 
 
-@named()
+@named(x="input", into="the result")
 def scatter_rows(input: Values, rows: IntArray, num_rows: int, fill: float = 0.0) -> Any:
     """`[num_rows, dim]`, with the rows of `input` `[n, dim]` at the distinct indices `rows`, int64 `[n]`.
 
-    The other rows are `fill`. A ragged batch is padded this way. Raises IndexError for an index outside `num_rows`.
+    The other rows are `fill`. A ragged batch is padded this way. Raises ValueError for an index outside `num_rows`, and
+    for indices that are not distinct.
 
     >>> scatter_rows(np.array([[1.0], [2.0]], np.float32), np.array([3, 0]), 4).tolist()
     [[2.0], [0.0], [0.0], [1.0]]
     """
     (x,) = values(operand("scatter_rows: input", input))
-    run_pass()
     y = np.full((num_rows, *x.shape[1:]), fill, x.dtype)
-    y[rows] = x
+    autograd.mode.ops.scatter_rows(x, rows, y)
     return record(y, (input,), lambda dy: (dy.take(rows, axis=0),))
 
 

@@ -30,6 +30,7 @@ from .log_softmax import log_softmax, log_softmax_backward
 from .lstm import lstm, lstm_backward, lstm_cell
 from .pooling import pooling, pooling_backward
 from .scaled_dot_product_attention import scaled_dot_product_attention, scaled_dot_product_attention_backward
+from .scatter_rows import scatter_rows
 from .sgd import sgd
 from .softmax import softmax, softmax_backward
 
@@ -69,6 +70,7 @@ __all__ = [
     "pooling_backward",
     "scaled_dot_product_attention",
     "scaled_dot_product_attention_backward",
+    "scatter_rows",
     "sgd",
     "softmax",
     "softmax_backward",

@@ -14,15 +14,16 @@ def embedding(
     position_weight: FloatArray | None = None,
     token_type_ids: IntArray | None = None,
     token_type_weight: FloatArray | None = None,
+    scale: float = 1.0,
     norm_weight: FloatArray | None = None,
     norm_bias: FloatArray | None = None,
     eps: float = 1e-12,
     out: FloatArray | None = None,
 ) -> FloatArray:
-    """LayerNorm(weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids]) in one pass.
+    """LayerNorm(weight[input_ids] * scale + token_type_weight[token_type_ids] + position_weight[position_ids]).
 
-    Ids are int64 `[tokens]`, each kind with a table float32 `[rows, D]`. norm_weight and norm_bias are float32 `[D]`;
-    without them the sum is not normalised. eps is added to the variance. Returns `[tokens, D]`.
+    Ids are int64 `[tokens]`, each kind with a table float32 `[rows, D]`. scale is positive. norm_weight and norm_bias
+    are float32 `[D]`; without them the sum is not normalised. eps is added to the variance. Returns `[tokens, D]`.
 
     Raises TypeError for another dtype, ValueError for an id outside its table (naming it and its position), ids without
     their table or a table without its ids, shapes that do not match, or an `out` that overlaps an input.
@@ -41,6 +42,7 @@ def embedding(
         position_weight,
         token_type_ids,
         token_type_weight,
+        scale,
         norm_weight,
         norm_bias,
         eps,

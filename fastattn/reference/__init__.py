@@ -47,6 +47,7 @@ from .pooling import pooling as pooling
 from .pooling import pooling_backward as pooling_backward
 from .scaled_dot_product_attention import scaled_dot_product_attention as scaled_dot_product_attention
 from .scaled_dot_product_attention import scaled_dot_product_attention_backward as scaled_dot_product_attention_backward
+from .scatter_rows import scatter_rows as scatter_rows
 from .sgd import sgd as sgd
 from .softmax import softmax as softmax
 from .softmax import softmax_backward as softmax_backward

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastattn._types import Floats, IntArray
 
-from .embedding import _check_ids
+from .embedding import check_ids
 from .linear import Packed, _add, _plain
 
 ACTIVATIONS = ("relu", "tanh")
@@ -133,7 +133,7 @@ def _check(
         raise ValueError(f"{function}: activation must be one of 'relu', 'tanh', got {activation!r}")
     if len(weights) != len(biases):
         raise ValueError(f"{function}: biases must be as many as weights, {len(weights)}, got {len(biases)}")
-    _check_ids(function, "char_ids", char_ids.reshape(-1), "embedding", len(embedding))
+    check_ids(function, "char_ids", char_ids.reshape(-1), "embedding", len(embedding))
     dim = embedding.shape[1]
     filters = []
     for i, weight in enumerate(weights):

@@ -17,20 +17,23 @@ def embedding(
     position_weight: Floats | None = None,
     token_type_ids: IntArray | None = None,
     token_type_weight: Floats | None = None,
+    scale: float = 1.0,
     norm_weight: Floats | None = None,
     norm_bias: Floats | None = None,
     eps: float = 1e-12,
     out: Floats | None = None,
 ) -> Floats:
-    """(word + token type) + position, then layer-normalised on request. See `fastattn.kernels.embedding`.
+    """(scale * word + token type) + position, then layer-normalised on request. See `fastattn.kernels.embedding`.
 
     >>> table = np.array([[0.0, 1.0], [2.0, 3.0]])
     >>> embedding(np.array([1, 0, 1]), table).tolist()
     [[2.0, 3.0], [0.0, 1.0], [2.0, 3.0]]
     """
     y = np.empty((len(input_ids), weight.shape[1]), weight.dtype) if out is None else out
-    _check_ids("embedding", "input_ids", input_ids, "weight", len(weight))
+    check_ids("embedding", "input_ids", input_ids, "weight", len(weight))
     np.take(weight, input_ids, axis=0, out=y, mode="clip")  # the ids are checked, and "raise" would buffer `out`
+    if scale != 1.0:
+        y *= scale
     for name, ids, table in (
         ("token_type", token_type_ids, token_type_weight),
         ("position", position_ids, position_weight),
@@ -39,7 +42,7 @@ def embedding(
             given, missing = ("weight", "ids") if ids is None else ("ids", "weight")
             raise ValueError(f"embedding: {name}_{missing} must be given with {name}_{given}")
         if ids is not None and table is not None:
-            _check_ids("embedding", f"{name}_ids", ids, f"{name}_weight", len(table))
+            check_ids("embedding", f"{name}_ids", ids, f"{name}_weight", len(table))
             y += np.take(table, ids, axis=0)
     if (norm_weight is None) != (norm_bias is None):
         raise ValueError("embedding: norm_weight and norm_bias must be given together")
@@ -63,7 +66,7 @@ def embedding_backward(
     >>> embedding_backward(np.array([[1.0], [2.0], [4.0]]), np.array([1, 0, 1]), 3).tolist()
     [[2.0], [5.0], [0.0]]
     """
-    _check_ids("embedding_backward", "input_ids", input_ids, "dweight", num_embeddings)
+    check_ids("embedding_backward", "input_ids", input_ids, "dweight", num_embeddings)
     total = np.zeros((num_embeddings, dy.shape[1]), dy.dtype) if dweight is None else dweight
     for i, row in zip(input_ids.tolist(), dy, strict=True):  # with a model's row length, faster than np.add.at
         if i != padding_idx:
@@ -71,7 +74,7 @@ def embedding_backward(
     return total
 
 
-def _check_ids(function: str, name: str, ids: IntArray, table: str, rows: int) -> None:
+def check_ids(function: str, name: str, ids: IntArray, table: str, rows: int) -> None:
     """Raise ValueError for the first id outside `table`, which has `rows` rows."""
     wrong = (ids < 0) | (ids >= rows)
     if wrong.any():

@@ -45,6 +45,10 @@ def embedding_backward():
     given, dy = ids(), zeros(ROWS, DIM)
     return given, lambda: kernels.embedding_backward(dy, given[0], 4)
 
+def scatter_rows():
+    given, into = (np.arange(ROWS), FAR), zeros(ROWS, DIM)
+    return given, lambda: kernels.scatter_rows(zeros(ROWS, DIM), given[0], into)
+
 def cross_entropy():
     given, logits = ids(), zeros(ROWS, DIM)
     return given, lambda: kernels.cross_entropy(logits, given[0])
@@ -131,6 +135,7 @@ assert done, refused
         "embedding_of_positions()",
         "embedding_of_types()",
         "embedding_backward()",
+        "scatter_rows()",
         "cross_entropy()",
         "cross_entropy_backward()",
         "char_cnn()",

@@ -17,7 +17,14 @@ TABLES = ("weight", "position_weight", "token_type_weight", "norm_weight", "norm
 
 
 def arguments(
-    tokens: int, dim: int, *, position: bool = True, kind: bool = True, norm: bool = True, seed: int = 1
+    tokens: int,
+    dim: int,
+    *,
+    position: bool = True,
+    kind: bool = True,
+    norm: bool = True,
+    scale: bool = True,
+    seed: int = 1,
 ) -> dict[str, Any]:
     """Everything `embedding` takes, from small tables."""
     rng = np.random.default_rng(seed)
@@ -25,6 +32,8 @@ def arguments(
         "input_ids": rng.integers(0, 29, tokens),
         "weight": normal(rng, 29, dim),
     }
+    if scale:
+        given["scale"] = 5.6568542
     if position:
         given |= {"position_ids": rng.integers(0, 11, tokens), "position_weight": normal(rng, 11, dim)}
     if kind:
@@ -39,7 +48,7 @@ def in_double(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def placed(given: dict[str, Any], layout: str) -> dict[str, Any]:
-    return {name: place(value, layout) if name != "eps" else value for name, value in given.items()}
+    return {name: value if name in ("eps", "scale") else place(value, layout) for name, value in given.items()}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -51,11 +60,11 @@ def test_values(isa: str, threads: int, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("position", "kind"), list(product((False, True), repeat=2)))
-def test_the_sum_is_exact(isa: str, layout: str, position: bool, kind: bool) -> None:
-    """Without LayerNorm the bits are NumPy's: (word + token type) + position in float32."""
+@pytest.mark.parametrize(("position", "kind", "scale"), list(product((False, True), repeat=3)))
+def test_the_sum_is_exact(isa: str, layout: str, position: bool, kind: bool, scale: bool) -> None:
+    """Without LayerNorm the bits are NumPy's: (scale * word + token type) + position in float32."""
     for dim in SIZES:
-        given = placed(arguments(9, dim, position=position, kind=kind, norm=False), layout)
+        given = placed(arguments(9, dim, position=position, kind=kind, scale=scale, norm=False), layout)
         assert_same_bits(kernels.embedding(**given, out=nan_out(9, dim)), reference.embedding(**given))
 
 
@@ -77,6 +86,12 @@ def test_tokens_are_independent(isa: str, threads: int) -> None:
         assert_same_bits(kernels.embedding(**alone), y[i : i + 1])
     fastattn.set_num_threads(1)
     assert_same_bits(kernels.embedding(**given), y)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+def test_bad_scale(scale: float) -> None:
+    with pytest.raises(ValueError, match=f"^embedding: scale must be positive and finite, got {scale}$"):
+        kernels.embedding(**arguments(3, 4) | {"scale": scale})
 
 
 def test_nan_stays_with_its_token(isa: str) -> None:

@@ -85,6 +85,8 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any], tuple[str
     yield "embedding", kernels.embedding, {**tables, **places}, tuple(tables)
     given = {"dy": dy, "input_ids": ids, "num_embeddings": ROWS}
     yield "embedding_backward", kernels.embedding_backward, given, ("dy",)
+    given = {"x": x, "rows": ids, "into": np.empty_like(x)}
+    yield "scatter_rows", kernels.scatter_rows, given, ("x",)
     for mode in ("mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"):
         given = {"x": x, "cu_seqlens": CU_SEQLENS, "mode": mode}
         yield f"pooling {mode}", kernels.pooling, given, ("x",)

@@ -160,9 +160,20 @@ def test_embedding() -> None:
     extra |= {"position_ids": places, "position_weight": place}
     y = reference.embedding(ids, word, **extra)
     np.testing.assert_array_equal(y, [word[a] + kind[b] + place[c] for a, b, c in zip(ids, kinds, places, strict=True)])
+    scaled = reference.embedding(ids, word, **extra, scale=2.5)
+    np.testing.assert_array_equal(
+        scaled, [word[a] * 2.5 + kind[b] + place[c] for a, b, c in zip(ids, kinds, places, strict=True)]
+    )
     weight, bias = RNG.standard_normal((2, 3))
     normed = reference.embedding(ids, word, **extra, norm_weight=weight, norm_bias=bias, eps=0.5)
     np.testing.assert_array_equal(normed, reference.layer_norm(y, weight, bias, 0.5))
+
+
+def test_scatter_rows() -> None:
+    x, into = RNG.standard_normal((2, 3)), RNG.standard_normal((4, 3))
+    expected = [x[1], into[1], into[2], x[0]]
+    assert reference.scatter_rows(x, np.array([3, 0]), into) is into
+    np.testing.assert_array_equal(into, expected)
 
 
 @pytest.mark.parametrize(("activation", "scalar"), [("relu", lambda t: max(t, 0.0)), ("tanh", math.tanh)])
