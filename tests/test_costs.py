@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,17 @@ from fastattn import Tensor, kernels, nn
 from fastattn import functional as F
 from fastattn.generation import generate
 from fastattn.kernels import PackedMatrix
-from fastattn.models import BertConfig, BertForTokenClassification, BertModel, Elmo, ElmoConfig, Transformer
+from fastattn.models import (
+    BertConfig,
+    BertForTokenClassification,
+    BertModel,
+    Elmo,
+    ElmoConfig,
+    Transformer,
+    TransformerConfig,
+)
 from fastattn.models.elmo.network import ElmoNetwork
-from fastattn.nn import blocks
+from fastattn.nn import stacks
 from fastattn.nn.parameter import Parameter
 from fastattn.tasks import WordEncoder
 from fastattn.text import ParallelText
@@ -147,7 +156,7 @@ def test_a_frozen_encoder_packs_nothing() -> None:
 
 def test_an_encoder_allocates_its_buffers_once() -> None:
     model = bert()
-    with recorded(blocks, "_Workspace") as calls:
+    with recorded(stacks, "Workspace") as calls:
         model.forward_ragged(np.array([1, 2, 3, 4]), ENDS)
     assert len(calls) == 1
 
@@ -176,6 +185,44 @@ def test_decoding_packs_each_weight_once(trainable: bool) -> None:
 def test_a_step_computes_all_sequences_at_once() -> None:
     model = random_transformer(trainable=True).eval().freeze()
     assert kernels_of(model, 1, 5)[0] == kernels_of(model, 7, 5)[0]
+
+
+def calls_in_a_step(layers: int) -> tuple[int, int]:
+    """The Python functions that a step of a decoder calls, and the kernels."""
+    sizes = {"d_model": 8, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_layers": 1}
+    model = Transformer(TransformerConfig(vocab_size=9, decoder_layers=layers, **sizes)).eval().freeze()
+    decoder, found = model.begin(np.array([[5, 6]]), max_length=9), []
+    for _ in range(2):
+        decoder.step(np.array([5]))
+
+    def count(frame: Any, event: str, _: Any) -> None:
+        if event == "call":
+            found.append(frame.f_globals["__name__"])
+
+    sys.setprofile(count)
+    decoder.step(np.array([5]))
+    sys.setprofile(None)
+    return len(found), sum(name.startswith("fastattn.kernels.") for name in found)
+
+
+def test_python_of_a_step() -> None:
+    """A layer has 12 kernels, of which Python calls each through one or two functions, once."""
+    few, many = calls_in_a_step(2), calls_in_a_step(6)
+    assert (many[1] - few[1]) / 4 == 12
+    assert few[1] == 2 * 12 + 2  # and the embeddings and the scores
+    assert (many[0] - few[0]) / 4 <= 26
+    assert few[0] - 2 * 26 <= 40
+
+
+def test_a_step_allocates_its_buffers_once() -> None:
+    model = random_transformer(trainable=True).eval().freeze()
+    decoder = model.begin(np.full((3, 4), 5), max_length=30)
+    with recorded(stacks, "Workspace") as made:
+        for length in range(20):
+            if length == 10:
+                decoder.keep(np.array([0, 2]))
+            decoder.step(np.full(len(decoder.sources), 5))
+    assert len(made) == 2  # one for three rows, one for two
 
 
 # Batches

@@ -20,7 +20,7 @@ from helpers_runtime import output
 
 import fastattn
 from fastattn import _core, kernels
-from fastattn.models import BertConfig, BertModel
+from fastattn.models import BertConfig, BertModel, Transformer, TransformerConfig
 from fastattn.runtime import counters
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +31,13 @@ def arrays() -> tuple[Any, Any]:
     return normal(np.random.default_rng(1), 2, 40, 48)
 
 
+def transformer(**changes: Any) -> Transformer:
+    sizes = {"d_model": 16, "max_position_embeddings": 128}
+    for side in ("encoder", "decoder"):
+        sizes |= {f"{side}_layers": 3, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 24}
+    return Transformer(TransformerConfig(vocab_size=50, **{**sizes, **changes})).eval().freeze()
+
+
 def chain(x: Any, w: Any) -> Any:
     """Kernels of every kind that can be deferred, each on the results of those before."""
     h = kernels.linear(x, w, activation="gelu")
@@ -38,7 +45,8 @@ def chain(x: Any, w: Any) -> Any:
     parts = h.reshape(len(h), 3, 2, -1)  # views of results are no reading
     offsets = np.array([0, 3, len(h)], np.int32)
     h = kernels.scaled_dot_product_attention(parts[:, 0], parts[:, 1], parts[:, 2], cu_seqlens_q=offsets)
-    h = kernels.softmax(kernels.gelu(h.reshape(len(h), -1)))
+    h = kernels.scatter_rows(h.reshape(len(h), -1), np.arange(len(h)) + 2, np.ones((len(h) + 2, h[0].size), np.float32))
+    h = kernels.softmax(kernels.gelu(h[2:]))
     return kernels.l2_normalize(kernels.pooling(h, offsets))
 
 
@@ -101,6 +109,49 @@ def test_a_pass_of_a_model_gives_up_the_lock_once_and_wakes_the_workers_once(hea
     print(*sorted(counts))
     """
     assert output(code, FASTATTN_NUM_THREADS="2") in ("(1, 1)", "(1, 0) (1, 1)")
+
+
+def test_the_transformer_reads_nothing_before_its_pass_ends() -> None:
+    """Encoding, decoding whole targets, and a step, whatever rows it has and wherever the cache is moved.
+
+    In a pass around it, nothing is computed; so its own pass gives up the lock once, unless it takes 100 ms.
+    """
+    model = transformer()
+    ids, offsets = np.arange(2, 14).reshape(3, 4), [0, 5, 12]
+    mask = np.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]])
+
+    def deferred(call: Any) -> Any:
+        with _core.Pass():
+            before = counters()["locks_given_up"]
+            result = call()
+            assert counters()["locks_given_up"] == before
+        return result
+
+    def encode() -> Any:
+        return model.encode_ragged(ids.reshape(-1), offsets)
+
+    def decode() -> Any:
+        return model.decode_ragged(ids.reshape(-1), offsets, memory, offsets)
+
+    def step() -> Any:
+        return decoder.step(np.full(len(decoder.sources), 5))
+
+    memory = deferred(encode)
+    assert_same_bits(deferred(decode), decode())
+    decoder, other = model.begin(ids, mask, max_length=70), model.begin(ids, mask, max_length=70)
+    for i in range(60):
+        for length, rows in ((3, [0, 0, 2]), (9, [0, 2])):
+            if i == length:
+                decoder.keep(np.array(rows))
+                other.keep(np.array(rows))
+        assert_same_bits(deferred(step), other.step(np.full(len(other.sources), 5)))
+    for call in (encode, decode, step):
+        counts = []
+        for _ in range(9):
+            before = counters()["locks_given_up"]
+            call()
+            counts.append(counters()["locks_given_up"] - before)
+        assert min(counts) == 1
 
 
 def test_nested_passes_are_one(arrays: Any) -> None:
@@ -269,6 +320,37 @@ def test_a_pass_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peaks[0] <= peaks[1] + 20_000  # the ids
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("part", ["encode", "decode", "steps"])
+def test_a_pass_of_the_transformer_takes_no_more_memory(
+    monkeypatch: pytest.MonkeyPatch, part: str, norm_first: bool
+) -> None:
+    sizes = {"d_model": 64, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "normalize_before": norm_first}
+    model, offsets = transformer(**sizes), np.arange(0, 801, 100)
+    ids = np.arange(40).repeat(20)
+    memory, peaks = model.encode_ragged(ids, offsets), []
+
+    def call() -> None:
+        if part == "encode":
+            model.encode_ragged(ids, offsets)
+        elif part == "decode":
+            model.decode_ragged(ids, offsets, memory, offsets)
+        else:
+            decoder = model.begin(ids.reshape(8, 100), max_length=20)
+            for _ in range(20):
+                decoder.step(np.full(8, 3))
+
+    for context in (_core.Pass, nullcontext):
+        monkeypatch.setattr(_core, "Pass", context)
+        call()
+        tracemalloc.start()
+        call()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] > 800 * 64 * 4
+    assert peaks[0] <= peaks[1] + 30_000  # the ids and positions
+
+
 def test_padding_reads_what_is_computed() -> None:
     config = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     model = BertModel(BertConfig(vocab_size=50, **config)).freeze()
@@ -307,6 +389,7 @@ def test_models_read_nothing_too_early() -> None:
     if "FASTATTN_POISON" in os.environ:
         pytest.skip("all suites run in that mode")
     paths = ["tests/models/bert", "tests/tasks/embed", "tests/tasks/test_tagger.py", "tests/test_results_rule.py"]
+    paths += ["tests/models/transformer", "tests/generation", "tests/tasks/test_translator.py", "tests/nn"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths]
     run = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"FASTATTN_POISON": "1"}, capture_output=True, text=True, timeout=1800

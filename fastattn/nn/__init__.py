@@ -4,7 +4,7 @@ from fastattn.nn import init
 from fastattn.nn.activations import GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from fastattn.nn.additive_attention import AdditiveAttention
 from fastattn.nn.attention import MultiHeadAttention
-from fastattn.nn.blocks import DecoderBlock, EncoderBlock, encode
+from fastattn.nn.blocks import DecoderBlock, EncoderBlock
 from fastattn.nn.cache import Cache
 from fastattn.nn.char_cnn import CharCNN, Highway
 from fastattn.nn.containers import ModuleDict, ModuleList, Sequential
@@ -17,6 +17,7 @@ from fastattn.nn.parameter import Parameter, ParameterRows
 from fastattn.nn.positions import SinusoidalPositions
 from fastattn.nn.recurrent import GRU, LSTM, GRUCell, LSTMCell
 from fastattn.nn.scalar_mix import ScalarMix
+from fastattn.nn.stacks import decode, decode_step, encode
 
 __all__ = [
     "GELU",
@@ -49,6 +50,8 @@ __all__ = [
     "Softmax",
     "StackedLinear",
     "Tanh",
+    "decode",
+    "decode_step",
     "encode",
     "init",
 ]

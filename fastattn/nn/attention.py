@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastattn import functional as F
-from fastattn.autograd import Tensor
 from fastattn.checks import PROBABILITY, integer, number
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module, NamedParts, Values
-from fastattn.nn.parameter import Array
 
 MAX_HEAD_DIM = 256  # the limit of the attention kernel
 
@@ -135,50 +132,6 @@ class MultiHeadAttention(Module):
             q, keys_values, cu_seqlens_q, cu_seqlens_k, p, is_causal, return_attn_weights=need_weights
         )
         return self._finish(context, need_weights, **ends)
-
-    def step(
-        self,
-        x: Values,
-        keys_values: Array,
-        places: NDArray[np.integer[Any]],
-        *,
-        cu_seqlens_q: ArrayLike,
-        cu_seqlens_k: ArrayLike,
-        **ends: Any,
-    ) -> Any:
-        """The result of a causal call for the last tokens of sequences, given the keys and values of earlier tokens.
-
-        `x` `[tokens, embed_dim]` holds the last tokens. `keys_values` `[rows, 2, num_heads, head_dim]` has room for
-        every sequence. The keys and values of `x` are written to its rows `places`, integers `[tokens]`. Each query,
-        split by `cu_seqlens_q`, attends to the rows of its sequence, split by `cu_seqlens_k`. Rows of a sequence
-        without queries are not read, so the gaps between sequences may hold anything. The result, `[tokens,
-        embed_dim]`, has the bits of a call over whole sequences. `ends` are `residual` and `dropout_p` of the call. The
-        layer must be frozen or used within `no_grad`. Raises ValueError for a layer without `self_attention`, and for
-        `places` that are not distinct rows of `keys_values`.
-
-        >>> layer = MultiHeadAttention(8, num_heads=2, self_attention=True).freeze()
-        >>> x, cache = np.random.default_rng(0).normal(size=(2, 8)).astype("f4"), np.empty((5, 2, 2, 4), "f4")
-        >>> def step(i):  # of one sequence, which is followed by the room that is left
-        ...     offsets = {"cu_seqlens_q": np.array([0, 1, 1], "i4"), "cu_seqlens_k": np.array([0, i + 1, 5], "i4")}
-        ...     return layer.step(x[i : i + 1], cache, np.array([i]), **offsets)
-        >>> whole = layer(x, cu_seqlens_q=np.array([0, 2], "i4"), is_causal=True)
-        >>> np.concatenate([step(0), step(1)]).tobytes() == whole.tobytes()
-        True
-        """
-        if not self.self_attention:
-            raise ValueError("MultiHeadAttention: step is for a layer with self_attention")
-        places, rows = np.asarray(places), len(keys_values)
-        if places.shape != (len(x),) or ((places < 0) | (places >= rows)).any() or len(np.unique(places)) < len(x):
-            raise ValueError(
-                f"MultiHeadAttention: places must be {len(x)} different rows of keys_values, [0, {rows}), got {places}"
-            )
-        projected = self.stacked(x)
-        parts = (projected.data if isinstance(projected, Tensor) else projected).reshape(
-            -1, 3, self.num_heads, self.head_dim
-        )
-        keys_values[places] = parts[:, 1:]
-        context = F.kv_attention(parts[:, 0], keys_values, cu_seqlens_q, cu_seqlens_k)
-        return self._finish(context, False, **ends)
 
     def _finish(self, context: Any, need_weights: bool, **options: Any) -> Any:
         context, *weights = context if need_weights else (context,)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn import functional as F
-from fastattn.autograd import Tensor, checkpoint, mode, recording
 from fastattn.checks import PROBABILITY, boolean, number
 from fastattn.nn.attention import MultiHeadAttention
 from fastattn.nn.layer_norm import LayerNorm
 from fastattn.nn.linear import Linear
 from fastattn.nn.module import Module, Values
-from fastattn.nn.parameter import Array
 
 Sublayer = Callable[..., Any]
 """`sublayer(x, residual=None, dropout_p=0.0)`: `dropout(f(x)) + residual`."""
 
 
-class _Block(Module):
+class Block(Module):
     """The parts that both blocks share."""
+
+    cross_attention = False
 
     def __init__(
         self,
@@ -71,7 +70,7 @@ class _Block(Module):
         return F.linear(h, fc2.weight, fc2.bias, residual=residual, dropout_p=dropout_p)
 
 
-class EncoderBlock(_Block):
+class EncoderBlock(Block):
     """Self-attention and a feed-forward network over ragged batches. The shape stays `[tokens, dim]`.
 
     Both sub-layers are an `f` in `norm(x + dropout(f(x)))`, or in `x + dropout(f(norm(x)))` with `norm_first`.
@@ -111,28 +110,8 @@ class EncoderBlock(_Block):
         x = self._sublayer(self.self_attn_layer_norm, attend, x)
         return self._sublayer(self.final_layer_norm, self._feed_forward, x)
 
-    def _infer(
-        self, x: Array, cu_seqlens: ArrayLike, w: _Workspace, attn_weights: list[Any] | None, out: Array | None
-    ) -> Array:
-        """The result of `forward` if nothing is recorded or dropped, computed in the buffers. `out` may be `x`."""
-        attention, fc1, fc2, ops = self.self_attn, self.fc1, self.fc2, mode.ops
-        h = _norm(ops, self.self_attn_layer_norm, x, w.output) if self.norm_first else x
-        _linear(ops, attention.stacked, h, w.query_key_value)
-        attended = ops.scaled_dot_product_attention(
-            w.query, w.key, w.value, cu_seqlens_q=cu_seqlens, return_attn_weights=attn_weights is not None, out=w.heads
-        )
-        if attn_weights is not None:
-            attn_weights.append(attended[1])
-        if self.norm_first:
-            x = _linear(ops, attention.out_proj, w.context, w.sum, x)
-            hidden = _linear(ops, fc1, _norm(ops, self.final_layer_norm, x, w.output), w.hidden)
-            return _linear(ops, fc2, hidden, out, x)
-        x = _norm(ops, self.self_attn_layer_norm, _linear(ops, attention.out_proj, w.context, w.output), out, x)
-        hidden = _linear(ops, fc1, x, w.hidden)
-        return _norm(ops, self.final_layer_norm, _linear(ops, fc2, hidden, w.output), out, x)
 
-
-class DecoderBlock(_Block):
+class DecoderBlock(Block):
     """Causal self-attention, attention to a memory, and a feed-forward network. The shape stays `[tokens, dim]`.
 
     Arguments are as in `EncoderBlock`, plus `cross_attention`. Without `cross_attention` there is no memory.
@@ -167,9 +146,7 @@ class DecoderBlock(_Block):
         >>> block(x, np.array([0, 1, 3], np.int32), memory, np.array([0, 2, 5], np.int32)).shape
         (3, 8)
         """
-        if (memory is None) == self.cross_attention:
-            wanted = "must be given" if self.cross_attention else "must be None without cross_attention"
-            raise ValueError(f"DecoderBlock: memory {wanted}")
+        self.check_memory(memory)
 
         def attend(h: Values, **options: Any) -> Any:
             return _keep(attn_weights, self.self_attn, h, cu_seqlens_q=cu_seqlens_q, is_causal=True, **options)
@@ -178,82 +155,16 @@ class DecoderBlock(_Block):
             offsets = {"cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k}
             return _keep(cross_weights, self.encoder_attn, h, memory, **offsets, **options)
 
-        return self._compute(x, attend, attend_memory)
-
-    def step(
-        self, x: Values, keys_values: Array, own: dict[str, Any], memory: Any = None,
-        cross: dict[str, Any] | None = None,
-    ) -> Any:  # fmt: skip
-        """The result of a call for the last tokens `x` `[rows, dim]` of sequences, given a cache of earlier tokens.
-
-        `keys_values` and `own` (places and offsets) are arguments of `fastattn.nn.MultiHeadAttention.step`; a
-        `fastattn.nn.Cache` has both. `memory` holds the keys and values of the memory, from `encoder_attn.keys_values`.
-        `cross` holds `cu_seqlens_q` of the rows and `cu_seqlens_k` of the memory. The bits are the same as in a call.
-        """
-
-        def attend(h: Values, **options: Any) -> Any:
-            return self.self_attn.step(h, keys_values, **own, **options)
-
-        def attend_memory(h: Values, **options: Any) -> Any:
-            return self.encoder_attn.attend(h, memory, **(cross or {}), **options)
-
-        return self._compute(x, attend, attend_memory)
-
-    def _compute(self, x: Values, attend: Sublayer, attend_memory: Sublayer) -> Any:
         x = self._sublayer(self.self_attn_layer_norm, attend, x)
         if self.cross_attention:
             x = self._sublayer(self.encoder_attn_layer_norm, attend_memory, x)
         return self._sublayer(self.final_layer_norm, self._feed_forward, x)
 
-
-def encode(
-    blocks: Iterable[EncoderBlock],
-    x: Values,
-    cu_seqlens: ArrayLike,
-    *,
-    states: list[Any] | None = None,
-    attn_weights: list[Any] | None = None,
-    checkpointing: bool = False,
-) -> Any:
-    """Pass `x` `[tokens, dim]` through a stack of encoder blocks. The results are the same as calling each in turn.
-
-    If nothing is recorded or dropped, all blocks compute in the same buffers, and `x` itself is overwritten unless
-    there is a list `states`, to which the result of each block is appended. With `checkpointing` a recorded block keeps
-    only its input and is computed again in `backward()`. The rest is as in a call of `EncoderBlock`.
-    """
-    workspace: _Workspace | None = None
-    for block in blocks:
-        if block.training or (mode.grad and (recording(x) or block.records())):
-            if checkpointing and attn_weights is None:
-                x = checkpoint(block, x, cu_seqlens)
-            else:
-                x = block(x, cu_seqlens, attn_weights=attn_weights)
-        else:
-            tensor = isinstance(x, Tensor) or not block.frozen
-            array: Array = x.data if isinstance(x, Tensor) else x
-            if workspace is None or not workspace.fits(block):
-                workspace = _Workspace(block, array)
-            result = block._infer(array, cu_seqlens, workspace, attn_weights, array if states is None else None)
-            if result is not array or tensor != isinstance(x, Tensor):
-                x = Tensor(result) if tensor else result
-            if tensor and attn_weights is not None:
-                attn_weights[-1] = Tensor(attn_weights[-1])
-        if states is not None:
-            states.append(x)
-    return x
-
-
-def _linear(ops: Any, layer: Linear, x: Array, out: Array | None, residual: Array | None = None) -> Array:
-    weight, bias = layer.weight.value, None if layer.bias is None else layer.bias.value
-    result: Array = ops.linear(x, weight, bias, residual, activation=layer.activation, out=out)
-    return result
-
-
-def _norm(ops: Any, layer: LayerNorm, x: Array, out: Array | None, residual: Array | None = None) -> Array:
-    weight: Any = layer.weight  # the norms of blocks always have one
-    bias = None if layer.bias is None else layer.bias.value
-    result: Array = ops.layer_norm(x, weight.value, bias, layer.eps, residual=residual, out=out)
-    return result
+    def check_memory(self, memory: Values | None) -> None:
+        """Raise ValueError for a missing `memory`, and for a `memory` without `cross_attention`."""
+        if (memory is None) == self.cross_attention:
+            wanted = "must be given" if self.cross_attention else "must be None without cross_attention"
+            raise ValueError(f"DecoderBlock: memory {wanted}")
 
 
 def _keep(weights: list[Any] | None, attention: Sublayer, *arguments: Any, **options: Any) -> Any:
@@ -263,41 +174,3 @@ def _keep(weights: list[Any] | None, attention: Sublayer, *arguments: Any, **opt
     result, own = attention(*arguments, need_weights=True, **options)
     weights.append(own)
     return result
-
-
-class _Workspace:
-    """Memory for the steps between the layers of an encoder, allocated once per call and used by all its blocks.
-
-    Fresh memory costs as much as a pass over it, and a view costs a microsecond. Each call has its own workspace, so
-    threads do not interfere. `hidden` shares its memory with the attention's buffers: their uses do not overlap in
-    time.
-
-    - `query_key_value` `[tokens, 3 * dim]`; its thirds `query`, `key`, `value` `[tokens, heads, head_dim]`
-    - `context` `[tokens, dim]`, the same memory as `heads` `[tokens, heads, head_dim]`: attention's result
-    - `hidden` `[tokens, hidden_dim]`: the inner layer of the feed-forward network
-    - `output` `[tokens, dim]`: the result of either sub-layer, or its input with `norm_first`
-    - `sum` `[tokens, dim]`, with `norm_first`: the value between the sub-layers
-    """
-
-    def __init__(self, block: EncoderBlock, x: Array) -> None:
-        tokens, dim = x.shape
-        self.sizes = _sizes(block)
-        heads, head_dim, hidden_dim, norm_first = self.sizes
-        size = tokens * (max(4 * dim, hidden_dim) + (2 if norm_first else 1) * dim)
-        memory, end = np.empty(size, x.dtype), tokens * dim
-        self.output = memory[:end].reshape(tokens, dim)
-        self.hidden = memory[end : end + tokens * hidden_dim].reshape(tokens, hidden_dim)
-        self.query_key_value = memory[end : 4 * end].reshape(tokens, 3 * dim)
-        self.context = memory[4 * end : 5 * end].reshape(tokens, dim)
-        self.sum = memory[size - end :].reshape(tokens, dim)
-        parts = self.query_key_value.reshape(tokens, 3, heads, head_dim)
-        self.query, self.key, self.value = parts[:, 0], parts[:, 1], parts[:, 2]
-        self.heads = self.context.reshape(tokens, heads, head_dim)
-
-    def fits(self, block: EncoderBlock) -> bool:
-        return self.sizes == _sizes(block)
-
-
-def _sizes(block: EncoderBlock) -> tuple[int, int, int, bool]:
-    attention = block.self_attn
-    return attention.num_heads, attention.head_dim, block.fc1.out_features, block.norm_first

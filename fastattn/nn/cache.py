@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastattn import ragged
+from fastattn._core import run_pass
 from fastattn.nn.parameter import Array
 
 FIRST_CAPACITY = 32
@@ -18,8 +19,10 @@ FIRST_CAPACITY = 32
 class Cache:
     """The keys and values of all tokens so far, for sequences of equal length and each block of a decoder.
 
-    `keys_values[i]` `[slots * capacity, 2, heads, head_dim]` belongs to block i. Row j of a step is the sequence in
-    slot `slots[j]`. A sequence that has ended keeps its slot, without queries, until the others move.
+    `layers[i]` belongs to block i: its rows `[slots * capacity, 2 * heads * head_dim]`, and the keys and the values in
+    them, `[slots * capacity, heads, head_dim]`. Row j of a step is the sequence in slot `slots[j]`, and its last token
+    is in row `places[j]`. `offsets` are the `cu_seqlens_q` and `cu_seqlens_k` of a step; between the sequences is the
+    unused room. A sequence that has ended keeps its slot, without queries, until the others move.
 
     Args:
         shapes: (heads, head_dim) of each block.
@@ -33,38 +36,54 @@ class Cache:
     ) -> None:
         self.length = 0
         self.capacity = max(1, min(FIRST_CAPACITY, max_length))
-        self.slots = np.arange(rows)
-        self.keys_values = [np.empty((rows * self.capacity, 2, *shape), dtype) for shape in shapes]
+        self.layers = [_views(np.empty((rows * self.capacity, 2, *shape), dtype)) for shape in shapes]
+        self.workspace: Any = None  # of `nn.decode_step`
+        self._sequences = rows
+        self._set_slots(np.arange(rows))
 
-    def advance(self) -> dict[str, Any]:
-        """Make room for one more token in every row. Returns the places and offsets for `MultiHeadAttention.step`."""
+    def make_room(self) -> None:
+        """Make room for one more token in every row. A cache that moves is read, and a pass computed."""
         if self.length == self.capacity:
             self._move(self.slots, 2 * self.capacity)
-        place, room = self.length, self.capacity
-        sequences = len(self.keys_values[0]) // room
-        counts = np.zeros(2 * sequences, np.int64)
-        counts[2 * self.slots] = 1  # between the sequences: the unused room
+
+    def advance(self) -> None:
+        """Add one more token to every row."""
+        self.make_room()
         self.length += 1
-        return {
-            "places": self.slots * room + place,
-            "cu_seqlens_q": ragged.cu_seqlens(counts),
-            "cu_seqlens_k": ragged.cu_seqlens(np.tile([place + 1, room - place - 1], sequences)),
-        }
+        self.places += 1
+        self._ends += 1
 
     def keep(self, rows: NDArray[np.int64]) -> None:
         """Continue with these rows, in this order. A row listed twice is copied. Rows in ascending order stay put."""
         slots = self.slots[rows]
         if (np.diff(slots) > 0).all():
-            self.slots = slots
+            self._set_slots(slots)
         else:
             self._move(slots, self.capacity)
 
-    def _move(self, slots: NDArray[np.int64], capacity: int) -> None:
-        def moved(old: Array) -> Array:
-            new = np.empty((len(slots) * capacity, *old.shape[1:]), old.dtype)
-            rows = old.reshape(-1, self.capacity, math.prod(old.shape[1:]))
-            new.reshape(len(slots), capacity, -1)[:, : self.length] = rows[slots, : self.length]
-            return new
+    def _set_slots(self, slots: NDArray[np.int64]) -> None:
+        """Set what depends on the slots. A step changes it in place: kernels copy their offsets."""
+        counts = np.zeros(2 * self._sequences, np.int64)
+        counts[2 * slots] = 1
+        ends = np.repeat(ragged.uniform(self._sequences, self.capacity), 2)[:-1]
+        self.slots = slots
+        self.places = slots * self.capacity + (self.length - 1)
+        self.offsets = {"cu_seqlens_q": ragged.cu_seqlens(counts), "cu_seqlens_k": ends}
+        self._ends = ends[1::2]
+        self._ends += self.length
 
-        self.keys_values = [moved(old) for old in self.keys_values]
-        self.slots, self.capacity = np.arange(len(slots)), capacity
+    def _move(self, slots: NDArray[np.int64], capacity: int) -> None:
+        run_pass()
+        for i, (old, key, _) in enumerate(self.layers):
+            new = np.empty((len(slots) * capacity, 2, *key.shape[1:]), old.dtype)
+            rows = old.reshape(-1, self.capacity, old.shape[1])
+            new.reshape(len(slots), capacity, old.shape[1])[:, : self.length] = rows[slots, : self.length]
+            self.layers[i] = _views(new)
+        self.capacity, self._sequences = capacity, len(slots)
+        self._set_slots(np.arange(len(slots)))
+
+
+def _views(keys_values: Array) -> tuple[Array, Array, Array]:
+    """The rows, the keys and the values."""
+    rows = keys_values.reshape(len(keys_values), math.prod(keys_values.shape[1:]))
+    return rows, keys_values[:, 0], keys_values[:, 1]

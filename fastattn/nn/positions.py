@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +12,7 @@ from fastattn.checks import POSITIVE, choice, integer, integers, number
 from fastattn.nn.module import Module
 
 _BLOCK = 64  # positions computed together: the last bit of NumPy's sine may depend on the position in the array
+_KEPT = 64 * _BLOCK  # positions below this one are kept in tables
 _ORDERS = ("interleaved", "concatenated")
 
 
@@ -45,17 +47,31 @@ class SinusoidalPositions(Module):
 
         Raises TypeError for an array that does not hold integers, ValueError for a negative one.
         """
-        ids = integers("SinusoidalPositions: position_ids", position_ids)
-        if ids.min(initial=0) < 0:
-            raise ValueError(f"SinusoidalPositions: position_ids must not be negative, got {ids.min()}")
-        blocks, places = np.unique(ids // _BLOCK, return_inverse=True)
-        parameters = self.dim, self.order, self.first_position, self.max_timescale
-        if len(blocks) == 1:
-            rows: NDArray[np.float32] = _block(int(blocks[0]), *parameters)[ids % _BLOCK]
-            return rows
-        table = np.concatenate([_block(int(block), *parameters) for block in blocks] or [np.empty((0, self.dim), "f4")])
-        rows = table[places.reshape(ids.shape) * _BLOCK + ids % _BLOCK]
+        table, places = self.lookup(integers("SinusoidalPositions: position_ids", position_ids))
+        rows: NDArray[np.float32] = table[places]
         return rows
+
+    def lookup(self, position_ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """A table, read-only float32 `[rows, dim]`, and the row of each position, int64 `[...]`.
+
+        Raises ValueError for a negative position.
+
+        >>> table, rows = SinusoidalPositions(4).lookup(np.array([65, 66]))
+        >>> table.shape, rows.tolist()
+        ((64, 4), [1, 2])
+        """
+        first, last = (int(position_ids.min()), int(position_ids.max())) if position_ids.size else (0, 0)
+        if first < 0:
+            raise ValueError(f"SinusoidalPositions: position_ids must not be negative, got {first}")
+        parameters = self.dim, self.order, self.first_position, self.max_timescale
+        block = first // _BLOCK
+        if block == last // _BLOCK:  # as in decoding
+            return _block(block, *parameters), position_ids - block * _BLOCK
+        if last < _KEPT:
+            return _table(1 << (last // _BLOCK).bit_length(), *parameters), position_ids
+        blocks, places = np.unique(position_ids // _BLOCK, return_inverse=True)
+        table = np.concatenate([_block(int(block), *parameters) for block in blocks])
+        return table, places.reshape(position_ids.shape) * _BLOCK + position_ids % _BLOCK
 
 
 @lru_cache(maxsize=256)
@@ -69,5 +85,13 @@ def _block(number: int, dim: int, order: str, first: int, max_timescale: float) 
     angles = np.arange(start, start + _BLOCK)[:, None] / scale
     sines[:] = np.sin(angles)
     cosines[:] = np.cos(angles)[:, : dim // 2]
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=32)
+def _table(blocks: int, *parameters: Any) -> NDArray[np.float32]:
+    """The rows of the first positions, read-only `[64 * blocks, dim]`."""
+    table = np.concatenate([_block(block, *parameters) for block in range(blocks)])
     table.flags.writeable = False
     return table

@@ -11,7 +11,7 @@ from helpers_gradients import check_tensor_gradients, leaf
 from helpers_heads import assert_gradients
 
 import fastattn
-from fastattn import Tensor, nn, no_grad, ragged
+from fastattn import Tensor, nn, no_grad
 
 DIM, HEADS = 24, 3
 OFFSETS, OTHERS = cumulative([2, 0, 5, 1]), cumulative([3, 4, 1, 0])
@@ -134,29 +134,6 @@ def test_residual() -> None:
         assert_same_bits(layer(*arguments, **offsets, residual=x).data, layer(*arguments, **offsets).data + x)
 
 
-def test_steps_have_the_bits_of_the_whole(isa: str, threads: int) -> None:
-    """Sequences of other lengths, whose room is not full, beside each other; one ends early."""
-    layer, room, lengths = make(True).freeze(), 300, [270, 3, 40]
-    rng = np.random.default_rng(5)
-    sequences = [normal(rng, n, DIM) for n in lengths]
-    whole = layer(np.concatenate(sequences), cu_seqlens_q=cumulative(lengths), is_causal=True)
-    wanted = np.split(whole, np.cumsum(lengths)[:-1])
-    cache = np.full((3 * room, 2, HEADS, DIM // HEADS), np.nan, np.float32)
-    for t in range(max(lengths)):
-        rows = [i for i, n in enumerate(lengths) if t < n]
-        counts = np.zeros(6, int)
-        counts[[2 * i for i in rows]] = 1
-        y = layer.step(
-            np.stack([sequences[i][t] for i in rows]),
-            cache,
-            np.array(rows) * room + t,
-            cu_seqlens_q=ragged.cu_seqlens(counts),
-            cu_seqlens_k=ragged.cu_seqlens([t + 1, room - t - 1] * 3),
-        )
-        for i, row in zip(rows, y, strict=True):
-            assert_same_bits(row, wanted[i][t])
-
-
 @pytest.mark.parametrize("self_attention", [True, False])
 def test_company_does_not_matter(self_attention: bool, isa: str, restore_runtime: None) -> None:
     layer = make(self_attention).freeze()
@@ -217,16 +194,8 @@ def test_refused() -> None:
         make(True)(x, memory, cu_seqlens_q=OFFSETS)
     with pytest.raises(ValueError, match="cu_seqlens_k cannot be given to a layer with self_attention"):
         make(True)(x, cu_seqlens_q=OFFSETS, cu_seqlens_k=OFFSETS)
-    cache, one = np.zeros((5, 2, HEADS, DIM // HEADS), "f4"), {"cu_seqlens_q": [0, 1], "cu_seqlens_k": [0, 5]}
-    for places in ([-1], [5], [0, 1], [[0]]):
-        with pytest.raises(ValueError, match=r"places must be 1 different rows of keys_values, \[0, 5\), got \["):
-            make(True).freeze().step(x[:1], cache, np.array(places), **one)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"places must be 2 different rows .* got \[3 3\]"):
-        make(True).freeze().step(x[:2], cache, np.array([3, 3]), **one)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="attend is for a layer without self_attention"):
         make(True).attend(x, memory, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHERS)
-    with pytest.raises(ValueError, match="step is for a layer with self_attention"):
-        make(False).step(x, memory, np.arange(8), cu_seqlens_q=OFFSETS, cu_seqlens_k=OFFSETS)
     with pytest.raises(ValueError, match=r"cu_seqlens_k must start at 0, got 1"):
         make(False)(x, memory, cu_seqlens_q=OFFSETS, cu_seqlens_k=OFFSETS + 1)
     with pytest.raises(ValueError, match=r"key_value must have shape \(tokens, 2, heads, dim\), got \(8, 24\)"):

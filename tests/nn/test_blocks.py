@@ -106,18 +106,31 @@ def test_decoder_block(kind: str, cross_attention: bool) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("capacity", [1, 32])
 def test_steps_have_the_bits_of_the_whole(kind: str, capacity: int, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decoder without cross-attention: causal, and continued from a cache."""
+    """Two blocks; without cross-attention, and with it. Sequences end, split and change places."""
     monkeypatch.setattr(nn.cache, "FIRST_CAPACITY", capacity)
-    block = make(nn.DecoderBlock, kind, cross_attention=False).freeze()
-    x = normal(np.random.default_rng(1), 2, 7, DIM)
-    whole = block(x.reshape(-1, DIM), cumulative([7, 7])).reshape(2, 7, DIM)
-    cache = nn.Cache([(HEADS, DIM // HEADS)], 2, 7)
-    for t in range(7):
-        rows = [0, 1] if t < 5 else [1]
-        if t == 5:
-            cache.keep(np.array([1]))
-        own = cache.advance()
-        assert_same_bits(block.step(np.ascontiguousarray(x[rows, t]), cache.keys_values[0], own), whole[rows, t])
+    rng = np.random.default_rng(1)
+    x, memory = normal(rng, 2, 7, DIM), normal(rng, 7, DIM)
+    for cross_attention in (False, True):
+        blocks = [make(nn.DecoderBlock, kind, seed, cross_attention=cross_attention).freeze() for seed in range(2)]
+        given = (memory, cumulative([3, 4])) if cross_attention else ()
+        whole = nn.decode(blocks, x.reshape(-1, DIM).copy(), cumulative([7, 7]), *given).reshape(2, 7, DIM)
+        cache = nn.Cache([(HEADS, DIM // HEADS)] * 2, 2, 7)
+        parts = [block.encoder_attn.keys_values(memory) for block in blocks] if cross_attention else []
+        memories = [(part[:, 0], part[:, 1]) for part in parts]
+        rows = np.array([0, 1])
+        for t in range(7):
+            kept = {2: [0, 0, 1], 4: [2, 1], 5: [0]}.get(t)
+            if kept is not None:
+                rows = rows[kept]
+                cache.keep(np.array(kept))
+            order = np.argsort(rows, kind="stable")  # those of a source are together
+            cache.keep(order)
+            rows = rows[order]
+            cross = {"cu_seqlens_q": cumulative([(rows == 0).sum(), (rows == 1).sum()])}
+            cross |= {"cu_seqlens_k": cumulative([3, 4])}
+            last = np.ascontiguousarray(x[rows, t])
+            assert nn.decode_step(blocks, last, cache, memories, cross) is last
+            assert_same_bits(last, whole[rows, t])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -145,13 +158,51 @@ def test_in_buffers(kind: str, isa: str) -> None:
                 assert_same_bits(a, b)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cross_attention", [True, False])
+def test_a_decoder_in_buffers(kind: str, cross_attention: bool, isa: str) -> None:
+    """Longer memories than targets and shorter ones; recorded, in buffers, frozen, or a part of each."""
+    blocks = [make(nn.DecoderBlock, kind, seed, cross_attention=cross_attention) for seed in range(3)]
+    x, short = x_and_memory()
+    frozen = [copy.deepcopy(block).freeze() for block in blocks]
+    for memory, others in ((short, OTHERS), (normal(np.random.default_rng(2), 70, DIM), cumulative([40, 9, 21]))):
+        given = (memory, others) if cross_attention else ()
+        weights: tuple[list[Any], list[Any]] = ([], [])
+        expected: Any = Tensor(x)
+        for block in blocks:
+            expected = block(expected, OFFSETS, *given, attn_weights=weights[0], cross_weights=weights[1])
+        for stack, arrays in ((blocks, 0), (frozen, 3), ([*frozen[:2], blocks[2]], 2), ([frozen[0], *blocks[1:]], 1)):
+            for recording in (True, False):
+                own: tuple[list[Any], list[Any]] = ([], [])
+                with no_grad() if not recording else fastattn.autograd.setting():
+                    result = nn.decode(stack, x.copy(), OFFSETS, *given)
+                    again = nn.decode(stack, x.copy(), OFFSETS, *given, attn_weights=own[0], cross_weights=own[1])
+                assert isinstance(result, Tensor) == (arrays < 3)
+                assert arrays == 3 or result.requires_grad == recording
+                for mine, theirs in zip(own, weights, strict=True):
+                    assert len(mine) == len(theirs)
+                    assert [isinstance(w, np.ndarray) for w in mine] == [i < arrays for i in range(len(mine))]
+                found, wanted = [result, again, *own[0], *own[1]], [expected, expected, *weights[0], *weights[1]]
+                for a, b in zip(found, wanted, strict=True):
+                    assert_same_bits(a, b)
+
+
+def test_offsets_of_any_integers() -> None:
+    encoder, decoder = make(nn.EncoderBlock, "post-norm").freeze(), make(nn.DecoderBlock, "post-norm").freeze()
+    x, memory = x_and_memory()
+    offsets, others = OFFSETS.tolist(), OTHERS.astype(np.int64)
+    assert_same_bits(nn.encode([encoder], x.copy(), offsets), encoder(x, OFFSETS))
+    assert_same_bits(nn.decode([decoder], x.copy(), offsets, memory, others), decoder(x, OFFSETS, memory, OTHERS))
+
+
 def test_blocks_of_other_sizes() -> None:
-    blocks = [make(nn.EncoderBlock, kind).freeze() for kind in ("post-norm", "wide", "narrow", "narrow")]
-    x, _ = x_and_memory()
-    expected = x
-    for block in blocks:
-        expected = block(expected, OFFSETS)
-    assert_same_bits(nn.encode(blocks, x, OFFSETS), expected)
+    x, memory = x_and_memory()
+    for cls, run, given in ((nn.EncoderBlock, nn.encode, ()), (nn.DecoderBlock, nn.decode, (memory, OTHERS))):
+        blocks = [make(cls, kind).freeze() for kind in ("post-norm", "wide", "narrow", "narrow")]
+        expected = x
+        for block in blocks:
+            expected = block(expected, OFFSETS, *given)
+        assert_same_bits(run(blocks, x.copy(), OFFSETS, *given), expected)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -179,6 +230,8 @@ def test_refused() -> None:
         make(nn.DecoderBlock, "post-norm")(x, OFFSETS)
     with pytest.raises(ValueError, match="DecoderBlock: memory must be None without cross_attention"):
         make(nn.DecoderBlock, "post-norm", cross_attention=False)(x, OFFSETS, memory, OTHERS)
+    with pytest.raises(ValueError, match="DecoderBlock: memory must be given"):
+        nn.decode([make(nn.DecoderBlock, "post-norm").freeze()], x, OFFSETS)
     with pytest.raises(ValueError, match="num_heads must divide embed_dim"):
         nn.EncoderBlock(10, 3, 20)
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import kernels, ragged
+from fastattn import _core, kernels, nn, ragged
 from fastattn._types import IntArray
-from fastattn.autograd import Tensor, mode, no_grad
+from fastattn.autograd import Tensor, mode, no_grad, values
+from fastattn.checks import integers
 from fastattn.nn.cache import Cache
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
@@ -35,14 +36,21 @@ class TransformerDecoder:
             self._weight = kernels.PackedMatrix(self._weight)
         self._cache: Cache | None = None
         if use_cache:
-            blocks = model.decoder.layers
-            self._kept = [block.encoder_attn.keys_values(memory) for block in blocks]
-            shapes = [kept.shape[2:] for kept in self._kept]
-            self._cache = Cache(shapes, len(self.sources), max_length, self._kept[0].dtype)
+            with _core.Pass():
+                kept = values(*(block.encoder_attn.keys_values(memory) for block in model.decoder.layers))
+            self._memories = [(keys_values[:, 0], keys_values[:, 1]) for keys_values in kept]
+            shapes = [keys_values.shape[2:] for keys_values in kept]
+            self._cache = Cache(shapes, len(self.sources), max_length, kept[0].dtype)
 
     @no_grad()
     def step(self, tokens: IntArray) -> Array:
         """Read one more token per row, `[rows]`. Returns the scores of the next, `[rows, decoder_vocab_size]`."""
+        if self._cache is None:
+            return self._scores(tokens)
+        with _core.Pass():
+            return self._scores(tokens)
+
+    def _scores(self, tokens: IntArray) -> Array:
         scores: Array = mode.ops.linear(self.read(tokens), self._weight, self._bias)
         return scores
 
@@ -67,7 +75,7 @@ class TransformerDecoder:
 
     def read(self, tokens: IntArray) -> Array:
         """Read one more token per row, `[rows]`. Returns its hidden state, `[rows, d_model]`."""
-        model, cache, tokens = self._model, self._cache, np.ascontiguousarray(tokens)
+        model, cache, tokens = self._model, self._cache, integers("TransformerDecoder: tokens", tokens)
         hidden: Any
         if cache is None:
             self._ids = np.concatenate([self._ids, tokens[:, None]], axis=1)
@@ -79,10 +87,9 @@ class TransformerDecoder:
             hidden = model.decode_ragged(self._ids.reshape(-1), own, memory[np.concatenate(places)], offsets)
             hidden = hidden[length - 1 :: length]
         else:
-            step, decoder = cache.advance(), model.decoder
-            hidden = decoder.embed(tokens, np.full(len(tokens), cache.length - 1))
-            for block, keys_values, kept in zip(decoder.layers, cache.keys_values, self._kept, strict=True):
-                hidden = block.step(hidden, keys_values, step, kept, self._cross)
-            hidden = decoder.finish(hidden)
+            decoder = model.decoder
+            cache.make_room()  # while nothing is deferred
+            (x,) = values(decoder.embed(tokens, np.full(len(tokens), cache.length)))
+            hidden = decoder.finish(nn.decode_step(decoder.layers, x, cache, self._memories, self._cross))
         array: Array = hidden.data if isinstance(hidden, Tensor) else hidden
         return array

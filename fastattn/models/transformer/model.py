@@ -11,14 +11,15 @@ Face's `MarianMTModel`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn import _core, nn, ragged
 from fastattn import functional as F
-from fastattn import nn, ragged
 from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import FRACTION, number
 from fastattn.functional.losses import IGNORE_INDEX
@@ -97,17 +98,28 @@ class Stack(nn.Module):
 
     def embed(self, ids: NDArray[np.int64], position_ids: NDArray[np.int64]) -> Any:
         """Dropout of scaled embeddings plus positions: `[tokens]` to `[tokens, d_model]`."""
-        x = self.embed_tokens(ids)
-        if self.scale != 1.0:
-            x = x * self.scale
-        positions = self.embed_positions(position_ids)
-        if isinstance(positions, np.ndarray):
-            positions = positions.astype(x.dtype, copy=False)  # float64 within use_reference
-        return self.dropout(x + positions)
+        tokens, positions = self.embed_tokens, self.embed_positions
+        table: Any
+        if isinstance(positions, nn.Embedding):
+            table, places = positions.weight, position_ids
+        else:
+            table, places = positions.lookup(position_ids)
+        x = F.embedding_sum(
+            ids,
+            tokens.weight,
+            position_ids=places,
+            position_weight=table,
+            scale=self.scale,
+            padding_idx=tokens.padding_idx,
+        )
+        return self.dropout(x)
 
     def finish(self, x: Values) -> Any:
-        """The norm after the last layer with `normalize_before`, else `x` unchanged."""
-        return x if self.layer_norm is None else self.layer_norm(x)
+        """The norm after the last layer with `normalize_before`, else `x` unchanged. Overwrites an array `x`."""
+        norm = self.layer_norm
+        if norm is None:
+            return x
+        return norm(x, out=x if norm.frozen and isinstance(x, np.ndarray) else None)
 
 
 class Transformer(TransformerPreTrainedModel):
@@ -255,8 +267,10 @@ class Transformer(TransformerPreTrainedModel):
         """Read sources to be decoded token by token; `fastattn.generation` calls this.
 
         `input_ids` and `attention_mask` are as in a call. No sequence grows beyond `max_length`. Nothing is recorded.
-        Errors are as in a call.
+        Errors are as in a call; a model in training mode raises ValueError, since nothing is dropped.
         """
+        if self.training:
+            raise ValueError(f"{OWNER}: the model is in training mode; call eval() first")
         source = pack(OWNER, "input_ids", input_ids, attention_mask)
         empty = ragged.lengths(source.cu_seqlens) == 0
         if empty.any():
@@ -287,8 +301,9 @@ class Transformer(TransformerPreTrainedModel):
         return target, target.pack_labels(OWNER, labels, config.decoder_vocab_size, mask_name)
 
     def _encode(self, source: Tokens, attn_weights: Weights = None) -> Any:
-        x = self._embed(self.encoder, source, self.config.vocab_size)
-        return self.encoder.finish(nn.encode(self.encoder.layers, x, source.cu_seqlens, attn_weights=attn_weights))
+        with self._pass():
+            x = self._embed(self.encoder, source, self.config.vocab_size)
+            return self.encoder.finish(nn.encode(self.encoder.layers, x, source.cu_seqlens, attn_weights=attn_weights))
 
     def _decode(
         self,
@@ -298,11 +313,15 @@ class Transformer(TransformerPreTrainedModel):
         attn_weights: Weights = None,
         cross_weights: Weights = None,
     ) -> Any:
-        x = self._embed(self.decoder, target, self.config.decoder_vocab_size)
-        arguments = target.cu_seqlens, memory, cu_seqlens_k
-        for block in self.decoder.layers:
-            x = block(x, *arguments, attn_weights=attn_weights, cross_weights=cross_weights)
-        return self.decoder.finish(x)
+        weights = {"attn_weights": attn_weights, "cross_weights": cross_weights}
+        with self._pass():
+            x = self._embed(self.decoder, target, self.config.decoder_vocab_size)
+            x = nn.decode(self.decoder.layers, x, target.cu_seqlens, memory, cu_seqlens_k, **weights)
+            return self.decoder.finish(x)
+
+    def _pass(self) -> AbstractContextManager[Any]:
+        """A pass, unless the model trains: it would keep what a training step frees on its way."""
+        return _core.Pass() if self.frozen else nullcontext()
 
     def _embed(self, stack: Stack, tokens: Tokens, vocab_size: int) -> Any:
         tokens.check_positions(self.config.max_position_embeddings)

@@ -1,0 +1,276 @@
+"""Stacks of blocks: an encoder, a decoder, and a decoder that reads one more token of each sequence.
+
+If nothing is recorded or dropped, `_infer` computes the blocks of all three, in buffers that they share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from fastattn.autograd import Tensor, checkpoint, mode, recording, tensors
+from fastattn.nn.blocks import Block, DecoderBlock, EncoderBlock
+from fastattn.nn.cache import Cache
+from fastattn.nn.layer_norm import LayerNorm
+from fastattn.nn.linear import Linear
+from fastattn.nn.module import Values
+from fastattn.nn.parameter import Array
+from fastattn.ragged import int32_offsets
+
+KeysValues = tuple[Array, Array]
+"""The keys and the values of a memory, each `[tokens, heads, head_dim]`."""
+
+
+def encode(
+    blocks: Iterable[EncoderBlock],
+    x: Values,
+    cu_seqlens: ArrayLike,
+    *,
+    states: list[Any] | None = None,
+    attn_weights: list[Any] | None = None,
+    checkpointing: bool = False,
+) -> Any:
+    """Pass `x` `[tokens, dim]` through a stack of encoder blocks. The results are the same as calling each in turn.
+
+    If nothing is recorded or dropped, all blocks compute in the same buffers, and `x` itself is overwritten unless
+    there is a list `states`, to which the result of each block is appended. With `checkpointing` a recorded block keeps
+    only its input and is computed again in `backward()`. The rest is as in a call of `EncoderBlock`.
+    """
+    offsets = int32_offsets(cu_seqlens, "encode: cu_seqlens")
+    own = {"cu_seqlens_q": offsets}
+    return _run(blocks, x, None, (offsets,), own, None, {"attn_weights": attn_weights}, states, checkpointing)
+
+
+def decode(
+    blocks: Iterable[DecoderBlock],
+    x: Values,
+    cu_seqlens_q: ArrayLike,
+    memory: Values | None = None,
+    cu_seqlens_k: ArrayLike | None = None,
+    *,
+    attn_weights: list[Any] | None = None,
+    cross_weights: list[Any] | None = None,
+) -> Any:
+    """Pass `x` `[tokens, dim]` through a stack of decoder blocks. The results are the same as calling each in turn.
+
+    If nothing is recorded or dropped, all blocks compute in the same buffers, and `x` itself is overwritten. The rest
+    is as in a call of `DecoderBlock`.
+    """
+    offsets_q = int32_offsets(cu_seqlens_q, "decode: cu_seqlens_q")
+    offsets_k = offsets_q if cu_seqlens_k is None else int32_offsets(cu_seqlens_k, "decode: cu_seqlens_k")
+    blocks = list(blocks)
+    for block in blocks:
+        block.check_memory(memory)
+    own, cross = {"cu_seqlens_q": offsets_q, "is_causal": True}, {"cu_seqlens_q": offsets_q, "cu_seqlens_k": offsets_k}
+    weights = {"attn_weights": attn_weights, "cross_weights": cross_weights}
+    return _run(blocks, x, memory, (offsets_q, memory, offsets_k), own, cross, weights)
+
+
+def decode_step(
+    blocks: Iterable[DecoderBlock],
+    x: Array,
+    cache: Cache,
+    memories: Sequence[KeysValues] = (),
+    cross: dict[str, Any] | None = None,
+) -> Array:
+    """The result of `decode` for the last tokens `x` `[rows, dim]` of sequences, given a cache of the earlier tokens.
+
+    The keys and values of the tokens are added to the cache, which also keeps the buffers. `memories` holds the keys
+    and values of the memory for each block, the parts of `encoder_attn.keys_values`, and `cross` the `cu_seqlens_q` of
+    the rows and the `cu_seqlens_k` of the memory, both int32. The result has the bits of `decode` over whole sequences,
+    and is `x` itself, overwritten. Nothing is recorded or dropped.
+
+    >>> block, cache = DecoderBlock(8, 2, 16, cross_attention=False).freeze(), Cache([(2, 4)], rows=1, max_length=3)
+    >>> x = np.random.default_rng(0).normal(size=(3, 8)).astype("f4")
+    >>> steps = [decode_step([block], x[i : i + 1].copy(), cache) for i in range(3)]
+    >>> np.concatenate(steps).tobytes() == decode([block], x, [0, 3]).tobytes()
+    True
+    """
+    cache.advance()
+    memories = memories or [None] * len(cache.layers)  # type: ignore[list-item]  # without cross-attention
+    for block, layer, memory in zip(blocks, cache.layers, memories, strict=True):
+        workspace = cache.workspace = _fitting(cache.workspace, block, x)
+        x = _infer(block, x, workspace, x, cache.offsets, cross, memory, (cache.places, *layer))
+    return x
+
+
+def _run(
+    blocks: Iterable[Any],
+    x: Values,
+    memory: Values | None,
+    arguments: tuple[Any, ...],
+    own: dict[str, Any],
+    cross: dict[str, Any] | None,
+    weights: dict[str, list[Any] | None],
+    states: list[Any] | None = None,
+    checkpointing: bool = False,
+) -> Any:
+    """Pass `x` through the blocks: call them with `arguments`, or compute in buffers."""
+    workspace: Workspace | None = None
+    read = memory.data if isinstance(memory, Tensor) else memory
+    for block in blocks:
+        if block.training or (mode.grad and (recording(x, memory) or block.records())):
+            if checkpointing and weights["attn_weights"] is None:
+                x = checkpoint(block, x, *arguments)
+            else:
+                x = block(x, *arguments, **weights)
+        else:
+            tensor = tensors(x, memory) or not block.frozen
+            array: Array = x.data if isinstance(x, Tensor) else x
+            workspace = _fitting(workspace, block, array, 0 if memory is None else len(memory))
+            out = array if states is None else None
+            kept = weights["attn_weights"], weights.get("cross_weights") if block.cross_attention else None
+            result = _infer(block, array, workspace, out, own, cross, read, None, *kept)
+            if result is not array or tensor != isinstance(x, Tensor):
+                x = Tensor(result) if tensor else result
+            for found in kept if tensor else ():
+                if found is not None:
+                    found[-1] = Tensor(found[-1])
+        if states is not None:
+            states.append(x)
+    return x
+
+
+def _infer(
+    block: Block,
+    x: Array,
+    w: Workspace,
+    out: Array | None,
+    own: dict[str, Any],
+    cross: dict[str, Any] | None,
+    memory: Array | KeysValues | None,
+    past: tuple[Any, ...] | None = None,
+    attn_weights: list[Any] | None = None,
+    cross_weights: list[Any] | None = None,
+) -> Array:
+    """The result of a call if nothing is recorded or dropped, computed in the buffers. `out` may be `x`.
+
+    `own` and `cross` are options of the two attentions. `past` has the places of the tokens in a cache, and the
+    cache's rows, keys and values.
+    """
+    ops, first, attention = mode.ops, block.norm_first, block.self_attn
+    norm = block.self_attn_layer_norm
+    _linear(ops, attention.stacked, _norm(ops, norm, x, w.output) if first else x, w.query_key_value)
+    key, value = w.key, w.value
+    if past is not None:
+        places, rows, key, value = past
+        ops.scatter_rows(w.key_value, places, rows)
+    _attend(ops, w.query, key, value, w.heads, own, attn_weights)
+    if first:
+        x = _linear(ops, attention.out_proj, w.context, w.sum, x)
+    else:
+        x = _norm(ops, norm, _linear(ops, attention.out_proj, w.context, w.output), out, x)
+
+    if block.cross_attention:
+        attention, norm = block.encoder_attn, block.encoder_attn_layer_norm
+        query: Any = attention.q_proj
+        _linear(ops, query, _norm(ops, norm, x, w.output) if first else x, w.cross_rows)
+        if isinstance(memory, tuple):
+            key, value = memory
+        else:
+            _linear(ops, attention.stacked, memory, w.memory)
+            key, value = w.memory_key, w.memory_value
+        _attend(ops, w.cross_query, key, value, w.heads, cross, cross_weights)
+        if first:
+            x = _linear(ops, attention.out_proj, w.context, w.second_sum, x)
+        else:
+            x = _norm(ops, norm, _linear(ops, attention.out_proj, w.context, w.output), x, x)
+
+    norm = block.final_layer_norm
+    hidden = _linear(ops, block.fc1, _norm(ops, norm, x, w.output) if first else x, w.hidden)
+    if first:
+        return _linear(ops, block.fc2, hidden, out, x)
+    return _norm(ops, norm, _linear(ops, block.fc2, hidden, w.output), x, x)
+
+
+def _linear(ops: Any, layer: Linear, x: Any, out: Array | None, residual: Array | None = None) -> Array:
+    weight, bias = layer.weight.value, None if layer.bias is None else layer.bias.value
+    result: Array = ops.linear(x, weight, bias, residual, activation=layer.activation, out=out)
+    return result
+
+
+def _norm(ops: Any, layer: LayerNorm, x: Array, out: Array | None, residual: Array | None = None) -> Array:
+    weight: Any = layer.weight  # the norms of blocks always have one
+    bias = None if layer.bias is None else layer.bias.value
+    result: Array = ops.layer_norm(x, weight.value, bias, layer.eps, residual=residual, out=out)
+    return result
+
+
+def _attend(
+    ops: Any, query: Array, key: Array, value: Array, out: Array, options: Any, weights: list[Any] | None
+) -> None:
+    if weights is None:
+        ops.scaled_dot_product_attention(query, key, value, out=out, **options)
+    else:
+        found = ops.scaled_dot_product_attention(query, key, value, return_attn_weights=True, out=out, **options)
+        weights.append(found[1])
+
+
+class Workspace:
+    """Memory for the steps between the layers of a stack, allocated once per call and used by all its blocks.
+
+    Fresh memory costs as much as a pass over it, and a view costs a microsecond. Each call, or cache, has its own
+    workspace, so threads do not interfere. `hidden` shares its memory with the buffers of the attentions, and these
+    with each other: their uses do not overlap in time.
+
+    - `query_key_value` `[tokens, 3 * dim]`; its thirds `query`, `key`, `value` `[tokens, heads, head_dim]`, and the
+      last two together, `key_value` `[tokens, 2 * dim]`
+    - `context` `[tokens, dim]`, the same memory as `heads` `[tokens, heads, head_dim]`: attention's result
+    - with cross-attention: `cross_rows` `[tokens, dim]`, the same memory as `cross_query` `[tokens, heads, head_dim]`;
+      `memory` `[memory_tokens, 2 * dim]`, and its halves `memory_key`, `memory_value`
+    - `hidden` `[tokens, hidden_dim]`: the inner layer of the feed-forward network
+    - `output` `[tokens, dim]`: the result of a sub-layer, or its input with `norm_first`
+    - `sum`, with cross-attention `second_sum` `[tokens, dim]`, with `norm_first`: the values between the sub-layers
+    """
+
+    def __init__(self, block: Block, tokens: int, memory_tokens: int, dtype: DTypeLike) -> None:
+        self.sizes = _sizes(block, tokens)
+        _, heads, head_dim, hidden_dim, norm_first, crosses = self.sizes
+        dim = heads * head_dim
+        part = tokens * dim
+        shared = max(4 * part, tokens * hidden_dim, 2 * part + 2 * memory_tokens * dim)
+        sums = (1 + crosses) * norm_first
+        memory = np.empty((1 + sums) * part + shared, dtype)
+        self.output, *others = memory[: (1 + sums) * part].reshape(1 + sums, tokens, dim)
+        if norm_first:
+            self.sum, self.second_sum = others[0], others[-1]
+        memory = memory[(1 + sums) * part :]
+        self.hidden = memory[: tokens * hidden_dim].reshape(tokens, hidden_dim)
+        self.context = memory[:part].reshape(tokens, dim)
+        self.heads = self.context.reshape(tokens, heads, head_dim)
+        self.query_key_value = memory[part : 4 * part].reshape(tokens, 3 * dim)
+        self.key_value = self.query_key_value[:, dim:]
+        self.query, self.key, self.value = _parts(self.query_key_value, 3, heads, head_dim)
+        if crosses:
+            self.cross_rows = memory[part : 2 * part].reshape(tokens, dim)
+            self.cross_query = self.cross_rows.reshape(tokens, heads, head_dim)
+            self.memory = memory[2 * part : 2 * part + 2 * memory_tokens * dim].reshape(memory_tokens, 2 * dim)
+            self.memory_key, self.memory_value = _parts(self.memory, 2, heads, head_dim)
+
+
+def _parts(rows: Array, count: int, heads: int, head_dim: int) -> list[Array]:
+    parts = rows.reshape(len(rows), count, heads, head_dim)
+    return [parts[:, i] for i in range(count)]
+
+
+def _fitting(workspace: Any, block: Block, x: Array, memory_tokens: int = 0) -> Workspace:
+    """This workspace, or another one if it does not fit."""
+    if workspace is None or workspace.sizes != _sizes(block, len(x)):
+        return Workspace(block, len(x), memory_tokens, x.dtype)
+    found: Workspace = workspace
+    return found
+
+
+def _sizes(block: Block, tokens: int) -> tuple[int, int, int, int, bool, bool]:
+    attention = block.self_attn
+    return (
+        tokens,
+        attention.num_heads,
+        attention.head_dim,
+        block.fc1.out_features,
+        block.norm_first,
+        block.cross_attention,
+    )
