@@ -314,6 +314,8 @@ class TestRefusals:
         model = random_transformer(trainable=True).train()
         with pytest.raises(ValueError, match=r"generate: the model is in training mode; call eval\(\) first"):
             generate(model, sources()[0])
+        with pytest.raises(ValueError, match=r"Transformer: the model is in training mode; call eval\(\) first"):
+            model.begin(sources()[0], max_length=9)
 
 
 def test_several_ends(model: Transformer) -> None:

@@ -61,6 +61,25 @@ def test_a_position_has_the_same_bits_in_all_company() -> None:
     assert_same_bits(positions(ids.astype(np.uint8)[:1, :1]), whole[ids[:1, :1]])
 
 
+@pytest.mark.parametrize(
+    "ids", [[70, 127], [0, 200], [4095, 0], [4096, 3], [64 * 4096, 5, 2**40], [[1, 2], [900, 5000]]]
+)
+def test_the_rows_of_a_table(ids: Any) -> None:
+    positions = nn.SinusoidalPositions(6)
+    table, rows = positions.lookup(np.array(ids))
+    assert not table.flags.writeable or len(table) <= 64 * np.size(ids)
+    assert rows.shape == np.shape(ids)
+    for place in np.ndindex(rows.shape):
+        assert_same_bits(table[rows[place]], positions(np.array([np.array(ids)[place]]))[0])
+
+
+def test_tables_are_kept() -> None:
+    """A pass holds none of its own, whatever the lengths of its sequences."""
+    positions = nn.SinusoidalPositions(6)
+    assert len({id(positions.lookup(np.arange(length))[0]) for length in range(2049, 4096, 100)}) == 1
+    assert len({id(positions.lookup(np.arange(length, length + 9))[0]) for length in range(64, 100)}) == 1
+
+
 def test_a_far_position_costs_no_more_than_a_near_one() -> None:
     """No table of all positions before it: that of 2^40 would not fit."""
     far, near = nn.SinusoidalPositions(4)(np.array([2**40, 3])), nn.SinusoidalPositions(4)(np.array([3]))
