@@ -160,7 +160,7 @@ class DecoderBlock(Block):
             x = self._sublayer(self.encoder_attn_layer_norm, attend_memory, x)
         return self._sublayer(self.final_layer_norm, self._feed_forward, x)
 
-    def check_memory(self, memory: Values | None) -> None:
+    def check_memory(self, memory: Any) -> None:
         """Raise ValueError for a missing `memory`, and for a `memory` without `cross_attention`."""
         if (memory is None) == self.cross_attention:
             wanted = "must be given" if self.cross_attention else "must be None without cross_attention"

@@ -81,7 +81,7 @@ def decode_step(
     The keys and values of the tokens are added to the cache, which also keeps the buffers. `memories` holds the keys
     and values of the memory for each block, the parts of `encoder_attn.keys_values`, and `cross` the `cu_seqlens_q` of
     the rows and the `cu_seqlens_k` of the memory, both int32. The result has the bits of `decode` over whole sequences,
-    and is `x` itself, overwritten. Nothing is recorded or dropped.
+    and is `x` itself, overwritten. Nothing is recorded or dropped. Raises ValueError as `DecoderBlock` for `memories`.
 
     >>> block, cache = DecoderBlock(8, 2, 16, cross_attention=False).freeze(), Cache([(2, 4)], rows=1, max_length=3)
     >>> x = np.random.default_rng(0).normal(size=(3, 8)).astype("f4")
@@ -92,6 +92,7 @@ def decode_step(
     cache.advance()
     memories = memories or [None] * len(cache.layers)  # type: ignore[list-item]  # without cross-attention
     for block, layer, memory in zip(blocks, cache.layers, memories, strict=True):
+        block.check_memory(memory)
         workspace = cache.workspace = _fitting(cache.workspace, block, x)
         x = _infer(block, x, workspace, x, cache.offsets, cross, memory, (cache.places, *layer))
     return x

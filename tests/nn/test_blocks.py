@@ -232,6 +232,8 @@ def test_refused() -> None:
         make(nn.DecoderBlock, "post-norm", cross_attention=False)(x, OFFSETS, memory, OTHERS)
     with pytest.raises(ValueError, match="DecoderBlock: memory must be given"):
         nn.decode([make(nn.DecoderBlock, "post-norm").freeze()], x, OFFSETS)
+    with pytest.raises(ValueError, match="DecoderBlock: memory must be given"):
+        nn.decode_step([make(nn.DecoderBlock, "post-norm").freeze()], x, nn.Cache([(HEADS, DIM // HEADS)], 9, 5))
     with pytest.raises(ValueError, match="num_heads must divide embed_dim"):
         nn.EncoderBlock(10, 3, 20)
 
