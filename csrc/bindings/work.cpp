@@ -118,6 +118,10 @@ Work work(const EmbeddingBackward& a) {
     return made({{"tokens", a.tokens}, {"dim", a.dim}}, 0, 3 * double(a.tokens) * double(a.dim));
 }
 
+Work work(const ScatterRowsForward& a) {
+    return made({{"rows", a.count}, {"dim", a.dim}}, 0, 2 * double(a.count) * double(a.dim));
+}
+
 // The kernel looks at one window of the run of padding that ends a word.
 Work work(const CharCnnForward& a) {
     double weights = 0, products = 0;
