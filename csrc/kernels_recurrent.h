@@ -91,7 +91,9 @@ struct LstmForward : RecurrentForward, Lstm {
         float* m;                // [batch, hidden], row stride ldm: sigmoid(o) tanh(c); with a projection
         const float* hr_panels;  // W_hr [width, hidden] in panels; with a projection
         const float* c0;         // [batch, hidden] or null: zeros
+        const float* residual;   // added to out: [tokens, width], row stride ldr; or null
     } direction[most_directions];
+    i64 ldr;
 };
 
 struct LstmBackward : RecurrentBackward, Lstm {

@@ -92,6 +92,16 @@ void give_memory(const Block& block) {
     }
 }
 
+Temporary::Temporary(std::size_t bytes)
+    : block_([&]() -> Block {
+          if (kept_) return take_memory(bytes);
+          if (bytes > std::size_t{PTRDIFF_MAX}) throw std::bad_alloc();
+          const std::lock_guard<std::mutex> lock(mutex);
+          return allocate((bytes + page - 1) / page * page);
+      }()) {}
+
+Temporary::~Temporary() { kept_ ? give_memory(block_) : std::free(block_.data); }
+
 void empty_memory() {
     const std::lock_guard<std::mutex> lock(mutex);
     drop_oldest(0);

@@ -17,8 +17,23 @@ bool keeps_memory();
 
 Block take_memory(std::size_t bytes);  // of at least this size, 64-byte aligned, contents undefined; std::bad_alloc
 void give_memory(const Block& block);  // kept; used and kept memory together hardly exceed the peak of used memory
-void empty_memory();                   // returns what is kept to the system
-std::size_t kept_memory();             // bytes
+
+// Memory for one call of a kernel, 64-byte aligned, contents undefined. Throws std::bad_alloc.
+class Temporary {
+public:
+    explicit Temporary(std::size_t bytes);
+    ~Temporary();
+    Temporary(const Temporary&) = delete;
+    Temporary& operator=(const Temporary&) = delete;
+    void* data() const { return block_.data; }
+
+private:
+    const bool kept_ = keeps_memory();
+    const Block block_;
+};
+
+void empty_memory();        // returns what is kept to the system
+std::size_t kept_memory();  // bytes
 void make_memory_fork_safe();
 
 }  // namespace fastattn

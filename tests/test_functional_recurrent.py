@@ -307,3 +307,19 @@ class TestErrors:
         for hx in (h, [h], "hc!"):
             with pytest.raises(TypeError, match=r"lstm: hx must be a tuple \(h_0, c_0\) or None, got "):
                 F.lstm(self.x, OFFSETS, [weights("lstm", 1)], hx)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_residual_has_the_gradient_of_the_output(directions: int) -> None:
+    flat, (h, c) = weights("lstm", directions), states("lstm", directions)
+    x, added = leaf(TOKENS, IN, seed=3), leaf(TOKENS, directions * STATE, seed=4)
+    given = [x, added, h, c, *flat]
+    found = []
+    for options in ({"residual": added}, {}):
+        output, *last = run("lstm", x, (h, c), flat, **options)
+        mixed([output if options else output + added, *last], "ohc").backward()
+        found.append([tensor.grad for tensor in given])
+        for tensor in given:
+            tensor.grad = None
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.tobytes() == theirs.tobytes()

@@ -215,14 +215,19 @@ struct InitializedCaster : py::detail::type_caster_base<T> {
     }
 };
 
-// Runs a kernel of the table in use without the lock, after those of the pass so far.
+// Runs call(kernel, &args) without the lock, after the kernels of the pass so far.
 template <typename Args>
-void compute_now(void (*KernelTable::*kernel)(const Args&), const Args& args) {
+void compute_now(KernelCall call, AnyKernel kernel, const Args& args) {
     run_pass();
     without_lock([&] {
         const FlushDenormals flush;  // what a kernel does between its loops, too
-        run_kernel(&call_kernel<Args>, reinterpret_cast<AnyKernel>(kernels().*kernel), &args);
+        run_kernel(call, kernel, &args);
     });
+}
+// Runs a kernel of the table in use.
+template <typename Args>
+void compute_now(void (*KernelTable::*kernel)(const Args&), const Args& args) {
+    compute_now(&call_kernel<Args>, reinterpret_cast<AnyKernel>(kernels().*kernel), args);
 }
 
 // Runs a kernel of the table in use without the lock: at once, or with the others of a pass. Everything that the

@@ -28,6 +28,7 @@ public:
                         " characters a word, got shape " + char_ids.shape.str());
         ids_ = ids(char_ids, embedding.shape[0], "embedding");
         tanh_ = choose(f, "activation", activation, activations);
+        convolutions.reset(new CharConvolution[given_weights_.size()]);
         for (std::size_t i = 0; i < given_weights_.size(); ++i) add_convolution(i);
     }
 
@@ -51,8 +52,8 @@ public:
         args.char_ids = ids_.get();
         args.embedding = embedding.as<float>();
         args.lde = embedding.row_stride();
-        args.convolutions = convolutions.data();
-        args.count = static_cast<i64>(convolutions.size());
+        args.convolutions = convolutions.get();
+        args.count = static_cast<i64>(weights.size());
         args.words = words();
         args.chars = chars();
         args.dim = dim();
@@ -64,7 +65,7 @@ public:
     Array embedding, char_ids;
     Occupied occupied;
     std::vector<Weight> weights;
-    std::vector<CharConvolution> convolutions;
+    Copy<CharConvolution> convolutions;  // of each weight
     i64 filters = 0;
 
 private:
@@ -88,7 +89,7 @@ private:
         occupied.add(plain);
         occupied.add(bias);
         filters += weight.n;
-        convolutions.push_back(convolution);
+        convolutions[i] = convolution;
         weights.push_back(std::move(weight));
     }
 
@@ -113,17 +114,22 @@ py::object char_cnn(py::handle char_ids, py::handle embedding, py::handle weight
         args.argmax = places.mutable_data();
         argmax = std::move(places);
     }
-    for (std::size_t i = 0; i < operands.weights.size(); ++i)
+    bool at_once = return_argmax;
+    for (std::size_t i = 0; i < operands.weights.size(); ++i) {
         operands.convolutions[i].panels = operands.weights[i].panels();
-    compute_now(&KernelTable::char_cnn_forward, args);
+        at_once = at_once || operands.weights[i].has_own_panels();
+    }
+    at_once ? compute_now(&KernelTable::char_cnn_forward, args) : compute(&KernelTable::char_cnn_forward, args);
     if (return_argmax) return py::make_tuple(out.object, argmax);
     return out.object;
 }
 
 Copy<std::int32_t> checked_places(const Array& argmax, const Operands& operands) {
     std::vector<i64> last;  // of each filter
-    for (const CharConvolution& convolution : operands.convolutions)
+    for (std::size_t i = 0; i < operands.weights.size(); ++i) {
+        const CharConvolution& convolution = operands.convolutions[i];
         last.insert(last.end(), static_cast<std::size_t>(convolution.filters), operands.chars() - convolution.width);
+    }
     const i64* limit = last.data();
     return checked_copy<std::int32_t>(
         argmax,

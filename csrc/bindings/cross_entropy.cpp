@@ -35,12 +35,13 @@ py::object cross_entropy(py::handle logits_, py::handle target_, py::handle igno
     CrossEntropyForward args{};
     const Array logits = floats(f, "logits", logits_), target = array(f, "target", target_, Dtype::int64);
     const auto targets = fill(args, f, logits, target, ignore_index, label_smoothing);
-    const py::object loss = new_floats({args.rows});
+    const Output loss(f, "loss", py::none(), {args.rows});
     py::array_t<double> lse(args.rows);
-    args.loss = data_of(loss);
+    args.loss = loss.data();
     args.lse = lse.mutable_data();
-    compute_now(&KernelTable::cross_entropy_forward, args);
-    return py::make_tuple(loss, lse);
+    if (Pass* const pass = Pass::current()) pass->keep(lse);
+    compute(&KernelTable::cross_entropy_forward, args);
+    return py::make_tuple(loss.object, lse);
 }
 
 py::object cross_entropy_backward(py::handle dloss_, py::handle logits_, py::handle target_, py::handle lse_,

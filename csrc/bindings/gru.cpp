@@ -16,7 +16,7 @@ py::object gru(py::handle x, py::handle cu_seqlens, py::handle weights, py::hand
         pass.set(args.direction[i], i);
         args.direction[i].bias_hh = layer.weights[i].bias_hh.as<float>();
     }
-    compute_now(&KernelTable::gru_forward, args);
+    pass.compute(&KernelTable::gru_forward, args);
     if (!return_reserve) return py::make_tuple(pass.out, pass.h_n);
     return py::make_tuple(pass.out, pass.h_n, std::move(pass.reserve));
 }

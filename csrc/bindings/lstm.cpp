@@ -23,16 +23,19 @@ Array set_lstm(Lstm& args, RecurrentLayer& layer, py::handle c0, py::handle cell
 
 py::object lstm(py::handle x, py::handle cu_seqlens, py::handle weights, py::handle h0, py::handle c0_,
                 py::handle reverse, py::handle cell_clip, py::handle proj_clip, py::handle return_reserve_,
-                py::handle recompute) {
+                py::handle recompute, py::handle residual_) {
     RecurrentLayer layer("lstm", gates, x, cu_seqlens, weights, h0, reverse);
     LstmForward args{};
     const Array c0 = set_lstm(args, layer, c0_, cell_clip, proj_clip);
     const bool return_reserve = boolean(layer.function, "return_reserve", return_reserve_);
     RecurrentForwardPass pass(layer, args, return_reserve, boolean(layer.function, "recompute", recompute));
-    const py::object c_n = new_floats(layer.states(layer.hidden));
+    const py::object c_n = pass.result(layer.states(layer.hidden));
+    const Array residual = optional_floats(layer.function, "residual", residual_);
+    if (residual) args.ldr = residual.expect_shape({layer.tokens, args.ldo}).expect_contiguous_rows().stride[0];
     for (i64 i = 0; i < layer.directions; ++i) {
         auto& d = args.direction[i];
         pass.set(d, i);
+        if (residual) d.residual = residual.as<float>() + i * layer.width;
         d.c_n = layer.part(data_of(c_n), i, layer.hidden);
         d.c0 = layer.part(c0, i, layer.hidden);
         if (return_reserve)
@@ -41,9 +44,8 @@ py::object lstm(py::handle x, py::handle cu_seqlens, py::handle weights, py::han
         Weight& hr = layer.weights[i].hr;
         if (!hr) continue;
         d.hr_panels = hr.panels();
-        d.m = pass.buffers.rows(layer.batch, args.ldm);
     }
-    compute_now(&KernelTable::lstm_forward, args);
+    pass.compute(&KernelTable::lstm_forward, args);
     if (!return_reserve) return py::make_tuple(pass.out, pass.h_n, c_n);
     return py::make_tuple(pass.out, pass.h_n, c_n, std::move(pass.reserve));
 }

@@ -55,11 +55,15 @@ public:
 
     template <typename Args>
     void add(void (*kernel)(const Args&), const Args& args) {
+        add(&call_kernel<Args>, reinterpret_cast<AnyKernel>(kernel), args);
+    }
+    template <typename Args>
+    void add(KernelCall call, AnyKernel kernel, const Args& args) {
         static_assert(std::is_trivially_copyable_v<Args>);
         const std::size_t begin = list_.args.size();
         list_.args.resize(begin + (sizeof(Args) + sizeof(Word) - 1) / sizeof(Word));
         std::memcpy(&list_.args[begin], &args, sizeof(Args));
-        list_.calls.push_back({&call_kernel<Args>, reinterpret_cast<AnyKernel>(kernel), begin});
+        list_.calls.push_back({call, kernel, begin});
     }
     // Until the kernels are computed.
     void keep(py::handle object) {

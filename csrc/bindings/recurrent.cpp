@@ -28,20 +28,22 @@ float* Buffers::rows(i64 count, i64 columns) {
 }
 
 SequenceOrder::SequenceOrder(const Array& array, i64 tokens_) : tokens(tokens_) {
-    const Copy<std::int32_t> cu = bindings::cu_seqlens(array, tokens);
+    cu_seqlens = bindings::cu_seqlens(array, tokens);
     batch = array.shape[0] - 1;
-    steps = longest(cu.get(), batch);
-    cu_seqlens.assign(cu.get(), cu.get() + batch + 1);
+    steps = longest(cu_seqlens.get(), batch);
+    const std::int32_t* const cu = cu_seqlens.get();
     const auto length = [&](i64 i) { return cu[i + 1] - cu[i]; };
-    order_.resize(count_of(batch));
-    std::iota(order_.begin(), order_.end(), 0);
-    std::stable_sort(order_.begin(), order_.end(), [&](i64 a, i64 b) { return length(a) > length(b); });
-    step_begin_.reserve(count_of(steps) + 1);
-    step_begin_.push_back(0);
+    order_.reset(new i64[count_of(batch)]);
+    i64* const order = order_.get();
+    std::iota(order, order + batch, 0);
+    std::stable_sort(order, order + batch, [&](i64 a, i64 b) { return length(a) > length(b); });
+    step_begin_.reset(new i64[count_of(steps) + 1]);
+    i64* const begin = step_begin_.get();
+    begin[0] = 0;
     i64 rows = batch;
     for (i64 t = 0; t < steps; ++t) {
-        while (rows > 0 && length(order_[count_of(rows - 1)]) <= t) --rows;
-        step_begin_.push_back(step_begin_.back() + rows);
+        while (rows > 0 && length(order[rows - 1]) <= t) --rows;
+        begin[t + 1] = begin[t] + rows;
     }
 }
 
@@ -121,11 +123,16 @@ void RecurrentLayer::fill(Recurrent& args) const {
     args.ldo = directions * width;
 }
 
+bool RecurrentLayer::has_own_panels() const {
+    return std::any_of(weights, weights + directions,
+                       [](const DirectionWeights& w) { return w.hh.has_own_panels() || w.hr.has_own_panels(); });
+}
+
 RecurrentReserve::RecurrentReserve(const RecurrentLayer& layer)
     : gates_(layer.gates),
       sizes_{layer.input, layer.hidden, layer.width},
       reverse_(layer.reverse, layer.reverse + layer.directions),
-      cu_seqlens_(layer.order.cu_seqlens),
+      cu_seqlens_(layer.order.cu_seqlens.get(), layer.order.cu_seqlens.get() + layer.batch + 1),
       has_h0_(layer.h0),
       cell_clip_(layer.cell_clip),
       proj_clip_(layer.proj_clip) {}
@@ -168,27 +175,24 @@ const RecurrentReserve& RecurrentReserve::of(const RecurrentLayer& layer, py::ha
 
 RecurrentForwardPass::RecurrentForwardPass(RecurrentLayer& layer, RecurrentForward& args, bool return_reserve,
                                            bool recompute)
-    : h_n(new_floats(layer.states(layer.width))),
-      reserve(return_reserve ? std::make_unique<RecurrentReserve>(layer) : std::make_unique<RecurrentReserve>()),
-      layer_(layer),
-      args_(args) {
+    : reserve(return_reserve ? std::make_unique<RecurrentReserve>(layer) : nullptr), layer_(layer), args_(args) {
     const bool keeps_gates = return_reserve && !recompute;
     layer.fill(args);
     args.keeps_gates = keeps_gates;
     args.gate_rows =
         keeps_gates ? layer.tokens : std::min(layer.tokens, std::max({layer.batch, i64{1}, gates_at_once / args.ldg}));
-    out = new_floats({layer.tokens, args.ldo});
+    h_n = result(layer.states(layer.width));
+    out = result({layer.tokens, args.ldo});
 }
 
 void RecurrentForwardPass::set(ForwardDirection& d, i64 i) {
     DirectionWeights& w = layer_.weights[i];
-    RecurrentReserve::Direction& kept = reserve->direction[i];
-    if (args_.keeps_gates) kept.gates = reserve->buffers.rows(args_.gate_rows, args_.ldg);
-    if (layer_.is_gathered(i)) kept.x_rows = reserve->buffers.rows(layer_.tokens, layer_.input);
-    kept.h_rows = reserve->buffers.rows(layer_.batch + layer_.tokens, layer_.width);
-    d.gates = kept.gates ? kept.gates : buffers.rows(args_.gate_rows, args_.ldg);
-    d.x_rows = kept.x_rows;
-    d.h_rows = kept.h_rows;
+    if (reserve) {
+        RecurrentReserve::Direction& kept = reserve->direction[i];
+        if (args_.keeps_gates) d.gates = kept.gates = reserve->buffers.rows(args_.gate_rows, args_.ldg);
+        if (layer_.is_gathered(i)) d.x_rows = kept.x_rows = reserve->buffers.rows(layer_.tokens, layer_.input);
+        d.h_rows = kept.h_rows = reserve->buffers.rows(layer_.batch + layer_.tokens, layer_.width);
+    }
     d.x = layer_.x(i).as<float>();
     d.ldx = layer_.x(i).stride[0];
     d.reverse = layer_.reverse[i];

@@ -3,14 +3,17 @@
 
 #include <limits>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
+#include "../memory.h"
 #include "weight.h"
 
 namespace fastattn::bindings {
 
 constexpr double infinite = std::numeric_limits<double>::infinity();
 constexpr i64 padding_of_gates = 16;  // floats between rows of gates, see Recurrent
+constexpr std::size_t most_floats = std::size_t{PTRDIFF_MAX} / sizeof(float);
 
 // Arrays that live as long as this object.
 class Buffers {
@@ -26,14 +29,14 @@ class SequenceOrder {
 public:
     SequenceOrder() = default;
     SequenceOrder(const Array& cu_seqlens, i64 tokens);
-    Sequences sequences() const { return {cu_seqlens.data(), order_.data(), step_begin_.data(), batch, tokens, steps}; }
+    Sequences sequences() const { return {cu_seqlens.get(), order_.get(), step_begin_.get(), batch, tokens, steps}; }
     bool is_token_order(bool reverse) const;  // time-major rows have the order of the tokens
 
-    std::vector<std::int32_t> cu_seqlens;
+    Copy<std::int32_t> cu_seqlens;
     i64 batch = 0, tokens = 0, steps = 0;
 
 private:
-    std::vector<i64> order_, step_begin_;
+    Copy<i64> order_, step_begin_;
 };
 
 // One direction: (weight_ih, weight_hh, bias, weight_hr) for an LSTM, which has four gates, or (weight_ih, weight_hh,
@@ -63,6 +66,7 @@ public:
     float* part(float* states, i64 i, i64 dim) const { return states ? states + i * batch * dim : nullptr; }
     const float* part(const Array& states, i64 i, i64 dim) const { return part(states.as<float>(), i, dim); }
     void fill(Recurrent& args) const;
+    bool has_own_panels() const;
 
     const char* function;
     i64 gates, directions;
@@ -82,7 +86,6 @@ private:
 // What a forward pass keeps. Python passes it to the backward pass and does not look inside.
 class RecurrentReserve {
 public:
-    RecurrentReserve() = default;  // for no layer: its arrays are freed with the pass
     explicit RecurrentReserve(const RecurrentLayer& layer);
     // The reserve passed from Python, refused if it comes from another call.
     static const RecurrentReserve& of(const RecurrentLayer& layer, py::handle object);
@@ -109,14 +112,63 @@ struct pybind11::detail::type_caster<fastattn::bindings::RecurrentReserve>
 
 namespace fastattn::bindings {
 
+// A forward pass, which takes the memory that is not kept for the backward pass when it runs.
+template <typename Args>
+struct RecurrentCall {
+    Args args;  // the first, for the profile
+    bool is_gathered[most_directions];
+
+    // f(pointer, rows, columns) for each array that is still to be had.
+    template <typename F>
+    static void for_arrays(Args& args, const bool* is_gathered, const F& f) {
+        for (i64 i = 0; i < args.directions; ++i) {
+            auto& d = args.direction[i];
+            if (!d.gates) f(d.gates, args.gate_rows, args.ldg);
+            if (!d.x_rows && is_gathered[i]) f(d.x_rows, args.sequences.tokens, args.input);
+            if (!d.h_rows) f(d.h_rows, args.sequences.batch + args.sequences.tokens, args.width);
+            if constexpr (std::is_same_v<Args, LstmForward>)
+                if (d.hr_panels) f(d.m, args.sequences.batch, args.ldm);
+        }
+    }
+    static void run(AnyKernel kernel, const void* job) {
+        const auto& call = *static_cast<const RecurrentCall*>(job);
+        constexpr std::size_t line = 64 / sizeof(float);
+        Args args = call.args;
+        std::size_t floats = 0;
+        for_arrays(args, call.is_gathered, [&](float*, i64 rows, i64 columns) {
+            std::size_t size;
+            if (__builtin_mul_overflow(static_cast<std::size_t>(rows), static_cast<std::size_t>(columns), &size) ||
+                __builtin_add_overflow(floats, (size + line - 1) / line * line, &floats) || floats > most_floats)
+                throw std::bad_alloc();
+        });
+        const Temporary memory(floats * sizeof(float));
+        auto* next = static_cast<float*>(memory.data());
+        for_arrays(args, call.is_gathered, [&](float*& array, i64 rows, i64 columns) {
+            array = next;
+            next += (static_cast<std::size_t>(rows * columns) + line - 1) / line * line;
+        });
+        call_kernel<Args>(kernel, &args);
+    }
+};
+
 class RecurrentForwardPass {
 public:
     RecurrentForwardPass(RecurrentLayer& layer, RecurrentForward& args, bool return_reserve, bool recompute);
     void set(ForwardDirection& d, i64 i);
+    py::object result(const Shape& shape) const { return Output(layer_.function, "out", py::none(), shape).object; }
+    // At once if something that args point to ends with the layer, or is for Python to keep.
+    template <typename Args>
+    void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) const {
+        Pass* const pass = reserve || layer_.has_own_panels() ? nullptr : Pass::current();
+        RecurrentCall<Args> call{args, {}};
+        const auto chosen = reinterpret_cast<AnyKernel>((pass ? pass->kernels() : kernels()).*kernel);
+        for (i64 i = 0; i < layer_.directions; ++i) call.is_gathered[i] = layer_.is_gathered(i);
+        if (pass) return pass->add(&RecurrentCall<Args>::run, chosen, call);
+        compute_now(&RecurrentCall<Args>::run, chosen, call);
+    }
 
     py::object out, h_n;
-    std::unique_ptr<RecurrentReserve> reserve;
-    Buffers buffers;
+    std::unique_ptr<RecurrentReserve> reserve;  // if it is asked for
 
 private:
     RecurrentLayer& layer_;

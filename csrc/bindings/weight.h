@@ -21,6 +21,7 @@ public:
     void expect_shape(i64 rows, i64 columns) const;
     explicit operator bool() const { return packed_ || array; }
     bool is_packed() const { return packed_ != nullptr; }
+    bool has_own_panels() const { return made_ != nullptr; }  // which end with this object
 
     WeightView view() const;
     const float* panels();             // of the PackedMatrix, or of one made from the array

@@ -54,7 +54,9 @@ void step_units(const LstmForward& args, const LstmForward::Direction& d, const 
             float* c_n = d.c_n + s.order[r] * hidden + unit;
             float* c_row = d.c_rows ? d.c_rows + state_row(s, t, r) * hidden + unit : nullptr;
             float* h_row = d.m ? d.m + r * args.ldm + unit : d.h_rows + state_row(s, t, r) * hidden + unit;
-            float* out = d.m ? nullptr : d.out + token_of(s, t, r, d.reverse) * args.ldo + unit;
+            const i64 token = token_of(s, t, r, d.reverse);
+            float* out = d.m ? nullptr : d.out + token * args.ldo + unit;
+            const float* residual = d.residual ? d.residual + token * args.ldr + unit : nullptr;
             float* kept = args.keeps_gates ? gate_rows + (r - first) * args.ldg + unit : nullptr;
             for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
                 const auto i = sigmoid(at(row)), f = sigmoid(at(row + panel_width));
@@ -64,7 +66,7 @@ void step_units(const LstmForward& args, const LstmForward::Direction& d, const 
                 at.put(c_n, c);
                 if (c_row) at.put(c_row, c);
                 at.put(h_row, y);
-                if (out) at.put(out, y);
+                if (out) at.put(out, residual ? y + at(residual) : y);
                 if (kept) put_gates(at, kept, hidden, i, f, g, o);
             });
         }
@@ -90,11 +92,13 @@ void step_projection(const LstmForward& args, const LstmForward::Direction& d, c
     multiply_step(p);
     for (i64 r = 0; r < p.rows; ++r) {
         float* h = h_rows + r * width;
-        float* out = d.out + token_of(s, t, r, d.reverse) * args.ldo + begin;
+        const i64 token = token_of(s, t, r, d.reverse);
+        float* out = d.out + token * args.ldo + begin;
+        const float* residual = d.residual ? d.residual + token * args.ldr + begin : nullptr;
         for_floats(0, end - begin, [&](auto at) __attribute__((always_inline)) {
             const auto y = clip(at(h), args.proj_clip);
             at.put(h, y);
-            at.put(out, y);
+            at.put(out, residual ? y + at(residual) : y);
         });
     }
 }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastattn._core import run_pass
 from fastattn.autograd import mode, needs, record, values
 from fastattn.checks import choice, integer, integers, operand
 from fastattn.errors import named
@@ -67,9 +68,12 @@ def cross_entropy(
             options["label_smoothing"] = 0.0
             rows, own = ops.cross_entropy(x, ids, **options)[0], own * x.dtype.type(1 - label_smoothing)
             spread, logs = counts * x.dtype.type(label_smoothing / x.shape[1]), ops.log_softmax(x)
+        run_pass()
         rows = rows * own
         if spread is not None:
-            rows -= spread * ops.linear(logs, classes[None])[:, 0]
+            smoothed = ops.linear(logs, classes[None])[:, 0]
+            run_pass()
+            rows -= spread * smoothed
 
     def backward(dloss: Array) -> tuple[Array]:
         d = dloss.reshape(-1)
@@ -274,6 +278,7 @@ def _log_expected(ids: NDArray[np.int64], tries: int, classes: int) -> NDArray[n
 def _last(x: Values) -> Any:
     """`x` with its second axis moved to the end."""
     (array,) = values(x)
+    run_pass()
     y = np.ascontiguousarray(np.moveaxis(array, 1, -1))
     return record(y, (x,), lambda dy: (np.moveaxis(dy, -1, 1),))
 
@@ -303,11 +308,21 @@ def _reduce(
 ) -> Any:
     """The terms, their sum, or the sum over `count`. `backward` maps the terms' gradient to the operands' gradients."""
     choice(f"{name}: reduction", reduction, ("mean", "sum", "none"))
-    if reduction == "mean" and count == 0:
-        raise ValueError(f"{name}: target must have an entry that counts, for a mean, got none")
     if reduction == "none":
         return record(terms, operands, backward)
     divisor = count if reduction == "mean" else 1
-    total = np.asarray(terms.sum(dtype=np.float64) / divisor, terms.dtype)
-    shape = terms.shape
+    total, shape = _quotient(name, terms, divisor), terms.shape
     return record(total, operands, lambda dy: backward(np.full(shape, dy / divisor, dy.dtype)))
+
+
+def mean_loss(terms: Array, target: NDArray[np.integer[Any]]) -> Array:
+    """The mean of `cross_entropy`'s terms, which a pass may have computed since, over the targets that count."""
+    return _quotient("cross_entropy", terms, int(np.count_nonzero(target != IGNORE_INDEX)))
+
+
+def _quotient(name: str, terms: Array, divisor: float) -> Array:
+    """The sum of the terms of loss `name` over `divisor`. Raises ValueError, as for a mean, if this is 0."""
+    if divisor == 0:
+        raise ValueError(f"{name}: target must have an entry that counts, for a mean, got none")
+    run_pass()
+    return np.asarray(terms.sum(dtype=np.float64) / divisor, terms.dtype)

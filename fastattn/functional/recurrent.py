@@ -28,6 +28,7 @@ def lstm(
     cell_clip: float | None = None,
     proj_clip: float | None = None,
     recompute: bool = False,
+    residual: Values | None = None,
 ) -> tuple[Any, tuple[Any, Any]]:
     """One layer of long short-term memory over a ragged batch, in one or two directions: `(output, (h_n, c_n))`.
 
@@ -40,8 +41,9 @@ def lstm(
     Returns `output` `[tokens, D * P]` and the states after the last step of each sequence, in the shapes of `hx`. All
     three have gradients. A direction whose flag in `reverse` is True reads each sequence from its end. Cells are
     clipped to +-`cell_clip` and projections to +-`proj_clip`, and clipped values pass no gradient. With `recompute` the
-    gates are not kept for the backward pass, which computes them again. Raises the errors of `fastattn.kernels.lstm`,
-    and ValueError for a direction without five weights or with biases of two shapes.
+    gates are not kept for the backward pass, which computes them again. `residual` `[tokens, D * P]` is added to
+    `output`. Raises the errors of `fastattn.kernels.lstm`, and ValueError for a direction without five weights or with
+    biases of two shapes.
 
     >>> weights = [(np.zeros((4, 1), np.float32), np.zeros((4, 1), np.float32), None, None, None)]
     >>> state = (None, np.full((1, 1, 1), 4.0, np.float32))
@@ -53,21 +55,21 @@ def lstm(
     h_0, c_0 = _pair("lstm", hx)
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
     inputs, flat = _inputs(input), _flat("lstm", weights, names)
-    operands, count = (*inputs, h_0, c_0, *flat), len(inputs)
+    operands, count = (*inputs, h_0, c_0, residual, *flat), len(inputs)
     arrays = values(*operands)
-    h, c = arrays[count : count + 2]
+    h, c, added = arrays[count : count + 3]
     x = arrays[0] if isinstance(input, np.ndarray | Tensor) else tuple(arrays[:count])
-    w = [(ih, hh, _bias(b_ih, b_hh), hr) for ih, hh, b_ih, b_hh, hr in _parts(arrays[count + 2 :], 5)]
+    w = [(ih, hh, _bias(b_ih, b_hh), hr) for ih, hh, b_ih, b_hh, hr in _parts(arrays[count + 3 :], 5)]
     need_dx, trained = any(needs(*inputs)), needs(*flat)
     options: dict[str, Any] = {"reverse": reverse, "cell_clip": cell_clip, "proj_clip": proj_clip}
     if not recording(*operands):
-        output, h_n, c_n = ops.lstm(x, cu_seqlens, w, h, c, **options)
+        output, h_n, c_n = ops.lstm(x, cu_seqlens, w, h, c, residual=added, **options)
         if not tensors(*operands):
             return output, (h_n, c_n)
         reserve = None
     else:
         output, h_n, c_n, reserve = ops.lstm(
-            x, cu_seqlens, w, h, c, return_reserve=True, recompute=recompute, **options
+            x, cu_seqlens, w, h, c, return_reserve=True, recompute=recompute, residual=added, **options
         )
 
     def backward(doutput: Array | None, dh_n: Array | None, dc_n: Array | None) -> Sequence[Array | None]:
@@ -87,7 +89,7 @@ def lstm(
             dweights=totals if any(trained) else None,
             **options,
         )
-        results = [*_inputs(dx, count), dh, dc]
+        results = [*_inputs(dx, count), dh, dc, doutput if doutput is None else doutput.view()]
         for ih, hh, bias, hr in dweights or [(None,) * 4] * len(w):
             results += [ih, hh, bias, bias, hr]  # one gradient of two biases: the walk copies or adds it
         return results

@@ -30,6 +30,7 @@ def lstm(
     proj_clip: float | None = None,
     return_reserve: bool = False,
     recompute: bool = False,
+    residual: FloatArray | None = None,
 ) -> Any:
     """One layer over every sequence of a ragged batch, in one or two directions.
 
@@ -46,7 +47,7 @@ def lstm(
     Returns (out `[tokens, D * P]`, h_n `[D, batch, P]`, c_n `[D, batch, H]`): h of every step, and both states after
     the last one, which are h0 and c0 for a sequence without tokens. `return_reserve` adds a fourth item, which only
     `lstm_backward` can read. With `recompute` it omits the gates, `[tokens, 4H]`, and the backward pass computes them
-    again.
+    again. `residual` `[tokens, D * P]` is added to out, and to out alone.
 
     The bits of a sequence's result do not depend on the other sequences. A sequence may be passed in parts, each with
     the final states of the previous part as h0 and c0, with the same bits. NaN stays in its sequence.
@@ -65,7 +66,9 @@ def lstm(
     >>> out.round(3).ravel().tolist(), c_n.round(3).ravel().tolist()
     ([0.3700000047683716, 0.3700000047683716, 0.5450000166893005], [0.5569999814033508, 0.9639999866485596])
     """
-    return _core.lstm(x, cu_seqlens, weights, h0, c0, reverse, cell_clip, proj_clip, return_reserve, recompute)
+    return _core.lstm(
+        x, cu_seqlens, weights, h0, c0, reverse, cell_clip, proj_clip, return_reserve, recompute, residual
+    )
 
 
 def lstm_backward(

@@ -73,14 +73,16 @@ class Highway(Module):
         for layer in self.layers:
             layer.bias = Parameter((2 * dim,), _carry)
 
-    def forward(self, x: Values) -> Any:
+    def forward(self, x: Values, *, out: Array | None = None) -> Any:
         """From `x` `[..., dim]`, an array or a Tensor, to the same shape.
+
+        `out`, an array, is written and returned if nothing is recorded. It may be `x`.
 
         >>> Highway(4, num_layers=2)(np.ones((5, 4), np.float32)).shape
         (5, 4)
         """
         for layer in self.layers:
-            x = F.highway(x, layer.weight, layer.bias)
+            x = F.highway(x, layer.weight, layer.bias, out=out)
         return x
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from itertools import groupby
 from operator import attrgetter
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from fastattn import _core
 from fastattn.autograd import Tensor, is_grad_enabled
 from fastattn.checks import listed, shown
 from fastattn.nn.parameter import Array, Parameter, ParameterRows
@@ -250,6 +252,13 @@ class Module:
         for parameter in self._arrays():
             parameter.data = parameter.data.astype(dtype)
             parameter.grad = None
+
+    def one_pass(self) -> AbstractContextManager[Any]:
+        """A block whose kernels are computed together at its end, if the module is frozen.
+
+        Otherwise they are computed one by one: a pass keeps what a training step frees on its way.
+        """
+        return _core.Pass() if self.frozen else nullcontext()
 
     def records(self) -> bool:
         """Whether a call would be recorded now because of a parameter."""

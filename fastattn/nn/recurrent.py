@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn import ragged
+from fastattn._core import run_pass
 from fastattn.autograd import record, values
 from fastattn.checks import POSITIVE, PROBABILITY, boolean, integer, number, operand, shown
 from fastattn.nn import init
@@ -304,5 +305,6 @@ def _row(x: Values | None) -> Any:
 def _turn(x: Values) -> Any:
     """`x` with its first two axes swapped."""
     (array,) = values(x)
+    run_pass()
     y = np.ascontiguousarray(array.swapaxes(0, 1))
     return y if array is x else record(y, (x,), lambda dy: (dy.swapaxes(0, 1),))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastattn import functional as F
+from fastattn._core import run_pass
 from fastattn.checks import integer, operand, shown
 from fastattn.nn import init
 from fastattn.nn.module import Module, NamedParts, Values
@@ -77,11 +78,14 @@ class ScalarMix(Module):
         for j, layer in enumerate(layers):
             if operand(f"ScalarMix: layer {j}", layer).shape != layers[0].shape:
                 raise ValueError(f"ScalarMix: layers must have shape {layers[0].shape}, got {layer.shape} at {j}")
-        weights = F.softmax(self.scalars, dim=0) * self.gamma
+        shares = F.softmax(self.scalars, dim=0)
+        run_pass()
+        weights = shares * self.gamma
         total: Any = None
         for j, layer in enumerate(layers):
             if self.do_layer_norm:
                 layer = F.layer_norm(layer, layer.shape[-1:], eps=1e-12)
+                run_pass()
             term = layer * weights[j : j + 1]
             total = term if total is None else total + term
         return total

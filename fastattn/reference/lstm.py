@@ -28,6 +28,7 @@ def lstm(
     proj_clip: float | None = None,
     return_reserve: bool = False,
     recompute: bool = False,
+    residual: Floats | None = None,
 ) -> Any:
     """One layer over every sequence of a ragged batch, in one or two directions. See `fastattn.kernels.lstm`.
 
@@ -40,6 +41,8 @@ def lstm(
     parts = directions("lstm", x, cu_seqlens, weights, reverse)
     results = [_forward(*part, _of(h0, d), _of(c0, d), cell_clip, proj_clip) for d, part in enumerate(parts)]
     out = np.concatenate([result[0] for result in results], axis=1)
+    if residual is not None:
+        out += residual
     h_n, c_n = (np.stack([result[i] for result in results]) for i in (1, 2))
     if not return_reserve:
         return out, h_n, c_n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import Any
@@ -63,6 +64,32 @@ def check(case: Case, gradients: Any, expected: Any, expected_gradients: Any) ->
     case.check_forward(results, expected)
     same_bits(case.forward(kernels), tuple(results))
     case.check_backward(case.backward(kernels, gradients, reserve), expected_gradients)
+
+
+@pytest.mark.parametrize("shape", PROJECTED, ids=str)
+@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_residual_is_added_to_out_alone(shape: Any, projected: bool, packed: bool, isa: str) -> None:
+    lengths, inputs, hidden, projection = shape
+    case = make_case("lstm", lengths, inputs, hidden, directions=2, projection=projection if projected else 0)
+    out, *states = case.forward(kernels)
+    wide = normal(np.random.default_rng(2), len(out), out.shape[1] + 3)
+    if packed:
+        weights = [(w[0], kernels.PackedMatrix(w[1], 4), *w[2:]) for w in case.weights]
+        case = replace(case, weights=weights)
+    for residual in (wide[:, : out.shape[1]], np.ascontiguousarray(wide[:, 3:])):
+        found, *others = case.forward(kernels, residual=residual)
+        assert_same_bits(found, out + residual)
+        for ours, theirs in zip(others, states, strict=True):
+            assert_same_bits(ours, theirs)
+
+
+def test_a_residual_has_the_shape_of_out() -> None:
+    case = make_case("lstm")
+    with pytest.raises(ValueError, match="lstm: residual must have shape"):
+        case.forward(kernels, residual=np.zeros((len(case.x), 5), np.float32))
+    with pytest.raises(TypeError, match="lstm: residual must be float32"):
+        case.forward(kernels, residual=np.zeros((len(case.x), 4)))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

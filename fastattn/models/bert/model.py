@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn import _core, nn
 from fastattn import functional as F
+from fastattn import nn
 from fastattn.autograd import Tensor, mode, tensors
 from fastattn.checks import integers
 from fastattn.hub import Files
@@ -243,9 +243,7 @@ class BertModel(BertPreTrainedModel):
 
     def encode(self, batch: Batch, output_hidden_states: bool = False, output_attentions: bool = False) -> BertOutput:
         """Encode a batch made by `pack`. The result is ragged, as in `forward_ragged`."""
-        if not self.frozen:  # a pass keeps what a training step frees on its way
-            return self._encode(batch, output_hidden_states, output_attentions)
-        with _core.Pass():
+        with self.one_pass():
             return self._encode(batch, output_hidden_states, output_attentions)
 
     def _encode(self, batch: Batch, output_hidden_states: bool, output_attentions: bool) -> BertOutput:

@@ -21,6 +21,7 @@ from fastattn import nn, ragged
 from fastattn.autograd import Tensor
 from fastattn.checks import integers
 from fastattn.formats import hugging_face
+from fastattn.functional.losses import mean_loss
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
 from fastattn.models.elmo.network import LAYER_NAMES, ElmoNetwork, State, detached
@@ -102,11 +103,20 @@ class BidirectionalLanguageModel(PreTrainedModel):
         offsets = ragged.check_cu_seqlens(cu_seqlens, None, f"{owner}: cu_seqlens")
         shape = (2, int(offsets[-1]))
         inputs, targets = integers(f"{owner}: inputs", inputs, shape), integers(f"{owner}: targets", targets, shape)
-        vectors = self.network.tokens(integers(f"{owner}: char_ids", char_ids))
-        forward, backward = (F.embedding(rows, vectors) for rows in inputs)
-        outputs, states = self.network.lstm(forward, backward, offsets, state, (False, False))
-        top, size = self.dropout(outputs[-1]), self.config.projection_dim
-        forward_loss, backward_loss = self._loss(top[:, :size], targets[0]), self._loss(top[:, size:], targets[1])
+        with self.one_pass():
+            vectors = self.network.tokens(integers(f"{owner}: char_ids", char_ids))
+            forward, backward = (F.embedding(rows, vectors) for rows in inputs)
+            outputs, states = self.network.lstm(forward, backward, offsets, state, (False, False))
+            top, size = self.dropout(outputs[-1]), self.config.projection_dim
+            parts = list(zip((top[:, :size], top[:, size:]), targets, strict=True))
+            if frozen := self.frozen and isinstance(top, np.ndarray):
+                logits = np.empty((len(top), self.softmax.out_features), np.float32)  # of one direction after the other
+                terms = [F.cross_entropy(self.softmax(x, out=logits), target, reduction="none") for x, target in parts]
+            else:
+                losses = [self._loss(x, target) for x, target in parts]
+        if frozen:
+            losses = [as_tensor(mean_loss(loss, target)) for loss, target in zip(terms, targets, strict=True)]
+        forward_loss, backward_loss = losses
         return LanguageModelOutput((forward_loss + backward_loss) * 0.5, forward_loss, backward_loss, detached(states))
 
     def _loss(self, x: Values, target: NDArray[np.integer[Any]]) -> Tensor:

@@ -135,8 +135,9 @@ class Elmo(PreTrainedModel):
         Raises TypeError and ValueError for other types, shapes and ids, and for a sequence without its two marks.
         """
         char_ids = integers("Elmo: char_ids", char_ids)
-        vectors = self.network.tokens(char_ids)
-        return self.read(vectors, np.arange(len(char_ids)) if index is None else index, cu_seqlens, state)
+        with self.network.one_pass():
+            vectors = self.network.tokens(char_ids)
+            return self.read(vectors, np.arange(len(char_ids)) if index is None else index, cu_seqlens, state)
 
     def read(
         self,
@@ -151,13 +152,14 @@ class Elmo(PreTrainedModel):
         starts, stops = self.rows(cu_seqlens)
         if (stops < starts).any():
             raise ValueError(f"Elmo: cu_seqlens: sequence {(stops < starts).argmax()} has no marks around it")
-        x = F.embedding(index, vectors)
-        outputs, after = self.network.lstm(x, x, cu_seqlens, state)
         kept = np.concatenate([np.arange(0), *map(np.arange, starts, stops)])
         dim = 2 * self.config.projection_dim
-        layers = [F.embedding(np.repeat(index[kept], 2), vectors).reshape(len(kept), dim)]
-        layers += [F.gather_rows(y, kept) for y in outputs]
-        mixes = [self.dropout(mix(layers)) for mix in self.scalar_mixes]
+        with self.network.one_pass():
+            x = F.embedding(index, vectors)
+            outputs, after = self.network.lstm(x, x, cu_seqlens, state)
+            layers = [F.embedding(np.repeat(index[kept], 2), vectors).reshape(len(kept), dim)]
+            layers += [F.gather_rows(y, kept) for y in outputs]
+            mixes = [self.dropout(mix(layers)) for mix in self.scalar_mixes]
         return ElmoOutput(mixes, layers, ragged.cu_seqlens(stops - starts), detached(after))
 
     def rows(self, cu_seqlens: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn import nn
+from fastattn._core import run_pass
 from fastattn.autograd import values
 from fastattn.models.elmo.config import CHARACTERS, ElmoConfig
 from fastattn.nn.module import Values
@@ -24,6 +25,8 @@ from fastattn.nn.parameter import Array
 
 LAYER_NAMES = {"n_layers": "network.layers.{}.", "n_highway": "network.token_encoder.highway.layers.{}."}
 """Fields of the config that count layers, with the beginning of the names of their tensors in a checkpoint."""
+MOST_FEATURES = 2**19
+"""A pass that has more bytes of features is computed before it goes on, so that their memory can be used again."""
 State = tuple[Any, Any]
 """The states of a layer: h `[2, batch, projection_dim]` and c `[2, batch, dim]`, the forward direction first."""
 
@@ -41,8 +44,11 @@ class TokenEncoder(nn.Module):
         """From `char_ids` int64 `[words, max_characters_per_token]` to `[words, projection_dim]`."""
         x = self.char_cnn(char_ids)
         if self.highway is not None:
-            x = self.highway(x)
-        return x if self.projection is None else self.projection(x)
+            x = self.highway(x, out=x if isinstance(x, np.ndarray) else None)
+        y = x if self.projection is None else self.projection(x)
+        if self.frozen and x.nbytes > MOST_FEATURES:
+            run_pass()
+        return y
 
 
 class Direction(nn.Module):
@@ -141,8 +147,9 @@ class ElmoNetwork(nn.Module):
                 cell_clip=config.cell_clip,
                 proj_clip=config.proj_clip if config.projects_outputs else None,
                 recompute=recompute,
+                residual=x if config.use_skip_connections else None,
             )
-            outputs.append(y + x if i and config.use_skip_connections else y)
+            outputs.append(y)
             states.append(last)
         return outputs, states
 

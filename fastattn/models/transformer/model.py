@@ -11,15 +11,14 @@ Face's `MarianMTModel`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastattn import _core, nn, ragged
 from fastattn import functional as F
+from fastattn import nn, ragged
 from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import FRACTION, number
 from fastattn.functional.losses import IGNORE_INDEX
@@ -301,7 +300,7 @@ class Transformer(TransformerPreTrainedModel):
         return target, target.pack_labels(OWNER, labels, config.decoder_vocab_size, mask_name)
 
     def _encode(self, source: Tokens, attn_weights: Weights = None) -> Any:
-        with self._pass():
+        with self.one_pass():
             x = self._embed(self.encoder, source, self.config.vocab_size)
             return self.encoder.finish(nn.encode(self.encoder.layers, x, source.cu_seqlens, attn_weights=attn_weights))
 
@@ -314,14 +313,10 @@ class Transformer(TransformerPreTrainedModel):
         cross_weights: Weights = None,
     ) -> Any:
         weights = {"attn_weights": attn_weights, "cross_weights": cross_weights}
-        with self._pass():
+        with self.one_pass():
             x = self._embed(self.decoder, target, self.config.decoder_vocab_size)
             x = nn.decode(self.decoder.layers, x, target.cu_seqlens, memory, cu_seqlens_k, **weights)
             return self.decoder.finish(x)
-
-    def _pass(self) -> AbstractContextManager[Any]:
-        """A pass, unless the model trains: it would keep what a training step frees on its way."""
-        return _core.Pass() if self.frozen else nullcontext()
 
     def _embed(self, stack: Stack, tokens: Tokens, vocab_size: int) -> Any:
         tokens.check_positions(self.config.max_position_embeddings)

@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 
 from fastattn import checks, nn, ragged, runtime
 from fastattn import functional as F
+from fastattn._core import run_pass
+from fastattn.autograd import mode
 from fastattn.models.elmo.model import Elmo, ElmoOutput
 from fastattn.models.elmo.network import detached
+from fastattn.nn.parameter import Array
 from fastattn.tasks.words.state import ElmoState
 from fastattn.text import gather, token_budget_batches
 from fastattn.text.characters import character_ids, index_words
@@ -96,17 +99,21 @@ class WordEncoder(nn.Module):
         words, index, cu_seqlens = index_words(sentences, first, f"{owner}: sentences")
         results: list[Any] = [None] * (len(cu_seqlens) - 1)
         everything = [np.arange(len(results))]
-        stack: Any = np.array if self.model.network.frozen else F.stack  # faster, but for arrays alone
-        vectors, lengths = self._vectors(words), ragged.lengths(cu_seqlens)
-        for batch in everything if state is not None else token_budget_batches(lengths, BATCH_TOKENS):
-            places, offsets = gather(index, cu_seqlens, batch)
-            x = F.embedding(places, vectors)
-            outputs, after = self.model.network.lstm(x, x, offsets, self._begin(state, len(batch)))
-            if state is not None:
-                state.end(detached(after))
-            layers = [F.cat([x, x], 1), *outputs]
-            for i, start, stop in zip(batch, *self.model.rows(offsets), strict=True):
-                results[i] = stack([layer[start:stop] for layer in layers])
+        network = self.model.network
+        stack: Any = _stack if network.frozen else F.stack
+        lengths = ragged.lengths(cu_seqlens)
+        with network.one_pass():
+            vectors = self._vectors(words)
+            for batch in everything if state is not None else token_budget_batches(lengths, BATCH_TOKENS):
+                places, offsets = gather(index, cu_seqlens, batch)
+                x = F.embedding(places, vectors)
+                outputs, after = network.lstm(x, x, offsets, self._begin(state, len(batch)))
+                layers = [x if network.frozen else F.cat([x, x], 1), *outputs]
+                for i, start, stop in zip(batch, *self.model.rows(offsets), strict=True):
+                    results[i] = stack([layer[start:stop] for layer in layers])
+                run_pass()
+                if state is not None:
+                    state.end(detached(after))
         return results
 
     def represent(self, sentences: Iterable[Sequence[str]], state: ElmoState | None = None) -> ElmoOutput:
@@ -117,7 +124,8 @@ class WordEncoder(nn.Module):
         """
         words, index, cu_seqlens = index_words(sentences, name="represent: sentences")
         before = self._begin(state, len(cu_seqlens) - 1)
-        output = self.model.read(self._vectors(words), index, cu_seqlens, before)
+        with self.model.network.one_pass():
+            output = self.model.read(self._vectors(words), index, cu_seqlens, before)
         if state is not None:
             state.end(output.state)
         return output
@@ -180,15 +188,32 @@ class WordEncoder(nn.Module):
         rows = np.array([cache.places.get(word, -1) for word in words])
         new = np.flatnonzero(rows < 0)
         vectors = cache.vectors[rows]
-        vectors[new] = self._encode([words[i] for i in new])
+        if len(new):
+            encoded = self._encode([words[i] for i in new])
+            run_pass()
+            vectors[new] = encoded
         return vectors
 
     def _encode(self, words: list[str]) -> Any:
         network, length = self.model.network, self.model.config.max_characters_per_token
         step = len(words) if network.records() else WORDS
-        starts = range(0, max(1, len(words)), max(1, step))
-        parts = [network.tokens(character_ids(words[i : i + step], length)) for i in starts]
+        parts: list[Any] = []
+        for i in range(0, max(1, len(words)), max(1, step)):
+            if parts:
+                run_pass()
+            parts.append(network.tokens(character_ids(words[i : i + step], length)))
         return F.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _stack(layers: list[Array]) -> Array:
+    """`F.stack` for arrays that are not computed yet. The first one is repeated to the width of the others."""
+    (count, size), width = layers[0].shape, layers[-1].shape[1]
+    tokens, result = np.arange(count), np.empty((len(layers), count, width), np.float32)
+    copy = mode.ops.embedding
+    copy(tokens.repeat(width // size), layers[0], out=result[0].reshape(-1, size))
+    for layer, out in zip(layers[1:], result[1:], strict=True):
+        copy(tokens, layer, out=out)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
