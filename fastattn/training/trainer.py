@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.autograd import Tensor, no_grad
+from fastattn.autograd import no_grad
 from fastattn.checks import POSITIVE, integer, number
 from fastattn.progress import progress_bar
 from fastattn.random import get_rng_state, set_rng_state
@@ -33,6 +33,7 @@ from fastattn.training.batches import Batches
 from fastattn.training.evaluations import Evaluations
 from fastattn.training.interrupts import interrupts
 from fastattn.training.metrics import checked_metrics
+from fastattn.training.micro_batches import add_gradients, checked_loss
 from fastattn.training.optimizers import Optimizer, clip_grad_norm
 from fastattn.training.plot import import_matplotlib, plot_format, plot_log
 from fastattn.training.run_lock import locked
@@ -69,11 +70,12 @@ class NonFiniteLossError(ValueError):
 class Trainer:
     """One run. `train` continues the run from its current step to the end.
 
-    A step averages the gradients of `accumulation` batches, clips them to `max_norm`, and steps the optimizer and the
-    schedule. With a `folder`, the run writes `log.jsonl`, one line for each step and evaluation, and its states,
+    A step computes the gradients of `accumulation` micro-batches, each on its own, and adds them in order. The loss of
+    a step is the mean of their losses. It clips the sum to `max_norm`, and steps the optimizer and the schedule. With a
+    `folder`, the run writes `log.jsonl`, one line for each step and evaluation, and its states,
     `states/step-*.safetensors`. A run that died continues from its last state. On the same instruction set, weights and
-    log have the bits of an uninterrupted run. Ctrl-C waits for the end of the step or evaluation, saves the state
-    and raises KeyboardInterrupt; a second Ctrl-C does not wait.
+    log have the bits of an uninterrupted run. Ctrl-C waits for the end of the step or evaluation, saves the state and
+    raises KeyboardInterrupt; a second Ctrl-C does not wait.
 
     Args:
         model: a `fastattn.nn.Module`; it is in training mode while it trains.
@@ -86,7 +88,7 @@ class Trainer:
         carried: what a step leaves to the next one, with `state_dict` and `load_state_dict`. It is saved and restored.
         average: moving averages of the weights, updated after every step and saved. Evaluations and `load_best` use
             them instead of the weights.
-        accumulation: batches per step.
+        accumulation: micro-batches per step, the results of `batches.load`. The last step of an epoch has those left.
         max_norm: the maximum norm of the gradients; None does not clip.
         evaluate: returns metrics by name. It is called with the model in evaluation mode, and nothing is recorded.
         evaluate_every: steps between evaluations; by default once an epoch. An evaluation also follows the last step.
@@ -294,21 +296,16 @@ class Trainer:
 
     def _train_step(self, group: Sequence[Any], log: RunLog) -> dict[str, Any]:
         loss, done = 0.0, self._batch
+        parameters = [p for each in self.optimizer.param_groups for p in each["params"]]
         try:
             for batch in group:
                 done += 1
-                output = self._loss(self.batches.load(batch))
-                if output is None:
-                    raise ValueError("Trainer: the model gave no loss; do the batches have labels?")
-                if not isinstance(output, Tensor) or output.numel() != 1:
-                    got = f"shape {output.shape}" if isinstance(output, Tensor) else type(output).__name__
-                    raise TypeError(f"Trainer: the loss must be a Tensor of one number, got {got}")
-                share = output if len(group) == 1 else output / len(group)
+                loss_of_batch = checked_loss(self._loss(self.batches.load(batch)))
+                share = loss_of_batch if len(group) == 1 else loss_of_batch / len(group)
                 loss += share.item()
                 if not math.isfinite(loss):
                     raise NonFiniteLossError(f"the loss is {loss}")
-                share.backward()
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+                add_gradients(share, parameters)
             norm = clip_grad_norm(parameters, self._max_norm or math.inf)
             if not math.isfinite(norm):
                 raise NonFiniteLossError(f"the norm of the gradients is {norm}")
