@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--resume",
             action="store_true",
             help="continue the run in --output, if there is one; every option that affects the model must be the same "
-            "as before, including --epochs, and --eval with --patience",
+            "as before, and --eval with --patience; another --epochs makes the run longer or shorter",
         )
         add_threads(task)
 

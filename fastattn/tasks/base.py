@@ -39,7 +39,7 @@ from fastattn import checks
 if TYPE_CHECKING:
     from fastattn.training import Batches, Optimizer, Schedule
 
-FREE = ("evaluate_every", "keep", "plot", "progress", "save_every")
+FREE = ("epochs", "evaluate_every", "keep", "plot", "progress", "save_every")
 """Options that a run may change when it goes on."""
 
 Count = Annotated[int, checks.integer]
@@ -131,7 +131,7 @@ class Recipe(Options, ABC):
     """How a model is made and trained: the options that all tasks share.
 
     Args:
-        epochs: passes over the data
+        epochs: passes over the data; --resume may change them, and the rate follows the new schedule from there on
         learning_rate: the highest learning rate
         warmup: share of the steps in which the rate rises
         max_norm: the largest norm of the gradients
@@ -209,8 +209,11 @@ class Recipe(Options, ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Values that must be equal for a run to go on, beside those that the trainer compares."""
-        return {"average": self.average} if self.average else {}
+        """Values that must be equal for a run to go on, beside those that the trainer compares.
+
+        `warmup` is one: with other `epochs`, the trainer does not compare the steps that it becomes.
+        """
+        return {"warmup": self.warmup, **({"average": self.average} if self.average else {})}
 
     @abstractmethod
     def make_optimizer(self, model: Any) -> Optimizer:

@@ -7,6 +7,7 @@ from fastattn._lazy import lazy
 if TYPE_CHECKING:
     from fastattn.training.averaging import ExponentialMovingAverage, average_states
     from fastattn.training.batches import Batches, TokenBatches, count_steps
+    from fastattn.training.callbacks import TrainerCallback
     from fastattn.training.metrics import (
         EntityScore,
         accuracy,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         entity_scores,
         f1_scores,
     )
+    from fastattn.training.micro_batches import NonFiniteLossError
     from fastattn.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_grad_norm
     from fastattn.training.pair_batches import PairBatches, pair_arguments
     from fastattn.training.plot import plot_attention, plot_log
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
         get_linear_schedule_with_warmup,
         get_noam_schedule,
     )
-    from fastattn.training.trainer import NonFiniteLossError, Trainer
+    from fastattn.training.trainer import Trainer
 
 __all__ = [
     "SGD",
@@ -47,6 +49,7 @@ __all__ = [
     "Schedule",
     "TokenBatches",
     "Trainer",
+    "TrainerCallback",
     "accuracy",
     "average_states",
     "bleu",
@@ -74,6 +77,8 @@ __getattr__ = lazy(
     {
         "averaging": "ExponentialMovingAverage average_states",
         "batches": "Batches TokenBatches count_steps",
+        "callbacks": "TrainerCallback",
+        "micro_batches": "NonFiniteLossError",
         "metrics": "EntityScore accuracy bleu character_error_rate chrf edit_distance entity_scores f1_scores",
         "optimizers": "SGD Adam AdamW Optimizer clip_grad_norm",
         "pair_batches": "PairBatches pair_arguments",
@@ -82,7 +87,7 @@ __getattr__ = lazy(
         "run_state": "DamagedStateWarning OtherRunError",
         "schedules": "Schedule get_constant_schedule_with_warmup get_cosine_schedule_with_warmup "
         "get_inverse_sqrt_schedule get_linear_schedule_with_warmup get_noam_schedule",
-        "trainer": "NonFiniteLossError Trainer",
+        "trainer": "Trainer",
     },
 )
 

@@ -15,12 +15,15 @@ class Evaluations:
     Attributes:
         entries: step, epoch and metrics of each evaluation.
 
-    Raises ValueError and TypeError for a patience that is not an integer above 0.
+    Raises ValueError and TypeError for a patience or an `evaluate_every` that is not an integer above 0.
     """
 
-    def __init__(self, metric: str | None, higher_is_better: bool, patience: int | None) -> None:
+    def __init__(
+        self, metric: str | None, higher_is_better: bool, patience: int | None, evaluate_every: int | None
+    ) -> None:
         self._metric, self._higher_is_better = metric, higher_is_better
         self._patience = None if patience is None else integer("Trainer: patience", patience, 1)
+        self._every = None if evaluate_every is None else integer("Trainer: evaluate_every", evaluate_every, 1)
         self.entries: list[dict[str, Any]] = []
 
     @property
@@ -28,7 +31,12 @@ class Evaluations:
         """The criterion that ends a run, for JSON; None if evaluations do not end it."""
         if self._patience is None:
             return None
-        return {"evaluations": self._patience, "metric": self._metric, "higher_is_better": self._higher_is_better}
+        return {
+            "evaluations": self._patience,
+            "metric": self._metric,
+            "higher_is_better": self._higher_is_better,
+            "evaluate_every": self._every,
+        }
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -44,6 +52,12 @@ class Evaluations:
             return False  # asked after every step
         best = self.best
         return best is not None and len(self.entries) - self.entries.index(best) > self._patience
+
+    def due(self, step: int, epoch_ended: bool, run_ended: bool) -> bool:
+        """Whether an evaluation belongs after this step and has not been done."""
+        if step == 0 or (self.entries and self.entries[-1]["step"] == step):
+            return False
+        return run_ended or (step % self._every == 0 if self._every else epoch_ended)
 
     def load(self, entries: list[dict[str, Any]]) -> None:
         """Take over the evaluations of a saved run. Raises ValueError if one does not have the metric."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
+from fastattn.training.callbacks import TrainerCallback
 from fastattn.training.run_lock import locked
 from fastattn.training.run_state import STATES, OtherRunError, saved_states
 from fastattn.training.trainer import Trainer
@@ -20,7 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    task: Any, data: Any, folder: str | os.PathLike[str], *, evaluate_on: Any = None, resume: bool = False
+    task: Any,
+    data: Any,
+    folder: str | os.PathLike[str],
+    *,
+    evaluate_on: Any = None,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Trainer:
     """Train a task by its recipe, and save its model.
 
@@ -29,7 +37,9 @@ def train(
         data: the data to learn, as given to `for_training`.
         folder: where to write the model, `log.jsonl`, `loss.svg` and the states of the run, `states/`.
         evaluate_on: data to measure the model on, once an epoch or as the recipe says.
-        resume: continue the run in `folder`, if there is one. Every option that affects the model must be the same.
+        resume: continue the run in `folder`, if there is one. Every option that affects the model must be the same,
+            except `epochs`, see `Trainer.resume`.
+        callbacks: see `TrainerCallback`. If one stops the run, the model is saved as it is then.
 
     Returns the trainer, whose `evaluations` are the metrics. `task.model` has the weights that were saved: the best
     ones with patience, an average if the recipe asks for one, the last ones otherwise.
@@ -65,6 +75,7 @@ def train(
         save_every=recipe.save_every,
         keep=recipe.keep,
         keep_epochs=recipe.averaged,
+        callbacks=callbacks,
         progress=recipe.progress,
         plot=PLOT if recipe.plot else None,
         configuration={
@@ -82,12 +93,16 @@ def train(
             raise
         if resumed:
             logger.info("continuing after step %d", trainer.step)
+            if len(trainer.planned) > 1 and trainer.planned[-1][0] == trainer.step:
+                before, now = trainer.planned[-2][1], trainer.epochs
+                told = "%d epochs now, in place of %d: the learning rate is that of %d epochs from step %d on"
+                logger.info(told, now, before, now, trainer.step + 1)
         trainer.train()
         if recipe.patience:
             trainer.load_best()
         elif average is not None:
             task.model.load_state_dict(average.state_dict())
-        elif recipe.averaged > 1:
+        elif recipe.averaged > 1 and trainer.epoch:  # a callback may have stopped the run before
             task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
         task.save_pretrained(folder)
     return trainer

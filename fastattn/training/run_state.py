@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 
 from fastattn.checks import shown
 from fastattn.files import open_regular, remove_abandoned, replacing
-from fastattn.training.optimizers import Optimizer
-from fastattn.training.schedules import Schedule
 
 Tensors = Mapping[str, NDArray[np.float32]]
 AnyBuffer = TypeVar("AnyBuffer", bytearray, memoryview)
@@ -36,7 +34,7 @@ STATES = "states"
 _METADATA, _CRC32 = "fastattn_run", "crc32"
 _LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 # The names of tensors begin with these.
-_MODEL, _OPTIMIZER, _CARRIED, _AVERAGE = "model.", "optimizer.", "carried.", "average."
+MODEL, OPTIMIZER, CARRIED, AVERAGE = "model.", "optimizer.", "carried.", "average."
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 
@@ -119,7 +117,7 @@ def _pieces(tensors: Tensors, values: Mapping[str, Any]) -> Iterator[memoryview]
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32:
             raise TypeError(f"write_state: {name} must be float32, got {tensor.dtype}")
-    metadata = json.dumps(values, allow_nan=False, default=_plain)
+    metadata = json.dumps(values, allow_nan=False, default=plain)
     header: dict[str, Any] = {"__metadata__": {_METADATA: metadata, _CRC32: _crc32(metadata, tensors)}}
     end = 0
     for name, tensor in tensors.items():
@@ -132,7 +130,7 @@ def _pieces(tensors: Tensors, values: Mapping[str, Any]) -> Iterator[memoryview]
         yield _bytes(tensor)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NumPy's numbers and arrays as Python's. Raises TypeError for anything else."""
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -247,40 +245,6 @@ def remove_old_states(folder: Path, step: int, keep: int, needed: Collection[int
     remove_abandoned(folder, _NAME.pattern)
 
 
-def collect(
-    model: Any, optimizer: Optimizer, schedule: Schedule | None, carried: Tensors, average: Tensors
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors and values of a run's objects, not copied."""
-    tensors = {_MODEL + name: value for name, value in model.state_dict().items()}
-    tensors |= {_CARRIED + name: value for name, value in carried.items()}
-    tensors |= {_AVERAGE + name: value for name, value in average.items()}
-    state_dict = optimizer.state_dict()
-    state: dict[str, dict[str, Any]] = {}
-    for number, entries in state_dict["state"].items():
-        arrays = {name: value for name, value in entries.items() if isinstance(value, np.ndarray)}
-        tensors |= {f"{_OPTIMIZER}{number}.{name}": value for name, value in arrays.items()}
-        state[str(number)] = {name: value for name, value in entries.items() if name not in arrays}
-    return tensors, {
-        "optimizer": {"state": state, "param_groups": state_dict["param_groups"]},
-        "schedule": None if schedule is None else schedule.state_dict(),
-    }
-
-
-def restore(
-    tensors: Tensors, values: Mapping[str, Any], model: Any, optimizer: Optimizer, schedule: Schedule | None
-) -> None:
-    """Load what `collect` returned. Raises KeyError or ValueError, as the objects do, for what does not fit."""
-    state = {number: dict(entries) for number, entries in values["optimizer"]["state"].items()}
-    for name, tensor in tensors.items():
-        if name.startswith(_OPTIMIZER):
-            number, key = name.removeprefix(_OPTIMIZER).split(".", 1)
-            state[number][key] = tensor
-    model.load_state_dict(weights(tensors))
-    optimizer.load_state_dict({**values["optimizer"], "state": state})
-    if schedule is not None:
-        schedule.load_state_dict(values["schedule"])
-
-
 def not_finite(tensors: Tensors) -> list[str]:
     """The names of the tensors that hold NaN or infinity."""
     return [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
@@ -288,48 +252,14 @@ def not_finite(tensors: Tensors) -> list[str]:
 
 def weights(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
     """The model's tensors of a state, under the model's names."""
-    return _part(tensors, _MODEL)
+    return part(tensors, MODEL)
 
 
 def averages(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
     """The moving averages of the weights, under the model's names; empty if the run has none."""
-    return _part(tensors, _AVERAGE)
+    return part(tensors, AVERAGE)
 
 
-def carried(tensors: Tensors) -> dict[str, NDArray[np.float32]]:
-    """What the last step left to the next one; see `Carried`."""
-    return _part(tensors, _CARRIED)
-
-
-def _part(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.float32]]:
+def part(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.float32]]:
+    """The tensors of a state whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as it comes back from a file, with lists for tuples."""
-    value: dict[str, Any] = json.loads(json.dumps(configuration, allow_nan=False, default=_plain))
-    return value
-
-
-def check_configuration(path: Path, values: Mapping[str, Any], configuration: Any, options: Mapping[str, Any]) -> None:
-    """Raise OtherRunError unless the values of a state have this configuration. It also names other epochs."""
-    different = list(differences(values.get("configuration", {}), configuration))
-    if different:
-        epochs = differences(values.get("options", {}).get("epochs"), options["epochs"], "epochs")
-        different = list(dict.fromkeys([*epochs, *different]))
-        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-        message = f"{path}: of another model or configuration: {'; '.join(different[:3])}{more}"
-        raise OtherRunError(message, values)
-
-
-def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
-    """Where two JSON values differ, with the path to each place.
-
-    >>> list(differences({"seed": 1, "batches": {"items": 3}}, {"seed": 1, "batches": {"items": 4}}))
-    ['batches.items is 3 there, 4 here']
-    """
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for key in [*here, *(key for key in there if key not in here)]:
-            yield from differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-    elif there != here:
-        yield f"{name} is {json.dumps(there)} there, {json.dumps(here)} here"

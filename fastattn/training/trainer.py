@@ -13,58 +13,32 @@ A model needs `named_parameters`, `state_dict`, `load_state_dict`, `train` and `
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastattn.autograd import no_grad
 from fastattn.checks import POSITIVE, integer, number
-from fastattn.progress import progress_bar
-from fastattn.random import get_rng_state, set_rng_state
 from fastattn.training.averaging import ExponentialMovingAverage
 from fastattn.training.batches import Batches
+from fastattn.training.callbacks import TrainerCallback, checked_callbacks
+from fastattn.training.configuration import as_json, check_configuration, read_position
 from fastattn.training.evaluations import Evaluations
 from fastattn.training.interrupts import interrupts
 from fastattn.training.metrics import checked_metrics
-from fastattn.training.micro_batches import add_gradients, checked_loss
+from fastattn.training.micro_batches import NonFiniteLossError, add_gradients
 from fastattn.training.optimizers import Optimizer, clip_grad_norm
-from fastattn.training.plot import import_matplotlib, plot_format, plot_log
-from fastattn.training.run_lock import locked
-from fastattn.training.run_log import RunLog
-from fastattn.training.run_state import (
-    STATES,
-    Carried,
-    NothingCarried,
-    OtherRunError,
-    as_json,
-    averages,
-    carried,
-    check_configuration,
-    collect,
-    not_finite,
-    read_newest,
-    read_state,
-    remove_old_states,
-    restore,
-    saved_states,
-    state_path,
-    weights,
-    write_state,
-)
+from fastattn.training.plot import import_matplotlib, plot_format
+from fastattn.training.run_folder import RunFolder
+from fastattn.training.run_report import RunReport, reporting
+from fastattn.training.run_state import Carried, OtherRunError
 from fastattn.training.schedules import Schedule
-
-LOG = "log.jsonl"
-
-
-class NonFiniteLossError(ValueError):
-    """The loss, the norm of the gradients, or a weight is NaN or infinite; the message names the last good state."""
+from fastattn.training.trained import Trained
 
 
 class Trainer:
@@ -98,6 +72,7 @@ class Trainer:
         save_every: steps between saved states, in addition to the states after evaluations and epochs.
         keep: how many of the latest states are kept. The best one is always kept.
         keep_epochs: how many of the latest states at ends of epochs are always kept, for `average_states`.
+        callbacks: see `TrainerCallback`. They are called in this order.
         progress: show a bar; None shows it if standard error is a terminal, and otherwise writes a line to the log
             "fastattn", level INFO, after evaluations and now and then.
         plot: the name of a picture of the log, such as "loss.svg", drawn in `folder` after epochs and evaluations.
@@ -107,6 +82,7 @@ class Trainer:
     Attributes:
         step: steps done.
         epoch: epochs done.
+        planned: `[step, epochs]` for each number of epochs that the run had, and the step from which on it had it.
 
     Raises, by name, ValueError for an optimizer without a trainable parameter, a number out of range, another format of
     a plot and an argument that needs another one (`evaluate` or `folder`), TypeError for what is not a number, and
@@ -135,6 +111,7 @@ class Trainer:
         save_every: int | None = None,
         keep: int = 2,
         keep_epochs: int = 0,
+        callbacks: Sequence[TrainerCallback] = (),
         progress: bool | None = None,
         plot: str | None = None,
         configuration: Mapping[str, Any] | None = None,
@@ -149,51 +126,39 @@ class Trainer:
         ):
             if given is not None and there is None:
                 raise ValueError(f"Trainer: {name} needs {wanted}")
-        if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
-            raise ValueError("Trainer: no parameter of the optimizer is trainable; load the model with trainable=True")
         self.model, self.optimizer, self.schedule, self.batches = model, optimizer, schedule, batches
+        self._trained = Trained(model, optimizer, schedule, carried, average)
         self.epochs = integer("Trainer: epochs", epochs, 1)
         self.folder = None if folder is None else Path(folder)
+        self._files = RunFolder(self.folder, keep, keep_epochs)
         self._loss = loss or (lambda batch: model(**batch).loss)
-        self._carried, self._average = carried or NothingCarried(), average
-        self._carried_state = self._carried.state_dict()
         self._accumulation = integer("Trainer: accumulation", accumulation, 1)
         self._max_norm = None if max_norm is None else number("Trainer: max_norm", max_norm, **POSITIVE)
-        self._evaluate_model, self._evaluate_every = evaluate, _count("evaluate_every", evaluate_every)
-        self._metric, self._evaluations = metric, Evaluations(metric, higher_is_better, patience)
-        self._save_every, self._keep = _count("save_every", save_every), integer("Trainer: keep", keep, 1)
-        self._keep_epochs = integer("Trainer: keep_epochs", keep_epochs, 0)
+        self._evaluate_model, self._metric = evaluate, metric
+        self._evaluations = Evaluations(metric, higher_is_better, patience, evaluate_every)
+        self._save_every = None if save_every is None else integer("Trainer: save_every", save_every, 1)
+        self._callbacks = checked_callbacks(callbacks)
         self._progress, self._plot = progress, plot
         if plot is not None:
             plot_format(plot)
             import_matplotlib()
-        self._configuration = as_json({**self._settings(), **(configuration or {})})
+        settings = {
+            **self._trained.settings,
+            "batches": dict(batches.settings),
+            "accumulation": self._accumulation,
+            "max_norm": self._max_norm,
+            "patience": self._evaluations.settings,
+        }
+        self._configuration = as_json({**settings, **(configuration or {})})
         self._options = as_json({"epochs": self.epochs, **(options or {})})
         self.step = self.epoch = 0
+        self.planned: list[list[int]] = [[0, self.epochs]]
         self._batch = 0  # batches done of the epoch
         self._epoch_ends: list[int] = []  # steps
         self._log_size = 0  # bytes of the log up to the steps done
         self._best: dict[str, Any] = {}  # the weights of the best evaluation, if no folder has them
-        self._saved: Path | None = None  # the state that was saved last, or loaded
-        self._known: list[Path] = []  # the states that `resume` met
-        self._locked = False
-        self._notes: list[str] = []  # what is shown of the last step
+        self._stopped = False  # whether a callback asked for the end
         self._unsaved = False  # whether there were steps or an evaluation since
-        self._random = get_rng_state()  # after the steps done
-
-    def _settings(self) -> dict[str, Any]:
-        groups = self.optimizer.state_dict()["param_groups"]
-        return {
-            "parameters": {name: list(p.shape) for name, p in self.model.named_parameters()},
-            "optimizer": type(self.optimizer).__name__,
-            "param_groups": [{k: v for k, v in group.items() if k != "lr"} for group in groups],
-            "schedule": None if self.schedule is None else self.schedule.settings,
-            "batches": dict(self.batches.settings),
-            "accumulation": self._accumulation,
-            "max_norm": self._max_norm,
-            "average_decay": None if self._average is None else self._average.decay,
-            "patience": (stop := self._evaluations.settings) and {**stop, "evaluate_every": self._evaluate_every},
-        }
 
     # The run
 
@@ -228,105 +193,94 @@ class Trainer:
         with self.locked():
             self._train()
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def stop(self) -> None:
+        """End the run after the present step: save its state, and return from `train`. For callbacks.
+
+        No evaluation is added. If the run is resumed it goes on, and its bits are those of a run that was not stopped.
+        """
+        self._stopped = True
+
+    def locked(self) -> AbstractContextManager[None]:
         """No other trainer, here or in another process, trains in `folder` inside the `with` block.
 
         `train` does this itself. Whoever also writes the model there holds the lock from `resume` on. The folder is
         created. Raises ValueError if another one trains, and OSError.
         """
-        if self.folder is None or self._locked:
-            yield
-            return
-        with locked(self.folder):
-            self._locked = True
-            try:
-                yield
-            finally:
-                self._locked = False
+        return self._files.locked()
 
     def _train(self) -> None:
-        states = self._states()
-        found = [] if states is None else saved_states(states)
-        if self._saved is None and found:
-            raise ValueError(f"{states}: holds states of a run; resume it, or choose another folder")
-        if new := [path for step, path in found if step > self.step and path not in self._known]:
-            raise ValueError(f"{new[0]}: another run wrote this since `resume`; resume again")
-        if self._saved is None:
-            self._random = get_rng_state()
-        set_rng_state(self._random)
-        self._carried.load_state_dict(self._carried_state)
+        self._files.check_free(self.step)
+        self._trained.to_mark(new=self._files.saved is None)
+        self._stopped = False
         with (
-            RunLog(None if self.folder is None else self.folder / LOG, self._log_size) as log,
-            progress_bar(None, show=self._progress, unit="step", done=self.step, extra="train") as advance,
+            reporting(self._files, self._log_size, self.step, self._progress, self._plot) as report,
             interrupts() as interrupted,
         ):
             self.model.train()
             try:
+                self._tell("on_train_begin", report)
                 if self._evaluation_is_due():
-                    self._pause(log, advance, interrupted)
-                while not self.finished:
-                    self._train_epoch(log, advance, interrupted)
+                    self._pause(report, interrupted)
+                while not (self.finished or self._stopped):
+                    self._train_epoch(report, interrupted)
+                self._save(report)
+                self._tell("on_train_end", report)
             finally:
                 self.model.eval()
                 self.optimizer.zero_grad()
 
-    def _train_epoch(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
-        """Train the rest of the epoch, or until patience runs out."""
+    def _tell(self, event: str, report: RunReport, *values: Any) -> None:
+        """Call the callbacks."""
+        for callback in self._callbacks:
+            try:
+                getattr(callback, event)(self, *values)
+            except Exception as error:
+                self._save_at(error, f"{type(callback).__name__}.{event}, after step {self.step}", report)
+                raise
+        if self._callbacks:
+            self._trained.to_training()
+
+    def _train_epoch(self, report: RunReport, interrupted: list[int]) -> None:
+        """Train the rest of the epoch, or until the run ends."""
         batches = self.batches.epoch(self.epoch)
         steps, left = (-(-count // self._accumulation) for count in (len(batches), len(batches) - self._batch))
         total = self.step + left + (self.epochs - self.epoch - 1) * steps  # if all epochs have as many as this one
-        while self._batch < len(batches) and not self._evaluations.out_of_patience:
+        while self._batch < len(batches) and not (self._evaluations.out_of_patience or self._stopped):
             start = time.perf_counter()
             group = batches[self._batch : self._batch + self._accumulation]
-            record = {"step": self.step + 1, "epoch": self.epoch + 1, **self._train_step(group, log)}
-            rate = record["tokens"] / (time.perf_counter() - start)
-            log.write({**record, "tokens_per_second": round(rate, 1)})
-            self._notes = [f"loss {record['loss']:.4f}", f"{rate:,.0f} tokens/s"]
-            advance(note=", ".join([*self._notes, *self._evaluations.latest()]), total=total)
-            self.step, self._random, self._unsaved = self.step + 1, get_rng_state(), True
-            self._batch += len(group)
+            record = {"step": self.step + 1, "epoch": self.epoch + 1, **self._train_step(group, report)}
+            report.step(record, time.perf_counter() - start, self._evaluations.latest(), total)
+            self.step, self._batch, self._unsaved = self.step + 1, self._batch + len(group), True
             if self._batch == len(batches):
                 self.epoch, self._batch = self.epoch + 1, 0
                 self._epoch_ends.append(self.step)
-            self._carried_state = self._carried.state_dict()
-            self._after_step(log, advance, interrupted)
+            self._trained.mark()
+            self._after_step(record, report, interrupted)
             if self._batch == 0:
                 break
 
-    def _train_step(self, group: Sequence[Any], log: RunLog) -> dict[str, Any]:
-        loss, done = 0.0, self._batch
-        parameters = [p for each in self.optimizer.param_groups for p in each["params"]]
+    def _train_step(self, group: Sequence[Any], report: RunReport) -> dict[str, Any]:
+        loss, done, parameters = 0.0, self._batch, self._trained.parameters
         try:
             for batch in group:
                 done += 1
-                loss_of_batch = checked_loss(self._loss(self.batches.load(batch)))
-                share = loss_of_batch if len(group) == 1 else loss_of_batch / len(group)
-                loss += share.item()
-                if not math.isfinite(loss):
-                    raise NonFiniteLossError(f"the loss is {loss}")
-                add_gradients(share, parameters)
+                loss += add_gradients(self._loss(self.batches.load(batch)), parameters, len(group))
             norm = clip_grad_norm(parameters, self._max_norm or math.inf)
             if not math.isfinite(norm):
                 raise NonFiniteLossError(f"the norm of the gradients is {norm}")
         except Exception as error:
-            self._save_before(error, f"step {self.step + 1}, epoch {self.epoch + 1}, batch {done} of the epoch", log)
+            self._save_at(error, f"step {self.step + 1}, epoch {self.epoch + 1}, batch {done} of the epoch", report)
             raise
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.schedule is not None:
-            self.schedule.step()
-        if self._average is not None:
-            self._average.update(self.step)
+        rate = self._trained.update(self.step)
         tokens = sum(int(self.batches.tokens(batch)) for batch in group)
         return {"loss": loss, "learning_rate": rate, "gradient_norm": norm, "tokens": tokens}
 
-    def _save_before(self, error: Exception, place: str, log: RunLog) -> None:
-        """Save the state from before the step that failed, and add to `error` where both are."""
+    def _save_at(self, error: Exception, place: str, report: RunReport) -> None:
+        """Save the state after the steps done, and add to `error` the `place` where it was, and where the state is."""
         try:
-            self._save(log, remove=False)  # if the loss is NaN, an earlier state may be better
-            kept = "" if self._saved is None else f"; the state after step {self.step} is in {self._saved}"
+            self._save(report, ended=True)
+            saved = self._files.saved
+            kept = "" if saved is None else f"; the state after step {self.step} is in {saved}"
         except (OSError, NonFiniteLossError) as failure:
             kept = f"; {failure}"
         if isinstance(error, NonFiniteLossError):
@@ -334,139 +288,112 @@ class Trainer:
         else:  # add_note, which Python 3.10 does not have
             error.__notes__ = [*getattr(error, "__notes__", ()), place + kept]  # type: ignore[attr-defined]
 
-    def _after_step(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
+    def _after_step(self, record: Mapping[str, Any], report: RunReport, interrupted: list[int]) -> None:
+        self._tell("on_step_end", report, record)
+        if self._batch == 0:
+            self._tell("on_epoch_end", report)
         if interrupted or self._batch == 0 or self._evaluation_is_due():
-            self._pause(log, advance, interrupted)
+            self._pause(report, interrupted)
         elif self._save_every and self.step % self._save_every == 0:
-            self._save(log)
+            self._save(report)
 
     def _evaluation_is_due(self) -> bool:
         """Whether an evaluation belongs after this step and has not been done."""
-        done = self.evaluations and self.evaluations[-1]["step"] == self.step
-        if self._evaluate_model is None or self.step == 0 or done:
-            return False
-        due = self.step % self._evaluate_every == 0 if self._evaluate_every else self._batch == 0
-        return due or self.epoch == self.epochs
+        due = self._evaluations.due(self.step, self._batch == 0, self.epoch == self.epochs)
+        return due and self._evaluate_model is not None
 
-    def _pause(self, log: RunLog, advance: Callable[..., None], interrupted: list[int]) -> None:
+    def _pause(self, report: RunReport, interrupted: list[int]) -> None:
         """Save, evaluate if that is due, and draw. After Ctrl-C, the run ends here."""
-        self._save(log)
+        self._save(report)
         if not interrupted and self._evaluation_is_due():
-            self._evaluate(log)
-            advance(0, ", ".join([*self._notes, *self._evaluations.latest()]), line=True)
-            self._save(log)
-        if self.folder is not None and self._plot is not None:
-            try:
-                plot_log(self.folder / LOG, self.folder / self._plot)
-            except OSError as error:  # a run goes on without its picture
-                warnings.warn(f"{self.folder / self._plot}: {error.strerror}; it is not drawn", stacklevel=2)
+            self._evaluate(report)
+            self._save(report)
+        report.draw()
         if interrupted:
             raise KeyboardInterrupt
 
-    def _evaluate(self, log: RunLog) -> None:
+    def _evaluate(self, report: RunReport) -> None:
         assert self._evaluate_model is not None
-        self.model.eval()
-        with no_grad(), contextlib.nullcontext() if self._average is None else self._average.applied():
+        with self._trained.evaluated():
             metrics = checked_metrics(self._evaluate_model(), self._metric)
-        self.model.train()
-        set_rng_state(self._random)  # a run that goes on from here does not evaluate again
         epoch = self.epoch if self._batch == 0 else self.epoch + 1
         record = {"step": self.step, "epoch": epoch, "metrics": metrics}
-        log.write(record)
+        report.log.write(record)
         self.evaluations.append(record)
         if self.folder is None and self.best is record:
-            self._best = {name: np.array(x) for name, x in self._evaluated().items()}
+            self._best = {name: np.array(x) for name, x in self._trained.weights().items()}
         self._unsaved = True
-
-    def _evaluated(self) -> Mapping[str, Any]:
-        """What is evaluated: the weights, or their averages."""
-        state: Mapping[str, Any] = (self._average or self.model).state_dict()
-        return state
+        report.evaluation(self._evaluations.latest())
+        self._tell("on_evaluate", report, metrics)
 
     # Saved states
 
-    def _states(self) -> Path | None:
-        return None if self.folder is None else self.folder / STATES
+    def _save(self, report: RunReport, ended: bool = False) -> None:
+        """Save the state if it is new. Raises NonFiniteLossError for weights that are not finite.
 
-    def _save(self, log: RunLog, remove: bool = True) -> None:
-        """Save the state if it is new, and remove old ones. Raises NonFiniteLossError for weights not finite."""
+        If the run has `ended` by an error, no old state is removed: if the loss is NaN, an earlier one may be better.
+        """
         if not self._unsaved:
             return
-        average = {} if self._average is None else self._average.state_dict()
-        tensors, values = collect(self.model, self.optimizer, self.schedule, self._carried_state, average)
-        if broken := not_finite(tensors):
-            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
-            kept = "no state was saved" if self._saved is None else f"the last good state is {self._saved}"
-            raise NonFiniteLossError(f"NaN or infinite after step {self.step}: {broken[0]}{more}; {kept}")
-        folder = self._states()
-        if folder is None:
+        tensors, values = self._trained.collect()
+        self._files.check_finite(self.step, tensors)
+        if self.folder is None:
             return
-        self._log_size = log.flush()
+        self._log_size = report.log.flush()
         values |= {
             "step": self.step,
             "epoch": self.epoch,
             "batch": self._batch,
             "epoch_ends": self._epoch_ends,
-            "random": self._random,
+            "planned": self.planned,
             "evaluations": self.evaluations,
             "log_size": self._log_size,
             "configuration": self._configuration,
             "options": self._options,
         }
-        self._saved, self._unsaved = write_state(folder, self.step, tensors, values), False
-        if remove:
-            needed = self._epoch_ends[::-1][: self._keep_epochs] + ([self.best["step"]] if self.best else [])
-            remove_old_states(folder, self.step, self._keep, needed)
+        self._files.write(self.step, tensors, values)
+        self._unsaved = False
+        if not ended:
+            self._files.remove_old(self.step, self._epoch_ends, None if self.best is None else self.best["step"])
+            self._tell("on_save", report, self._files.saved)
 
     def resume(self) -> bool:
         """Go on from the newest state in `folder` that can be read. Returns whether there is one.
 
+        Other `epochs` make the run longer or shorter: from the present step on, the rate is that of the new schedule,
+        of whose settings only `num_training_steps`, and `num_warmup_steps` beside it, may differ.
+
         A DamagedStateWarning names a state that is damaged, cut short or cannot be read, and an earlier one is read.
         Raises OtherRunError (a ValueError), with file and reason, for a state of another model or configuration, and
-        ValueError if no state can be read.
+        ValueError if no state can be read, or if more epochs were begun than `epochs`.
         """
-        folder = self._states()
-        self._known = [] if folder is None else [path for _, path in saved_states(folder)]
-        found = read_newest(self._known)
-        if found is not None:
-            self._load(*found)
-        return found is not None
-
-    def _load(self, path: Path, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        check_configuration(path, values, self._configuration, self._options)
+        found = self._files.newest()
+        if found is None:
+            return False
+        path, tensors, values = found
+        check_configuration(path, values, self._configuration, self.epochs)
+        position = read_position(path, values, self.epochs)
         try:
             self._evaluations.load(values["evaluations"])
-            self._epoch_ends = values["epoch_ends"]
-            restore(tensors, values, self.model, self.optimizer, self.schedule)
-            if self._average is not None:
-                self._average.load_state_dict(averages(tensors))
-            self.step, self.epoch, self._batch, self._log_size = (
-                integer(name, values[name], 0) for name in ("step", "epoch", "batch", "log_size")
-            )
-            self._random = values["random"]
-        except (KeyError, ValueError, TypeError) as error:
+            self._trained.restore(tensors, values)
+        except (LookupError, ValueError, TypeError) as error:
             raise OtherRunError(f"{path}: does not fit this run: {error}", values) from error
-        self._saved = path
-        self._carried_state = carried(tensors)
+        self.step, self.epoch, self._batch, self._log_size, self._epoch_ends, self.planned = position
+        self._files.saved = path
+        return True
 
     def load_best(self) -> int | None:
         """Load the weights of the best evaluation and return its step, or None if there is no evaluation yet.
 
         Raises as `resume` does. Training cannot continue from these weights.
         """
-        folder = self._states()
         if self.best is None:
             return None
         step = int(self.best["step"])
-        if folder is None:
+        if self.folder is None:
             self.model.load_state_dict(self._best)
         elif step == self.step:
-            self.model.load_state_dict(self._evaluated())
+            self.model.load_state_dict(self._trained.weights())
         else:
-            tensors, _ = read_state(state_path(folder, step))
-            self.model.load_state_dict(averages(tensors) or weights(tensors))
+            self.model.load_state_dict(self._files.weights(step))
         return step
-
-
-def _count(name: str, value: int | None) -> int | None:
-    return None if value is None else integer(f"Trainer: {name}", value, 1)

@@ -115,6 +115,24 @@ def test_a_finished_run_may_be_resumed(files, command, capsys):
     assert f"continuing after step {states(files['--output'])[0][0]}" in capsys.readouterr().err
 
 
+def test_other_epochs(task, files, command, capsys):
+    """A run of one epoch goes on to three, killed on the way or not, and not back to two."""
+    run = partial(command, files, "--save-every", "1")
+    run_whole = partial(run, output=files["--output"] + "-whole")
+    for made in (run, run_whole):
+        assert main(made(*ONE_EPOCH)) == 0
+    assert main(run_whole("--epochs", "3", "--resume")) == 0
+    step = states(files["--output"])[0][0]
+    errors = capsys.readouterr().err.splitlines()
+    assert f"3 epochs now, in place of 1: the learning rate is that of 3 epochs from step {step + 1} on" in errors
+    kill_at(run("--epochs", "3", "--resume"), files["--output"], step + 2)
+    assert main(run("--epochs", "3", "--resume")) == 0
+    assert weights(files["--output"]) == weights(files["--output"] + "-whole")
+    assert log_of(files["--output"]) == log_of(files["--output"] + "-whole")
+    text = error_of(run(*TWO_EPOCHS, "--resume"), capsys)
+    assert text.endswith("safetensors: the run has begun epoch 3; epochs must be at least 3, got 2")
+
+
 @pytest.mark.parametrize("more", [(), ("--ema", "0.9")])
 def test_patience_keeps_the_best_model(task, files, command, monkeypatch, more):
     perplexities, names = [9.0, 5.0, 7.0, 6.0, 3.0], ("", "forward_", "backward_", "unigram_")
@@ -231,11 +249,9 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
     ("task", "changes", "message"),
     [
         ("tag", ["--seed", "5"], "--seed is 5, but was 0"),
-        ("tag", ["--epochs", "2"], "--epochs is 2, but was 1"),
         ("tag", ["--weight-decay", "0"], "--weight-decay is 0.0, but was 0.01"),
         ("tag", ["--learning-rate", "0.1"], "--learning-rate is 0.1, but was 0.01"),
         ("tag", ["--batch-tokens", "9", "--keep", "2"], "--batch-tokens is 9, but was the default"),
-        ("bilm", ["--epochs", "2"], "--epochs is 2, but was 1"),
         ("bilm", ["--seed", "5"], "--seed is 5, but was 0"),
         ("bilm", ["--no-shuffle"], "--shuffle is no, but was yes"),
         ("bilm", ["--vocabulary-size", "9"], "--vocabulary-size is 9, but was the default"),
@@ -250,7 +266,8 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
         ("translate", ["--label-smoothing", "0"], "--label-smoothing is 0.0, but was 0.1"),
         ("translate", ["--ema", "0.9"], "--ema is 0.9, but was the default"),
         ("translate", ["--max-length", "30"], "--max-length is 30, but was 512"),
-        ("translate", ["--epochs", "2", "--average", "2"], "--epochs is 2, but was 1, --average is 2, but was the "),
+        ("tag", ["--epochs", "2", "--warmup", "0.3"], "--warmup is 0.3, but was 0.1"),
+        ("translate", ["--epochs", "2", "--average", "2"], "--average is 2, but was the default"),
         ("translate", ["--patience", "3"], "--patience is 3, but was the default"),
     ],
 )

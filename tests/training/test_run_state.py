@@ -20,7 +20,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from fastattn.training import run_state
-from fastattn.training.run_state import differences, read_state, remove_old_states, saved_states, write_state
+from fastattn.training.configuration import differences
+from fastattn.training.run_state import read_state, remove_old_states, saved_states, write_state
 
 TENSORS = {
     "model.a": np.arange(12, dtype=np.float32).reshape(3, 4),

@@ -26,7 +26,6 @@ class TagRecipe(Recipe):
     """How a `Tagger` is trained. `Recipe` has the other options.
 
     Args:
-        epochs: passes over the data; the learning rate falls to 0 in the last one, so resume a run with the same number
         weight_decay: weight decay of all matrices
         batch_size: sentences in a batch
         batch_tokens: the maximum number of wordpieces in a batch (default: no limit)

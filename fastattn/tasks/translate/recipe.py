@@ -171,10 +171,6 @@ class TranslateRecipe(Recipe):
         single = self.ema is not None or self.patience
         return self.average or (1 if single else max(1, min(AVERAGE, self.epochs // 4)))
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "average": self.averaged}
-
     def make_optimizer(self, model: Any) -> Adam:
         from fastattn.training import Adam
 
