@@ -4,8 +4,9 @@
   fastattn train bilm train.txt --eval eval.txt --output bilm
   fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names
 
-`fastattn predict` reads the output folder. Next to the model, it has log.jsonl (one JSON object per step), loss.svg and
-states/, from which --resume continues a run that was stopped with Ctrl-C, was killed or ran out of disk space.
+`fastattn predict` reads the output folder. Next to the model, it has README.md (its card), log.jsonl (one JSON object
+per step), loss.svg and states/, from which --resume continues a run that was stopped with Ctrl-C, was killed or ran out
+of disk space.
 `fastattn train TASK --help` describes how each task is trained.
 """
 
@@ -55,21 +56,31 @@ def run(arguments: argparse.Namespace) -> int:
         gold = _read(kind, arguments.eval) if evaluates else None
         test = _read(kind, arguments.test) if tests else None
         task = kind.for_training(arguments.start, data, recipe)
-        if tests:
-            task.check(test)
-        trainer = train(task, data, arguments.output, evaluate_on=gold, resume=arguments.resume)
+        trainer = train(
+            task,
+            data,
+            arguments.output,
+            evaluate_on=gold,
+            test_on=test,
+            resume=arguments.resume,
+            files={name: _paths(getattr(arguments, name, None) or []) for name in ("train", "eval", "test")},
+        )
     for line in task.report(trainer.evaluations):
         print(printable(line))
-    if recipe.averaged > 1 and evaluates:
-        print(f"mean of the last epochs: {task.show(task.evaluate(gold))}")
+    if recipe.averaged > 1 and "eval" in trainer.scores:
+        print(f"mean of the last epochs: {task.show(trainer.scores['eval'])}")
     if tests:
-        print(f"test: {task.show(task.evaluate(test))}")
+        print(f"test: {task.show(trainer.scores['test'])}")
     print(f"model: {arguments.output}")
     return 0
 
 
 def _read(kind: Any, paths: str | list[str]) -> Any:
-    return kind.read(*([paths] if isinstance(paths, str) else paths))
+    return kind.read(*_paths(paths))
+
+
+def _paths(paths: str | list[str]) -> list[str]:
+    return [paths] if isinstance(paths, str) else paths
 
 
 @contextmanager

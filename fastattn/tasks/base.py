@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -156,6 +157,8 @@ class Recipe(Options, ABC):
     """What `fastattn predict` does, what its `--model` names and what it reads."""
     predict_options: ClassVar[type[Options]] = Options
     """The options of `fastattn predict`."""
+    pipeline_tag: ClassVar[str | None] = None
+    """The name of the task on the Hugging Face Hub, for the model card."""
     metric: ClassVar[str | None] = None
     higher_is_better: ClassVar[bool] = True
 
@@ -236,6 +239,16 @@ def make_recipe(kind: type[AnyRecipe], recipe: AnyRecipe | None, options: Mappin
     return replace(recipe, **options) if recipe else kind(**options)
 
 
+def model_name(start: str | os.PathLike[str]) -> str:
+    """The name of a model: that of its folder without the path, or a name as it is.
+
+    >>> model_name("sentence-transformers/all-MiniLM-L6-v2")
+    'sentence-transformers/all-MiniLM-L6-v2'
+    """
+    folder = Path(start)
+    return folder.resolve().name if folder.is_absolute() or folder.is_dir() else os.fspath(start)
+
+
 class Task(ABC):
     """Text in, answers out, and how to learn that.
 
@@ -243,11 +256,13 @@ class Task(ABC):
         model: a `fastattn.nn.Module`.
         recipe: how the model is trained; `batches`, `loss` and `evaluate` read it too.
         carried: what a step of training leaves to the next one; see `fastattn.training.Trainer`.
+        base_model: the name of the model that the training started from, for the model card; see `model_name`.
     """
 
     model: Any
     recipe: Any
     carried: Any = None
+    base_model: str | None = None
 
     @classmethod
     @abstractmethod

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
 from fastattn.training.callbacks import TrainerCallback
+from fastattn.training.metrics import checked_metrics
+from fastattn.training.model_card import describe, model_card, write_card
 from fastattn.training.run_lock import locked
 from fastattn.training.run_state import STATES, OtherRunError, saved_states
 from fastattn.training.trainer import Trainer
@@ -27,22 +29,28 @@ def train(
     folder: str | os.PathLike[str],
     *,
     evaluate_on: Any = None,
+    test_on: Any = None,
     resume: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
+    files: Mapping[str, Sequence[str | os.PathLike[str]]] | None = None,
 ) -> Trainer:
     """Train a task by its recipe, and save its model.
 
     Args:
         task: a result of `for_training`, see `fastattn.tasks.base.Task`.
         data: the data to learn, as given to `for_training`.
-        folder: where to write the model, `log.jsonl`, `loss.svg` and the states of the run, `states/`.
+        folder: where to write the model, `README.md` (its card), `log.jsonl`, `loss.svg` and the states of the run,
+            `states/`. A README.md of somebody else stays.
         evaluate_on: data to measure the model on, once an epoch or as the recipe says.
+        test_on: data to measure the final model on.
         resume: continue the run in `folder`, if there is one. Every option that affects the model must be the same,
             except `epochs`, see `Trainer.resume`.
         callbacks: see `TrainerCallback`. If one stops the run, the model is saved as it is then.
+        files: for the model card, the files of the data: `train`, `eval` and `test`. Only their names are written.
 
-    Returns the trainer, whose `evaluations` are the metrics. `task.model` has the weights that were saved: the best
-    ones with patience, an average if the recipe asks for one, the last ones otherwise.
+    Returns the trainer. Its `evaluations` are the metrics in the run, and its `scores` those of the saved model, under
+    "eval" and "test". `task.model` has the weights that were saved: the best ones with patience, an average if the
+    recipe asks for one, the last ones otherwise.
 
     Raises as `check_folder`, `Trainer.resume` and `Trainer.train` do, and OptionError (a ValueError) for an option that
     needs data to evaluate on or differs from that of the run in the folder.
@@ -50,8 +58,9 @@ def train(
     recipe = task.recipe
     recipe.check_data(evaluate_on is not None, True)
     check_folder(folder, resume)
-    if evaluate_on is not None:
-        task.check(evaluate_on)
+    for measured in (evaluate_on, test_on):
+        if measured is not None:
+            task.check(measured)
     batches, optimizer = task.batches(data), recipe.make_optimizer(task.model)
     average = None if recipe.ema is None else ExponentialMovingAverage(task.model, recipe.ema)
     decides = evaluate_on if recipe.patience else None  # the data that decide when the run ends
@@ -98,14 +107,43 @@ def train(
                 told = "%d epochs now, in place of %d: the learning rate is that of %d epochs from step %d on"
                 logger.info(told, now, before, now, trainer.step + 1)
         trainer.train()
-        if recipe.patience:
-            trainer.load_best()
-        elif average is not None:
-            task.model.load_state_dict(average.state_dict())
-        elif recipe.averaged > 1 and trainer.epoch:  # a callback may have stopped the run before
-            task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
+        weights = _load_weights(task, trainer, average, folder)
         task.save_pretrained(folder)
+        if evaluate_on is not None and (metrics := _metrics_of_weights(task, trainer, evaluate_on)):
+            trainer.scores["eval"] = metrics
+        if test_on is not None:
+            trainer.scores["test"] = checked_metrics(task.evaluate(test_on))
+        found = [(name, x) for name, x in (("train", data), ("eval", evaluate_on), ("test", test_on)) if x is not None]
+        described = [describe(task, name, each, (files or {}).get(name, ())) for name, each in found]
+        write_card(folder, model_card(task, folder, trainer, described, trainer.scores, weights))
     return trainer
+
+
+def _load_weights(
+    task: Any, trainer: Trainer, average: ExponentialMovingAverage | None, folder: str | os.PathLike[str]
+) -> str:
+    """Load the weights to save, and say what they are."""
+    recipe = task.recipe
+    if recipe.patience and (step := trainer.load_best()) is not None:
+        return f"those of the best evaluation, after step {step:,}"
+    if average is not None:
+        task.model.load_state_dict(average.state_dict())
+        return f"the moving averages of all steps, with a decay of {average.decay}"
+    if recipe.averaged > 1 and trainer.epoch:  # a callback may have stopped the run before
+        task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
+        return f"the mean of those at the ends of the last {min(recipe.averaged, trainer.epoch)} epochs"
+    return "those of the last step"
+
+
+def _metrics_of_weights(task: Any, trainer: Trainer, data: Any) -> Mapping[str, float | None] | None:
+    """The metrics of the saved weights: an evaluation in the run, or one of the mean; None if none belongs to them."""
+    if task.recipe.averaged > 1 and trainer.epoch:
+        return checked_metrics(task.evaluate(data))
+    entries = [trainer.best] if task.recipe.patience and trainer.best else trainer.evaluations[-1:]
+    found: list[Mapping[str, float | None]] = [
+        entry["metrics"] for entry in entries if task.recipe.patience or entry["step"] == trainer.step
+    ]
+    return found[0] if found else None
 
 
 def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:

@@ -82,6 +82,7 @@ class Trainer:
     Attributes:
         step: steps done.
         epoch: epochs done.
+        scores: metrics of the final model by data, which `fastattn.training.train` measures.
         planned: `[step, epochs]` for each number of epochs that the run had, and the step from which on it had it.
 
     Raises, by name, ValueError for an optimizer without a trainable parameter, a number out of range, another format of
@@ -153,6 +154,7 @@ class Trainer:
         self._options = as_json({"epochs": self.epochs, **(options or {})})
         self.step = self.epoch = 0
         self.planned: list[list[int]] = [[0, self.epochs]]
+        self.scores: dict[str, Mapping[str, float | None]] = {}
         self._batch = 0  # batches done of the epoch
         self._epoch_ends: list[int] = []  # steps
         self._log_size = 0  # bytes of the log up to the steps done

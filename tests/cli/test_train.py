@@ -106,6 +106,28 @@ def test_same_seed_same_bits(files, command, threads, tmp_path):
     assert log_of(tmp_path / "one") == log_of(tmp_path / "a")
 
 
+def test_the_model_card(task, files, command, tmp_path):
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML")
+    more = ("--average", "2") if task == "translate" else ()
+    assert main(command(files, *TWO_EPOCHS, *more)) == 0
+    text = Path(files["--output"], "README.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(text.split("---\n")[1])
+    (result,) = head["model-index"][0]["results"]
+    assert result["dataset"]["name"] == Path(files["--eval"]).name
+    measured = {each["type"]: each["value"] for each in result["metrics"]}
+    entries = [record for record in log_of(files["--output"]) if "metrics" in record]
+    if more:  # the mean of two epochs has scores of its own
+        assert set(measured) == set(entries[-1]["metrics"])
+        assert measured not in [entry["metrics"] for entry in entries]
+        assert "Its weights are the mean of those at the ends of the last 2 epochs." in text
+    else:
+        assert measured == entries[-1]["metrics"]
+    assert all(f"| {entry['epoch']} | {entry['step']} | " in text for entry in entries)
+    assert f"| train | {Path(files.get('train') or files['--train']).name} | " in text
+    assert str(tmp_path) not in text
+    assert head.get("base_model") == ("model" if task == "tag" else None)
+
+
 def test_a_finished_run_may_be_resumed(files, command, capsys):
     assert main(command(files, *TWO_EPOCHS)) == 0
     before = weights(files["--output"])
@@ -171,6 +193,7 @@ def test_a_killed_run_is_continued(task, epochs, targets, more, tmp_path):
     assert main([*command(), "--resume"]) == 0
     assert weights(files["--output"]) == weights(whole)
     assert log_of(files["--output"]) == log_of(whole)
+    assert Path(files["--output"], "README.md").read_bytes() == (whole / "README.md").read_bytes()
     ours, theirs = (read_state(states(folder)[0][1])[0] for folder in (files["--output"], whole))
     assert set(ours) == set(theirs)
     for name, array in theirs.items():

@@ -45,7 +45,7 @@ def test_it_learns(files, capsys):
     assert measured[-1] < baseline / 2 < measured[0]
     folder = Path(files["--output"])
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "log.jsonl", "model.safetensors", "states", "vocab.txt",
+        "README.md", "config.json", "log.jsonl", "model.safetensors", "states", "vocab.txt",
     }  # fmt: skip
     last = log_of(folder)[-1]["metrics"]
     assert list(last) == ["perplexity", "forward_perplexity", "backward_perplexity", "unigram_perplexity"]

@@ -39,7 +39,8 @@ def test_it_learns(files, capsys):
     assert "96/96" in captured.err
     folder = Path(files["--output"])
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "log.jsonl", "model.safetensors", "states", "tokenizer.json", "tokenizer_config.json",
+        "README.md", "config.json", "log.jsonl", "model.safetensors", "states", "tokenizer.json",
+        "tokenizer_config.json",
     }  # fmt: skip
     tagger = Tagger.from_pretrained(folder)
     assert tagger.labels == ("DET", "NOUN", "PUNCT", "VERB")

@@ -57,7 +57,7 @@ def test_it_learns(files, tmp_path, capsys):
     assert re.fullmatch(r"test: loss 0\.[\d]+, cer 0\.0\d+", tested)
     folder = Path(files["--output"])
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "generation_config.json", "log.jsonl", "model.safetensors", "states",
+        "README.md", "config.json", "generation_config.json", "log.jsonl", "model.safetensors", "states",
         "source.characters.json", "target.characters.json", "tokenizer_config.json",
     }  # fmt: skip
     assert list(log_of(folder)[-1]["metrics"]) == ["loss", "cer"]

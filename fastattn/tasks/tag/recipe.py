@@ -39,6 +39,7 @@ class TagRecipe(Recipe):
         "--train": {"required": True, "metavar": "FILE", "help": "CoNLL-U file to learn the UPOS column of"},
         "--eval": {"metavar": "FILE", "help": "CoNLL-U file to measure the accuracy on, once an epoch"},
     }  # fmt: skip
+    pipeline_tag: ClassVar[str | None] = "token-classification"
     predicting: ClassVar[tuple[str, str, str]] = (
         "Replace the part-of-speech tags (UPOS) in a CoNLL-U file with a tagger's predictions.",
         "a tagger: a folder, a package or a Hugging Face name",

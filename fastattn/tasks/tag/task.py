@@ -22,7 +22,7 @@ from fastattn.hub import find_model
 from fastattn.models.config import architectures
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
 from fastattn.tasks.tag.recipe import TagRecipe
 from fastattn.text import (
@@ -111,7 +111,9 @@ class Tagger(Task):
         manual_seed(recipe.seed)
         numbers = {name: i for i, name in names.items()}
         model = load_head(folder, HEAD, trainable=True, new_head="draw", id2label=names, label2id=numbers)
-        return cls(model, folder, recipe)
+        tagger = cls(model, folder, recipe)
+        tagger.base_model = model_name(start)
+        return tagger
 
     def __repr__(self) -> str:
         return f"Tagger({str(self._folder)!r})"

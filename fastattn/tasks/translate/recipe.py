@@ -100,6 +100,7 @@ class TranslateRecipe(Recipe):
             f"{name}: {d} wide, {n} layers, {h} heads, {f}" for name, (d, n, h, f) in SIZES.items()
         ) + " (default: %(default)s)"},
     }  # fmt: skip
+    pipeline_tag: ClassVar[str | None] = "translation"
     predicting: ClassVar[tuple[str, str, str]] = (
         "Translate text, one line at a time, by greedy decoding. A blank line stays blank.",
         "a Transformer of `fastattn train translate`, or MarianMT: a folder, a package or a Hugging Face name",
