@@ -94,7 +94,7 @@ def model_card(
     lines = [
         *("---", *_yaml(head), "---", MARK, "", f"# {name}", ""),
         f"{recipe.summary[:1].upper()}{recipe.summary[1:]}. The model has {count:,} parameters and {begun}. It was "
-        f"trained with fastattn {fastattn.__version__} for {trainer.step:,} steps, {trainer.epoch} epochs. Its weights "
+        f"trained with fastattn {fastattn.__version__} (steps: {trainer.step:,}, epochs: {trainer.epoch}). Its weights "
         f"are {weights}.",
         *("", "```python", *usage, "```", ""),
         *("## Scores", "", *_scores(trainer.evaluations, scores)),

@@ -98,7 +98,7 @@ def test_the_page(tmp_path: Path) -> None:
     for line in (
         MARK,
         "Classify texts. The model has 5 parameters and starts from `some/model`. It was trained with fastattn 0.1.0 "
-        "for 23 steps, 3 epochs. Its weights are those of the last step.",
+        "(steps: 23, epochs: 3). Its weights are those of the last step.",
         "| train | a.tsv, b\\|c: d.tsv | 1200 | 0000abcd |",
         "| eval | 0.5 | 1e-07 |  |",
         "| 2 | 16 | 0.5 | 1e-07 |",
