@@ -56,6 +56,7 @@ class Block(Module):
         self.fc1 = Linear(dim, hidden_dim, bias, activation=activation, std=hidden_std)
         self.fc2 = Linear(hidden_dim, dim, bias, std=hidden_std)
         self.final_layer_norm = LayerNorm(dim, eps, bias=bias)
+        self.sizes = num_heads, self.self_attn.head_dim, hidden_dim, self.norm_first, cross_attention
 
     def _sublayer(self, norm: LayerNorm, function: Sublayer, x: Values) -> Any:
         """`x + dropout(function(norm(x)))` with `norm_first`, else `norm(x + dropout(function(x)))`."""

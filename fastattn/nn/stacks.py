@@ -113,13 +113,13 @@ def _run(
     workspace: Workspace | None = None
     read = memory.data if isinstance(memory, Tensor) else memory
     for block in blocks:
-        if block.training or (mode.grad and (recording(x, memory) or block.records())):
+        tensor = not block.frozen or tensors(x, memory)
+        if block.training or (tensor and mode.grad and (recording(x, memory) or block.records())):
             if checkpointing and weights["attn_weights"] is None:
                 x = checkpoint(block, x, *arguments)
             else:
                 x = block(x, *arguments, **weights)
         else:
-            tensor = tensors(x, memory) or not block.frozen
             array: Array = x.data if isinstance(x, Tensor) else x
             workspace = _fitting(workspace, block, array, 0 if memory is None else len(memory))
             out = array if states is None else None
@@ -228,8 +228,8 @@ class Workspace:
     """
 
     def __init__(self, block: Block, tokens: int, memory_tokens: int, dtype: DTypeLike) -> None:
-        self.sizes = _sizes(block, tokens)
-        _, heads, head_dim, hidden_dim, norm_first, crosses = self.sizes
+        self.tokens, self.sizes = tokens, block.sizes
+        heads, head_dim, hidden_dim, norm_first, crosses = self.sizes
         dim = heads * head_dim
         part = tokens * dim
         shared = max(4 * part, tokens * hidden_dim, 2 * part + 2 * memory_tokens * dim)
@@ -259,19 +259,7 @@ def _parts(rows: Array, count: int, heads: int, head_dim: int) -> list[Array]:
 
 def _fitting(workspace: Any, block: Block, x: Array, memory_tokens: int = 0) -> Workspace:
     """This workspace, or another one if it does not fit."""
-    if workspace is None or workspace.sizes != _sizes(block, len(x)):
+    if workspace is None or workspace.tokens != len(x) or workspace.sizes != block.sizes:
         return Workspace(block, len(x), memory_tokens, x.dtype)
     found: Workspace = workspace
     return found
-
-
-def _sizes(block: Block, tokens: int) -> tuple[int, int, int, int, bool, bool]:
-    attention = block.self_attn
-    return (
-        tokens,
-        attention.num_heads,
-        attention.head_dim,
-        block.fc1.out_features,
-        block.norm_first,
-        block.cross_attention,
-    )
