@@ -16,8 +16,9 @@ namespace {
 std::atomic<int> budget{1};                       // threads that compute at once, counting only the first caller
 std::atomic<const char*> budget_reason{nullptr};  // null: set_num_threads
 
-thread_local Offer* together = nullptr;   // of the pass that this thread computes
-thread_local Scratch of_caller, of_call;  // for parallel_for and parallel_phases; for shared_scratch
+thread_local Offer* together = nullptr;  // of the pass that this thread computes
+// For parallel_for and parallel_phases; for shared_scratch; for layer_scratch.
+thread_local Scratch of_caller, of_call, of_layer;
 
 float* or_throw(float* scratch) {
     if (!scratch) throw std::bad_alloc();
@@ -63,12 +64,15 @@ Together::~Together() { together = nullptr; }
 
 float* shared_scratch(i64 floats) { return or_throw(of_call.reserve(floats)); }
 
+float* layer_scratch(i64 floats) { return or_throw(of_layer.reserve(floats)); }
+
 void reserve_scratch(i64 floats) { or_throw(of_caller.reserve(floats)); }
 
 void free_scratch() {
     Scratch::free_all();
     of_caller.free();
     of_call.free();
+    of_layer.free();
 }
 
 int num_threads() { return budget; }

@@ -1,6 +1,7 @@
 // Threads: one budget for the process, one loop for every kernel.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -60,6 +61,11 @@ private:
 // Memory for one call of a kernel, shared by its threads and valid until the calling thread asks again; 64-byte
 // aligned. Throws std::bad_alloc.
 float* shared_scratch(i64 floats);
+
+// The same for a recurrent layer, whose products ask for shared_scratch. For large layers there is Temporary
+// (memory.h).
+constexpr std::size_t most_layer_scratch = std::size_t{1} << 20;  // floats
+float* layer_scratch(i64 floats);
 
 // Reserves scratch for one thread, so that a later parallel_for that asks for less does not throw: for a kernel that
 // would otherwise stop halfway through its sums. `floats` is a multiple of 32. Throws std::bad_alloc.

@@ -3,10 +3,12 @@
 
 #include <limits>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
 #include "../memory.h"
+#include "../parallel.h"
 #include "weight.h"
 
 namespace fastattn::bindings {
@@ -141,8 +143,9 @@ struct RecurrentCall {
                 __builtin_add_overflow(floats, (size + line - 1) / line * line, &floats) || floats > most_floats)
                 throw std::bad_alloc();
         });
-        const Temporary memory(floats * sizeof(float));
-        auto* next = static_cast<float*>(memory.data());
+        std::optional<Temporary> large;  // fresh memory costs a fifth of a small layer
+        if (floats > most_layer_scratch) large.emplace(floats * sizeof(float));
+        float* next = large ? static_cast<float*>(large->data()) : layer_scratch(static_cast<i64>(floats));
         for_arrays(args, call.is_gathered, [&](float*& array, i64 rows, i64 columns) {
             array = next;
             next += (static_cast<std::size_t>(rows * columns) + line - 1) / line * line;
