@@ -30,6 +30,8 @@ OPTIONS = {
 FLAGS = {
     "tag": ["--batch-size", "4", "--learning-rate", "0.01"],
     "bilm": ["--batch-size", "4", "--unroll-steps", "6", "--learning-rate", "0.02"],
+    "pretrain": ["--batch-size", "4", "--hidden-size", "16", "--layers", "1", "--heads", "2", "--max-seq-length", "16",
+                 "--max-predictions-per-seq", "3", "--learning-rate", "0.01"],
     "translate": ["--d-model", "16", "--layers", "1", "--heads", "2", "--ffn-dim", "32", "--batch-tokens", "100",
                   "--warmup", "40", "--learning-rate", "0.01"],
 }  # fmt: skip
@@ -56,6 +58,15 @@ def pairs(seed: int, count: int = 60) -> list[tuple[str, str]]:
     return [(word, word.translate(str.maketrans("abcdef", "αβγδεζ"))) for word in words]
 
 
+def documents(seed: int, count: int = 20) -> str:
+    """Documents, each of sentences about an animal of its own."""
+    rng = random.Random(seed)
+    animals = (["cat", "dog", "cow", "owl"] * count)[:count]
+    rng.shuffle(animals)
+    made = [[f"the {animal} {rng.choice(['sat', 'saw', 'ran'])} ." for _ in range(8)] for animal in animals]
+    return "\n\n".join("\n".join(sentences) for sentences in made) + "\n"
+
+
 def tsv(rows: list[tuple[str, str]]) -> str:
     return "".join(f"{source}\t{target}\n" for source, target in rows)
 
@@ -76,6 +87,9 @@ def files_of(task: str, folder: Path) -> dict[str, str]:
             "--options": write(folder / "options.json", json.dumps(OPTIONS)),
             **output,
         }
+    if task == "pretrain":
+        text = write(folder / "text.txt", documents(0))
+        return {"train": text, "--eval": write(folder / "eval.txt", documents(1)), **output}
     train, gold = write(folder / "train.tsv", tsv(pairs(0))), write(folder / "eval.tsv", tsv(pairs(1)))
     return {"train": train, "--eval": gold, "--vocabulary": "characters", **output}
 

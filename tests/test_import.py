@@ -78,9 +78,11 @@ else:
 
 
 def test_tasks_load_what_is_used() -> None:
-    tasks = loaded_by("import fastattn.tasks.tag, fastattn.tasks.bilm, fastattn.tasks.translate")
+    tasks = loaded_by(
+        "import fastattn.tasks.tag, fastattn.tasks.bilm, fastattn.tasks.pretrain, fastattn.tasks.translate"
+    )
     assert not [name for name in tasks if name.split(".")[1:2] in (["models"], ["training"], ["text"], ["nn"])]
-    recipe = loaded_by("from fastattn.tasks import BiLMRecipe, TagRecipe, TranslateRecipe")
+    recipe = loaded_by("from fastattn.tasks import BiLMRecipe, PretrainRecipe, TagRecipe, TranslateRecipe")
     assert not [name for name in recipe if name.split(".")[1:2] in (["models"], ["training"], ["text"], ["_core"])]
     encoder = loaded_by("from fastattn.tasks import SentenceEncoder")
     assert not [name for name in encoder if name.startswith("fastattn.training")]

@@ -126,11 +126,15 @@ def use_threads(count: int | None) -> None:
         runtime.set_num_threads(count)
 
 
-def add_tasks(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, type[Recipe]]]:
-    """A parser and the recipe of each task. The caller sets the description."""
+def add_tasks(
+    parser: argparse.ArgumentParser, predict: bool = False
+) -> Iterator[tuple[argparse.ArgumentParser, type[Recipe]]]:
+    """A parser and the recipe of each task, or of those that `predict`. The caller sets the description."""
     commands = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     for name, (_, recipe_name) in tasks.TASKS.items():
         recipe: type[Recipe] = getattr(tasks, recipe_name)
+        if predict and recipe.predicting is None:
+            continue
         command = _add_parser(commands, name, recipe.summary)
         command.set_defaults(recipe=recipe)
         yield command, recipe

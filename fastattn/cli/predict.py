@@ -23,7 +23,8 @@ SUMMARY = "label, translate or measure text with a trained model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for task, recipe in add_tasks(parser):
+    for task, recipe in add_tasks(parser, predict=True):
+        assert recipe.predicting is not None
         task.description, model, read = recipe.predicting
         task.add_argument("input", nargs="?", default="-", help=f"{read} (default: standard input)")
         task.add_argument("--model", required=True, help=model)

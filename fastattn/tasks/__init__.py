@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from fastattn.tasks.bilm.recipe import BiLMRecipe
     from fastattn.tasks.bilm.task import BiLM
     from fastattn.tasks.embed import SentenceEncoder, TextTooLongError, TruncationWarning
+    from fastattn.tasks.pretrain.recipe import PretrainRecipe
+    from fastattn.tasks.pretrain.task import Pretrainer
     from fastattn.tasks.tag.recipe import TagRecipe
     from fastattn.tasks.tag.task import Tagger
     from fastattn.tasks.translate.recipe import TranslateRecipe
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BiLM",
     "BiLMRecipe",
+    "PretrainRecipe",
+    "Pretrainer",
     "SentenceEncoder",
     "TagRecipe",
     "Tagger",
@@ -33,6 +37,7 @@ TASKS = {
     "tag": ("Tagger", "TagRecipe"),
     "bilm": ("BiLM", "BiLMRecipe"),
     "translate": ("Translator", "TranslateRecipe"),
+    "pretrain": ("Pretrainer", "PretrainRecipe"),
 }
 """The tasks of `fastattn train` and `fastattn predict`: the name of a folder, the task and its recipe."""
 

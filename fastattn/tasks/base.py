@@ -153,8 +153,8 @@ class Recipe(Options, ABC):
     files: ClassVar[Mapping[str, Mapping[str, Any]]]
     """More arguments of `fastattn train`, as argparse takes them. Their names (`dest`) are `start`, which goes to
     `for_training`, and the files of data, `train`, `eval` and perhaps `test`."""
-    predicting: ClassVar[tuple[str, str, str]]
-    """What `fastattn predict` does, what its `--model` names and what it reads."""
+    predicting: ClassVar[tuple[str, str, str] | None] = None
+    """What `fastattn predict` does, what its `--model` names and what it reads. None: the task has no such command."""
     predict_options: ClassVar[type[Options]] = Options
     """The options of `fastattn predict`."""
     pipeline_tag: ClassVar[str | None] = None
@@ -320,13 +320,16 @@ class Task(ABC):
         """Data from files. Raises OSError, and ValueError with file and line."""
 
     @classmethod
-    @abstractmethod
     def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> Any:
-        """The data for `predict`, from the lines of a file that errors call `name`. Right answers may be missing."""
+        """The data for `predict`, from the lines of a file that errors call `name`. Right answers may be missing.
 
-    @abstractmethod
+        A task whose recipe has no `predicting` has neither this verb nor `predict`.
+        """
+        raise NotImplementedError(f"{cls.__name__} does not predict")
+
     def predict(self, data: Any, options: Any) -> tuple[Iterable[str], Iterable[str]]:
         """The text of the file of answers, and lines to report about them once it is written."""
+        raise NotImplementedError(f"{type(self).__name__} does not predict")
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
         """Metrics in one line."""

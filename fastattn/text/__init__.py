@@ -15,11 +15,15 @@ from fastattn.text.language_model import (
     unigram_perplexity,
 )
 from fastattn.text.marian_tokenizer import MarianTokenizer
+from fastattn.text.masking import Masking
 from fastattn.text.parallel import ParallelText, read_parallel
+from fastattn.text.pretraining import PretrainingBatches
+from fastattn.text.raw_text import Documents, split_sentences
 from fastattn.text.squad import Answer, SquadExample, read_squad
 from fastattn.text.subwords import BytePairs, Characters
 from fastattn.text.tables import Row, parse_rows, read_rows
 from fastattn.text.tokenized import TokenizedTexts
+from fastattn.text.tokenized_documents import Template, TokenizedDocuments, continuing_ids, mask_id
 from fastattn.text.tokenizer import Tokenizer
 from fastattn.text.translation_tokenizer import (
     SubwordTokenizer,
@@ -27,6 +31,7 @@ from fastattn.text.translation_tokenizer import (
     read_translation_tokenizer,
     sentencepiece_tokenizer,
 )
+from fastattn.text.wordpiece import train_wordpiece
 from fastattn.text.words import TokenizedWords, encode_words
 
 __all__ = [
@@ -35,24 +40,31 @@ __all__ = [
     "Characters",
     "ConllSentence",
     "ConlluSentence",
+    "Documents",
     "Entity",
     "MarianTokenizer",
+    "Masking",
     "ParallelText",
+    "PretrainingBatches",
     "Row",
     "Sentences",
     "SquadExample",
     "StreamBatches",
     "SubwordTokenizer",
+    "Template",
+    "TokenizedDocuments",
     "TokenizedTexts",
     "TokenizedWords",
     "Tokenizer",
     "TranslationTokenizer",
     "Vocabulary",
     "character_ids",
+    "continuing_ids",
     "convert_tags",
     "encode_words",
     "entities_to_tags",
     "gather",
+    "mask_id",
     "parse_conll",
     "parse_conllu",
     "parse_rows",
@@ -66,8 +78,10 @@ __all__ = [
     "read_translation_tokenizer",
     "sentence_batches",
     "sentencepiece_tokenizer",
+    "split_sentences",
     "tags_to_entities",
     "token_budget_batches",
     "tokens_per_batch",
+    "train_wordpiece",
     "unigram_perplexity",
 ]

@@ -168,7 +168,20 @@ def test_the_examples_of_help_can_be_typed(example: str) -> None:
     assert arguments.prog == " ".join(["fastattn", *words[1 : 1 + len(arguments.prog.split()) - 1]])
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+PREDICTING = [name for name, (_, recipe) in tasks.TASKS.items() if getattr(tasks, recipe).predicting]
+
+
+def test_a_task_may_have_no_predict(capsys):
+    assert "pretrain" not in PREDICTING
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "pretrain", "--model", "m"])
+    assert stop.value.code == 2
+    assert "invalid choice: 'pretrain'" in capsys.readouterr().err
+    with pytest.raises(NotImplementedError, match="Pretrainer does not predict"):
+        tasks.Pretrainer.read_input([], "input", None)
+
+
+@pytest.mark.parametrize("task", PREDICTING)
 def test_a_command_that_waits_names_itself(task, monkeypatch, capsys):
     terminal = io.TextIOWrapper(io.BytesIO(b""))
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
@@ -179,7 +192,7 @@ def test_a_command_that_waits_names_itself(task, monkeypatch, capsys):
     assert second.startswith(f"fastattn predict {task}: error: ")
 
 
-@pytest.mark.parametrize("command", [["embed", "--model", "m"], *(["predict", t, "--model", "m"] for t in tasks.TASKS)])
+@pytest.mark.parametrize("command", [["embed", "--model", "m"], *(["predict", t, "--model", "m"] for t in PREDICTING)])
 def test_what_cannot_be_read_is_named(command, tmp_path, monkeypatch, capsys):
     for path, said in ((tmp_path / "no", "No such file or directory"), (tmp_path, "Is a directory")):
         assert main([*command, str(path)]) == 1

@@ -16,11 +16,11 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
 import helpers_train
 from helpers_runs import interrupt, kill_at, log_of, weights
-from helpers_train import conllu, error_of, files_of, pairs, tsv, write
+from helpers_train import conllu, documents, error_of, files_of, pairs, tsv, write
 
 from fastattn import tasks
 from fastattn.cli import INTERRUPTED, main
-from fastattn.text import StreamBatches
+from fastattn.text import PretrainingBatches, StreamBatches
 from fastattn.training import TokenBatches
 from fastattn.training.run_lock import locked
 from fastattn.training.run_state import read_state, saved_states
@@ -30,6 +30,7 @@ OTHER_TEXT = {
     "tag": conllu(["the query"]),
     "bilm": "the dog .\n",
     "translate": tsv(pairs(3)),
+    "pretrain": documents(3),
 }
 
 
@@ -62,7 +63,7 @@ def test_lines_where_there_is_no_terminal(task, files, command, capsys):
     assert main(command(files, *TWO_EPOCHS)) == 0
     log, errors = log_of(files["--output"]), capsys.readouterr().err.splitlines()
     lines = [line for line in errors if line.startswith("step ")]
-    metric = {"tag": "accuracy", "bilm": "perplexity", "translate": "cer"}[task]
+    metric = {"tag": "accuracy", "bilm": "perplexity", "translate": "cer", "pretrain": "masked_loss"}[task]
     evaluated = [record["step"] for record in log if "metrics" in record]
     assert len(evaluated) == 2
     total = evaluated[-1]
@@ -76,7 +77,7 @@ def test_lines_where_there_is_no_terminal(task, files, command, capsys):
 
 def test_no_epoch_is_built_before_it_is_trained(files, command, monkeypatch):
     built = []
-    for kind in (TokenBatches, StreamBatches):
+    for kind in (TokenBatches, StreamBatches, PretrainingBatches):
         monkeypatch.setattr(
             kind, "epoch", lambda self, number, epoch=kind.epoch: built.append(number) or epoch(self, number)
         )
@@ -162,6 +163,7 @@ def test_patience_keeps_the_best_model(task, files, command, monkeypatch, more):
         "tag": {"accuracy": [0.5, 0.9, 0.7, 0.8, 0.95]},
         "bilm": {f"{name}perplexity": perplexities for name in names},
         "translate": {"loss": [1.0] * 5, "cer": [0.9, 0.5, 0.7, 0.6, 0.3]},
+        "pretrain": {f"{name}": perplexities for name in ("masked_loss", "perplexity", "masked_accuracy")},
     }[task]
     seen: list[dict[str, bytes]] = []
 
@@ -178,6 +180,9 @@ def test_patience_keeps_the_best_model(task, files, command, monkeypatch, more):
 KILLED = [
     ("tag", 4, (3, 11), ()),
     ("bilm", 6, (3, 17), ("--num-sampled", "5")),
+    ("pretrain", 3, (3, 11), ()),
+    ("pretrain", 3, (3, 11), ("--static-masks", "--dupe-factor", "2", "--accumulation", "2")),
+    ("pretrain", 3, (3, 11), ("--no-next-sentence", "--do-whole-word-mask", "--ema", "0.9")),
     ("translate", 6, (3, 17), ("--average", "3")),
     ("translate", 6, (3, 17), ("--ema", "0.9", "--max-tokens", "40")),
 ]
@@ -281,6 +286,16 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
         ("bilm", ["--dropout", "0.2"], "--dropout is 0.2, but was 0.1"),
         ("bilm", ["--num-sampled", "3"], "--num-sampled is 3, but was the default"),
         ("bilm", ["--reset", "0"], "--reset is 0.0, but was 0.05"),
+        ("pretrain", ["--seed", "5"], "--seed is 5, but was 0"),
+        ("pretrain", ["--static-masks"], "--static-masks is yes, but was no"),
+        ("pretrain", ["--dupe-factor", "2"], "--dupe-factor is 2, but was 1"),
+        ("pretrain", ["--do-whole-word-mask"], "--do-whole-word-mask is yes, but was no"),
+        ("pretrain", ["--masked-lm-prob", "0.2"], "--masked-lm-prob is 0.2, but was 0.15"),
+        ("pretrain", ["--short-seq-prob", "0.2"], "--short-seq-prob is 0.2, but was 0.1"),
+        ("pretrain", ["--max-predictions-per-seq", "2"], "--max-predictions-per-seq is 2, but was 3"),
+        ("pretrain", ["--no-next-sentence"], "--next-sentence is no, but was yes"),
+        ("pretrain", ["--vocab-size", "45"], "--vocab-size is 45, but was the default"),
+        ("pretrain", ["--weight-decay", "0"], "--weight-decay is 0.0, but was 0.01"),
         ("translate", ["--seed", "5"], "--seed is 5, but was 0"),
         ("translate", ["--batch-tokens", "90"], "--batch-tokens is 90, but was 100"),
         ("translate", ["--max-tokens", "50"], "--max-tokens is 50, but was 4096"),
@@ -323,6 +338,14 @@ def test_other_data_are_refused(task, files, command, capsys, tmp_path):
         ("bilm", b" \n\n", "text.txt: there are no words"),
         ("bilm", b"a b\n", "StreamBatches: 4 streams need as many tokens, the text has 3"),
         ("bilm", b"fine\n\xff\n", "text.txt:2: not UTF-8: byte 0xff at 1"),
+        ("pretrain", b"", "text.txt: there is no text"),
+        ("pretrain", b" \n\n", "text.txt: there is no text"),
+        (
+            "pretrain",
+            b"a b\nc d\n",
+            "text.txt: next sentences need two documents or more, there is one",
+        ),
+        ("pretrain", b"fine\n\n\xff\n", "text.txt:3: not UTF-8: byte 0xff at 1"),
         ("translate", b"", "train.tsv: no pair of texts among the 0 lines"),
         ("translate", b"a\tb\nc\n", "train.tsv:2: a line must have 2 columns with a tab between them, got 1"),
         ("translate", b"a\tb\n\xff\tc\n", "train.tsv:2: not UTF-8: byte 0xff at 1"),
@@ -353,6 +376,8 @@ def test_a_text_that_cannot_be_learnt(task, text, message, tmp_path, capsys):
         (["bilm"], "required: TRAIN, --output"),
         (["bilm", "text", "--output", "o", "--dropout", "2"], "must be a number in [0, 1], got 2.0"),
         (["bilm", "text", "--output", "o", "--max-norm", "0"], "must be a number above 0, got 0.0"),
+        (["pretrain"], "required: TRAIN, --output"),
+        (["pretrain", "text", "--output", "o", "--masked-lm-prob", "2"], "must be a number in [0, 1], got 2.0"),
         (["translate"], "required: FILE, --output"),
         (["translate", "text", "--output", "o", "--dropout", "1"], "--dropout: must be a number in [0, 1), got 1.0"),
         (["translate", "text", "--output", "o", "--ema", "1"], "--ema: must be a number in [0, 1), got 1.0"),

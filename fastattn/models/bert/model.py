@@ -112,11 +112,13 @@ class BertEmbeddings(nn.Module):
 class Batch(Tokens):
     """Tokens and, unless all are 0, their `token_type_ids`, int64 `[tokens]`.
 
-    `choices` is `(batch, choices)` if the sequences are those of a multiple choice.
+    `choices` is `(batch, choices)` if the sequences are those of a multiple choice. `places` are the tokens that get
+    scores of words, int64 `[n]`; None means all.
     """
 
     token_type_ids: NDArray[np.int64] | None = None
     choices: tuple[int, ...] = ()
+    places: NDArray[np.int64] | None = None
 
 
 class BertModel(BertPreTrainedModel):

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn import nn
+from fastattn.checks import integers
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.heads import BertHeadModel, RaggedModel
@@ -76,6 +77,10 @@ class PredictionHead(nn.Module):
         places = np.flatnonzero(target != IGNORE_INDEX)
         return loss_of(self(F.gather_rows(hidden, places)), target[places])
 
+    def scores(self, hidden: Values, batch: Batch) -> Any:
+        """The scores of all tokens, or of `batch.places`."""
+        return batch.pad(self(hidden)) if batch.places is None else self(F.gather_rows(hidden, batch.places))
+
 
 class BertForMaskedLM(RaggedModel):
     """The words hidden by [MASK]. With `tie_word_embeddings` the matrix of the scores is the word embeddings.
@@ -90,13 +95,29 @@ class BertForMaskedLM(RaggedModel):
         self.bert = BertModel(config, add_pooling_layer=False)
         self.predictions = PredictionHead(config, _tied(config, self.bert))
 
+    def forward_ragged(
+        self,
+        input_ids: ArrayLike,
+        cu_seqlens: ArrayLike,
+        token_type_ids: ArrayLike | None = None,
+        position_ids: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        places: ArrayLike | None = None,
+    ) -> MaskedLMOutput:
+        """As for every head. With `places`, integers `[n]`, `logits` are the scores of these tokens, `[n, ..]`."""
+        batch = _with_places(self.bert.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids), places)
+        output: MaskedLMOutput = self._run(batch, labels, output_hidden_states, output_attentions)
+        return output
+
     def _target(self, batch: Batch, labels: ArrayLike) -> Any:
         return batch.pack_labels("BertForMaskedLM", labels, self.config.vocab_size)
 
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> MaskedLMOutput:
         hidden, head = output.last_hidden_state, self.predictions
         loss = None if target is None else head.loss(hidden, target)
-        return MaskedLMOutput(loss, later(lambda: batch.pad(head(hidden))), **extras)
+        return MaskedLMOutput(loss, later(lambda: head.scores(hidden, batch)), **extras)
 
 
 class BertForPreTraining(BertHeadModel):
@@ -128,6 +149,27 @@ class BertForPreTraining(BertHeadModel):
         output: PreTrainingOutput = self._run(batch, both, output_hidden_states, output_attentions)
         return output
 
+    def forward_ragged(
+        self,
+        input_ids: ArrayLike,
+        cu_seqlens: ArrayLike,
+        token_type_ids: ArrayLike | None = None,
+        position_ids: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        next_sentence_label: ArrayLike | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        places: ArrayLike | None = None,
+    ) -> PreTrainingOutput:
+        """As the call, of a ragged batch, see `BertModel.forward_ragged`: `labels` are `[tokens]`.
+
+        With `places`, integers `[n]`, `prediction_logits` are the scores of these tokens, `[n, vocab_size]`.
+        """
+        both = self._together(labels=labels, next_sentence_label=next_sentence_label)
+        batch = _with_places(self.bert.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids), places)
+        output: PreTrainingOutput = self._run(batch, both, output_hidden_states, output_attentions)
+        return output
+
     def _target(self, batch: Batch, labels: dict[str, Any]) -> Any:
         owner, next_label = "BertForPreTraining", "next_sentence_label"
         words = batch.pack_labels(owner, labels["labels"], self.config.vocab_size)
@@ -137,7 +179,17 @@ class BertForPreTraining(BertHeadModel):
         hidden, head = output.last_hidden_state, self.predictions
         scores = self.seq_relationship(output.pooler_output)
         loss = None if target is None else head.loss(hidden, target[0]) + F.cross_entropy(scores, target[1])
-        return PreTrainingOutput(loss, later(lambda: batch.pad(head(hidden))), scores, **extras)
+        return PreTrainingOutput(loss, later(lambda: head.scores(hidden, batch)), scores, **extras)
+
+
+def _with_places(batch: Batch, places: ArrayLike | None) -> Batch:
+    """The batch, with scores at `places` alone. Raises TypeError or ValueError for what are no tokens of it."""
+    if places is not None:
+        batch.places = integers("places", places)
+        if batch.places.ndim != 1:
+            raise ValueError(f"places must have shape (n,), got {batch.places.shape}")
+        batch.check_rows("places", batch.places, len(batch.ids))
+    return batch
 
 
 def _tied(config: BertConfig, bert: BertModel) -> Parameter | None:

@@ -1,0 +1,1 @@
+"""BERT's pre-training on raw text: `Pretrainer`."""

@@ -1,0 +1,309 @@
+"""Raw text in, a pre-trained BERT out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastattn import checks, runtime
+from fastattn import functional as F
+from fastattn.autograd import no_grad
+from fastattn.checks import listed
+from fastattn.formats import hugging_face
+from fastattn.functional.losses import IGNORE_INDEX
+from fastattn.hub import find_model
+from fastattn.models.config import architectures
+from fastattn.models.registry import family, load_head
+from fastattn.random import manual_seed
+from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.embed.folder import FILES, read_sentence_folder
+from fastattn.tasks.pretrain.recipe import PretrainRecipe
+from fastattn.text import (
+    Documents,
+    Masking,
+    PretrainingBatches,
+    Template,
+    TokenizedDocuments,
+    Tokenizer,
+    continuing_ids,
+    gather,
+    mask_id,
+    token_budget_batches,
+    tokens_per_batch,
+    train_wordpiece,
+)
+
+HEADS = {True: "PreTraining", False: "MaskedLM"}
+"""The head that learns next sentences, and the one of masked words alone."""
+_VOCABULARY, _POSITIONS, _HEAD_DIM = 30522, 512, 64
+
+logger = logging.getLogger(__name__)
+
+
+class Pretrainer(Task):
+    """A BERT with the heads of its pre-training, and its tokenizer.
+
+    Attributes:
+        model: a model for pre-training, such as `BertForPreTraining`, or for masked words, such as `BertForMaskedLM`.
+        tokenizer: its tokenizer.
+        recipe: how the model is trained.
+        next_sentence: whether the model has a head for next sentences.
+
+    >>> bert = Pretrainer.from_pretrained("path/to/bert")                   # doctest: +SKIP
+    >>> bert(["The [MASK] sleeps .", "Go !"])                               # doctest: +SKIP
+    [['cat'], []]
+    """
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, recipe: PretrainRecipe | None = None) -> None:
+        """Combine a model and its tokenizer."""
+        self.model, self.tokenizer, self.recipe = model, tokenizer, recipe or PretrainRecipe()
+        self.next_sentence = type(model).__name__.endswith(HEADS[True])
+        self._mask = mask_id(tokenizer)
+        tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
+        self._learnt: TokenizedDocuments | None = None
+        self._measured: tuple[Any, PretrainingBatches] | None = None
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Pretrainer:
+        """Load what `save_pretrained`, or BertForPreTraining or BertForMaskedLM of transformers wrote. See `Task`."""
+        folder = find_model(name_or_folder, FILES, **hub)
+        try:
+            named = architectures(hugging_face.read_config(folder))
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
+        kinds = [kind for kind in HEADS.values() if any(name.endswith(f"For{kind}") for name in named)]
+        if named and not kinds:
+            raise ValueError(f"{folder}: has no head for masked words, its architecture is {listed(named)}")
+        model = load_head(folder, kinds[0] if kinds else HEADS[True], trainable=False, new_head="refuse")
+        return cls(model, Tokenizer.from_pretrained(folder))
+
+    @classmethod
+    def for_training(
+        cls,
+        start: str | os.PathLike[str] | None,
+        data: Documents,
+        recipe: PretrainRecipe | None = None,
+        **options: Any,
+    ) -> Pretrainer:
+        """A new model, with a vocabulary from `data`, or one to continue from.
+
+        Args:
+            start: the model to continue from: a folder or a name. None makes a new one.
+            data: the text to learn.
+            recipe: the recipe; None is `PretrainRecipe()`.
+            options: replace fields of the recipe.
+
+        Raises as `from_pretrained`, OptionError for an option of a new model together with `start`, and ValueError for
+        a tokenizer without [MASK] and for sizes that no BERT has.
+        """
+        recipe = make_recipe(PretrainRecipe, recipe, options)
+        kind = HEADS[recipe.next_sentence]
+        if start is None:
+            tokenizer = _new_tokenizer(data, recipe)
+            manual_seed(recipe.seed)
+            head: Any = family("bert").head(kind)
+            return cls(head(_new_config(recipe, tokenizer)), tokenizer, recipe)
+        recipe.check_start()
+        folder = read_sentence_folder(find_model(start, FILES)).transformer
+        changes = {}
+        if recipe.dropout is not None:
+            changes = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
+        manual_seed(recipe.seed)
+        model = load_head(folder, kind, trainable=True, new_head="draw", **changes)
+        return cls(model, Tokenizer.from_pretrained(folder), recipe)
+
+    def __call__(self, inputs: Iterable[str]) -> list[list[str]]:
+        """The most likely wordpiece for each mask of each text, in their order. The model must be in evaluation mode.
+
+        Raises as `Tokenizer.encode`; a text that is longer than the model's positions is cut.
+        """
+        limit = self.model.config.max_position_embeddings
+        length = min(self.tokenizer.model_max_length or limit, limit)
+        texts = self.tokenizer.encode(list(inputs), length, name="inputs", rows=self.model.config.vocab_size)
+        found: list[list[str]] = [[] for _ in texts.lengths]
+        with no_grad():
+            for batch in token_budget_batches(texts.lengths, tokens_per_batch(runtime.num_threads())):
+                ids, cu_seqlens = gather(texts.ids, texts.cu_seqlens, batch)
+                places = np.flatnonzero(ids == self._mask)
+                if len(places):
+                    output = self.model.forward_ragged(ids, cu_seqlens, places=places)
+                    owners = batch[np.searchsorted(cu_seqlens, places, side="right") - 1]
+                    for owner, word in zip(owners, _scores(output).argmax(axis=1), strict=True):
+                        found[owner].append(self.tokenizer._backend.id_to_token(int(word)))
+        return found
+
+    def batches(self, data: Documents) -> PretrainingBatches:
+        """Batches of the recipe. Raises ValueError for a text without words or, for next sentences, one document."""
+        documents = self._learnt = self._tokenize(data)
+        recipe = self.recipe
+        batches = self._batches(
+            documents,
+            dupe_factor=recipe.dupe_factor,
+            static_masks=recipe.static_masks,
+            accumulation=recipe.accumulation,
+            seed=recipe.seed,
+        )
+        sizes = len(documents.ids), len(documents.offsets) - 1, len(documents), self.tokenizer.vocab_size
+        logger.info("%d wordpieces in %d sentences of %d documents, %d of vocabulary", *sizes)
+        return batches
+
+    def _tokenize(self, data: Documents) -> TokenizedDocuments:
+        documents = TokenizedDocuments.read(_documents(data, self.recipe), self.tokenizer, data.name)
+        rows, used = self.model.config.vocab_size, np.flatnonzero(documents.counts)
+        self.tokenizer.check_rows(used.astype(np.int64), rows, lambda place: data.name)
+        return documents
+
+    def _batches(self, documents: TokenizedDocuments, **options: Any) -> PretrainingBatches:
+        recipe, limit = self.recipe, self.model.config.max_position_embeddings
+        if recipe.max_seq_length > limit:
+            raise ValueError(f"max_seq_length is {recipe.max_seq_length}, but max_position_embeddings is {limit}")
+        masking = Masking(
+            self._mask,
+            min(self.tokenizer.vocab_size, self.model.config.vocab_size),
+            recipe.masked_lm_prob,
+            recipe.max_predictions_per_seq,
+            continuing_ids(self.tokenizer) if recipe.do_whole_word_mask else None,
+        )
+        return PretrainingBatches(
+            documents,
+            Template.of(self.tokenizer, self.next_sentence),
+            masking,
+            batch_size=recipe.batch_size,
+            max_seq_length=recipe.max_seq_length,
+            short_seq_prob=recipe.short_seq_prob,
+            **options,
+        )
+
+    def loss(self, batch: Mapping[str, Any]) -> Any:
+        return self.model.forward_ragged(**batch).loss
+
+    def check(self, data: Documents) -> None:
+        self._measure(data)
+
+    def _measure(self, data: Documents) -> PretrainingBatches:
+        """The batches that `data` are measured on, the same for every seed. Those used last are kept."""
+        if self._measured is None or self._measured[0] is not data:
+            documents = self._tokenize(data)
+            self._measured = data, self._batches(documents)
+        return self._measured[1]
+
+    def evaluate(self, data: Documents) -> dict[str, float]:
+        """`masked_loss`, `masked_accuracy` and `perplexity` of hidden words, and `next_sentence_accuracy`.
+
+        For comparison, `random_share` is the share of the second segments that are random, and `unigram_loss` the loss
+        of a unigram model, with 1 added to each count of the text that is learnt.
+        """
+        batches = self._measure(data)
+        total = {"loss": 0.0, "right": 0, "words": 0, "next": 0, "random": 0, "pairs": 0}
+        words = np.zeros(self.model.config.vocab_size, np.int64)
+        training = self.model.training
+        self.model.eval()
+        try:
+            with no_grad():
+                for each in batches.epoch(0):
+                    batch = batches.load(each)
+                    labels, following = batch.pop("labels"), batch.pop("next_sentence_label", None)
+                    places = np.flatnonzero(labels != IGNORE_INDEX)
+                    output, gold = self.model.forward_ragged(**batch, places=places), labels[places]
+                    scores = _scores(output)
+                    total["loss"] += float(np.asarray(F.cross_entropy(scores, gold))) * len(gold)
+                    total["right"] += int((scores.argmax(axis=1) == gold).sum())
+                    total["words"] += len(gold)
+                    words += np.bincount(gold, minlength=len(words))
+                    if following is not None:
+                        found = np.asarray(output.seq_relationship_logits).argmax(axis=1)
+                        total["next"] += int((found == following).sum())
+                        total["random"] += int(following.sum())
+                        total["pairs"] += len(following)
+        finally:
+            self.model.train(training)
+        loss = total["loss"] / total["words"]
+        metrics = {
+            "masked_loss": loss,
+            "masked_accuracy": total["right"] / total["words"],
+            "perplexity": math.exp(min(loss, 700.0)),
+        }
+        if total["pairs"]:
+            metrics["next_sentence_accuracy"] = total["next"] / total["pairs"]
+            metrics["random_share"] = total["random"] / total["pairs"]
+        if self._learnt is not None:
+            counts = self._learnt.counts
+            seen = np.flatnonzero(words)
+            chances = [math.log((counts[i] + 1) / (counts.sum() + len(counts))) for i in seen.tolist()]
+            metrics["unigram_loss"] = -math.fsum(words[seen] * chances) / total["words"]
+        return metrics
+
+    def configuration(self, data: Documents) -> dict[str, Any]:
+        return {"config": self.model.config.to_dict(type(self.model).__name__)}
+
+    def show(self, metrics: Mapping[str, float | None]) -> str:
+        known = {name: math.nan if value is None else value for name, value in metrics.items()}
+        told = (
+            f"masked words: loss {known['masked_loss']:.4f}, perplexity {known['perplexity']:.2f}, "
+            f"accuracy {known['masked_accuracy']:.4f}"
+        )
+        if "next_sentence_accuracy" not in known:
+            return told
+        right, share = known["next_sentence_accuracy"], known["random_share"]
+        return f"{told}; next sentences: accuracy {right:.4f} ({share:.4f} are random)"
+
+    def report(self, evaluations: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        entries = list(evaluations)
+        yield from super().report(entries)
+        if entries and "unigram_loss" in entries[-1]["metrics"]:
+            yield f"unigram model: loss {entries[-1]['metrics']['unigram_loss']:.4f}"
+
+    @classmethod
+    def read(cls, *paths: str | os.PathLike[str]) -> Documents:
+        """The text of files. Raises OSError, and ValueError for a file without text."""
+        return Documents(paths)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write model and tokenizer, each file whole or not at all. transformers reads them too."""
+        checks.path("save_pretrained: folder", folder)
+        self.tokenizer.save_pretrained(folder)
+        self.model.save_pretrained(folder)
+
+
+def _scores(output: Any) -> Any:
+    """The scores of the places that were asked for."""
+    found = output.prediction_logits if hasattr(output, "prediction_logits") else output.logits
+    return np.asarray(found)
+
+
+def _documents(data: Documents, recipe: PretrainRecipe) -> Documents:
+    return data.with_paragraphs(recipe.paragraphs or data.paragraphs)
+
+
+def _new_tokenizer(data: Documents, recipe: PretrainRecipe) -> Tokenizer:
+    if recipe.tokenizer:
+        return Tokenizer.from_pretrained(recipe.tokenizer)
+    return train_wordpiece(
+        _documents(data, recipe),
+        recipe.vocab_size or _VOCABULARY,
+        lowercase=recipe.do_lower_case,
+        model_max_length=max(_POSITIONS, recipe.max_seq_length),
+    )
+
+
+def _new_config(recipe: PretrainRecipe, tokenizer: Tokenizer) -> Any:
+    """The configuration of a new BERT with the tokenizer's vocabulary."""
+    config, size = family("bert").config, recipe.hidden_size or 128
+    changes: dict[str, Any] = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_token_id}
+    if recipe.dropout is not None:
+        changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
+    if recipe.config:
+        return config.from_dict(hugging_face.read_json(recipe.config), recipe.config, **changes)
+    sizes = {
+        "hidden_size": size,
+        "num_hidden_layers": recipe.layers or 2,
+        "num_attention_heads": recipe.heads or max(1, size // _HEAD_DIM),
+        "intermediate_size": recipe.intermediate_size or 4 * size,
+        "max_position_embeddings": max(_POSITIONS, recipe.max_seq_length),
+    }
+    return config(**sizes, **changes)

@@ -1,0 +1,251 @@
+"""Documents as wordpieces on disk, and the special tokens that a tokenizer puts around one segment or two."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import ragged
+from fastattn._types import IntArray
+from fastattn.text.library import import_tokenizers
+from fastattn.text.tokenizer import Tokenizer
+from fastattn.text.tokenizer_files import special_token
+from fastattn.text.wordpiece import SPECIAL
+
+__all__ = ["Template", "TokenizedDocuments", "continuing_ids", "mask_id"]
+
+_SENTENCES, _CHARACTERS = 4096, 1 << 20  # tokenised at once, at most
+_WORDS = 1 << 20  # that are remembered, at most
+
+
+@dataclass(frozen=True)
+class TokenizedDocuments:
+    """Sentences of documents as wordpieces, without special tokens.
+
+    The wordpieces and the offsets of the sentences are in unnamed temporary files, 4 bytes a wordpiece and 8 a sentence
+    (TMPDIR says where). The system reads what is used, and takes the memory back as it needs it. In memory are 8 bytes
+    a document.
+
+    Attributes:
+        ids: int32 `[wordpieces]`.
+        offsets: int64 `[sentences + 1]`: sentence i is `ids[offsets[i]:offsets[i + 1]]`.
+        bounds: int64 `[documents + 1]`: document i has the sentences from `bounds[i]` to `bounds[i + 1]`.
+        counts: int64 `[vocabulary]`, how often each wordpiece occurs.
+        crc32: a checksum.
+        name: what errors call the text.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: IntArray
+    bounds: IntArray
+    counts: IntArray
+    crc32: int
+    name: str = "documents"
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @classmethod
+    def read(cls, sentences: Iterable[str], tokenizer: Tokenizer, name: str = "sentences") -> TokenizedDocuments:
+        """The documents of `sentences`, in which "" ends a document. Errors call them `name`.
+
+        Raises ValueError for a text without wordpieces, and OSError for a full disk.
+        """
+        try:
+            with tempfile.TemporaryFile() as ids, tempfile.TemporaryFile() as ends:
+                return cls._written(sentences, tokenizer, name, ids, ends)
+        except OSError as error:
+            error.filename = error.filename or tempfile.gettempdir()
+            raise
+
+    @classmethod
+    def _written(
+        cls, sentences: Iterable[str], tokenizer: Tokenizer, name: str, ids: Any, ends: Any
+    ) -> TokenizedDocuments:
+        encoder = _Encoder(tokenizer)
+        bounds, count, total, crc = array("q", [0]), 0, 0, 0
+        pieces = np.zeros(tokenizer.vocab_size, np.int64)
+        ends.write(np.zeros(1, np.int64).tobytes())
+        for chunk, first in _chunks(sentences):
+            found, lengths = encoder([text for text in chunk if text], name, first)
+            kept = np.zeros(len(chunk), np.int64)
+            kept[[i for i, text in enumerate(chunk) if text]] = lengths
+            offsets = total + np.cumsum(lengths[lengths > 0])
+            before = count + np.cumsum(kept > 0)  # sentences up to each line
+            bounds.extend(int(before[i]) for i, text in enumerate(chunk) if not text)
+            total, count = total + int(lengths.sum()), count + len(offsets)
+            crc = zlib.crc32(offsets.tobytes(), zlib.crc32(found.tobytes(), crc))
+            pieces += np.bincount(found, minlength=len(pieces))
+            ids.write(found.tobytes())
+            ends.write(offsets.astype(np.int64).tobytes())
+        if not count:
+            raise ValueError(f"{name}: there are no words")
+        ids.flush()
+        ends.flush()
+        bounds.append(count)
+        documents = np.unique(np.array(bounds, np.int64))  # without empty ones
+        tokens = np.memmap(ids, np.int32, "r", shape=(total,))
+        starts = np.memmap(ends, np.int64, "r", shape=(count + 1,))
+        crc = zlib.crc32(documents.tobytes(), crc)
+        return cls(np.asarray(tokens), np.asarray(starts), documents, pieces, crc, name)
+
+
+def _chunks(sentences: Iterable[str]) -> Iterator[tuple[list[str], int]]:
+    """Lists of some lines, and how many lines that are not "" came before."""
+    some: list[str] = []
+    size = first = 0
+    for text in sentences:
+        some.append(text)
+        size += len(text)
+        if len(some) == _SENTENCES or size >= _CHARACTERS:
+            yield some, first
+            first += sum(map(bool, some))
+            some, size = [], 0
+    yield some, first
+
+
+class _Encoder:
+    """Wordpieces of texts without special tokens. Words that were seen before are looked up, if words are independent.
+
+    With BERT's own normalizer and pre-tokenizer, what stands between two spaces gives the same pieces anywhere.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        library, backend = import_tokenizers(), tokenizer._backend
+        self._tokenizer = tokenizer
+        self._around = [len(ids) for ids in Template.of(tokenizer, pairs=False).special]
+        added = [token.content for token in backend.get_added_tokens_decoder().values()]
+        self._by_word = (
+            isinstance(backend.normalizer, library.normalizers.BertNormalizer)
+            and isinstance(backend.pre_tokenizer, library.pre_tokenizers.BertPreTokenizer)
+            and not any(" " in content for content in added)
+        )
+        self._known: dict[str, list[int]] = {}
+
+    def __call__(self, texts: list[str], name: str, first: int) -> tuple[NDArray[np.int32], IntArray]:
+        """The pieces of all texts, and how many each has."""
+        if not texts or not self._by_word:
+            return self._encode(texts, name, first)
+        words = [text.split(" ") for text in texts]
+        new = list(set(itertools.chain.from_iterable(words)) - self._known.keys())
+        if len(self._known) + len(new) > _WORDS:
+            self._known, new = {}, list(set(itertools.chain.from_iterable(words)))
+        ids, lengths = self._encode(new, name, first)
+        ends = np.cumsum(lengths).tolist()
+        pieces, start = ids.tolist(), 0
+        for word, end in zip(new, ends, strict=True):
+            self._known[word], start = pieces[start:end], end
+        found = list(map(self._known.__getitem__, itertools.chain.from_iterable(words)))
+        counts = np.fromiter(map(len, found), np.int64, len(found))
+        starts = np.cumsum([0, *map(len, words[:-1])])
+        total = int(counts.sum())
+        return np.fromiter(itertools.chain.from_iterable(found), np.int32, total), np.add.reduceat(counts, starts)
+
+    def _encode(self, texts: list[str], name: str, first: int) -> tuple[NDArray[np.int32], IntArray]:
+        found, (before, after) = self._tokenizer.encode(texts, name=name, first=first), self._around
+        starts = found.cu_seqlens[:-1].astype(np.int64) + before
+        lengths = np.maximum(found.lengths.astype(np.int64) - before - after, 0)
+        ids: NDArray[np.int32] = found.ids[spans(starts, lengths)].astype(np.int32)
+        return ids, lengths
+
+
+def spans(starts: IntArray, lengths: IntArray) -> IntArray:
+    """The numbers from each start on, as many as its length.
+
+    >>> spans(np.array([3, 10]), np.array([2, 3])).tolist()
+    [3, 4, 10, 11, 12]
+    """
+    before = np.cumsum(lengths) - lengths
+    found: IntArray = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+    return found
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a tokenizer puts around the segments of a sequence.
+
+    Attributes:
+        special: int64 ids, before the first segment, between two, and behind the last.
+        types: the token types of these, in the same form.
+        segments: the token type of each segment.
+    """
+
+    special: tuple[IntArray, ...]
+    types: tuple[IntArray, ...]
+    segments: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, pairs: bool) -> Template:
+        """The template of one segment, or of two. It is read off an example, so it is the tokenizer's own."""
+        backend = tokenizer._backend
+        encoding = backend.encode("a", "a") if pairs else backend.encode("a")
+        places: list[list[int]] = [[]]
+        segments: list[int] = []
+        last = None
+        for i, segment in enumerate(encoding.sequence_ids):
+            if segment is None:
+                places[-1].append(i)
+            elif segment != last:
+                segments.append(encoding.type_ids[i])
+                places.append([])
+            last = last if segment is None else segment
+        ids, types = (
+            tuple(np.array([values[i] for i in some], np.int64) for some in places)
+            for values in (encoding.ids, encoding.type_ids)
+        )
+        return cls(ids, types, tuple(segments))
+
+    @property
+    def count(self) -> int:
+        """How many special tokens a sequence has."""
+        return sum(map(len, self.special))
+
+    def fill(
+        self, ids: NDArray[np.int32], starts: IntArray, lengths: IntArray
+    ) -> tuple[IntArray, NDArray[np.int32], IntArray, NDArray[np.bool_]]:
+        """Sequences with segments from `ids`: `starts` and `lengths` are int64 `[sequences, segments]`.
+
+        Returns input ids, cu_seqlens, token types, and which tokens are special.
+        """
+        cu_seqlens = ragged.cu_seqlens(lengths.sum(axis=1) + self.count)
+        tokens, types = np.empty((2, cu_seqlens[-1]), np.int64)
+        special = np.ones(len(tokens), np.bool_)
+        at = cu_seqlens[:-1].astype(np.int64)
+        for i, (own, kinds) in enumerate(zip(self.special, self.types, strict=True)):
+            places = at[:, None] + np.arange(len(own))
+            tokens[places], types[places] = own, kinds
+            at = at + len(own)
+            if i < len(self.segments):
+                ends = at + lengths[:, i]
+                for begin, end, start in zip(at.tolist(), ends.tolist(), starts[:, i].tolist(), strict=True):
+                    tokens[begin:end] = ids[start : start + end - begin]
+                    types[begin:end], special[begin:end] = self.segments[i], False
+                at = ends
+        return tokens, cu_seqlens, types, special
+
+
+def mask_id(tokenizer: Tokenizer) -> int:
+    """The id of the token that hides a word. Raises ValueError for a tokenizer without one."""
+    if tokenizer.mask_token_id is None:
+        name = special_token(tokenizer._config.get("mask_token"), SPECIAL["mask_token"])
+        raise ValueError(f"the tokenizer has no {name}, which hides the words to predict")
+    return tokenizer.mask_token_id
+
+
+def continuing_ids(tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """Which wordpieces go on with a word, bool `[vocabulary]`. Raises ValueError for a tokenizer that marks none."""
+    vocabulary: dict[str, Any] = tokenizer._backend.get_vocab()
+    prefix = getattr(tokenizer._backend.model, "continuing_subword_prefix", None)
+    if not prefix or not any(token.startswith(prefix) for token in vocabulary):
+        raise ValueError("do_whole_word_mask needs a WordPiece tokenizer: this one does not mark the pieces of a word")
+    found = np.zeros(max(vocabulary.values()) + 1, np.bool_)
+    found[[i for token, i in vocabulary.items() if token.startswith(prefix) and token != prefix]] = True
+    return found
