@@ -3,6 +3,8 @@
 A case is `MODEL-BATCHxLENGTH`, sequence classification of full sequences, or pairs of that length on both sides for a
 Transformer; `MODEL-ud_ewt`, part-of-speech tags for the sentences of a CoNLL-U file in their order, 32 at a time; or
 `transformer-small-transliteration`, the batches that `fastattn train translate` makes of Arabic and English names.
+`MODEL-pretrain-BATCHxLENGTH` is a step of BERT's pre-training with 20 hidden words in a sequence of 128 tokens; PyTorch
+computes the scores of words at all places, as transformers does, and in `torch-gathered` at the hidden ones.
 PyTorch's batches are padded to their longest sentence, ours are the same arrays. `MODEL-ud_ewt-4` is the first four
 batches.
 """
@@ -26,17 +28,19 @@ from . import transformer
 from .measure import Case, Contender, measure
 from .models import parse_case
 from .report import Report, timing_report, write
-from .training import RUNTIMES, TRANSFORMER, Batch, write_batches
-from .weights import VOCABULARY, flops, installed_minilm, model_folder
+from .training import PRETRAINING, RUNTIMES, TRANSFORMER, Batch, write_batches
+from .weights import SIZES, VOCABULARY, flops, installed_minilm, model_folder
 
 CASES = (
     "bert-base-8x128",
+    "bert-tiny-pretrain-32x128",
     "minilm-l6-32x128",
     "minilm-l6-ud_ewt",
     "transformer-base-32x32",
     "transformer-small-transliteration-20",
 )
-UD, NAMES = "ud_ewt", "transliteration"
+UD, NAMES, PRETRAIN = "ud_ewt", "transliteration", "pretrain"
+HIDDEN_SHARE = 20 / 128  # of the tokens, in pre-training
 BATCH = 32
 MAX_LENGTH = 512
 TOLERANCE = 2e-3  # of losses, and of weights that move by about 1 a step
@@ -73,7 +77,17 @@ class Task:
         sides = [self.lengths(batch) for batch in self.batches]
         if self.head == TRANSFORMER:
             return 3 * sum(transformer.flops(self.model, self.labels, *both) for both in sides)
-        return 3 * sum(flops(self.model, 1, length) for (own,) in sides for length in own.tolist())
+        encoder = sum(flops(self.model, 1, length) for (own,) in sides for length in own.tolist())
+        return 3 * (encoder + self.head_flops)
+
+    @property
+    def head_flops(self) -> float:
+        """Of the scores of hidden words."""
+        if self.head != PRETRAINING:
+            return 0.0
+        dim = SIZES[self.model]["hidden_size"]
+        hidden = sum(int((batch["labels"] != IGNORE_INDEX).sum()) for batch in self.batches)
+        return 2.0 * dim * (dim + VOCABULARY) * hidden
 
 
 def classification(model: str, batch: int, length: int, cache: Path) -> Task:
@@ -81,6 +95,22 @@ def classification(model: str, batch: int, length: int, cache: Path) -> Task:
     ids = rng.integers(1000, VOCABULARY, (batch, length))
     arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": rng.integers(0, 2, batch)}
     return Task(model, model_folder(model, cache), "BertForSequenceClassification", 2, [arrays])
+
+
+def pretraining(model: str, batch: int, length: int, cache: Path) -> Task:
+    """Full sequences of two segments, with hidden words."""
+    rng = np.random.default_rng(1)
+    ids = rng.integers(1000, VOCABULARY, (batch, length))
+    order = rng.random(ids.shape).argsort(axis=1)
+    hidden = order < round(HIDDEN_SHARE * length)
+    arrays = {
+        "input_ids": np.where(hidden, 4, ids),
+        "attention_mask": np.ones_like(ids),
+        "token_type_ids": np.broadcast_to(np.arange(length) >= length // 2, ids.shape).astype(np.int64),
+        "labels": np.where(hidden, ids, IGNORE_INDEX),
+        "next_sentence_label": rng.integers(0, 2, batch),
+    }
+    return Task(model, model_folder(model, cache), PRETRAINING, 2, [arrays])
 
 
 def tagging(model: str, path: Path, limit: int | None) -> Task:
@@ -130,6 +160,9 @@ def make_task(name: str, options: argparse.Namespace) -> Task:
         model, batch, length = parse_case(name)
         batches = transformer.equal_pairs(batch, length)
         return Task(model, transformer.model_folder(model, options.cache), TRANSFORMER, transformer.VOCABULARY, batches)
+    model, found, shape = name.partition(f"-{PRETRAIN}-")
+    if found:
+        return pretraining(*parse_case(f"{model}-{shape}"), options.cache)
     model, found, limit = name.partition(f"-{UD}")
     if found:
         return tagging(model, options.sentences, int(limit.removeprefix("-")) if limit else None)
@@ -141,6 +174,7 @@ def contenders(options: argparse.Namespace, task: Task, batches: Path, **setting
     write_batches(batches, task.batches)
     arguments = {"folder": str(task.folder), "batches": str(batches), "head": task.head, "labels": task.labels}
     arguments |= {"threads": options.threads, **settings}
+    gathered = ["torch-gathered"] if task.head == PRETRAINING and "torch" in options.rivals else []
     return [
         Contender(
             name,
@@ -149,7 +183,7 @@ def contenders(options: argparse.Namespace, task: Task, batches: Path, **setting
             {"runtime": name, **arguments},
             (RUNTIMES[name].package,) if name == "fastattn" else (RUNTIMES[name].package, "transformers"),
         )
-        for name in ("fastattn", *options.rivals)
+        for name in ("fastattn", *options.rivals, *gathered)
         if name in RUNTIMES
     ]
 

@@ -14,13 +14,16 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from fastattn.functional.losses import IGNORE_INDEX
+
 from .torch_transformer import LABEL_SMOOTHING, TorchTransformer
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-Batch = dict[str, Array]  # input_ids and attention_mask [batch, length], labels: what both libraries take
+Batch = dict[str, Array]  # input_ids and attention_mask [batch, length], labels and others: what both libraries take
 
 TRANSFORMER = "Transformer"  # a head of its own, without a BERT
+PRETRAINING = "BertForPreTraining"
 
 RATE = 1e-5  # AdamW's learning rate while timed: the same batches come again and again
 CHECK_STEPS = 2
@@ -125,7 +128,26 @@ class Torch(Training):
         return {name: self.torch.from_numpy(array) for name, array in batch.items()}
 
 
-RUNTIMES: dict[str, type[Training]] = {"fastattn": Fastattn, "torch": Torch}
+class TorchGathered(Torch):
+    """The same, with scores of words at the hidden places alone. transformers computes them at all places."""
+
+    def step(self, arguments: dict[str, Any], keep_gradients: bool = False) -> float:
+        loss = self.loss(**arguments)
+        loss.backward()
+        self.optimizer.step()
+        if not keep_gradients:
+            self.optimizer.zero_grad()
+        return float(loss.item())
+
+    def loss(self, labels: Any, next_sentence_label: Any, **inputs: Any) -> Any:
+        cross_entropy, heads = self.torch.nn.functional.cross_entropy, self.model.cls
+        states, pooled = self.model.bert(**inputs)[:2]
+        hidden = labels != IGNORE_INDEX
+        words = cross_entropy(heads.predictions(states[hidden]), labels[hidden])
+        return words + cross_entropy(heads.seq_relationship(pooled), next_sentence_label)
+
+
+RUNTIMES: dict[str, type[Training]] = {"fastattn": Fastattn, "torch": Torch, "torch-gathered": TorchGathered}
 
 
 def import_packages(runtime: str) -> None:
@@ -176,7 +198,7 @@ def job(
 ) -> TrainingJob:
     """Runs in the contender's process: load the model and the batches that `write_batches` wrote."""
     with np.load(batches) as file:
-        names = ("input_ids", "attention_mask", "labels")
+        names = list(dict.fromkeys(name.rpartition("_")[0] for name in file.files))
         read = [{name: file[f"{name}_{index}"] for name in names} for index in range(len(file.files) // len(names))]
     options = {"label_smoothing": LABEL_SMOOTHING} if head == TRANSFORMER else {}
     training = RUNTIMES[runtime](Path(folder), head, labels, threads, checkpoint)

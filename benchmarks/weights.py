@@ -29,6 +29,12 @@ SIZES: dict[str, dict[str, int]] = {
         "num_hidden_layers": 6,
         "num_attention_heads": 12,
     },
+    "bert-tiny": {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    },
     "transformer-base-encoder": {
         "hidden_size": 512,
         "intermediate_size": 2048,
