@@ -2,7 +2,8 @@
 
 python docs/draw.py                  docs/images/ragged.svg and training.svg
 python docs/draw.py models.json      and models.svg, from `python -m benchmarks models --json models.json`
-python docs/draw.py log.jsonl        and loss.svg, from the log of a run; perplexity.svg if it is a language model's
+python docs/draw.py log.jsonl        and loss.svg, from the log of a run; perplexity.svg if it is a language model's,
+                                     pretrain.svg if it is a BERT's pre-training
 python docs/draw.py ar2en            and attention.svg, from the folder that docs/translate.md trains (needs fastattn)
 """
 
@@ -189,6 +190,43 @@ def draw_perplexity(records: list[dict[str, Any]]) -> str:
     return svg(left + width + 12, top + height + 26, "The perplexity of a language model in training", parts)
 
 
+def draw_pretraining(records: list[dict[str, Any]]) -> str:
+    """The loss of hidden words of the test text, beside that of a unigram model, and the accuracy of next sentences."""
+    measured = [(record["step"], record["metrics"]) for record in records if "metrics" in record]
+    unigram, steps = measured[-1][1]["unigram_loss"], measured[-1][0]
+    losses = [metrics["masked_loss"] for _, metrics in measured]
+    following = [metrics["next_sentence_accuracy"] for _, metrics in measured]
+    width, left, top = 560, 52, 24
+    parts = []
+
+    def panel(y: float, height: float, values: list[float], low: float, high: float, ticks: list[float], title: str,
+              form: str) -> None:  # fmt: skip
+        def place(step: float, value: float) -> tuple[float, float]:
+            return left + width * step / steps, y + height * (high - value) / (high - low)
+
+        parts.append(text(left, y - 8, title, "small"))
+        for tick in ticks:
+            _, at = place(0, tick)
+            parts.append(f'<line x1="{left}" y1="{at:.1f}" x2="{left + width}" y2="{at:.1f}" class="rule"/>')
+            parts.append(text(left - 8, at + 4, format(tick, form), "small quiet", "end"))
+        points = [place(step, value) for (step, _), value in zip(measured, values, strict=True)]
+        parts.append('<polyline points="' + " ".join(f"{a:.1f},{b:.1f}" for a, b in points) + '" class="line"/>')
+        parts.extend(dot(*point) for point in points)
+        parts.append(text(points[-1][0] - 4, points[-1][1] - 10, format(values[-1], form), "title", "end"))
+
+    low, high = math.floor(min(losses) * 2) / 2, math.ceil(max([*losses, unigram]) * 2) / 2
+    ticks = [low + 0.5 * i for i in range(round((high - low) * 2) + 1)]
+    panel(top, 150, losses, low, high, ticks, "Loss of hidden words, test text", ".2f")
+    at = top + 150 * (high - unigram) / (high - low)
+    parts.append(f'<line x1="{left}" y1="{at:.1f}" x2="{left + width}" y2="{at:.1f}" class="gap"/>')
+    parts.append(text(left + width, at - 6, f"unigram model: {unigram:.2f}", "small quiet", "end"))
+    low, high = min(0.5, *following), math.ceil(max(following) * 20 + 0.5) / 20
+    panel(top + 196, 70, following, low, high, [0.5, high], "Next sentences that are right", ".0%")
+    for step, _ in measured:
+        parts.append(text(left + width * step / steps, top + 290, f"{step}", "small quiet", "end"))
+    return svg(left + width + 12, top + 300, "BERT in pre-training", parts)
+
+
 def dot(x: float, y: float) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" style="fill: #ff725c"/>'
 
@@ -285,8 +323,10 @@ def main() -> None:
         content = Path(name).read_text(encoding="utf-8")
         if name.endswith(".jsonl"):
             records = [json.loads(line) for line in content.splitlines()]
-            language_model = any("perplexity" in record.get("metrics", ()) for record in records)
-            picture, draw = ("perplexity.svg", draw_perplexity) if language_model else ("loss.svg", draw_loss)
+            metrics = next((record["metrics"] for record in records if "metrics" in record), {})
+            picture, draw = ("perplexity.svg", draw_perplexity) if "perplexity" in metrics else ("loss.svg", draw_loss)
+            if "masked_loss" in metrics:
+                picture, draw = "pretrain.svg", draw_pretraining
             pictures[picture] = draw(records)
         else:
             pictures["models.svg"] = draw_models(json.loads(content))
