@@ -58,6 +58,7 @@ class PretrainRecipe(Recipe):
         weight_decay: weight decay of all matrices
     """
 
+    pipeline_tag: ClassVar[str | None] = "fill-mask"
     summary: ClassVar[str] = "pre-train BERT on raw text: masked words and next sentences"
     files: ClassVar[dict[str, dict[str, Any]]] = {
         "train": {"nargs": "+", "metavar": "TRAIN", "help": "UTF-8 text to learn, one sentence a line and a blank line "

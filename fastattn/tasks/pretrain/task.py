@@ -20,7 +20,7 @@ from fastattn.hub import find_model
 from fastattn.models.config import architectures
 from fastattn.models.registry import family, load_head
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
 from fastattn.tasks.pretrain.recipe import PretrainRecipe
 from fastattn.text import (
@@ -115,7 +115,9 @@ class Pretrainer(Task):
             changes = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
         manual_seed(recipe.seed)
         model = load_head(folder, kind, trainable=True, new_head="draw", **changes)
-        return cls(model, Tokenizer.from_pretrained(folder), recipe)
+        task = cls(model, Tokenizer.from_pretrained(folder), recipe)
+        task.base_model = model_name(start)
+        return task
 
     def __call__(self, inputs: Iterable[str]) -> list[list[str]]:
         """The most likely wordpiece for each mask of each text, in their order. The model must be in evaluation mode.
