@@ -17,6 +17,10 @@ if TYPE_CHECKING:
         edit_distance,
         entity_scores,
         f1_scores,
+        matthews_correlation,
+        multi_label_f1_scores,
+        pearson_correlation,
+        spearman_correlation,
     )
     from fastattn.training.micro_batches import NonFiniteLossError
     from fastattn.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_grad_norm
@@ -66,9 +70,13 @@ __all__ = [
     "get_inverse_sqrt_schedule",
     "get_linear_schedule_with_warmup",
     "get_noam_schedule",
+    "matthews_correlation",
+    "multi_label_f1_scores",
     "pair_arguments",
+    "pearson_correlation",
     "plot_attention",
     "plot_log",
+    "spearman_correlation",
     "train",
 ]
 
@@ -79,7 +87,8 @@ __getattr__ = lazy(
         "batches": "Batches TokenBatches count_steps",
         "callbacks": "TrainerCallback",
         "micro_batches": "NonFiniteLossError",
-        "metrics": "EntityScore accuracy bleu character_error_rate chrf edit_distance entity_scores f1_scores",
+        "metrics": "EntityScore accuracy bleu character_error_rate chrf edit_distance entity_scores f1_scores "
+        "matthews_correlation multi_label_f1_scores pearson_correlation spearman_correlation",
         "optimizers": "SGD Adam AdamW Optimizer clip_grad_norm",
         "pair_batches": "PairBatches pair_arguments",
         "plot": "plot_attention plot_log",

@@ -1,4 +1,4 @@
-"""Metrics of labels and of texts.
+"""Metrics of labels, of numbers and of texts.
 
 Labels are integers of any array shape. Labels equal to `ignore_index` do not count. Each text has one reference. `bleu`
 and `chrf` are sacrebleu's (extra `[translate]`).
@@ -61,9 +61,88 @@ def f1_scores(
             raise ValueError(f"f1_scores: {name} must be from 0 to {num_labels - 1}, got {outside}")
     hits = np.bincount(right[predicted == right], minlength=num_labels)
     total = np.bincount(predicted, minlength=num_labels) + np.bincount(right, minlength=num_labels)
-    scores = np.full(num_labels, np.nan)
-    np.divide(2.0 * hits, total, out=scores, where=total > 0)
-    return scores
+    return _f1(hits, total)
+
+
+def multi_label_f1_scores(predictions: ArrayLike, labels: ArrayLike) -> tuple[float, NDArray[np.float64]]:
+    """F1 where a row has any number of labels: that of all decisions together (micro), and those of each label.
+
+    Args:
+        predictions: bool `[rows, labels]`.
+        labels: bool of the same shape.
+
+    Returns the micro average and float64 `[labels]`. NaN stands for a label that occurs in neither array; sklearn's
+    macro average counts it as 0.
+
+    Raises ValueError for shapes that differ or have other than two axes.
+
+    >>> micro, each = multi_label_f1_scores([[True, True], [True, False]], [[True, False], [True, False]])
+    >>> micro, each.tolist()
+    (0.8, [1.0, 0.0])
+    """
+    predicted, right = np.asarray(predictions, bool), np.asarray(labels, bool)
+    if predicted.ndim != 2 or predicted.shape != right.shape:
+        raise ValueError(
+            f"multi_label_f1_scores: predictions and labels must have one shape (rows, labels), got {predicted.shape} "
+            f"and {right.shape}"
+        )
+    hits, total = (predicted & right).sum(axis=0), predicted.sum(axis=0) + right.sum(axis=0)
+    return float(_f1(hits.sum(), total.sum())), _f1(hits, total)
+
+
+def matthews_correlation(predictions: ArrayLike, labels: ArrayLike, ignore_index: int = IGNORE_INDEX) -> float:
+    """Matthews' correlation of two or more classes, -1 to 1; 0 if all predictions or all labels are one class.
+
+    Args:
+        predictions: integers, 0 and above.
+        labels: integers of the same shape.
+        ignore_index: labels that do not count.
+
+    Raises ValueError for shapes that differ, and for negative predictions and labels that count.
+
+    Source: Gorodkin 2004.
+
+    >>> matthews_correlation([0, 1, 1, 1], [0, 0, 1, 1]).__round__(4)
+    0.5774
+    """
+    predicted, right = _counted(predictions, labels, ignore_index)
+    for name, values in (("predictions", predicted), ("labels", right)):
+        if values.min(initial=0) < 0:
+            raise ValueError(f"matthews_correlation: {name} must not be negative, got {values.min()}")
+    size = int(max(predicted.max(initial=0), right.max(initial=0))) + 1
+    found, wanted = (np.bincount(values, minlength=size).astype(np.float64) for values in (predicted, right))
+    total = float(len(right))
+    both = np.count_nonzero(predicted == right) * total - found @ wanted
+    spread = (total**2 - found @ found) * (total**2 - wanted @ wanted)
+    return float(both / math.sqrt(spread)) if spread > 0 else 0.0
+
+
+def pearson_correlation(predictions: ArrayLike, labels: ArrayLike) -> float:
+    """Pearson's correlation of numbers; NaN if all predictions or all labels are equal, or one is no finite number.
+
+    Args:
+        predictions: numbers, one axis.
+        labels: as many numbers.
+
+    Raises ValueError for other shapes.
+
+    >>> pearson_correlation([1.0, 2.0, 4.0], [1.0, 2.0, 3.0]).__round__(4)
+    0.982
+    """
+    return _correlation(*_numbers("pearson_correlation", predictions, labels))
+
+
+def spearman_correlation(predictions: ArrayLike, labels: ArrayLike) -> float:
+    """Spearman's correlation, Pearson's of the ranks. Equal numbers share the mean of their ranks. As
+    `pearson_correlation`, `predictions` and `labels` are numbers.
+
+    Raises ValueError for other shapes.
+
+    >>> spearman_correlation([1.0, 2.0, 4.0, 4.0], [1.0, 2.0, 3.0, 9.0]).__round__(4)
+    0.9487
+    """
+    pair = _numbers("spearman_correlation", predictions, labels)
+    return _correlation(*(_ranks(values) if np.isfinite(values).all() else values for values in pair))
 
 
 class EntityScore(NamedTuple):
@@ -201,6 +280,38 @@ def checked_metrics(metrics: Any, wanted: str | None = None) -> dict[str, float 
     if wanted is not None and wanted not in values:
         raise ValueError(f"Trainer: evaluate gave no metric {shown(wanted)}, only {listed(values)}")
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _f1(hits: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.float64]:
+    """F1 from right predictions, and from predictions and labels together; NaN for none."""
+    scores = np.full(total.shape, np.nan)
+    np.divide(2.0 * hits, total, out=scores, where=total > 0)
+    return scores
+
+
+def _numbers(owner: str, predictions: ArrayLike, labels: ArrayLike) -> list[NDArray[np.float64]]:
+    pair = [np.asarray(values, np.float64) for values in (predictions, labels)]
+    if pair[0].ndim != 1 or pair[0].shape != pair[1].shape:
+        shapes = " and ".join(str(values.shape) for values in pair)
+        raise ValueError(f"{owner}: predictions and labels must have one axis and one length, got shapes {shapes}")
+    return pair
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return ranks
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    units = []
+    for values in (a, b):
+        if not len(values) or not np.isfinite(values).all() or values.min() == values.max():
+            return float("nan")
+        values = values - values.mean()
+        values /= np.abs(values).max()  # its squares neither overflow nor vanish
+        units.append(values / np.linalg.norm(values))
+    return float(np.clip(units[0] @ units[1], -1.0, 1.0))
 
 
 def _counted(
