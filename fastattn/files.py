@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import json
 import os
 import re
 import secrets
@@ -272,6 +273,20 @@ def unread_weights(folder: Path) -> str:
     converts = any(name.startswith("pytorch_model") or name.endswith(_CONVERTED) for name in names)
     first = "run `fastattn convert`" if converts else "save the model as safetensors"
     return f"; {listed(names, most=3)} {'is' if len(names) == 1 else 'are'} not read: {first} first"
+
+
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+
+
+def json_line(value: Any) -> str:
+    """A value as a line of JSON.
+
+    JSON may hold U+0085, U+2028 and U+2029 as they are, but many readers end a line there, so they are escaped.
+
+    >>> json_line({"text": "é\\u2028"})
+    '{"text": "é\\\\u2028"}\\n'
+    """
+    return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
 
 
 def text_lines(path: str) -> Iterator[str]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import stat
@@ -33,6 +32,7 @@ import numpy as np
 
 from fastattn.checks import printable
 from fastattn.cli import add_threads, explain_terminal, positive, use_threads
+from fastattn.files import json_line as line_of_json
 from fastattn.files import line_chunks, open_output
 from fastattn.progress import progress_bar
 
@@ -255,16 +255,9 @@ WRITERS: dict[str, type[_Lines]] = {"jsonl": _Lines, "npy": _Npy, "npz": _Npz}
 
 
 def json_line(text: str | list[str], embedding: np.ndarray) -> bytes:
-    """A line of JSON: a text, or words, with the embedding.
-
-    JSON may hold U+0085, U+2028 and U+2029 as they are, but many readers end a line there, so they are escaped.
-    """
-    key = "text" if isinstance(text, str) else "words"
-    value = json.dumps(text, ensure_ascii=False).translate(_LINE_ENDS)
-    return f'{{"{key}": {value}, "embedding": {_numbers(embedding)}}}\n'.encode()
-
-
-_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+    """A line of JSON: a text, or words, with the embedding."""
+    value = line_of_json({"text" if isinstance(text, str) else "words": text})
+    return f'{value[:-2]}, "embedding": {_numbers(embedding)}}}\n'.encode()
 
 
 def _numbers(array: np.ndarray) -> str:

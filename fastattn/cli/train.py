@@ -52,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     kind = getattr(tasks, tasks.TASKS[arguments.task][0])
     use_threads(arguments.threads)
     with _log_to_stderr():
-        data = _read(kind, arguments.train)
-        gold = _read(kind, arguments.eval) if evaluates else None
-        test = _read(kind, arguments.test) if tests else None
+        data = _read(kind, arguments.train, recipe)
+        gold = _read(kind, arguments.eval, recipe) if evaluates else None
+        test = _read(kind, arguments.test, recipe) if tests else None
         task = kind.for_training(arguments.start, data, recipe)
         trainer = train(
             task,
@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(kind: Any, paths: str | list[str]) -> Any:
-    return kind.read(*_paths(paths))
+def _read(kind: Any, paths: str | list[str], recipe: Recipe) -> Any:
+    return kind.read(*_paths(paths), **recipe.reading)
 
 
 def _paths(paths: str | list[str]) -> list[str]:

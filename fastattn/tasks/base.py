@@ -218,6 +218,11 @@ class Recipe(Options, ABC):
         """
         return {"warmup": self.warmup, **({"average": self.average} if self.average else {})}
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options that the task's `read` takes."""
+        return {}
+
     @abstractmethod
     def make_optimizer(self, model: Any) -> Optimizer:
         """The optimizer of a model's parameters."""
@@ -316,8 +321,11 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def read(cls, *paths: str | os.PathLike[str]) -> Any:
-        """Data from files. Raises OSError, and ValueError with file and line."""
+    def read(cls, *paths: Any, **options: Any) -> Any:
+        """Data from files, with the recipe's options for `reading`.
+
+        Raises OSError, and ValueError with file and line.
+        """
 
     @classmethod
     def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> Any:
