@@ -141,7 +141,8 @@ class PreTrainedModel(nn.Module, ABC):
             name_or_folder: a folder, or a name. `fastattn.hub.find_model` describes where a name is looked up.
             trainable: as for the class.
             new_head: as for the class. The head of another task, by the `architectures` of config.json, counts as
-                missing with "draw" and is refused otherwise, if its weights have the names of this one's.
+                missing with "draw" and is refused otherwise, if its weights have the names of this one's. So does, with
+                "draw", a head for other labels than those in `changes`.
             revision: a branch, a tag or a commit of a repository on the hub, "main" by default.
             token: for the hub, as huggingface_hub takes it.
             local_files_only: do not contact the hub.
@@ -230,7 +231,7 @@ class PreTrainedModel(nn.Module, ABC):
         config = cls._read_config(folder, fields)
         with hugging_face.read_state_dict(folder).renamed(cls._current_name) as tensors:
             config, tensors = cls._adapt(config, tensors, fields)
-            tensors = cls._of_this_head(folder, tensors, options.get("new_head", "warn"))
+            tensors = cls._of_this_head(folder, tensors, options.get("new_head", "warn"), fields)
             model = cls(config, tensors, **options)
             model._folder = folder.absolute()
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
@@ -239,8 +240,8 @@ class PreTrainedModel(nn.Module, ABC):
         return model
 
     @classmethod
-    def _of_this_head(cls, folder: Path, tensors: Any, new_head: str) -> Any:
-        """The tensors of a folder, without those of another head if a new one is drawn.
+    def _of_this_head(cls, folder: Path, tensors: Any, new_head: str, changes: Mapping[str, Any]) -> Any:
+        """The tensors of a folder, without those of another head, or of one for other labels, if a new one is drawn.
 
         Raises ValueError for another head otherwise. A folder that names none, or a plain encoder, has this one.
         """
@@ -253,13 +254,22 @@ class PreTrainedModel(nn.Module, ABC):
             raise ValueError(f"{source}: {error}") from None
         heads = [name for name in named if "For" in name]
         if not heads or any(name.endswith(cls.__name__[cls.__name__.index("For") :]) for name in heads):
-            return tensors
-        if new_head != "draw":
+            if new_head != "draw" or not cls._other_labels(folder, changes):
+                return tensors
+        elif new_head != "draw":
             raise ValueError(
                 f"{source}: {begin}weight belongs to {listed(heads)}, not to {cls.__name__}; "
                 "new_head='draw' draws a new one"
             )
         return tensors.renamed(lambda name: None if name.startswith(begin) else name)
+
+    @classmethod
+    def _other_labels(cls, folder: Path, changes: Mapping[str, Any]) -> bool:
+        """Whether `changes` give a folder other labels than it has."""
+        if not {"num_labels", "id2label"} & set(changes):
+            return False
+        now, before = (cls._read_config(folder, some).id2label for some in (changes, {}))
+        return bool(now != before)
 
     @classmethod
     def _current_name(cls, name: str) -> str:
