@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -27,7 +28,17 @@ OPTIONS = {
     "lstm": {"dim": 16, "projection_dim": 8, "n_layers": 2, "cell_clip": 3, "proj_clip": 3,
              "use_skip_connections": True},
 }  # fmt: skip
+CLASSES = {
+    "the cat sat .": "animal",
+    "cat sat": "animal",
+    "the query sat .": "text",
+    "query": "text",
+    "a b c": "letters",
+}
 FLAGS = {
+    "classify": ["--batch-size", "4", "--learning-rate", "0.01"],
+    "regress": ["--batch-size", "4", "--learning-rate", "0.01"],
+    "rerank": ["--batch-size", "4", "--learning-rate", "0.01"],
     "tag": ["--batch-size", "4", "--learning-rate", "0.01"],
     "bilm": ["--batch-size", "4", "--unroll-steps", "6", "--learning-rate", "0.02"],
     "pretrain": ["--batch-size", "4", "--hidden-size", "16", "--layers", "1", "--heads", "2", "--max-seq-length", "16",
@@ -71,6 +82,20 @@ def tsv(rows: list[tuple[str, str]]) -> str:
     return "".join(f"{source}\t{target}\n" for source, target in rows)
 
 
+def classes(texts: list[str]) -> str:
+    """A table of texts and their classes."""
+    return "text\tlabel\n" + "".join(f"{text}\t{CLASSES[text]}\n" for text in texts)
+
+
+def scored(texts: list[str]) -> str:
+    """A table of pairs and their numbers, 0 to 1: how many words of the second text are in the first."""
+    rows = ["sentence1\tsentence2\tscore\n"]
+    for first, second in itertools.product(texts, texts):
+        share = len({*first.split()} & {*second.split()}) / len({*second.split()})
+        rows.append(f"{first}\t{second}\t{share}\n")
+    return "".join(rows)
+
+
 def files_of(task: str, folder: Path) -> dict[str, str]:
     """What every call needs, by flag; `train` has none for some tasks."""
     output = {"--output": str(folder / "out")}
@@ -78,6 +103,10 @@ def files_of(task: str, folder: Path) -> dict[str, str]:
         model = write_bert(folder / "model", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
         train = write(folder / "train.conllu", conllu(SENTENCES * 4))
         gold = write(folder / "eval.conllu", conllu(["the cat sat .", "query sat"]))
+        return {"--model": str(model), "--train": train, "--eval": gold, **output}
+    if task in TABLES:
+        model = write_bert(folder / "model", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+        train, gold = (write(folder / f"{i}.tsv", text) for i, text in enumerate(TABLES[task]))
         return {"--model": str(model), "--train": train, "--eval": gold, **output}
     if task == "bilm":
         text = write(folder / "text.txt", "\n".join(LINES * 4))
@@ -92,6 +121,13 @@ def files_of(task: str, folder: Path) -> dict[str, str]:
         return {"train": text, "--eval": write(folder / "eval.txt", documents(1)), **output}
     train, gold = write(folder / "train.tsv", tsv(pairs(0))), write(folder / "eval.tsv", tsv(pairs(1)))
     return {"train": train, "--eval": gold, "--vocabulary": "characters", **output}
+
+
+TABLES = {
+    "classify": (classes([*CLASSES] * 5), classes([*CLASSES])),
+    "regress": (scored([*CLASSES]), scored([*CLASSES][:3])),
+    "rerank": (scored([*CLASSES]), scored([*CLASSES][:3])),
+}
 
 
 def command(task: str, files: dict[str, str], *more: str, **changes: str | None) -> list[str]:

@@ -7,9 +7,16 @@ from fastattn._lazy import lazy
 if TYPE_CHECKING:
     from fastattn.tasks.bilm.recipe import BiLMRecipe
     from fastattn.tasks.bilm.task import BiLM
+    from fastattn.tasks.classify.recipe import ClassifyRecipe
+    from fastattn.tasks.classify.task import Classifier
     from fastattn.tasks.embed import SentenceEncoder, TextTooLongError, TruncationWarning
     from fastattn.tasks.pretrain.recipe import PretrainRecipe
     from fastattn.tasks.pretrain.task import Pretrainer
+    from fastattn.tasks.regress.recipe import RegressRecipe
+    from fastattn.tasks.regress.task import Regressor
+    from fastattn.tasks.rerank.cross_encoder import CrossEncoder
+    from fastattn.tasks.rerank.recipe import RerankRecipe
+    from fastattn.tasks.rerank.task import Reranker
     from fastattn.tasks.tag.recipe import TagRecipe
     from fastattn.tasks.tag.task import Tagger
     from fastattn.tasks.translate.recipe import TranslateRecipe
@@ -20,8 +27,15 @@ if TYPE_CHECKING:
 __all__ = [
     "BiLM",
     "BiLMRecipe",
+    "Classifier",
+    "ClassifyRecipe",
+    "CrossEncoder",
     "PretrainRecipe",
     "Pretrainer",
+    "RegressRecipe",
+    "Regressor",
+    "RerankRecipe",
+    "Reranker",
     "SentenceEncoder",
     "TagRecipe",
     "Tagger",
@@ -34,6 +48,9 @@ __all__ = [
 ]
 
 TASKS = {
+    "classify": ("Classifier", "ClassifyRecipe"),
+    "regress": ("Regressor", "RegressRecipe"),
+    "rerank": ("Reranker", "RerankRecipe"),
     "tag": ("Tagger", "TagRecipe"),
     "bilm": ("BiLM", "BiLMRecipe"),
     "translate": ("Translator", "TranslateRecipe"),
@@ -47,6 +64,7 @@ __getattr__ = lazy(
         **{f"{name}.task": task for name, (task, _) in TASKS.items()},
         **{f"{name}.recipe": recipe for name, (_, recipe) in TASKS.items()},
         "embed": "SentenceEncoder TextTooLongError TruncationWarning",
+        "rerank.cross_encoder": "CrossEncoder",
         "words": "WordEncoder",
         ".training": "train",
     },

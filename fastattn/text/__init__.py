@@ -6,6 +6,7 @@ from fastattn.text.conll import ConllSentence, parse_conll, read_conll
 from fastattn.text.conllu import ConlluSentence, parse_conllu, read_conllu
 from fastattn.text.documents import read_documents
 from fastattn.text.entities import Entity, convert_tags, entities_to_tags, tags_to_entities
+from fastattn.text.labelled import LabelledTexts, labelled_texts, plain_texts
 from fastattn.text.language_model import (
     Sentences,
     StreamBatches,
@@ -42,6 +43,7 @@ __all__ = [
     "ConlluSentence",
     "Documents",
     "Entity",
+    "LabelledTexts",
     "MarianTokenizer",
     "Masking",
     "ParallelText",
@@ -64,10 +66,12 @@ __all__ = [
     "encode_words",
     "entities_to_tags",
     "gather",
+    "labelled_texts",
     "mask_id",
     "parse_conll",
     "parse_conllu",
     "parse_rows",
+    "plain_texts",
     "read_conll",
     "read_conllu",
     "read_documents",

@@ -105,14 +105,18 @@ class Tokenizer:
         tokenizer._origin = str(folder.absolute()), lowercase, _fingerprint(folder)
         return tokenizer
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write tokenizer.json and tokenizer_config.json, each whole or not at all; transformers reads them, too."""
+    def save_pretrained(self, folder: str | os.PathLike[str], *, model_max_length: int | None = None) -> None:
+        """Write tokenizer.json and tokenizer_config.json, each whole or not at all; transformers reads them, too.
+
+        `model_max_length` replaces the limit in the config; None keeps it.
+        """
         Path(folder).mkdir(parents=True, exist_ok=True)
         added = self._backend.get_added_tokens_decoder().items()
         described = {str(i): {name: getattr(token, name) for name in ("content", *FLAGS)} for i, token in added}
         values = {
             **plain(self._config),
             "added_tokens_decoder": described,
+            **({} if model_max_length is None else {"model_max_length": model_max_length}),
         }
         with replacing(Path(folder, TOKENIZER), Path(folder, CONFIG)) as (tokenizer, config):
             tokenizer.write_text(self._backend.to_str(pretty=True), encoding="utf-8")

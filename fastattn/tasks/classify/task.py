@@ -1,0 +1,168 @@
+"""Texts or pairs of texts in, a class or several labels for each out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import functional as F
+from fastattn.checks import listed, shown
+from fastattn.tasks.classify.recipe import ClassifyRecipe
+from fastattn.tasks.sequences.answers import number
+from fastattn.tasks.sequences.task import Inputs, SequenceTask
+from fastattn.text import LabelledTexts, Row
+from fastattn.training import accuracy, f1_scores, matthews_correlation, multi_label_f1_scores
+
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
+
+
+class Classifier(SequenceTask):
+    """A model that gives each text or pair of texts its class, or any number of labels, and its tokenizer.
+
+    `SequenceTask` describes it. The class is the one with the largest logit. Labels are those with a probability of
+    0.5, or of another `threshold`. config.json has their names (`id2label`) and says which of the two it is
+    (`problem_type`).
+
+    Attributes:
+        labels: the classes.
+        multi_label: whether a text may have any number of labels.
+
+    >>> classifier = Classifier.from_pretrained("path/to/classifier")           # doctest: +SKIP
+    >>> classifier(["A fine film.", "A long film."])                            # doctest: +SKIP
+    ['positive', 'negative']
+    >>> classifier.probabilities([("A man sings.", "Somebody sings.")])         # doctest: +SKIP
+    array([[0.97, 0.02, 0.01]], dtype=float32)
+    """
+
+    what, command, recipe_class = "a classifier", "classify", ClassifyRecipe
+    recipe: ClassifyRecipe
+
+    def __init__(self, model: Any, folder: Path, recipe: ClassifyRecipe | None = None) -> None:
+        """Combine a model and the tokenizer in `folder`."""
+        super().__init__(model, folder, recipe)
+        self.labels: tuple[str, ...] = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
+        self.multi_label: bool = model.config.problem_type == MULTI
+        self._numbers = {label: i for i, label in enumerate(self.labels)}
+
+    @classmethod
+    def _refusal(cls, folder: Path, config: Any) -> str | None:
+        if config.problem_type == "regression" or (config.num_labels == 1 and config.problem_type != MULTI):
+            return f"its model gives a number (problem_type {config.problem_type}, num_labels {config.num_labels})"
+        return None
+
+    @classmethod
+    def _fields(cls, data: LabelledTexts, recipe: ClassifyRecipe) -> dict[str, Any]:
+        found = {name for names in _names(data, recipe.multi_label) for name in names}
+        classes = recipe.labels or sorted(found, key=_order(found))
+        if len(classes) < 2 - recipe.multi_label:
+            wanted = "a label" if recipe.multi_label else "two classes or more"
+            raise ValueError(f"for_training: data must have {wanted}, got {list(classes)}")
+        names = dict(enumerate(classes))
+        problem = MULTI if recipe.multi_label else SINGLE
+        return {"id2label": names, "label2id": {name: i for i, name in names.items()}, "problem_type": problem}
+
+    @classmethod
+    def _label_of(cls, row: Row, column: str) -> Any:
+        value = row[column]
+        if isinstance(value, list | tuple):
+            return tuple(_name(f"{row.place}: {column}[{i}]", item) for i, item in enumerate(value))
+        return _name(f"{row.place}: {column}", value)
+
+    def _targets(self, owner: str, data: LabelledTexts) -> NDArray[Any]:
+        targets = np.zeros((len(data), len(self.labels)), np.float32)
+        for i, names in enumerate(_names(data, self.multi_label)):
+            for name in names:
+                if name not in self._numbers:
+                    known = listed(self.labels)
+                    raise ValueError(f"{data.places[i]}: {owner}: the label {shown(name)} is none of {known}")
+                targets[i, self._numbers[name]] = 1.0
+        return targets if self.multi_label else targets.argmax(axis=1)
+
+    def __call__(self, inputs: Inputs) -> list[Any]:
+        """The class of each text or pair of texts, or a list of its labels if there may be several.
+
+        Raises as `logits` does.
+        """
+        return self._chosen(self.logits(inputs))
+
+    def _chosen(self, logits: NDArray[np.float32], threshold: float = 0.5) -> list[Any]:
+        if not self.multi_label:
+            return [self.labels[i] for i in logits.argmax(axis=1)]
+        rows = np.asarray(self._probabilities(logits)) >= threshold
+        return [[label for label, chosen in zip(self.labels, row, strict=True) if chosen] for row in rows]
+
+    def probabilities(self, inputs: Inputs) -> NDArray[np.float32]:
+        """The probability of each class, float32 `[inputs, labels]`. They add up to 1 unless there may be several
+        labels. Raises as `logits` does."""
+        return self._probabilities(self.logits(inputs))
+
+    def _probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = F.sigmoid(logits) if self.multi_label else F.softmax(logits, dim=1)
+        return found
+
+    def evaluate(self, data: LabelledTexts) -> dict[str, float]:
+        """`accuracy`, `f1` if there are two classes, `macro_f1` and `matthews_correlation`, as sklearn counts them.
+
+        Where a text may have several labels: `accuracy` of whole sets, `micro_f1` and `macro_f1`. Raises as `check`
+        does.
+        """
+        return super().evaluate(data)
+
+    def _metrics(self, logits: NDArray[np.float32], data: LabelledTexts) -> dict[str, float]:
+        right = self._targets("evaluate", data)
+        if self.multi_label:
+            chosen = self._probabilities(logits) >= 0.5
+            micro, each = multi_label_f1_scores(chosen, right)
+            exact = float((chosen == right).all(axis=1).mean())
+            return {"accuracy": exact, "micro_f1": float(np.nan_to_num(micro)), "macro_f1": _mean(np.nan_to_num(each))}
+        chosen = logits.argmax(axis=1)
+        each = f1_scores(chosen, right, len(self.labels))
+        binary = {"f1": float(np.nan_to_num(each[1]))} if len(self.labels) == 2 else {}
+        return {
+            "accuracy": accuracy(chosen, right),
+            **binary,
+            "macro_f1": _mean(each[~np.isnan(each)]),
+            "matthews_correlation": matthews_correlation(chosen, right),
+        }
+
+    def _answers(self, logits: NDArray[np.float32], data: LabelledTexts, options: Any) -> Iterator[dict[str, Any]]:
+        probabilities = self._probabilities(logits) if options.probabilities else None
+        for i, chosen in enumerate(self._chosen(logits, options.threshold)):
+            row = {"label": chosen}
+            if probabilities is not None:
+                numbers = map(number, probabilities[i])
+                row["probabilities"] = dict(zip(self.labels, numbers, strict=True))
+            yield row
+
+
+def _name(place: str, value: Any) -> str:
+    """The name of a label: text, or an integer's digits."""
+    if not isinstance(value, str | int):
+        raise ValueError(f"{place} must be a label, text or an integer, got {shown(value)}")
+    return str(value)
+
+
+def _names(data: LabelledTexts, several: bool) -> Iterator[Sequence[str]]:
+    """The labels of each text. Raises ValueError, with the place, for a list where there is one class for each text."""
+    for label, place in zip(data.labels, data.places, strict=True):
+        if label is None:
+            raise ValueError(f"{place}: there is no label")
+        if several:
+            yield label if isinstance(label, tuple) else [name.strip() for name in label.split(",") if name.strip()]
+        elif isinstance(label, tuple):
+            raise ValueError(f"{place}: there must be one label, got {shown(list(label))}; multi_label takes several")
+        else:
+            yield (label,)
+
+
+def _order(names: Iterable[str]) -> Any:
+    """The key that sorts names: numbers by their value."""
+    return int if all(name.removeprefix("-").isdecimal() for name in names) else str
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else float("nan")

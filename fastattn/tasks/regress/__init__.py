@@ -1,0 +1,1 @@
+"""`Regressor`: a number for each text or pair of texts."""

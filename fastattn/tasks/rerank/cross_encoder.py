@@ -1,0 +1,118 @@
+"""A reranker under the names of sentence-transformers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import checks
+from fastattn import functional as F
+from fastattn.autograd import Tensor
+from fastattn.tasks.rerank.task import Reranker
+
+
+class CrossEncoder:
+    """Scores of pairs of texts, with the meanings of `sentence_transformers.CrossEncoder`.
+
+    It reads the folders of that class and those that `fastattn train rerank` and `fastattn train regress` write. The
+    bits of a score do not depend on the other pairs, their order or the number of threads. Many threads may call at
+    once.
+
+    Args:
+        name_or_folder: a folder, or the name of an installed model package or a Hugging Face model; see
+            `fastattn.hub.find_model`.
+        max_length: cut longer pairs to this many tokens; None takes the model's limit.
+        activation_fn: what turns logits, float32 `[pairs, num_labels]`, into scores; None takes the folder's, or a
+            sigmoid for one score and nothing for several.
+        revision, token, local_files_only: as for `fastattn.hub.find_model`.
+
+    Raises as `Reranker.from_pretrained` does.
+
+    >>> model = CrossEncoder("path/to/cross-encoder")                               # doctest: +SKIP
+    >>> model.predict([("How many live in Berlin?", "3.5 million.")])               # doctest: +SKIP
+    array([0.9712], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        name_or_folder: str | os.PathLike[str],
+        *,
+        max_length: int | None = None,
+        activation_fn: Callable[[Any], Any] | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        self._reranker = Reranker.from_pretrained(
+            name_or_folder, revision=revision, token=token, local_files_only=local_files_only
+        )
+        if max_length is not None:
+            wanted = checks.integer("CrossEncoder: max_length", max_length)
+            self._reranker.max_length = min(wanted, self._reranker.max_length)
+        self.activation_fn = activation_fn
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **options: Any) -> CrossEncoder:
+        """The constructor, under the name that all tasks have."""
+        return cls(name_or_folder, **options)
+
+    @property
+    def num_labels(self) -> int:
+        """How many scores a pair has."""
+        return int(self._reranker.model.config.num_labels)
+
+    @property
+    def max_length(self) -> int:
+        """The longest pair in tokens, special tokens included."""
+        return self._reranker.max_length
+
+    def predict(
+        self,
+        inputs: Sequence[Any],
+        *,
+        activation_fn: Callable[[Any], Any] | None = None,
+        apply_softmax: bool = False,
+    ) -> Any:
+        """The scores of pairs, float32 `[pairs]`, or `[pairs, num_labels]` if there are several for each.
+
+        Args:
+            inputs: pairs of texts; or one pair, which gets one score.
+            activation_fn: instead of the model's.
+            apply_softmax: turn several scores into probabilities.
+
+        Raises TypeError, by index, for what is no pair of str, and ValueError for a token that the model has no
+        embedding for.
+        """
+        pairs = list(checks.sequence("predict: inputs", inputs, "pairs of str"))
+        single = bool(pairs) and isinstance(pairs[0], str)
+        scores = self._scores([pairs] if single else pairs, activation_fn)
+        if apply_softmax and scores.ndim > 1:
+            scores = F.softmax(scores, dim=1)
+        return scores[0] if single else scores
+
+    def _scores(self, pairs: list[Any], activation: Callable[[Any], Any] | None) -> NDArray[np.float32]:
+        activation = activation or self.activation_fn
+        if activation is None:
+            return self._reranker.scores(pairs)
+        found = activation(self._reranker.logits(pairs))
+        scores = found.numpy() if isinstance(found, Tensor) else np.asarray(found)
+        return scores[:, 0] if scores.ndim > 1 and scores.shape[1] == 1 else scores
+
+    def rank(
+        self, query: str, documents: Sequence[str], top_k: int | None = None, return_documents: bool = False
+    ) -> list[dict[str, Any]]:
+        """The documents by their scores with a query, the best first. See `Reranker.rank`, whose arguments and errors
+        it has: `query`, `documents`, `top_k` and `return_documents`."""
+        return self._reranker.rank(query, documents, top_k, return_documents)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder that this class and sentence-transformers read, each file whole or not at all."""
+        self._reranker.save_pretrained(Path(folder))
+
+    def __repr__(self) -> str:
+        return f"CrossEncoder({str(self._reranker._folder)!r})"

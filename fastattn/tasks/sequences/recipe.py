@@ -1,0 +1,94 @@
+"""The options of tasks that take texts or pairs of texts from tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from fastattn.tasks.base import AboveZero, Count, Fraction, OptionError, Options, Recipe
+
+if TYPE_CHECKING:
+    from fastattn.training import AdamW
+
+TABLE = "TSV, CSV, JSON lines or Parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(Options):
+    """Where the texts and labels of a table are.
+
+    Args:
+        columns: the columns of the texts, one or two (default: the first of these that the file has: sentence1 and
+            sentence2, query and document, sentence, text)
+        label: the column of the labels (default: label, or else score)
+        names: the columns of a TSV or CSV file whose first line is a row already (default: the first line names them)
+        format: what the file is (default: by the end of its name)
+    """
+
+    columns: tuple[str, ...] | None = None
+    label: str | None = None
+    names: tuple[str, ...] | None = None
+    format: Literal["tsv", "csv", "jsonl", "parquet"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.columns is not None and not 1 <= len(self.columns) <= 2:
+            raise OptionError(f"{{columns}} must be one or two, got {len(self.columns)}")
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """These options by name."""
+        return {name: getattr(self, name) for name in ("columns", "label", "names", "format")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceRecipe(Recipe, TableOptions):
+    """How a model of texts or pairs of texts is trained. `Recipe` has the other options.
+
+    Args:
+        weight_decay: weight decay of all matrices
+        batch_size: texts, or pairs, in a batch
+        batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
+        accumulation: batches per step
+        max_length: cut longer texts, or pairs, to this many wordpieces; the model keeps the limit (default: its own)
+    """
+
+    files: ClassVar[dict[str, dict[str, Any]]] = {
+        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to start from: a "
+                    "folder, a package or a Hugging Face name"},
+        "--train": {"required": True, "nargs": "+", "metavar": "FILE", "help": f"texts and labels to learn: {TABLE}"},
+        "--eval": {"metavar": "FILE", "help": "more of them, to measure the model on, once an epoch"},
+        "--test": {"metavar": "FILE", "help": "more of them, to measure the finished model on"},
+    }  # fmt: skip
+
+    learning_rate: AboveZero = 1e-4
+    weight_decay: Fraction = 0.01
+    batch_size: Count = 32
+    batch_tokens: Count | None = None
+    accumulation: Count = 1
+    max_length: Count | None = None
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        return self.table
+
+    def make_optimizer(self, model: Any) -> AdamW:
+        from fastattn.training import AdamW
+
+        parameters = list(model.parameters())
+        groups = [
+            {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
+        ]
+        return AdamW(groups, lr=self.learning_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequencePredictOptions(TableOptions):
+    """The options of `fastattn predict`.
+
+    Args:
+        answers: how answers are written: a table with a row for each input, or lines of JSON
+    """
+
+    answers: Literal["tsv", "jsonl"] = "tsv"

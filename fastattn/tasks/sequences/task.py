@@ -1,0 +1,307 @@
+"""Texts or pairs of texts in, a row of numbers for each out: what classes, numbers and ranks are made of."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import checks, runtime
+from fastattn.autograd import no_grad
+from fastattn.checks import listed, shown
+from fastattn.formats import hugging_face
+from fastattn.hub import find_model
+from fastattn.models.config import architectures
+from fastattn.models.registry import load_head
+from fastattn.random import manual_seed
+from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.embed.folder import FILES, read_transformer_folder
+from fastattn.tasks.sequences.answers import written
+from fastattn.tasks.sequences.recipe import SequenceRecipe
+from fastattn.text import (
+    LabelledTexts,
+    Row,
+    TokenizedTexts,
+    Tokenizer,
+    gather,
+    labelled_texts,
+    parse_rows,
+    plain_texts,
+    read_rows,
+    token_budget_batches,
+    tokens_per_batch,
+)
+from fastattn.text.tables import FORMATS
+from fastattn.training import TokenBatches
+
+HEAD = "SequenceClassification"
+
+Self = TypeVar("Self", bound="SequenceTask")
+Inputs = Iterable[str] | Iterable[Sequence[str]]
+"""Texts, or pairs of texts."""
+
+
+class SequenceTask(Task):
+    """A model with a row of numbers, its logits, for each text or pair of texts, and its tokenizer.
+
+    A text or pair of more than `max_length` wordpieces is cut, a pair at its longer text first. The numbers of one do
+    not depend on the others, their order or the number of threads. Many threads may call at once.
+
+    Attributes:
+        model: a model for sequence classification, such as `BertForSequenceClassification`.
+        tokenizer: its tokenizer.
+        max_length: the longest text or pair in wordpieces, [CLS] and [SEP] included.
+        recipe: how the model is trained.
+    """
+
+    what: ClassVar[str]
+    """The name of such a task in errors, and of the command that trains one."""
+    command: ClassVar[str]
+    recipe_class: ClassVar[type[SequenceRecipe]]
+
+    def __init__(self, model: Any, folder: Path, recipe: SequenceRecipe | None = None) -> None:
+        """Combine a model and the tokenizer in `folder`."""
+        self.model, self.recipe = model, recipe or self.recipe_class()
+        transformer, lowercase = read_transformer_folder(folder)
+        self.tokenizer = Tokenizer.from_pretrained(transformer, lowercase=lowercase)
+        self.tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
+        limits = self.recipe.max_length, self.tokenizer.model_max_length, model.config.max_position_embeddings
+        self.max_length: int = min(limit for limit in limits if limit is not None)
+        self._folder = folder
+
+    @classmethod
+    def from_pretrained(cls: type[Self], name_or_folder: str | os.PathLike[str], **hub: Any) -> Self:
+        """Load what `save_pretrained`, transformers or sentence-transformers wrote, frozen. See `Task`."""
+        folder = find_model(name_or_folder, FILES, **hub)
+        transformer, _ = read_transformer_folder(folder)
+        try:
+            named = architectures(hugging_face.read_config(transformer))
+        except ValueError as error:
+            raise ValueError(f"{transformer}: {error}") from None
+        made = f"`fastattn train {cls.command}` makes one"
+        if named and not any(name.endswith(HEAD) for name in named):
+            raise ValueError(f"{transformer}: not {cls.what}, its architecture is {listed(named)}; {made}")
+        model = load_head(transformer, HEAD, trainable=False, new_head="refuse")
+        if reason := cls._refusal(folder, model.config):
+            raise ValueError(f"{transformer}: not {cls.what}, {reason}; {made}")
+        return cls(model, folder)
+
+    @classmethod
+    def for_training(
+        cls: type[Self],
+        start: str | os.PathLike[str],
+        data: LabelledTexts,
+        recipe: Any = None,
+        **options: Any,
+    ) -> Self:
+        """Load a model to train.
+
+        Args:
+            start: a BERT or sentence-transformers model, as for `SentenceEncoder`. The layer over its first token is
+                drawn at random unless it has one for the same labels.
+            data: texts or pairs and their labels, from `read`.
+            recipe: the recipe; None is the default one.
+            options: replace fields of the recipe.
+
+        Raises as `from_pretrained` does, and ValueError for data that cannot be learnt, with their place.
+        """
+        recipe = make_recipe(cls.recipe_class, recipe, options)
+        fields = cls._fields(_checked("for_training", data), recipe)
+        folder = find_model(start, FILES)
+        manual_seed(recipe.seed)
+        transformer, _ = read_transformer_folder(folder)
+        model = load_head(transformer, HEAD, trainable=True, new_head="draw", **fields)
+        return cls(model, folder, recipe)
+
+    @classmethod
+    @abstractmethod
+    def _refusal(cls, folder: Path, config: Any) -> str | None:
+        """Why the model in a folder, with this config, is no such task, if it is none."""
+
+    @classmethod
+    @abstractmethod
+    def _fields(cls, data: LabelledTexts, recipe: Any) -> dict[str, Any]:
+        """The fields of the config of a model for `data`."""
+
+    @abstractmethod
+    def _targets(self, owner: str, data: LabelledTexts) -> NDArray[Any]:
+        """The labels as the loss takes them. Raises ValueError, with the place, for a label that it cannot take."""
+
+    @classmethod
+    @abstractmethod
+    def _label_of(cls, row: Row, column: str) -> Any:
+        """The label in a row of a file. Raises ValueError, with the place."""
+
+    @abstractmethod
+    def _metrics(self, logits: NDArray[np.float32], data: LabelledTexts) -> dict[str, float]:
+        """Metrics of data by their logits."""
+
+    @abstractmethod
+    def _answers(self, logits: NDArray[np.float32], data: LabelledTexts, options: Any) -> Iterator[dict[str, Any]]:
+        """The answers to write, each as values by column."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._folder)!r})"
+
+    def logits(self, inputs: Inputs) -> NDArray[np.float32]:
+        """The model's numbers, float32 `[inputs, num_labels]`, for texts or for pairs. The model must be in evaluation
+        mode, as loaded.
+
+        Raises TypeError, by index, for what is neither a str nor a pair of str, and ValueError for pairs among single
+        texts and for a token that the model has no embedding for.
+        """
+        texts, pairs = split_pairs("inputs", inputs)
+        return self._logits(texts, pairs)
+
+    def _logits(self, texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
+        tokens, kinds = self._encode(texts, pairs)
+        found = np.empty((len(tokens), self.model.config.num_labels), np.float32)
+        with no_grad():
+            for batch in token_budget_batches(tokens.lengths, tokens_per_batch(runtime.num_threads())):
+                found[batch] = np.asarray(self.model.forward_ragged(**_gathered(tokens, kinds, batch)).logits)
+        return found
+
+    def _encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None
+    ) -> tuple[TokenizedTexts, NDArray[np.int64] | None]:
+        """The tokens, and for pairs the token types."""
+        rows = self.model.config.vocab_size
+        tokens = self.tokenizer.encode(
+            texts, self.max_length, text_pairs=pairs, rows=rows, name="texts", pairs_name="pairs"
+        )
+        return tokens, None if pairs is None else tokens.token_type_ids
+
+    def batches(self, data: LabelledTexts) -> TokenBatches:
+        """Batches of texts or pairs. Raises ValueError, with the place, for a label that the model does not have."""
+        targets = self._targets("batches", _checked("batches", data))
+        tokens, kinds = self._encode(data.texts, data.pairs)
+
+        def load(indices: NDArray[np.int64]) -> dict[str, Any]:
+            return {**_gathered(tokens, kinds, indices), "labels": targets[indices]}
+
+        return TokenBatches(
+            tokens.lengths,
+            load,
+            batch_tokens=self.recipe.batch_tokens,
+            batch_size=self.recipe.batch_size,
+            accumulation=self.recipe.accumulation,
+            seed=self.recipe.seed,
+            settings={"ids_crc32": zlib.crc32(tokens.ids.tobytes())},
+        )
+
+    def loss(self, batch: Mapping[str, Any]) -> Any:
+        return self.model.forward_ragged(**batch).loss
+
+    def check(self, data: LabelledTexts) -> None:
+        self._targets("evaluate", _checked("evaluate", data))
+
+    def evaluate(self, data: LabelledTexts) -> dict[str, float]:
+        """Metrics of the answers to `data`. Raises as `check` does."""
+        self.check(data)
+        return self._metrics(self._logits(data.texts, data.pairs), data)
+
+    def configuration(self, data: LabelledTexts) -> dict[str, Any]:
+        return {"config": self.model.config.to_dict(), "train_crc32": self.checksum(data)}
+
+    @classmethod
+    def read(
+        cls,
+        *sources: Any,
+        columns: Sequence[str] | None = None,
+        label: str | None = None,
+        names: Sequence[str] | None = None,
+        format: str | None = None,
+    ) -> LabelledTexts:
+        """Texts or pairs and their labels.
+
+        Args:
+            sources: files (TSV, CSV, JSON lines, Parquet), lists of dicts, pandas frames or `datasets` objects.
+            columns, label, names, format: as the options of the recipe.
+
+        Raises as `fastattn.text.read_rows` and `labelled_texts` do.
+        """
+        columns = [columns] if isinstance(columns, str) else columns
+        rows = [partial(read_rows, source, names=names, format=format) for source in sources]
+        return LabelledTexts.joined(
+            [labelled_texts(some, cls._label_of, columns=columns, label=label) for some in rows]
+        )
+
+    @classmethod
+    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> LabelledTexts:
+        """The rows of a table, whose labels may be missing. A file of another kind has a text in each line, or a pair
+        with a tab between."""
+        kind = options.format or next((kind for kind, ends in FORMATS.items() if name.lower().endswith(ends)), None)
+        if kind is None:
+            if options.names is None and options.columns is None:
+                return plain_texts(lines, name)
+            kind = "tsv"
+        if kind == "parquet":
+            rows = partial(read_rows, name, format=kind)
+        else:
+            rows = partial(parse_rows, lines, name, format=kind, names=options.names)
+        return labelled_texts(rows, cls._label_of, columns=options.columns, label=options.label, labelled=False)
+
+    def predict(self, data: LabelledTexts, options: Any) -> tuple[Iterable[str], Iterable[str]]:
+        logits = self._logits(data.texts, data.pairs)
+        told = []
+        if len(data) and None not in data.labels:
+            try:
+                self.check(data)
+                told = [self.show(self._metrics(logits, data))]
+            except ValueError as error:  # a test set whose labels are withheld may have others in their place
+                told = [f"not measured: {error}"]
+        return written(self._answers(logits, data, options), options.answers), told
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write model and tokenizer, each file whole or not at all. transformers reads them, and sentence-transformers
+        as a cross-encoder."""
+        checks.path("save_pretrained: folder", folder)
+        self.tokenizer.save_pretrained(folder, model_max_length=self.max_length)
+        config = {**self.model.config.to_dict(type(self.model).__name__), **self._more_config()}
+        hugging_face.write_checkpoint(folder, config, self.model.state_dict())
+
+    def _more_config(self) -> dict[str, Any]:
+        """Fields of config.json that the model itself does not have."""
+        return {}
+
+
+def split_pairs(name: str, inputs: Any) -> tuple[list[str], list[str] | None]:
+    """Texts, or the first and the second texts of pairs. Errors call them `name`.
+
+    Raises TypeError, by index, for what is neither, and for pairs among single texts.
+
+    >>> split_pairs("inputs", [("a", "b"), ("c", "d")])
+    (['a', 'c'], ['b', 'd'])
+    """
+    found = list(checks.sequence(name, inputs, "str, or of pairs of str"))
+    if not found or isinstance(found[0], str):
+        return checks.texts(name, found), None
+    first, second = [], []
+    for i, pair in enumerate(found):
+        texts = [] if isinstance(pair, str) else checks.texts(f"{name}[{i}]", pair)
+        if len(texts) != 2:
+            raise TypeError(f"{name}[{i}] must be a pair of str, got {shown(pair)}")
+        first.append(texts[0])
+        second.append(texts[1])
+    return first, second
+
+
+def _gathered(tokens: TokenizedTexts, kinds: NDArray[np.int64] | None, indices: NDArray[np.int64]) -> dict[str, Any]:
+    """The arguments of a model for some of the sequences."""
+    input_ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)
+    types = None if kinds is None else gather(kinds, tokens.cu_seqlens, indices)[0]
+    return {"input_ids": input_ids, "cu_seqlens": cu_seqlens, "token_type_ids": types}
+
+
+def _checked(owner: str, data: Any) -> LabelledTexts:
+    """`data`, if they are texts with labels."""
+    if not isinstance(data, LabelledTexts):
+        raise TypeError(f"{owner}: data must be LabelledTexts, as `read` returns them, got {type(data).__name__}")
+    return data
