@@ -27,7 +27,7 @@ from fastattn.training.run_state import read_state, saved_states
 
 ONE_EPOCH, TWO_EPOCHS = ("--epochs", "1"), ("--epochs", "2")
 OTHER_TEXT = {
-    "classify": classes(["query", "cat sat"]),
+    "classify": classes(["query", "cat sat", "a b c"]),
     "regress": scored(["query", "a b c"]),
     "rerank": scored(["query", "a b c"]),
     "tag": conllu(["the query"]),
@@ -79,7 +79,7 @@ def test_lines_where_there_is_no_terminal(task, files, command, capsys):
     total = evaluated[-1]
     assert lines[0].startswith("step 1 of ")
     for step in evaluated:
-        assert any(re.match(rf"step {step} of {total}: loss .*{metric} \d", line) for line in lines)
+        assert any(re.match(rf"step {step} of {total}: loss .*{metric} -?\d", line) for line in lines)
     files["--output"] += "2"
     assert main(command(files, *TWO_EPOCHS, "--no-progress")) == 0
     assert "step " not in capsys.readouterr().err
