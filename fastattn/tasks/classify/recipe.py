@@ -52,6 +52,7 @@ class ClassifyRecipe(SequenceRecipe):
         "a classifier: a folder, a package or a Hugging Face name",
         f"{TABLE}; or a text in each line, or a pair with a tab between",
     )
+    pipeline_tag: ClassVar[str | None] = "text-classification"
     predict_options: ClassVar[type[Options]] = ClassifyPredictOptions
 
     multi_label: bool = False

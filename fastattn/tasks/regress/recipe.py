@@ -32,5 +32,6 @@ class RegressRecipe(SequenceRecipe):
         "a regression model: a folder, a package or a Hugging Face name",
         f"{TABLE}; or a text in each line, or a pair with a tab between",
     )
+    pipeline_tag: ClassVar[str | None] = "text-classification"
     predict_options: ClassVar[type[Options]] = SequencePredictOptions
     metric: ClassVar[str | None] = "spearman"

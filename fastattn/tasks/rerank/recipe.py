@@ -47,5 +47,6 @@ class RerankRecipe(SequenceRecipe):
         "a cross-encoder: a folder, a package or a Hugging Face name",
         f"pairs of query and document: {TABLE}, or lines with a tab between them; with --query, documents",
     )
+    pipeline_tag: ClassVar[str | None] = "text-ranking"
     predict_options: ClassVar[type[Options]] = RerankPredictOptions
     metric: ClassVar[str | None] = "spearman"

@@ -21,7 +21,7 @@ from fastattn.hub import find_model
 from fastattn.models.config import architectures
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_transformer_folder
 from fastattn.tasks.sequences.answers import written
 from fastattn.tasks.sequences.recipe import SequenceRecipe
@@ -118,7 +118,9 @@ class SequenceTask(Task):
         manual_seed(recipe.seed)
         transformer, _ = read_transformer_folder(folder)
         model = load_head(transformer, HEAD, trainable=True, new_head="draw", **fields)
-        return cls(model, folder, recipe)
+        task = cls(model, folder, recipe)
+        task.base_model = model_name(start)
+        return task
 
     @classmethod
     @abstractmethod
