@@ -45,7 +45,7 @@ parity:
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity.txt
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,elmo,train,translate,parquet,test]"
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
-	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers|seqeval|datasets)' tests --include='*.py')
+	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers|seqeval|datasets|sklearn)' tests --include='*.py')
 
 # The sdist, built without OpenMP, installed by pip alone and tested where the source tree cannot be seen, with NaN in
 # every result that is not computed yet.

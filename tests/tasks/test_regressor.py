@@ -136,3 +136,42 @@ def test_the_benchmark_of_similarity_is_read() -> None:
         data = Regressor.read(folder / f"stsb-en-{part}.csv", names=["sentence1", "sentence2", "score"])
         assert len(data) == len(data.pairs or []) == count
         assert 0 <= min(data.labels) < max(data.labels) <= 5
+
+
+def test_a_run_on_files_without_names(tmp_path: Path, capfd: Any) -> None:
+    table = tmp_path / "train.csv"
+    table.write_text("".join(f"{i},{a},{b},{5 - i}\n" for i, (a, b) in enumerate(PAIRS)), encoding="utf-8")
+    names = ["--names", "id", "first", "second", "similarity", "--columns", "first", "second", "--label", "similarity"]
+    files = [f for flag in ("--train", "--eval", "--test") for f in (flag, str(table))]
+    model = ["--model", str(write_bert(tmp_path / "bert")), "--output", str(tmp_path / "out")]
+    arguments = ["train", "regress", *model, *files, "--epochs", "1", "--no-plot"]
+    assert main([*arguments, *names]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1, step 1", "test", "model"]
+    data = Regressor.read(table, names=names[1:5], columns=names[6:8], label=names[9])
+    assert data.pairs == [b for _, b in PAIRS]
+    scores = Regressor.from_pretrained(tmp_path / "out").evaluate(data)
+    assert lines[1] == f"test: pearson {scores['pearson']:.4f}, spearman {scores['spearman']:.4f}"
+    assert 'pipeline_tag: "text-classification"' in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "{path}: there are no rows"),
+        (
+            "sentence1\tscore\na\t1\n",
+            "{path}:2: there is none of the columns sentence1 with sentence2, query with docum",
+        ),
+        ("sentence\tlabel\na\t1\nb\n", "{path}:3: a row must have 2 columns, as line 1 has, got 1: 'b'"),
+        ("sentence\tlabel\na\tmuch\n", "{path}:2: label must be a number, got 'much'"),
+        ("sentence\tgrade\na\t1\n", "{path}:2: there is no column label or score; name the column of the labels"),
+    ],
+)
+def test_files_that_cannot_be_learnt(text: str, message: str, tmp_path: Path, capfd: Any) -> None:
+    table = tmp_path / "train.tsv"
+    table.write_text(text, encoding="utf-8")
+    model = ["--model", str(write_bert(tmp_path / "bert")), "--output", str(tmp_path / "out")]
+    assert main(["train", "regress", *model, "--train", str(table)]) == 1
+    assert f"fastattn train regress: error: {message.format(path=table)}" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
