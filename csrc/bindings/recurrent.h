@@ -145,7 +145,9 @@ struct RecurrentCall {
         });
         std::optional<Temporary> large;  // fresh memory costs a fifth of a small layer
         if (floats > most_layer_scratch) large.emplace(floats * sizeof(float));
-        float* next = large ? static_cast<float*>(large->data()) : layer_scratch(static_cast<i64>(floats));
+        float* next = large    ? static_cast<float*>(large->data())
+                      : floats ? layer_scratch(static_cast<i64>(floats))
+                               : nullptr;
         for_arrays(args, call.is_gathered, [&](float*& array, i64 rows, i64 columns) {
             array = next;
             next += (static_cast<std::size_t>(rows * columns) + line - 1) / line * line;

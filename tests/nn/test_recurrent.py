@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -352,3 +353,11 @@ class TestErrors:
 def test_a_gru_has_no_projection_and_no_clips(option: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"GRU: {option} is for an LSTM alone, got {value}"):
         nn.GRU(3, 4, **{option: value})
+
+
+def test_the_first_call_of_a_thread_is_recorded() -> None:
+    """What a recorded call needs is kept for the backward pass, so the thread's scratch is still empty."""
+    layer, x = nn.LSTM(8, 4), np.ones((40, 8), np.float32)
+    with ThreadPoolExecutor(1) as pool:
+        y, _ = pool.submit(layer, x, None, np.array([0, 40], np.int32)).result()
+    assert y.shape == (40, 4)
