@@ -49,7 +49,7 @@ def encode_words(
 
     A sentence of more than `max_length` tokens is cut into windows, each as long as whole words allow; a word
     that does not fit into a window alone loses its end. A word that has no wordpiece (only control
-    characters, say) becomes one unknown token. A sentence without words has no window.
+    characters, say) becomes one unknown token. A sentence without words has no window. No word may be empty.
 
     Args:
         tokenizer: splits each word further, as it does text.
@@ -61,8 +61,8 @@ def encode_words(
     Raises:
         TypeError: `sentences` or one of them is a str or no sequence, or a word is not a str; the message names its
             index.
-        ValueError: max_length is not more than the special tokens, there are 2^31 tokens, or a word cannot be written
-            as UTF-8 or tokenised, or has an id from `rows` on.
+        ValueError: max_length is not more than the special tokens, there are 2^31 tokens, or a word is empty, cannot be
+            written as UTF-8 or tokenised, or has an id from `rows` on.
 
     >>> words = encode_words(tokenizer, [["the", "cat"], ["sat"]], 512)    # doctest: +SKIP
     >>> words.ids, words.first                                             # doctest: +SKIP
@@ -114,6 +114,9 @@ def _pieces(backend: Any, sentences: Sequence[Sequence[str]], name: str) -> Iter
     for start in range(0, len(sentences), CHUNK):
         some = enumerate(sentences[start : start + CHUNK], start)
         chunk = [checks.texts(f"{name}[{i}]", words, "words") for i, words in some]
+        for i, words in enumerate(chunk, start):
+            if "" in words:
+                raise ValueError(f"{name}[{i}][{words.index('')}] is an empty word")
         encode = partial(backend.encode_batch, is_pretokenized=True, add_special_tokens=False)
         encodings = by_index(name, chunk, encode, start)
         for words, encoding in zip(chunk, encodings, strict=True):

@@ -67,9 +67,15 @@ def test_a_word_longer_than_a_window_loses_its_end(tokenizer: Tokenizer) -> None
 
 
 def test_every_word_has_a_wordpiece(tokenizer: Tokenizer) -> None:
-    words = encode_words(tokenizer, [["\u200b", "cat", "", "\x01"]], 32)
+    words = encode_words(tokenizer, [["\u200b", "cat", " ", "\x01"]], 32)
     assert words.ids.tolist() == [CLS, UNK, VOCABULARY.index("cat"), UNK, UNK, SEP]
     assert words.first.tolist() == [1, 2, 3, 4]
+
+
+def test_an_empty_word_is_refused(tokenizer: Tokenizer) -> None:
+    sentences = [["cat"]] * 1500 + [["cat", ""]]
+    with pytest.raises(ValueError, match=r"^encode_words: sentences\[1500\]\[1\] is an empty word$"):
+        encode_words(tokenizer, sentences, 32)
 
 
 def test_nothing(tokenizer: Tokenizer) -> None:
