@@ -123,9 +123,9 @@ def tagging(model: str, path: Path, limit: int | None) -> Task:
     text: Any = importlib.import_module("fastattn.text")
     sentences = text.read_conllu(path)
     words = text.encode_words(text.Tokenizer.from_pretrained(folder), [each.words for each in sentences], MAX_LENGTH)
-    tags = sorted({tag for each in sentences for tag in each.upos})
+    tags = sorted({tag for each in sentences for tag in each.tags})
     labels = np.full(len(words.ids), IGNORE_INDEX)
-    labels[words.first] = [tags.index(tag) for each in sentences for tag in each.upos]
+    labels[words.first] = [tags.index(tag) for each in sentences for tag in each.tags]
     spans = [slice(*pair) for pair in zip(words.cu_seqlens[:-1], words.cu_seqlens[1:], strict=True)]
     rows = [spans[start : start + BATCH] for start in range(0, len(spans), BATCH)][:limit]
     batches = [padded_batch(words.ids, labels, each) for each in rows]

@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = options_of(arguments, arguments.recipe.predict_options)
     kind = getattr(tasks, tasks.TASKS[arguments.task][0])
-    with open_input(arguments) as (lines, name):
-        data = kind.read_input(lines, name, options)
     use_threads(arguments.threads)
-    task = kind.from_pretrained(arguments.model)
+    with open_input(arguments) as (lines, name):
+        task = kind.from_pretrained(arguments.model)
+        data = task.read_input(lines, name, options)
     with open_output(arguments.output) as file:
         texts, reports = task.predict(data, options)
         file.writelines(text.encode() for text in texts)

@@ -327,13 +327,12 @@ class Task(ABC):
         Raises OSError, and ValueError with file and line.
         """
 
-    @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> Any:
+    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> Any:
         """The data for `predict`, from the lines of a file that errors call `name`. Right answers may be missing.
 
         A task whose recipe has no `predicting` has neither this verb nor `predict`.
         """
-        raise NotImplementedError(f"{cls.__name__} does not predict")
+        raise NotImplementedError(f"{type(self).__name__} does not predict")
 
     def predict(self, data: Any, options: Any) -> tuple[Iterable[str], Iterable[str]]:
         """The text of the file of answers, and lines to report about them once it is written."""

@@ -5,7 +5,7 @@ from fastattn.text.characters import character_ids
 from fastattn.text.conll import ConllSentence, parse_conll, read_conll
 from fastattn.text.conllu import ConlluSentence, parse_conllu, read_conllu
 from fastattn.text.documents import read_documents
-from fastattn.text.entities import Entity, convert_tags, entities_to_tags, tags_to_entities
+from fastattn.text.entities import Entity, convert_tags, entities_to_tags, scheme_of, tags_to_entities
 from fastattn.text.labelled import LabelledTexts, labelled_texts, plain_texts
 from fastattn.text.language_model import (
     Sentences,
@@ -80,6 +80,7 @@ __all__ = [
     "read_sentences",
     "read_squad",
     "read_translation_tokenizer",
+    "scheme_of",
     "sentence_batches",
     "sentencepiece_tokenizer",
     "split_sentences",

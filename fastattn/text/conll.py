@@ -35,6 +35,7 @@ class ConllSentence:
         lines: all lines, comments included, without their ends.
         rows: which of `lines` are the words.
         tag_column: the place of the tag in a row; None if the file has none.
+        word_column: the place of the word.
     """
 
     words: tuple[str, ...]
@@ -43,12 +44,13 @@ class ConllSentence:
     lines: tuple[str, ...]
     rows: tuple[int, ...]
     tag_column: int | None = -1
+    word_column: int = 0
 
     @classmethod
     def from_words(cls, words: Sequence[str], tags: Sequence[str] | None = None) -> ConllSentence:
         """A sentence that was not read; without `tags` its words have none.
 
-        Raises ValueError if the numbers of tags and words differ.
+        Raises ValueError if the numbers of tags and words differ, and for an empty word or tag.
 
         >>> ConllSentence.from_words(["New", "York"], ["B-LOC", "I-LOC"]).lines
         ('New\\tB-LOC', 'York\\tI-LOC')
@@ -57,6 +59,9 @@ class ConllSentence:
         tags = [NO_TAG] * len(words) if tags is None else checks.texts("ConllSentence: tags", tags, "tags")
         if len(tags) != len(words):
             raise ValueError(f"ConllSentence: {len(words)} words, but {len(tags)} tags")
+        for name, values in (("word", words), ("tag", tags)):
+            if "" in values:
+                raise ValueError(f"ConllSentence: {name}s[{values.index('')}] is an empty {name}")
         lines = tuple(f"{word}\t{tag}" for word, tag in zip(words, tags, strict=True))
         return cls(tuple(words), tuple(tags), 1, lines, tuple(range(len(lines))))
 
@@ -110,7 +115,10 @@ def read_conll(
             own, named = row.texts(str(words)), row.texts(str(tags))
             if len(own) != len(named):
                 raise ValueError(f"{row.place}: {words} has {len(own)} words, but {tags} has {len(named)} tags")
-            found.append(ConllSentence.from_words(own, named))
+            try:
+                found.append(ConllSentence.from_words(own, named))
+            except ValueError as error:
+                raise ValueError(f"{row.place}: {error}") from None
     else:
         columns = {"word_column": word_column or 0, "tag_column": -1 if tag_column is None else tag_column}
         wanted = "the number of a column in a file of columns"
@@ -138,9 +146,9 @@ def parse_conll(
         tag_column: the column of the tags; None if there is none.
 
     Raises ValueError, starting with `source:line:`, for a line that is not UTF-8, for a row with too few or too many
-    columns, and for an empty word or tag.
+    columns, for an empty word or tag, and for a column of words that is that of the tags.
     """
-    width, tabs = 0, False
+    width, tabs, one = 0, False, False
     kept: list[str] = []
     words: list[tuple[str, str]] = []
     rows: list[int] = []
@@ -148,7 +156,7 @@ def parse_conll(
 
     def finish() -> ConllSentence:
         own, tags = (tuple(pair[i] for pair in words) for i in (0, 1))
-        found = ConllSentence(own, tags, first, tuple(kept), tuple(rows), tag_column)
+        found = ConllSentence(own, tags, first, tuple(kept), tuple(rows), tag_column, word_column)
         kept.clear()
         words.clear()
         rows.clear()
@@ -171,6 +179,7 @@ def parse_conll(
                 if column is not None and not -width <= column < width:
                     there = f"the row has {width} columns: {listed(row)}"
                     raise ValueError(f"{source}:{number}: there is no {name} {column}, {there}")
+            one = tag_column is not None and word_column % width == tag_column % width
         if len(row) != width:
             raise ValueError(
                 f"{source}:{number}: a row must have {width} columns, as the first has, got {len(row)}: {shown(line)}"
@@ -179,6 +188,9 @@ def parse_conll(
         if not word or not tag:
             raise ValueError(f"{source}:{number}: the {'tag' if word else 'word'} is empty: {shown(line)}")
         if word != _DOCUMENT:
+            if one:
+                there = f"the row has {width} columns: {listed(row)}"
+                raise ValueError(f"{source}:{number}: word_column and tag_column are one column, {there}")
             words.append((word, tag))
             rows.append(len(kept))
         kept.append(line)

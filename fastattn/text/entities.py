@@ -57,6 +57,26 @@ def tags_to_entities(tags: Sequence[str], name: str = "tags") -> list[Entity]:
     return found
 
 
+def scheme_of(tags: Sequence[Sequence[str]]) -> str | None:
+    """The scheme of the tags of sentences. It is None for tags that are none of entities, such as parts of speech.
+
+    Tags that break the rules of their scheme are IOB2, or BIOES if there is an E- or an S-.
+
+    >>> scheme_of([["I-PER", "O"]]), scheme_of([["B-PER", "O"]]), scheme_of([["NOUN"]])
+    ('IOB1', 'IOB2', None)
+    """
+    some = {tag for sentence in tags for tag in sentence} - {OUTSIDE}
+    if not some or not all(tag[:2] in ("B-", "I-", "E-", "S-") and tag[2:] for tag in some):
+        return None
+    if any(tag[0] in "ES" for tag in some):
+        return "BIOES"
+    return next((scheme for scheme in ("IOB2", "IOB1") if _follow(tags, scheme)), "IOB2")
+
+
+def _follow(tags: Sequence[Sequence[str]], scheme: str) -> bool:
+    return all(convert_tags(sentence, scheme) == [*sentence] for sentence in tags)
+
+
 def _parts(tag: str, name: str) -> tuple[str, str]:
     if tag == OUTSIDE:
         return tag, ""
@@ -94,10 +114,10 @@ def entities_to_tags(entities: Iterable[tuple[str, int, int]], length: int, sche
     return tags
 
 
-def convert_tags(tags: Sequence[str], scheme: str) -> list[str]:
-    """Tags of any scheme as those of `scheme`. Raises ValueError as the functions above.
+def convert_tags(tags: Sequence[str], scheme: str, name: str = "tags") -> list[str]:
+    """Tags of any scheme, which errors call `name`, as those of `scheme`. Raises ValueError as the functions above.
 
     >>> convert_tags(["I-PER", "I-PER", "B-PER"], "BIOES")
     ['B-PER', 'E-PER', 'S-PER']
     """
-    return entities_to_tags(tags_to_entities(tags), len(tags), scheme)
+    return entities_to_tags(tags_to_entities(tags, name), len(tags), scheme)

@@ -281,6 +281,15 @@ class Tokenizer:
             texts.append(self._backend.decode(np.asarray(sequence).tolist(), skip_special_tokens))
         return texts
 
+    def joined(self, tokens: Sequence[str]) -> str:
+        """Tokens as the text that they are, "##" and the like resolved.
+
+        >>> tokenizer.joined(["walk", "##s", "fast"])    # doctest: +SKIP
+        'walks fast'
+        """
+        decoder = self._backend.decoder
+        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
+
     def tokens(self, ids: ArrayLike, name: str = "tokens: ids") -> list[str]:
         """The tokens of a sequence of ids.
 

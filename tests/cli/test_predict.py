@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from helpers_sentences import HIDDEN, pattern, write_bert
 
 from fastattn.cli import main
 from fastattn.tasks import Tagger
-from fastattn.text import ConlluSentence, read_conllu
+from fastattn.text import ConlluSentence, convert_tags, read_conllu, tags_to_entities
 
 LABELS = ("ADJ", "NOUN", "VERB")
 TEXT = """\
@@ -46,7 +47,7 @@ def text(tmp_path: Path) -> Path:
 def expected(model: Path, text: Path) -> str:
     sentences = read_conllu(text)
     tags = Tagger.from_pretrained(model).tag([sentence.words for sentence in sentences])
-    return "".join(sentence.with_upos(labels) for sentence, labels in zip(sentences, tags, strict=True))
+    return "".join(sentence.with_tags(labels) for sentence, labels in zip(sentences, tags, strict=True))
 
 
 def test_a_file(model, text, tmp_path, capsys):
@@ -58,7 +59,7 @@ def test_a_file(model, text, tmp_path, capsys):
     assert kept == [[c for i, c in enumerate(line.split("\t")) if i != 3] for line in TEXT.splitlines()]
     captured = capsys.readouterr()
     assert captured.out == ""
-    tags = [sentence.upos for sentence in read_conllu(output)]
+    tags = [sentence.tags for sentence in read_conllu(output)]
     right = (tags[0][0] == "NOUN") + (tags[1][0] == "VERB")  # the second word has no tag
     assert captured.err == f"accuracy: {right / 2:.4f} ({right} of 2 words)\n"
 
@@ -110,3 +111,99 @@ def test_a_model_that_is_no_tagger(text, tmp_path, capsys):
     folder = write_bert(tmp_path / "other")
     assert main(["predict", "tag", "--model", str(folder), str(text)]) == 1
     assert f"{folder}: not a tagger" in capsys.readouterr().err
+
+
+COLUMNS = "# x\n1 New O\n2 York O\n\n1 sat O\n"
+
+
+@pytest.fixture
+def entities(tmp_path: Path) -> Path:
+    """A tagger of entities, in a file whose words and tags are the columns 1 and 2."""
+    labels = ("B-LOC", "I-LOC", "O")
+    path = tmp_path / "gold.iob2"
+    path.write_text("".join(f"{i}\t{tag}\t{tag}\n" for i, tag in enumerate(labels, start=1)), encoding="utf-8")
+    data = Tagger.read(path, format="conll", word_column=1, tag_column=2)
+    tagger = Tagger.for_training(write_bert(tmp_path / "bert2"), data, seed=1)
+    tagger.model.classifier.weight.data[...] = pattern(len(labels), HIDDEN, salt=70)
+    tagger.save_pretrained(tmp_path / "entities")
+    return tmp_path / "entities"
+
+
+def predict(model: Path, path: Path, *more: str) -> int:
+    return main(["predict", "tag", "--model", str(model), str(path), *more])
+
+
+def test_columns_in_and_out(entities, tmp_path, capsys):
+    path = tmp_path / "in.txt"
+    path.write_text(COLUMNS, encoding="utf-8")
+    words = [["New", "York"], ["sat"]]
+    raw = Tagger.from_pretrained(entities).tag(words)
+    for scheme in (None, "IOB1", "BIOES"):
+        assert predict(entities, path, *(["--scheme", scheme] if scheme else [])) == 0
+        (a, b), (c,) = (convert_tags(tags, scheme or "IOB2") for tags in raw)
+        assert capsys.readouterr().out == f"# x\n1 New {a}\n2 York {b}\n\n1 sat {c}\n\n"
+    path.write_text("New\nYork\n\nsat\n", encoding="utf-8")
+    assert predict(entities, path, "--append", "--word-column", "0") == 0
+    (a, b), (c,) = (convert_tags(tags, "IOB2") for tags in raw)
+    assert capsys.readouterr().out == f"New\t{a}\nYork\t{b}\n\nsat\t{c}\n\n"
+
+
+def test_entities_are_scored_if_they_are_known(entities, tmp_path, capsys):
+    path, out = tmp_path / "in.txt", tmp_path / "out.txt"
+    path.write_text(COLUMNS, encoding="utf-8")
+    assert predict(entities, path, "-o", str(out), "--scheme", "BIOES") == 0
+    assert capsys.readouterr().err.startswith("accuracy: ")
+    found = Tagger.read(out, format="conll", word_column=1, tag_column=2)
+    count = sum(len(tags_to_entities(sentence.tags)) for sentence in found)
+    assert count
+    assert predict(entities, out, "-o", str(path)) == 0
+    scores = f"f1 1.0000, precision 1.0000, recall 1.0000 ({count} in the file)"
+    assert capsys.readouterr().err.splitlines()[1:] == [f"entities: {scores}", f"LOC: {scores}"]
+
+
+def test_text_in_and_json_lines_out(entities, tmp_path, capsys):
+    path = tmp_path / "in.txt"
+    path.write_text("New York\n\nthe cat\u2028sat .\n", encoding="utf-8")
+    tagger = Tagger.from_pretrained(entities)
+    texts = ["New York", "", "the cat\u2028sat ."]
+    for more, options in (([], {}), (["--aggregation", "none"], {"aggregation_strategy": "none"})):
+        assert predict(entities, path, "--format", "text", *more) == 0
+        lines = capsys.readouterr().out.splitlines()
+        found = tagger.entities(texts, **options)
+        assert [json.loads(line) for line in lines] == [
+            {"text": text, "entities": each} for text, each in zip(texts, found, strict=True)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        ("New\n", [], "in.txt:1: there is no word_column 1, the row has 1 columns: New"),
+        ("New O\n", ["--tag-column", "-1"], "in.txt:1: word_column and tag_column are one column, the row has 2"),
+        ("New O\n", ["--tag-column", "UPOS"], "tag_column must be the number of a column in CoNLL columns, got 'UPOS'"),
+        ("New O\n", ["--aggregation", "max"], "--aggregation and --stride are for --format text"),
+        ("New O\n", ["--append", "--format", "text"], "--append, --word-column, --tag-column and --scheme are for fi"),
+        ("1\tNew\n", ["--append", "--format", "conllu"], "append needs CoNLL columns"),
+        ("New\n", ["--append", "--tag-column", "2"], "--append adds a column, --tag-column names one that is there"),
+    ],
+)
+def test_options_that_do_not_fit(entities, tmp_path, capsys, text, more, message):
+    path = tmp_path / "in.txt"
+    path.write_text(text, encoding="utf-8")
+    assert predict(entities, path, *more) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_scheme_needs_entities(model, text, capsys):
+    assert predict(model, text, "--scheme", "IOB2") == 1
+    assert "scheme IOB2 is for tags of entities, not for ADJ, NOUN, VERB" in capsys.readouterr().err
+
+
+def test_another_column_is_written(tmp_path, text, capsys):
+    data = Tagger.read(text, tag_column="XPOS")
+    assert [sentence.tags for sentence in data] == [("DT", "NN"), ("VB",)]
+    Tagger.for_training(write_bert(tmp_path / "bert"), data).save_pretrained(tmp_path / "tagger")
+    assert predict(tmp_path / "tagger", text) == 0
+    written = capsys.readouterr().out
+    kept = [[c for i, c in enumerate(line.split("\t")) if i != 4] for line in written.splitlines()]
+    assert kept == [[c for i, c in enumerate(line.split("\t")) if i != 4] for line in TEXT.splitlines()]

@@ -39,7 +39,7 @@ def test_it_learns(files, capsys):
     assert "96/96" in captured.err
     folder = Path(files["--output"])
     assert {path.name for path in folder.iterdir()} == {
-        "README.md", "config.json", "log.jsonl", "model.safetensors", "states", "tokenizer.json",
+        "README.md", "config.json", "log.jsonl", "model.safetensors", "states", "tagger.json", "tokenizer.json",
         "tokenizer_config.json",
     }  # fmt: skip
     tagger = Tagger.from_pretrained(folder)
@@ -157,3 +157,22 @@ def test_an_average_is_kept(files, tmp_path, more):
     else:
         kept = averages(read_state(saved_states(Path(files["--output"], "states"))[0][1])[0])
     assert {name: array.tobytes() for name, array in kept.items()} == weights(files["--output"])
+
+
+def test_entities_are_learnt_and_scored(files, tmp_path, capsys):
+    tags = {"cat": "B-X", "query": "B-X", "sat": "I-X"}
+    text = "".join("".join(f"{word} {tags.get(word, 'O')}\n" for word in each.split()) + "\n" for each in SENTENCES * 4)
+    path = tmp_path / "train.txt"
+    path.write_text(text, encoding="utf-8")
+    both = {"train": str(path), "eval": str(path)}
+    more = ["--format", "conll", "--scheme", "BIOES"]
+    assert main(command(files, "--epochs", "8", "--patience", "3", *more, **both)) == 0
+    assert "f1 1.0000, precision 1.0000, recall 1.0000, accuracy 1.0000" in capsys.readouterr().out
+    tagger = Tagger.from_pretrained(files["--output"])
+    assert tagger.tag([["the", "cat", "sat"], ["query", "."]]) == [["O", "B-X", "E-X"], ["S-X", "O"]]
+    assert [each["word"] for each in tagger.entities(["the cat sat ."])[0]] == ["cat sat"]
+    other = tmp_path / "other.txt"
+    other.write_text("the O\ncat NOUN\n", encoding="utf-8")
+    both |= {"eval": str(other), "output": str(tmp_path / "other")}
+    error = error_of(command(files, *more, **both), capsys)
+    assert error.startswith("evaluate: data[0] (line 1): tags[1] must be O, or begin with B-")

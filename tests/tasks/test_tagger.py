@@ -17,7 +17,7 @@ from helpers_sentences import HIDDEN, POSITIONS, VOCABULARY, pattern, write_bert
 from fastattn.autograd import Tensor, no_grad
 from fastattn.models import BertForTokenClassification
 from fastattn.tasks import Tagger
-from fastattn.tasks.tag.task import count_right
+from fastattn.tasks.tag.scores import count_right
 from fastattn.text import ConlluSentence
 
 LABELS = ("DET", "NOUN", "PUNCT", "VERB")
@@ -158,7 +158,7 @@ def test_what_is_saved_comes_back(folder: Path, tmp_path: Path, tagger: Tagger) 
     tagger.save_pretrained(tmp_path / "again")
     again = Tagger.from_pretrained(tmp_path / "again")
     assert again.tag(SENTENCES) == tagger.tag(SENTENCES)
-    names = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    names = {"config.json", "model.safetensors", "tagger.json", "tokenizer.json", "tokenizer_config.json"}
     assert {path.name for path in (tmp_path / "again").iterdir()} == names
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["BertForTokenClassification"]
@@ -230,6 +230,11 @@ def test_bad_input(tagger: Tagger, tmp_path: Path) -> None:
         tagger.tag(["the cat"])
     with pytest.raises(FileNotFoundError):
         Tagger.from_pretrained(tmp_path / "missing")
+
+
+def test_an_empty_word_is_named(tagger: Tagger) -> None:
+    with pytest.raises(ValueError, match=r"^tag: sentences\[1\]\[2\] is an empty word$"):
+        tagger.tag([["the"], ["a", "cat", ""]])
 
 
 def test_count_right() -> None:

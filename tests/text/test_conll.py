@@ -135,3 +135,19 @@ def test_real_entities(part: str, entities: int | None) -> None:
     assert entities in (None, len(found))
     text = path.read_text(encoding="utf-8")
     assert "".join(sentence.with_tags(sentence.tags) for sentence in sentences).rstrip("\n") == text.rstrip("\n")
+
+
+def test_the_column_of_words_is_not_that_of_tags() -> None:
+    message = r"^f:1: word_column and tag_column are one column, the row has \d columns: "
+    for line, columns in ((b"New\n", {}), (b"1 New O\n", {"word_column": 2}), (b"a b\n", {"word_column": 1})):
+        with pytest.raises(ValueError, match=message):
+            list(parse_conll([line], "f", **columns))
+    (sentence,) = parse_conll([b"1 New O\n"], "f", word_column=1)
+    assert (sentence.word_column, sentence.tag_column) == (1, -1)
+
+
+def test_an_empty_word_is_no_word() -> None:
+    with pytest.raises(ValueError, match=r"^ConllSentence: words\[1\] is an empty word$"):
+        ConllSentence.from_words(["a", ""], ["O", "O"])
+    with pytest.raises(ValueError, match=r"^ConllSentence: tags\[0\] is an empty tag$"):
+        ConllSentence.from_words(["a", "b"], ["", "O"])

@@ -44,7 +44,7 @@ def sentences(text: str | bytes) -> list:
 def test_words_without_ranges_and_empty_nodes() -> None:
     first, second = sentences(SAMPLE)
     assert first.words == ("Do", "n't", "go", ".")
-    assert first.upos == ("AUX", "PART", "VERB", "_")
+    assert first.tags == ("AUX", "PART", "VERB", "_")
     assert first.sent_id == "weblog-1"
     assert first.line == 1
     assert second.words == ("New York",)
@@ -54,8 +54,8 @@ def test_words_without_ranges_and_empty_nodes() -> None:
 
 def test_only_the_tags_of_words_are_replaced() -> None:
     first, second = sentences(SAMPLE)
-    assert first.with_upos(first.upos) + second.with_upos(second.upos) == SAMPLE
-    changed = first.with_upos(["A", "B", "C", "D"]).splitlines()
+    assert first.with_tags(first.tags) + second.with_tags(second.tags) == SAMPLE
+    changed = first.with_tags(["A", "B", "C", "D"]).splitlines()
     expected = SAMPLE.splitlines()[:10]
     for line, tag in ((4, "A"), (5, "B"), (7, "C"), (8, "D")):
         columns = expected[line].split("\t")
@@ -66,13 +66,13 @@ def test_only_the_tags_of_words_are_replaced() -> None:
 @pytest.mark.parametrize("tags", [["A"], ["A"] * 5])
 def test_one_tag_a_word(tags: list[str]) -> None:
     with pytest.raises(ValueError, match=f"{len(tags)} tags for the 4 words of line 1"):
-        sentences(SAMPLE)[0].with_upos(tags)
+        sentences(SAMPLE)[0].with_tags(tags)
 
 
 @pytest.mark.parametrize("tag", ["", "a b", "a\tb", "a\n", "\x1b[31mA", "A\x9b"])
 def test_a_tag_must_fit_into_a_column(tag: str) -> None:
     with pytest.raises(ValueError, match="a tag must be a word without spaces"):
-        sentences(SAMPLE)[1].with_upos([tag])
+        sentences(SAMPLE)[1].with_tags([tag])
 
 
 def test_ends_of_lines_and_files() -> None:
@@ -126,16 +126,16 @@ def test_a_message_has_a_limit() -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
 def test_every_end_of_line_and_none(end: str) -> None:
-    expected = [(s.words, s.upos, s.line) for s in sentences(SAMPLE)]
+    expected = [(s.words, s.tags, s.line) for s in sentences(SAMPLE)]
     for text in (SAMPLE, SAMPLE.rstrip("\n")):
-        assert [(s.words, s.upos, s.line) for s in sentences(text.replace("\n", end))] == expected
+        assert [(s.words, s.tags, s.line) for s in sentences(text.replace("\n", end))] == expected
 
 
 def test_no_other_character_ends_a_line() -> None:
     form = "a\u2028b\x85c\x0cd\x0be\x1cf\rg\0h"
     (sentence,) = sentences(row("1", form) + "\n" + row("2") + "\n")
     assert sentence.words == (form, "w")
-    assert sentence.with_upos(["A", "B"]) == row("1", form, "A") + "\n" + row("2", upos="B") + "\n\n"
+    assert sentence.with_tags(["A", "B"]) == row("1", form, "A") + "\n" + row("2", upos="B") + "\n\n"
 
 
 def test_blank_lines_may_hold_spaces() -> None:
@@ -149,7 +149,7 @@ def test_comments_may_be_anywhere() -> None:
     assert [s.words for s in found] == [(), ("w", "w"), ()]
     assert [s.line for s in found] == [1, 3, 9]
     assert found[1].sent_id == "7"
-    assert "".join(s.with_upos(s.upos) for s in found) == text
+    assert "".join(s.with_tags(s.tags) for s in found) == text
 
 
 def test_empty_columns_as_spacy_writes_them() -> None:
@@ -160,8 +160,8 @@ def test_empty_columns_as_spacy_writes_them() -> None:
     ]
     (sentence,) = sentences("\n".join(rows))
     assert sentence.words == ("I", " ", "\u00a0")
-    assert sentence.upos == ("PRON", "SPACE", "_")
-    written = sentence.with_upos(["A", "B", "C"]).split("\n")
+    assert sentence.tags == ("PRON", "SPACE", "_")
+    written = sentence.with_tags(["A", "B", "C"]).split("\n")
     assert [line.split("\t")[3] for line in written[:3]] == ["A", "B", "C"]
     assert written[2].split("\t")[0] == "3 "
 
@@ -170,18 +170,18 @@ def test_the_columns_of_conllu_plus() -> None:
     head = "# global.columns = ID UPOS FORM PARSEME:MWE"
     text = f"{head}\n# sent_id = 1\n1-2\t_\tdu\t*\n1\tADP\tde\t*\n2\tDET\tle\t1:VID\n\n1\tX\ta\t*\n\n"
     first, second = sentences(text)
-    assert (first.words, first.upos, first.sent_id, first.upos_column) == (("de", "le"), ("ADP", "DET"), "1", 1)
+    assert (first.words, first.tags, first.sent_id, first.tag_column) == (("de", "le"), ("ADP", "DET"), "1", 1)
     assert second.words == ("a",)
-    assert first.with_upos(first.upos) + second.with_upos(second.upos) == text
-    assert "1\tA\tde\t*\n2\tB\tle\t1:VID\n" in first.with_upos(["A", "B"])
+    assert first.with_tags(first.tags) + second.with_tags(second.tags) == text
+    assert "1\tA\tde\t*\n2\tB\tle\t1:VID\n" in first.with_tags(["A", "B"])
     assert sentences("# global.columns = ID FORM\n\n1\ta\n")[1].words == ("a",)  # the line may stand alone
 
 
 def test_without_a_upos_column_there_is_no_place_for_tags() -> None:
     (sentence,) = sentences("# global.columns = ID FORM\n1\ta\n")
-    assert (sentence.upos, sentence.upos_column) == (("_",), None)
+    assert (sentence.tags, sentence.tag_column) == (("_",), None)
     with pytest.raises(ValueError, match="the file has no UPOS column"):
-        sentence.with_upos(["A"])
+        sentence.with_tags(["A"])
 
 
 def test_bytes_that_are_not_utf8() -> None:
@@ -207,4 +207,4 @@ def test_the_english_web_treebank_comes_back_byte_for_byte(split: str, count: in
     read = read_conllu(path)
     assert len(read) == count
     assert sum(len(sentence.words) for sentence in read) == words
-    assert "".join(sentence.with_upos(sentence.upos) for sentence in read) == path.read_text(encoding="utf-8")
+    assert "".join(sentence.with_tags(sentence.tags) for sentence in read) == path.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from fastattn.text import Entity, convert_tags, entities_to_tags, tags_to_entities
+from fastattn.text import Entity, convert_tags, entities_to_tags, scheme_of, tags_to_entities
 from fastattn.text.entities import SCHEMES
 from fastattn.training import EntityScore, entity_scores
 
@@ -76,6 +76,28 @@ def test_entities_that_are_no_spans(entities: list[tuple[str, int, int]]) -> Non
 def test_other_schemes() -> None:
     with pytest.raises(ValueError, match=r"^entities_to_tags: scheme must be one of IOB1, IOB2, BIOES, got 'IOB'$"):
         convert_tags(["O"], "IOB")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_scheme_of_tags(scheme: str) -> None:
+    assert scheme_of([TAGS[scheme].split(), ["O"]]) == scheme
+
+
+@pytest.mark.parametrize(
+    ("tags", "scheme"),
+    [
+        ([["NOUN", "VERB"]], None),
+        ([["O", "O"], []], None),
+        ([["B-A", "X"]], None),
+        ([["B", "I"]], None),
+        ([["B-A", "O", "I-A"]], "IOB2"),  # of no scheme
+        ([["B-A"], ["I-A"]], "IOB2"),
+        ([["I-A"], ["S-A"]], "BIOES"),
+        ([["B-A", "B-B", "I-A", "I-B", "O"]], "IOB2"),  # the labels of a model
+    ],
+)
+def test_the_scheme_of_other_tags(tags: list[list[str]], scheme: str | None) -> None:
+    assert scheme_of(tags) == scheme
 
 
 def test_scores_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Words in, a label for each word out, such as its part of speech."""
+"""Words in, a label for each word out, such as its part of speech. Text in, entities out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +16,36 @@ from numpy.typing import NDArray
 from fastattn import checks, runtime
 from fastattn.autograd import no_grad
 from fastattn.checks import listed, shown
+from fastattn.files import json_line, utf8_lines
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
 from fastattn.models.config import architectures
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe, model_name
+from fastattn.tasks.base import OptionError, Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
-from fastattn.tasks.tag.recipe import TagRecipe
+from fastattn.tasks.tag.files import TAGGER_FILES, Layout, Sentence, parse_input, read_tagged
+from fastattn.tasks.tag.recipe import TagOptions, TagRecipe
+from fastattn.tasks.tag.scores import count_right, report, scores_of, tags_of
+from fastattn.tasks.tag.spans import STRATEGIES, Grouping, texts_of, windows_of
 from fastattn.text import (
-    ConlluSentence,
     TokenizedWords,
     Tokenizer,
+    convert_tags,
     encode_words,
     gather,
-    parse_conllu,
-    read_conllu,
+    scheme_of,
     token_budget_batches,
     tokens_per_batch,
 )
 from fastattn.text.conllu import NO_TAG
-from fastattn.training import TokenBatches
+from fastattn.text.tokenizer import CHUNK
+from fastattn.training import EntityScore, TokenBatches
 
 HEAD = "TokenClassification"
 
-Data = Sequence[ConlluSentence]
+Data = Sequence[Sentence]
 
 
 class Tagger(Task):
@@ -56,6 +60,7 @@ class Tagger(Task):
         model: a model for token classification, such as `BertForTokenClassification`.
         tokenizer: its tokenizer.
         labels: the labels of words.
+        layout: the file format of the data, the column of labels, and their scheme if they are tags of entities.
         max_length: the longest window in wordpieces, [CLS] and [SEP] included.
         recipe: how the model is trained.
 
@@ -64,7 +69,7 @@ class Tagger(Task):
     [['DET', 'NOUN', 'VERB', 'PUNCT'], ['VERB', 'PUNCT']]
     """
 
-    def __init__(self, model: Any, folder: Path, recipe: TagRecipe | None = None) -> None:
+    def __init__(self, model: Any, folder: Path, recipe: TagRecipe | None = None, layout: Layout | None = None) -> None:
         """Combine a model and the tokenizer in `folder`."""
         self.model, self.recipe = model, recipe or TagRecipe()
         self.tokenizer = Tokenizer.from_pretrained(folder)
@@ -72,12 +77,13 @@ class Tagger(Task):
         self.tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
         limit = model.config.max_position_embeddings
         self.max_length: int = min(self.tokenizer.model_max_length or limit, limit)
+        self.layout = layout or Layout.read(folder, self.labels)
         self._folder = folder
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Tagger:
         """Load what `save_pretrained` or transformers' BertForTokenClassification wrote, frozen. See `Task`."""
-        folder = find_model(name_or_folder, FILES, **hub)
+        folder = find_model(name_or_folder, TAGGER_FILES, **hub)
         try:
             named = architectures(hugging_face.read_config(folder))
         except ValueError as error:
@@ -100,10 +106,15 @@ class Tagger(Task):
             recipe: the recipe; None is `TagRecipe()`.
             options: replace fields of the recipe.
 
-        Raises as `from_pretrained` does, and ValueError for data without tags.
+        Raises as `from_pretrained` does, and ValueError for data without tags, and for a `scheme` if the tags are none
+        of entities.
         """
         recipe = make_recipe(TagRecipe, recipe, options)
-        labels = sorted(tags_of(_check("for_training", data)))
+        found = scheme_of([each.tags for each in _check("for_training", data) if NO_TAG not in each.tags])
+        if recipe.scheme and not found:
+            raise ValueError(f"for_training: scheme {recipe.scheme} is for tags of entities, which data does not have")
+        scheme = recipe.scheme or found
+        labels = sorted({tag for tags in tags_of("for_training", data, scheme) for tag in tags} - {NO_TAG})
         if not labels:
             raise ValueError("for_training: no word has a tag")
         folder = read_sentence_folder(find_model(start, FILES)).transformer
@@ -111,7 +122,7 @@ class Tagger(Task):
         manual_seed(recipe.seed)
         numbers = {name: i for i, name in names.items()}
         model = load_head(folder, HEAD, trainable=True, new_head="draw", id2label=names, label2id=numbers)
-        tagger = cls(model, folder, recipe)
+        tagger = cls(model, folder, recipe, Layout.of(data, scheme))
         tagger.base_model = model_name(start)
         return tagger
 
@@ -122,20 +133,87 @@ class Tagger(Task):
         """Label every word of `sentences`, sequences of words. The model must be in evaluation mode, as loaded.
 
         Raises TypeError, by index, for a sentence that is one str and for a word that is not a str, and ValueError for
-        a word with a token that the model has no embedding for.
+        an empty word and one with a token that the model has no embedding for.
         """
         words = self._encode("tag: sentences", sentences)
-        rows = np.arange(len(words.ids))
         predicted = np.empty(len(words.ids), np.int64)
-        with no_grad():
-            for indices in token_budget_batches(words.lengths, tokens_per_batch(runtime.num_threads())):
-                input_ids, cu_seqlens = gather(words.ids, words.cu_seqlens, indices)
-                logits = np.asarray(self.model.forward_ragged(input_ids, cu_seqlens).logits)
-                predicted[gather(rows, words.cu_seqlens, indices)[0]] = logits.argmax(axis=1)
+        self._run(words.ids, words.cu_seqlens, lambda logits: logits.argmax(axis=1), predicted)
         labels = [self.labels[i] for i in predicted[words.first]]
         return [labels[start:end] for start, end in itertools.pairwise(words.cu_words.tolist())]
 
     __call__ = tag
+
+    def entities(
+        self, texts: Iterable[str], aggregation_strategy: str = "first", stride: int | None = None
+    ) -> list[list[dict[str, Any]]]:
+        """The entities in raw texts, or the runs of words with one label if the labels are no tags of entities.
+
+        The strategies are those of transformers' token-classification pipeline. A word has the label of its first
+        wordpiece ("first"), of the mean of the scores of all ("average") or of the surest one ("max"). "simple" joins
+        wordpieces as if each were a word. "none" gives every wordpiece whose label is not O. A model that was trained
+        on first wordpieces, as `Tagger` does, knows nothing of the others, so "first" is the default.
+
+        A text of more than `max_length` tokens is read in windows of whole words. Each word gets its label in the
+        window where it has the most context.
+
+        Args:
+            texts: the texts.
+            aggregation_strategy: "none", "simple", "first", "average" or "max".
+            stride: how many tokens neighbouring windows share, at most; None is a quarter of a window.
+
+        Returns:
+            For each text a list of dicts: `entity_group` (its type), `score` (the mean probability of its words),
+            `word` (as the tokenizer writes it), `start` and `end` (its characters in the text). With "none" these are
+            `entity` (the label), `score`, `index` (the place of the token), `word`, `start` and `end`.
+
+        Raises TypeError, by index, for what is not a str, and ValueError for another strategy, a stride that is not
+        less than a window, and a token that the model has no embedding for.
+
+        >>> tagger.entities(["Ada lives in New York."])                         # doctest: +SKIP
+        [[{'entity_group': 'PER', 'score': 0.99, 'word': 'ada', 'start': 0, 'end': 3},
+          {'entity_group': 'LOC', 'score': 0.98, 'word': 'new york', 'start': 13, 'end': 21}]]
+        """
+        strategy = checks.choice("entities: aggregation_strategy", aggregation_strategy, STRATEGIES)
+        room = self.max_length - self.tokenizer.special_tokens
+        wanted = f"an integer from 0 to {room - 1}, less than a window"
+        shared = room // 4 if stride is None else checks.integer("entities: stride", stride, 0, room - 1, wanted)
+        all_texts = checks.texts("entities: texts", texts)
+        found: list[list[dict[str, Any]]] = []
+        for start in range(0, len(all_texts), CHUNK):
+            found += self._entities(all_texts[start : start + CHUNK], start, strategy, room, shared)
+        return found
+
+    def _entities(
+        self, texts: list[str], first: int, strategy: str, room: int, stride: int
+    ) -> Iterator[list[dict[str, Any]]]:
+        rows, name = self.model.config.vocab_size, "entities: texts"
+        tokens = self.tokenizer.encode(texts, return_offsets_mapping=True, name=name, first=first, rows=rows)
+        parts, around = [*texts_of(tokens)], self.tokenizer.around
+        windows = windows_of(parts, around, room, stride)
+        given = np.empty((len(windows.ids), len(self.labels)), np.float32)
+        self._run(windows.ids, windows.cu_seqlens, _probabilities, given)
+        scores = np.full((len(tokens.ids), len(self.labels)), np.nan, np.float32)
+        scores[windows.tokens] = given[windows.rows]
+        grouping = Grouping(self.labels, self.layout.scheme, strategy, self.tokenizer.joined, len(around[0]))
+        for text, part in zip(texts, parts, strict=True):
+            written = self.tokenizer.tokens(part.ids)
+            for i in np.flatnonzero(part.ids == self.tokenizer.unk_token_id).tolist():
+                written[i] = text[slice(*part.offsets[i])]
+            yield grouping.spans(part, written, scores[part.begin : part.begin + len(part.ids)])
+
+    def _run(
+        self,
+        ids: NDArray[np.int64],
+        cu_seqlens: NDArray[np.int32],
+        reduce: Callable[[NDArray[np.float32]], NDArray[Any]],
+        found: NDArray[Any],
+    ) -> None:
+        """Fill `found` with what `reduce` makes of the logits of sequences."""
+        rows = np.arange(len(ids))
+        with no_grad():
+            for indices in token_budget_batches(np.diff(cu_seqlens), tokens_per_batch(runtime.num_threads())):
+                logits = self.model.forward_ragged(*gather(ids, cu_seqlens, indices)).logits
+                found[gather(rows, cu_seqlens, indices)[0]] = reduce(np.asarray(logits))
 
     def batches(self, data: Data) -> TokenBatches:
         """Batches of sentences, or windows of long ones. Only first wordpieces have a label.
@@ -175,8 +253,8 @@ class Tagger(Task):
     def _label_ids(self, data: Data) -> NDArray[np.int64]:
         numbers = {**{label: i for i, label in enumerate(self.labels)}, NO_TAG: IGNORE_INDEX}
         ids = []
-        for i, sentence in enumerate(data):
-            for name in sentence.upos:
+        for i, tags in enumerate(tags_of("batches", data, self.layout.scheme)):
+            for name in tags:
                 if name not in numbers:
                     raise ValueError(f"batches: the tag {shown(name)} of sentence {i} is none of {listed(self.labels)}")
                 ids.append(numbers[name])
@@ -186,72 +264,119 @@ class Tagger(Task):
         return self.model.forward_ragged(**batch).loss
 
     def evaluate(self, data: Data) -> dict[str, float]:
-        """The share of words that get the tag of the data. Words without a tag do not count."""
-        _, right, total = self._tag_and_count(_check("evaluate", data))
-        return {"accuracy": right / total if total else math.nan}
+        """The `accuracy`: the share of words that get the tag of the data. Words without a tag do not count.
 
-    def _tag_and_count(self, data: Data) -> tuple[list[list[str]], int, int]:
-        """The labels, and what `count_right` says of them."""
-        found = self.tag([sentence.words for sentence in data])
-        return found, *count_right(found, [sentence.upos for sentence in data])
+        For tags of entities, `f1`, `precision` and `recall` of entities come first, as seqeval counts them.
+        `entity_scores` has them by type.
+
+        Raises ValueError for tags that are none of entities, if the labels are.
+        """
+        found, gold = self._tag_all("evaluate", data)
+        right, total = count_right(found, gold)
+        metrics = {"accuracy": right / total if total else math.nan}
+        if self.layout.scheme is None:
+            return metrics
+        score, _ = scores_of(found, gold)
+        return {"f1": score.f1, "precision": score.precision, "recall": score.recall, **metrics}
+
+    def entity_scores(self, data: Data) -> tuple[EntityScore, dict[str, EntityScore]]:
+        """Precision, recall and F1 of all entities together, and by type; see `fastattn.training.entity_scores`.
+
+        Sentences in which a word has no tag do not count. Raises ValueError for labels or tags that are none of
+        entities.
+        """
+        if self.layout.scheme is None:
+            raise ValueError(f"entity_scores: the labels are no tags of entities: {listed(self.labels)}")
+        return scores_of(*self._tag_all("entity_scores", data))
+
+    def _tag_all(self, owner: str, data: Data) -> tuple[list[list[str]], list[Sequence[str]]]:
+        """The labels of words, and the right ones."""
+        gold = [*tags_of(owner, _check(owner, data), self.layout.scheme)]
+        return self.tag([sentence.words for sentence in data]), gold
+
+    def check(self, data: Data) -> None:
+        for _ in tags_of("evaluate", _check("evaluate", data), self.layout.scheme):
+            pass
 
     def configuration(self, data: Data) -> dict[str, Any]:
         return {"config": self.model.config.to_dict(), "train_crc32": self.checksum(data)}
 
     def checksum(self, data: Data) -> int:
-        return zlib.crc32("".join(sentence.with_upos(sentence.upos) for sentence in data).encode())
+        return zlib.crc32("".join(sentence.with_tags(sentence.tags) for sentence in data).encode())
 
     @classmethod
-    def read(cls, *paths: str | os.PathLike[str]) -> list[ConlluSentence]:
-        """The sentences of CoNLL-U files. Raises as `read_conllu` does, and ValueError for a file without tags."""
-        data: list[ConlluSentence] = []
-        for path in paths:
-            sentences = read_conllu(path)
-            if not tags_of(sentences):
-                raise ValueError(f"{os.fspath(path)}: no word has a tag in the UPOS column")
-            data += sentences
+    def read(
+        cls,
+        *sources: Any,
+        format: str = "conllu",
+        word_column: int | str | None = None,
+        tag_column: int | str | None = None,
+    ) -> list[Sentence]:
+        """The sentences of files, or of rows: lists of dicts, frames, datasets.
+
+        Args:
+            sources: CoNLL-U, CoNLL columns, JSON lines (.jsonl), Parquet (.parquet), or rows in memory.
+            format: "conllu" or "conll"; JSON lines, Parquet and rows have a list of words and one of tags.
+            word_column: the number of the column of words in CoNLL columns (default: 0), or its name in rows (default:
+                "tokens").
+            tag_column: the column to learn: its name in CoNLL-U (default: "UPOS"), its number in CoNLL columns
+                (default: -1), or its name in rows (default: "tags").
+
+        Raises as `read_conllu` and `read_conll` do, and ValueError for a CoNLL-U file without tags.
+        """
+        options = TagRecipe(format=format, word_column=word_column, tag_column=tag_column)  # type: ignore[arg-type]
+        data: list[Sentence] = []
+        for source in sources:
+            data += read_tagged(source, **options.reading)
         return data
 
-    @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> list[ConlluSentence]:
-        data = []
-        for sentence in parse_conllu(lines, name):
-            if sentence.words and sentence.upos_column is None:
-                raise ValueError(f"{name}:{sentence.line}: global.columns has no UPOS, so there is no place for tags")
-            data.append(sentence)
-        return data
+    def read_input(self, lines: Iterable[bytes], name: str, options: TagOptions) -> list[Sentence] | list[str]:
+        if options.format == "text":
+            if options.append or options.word_column or options.tag_column or options.scheme:
+                raise OptionError("{append}, {word_column}, {tag_column} and {scheme} are for files with columns")
+            return [*utf8_lines(lines, name)]
+        if options.aggregation or options.stride is not None:
+            raise OptionError("{aggregation} and {stride} are for {format} text")
+        if options.scheme and self.layout.scheme is None:
+            raise ValueError(f"scheme {options.scheme} is for tags of entities, not for {listed(self.labels)}")
+        return parse_input(lines, name, self.layout.changed(options), options.append)
 
-    def predict(self, data: Data, options: Any) -> tuple[Iterable[str], Iterable[str]]:
-        found, right, total = self._tag_and_count(data)
-        told = [f"accuracy: {right / total:.4f} ({right} of {total} words)"] if total else []
-        return map(ConlluSentence.with_upos, data, found), told
+    def predict(self, data: Any, options: TagOptions) -> tuple[Iterable[str], Iterable[str]]:
+        if options.format == "text":
+            return self._json_lines(data, options), []
+        found, scheme = self.tag([sentence.words for sentence in data]), options.scheme or self.layout.scheme
+        told = report(found, [sentence.tags for sentence in data], self.layout.scheme)
+        if scheme is not None:
+            found = [convert_tags(tags, scheme) for tags in found]
+        return (sentence.with_tags(tags) for sentence, tags in zip(data, found, strict=True)), told
+
+    def _json_lines(self, texts: list[str], options: TagOptions) -> Iterator[str]:
+        for start in range(0, len(texts), CHUNK):
+            some = texts[start : start + CHUNK]
+            for text, found in zip(
+                some, self.entities(some, options.aggregation or "first", options.stride), strict=True
+            ):
+                yield json_line({"text": text, "entities": found})
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and tokenizer, each file whole or not at all. transformers reads them too."""
         checks.path("save_pretrained: folder", folder)
         self.tokenizer.save_pretrained(folder)
         self.model.save_pretrained(folder)
+        self.layout.write(Path(folder))
 
 
 def _check(owner: str, data: Data) -> Data:
     """`data`, if they are sentences."""
-    for i, sentence in enumerate(checks.sequence(f"{owner}: data", data, "ConlluSentence")):
-        if not isinstance(sentence, ConlluSentence):
-            raise TypeError(f"{owner}: data[{i}] must be a ConlluSentence, got {type(sentence).__name__}")
+    for i, sentence in enumerate(checks.sequence(f"{owner}: data", data, "ConlluSentence or ConllSentence")):
+        if not isinstance(sentence, Sentence):
+            raise TypeError(
+                f"{owner}: data[{i}] must be a ConlluSentence or a ConllSentence, got {type(sentence).__name__}"
+            )
     return data
 
 
-def tags_of(data: Iterable[ConlluSentence]) -> set[str]:
-    """The tags of all words."""
-    return {tag for sentence in data for tag in sentence.upos} - {NO_TAG}
-
-
-def count_right(predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> tuple[int, int]:
-    """How many labels are those of `gold`, and how many labels of `gold` count. "_" does not count.
-
-    >>> count_right([["NOUN", "VERB", "X"]], [["NOUN", "ADJ", "_"]])
-    (1, 2)
-    """
-    words = [pair for tags in zip(predicted, gold, strict=True) for pair in zip(*tags, strict=True)]
-    counted = [(label, tag) for label, tag in words if tag != NO_TAG]
-    return sum(label == tag for label, tag in counted), len(counted)
+def _probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return found

@@ -1,0 +1,127 @@
+"""Files of tagged sentences, and `tagger.json`, which says in which of their columns a tagger's labels stand."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fastattn import checks
+from fastattn.checks import shown
+from fastattn.files import replacing
+from fastattn.formats import hugging_face
+from fastattn.tasks.embed.folder import FILES
+from fastattn.tasks.tag.recipe import TagOptions
+from fastattn.text import (
+    ConllSentence,
+    ConlluSentence,
+    parse_conll,
+    parse_conllu,
+    read_conll,
+    read_conllu,
+    scheme_of,
+)
+from fastattn.text.conllu import NO_TAG
+from fastattn.text.tables import FORMATS
+
+LAYOUT = "tagger.json"
+TAGGER_FILES = replace(FILES, patterns=(*FILES.patterns, LAYOUT))
+
+Sentence = ConlluSentence | ConllSentence
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where words and labels stand in a file, and what the labels are.
+
+    Attributes:
+        format: "conllu" or "conll".
+        word_column: the number of the column of words; None in CoNLL-U.
+        tag_column: the name of the column of labels in CoNLL-U, its number in CoNLL columns.
+        scheme: how labels mark entities, "IOB1", "IOB2" or "BIOES"; None for labels of single words.
+    """
+
+    format: str = "conllu"
+    word_column: str | None = None
+    tag_column: str | None = None
+    scheme: str | None = None
+
+    @classmethod
+    def of(cls, data: Sequence[Sentence], scheme: str | None) -> Layout:
+        """The layout of sentences."""
+        first = data[0]
+        if isinstance(first, ConlluSentence):
+            return cls("conllu", None, first.tag_name, scheme)
+        return cls("conll", str(first.word_column), str(first.tag_column), scheme)
+
+    @classmethod
+    def read(cls, folder: Path, labels: Sequence[str]) -> Layout:
+        """The layout in a folder, or what `labels` say in one of another program. Raises ValueError, by name."""
+        if not (folder / LAYOUT).exists():
+            scheme = scheme_of([labels])
+            return cls("conllu" if scheme is None else "conll", scheme=scheme)
+        values = hugging_face.read_json(folder / LAYOUT)
+        try:
+            known: dict[str, Any] = {name: values.get(name) for name in asdict(cls())}
+            given = TagOptions(**known)
+            checks.choice("format", given.format, ("conllu", "conll"))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{folder / LAYOUT}: {error}") from None
+        return cls(given.format or "", given.word_column, given.tag_column, given.scheme)
+
+    def write(self, folder: Path) -> None:
+        with replacing(folder / LAYOUT) as (path,):
+            path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    def changed(self, options: TagOptions) -> Layout:
+        """The layout that options of a command ask for."""
+        same = options.format in (None, "text", self.format)
+        kept = self if same else Layout(options.format or "")
+        scheme = options.scheme or self.scheme
+        return Layout(
+            kept.format, options.word_column or kept.word_column, options.tag_column or kept.tag_column, scheme
+        )
+
+
+def read_tagged(source: Any, format: str, word_column: str | None, tag_column: str | None) -> list[Sentence]:
+    """The sentences of a file or of rows. Raises as the readers do, and ValueError for a file without tags."""
+    path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
+    if path is None or path.lower().endswith(FORMATS["jsonl"] + FORMATS["parquet"]):
+        return [*read_conll(source, word_column=word_column, tag_column=tag_column)]
+    if format == "conll":
+        words, tags = _number("word_column", word_column, 0), _number("tag_column", tag_column, -1)
+        return [*read_conll(path, word_column=words, tag_column=tags)]
+    name = tag_column or "UPOS"
+    sentences = read_conllu(path, name)
+    if all(tag == NO_TAG for sentence in sentences for tag in sentence.tags):
+        raise ValueError(f"{path}: no word has a tag in the {name} column")
+    return [*sentences]
+
+
+def parse_input(lines: Iterable[bytes], name: str, layout: Layout, append: bool) -> list[Sentence]:
+    """Sentences to be tagged, from the lines of a file. Raises as the readers do."""
+    data: list[Sentence] = []
+    if layout.format == "conll":
+        words = _number("word_column", layout.word_column, 0)
+        tags = None if append else _number("tag_column", layout.tag_column, -1)
+        return [*parse_conll(lines, name, word_column=words, tag_column=tags)]
+    if append:
+        raise ValueError("append needs CoNLL columns; CoNLL-U has a column for tags")
+    column = layout.tag_column or "UPOS"
+    for sentence in parse_conllu(lines, name, column):
+        if sentence.words and sentence.tag_column is None:
+            raise ValueError(f"{name}:{sentence.line}: global.columns has no {column}, so there is no place for tags")
+        data.append(sentence)
+    return data
+
+
+def _number(name: str, column: str | None, default: int) -> int:
+    """The number of a column."""
+    if column is None:
+        return default
+    if not column.removeprefix("-").isdecimal() or len(column) > 9:
+        raise ValueError(f"{name} must be the number of a column in CoNLL columns, got {shown(column)}")
+    return int(column)
