@@ -136,7 +136,7 @@ def test_the_model_card(task, files, command, tmp_path):
     assert all(f"| {entry['epoch']} | {entry['step']} | " in text for entry in entries)
     assert f"| train | {Path(files.get('train') or files['--train']).name} | " in text
     assert str(tmp_path) not in text
-    assert head.get("base_model") == ("model" if task == "tag" else None)
+    assert head.get("base_model") == ("model" if "--model" in files else None)
 
 
 def test_a_finished_run_may_be_resumed(files, command, capsys):
