@@ -37,6 +37,8 @@ def functional_calls() -> dict[str, dict[str, Any]]:
             "char_ids": np.zeros((4, 6), np.int64), "embedding": w, "weights": [_floats(2, 3, 3)],
             "biases": [_floats(2)], "activation": "relu", "out": np.empty((4, 2), np.float32),
         },
+        "cosent_loss": {"input": b, "target": np.arange(3.0), "scale": 20.0},
+        "cosine_similarity": {"x1": x, "x2": x2, "dim": 1, "eps": 1e-8},
         "cross_entropy": {
             "input": x, "target": IDS, "weight": np.ones(3, np.float32), "ignore_index": -100, "reduction": "mean",
             "label_smoothing": 0.1,
@@ -79,6 +81,7 @@ def functional_calls() -> dict[str, dict[str, Any]]:
             "bias_ih": _floats(12), "bias_hh": _floats(12), "weight_hr": None, "cell_clip": 3.0, "proj_clip": None,
         },
         "mse_loss": {"input": x, "target": x2, "reduction": "mean"},
+        "multiple_negatives_ranking_loss": {"input": x, "candidates": x2, "scale": 20.0, "ids": IDS},
         "normalize": {**table, "p": 2.0, "dim": 1, "eps": 1e-12},
         "pooling": {"input": x, "cu_seqlens": ENDS, "mode": "mean", "out": np.empty((2, 3), np.float32)},
         "qkv_attention": {

@@ -207,6 +207,19 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         for how in ("mean", "none")
     },
     **{
+        f"cosine_similarity {dim}": (lambda x, y, dim=dim: F.cosine_similarity(x, y, dim=dim), ((4, 6), (4, 6)))
+        for dim in (0, 1)
+    },
+    "cosent_loss": (lambda x: F.cosent_loss(x, [1, 0, 2, 1, 0, 2, 2], scale=3.0), ((7,),)),
+    "cosent_loss of equal labels": (lambda x: F.cosent_loss(x, [1, 1, 1]), ((3,),)),
+    **{
+        f"multiple_negatives_ranking_loss {ids}": (
+            lambda x, y, ids=ids: F.multiple_negatives_ranking_loss(x, y, 3.0, ids=ids),
+            ((4, 6), (5, 6)),
+        )
+        for ids in (None, (7, 8, 7, 9, 8))
+    },
+    **{
         f"binary_cross_entropy_with_logits {how}": (
             lambda x, how=how: F.binary_cross_entropy_with_logits(x, NUMBERS > 0, reduction=how),
             ((4, 6),),

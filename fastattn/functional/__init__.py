@@ -25,12 +25,15 @@ from fastattn.functional.losses import (
 )
 from fastattn.functional.recurrent import gru, gru_cell, lstm, lstm_cell
 from fastattn.functional.rows import cat, embedding, embedding_sum, gather_rows, pooling, scatter_rows, stack
+from fastattn.functional.similarity_losses import cosent_loss, cosine_similarity, multiple_negatives_ranking_loss
 
 __all__ = [
     "additive_attention",
     "binary_cross_entropy_with_logits",
     "cat",
     "char_cnn",
+    "cosent_loss",
+    "cosine_similarity",
     "cross_entropy",
     "dropout",
     "embedding",
@@ -47,6 +50,7 @@ __all__ = [
     "lstm",
     "lstm_cell",
     "mse_loss",
+    "multiple_negatives_ranking_loss",
     "normalize",
     "pooling",
     "qkv_attention",

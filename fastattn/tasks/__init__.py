@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from fastattn.tasks.classify.recipe import ClassifyRecipe
     from fastattn.tasks.classify.task import Classifier
     from fastattn.tasks.embed import SentenceEncoder, TextTooLongError, TruncationWarning
+    from fastattn.tasks.embed.recipe import EmbedRecipe
+    from fastattn.tasks.embed.task import Embedder
     from fastattn.tasks.pretrain.recipe import PretrainRecipe
     from fastattn.tasks.pretrain.task import Pretrainer
     from fastattn.tasks.regress.recipe import RegressRecipe
@@ -30,6 +32,8 @@ __all__ = [
     "Classifier",
     "ClassifyRecipe",
     "CrossEncoder",
+    "EmbedRecipe",
+    "Embedder",
     "PretrainRecipe",
     "Pretrainer",
     "RegressRecipe",
@@ -51,6 +55,7 @@ TASKS = {
     "classify": ("Classifier", "ClassifyRecipe"),
     "regress": ("Regressor", "RegressRecipe"),
     "rerank": ("Reranker", "RerankRecipe"),
+    "embed": ("Embedder", "EmbedRecipe"),
     "tag": ("Tagger", "TagRecipe"),
     "bilm": ("BiLM", "BiLMRecipe"),
     "translate": ("Translator", "TranslateRecipe"),

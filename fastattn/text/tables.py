@@ -109,7 +109,7 @@ def read_rows(
     wanted = _columns(columns, optional)
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
-        kind = _format(path) if format is None else checks.choice("read_rows: format", format, FORMATS)
+        kind = table_format(path) if format is None else checks.choice("read_rows: format", format, FORMATS)
         if kind == "parquet":
             return _some(_parquet(path, wanted), path)
         return _lines_of(path, partial(parse_rows, columns=columns, optional=optional, names=names, format=kind))
@@ -193,7 +193,8 @@ def _plain(value: Any) -> Any:
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _format(path: str) -> str:
+def table_format(path: str) -> str:
+    """The format of a file by the end of its name. Raises ValueError for another end."""
     for kind, ends in FORMATS.items():
         if path.lower().endswith(ends):
             return kind

@@ -31,6 +31,9 @@ from fastattn.tasks.embed.similarity import SIMILARITIES, similarity, similarity
 from fastattn.tasks.embed.truncation import TRUNCATION, Cut
 from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batches, tokens_per_batch
 
+QUERY, DOCUMENT = ("query",), ("document", "passage", "corpus")
+"""The names of prompts, the first of which an encoder has is used."""
+
 
 class SentenceEncoder(nn.Sequential):
     """Sentence embeddings, with the meanings of `sentence_transformers.SentenceTransformer`.
@@ -172,6 +175,11 @@ class SentenceEncoder(nn.Sequential):
         return self._transformer.tokenizer
 
     @property
+    def mteb_model_meta(self) -> None:
+        """None: mteb, which asks for it, describes the model itself."""
+        return None
+
+    @property
     def device(self) -> str:
         """Where the encoder computes: "cpu"."""
         return "cpu"
@@ -246,6 +254,14 @@ class SentenceEncoder(nn.Sequential):
         result: Tensor | FloatArray = self(features)["sentence_embedding"]
         return result if plan.dimension == self._dimension else result[:, : plan.dimension]
 
+    def tokenize_ragged(self, sentences: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int32], int]:
+        """The tokens of sentences with the default prompt: ids, `cu_seqlens`, and the tokens of the prompt that pooling
+        leaves out. Long sentences are cut as `encode` does."""
+        plan, cut = self._plan("tokenize_ragged", None, None), Cut()
+        tokens = self._tokenize(_as_list("tokenize_ragged", sentences), plan, cut)
+        cut.warn(self.max_seq_length, self._truncation)
+        return tokens.ids, tokens.cu_seqlens, plan.skip
+
     def encode(
         self,
         sentences: str | Iterable[str],
@@ -260,6 +276,12 @@ class SentenceEncoder(nn.Sequential):
         device: Any = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        *,
+        task_name: str | None = None,
+        prompt_type: Any = None,
+        task_metadata: Any = None,
+        hf_split: str | None = None,
+        hf_subset: str | None = None,
     ) -> FloatArray:
         """Embed one sentence or many. A trainable encoder is left in evaluation mode.
 
@@ -274,6 +296,9 @@ class SentenceEncoder(nn.Sequential):
                 have one value here: "sentence_embedding", "float32", True, False, and None or "cpu".
             normalize_embeddings: scale every embedding to length 1.
             truncate_dim: keep this many leading dimensions; by default the model's `truncate_dim`.
+            task_name, prompt_type, task_metadata, hf_split, hf_subset: what mteb says of the sentences, which are its
+                batches, dicts with "text", then. A `prompt_type` of "query", "document" or "passage" chooses the
+                prompt as `encode_query` and `encode_document` do. The others have no effect.
 
         Returns float32 `[dim]` for a str, else `[sentences, dim]`, in the order of `sentences`.
 
@@ -283,7 +308,11 @@ class SentenceEncoder(nn.Sequential):
         _check_accepted("encode", output_value=output_value, precision=precision, device=device)
         _check_accepted("encode", convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor)
         single = isinstance(sentences, str)
-        texts = [sentences] if isinstance(sentences, str) else _as_list("encode", sentences)
+        texts = [sentences] if isinstance(sentences, str) else _texts(_as_list("encode", sentences))
+        if prompt_type is not None and prompt_name is None:
+            kind = getattr(prompt_type, "value", prompt_type)  # mteb's are members of an enum
+            checks.choice("encode: prompt_type", kind, ("query", "document", "passage"))
+            prompt_name = self._first_prompt(*(QUERY if kind == "query" else DOCUMENT))
         plan = self._plan("encode", prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
         if show_progress_bar is not None:
             show_progress_bar = checks.boolean("encode: show_progress_bar", show_progress_bar)
@@ -301,14 +330,14 @@ class SentenceEncoder(nn.Sequential):
         self, sentences: str | Iterable[str], prompt_name: str | None = None, prompt: str | None = None, **options: Any
     ) -> FloatArray:
         """`encode` for queries. The prompt is "query" unless you give another."""
-        return self.encode(sentences, prompt_name or self._first_prompt("query"), prompt, **options)
+        return self.encode(sentences, prompt_name or self._first_prompt(*QUERY), prompt, **options)
 
     def encode_document(
         self, sentences: str | Iterable[str], prompt_name: str | None = None, prompt: str | None = None, **options: Any
     ) -> FloatArray:
         """`encode` for documents. Unless you give another, the prompt is "document", "passage" or "corpus", the first
         that is among `prompts`."""
-        name = prompt_name or self._first_prompt("document", "passage", "corpus")
+        name = prompt_name or self._first_prompt(*DOCUMENT)
         return self.encode(sentences, name, prompt, **options)
 
     def encode_stream(
@@ -340,6 +369,11 @@ class SentenceEncoder(nn.Sequential):
         def run() -> Iterator[tuple[list[str], FloatArray]]:
             cut = Cut()
             for chunk in chunks:
+                if isinstance(chunk, str):
+                    raise TypeError(
+                        f"encode_stream: chunks must hold lists of sentences, got the str {checks.shown(chunk)}; for "
+                        "sentences without chunks there is `encode`"
+                    )
                 texts = _as_list("encode_stream", chunk)
                 yield texts, self._run(self._tokenize(texts, plan, cut), plan)
             cut.warn(self.max_seq_length, self._truncation)
@@ -464,6 +498,20 @@ def _check_prompts(prompts: Any) -> dict[str, str]:
         name: checks.text(f"SentenceEncoder: prompts[{checks.shown(name)}]", text)
         for name, text in (prompts or {}).items()
     }
+
+
+def _texts(sentences: list[Any]) -> list[str]:
+    """`sentences`, or the texts of mteb's batches."""
+    if not sentences or not isinstance(sentences[0], Mapping):
+        return sentences
+    texts: list[str] = []
+    for i, batch in enumerate(sentences):
+        if not isinstance(batch, Mapping) or "text" not in batch:
+            raise TypeError(
+                f"encode: sentences[{i}] must have 'text', as batches of mteb do, got {checks.shown(batch)}"
+            )
+        texts += batch["text"]
+    return texts
 
 
 def _as_list(owner: str, sentences: Iterable[str], name: str = "sentences") -> list[str]:

@@ -1,6 +1,7 @@
 """Similarities of embeddings, by the kernels. A pair's score does not depend on the other pairs.
 
-Euclidean and Manhattan distances are negated, as in sentence-transformers, so larger always means more alike.
+Euclidean and Manhattan distances are negated, as in sentence-transformers, so larger always means more alike. A cosine
+is never above 1 or below -1; in sentence-transformers, rounding may give 1.0000002.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ def similarity(a: ArrayLike, b: ArrayLike, name: str = "cosine") -> FloatArray:
     if not len(left) or not len(right):
         return np.zeros((len(left), len(right)), np.float32)
     if name in ("cosine", "dot"):
-        products: FloatArray = kernels.linear(left, right)
-        return products
+        return bounded(kernels.linear(left, right), name)
     scores = np.empty((len(left), len(right)), np.float32)
     step = max(1, _BLOCK // right.size)
     for start in range(0, len(left), step):
@@ -55,8 +55,13 @@ def similarity_pairwise(a: ArrayLike, b: ArrayLike, name: str = "cosine") -> Flo
     if not len(left):
         return np.zeros(0, np.float32)
     if name in ("cosine", "dot"):
-        return _sum(left * right)
+        return bounded(_sum(left * right), name)
     return 0 - _lengths(left - right, name)
+
+
+def bounded(products: FloatArray, name: str) -> FloatArray:
+    """Products, in their array. Cosines that rounding has made larger than 1 become 1."""
+    return np.clip(products, -1, 1, out=products) if name == "cosine" else products
 
 
 def _lengths(differences: FloatArray, name: str) -> FloatArray:

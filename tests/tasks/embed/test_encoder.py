@@ -303,9 +303,10 @@ def test_a_stream_is_encoded_chunk_by_chunk(encoder):
     for options, message in [({"prompt_name": "x"}, "there is no prompt 'x'"), ({"batch_size": 0}, "batch_size")]:
         with pytest.raises(ValueError, match=message):
             encoder.encode_stream([], **options)  # at once
-    for chunk in (3, "one text"):
-        with pytest.raises(TypeError, match="encode_stream: sentences must be an iterable of str, got"):
-            next(encoder.encode_stream([chunk]))
+    with pytest.raises(TypeError, match="encode_stream: sentences must be an iterable of str, got int"):
+        next(encoder.encode_stream([3]))
+    with pytest.raises(TypeError, match="encode_stream: chunks must hold lists of sentences, got the str 'one text'"):
+        next(encoder.encode_stream(["one text"]))
     with pytest.raises(TypeError, match="embed: sentences must be an iterable of str, got str"):
         encoder.embed("one text")
 

@@ -1,0 +1,105 @@
+"""What a sentence encoder learns from: columns of texts, with or without scores."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.text import Row, read_rows
+
+SCORED = ("sentence1", "sentence2")
+RANKED = ("anchor", "positive", "negative", *(f"negative_{i}" for i in range(1, 11)))
+SCORE = "score"
+
+
+@dataclass(frozen=True)
+class TextPairs:
+    """Rows of texts. Made by `read_pairs`.
+
+    Attributes:
+        columns: the texts by column: two sentences, or anchor, positive and any negatives.
+        scores: how alike the two sentences of a row are, float64 `[rows]`; None for anchors and positives.
+        places: file and line of each row, for errors.
+    """
+
+    columns: tuple[list[str], ...]
+    scores: NDArray[np.float64] | None
+    places: list[str]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def crc32(self) -> int:
+        """A checksum of texts and scores."""
+        found = 0 if self.scores is None else zlib.crc32(self.scores.tobytes())
+        for column in self.columns:
+            found = zlib.crc32("".join(f"{len(text)} {text}" for text in column).encode(), found)
+        return found
+
+
+def read_pairs(
+    *sources: Any, texts: Sequence[str] | None = None, score: str | None = None, names: Sequence[str] | None = None
+) -> TextPairs:
+    """Read tables with the columns anchor, positive and perhaps negative, or sentence1, sentence2 and score.
+
+    Args:
+        sources: whatever `fastattn.text.read_rows` reads: TSV, CSV, JSON lines and Parquet files, lists of dicts,
+            frames, datasets. Negatives may also be in the columns negative_1 to negative_10.
+        texts: other names of the columns of texts, in the same order.
+        score: another name of the column of scores. Columns named by `texts` have scores only if it is given.
+        names: the columns of TSV and CSV files whose first line is a row.
+
+    Raises as `read_rows` does, and ValueError, with file and line, for a row without these columns, a text or a score
+    of another type, and files of both kinds.
+
+    >>> data = read_pairs([{"anchor": "Who?", "positive": "Me."}])
+    >>> data.columns, data.scores
+    ((['Who?'], ['Me.']), None)
+    """
+    rows: list[Row] = []
+    wanted: list[str] = []
+    scored = False
+    for source in sources:
+        first = len(rows)
+        if texts is not None:
+            found = [*texts, *([score] if score else [])]
+            rows += read_rows(source, found, names=names)
+            kind = list(texts), score is not None
+        else:
+            label = score or SCORE
+            rows += read_rows(source, [], optional=[*RANKED, *SCORED, label], names=names)
+            kind = _kind(rows[first], label)
+        if first and kind != (wanted, scored):
+            before = ", ".join(wanted)
+            raise ValueError(f"{rows[first].place}: the columns must be those of {rows[0].place}: {before}")
+        wanted, scored = kind
+    if len(wanted) < 2 or (scored and len(wanted) > 2):
+        raise ValueError(f"read_pairs: texts must name two columns, or more without scores, got {wanted}")
+    columns = tuple([row.text(name) for row in rows] for name in wanted)
+    scores = np.array([row.number(score or SCORE) for row in rows], np.float64) if scored else None
+    return TextPairs(columns, scores, [row.place for row in rows])
+
+
+def _kind(row: Row, score: str) -> tuple[list[str], bool]:
+    """The columns of texts in a row, and whether it has a score."""
+    there = [name for name in (*SCORED, *RANKED) if row[name] is not None]
+    if there == [*SCORED] and row[score] is not None:
+        return there, True
+    if there[:2] == [*RANKED[:2]]:
+        return there, False
+    found = ", ".join([*there, *([score] if row[score] is not None else [])]) or "none of these"
+    raise ValueError(
+        f"{row.place}: the columns must be anchor and positive (and negatives), or sentence1, sentence2 and {score}, "
+        f"got {found}; `texts` names others"
+    )
+
+
+def unique(texts: Iterable[str]) -> dict[str, int]:
+    """The different texts in order, and their numbers."""
+    return {text: i for i, text in enumerate(dict.fromkeys(texts))}

