@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
-from helpers_sentences import write_bert
+from helpers_sentences import normalize, write_bert, write_model
 
 from fastattn.cli import main
 
@@ -39,6 +39,7 @@ FLAGS = {
     "classify": ["--batch-size", "4", "--learning-rate", "0.01"],
     "regress": ["--batch-size", "4", "--learning-rate", "0.01"],
     "rerank": ["--batch-size", "4", "--learning-rate", "0.01"],
+    "embed": ["--batch-size", "4", "--learning-rate", "0.01"],
     "tag": ["--batch-size", "4", "--learning-rate", "0.01"],
     "bilm": ["--batch-size", "4", "--unroll-steps", "6", "--learning-rate", "0.02"],
     "pretrain": ["--batch-size", "4", "--hidden-size", "16", "--layers", "1", "--heads", "2", "--max-seq-length", "16",
@@ -78,6 +79,13 @@ def documents(seed: int, count: int = 20) -> str:
     return "\n\n".join("\n".join(sentences) for sentences in made) + "\n"
 
 
+def alike(name: str) -> str:
+    """Pairs of texts, and how many of their letters are the same."""
+    words = [a for a, _ in pairs(len(name), 24)]
+    rows = [f"{a}\t{b}\t{len({*a} & {*b})}\n" for a, b in itertools.pairwise(words)]
+    return "sentence1\tsentence2\tscore\n" + "".join(rows)
+
+
 def tsv(rows: list[tuple[str, str]]) -> str:
     return "".join(f"{source}\t{target}\n" for source, target in rows)
 
@@ -99,6 +107,10 @@ def scored(texts: list[str]) -> str:
 def files_of(task: str, folder: Path) -> dict[str, str]:
     """What every call needs, by flag; `train` has none for some tasks."""
     output = {"--output": str(folder / "out")}
+    if task == "embed":
+        model = write_model(folder / "model", layers=[normalize("2_Normalize")])
+        train, gold = (write(folder / f"{name}.tsv", alike(name)) for name in ("train", "eval"))
+        return {"--model": str(model), "--train": train, "--eval": gold, **output}
     if task == "tag":
         model = write_bert(folder / "model", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
         train = write(folder / "train.conllu", conllu(SENTENCES * 4))

@@ -507,9 +507,7 @@ def _texts(sentences: list[Any]) -> list[str]:
     texts: list[str] = []
     for i, batch in enumerate(sentences):
         if not isinstance(batch, Mapping) or "text" not in batch:
-            raise TypeError(
-                f"encode: sentences[{i}] must have 'text', as batches of mteb do, got {checks.shown(batch)}"
-            )
+            raise TypeError(f"encode: sentences[{i}] must have 'text', as batches of mteb, got {checks.shown(batch)}")
         texts += batch["text"]
     return texts
 

@@ -99,6 +99,11 @@ class EmbedRecipe(PairOptions, Recipe):
         if self.loss == "ranking" and self.batch_size == 1:
             raise OptionError("{loss} ranking needs a {batch_size} above 1: a row alone has no negatives")
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        losses = ("loss", "scale", "max_score", "matryoshka")
+        return {**super().settings, **{name: getattr(self, name) for name in losses}}
+
     def make_optimizer(self, model: Any) -> AdamW:
         from fastattn.training import AdamW
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import logging
 import os
@@ -566,3 +567,35 @@ def test_a_forked_child_encodes(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", FORK, str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+class PromptType(enum.Enum):
+    """As that of mteb."""
+
+    query = "query"
+    document = "document"
+
+
+def test_mteb_may_call_it(tmp_path):
+    prompts = {"prompts": {"query": "query ", "document": "the "}}
+    encoder = SentenceEncoder(write_model(tmp_path / "m", config_sentence_transformers=prompts))
+    said = {"task_metadata": object(), "hf_split": "test", "hf_subset": "default"}
+    batches = [{"text": TEXTS[:3], "id": [1, 2, 3]}, {"text": TEXTS[3:]}]
+    np.testing.assert_array_equal(
+        encoder.encode(batches, **said, prompt_type=None, batch_size=2), encoder.encode(TEXTS)
+    )
+    for kind, wanted in (("query", encoder.encode_query), ("document", encoder.encode_document)):
+        found = encoder.encode(iter(batches), **said, prompt_type=PromptType(kind))
+        np.testing.assert_array_equal(found, wanted(TEXTS))
+        assert not np.array_equal(found, encoder.encode(TEXTS))
+    np.testing.assert_array_equal(
+        encoder.encode(TEXTS, task_name="STS", prompt_type="passage"), encoder.encode_document(TEXTS)
+    )
+    np.testing.assert_array_equal(
+        encoder.encode(TEXTS, prompt="a ", prompt_type="query"), encoder.encode(TEXTS, prompt="a ")
+    )
+    assert encoder.mteb_model_meta is None
+    with pytest.raises(ValueError, match="encode: prompt_type must be one of query, document, passage, got 'x'"):
+        encoder.encode(TEXTS, prompt_type="x")
+    with pytest.raises(TypeError, match=r"encode: sentences\[1\] must have 'text', as batches of mteb, got {'image'"):
+        encoder.encode([{"text": ["a"]}, {"image": [3]}])

@@ -84,3 +84,10 @@ def test_bad_arguments_are_named():
         similarity([[[1]]], [1])
     with pytest.raises(ValueError, match="name must be one of cosine, dot, euclidean, manhattan, got 'cos'"):
         similarity([1], [1], "cos")
+
+
+def test_a_cosine_is_at_most_1() -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 384)).astype(np.float32)
+    assert np.abs(similarity(rows, np.concatenate([rows, -rows]))).max() <= 1
+    assert np.abs(similarity_pairwise(np.concatenate([rows, -rows]), np.concatenate([rows, rows]))).max() <= 1
+    assert similarity(rows, rows, "dot").max() > 1
