@@ -28,7 +28,7 @@ PAGES = [
 ]
 ALONE = ["docs/kernels.md", "docs/modules-and-autograd.md"]
 WITH_A_MODEL = ["README.md", "docs/README.md", "docs/data.md", "docs/embeddings.md", "docs/models.md",
-                "docs/threads-and-isa.md", "docs/training.md"]  # fmt: skip
+                "docs/sentence-training.md", "docs/threads-and-isa.md", "docs/training.md"]  # fmt: skip
 NUMBER = re.compile(r"-?\d+\.\d*(?:e[-+]?\d+)?")
 OF_A_WORKED_EXAMPLE = {"topic"}  # docs/design/adding-a-task.md
 

@@ -2,12 +2,14 @@
 
   fastattn predict tag --model tagger input.conllu --output tagged.conllu
   cat input.conllu | fastattn predict tag --model tagger > tagged.conllu
+  fastattn predict embed --model encoder pairs.tsv > similarities.txt
   fastattn predict translate --model de-en input.de --output output.en
   fastattn predict translate --model names --pairs test.tsv --attention first.svg > translated.txt
   fastattn predict bilm --model bilm sentences.txt > perplexities.txt
 
 `tag` returns a CoNLL-U file with a new UPOS column, and nothing else changed. If the column had tags, the share of
-words that got the same tag goes to standard error. `translate` and `bilm` write a line for each line.
+words that got the same tag goes to standard error. `embed` gives each pair of texts its similarity. `translate` and
+`bilm` write a line for each line.
 """
 
 from __future__ import annotations

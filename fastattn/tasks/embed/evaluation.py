@@ -27,7 +27,9 @@ def evaluate_similarity(
 
     >>> evaluate_similarity(encoder, ["A cat."], ["A kitten."], [4.0])    # doctest: +SKIP
     """
-    found = encoder.similarity_pairwise(encoder.encode(sentences1), encoder.encode(sentences2))
+    # A run shows its own progress, not that of each evaluation.
+    first, second = (encoder.encode(texts, show_progress_bar=False) for texts in (sentences1, sentences2))
+    found = encoder.similarity_pairwise(first, second)
     return correlations(encoder.similarity_fn_name, found, scores)
 
 
@@ -80,8 +82,8 @@ def evaluate_retrieval(
     name = encoder.similarity_fn_name
     most = max(k for ks in cutoffs.values() for k in ks)
     _, found = top_scores(
-        encoder.encode_query([queries[query] for query in counted]),
-        encoder.encode_document([corpus[document] for document in documents]),
+        encoder.encode_query([queries[query] for query in counted], show_progress_bar=False),
+        encoder.encode_document([corpus[document] for document in documents], show_progress_bar=False),
         most,
         name,
     )

@@ -31,7 +31,7 @@ class Given:
 
     similarity_fn_name = "dot"
 
-    def encode_query(self, texts: list[str]) -> Any:
+    def encode_query(self, texts: list[str], show_progress_bar: bool) -> Any:
         return np.array([[float(text), 1.0] for text in texts], np.float32)
 
     encode_document = encode_query
