@@ -78,6 +78,7 @@ class EmbedRecipe(PairOptions, Recipe):
         "--eval": {"metavar": "FILE", "help": "a table to measure the model on, once an epoch"},
         "--test": {"metavar": "FILE", "help": "a table to measure the model on at the end"},
     }  # fmt: skip
+    pipeline_tag: ClassVar[str | None] = "sentence-similarity"
     predicting: ClassVar[tuple[str, str, str]] = (
         "Give each pair of texts its similarity, a line each. `fastattn embed` writes the embeddings of texts.",
         "a sentence encoder: a folder, a package or a Hugging Face name",

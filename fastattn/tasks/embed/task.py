@@ -16,7 +16,7 @@ from fastattn.formats import hugging_face
 from fastattn.hub import find_model
 from fastattn.models.config import architectures
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.data import TextPairs, read_pairs, unique
 from fastattn.tasks.embed.encoder import SentenceEncoder
 from fastattn.tasks.embed.evaluation import correlations, evaluate_retrieval, evaluate_similarity
@@ -77,7 +77,9 @@ class Embedder(Task):
         recipe = make_recipe(EmbedRecipe, recipe, options)
         loss_of(recipe, _check("for_training", data))
         manual_seed(recipe.seed)
-        return cls(SentenceEncoder(start, trainable=True), recipe)
+        embedder = cls(SentenceEncoder(start, trainable=True), recipe)
+        embedder.base_model = model_name(start)
+        return embedder
 
     def __repr__(self) -> str:
         return f"Embedder({self.model!r})"
