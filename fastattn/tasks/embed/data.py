@@ -76,8 +76,8 @@ def read_pairs(
             rows += read_rows(source, [], optional=[*RANKED, *SCORED, label], names=names)
             kind = _kind(rows[first], label)
         if first and kind != (wanted, scored):
-            before = ", ".join(wanted)
-            raise ValueError(f"{rows[first].place}: the columns must be those of {rows[0].place}: {before}")
+            before, now = ", ".join(wanted), ", ".join(kind[0])
+            raise ValueError(f"{rows[first].place}: the columns must be those of {rows[0].place}, {before}, got {now}")
         wanted, scored = kind
     if len(wanted) < 2 or (scored and len(wanted) > 2):
         raise ValueError(f"read_pairs: texts must name two columns, or more without scores, got {wanted}")

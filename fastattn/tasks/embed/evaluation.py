@@ -74,7 +74,10 @@ def evaluate_retrieval(
             checks.integer(f"evaluate_retrieval: {metric}_at_k", k)
     counted = [query for query in queries if relevant_docs.get(query)]
     if not counted or not corpus:
-        raise ValueError("evaluate_retrieval: there must be a document, and a query with a relevant one")
+        raise ValueError(
+            "evaluate_retrieval: there must be a document, and a query with a relevant one, "
+            f"got {len(corpus)} documents and {len(counted)} such queries"
+        )
     documents = sorted(corpus)
     number = {document: i for i, document in enumerate(documents)}
     relevant = [{number.get(document, -1) for document in relevant_docs[query]} for query in counted]

@@ -177,8 +177,10 @@ def _top(scores: FloatArray, count: int) -> Ints:
 def _prepared(rows: NDArray[Any], name: str) -> FloatArray:
     """float32 rows, of length 1 for "cosine", in which case their products are the cosines."""
     found: FloatArray = np.ascontiguousarray(rows, np.float32)
-    if not np.isfinite(found).all():
-        raise ValueError("semantic_search: embeddings must be finite")
+    finite = np.isfinite(found)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise ValueError(f"semantic_search: embeddings must be finite, got {found[row, column]} in row {row}")
     return kernels.l2_normalize(found) if name == "cosine" and found.size else found
 
 

@@ -92,7 +92,7 @@ class TestReading:
     def test_rows_that_differ(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"rows\[4\]: positive must be text, got None"):
             read_pairs([*TRIPLES, {"anchor": "a"}])
-        with pytest.raises(ValueError, match=r"a.tsv:2: the columns must be those of rows\[0\]: anchor, positive, neg"):
+        with pytest.raises(ValueError, match=r"a.tsv:2: the columns must be those of rows\[0\], anchor, positive, neg"):
             read_pairs(TRIPLES, write(tmp_path / "a.tsv", "anchor\tpositive\na\tb\n"))
         with pytest.raises(ValueError, match="read_pairs: texts must name two columns"):
             read_pairs(TRIPLES, texts=["anchor"])
