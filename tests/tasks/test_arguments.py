@@ -77,7 +77,10 @@ def test_tagger(folder: Path, tmp_path: Path) -> None:
         (lambda x: x.evaluate(5), "evaluate: data must be a sequence of ConlluSentence or ConllSentence, got int"),
         (lambda x: x.evaluate([["a"]]), r"evaluate: data\[0\] must be a ConlluSentence or a ConllSentence, got list"),
         (lambda x: x.batches([*DATA, 5]), r"batches: data\[1\] must be a ConlluSentence or a ConllSentence, got int"),
-        (lambda _: Tagger.for_training(folder, 5), "for_training: data must be a sequence of ConlluSentence or ConllSentence, got int"),
+        (
+            lambda _: Tagger.for_training(folder, 5),
+            "for_training: data must be a sequence of ConlluSentence or ConllSentence, got int",
+        ),
         (lambda x: x.save_pretrained(5), "save_pretrained: folder must be str or a path, got 5"),
     ]
     check(Tagger.for_training(folder, DATA), cases)

@@ -130,7 +130,7 @@ class Reranker(Regressor):
         data = super().read_input(lines, name, options)
         if options.query is None:
             if data.pairs is None and len(data):
-                raise ValueError(f"{data.places[0]}: there must be a query and a document, got one text; or give the query")
+                raise ValueError(f"{data.places[0]}: a query and a document are needed, got a text; or give the query")
             return data
         if data.pairs is not None:
             raise ValueError(f"{data.places[0]}: there are pairs, but the query is given: {shown(options.query)}")
