@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import itertools
 import json
 import os
 import re
@@ -355,13 +356,21 @@ def _check_start(line: bytes, name: str) -> None:
         raise ValueError(f"{name}:1: not UTF-8 text, but {found} (its first bytes are {line[:4].hex(' ')})")
 
 
+_CRC32_LINES = 1024  # joined at once
+
+
 def lines_crc32(lines: Iterable[str]) -> int:
     r"""A checksum of text by its lines. A lone surrogate, which UTF-8 cannot encode, counts too.
 
     >>> lines_crc32(["the cat", "sat \ud800"])
     1959464358
     """
-    return zlib.crc32("\n".join(lines).encode("utf-8", "surrogatepass"))
+    found, lines = 0, iter(lines)
+    separator = ""
+    while some := list(itertools.islice(lines, _CRC32_LINES)):
+        found = zlib.crc32((separator + "\n".join(some)).encode("utf-8", "surrogatepass"), found)
+        separator = "\n"
+    return found
 
 
 @contextlib.contextmanager

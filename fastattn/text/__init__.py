@@ -4,7 +4,7 @@ from fastattn.text.batching import gather, token_budget_batches, tokens_per_batc
 from fastattn.text.characters import character_ids
 from fastattn.text.conll import ConllSentence, parse_conll, read_conll
 from fastattn.text.conllu import ConlluSentence, parse_conllu, read_conllu
-from fastattn.text.documents import read_documents
+from fastattn.text.documents import Documents, split_sentences
 from fastattn.text.entities import Entity, convert_tags, entities_to_tags, scheme_of, tags_to_entities
 from fastattn.text.labelled import LabelledTexts, labelled_texts, plain_texts
 from fastattn.text.language_model import (
@@ -19,12 +19,11 @@ from fastattn.text.marian_tokenizer import MarianTokenizer
 from fastattn.text.masking import Masking
 from fastattn.text.parallel import ParallelText, read_parallel
 from fastattn.text.pretraining import PretrainingBatches
-from fastattn.text.raw_text import Documents, split_sentences
 from fastattn.text.squad import Answer, SquadExample, read_squad
 from fastattn.text.subwords import BytePairs, Characters
 from fastattn.text.tables import Row, parse_rows, read_rows
 from fastattn.text.tokenized import TokenizedTexts
-from fastattn.text.tokenized_documents import Template, TokenizedDocuments, continuing_ids, mask_id
+from fastattn.text.tokenized_documents import TokenizedDocuments, continuing_ids
 from fastattn.text.tokenizer import Tokenizer
 from fastattn.text.translation_tokenizer import (
     SubwordTokenizer,
@@ -53,7 +52,6 @@ __all__ = [
     "SquadExample",
     "StreamBatches",
     "SubwordTokenizer",
-    "Template",
     "TokenizedDocuments",
     "TokenizedTexts",
     "TokenizedWords",
@@ -67,14 +65,12 @@ __all__ = [
     "entities_to_tags",
     "gather",
     "labelled_texts",
-    "mask_id",
     "parse_conll",
     "parse_conllu",
     "parse_rows",
     "plain_texts",
     "read_conll",
     "read_conllu",
-    "read_documents",
     "read_parallel",
     "read_rows",
     "read_sentences",

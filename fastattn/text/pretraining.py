@@ -1,7 +1,7 @@
 """BERT's pre-training data: pairs of segments of which half follow each other, with hidden words.
 
     documents = TokenizedDocuments.read(Documents(["corpus.txt"]), tokenizer)
-    batches = PretrainingBatches(documents, Template.of(tokenizer, pairs=True), masking, batch_size=32)
+    batches = PretrainingBatches(documents, tokenizer, masking, batch_size=32)
 
 The rules and names are those of google-research/bert's create_pretraining_data. Nothing is written in advance: an epoch
 draws new segments and new masks, each batch when it is needed. What is drawn depends on the seed and the place alone.
@@ -24,7 +24,8 @@ import numpy as np
 from fastattn._types import IntArray
 from fastattn.checks import FRACTION, integer, number
 from fastattn.text.masking import Masking
-from fastattn.text.tokenized_documents import Template, TokenizedDocuments
+from fastattn.text.tokenized_documents import TokenizedDocuments
+from fastattn.text.tokenizer import Tokenizer
 
 __all__ = ["PretrainingBatches", "plan_instances"]
 
@@ -45,9 +46,10 @@ class PretrainingBatches:
 
     Args:
         documents: the text.
-        template: the special tokens of one segment (masked words alone) or of two (next sentences, too).
+        tokenizer: the tokenizer of the text, whose special tokens are put around the segments.
         masking: hides words.
         batch_size: instances of a batch.
+        next_sentence: two segments, not one (masked words alone).
         max_seq_length: the most tokens of an instance, special tokens included.
         short_seq_prob: the share of the documents whose instances have a smaller, random length.
         dupe_factor: passes over the documents in an epoch.
@@ -61,10 +63,11 @@ class PretrainingBatches:
     def __init__(
         self,
         documents: TokenizedDocuments,
-        template: Template,
+        tokenizer: Tokenizer,
         masking: Masking,
         *,
         batch_size: int,
+        next_sentence: bool = True,
         max_seq_length: int = 128,
         short_seq_prob: float = 0.1,
         dupe_factor: int = 1,
@@ -72,10 +75,10 @@ class PretrainingBatches:
         accumulation: int = 1,
         seed: int = 0,
     ) -> None:
-        owner, self._pairs = "PretrainingBatches", len(template.segments) == 2
-        low = template.count + 2
+        owner, template, self._pairs = "PretrainingBatches", tokenizer.template(next_sentence), next_sentence
+        low = template.special + 2
         length = integer(f"{owner}: max_seq_length", max_seq_length, low, wanted=f"at least {low}")
-        self._room = length - template.count
+        self._room = length - template.special
         self.accumulation = integer(f"{owner}: accumulation", accumulation)
         self._batch_size = integer(f"{owner}: batch_size", batch_size)
         self._short = number(f"{owner}: short_seq_prob", short_seq_prob, **FRACTION)
@@ -131,17 +134,18 @@ class PretrainingBatches:
     def tokens(self, batch: Batch) -> int:
         """How many tokens a batch has."""
         plan = self._of(batch)
-        return int(plan[:, 2:4].sum()) + len(plan) * self._template.count
+        return int(plan[:, 2:4].sum()) + len(plan) * self._template.special
 
     def load(self, batch: Batch) -> dict[str, Any]:
         """Arguments of `forward_ragged`: ids with masks, cu_seqlens, token types, labels; `next_sentence_label`, 0 for
         a second segment that follows the first and 1 for a random one, if there are two."""
         plan = self._of(batch)
-        count = len(self._template.segments)
-        filled = self._template.fill(self.documents.ids, plan[:, :count], plan[:, 2 : 2 + count])
-        ids, cu_seqlens, types, special = filled
-        ids, labels = self._masking(ids, cu_seqlens, special, self._generator(_MASKS, *batch))
-        found = {"input_ids": ids, "cu_seqlens": cu_seqlens, "token_type_ids": types, "labels": labels}
+        count = 1 + self._pairs
+        texts = self._template.fill(self.documents.ids, plan[:, :count], plan[:, 2 : 2 + count])
+        rng = self._generator(_MASKS, *batch)
+        ids, labels = self._masking(texts.ids, texts.cu_seqlens, texts.special_tokens_mask, rng)
+        types = texts.token_type_ids
+        found = {"input_ids": ids, "cu_seqlens": texts.cu_seqlens, "token_type_ids": types, "labels": labels}
         return {**found, "next_sentence_label": plan[:, 4]} if self._pairs else found
 
     def _numbers(self, epoch: int, number: int) -> range:

@@ -197,7 +197,7 @@ class Template:
                 yield run, starts[:, None] + np.arange(len(run.ids))
                 starts = starts + len(run.ids)
             else:
-                yield run, _ranges(starts, lengths[run.sequence])
+                yield run, ranges(starts, lengths[run.sequence])
                 starts = starts + lengths[run.sequence]
 
     def apply(self, sides: Sequence[Flat], spans: Spans | None, first: int = 0) -> TokenizedTexts:
@@ -220,12 +220,18 @@ class Template:
             side = sides[run.sequence]
             sizes = side.lengths + side.whole * self.special
             begins = np.cumsum(sizes) - sizes + side.whole * len(self.leading)
-            source = _ranges(begins[spans.samples] + spans.starts[run.sequence], spans.lengths[run.sequence])
+            source = ranges(begins[spans.samples] + spans.starts[run.sequence], spans.lengths[run.sequence])
             ids[rows] = side.ids[source]
             if kept is not None and side.places is not None:
                 kept.offsets[rows], kept.words[rows] = side.places.offsets[source], side.places.words[source]
         layout = Layout(self, spans.lengths)
         return TokenizedTexts(ids, cu_seqlens, spans.full + self.special, spans.samples + first, layout, kept)
+
+    def fill(self, ids: NDArray[Any], starts: IntArray, lengths: IntArray) -> TokenizedTexts:
+        """Sequences with texts from `ids`: `starts` and `lengths` are int64 `[sequences, texts]`."""
+        sides = [Flat(ids, np.array([len(ids)]), None, False)] * starts.shape[1]
+        samples = np.zeros(len(starts), np.int64)
+        return self.apply(sides, Spans(samples, [*starts.T], [*lengths.T], lengths.sum(axis=1)))
 
 
 def joined(parts: Sequence[TokenizedTexts]) -> TokenizedTexts:
@@ -244,10 +250,10 @@ def joined(parts: Sequence[TokenizedTexts]) -> TokenizedTexts:
     )
 
 
-def _ranges(starts: IntArray, lengths: IntArray) -> IntArray:
+def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     """The integers from each start on.
 
-    >>> _ranges(np.array([7, 0]), np.array([2, 3])).tolist()
+    >>> ranges(np.array([7, 0]), np.array([2, 3])).tolist()
     [7, 8, 0, 1, 2]
     """
     ends = np.cumsum(lengths)

@@ -1,4 +1,4 @@
-"""Documents as wordpieces on disk, and the special tokens that a tokenizer puts around one segment or two."""
+"""Documents as wordpieces on disk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import ragged
 from fastattn._types import IntArray
 from fastattn.text.library import import_tokenizers
+from fastattn.text.tokenized import ranges
 from fastattn.text.tokenizer import Tokenizer
-from fastattn.text.tokenizer_files import special_token
-from fastattn.text.wordpiece import SPECIAL
 
-__all__ = ["Template", "TokenizedDocuments", "continuing_ids", "mask_id"]
+__all__ = ["TokenizedDocuments", "continuing_ids"]
 
 _SENTENCES, _CHARACTERS = 4096, 1 << 20  # tokenised at once, at most
 _WORDS = 1 << 20  # that are remembered, at most
@@ -121,7 +119,7 @@ class _Encoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         library, backend = import_tokenizers(), tokenizer._backend
         self._tokenizer = tokenizer
-        self._around = [len(ids) for ids in Template.of(tokenizer, pairs=False).special]
+        self._around = [len(ids) for ids in tokenizer.around]
         added = [token.content for token in backend.get_added_tokens_decoder().values()]
         self._by_word = (
             isinstance(backend.normalizer, library.normalizers.BertNormalizer)
@@ -153,91 +151,8 @@ class _Encoder:
         found, (before, after) = self._tokenizer.encode(texts, name=name, first=first), self._around
         starts = found.cu_seqlens[:-1].astype(np.int64) + before
         lengths = np.maximum(found.lengths.astype(np.int64) - before - after, 0)
-        ids: NDArray[np.int32] = found.ids[spans(starts, lengths)].astype(np.int32)
+        ids: NDArray[np.int32] = found.ids[ranges(starts, lengths)].astype(np.int32)
         return ids, lengths
-
-
-def spans(starts: IntArray, lengths: IntArray) -> IntArray:
-    """The numbers from each start on, as many as its length.
-
-    >>> spans(np.array([3, 10]), np.array([2, 3])).tolist()
-    [3, 4, 10, 11, 12]
-    """
-    before = np.cumsum(lengths) - lengths
-    found: IntArray = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
-    return found
-
-
-@dataclass(frozen=True)
-class Template:
-    """What a tokenizer puts around the segments of a sequence.
-
-    Attributes:
-        special: int64 ids, before the first segment, between two, and behind the last.
-        types: the token types of these, in the same form.
-        segments: the token type of each segment.
-    """
-
-    special: tuple[IntArray, ...]
-    types: tuple[IntArray, ...]
-    segments: tuple[int, ...]
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer, pairs: bool) -> Template:
-        """The template of one segment, or of two. It is read off an example, so it is the tokenizer's own."""
-        backend = tokenizer._backend
-        encoding = backend.encode("a", "a") if pairs else backend.encode("a")
-        places: list[list[int]] = [[]]
-        segments: list[int] = []
-        last = None
-        for i, segment in enumerate(encoding.sequence_ids):
-            if segment is None:
-                places[-1].append(i)
-            elif segment != last:
-                segments.append(encoding.type_ids[i])
-                places.append([])
-            last = last if segment is None else segment
-        ids, types = (
-            tuple(np.array([values[i] for i in some], np.int64) for some in places)
-            for values in (encoding.ids, encoding.type_ids)
-        )
-        return cls(ids, types, tuple(segments))
-
-    @property
-    def count(self) -> int:
-        """How many special tokens a sequence has."""
-        return sum(map(len, self.special))
-
-    def fill(
-        self, ids: NDArray[np.int32], starts: IntArray, lengths: IntArray
-    ) -> tuple[IntArray, NDArray[np.int32], IntArray, NDArray[np.bool_]]:
-        """Sequences with segments from `ids`: `starts` and `lengths` are int64 `[sequences, segments]`.
-
-        Returns input ids, cu_seqlens, token types, and which tokens are special.
-        """
-        cu_seqlens = ragged.cu_seqlens(lengths.sum(axis=1) + self.count)
-        tokens, types = np.empty((2, cu_seqlens[-1]), np.int64)
-        special = np.ones(len(tokens), np.bool_)
-        at = cu_seqlens[:-1].astype(np.int64)
-        for i, (own, kinds) in enumerate(zip(self.special, self.types, strict=True)):
-            places = at[:, None] + np.arange(len(own))
-            tokens[places], types[places] = own, kinds
-            at = at + len(own)
-            if i < len(self.segments):
-                ends = at + lengths[:, i]
-                for begin, end, start in zip(at.tolist(), ends.tolist(), starts[:, i].tolist(), strict=True):
-                    tokens[begin:end] = ids[start : start + end - begin]
-                    types[begin:end], special[begin:end] = self.segments[i], False
-                at = ends
-        return tokens, cu_seqlens, types, special
-
-
-def mask_id(tokenizer: Tokenizer) -> int:
-    """The id of the token that hides a word. Raises ValueError for a tokenizer without one."""
-    if tokenizer.mask_token_id is None:
-        name = special_token(tokenizer._config.get("mask_token"), SPECIAL["mask_token"])
-        raise ValueError(f"the tokenizer has no {name}, which hides the words to predict")
-    return tokenizer.mask_token_id
 
 
 def continuing_ids(tokenizer: Tokenizer) -> NDArray[np.bool_]:

@@ -139,6 +139,10 @@ class Tokenizer:
         """The ids of the special tokens before a text and behind it."""
         return self._templates[0].leading, self._templates[0].trailing
 
+    def template(self, pair: bool) -> Template:
+        """The special tokens of a text, or of a pair."""
+        return self._templates[pair]
+
     def warn_of_tokens_beyond(self, rows: int) -> None:
         """Warn, naming the folder, about tokens that a model with `rows` embeddings does not have."""
         if self.vocab_size <= rows and self._backend.id_to_token(rows) is None:

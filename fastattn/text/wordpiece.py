@@ -10,9 +10,9 @@ from fastattn.checks import integer
 from fastattn.text.library import import_tokenizers, library_errors
 from fastattn.text.tokenizer import Tokenizer
 
-__all__ = ["SPECIAL", "train_wordpiece"]
+__all__ = ["train_wordpiece"]
 
-SPECIAL = {
+_SPECIAL = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",
@@ -54,13 +54,13 @@ def train_wordpiece(
     """
     library = import_tokenizers()
     vocab_size = integer("train_wordpiece: vocab_size", vocab_size)
-    backend = library.Tokenizer(library.models.WordPiece(unk_token=SPECIAL["unk_token"]))
+    backend = library.Tokenizer(library.models.WordPiece(unk_token=_SPECIAL["unk_token"]))
     backend.normalizer = library.normalizers.BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
     letters = _alphabet(texts, backend)
     # The library numbers the pieces of one letter as its hash table has them, and ties depend on these numbers: the
     # same text would give another vocabulary each time. Given in order, as if they were special, they have an order.
-    first = [*SPECIAL.values(), *letters, *(_PREFIX + letter for letter in letters if _continues(backend, letter))]
+    first = [*_SPECIAL.values(), *letters, *(_PREFIX + letter for letter in letters if _continues(backend, letter))]
     if len(first) > vocab_size:
         raise ValueError(f"train_wordpiece: vocab_size must be at least {len(first)} for the characters of the text, "
                          f"got {vocab_size}")  # fmt: skip
@@ -109,7 +109,7 @@ def _continues(backend: Any, letter: str) -> bool:
 def _tokenizer(
     library: Any, trained: Any, vocabulary: dict[str, int], lowercase: bool, model_max_length: int | None
 ) -> Tokenizer:
-    unknown, cls, sep = (SPECIAL[name] for name in ("unk_token", "cls_token", "sep_token"))
+    unknown, cls, sep = (_SPECIAL[name] for name in ("unk_token", "cls_token", "sep_token"))
     backend = library.Tokenizer(library.models.WordPiece(vocabulary, unk_token=unknown))
     backend.normalizer, backend.pre_tokenizer = trained.normalizer, trained.pre_tokenizer
     backend.post_processor = library.processors.TemplateProcessing(
@@ -118,8 +118,8 @@ def _tokenizer(
         special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
     )
     backend.decoder = library.decoders.WordPiece(prefix=_PREFIX)
-    backend.add_special_tokens([*SPECIAL.values()])
-    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": lowercase, **SPECIAL}
+    backend.add_special_tokens([*_SPECIAL.values()])
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": lowercase, **_SPECIAL}
     if model_max_length is not None:
         config["model_max_length"] = model_max_length
     return Tokenizer(backend, model_max_length, config=config)

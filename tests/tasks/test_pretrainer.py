@@ -19,7 +19,7 @@ from fastattn import functional as F
 from fastattn.cli import main
 from fastattn.models import BertConfig, BertForMaskedLM, BertForPreTraining
 from fastattn.tasks import Pretrainer, PretrainRecipe, Tagger
-from fastattn.text import Documents, Tokenizer
+from fastattn.text import Documents, TokenizedDocuments, Tokenizer
 from fastattn.training import train
 
 SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "max_seq_length": 16, "batch_size": 4, "plot": False}
@@ -130,6 +130,38 @@ def test_one_document_is_enough_for_masked_words_alone(tmp_path: Path) -> None:
         train(task, two, tmp_path / "c", evaluate_on=data)
 
 
+def test_lists_of_documents_serve_as_a_file_does(data: Documents, tmp_path: Path) -> None:
+    lines = (tmp_path / "text.txt").read_text(encoding="utf-8").split("\n\n")
+    lists = [document.splitlines() for document in lines]
+    options = {**SMALL, "epochs": 2}
+    found = []
+    for name, some in (("file", data), ("lists", lists)):
+        trainer = train(Pretrainer.for_training(None, some, **options), some, tmp_path / name, evaluate_on=some)
+        found.append((trainer.evaluations, weights(tmp_path / name)))
+    assert found[0][0] == found[1][0]
+    for name, array in found[0][1].items():
+        np.testing.assert_array_equal(array, found[1][1][name])
+    train(Pretrainer.for_training(None, lists, **options), lists, tmp_path / "lists", resume=True, evaluate_on=lists)
+
+
+def test_lists_are_tokenised_once_and_again_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = [["the cat sat .", "the dog sat ."], ["the dog ran ."]]
+    bert = Pretrainer.for_training(None, lists, **SMALL)
+    read, texts = TokenizedDocuments.read, []
+    monkeypatch.setattr(TokenizedDocuments, "read", lambda text, *more: texts.append([*text]) or read(text, *more))
+    assert bert.evaluate(lists) == bert.evaluate([*map(tuple, lists)])
+    assert len(texts) == 1
+    lists[1][0] = "the cat ran ."
+    bert.evaluate(lists)
+    assert len(texts) == 2
+    lists = [["The cat sat . The dog sat ."], ["The dog ran ."]]
+    bert = Pretrainer.for_training(None, lists, **SMALL, paragraphs=True)
+    assert len(bert.batches(lists).documents.offsets) - 1 == 3
+    for wrong in ("text.txt", [["a"], "b"]):
+        with pytest.raises(TypeError, match=r"^data.* must be a sequence of .*, got the str"):
+            bert.batches(wrong)
+
+
 def test_it_continues_from_a_model(data: Documents, tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "model")
     options = {"max_seq_length": 16, "batch_size": 4, "plot": False, "epochs": 1, "learning_rate": 1e-3}
@@ -203,7 +235,7 @@ def test_what_cannot_be_trained_or_loaded(data: Documents, tmp_path: Path) -> No
         bert.batches(data)
     words = (folder / "vocab.txt").read_text(encoding="utf-8").replace("[MASK]", "[NONE]")
     (folder / "vocab.txt").write_text(words, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"the tokenizer has no \[MASK\], which hides the words to predict"):
+    with pytest.raises(ValueError, match=r"the tokenizer has no mask_token, such as \[MASK\], which hides the words"):
         Pretrainer.for_training(folder, data)
     small = write_bert(tmp_path / "small")
     lines = (small / "vocab.txt").read_text(encoding="utf-8")

@@ -16,11 +16,9 @@ from fastattn.text import (
     Documents,
     Masking,
     PretrainingBatches,
-    Template,
     TokenizedDocuments,
     Tokenizer,
     continuing_ids,
-    mask_id,
     train_wordpiece,
 )
 from fastattn.text import pretraining as module
@@ -61,9 +59,9 @@ def nested(documents: TokenizedDocuments) -> list[list[list[int]]]:
 
 
 def batches(documents: TokenizedDocuments, tokenizer: Tokenizer, pairs: bool = True, **options: Any) -> Any:
-    masking = Masking(mask_id(tokenizer), tokenizer.vocab_size)
+    masking = Masking(tokenizer.mask_token_id, tokenizer.vocab_size)
     return PretrainingBatches(
-        documents, Template.of(tokenizer, pairs), masking, **{"batch_size": 8, "max_seq_length": 32, **options}
+        documents, tokenizer, masking, **{"next_sentence": pairs, "batch_size": 8, "max_seq_length": 32, **options}
     )
 
 
@@ -146,10 +144,11 @@ def test_segments_are_those_of_the_rules(documents, room, short):
 @pytest.mark.parametrize(("share", "most"), [(0.15, 20), (0.5, 3), (0.9, 40)])
 def test_masks_are_those_of_the_rules(documents, tokenizer, whole, share, most):
     continuing = continuing_ids(tokenizer)
-    masking = Masking(mask_id(tokenizer), tokenizer.vocab_size, share, most, continuing if whole else None)
-    template = Template.of(tokenizer, True)
+    masking = Masking(tokenizer.mask_token_id, tokenizer.vocab_size, share, most, continuing if whole else None)
+    template = tokenizer.template(pair=True)
     plan = plan_instances(documents, range(30), 29, 0.1, True, random.Random(1))
-    ids, cu_seqlens, _, special = template.fill(documents.ids, plan[:, :2], plan[:, 2:4])
+    filled = template.fill(documents.ids, plan[:, :2], plan[:, 2:4])
+    ids, cu_seqlens, special = filled.ids, filled.cu_seqlens, filled.special_tokens_mask
     found, labels = masking(ids, cu_seqlens, special, np.random.default_rng(5))
 
     words: list[list[list[int]]] = []
@@ -373,9 +372,5 @@ def test_texts_that_do_not_fit(tokenizer):
 def test_a_tokenizer_that_lacks_what_is_needed(tokenizer):
     library = pytest.importorskip("tokenizers")
     plain = Tokenizer(library.Tokenizer(library.models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")))
-    with pytest.raises(ValueError, match=r"the tokenizer has no \[MASK\], which hides the words to predict"):
-        mask_id(plain)
     with pytest.raises(ValueError, match="do_whole_word_mask needs a WordPiece tokenizer"):
         continuing_ids(plain)
-    named = Tokenizer(library.Tokenizer(library.models.WordLevel({"a": 0, "<m>": 1})), config={"mask_token": "<m>"})
-    assert mask_id(named) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,17 +27,17 @@ from fastattn.text import (
     Documents,
     Masking,
     PretrainingBatches,
-    Template,
     TokenizedDocuments,
     Tokenizer,
     continuing_ids,
     gather,
-    mask_id,
     token_budget_batches,
     tokens_per_batch,
     train_wordpiece,
 )
 
+Data = Documents | Sequence[Sequence[str]]
+"""The text of files, or documents, which are sequences of sentences."""
 HEADS = {True: "PreTraining", False: "MaskedLM"}
 """The head that learns next sentences, and the one of masked words alone."""
 _VOCABULARY, _POSITIONS, _HEAD_DIM = 30522, 512, 64
@@ -63,10 +63,12 @@ class Pretrainer(Task):
         """Combine a model and its tokenizer."""
         self.model, self.tokenizer, self.recipe = model, tokenizer, recipe or PretrainRecipe()
         self.next_sentence = type(model).__name__.endswith(HEADS[True])
-        self._mask = mask_id(tokenizer)
+        if tokenizer.mask_token_id is None:
+            raise ValueError("the tokenizer has no mask_token, such as [MASK], which hides the words to predict")
+        self._mask = tokenizer.mask_token_id
         tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
         self._learnt: TokenizedDocuments | None = None
-        self._measured: tuple[Any, PretrainingBatches] | None = None
+        self._measured: tuple[Documents, PretrainingBatches] | None = None
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Pretrainer:
@@ -86,7 +88,7 @@ class Pretrainer(Task):
     def for_training(
         cls,
         start: str | os.PathLike[str] | None,
-        data: Documents,
+        data: Data,
         recipe: PretrainRecipe | None = None,
         **options: Any,
     ) -> Pretrainer:
@@ -94,7 +96,7 @@ class Pretrainer(Task):
 
         Args:
             start: the model to continue from: a folder or a name. None makes a new one.
-            data: the text to learn.
+            data: the text to learn: what `read` returns, or documents, each a sequence of sentences.
             recipe: the recipe; None is `PretrainRecipe()`.
             options: replace fields of the recipe.
 
@@ -139,7 +141,7 @@ class Pretrainer(Task):
                         found[owner].append(self.tokenizer._backend.id_to_token(int(word)))
         return found
 
-    def batches(self, data: Documents) -> PretrainingBatches:
+    def batches(self, data: Data) -> PretrainingBatches:
         """Batches of the recipe. Raises ValueError for a text without words or, for next sentences, one document."""
         documents = self._learnt = self._tokenize(data)
         recipe = self.recipe
@@ -154,10 +156,11 @@ class Pretrainer(Task):
         logger.info("%d wordpieces in %d sentences of %d documents, %d of vocabulary", *sizes)
         return batches
 
-    def _tokenize(self, data: Documents) -> TokenizedDocuments:
-        documents = TokenizedDocuments.read(_documents(data, self.recipe), self.tokenizer, data.name)
+    def _tokenize(self, data: Data) -> TokenizedDocuments:
+        text = _documents(data, self.recipe)
+        documents = TokenizedDocuments.read(text, self.tokenizer, text.name)
         rows, used = self.model.config.vocab_size, np.flatnonzero(documents.counts)
-        self.tokenizer.check_rows(used.astype(np.int64), rows, lambda place: data.name)
+        self.tokenizer.check_rows(used.astype(np.int64), rows, lambda place: text.name)
         return documents
 
     def _batches(self, documents: TokenizedDocuments, **options: Any) -> PretrainingBatches:
@@ -173,9 +176,10 @@ class Pretrainer(Task):
         )
         return PretrainingBatches(
             documents,
-            Template.of(self.tokenizer, self.next_sentence),
+            self.tokenizer,
             masking,
             batch_size=recipe.batch_size,
+            next_sentence=self.next_sentence,
             max_seq_length=recipe.max_seq_length,
             short_seq_prob=recipe.short_seq_prob,
             **options,
@@ -184,17 +188,17 @@ class Pretrainer(Task):
     def loss(self, batch: Mapping[str, Any]) -> Any:
         return self.model.forward_ragged(**batch).loss
 
-    def check(self, data: Documents) -> None:
+    def check(self, data: Data) -> None:
         self._measure(data)
 
-    def _measure(self, data: Documents) -> PretrainingBatches:
+    def _measure(self, data: Data) -> PretrainingBatches:
         """The batches that `data` are measured on, the same for every seed. Those used last are kept."""
-        if self._measured is None or self._measured[0] is not data:
-            documents = self._tokenize(data)
-            self._measured = data, self._batches(documents)
+        text = _text(data)
+        if self._measured is None or not _same(self._measured[0], text):
+            self._measured = text, self._batches(self._tokenize(text))
         return self._measured[1]
 
-    def evaluate(self, data: Documents) -> dict[str, float]:
+    def evaluate(self, data: Data) -> dict[str, float]:
         """`masked_loss`, `masked_accuracy` and `perplexity` of hidden words, and `next_sentence_accuracy`.
 
         For comparison, `random_share` is the share of the second segments that are random, and `unigram_loss` the loss
@@ -240,8 +244,11 @@ class Pretrainer(Task):
             metrics["unigram_loss"] = -math.fsum(words[seen] * chances) / total["words"]
         return metrics
 
-    def configuration(self, data: Documents) -> dict[str, Any]:
+    def configuration(self, data: Data) -> dict[str, Any]:
         return {"config": self.model.config.to_dict(type(self.model).__name__)}
+
+    def checksum(self, data: Data) -> int:
+        return _text(data).crc32
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
         known = {name: math.nan if value is None else value for name, value in metrics.items()}
@@ -278,11 +285,21 @@ def _scores(output: Any) -> Any:
     return np.asarray(found)
 
 
-def _documents(data: Documents, recipe: PretrainRecipe) -> Documents:
-    return data.with_paragraphs(recipe.paragraphs or data.paragraphs)
+def _text(data: Data) -> Documents:
+    return Documents.of(data, "data")
 
 
-def _new_tokenizer(data: Documents, recipe: PretrainRecipe) -> Tokenizer:
+def _same(one: Documents, other: Documents) -> bool:
+    """Whether both are the same object, or hold the same documents in memory. Files may have changed."""
+    return one is other or bool(one.given and one.given == other.given and one.paragraphs == other.paragraphs)
+
+
+def _documents(data: Data, recipe: PretrainRecipe) -> Documents:
+    text = _text(data)
+    return text.with_paragraphs(recipe.paragraphs or text.paragraphs)
+
+
+def _new_tokenizer(data: Data, recipe: PretrainRecipe) -> Tokenizer:
     if recipe.tokenizer:
         return Tokenizer.from_pretrained(recipe.tokenizer)
     return train_wordpiece(
