@@ -141,11 +141,10 @@ class PretrainingBatches:
         a second segment that follows the first and 1 for a random one, if there are two."""
         plan = self._of(batch)
         count = 1 + self._pairs
-        texts = self._template.fill(self.documents.ids, plan[:, :count], plan[:, 2 : 2 + count])
-        rng = self._generator(_MASKS, *batch)
-        ids, labels = self._masking(texts.ids, texts.cu_seqlens, texts.special_tokens_mask, rng)
-        types = texts.token_type_ids
-        found = {"input_ids": ids, "cu_seqlens": texts.cu_seqlens, "token_type_ids": types, "labels": labels}
+        filled = self._template.fill(self.documents.ids, plan[:, :count], plan[:, 2 : 2 + count])
+        ids, cu_seqlens, types, special = filled
+        ids, labels = self._masking(ids, cu_seqlens, special, self._generator(_MASKS, *batch))
+        found = {"input_ids": ids, "cu_seqlens": cu_seqlens, "token_type_ids": types, "labels": labels}
         return {**found, "next_sentence_label": plan[:, 4]} if self._pairs else found
 
     def _numbers(self, epoch: int, number: int) -> range:

@@ -227,11 +227,29 @@ class Template:
         layout = Layout(self, spans.lengths)
         return TokenizedTexts(ids, cu_seqlens, spans.full + self.special, spans.samples + first, layout, kept)
 
-    def fill(self, ids: NDArray[Any], starts: IntArray, lengths: IntArray) -> TokenizedTexts:
-        """Sequences with texts from `ids`: `starts` and `lengths` are int64 `[sequences, texts]`."""
-        sides = [Flat(ids, np.array([len(ids)]), None, False)] * starts.shape[1]
-        samples = np.zeros(len(starts), np.int64)
-        return self.apply(sides, Spans(samples, [*starts.T], [*lengths.T], lengths.sum(axis=1)))
+    def fill(
+        self, ids: NDArray[Any], starts: IntArray, lengths: IntArray
+    ) -> tuple[IntArray, NDArray[np.int32], IntArray, NDArray[np.bool_]]:
+        """Sequences with texts from `ids`: `starts` and `lengths` are int64 `[sequences, texts]`.
+
+        Returns their ids, cu_seqlens, token types, and which tokens are special.
+        """
+        sizes = np.empty((len(starts), len(self._runs)), np.int64)
+        begins = np.zeros_like(sizes)
+        for i, run in enumerate(self._runs):
+            if run.sequence == SPECIAL:
+                sizes[:, i] = len(run.ids)
+            else:
+                sizes[:, i], begins[:, i] = lengths[:, run.sequence], starts[:, run.sequence]
+        flat, ends = sizes.ravel(), np.cumsum(sizes).reshape(sizes.shape)
+        found = ids.take(ranges(begins.ravel(), flat), mode="clip").astype(np.int64)
+        types = np.repeat(np.tile([run.types[0] for run in self._runs], len(sizes)), flat)
+        special = np.repeat(np.tile([run.sequence == SPECIAL for run in self._runs], len(sizes)), flat)
+        for i, run in enumerate(self._runs):
+            if run.sequence == SPECIAL:
+                rows = ends[:, i : i + 1] - len(run.ids) + np.arange(len(run.ids))
+                found[rows], types[rows] = run.ids, run.types
+        return found, ragged.cu_seqlens(sizes.sum(axis=1)), types, special
 
 
 def joined(parts: Sequence[TokenizedTexts]) -> TokenizedTexts:

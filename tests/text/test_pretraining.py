@@ -147,8 +147,7 @@ def test_masks_are_those_of_the_rules(documents, tokenizer, whole, share, most):
     masking = Masking(tokenizer.mask_token_id, tokenizer.vocab_size, share, most, continuing if whole else None)
     template = tokenizer.template(pair=True)
     plan = plan_instances(documents, range(30), 29, 0.1, True, random.Random(1))
-    filled = template.fill(documents.ids, plan[:, :2], plan[:, 2:4])
-    ids, cu_seqlens, special = filled.ids, filled.cu_seqlens, filled.special_tokens_mask
+    ids, cu_seqlens, _, special = template.fill(documents.ids, plan[:, :2], plan[:, 2:4])
     found, labels = masking(ids, cu_seqlens, special, np.random.default_rng(5))
 
     words: list[list[list[int]]] = []
@@ -198,6 +197,11 @@ def test_the_special_tokens_are_the_templates_own(documents, tokenizer):
         assert ids[place : place + 2] == [3, 3]
         assert ids[-1] == 2
         assert types == [1] * (place + 1) + [3] + [2] * (end - place - 2)
+    one = np.array([[0]])
+    ids, cu_seqlens, _, special = other.template(pair=False).fill(np.array([7], np.int32), one, one + 1)
+    assert (ids.tolist(), cu_seqlens.tolist(), special.tolist()) == ([0, 7], [0, 2], [True, False])
+    empty = other.template(pair=True).fill(np.array([7], np.int32), np.zeros((0, 2), int), np.zeros((0, 2), int))
+    assert [array.tolist() for array in empty] == [[], [0], [], []]
 
 
 def test_masked_words_alone_have_one_segment(documents, tokenizer):
