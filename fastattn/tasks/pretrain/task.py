@@ -268,9 +268,14 @@ class Pretrainer(Task):
             yield f"unigram model: loss {entries[-1]['metrics']['unigram_loss']:.4f}"
 
     @classmethod
-    def read(cls, *paths: str | os.PathLike[str]) -> Documents:
-        """The text of files. Raises OSError, and ValueError for a file without text."""
-        return Documents(paths)
+    def read(cls, *sources: Any) -> Documents:
+        """The text of files, or of documents in memory, each a sequence of sentences.
+
+        Raises OSError, TypeError for other things, and ValueError for a source without text.
+        """
+        if len(sources) == 1 and not isinstance(sources[0], str | os.PathLike):
+            return _text(sources[0])
+        return Documents(sources)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and tokenizer, each file whole or not at all. transformers reads them too."""
