@@ -31,6 +31,7 @@ __all__ = [
     "lengths",
     "pack",
     "positions",
+    "ranges",
     "uniform",
     "unpack",
 ]
@@ -72,6 +73,16 @@ def lengths(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int32]:
     [3, 0, 2]
     """
     return cu_seqlens[1:] - cu_seqlens[:-1]
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The integers from each start on, one range after the other: int64 `[sum of lengths]`, from `[batch]` int64.
+
+    >>> ranges(np.array([7, 0]), np.array([2, 3])).tolist()
+    [7, 8, 0, 1, 2]
+    """
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
 
 
 def positions(cu_seqlens: NDArray[np.int32]) -> NDArray[np.int64]:

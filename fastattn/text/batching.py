@@ -79,8 +79,7 @@ def gather(
     starts = cu_seqlens[:-1][indices].astype(np.int64)
     lengths = cu_seqlens[1:][indices].astype(np.int64) - starts
     offsets = ragged.cu_seqlens(lengths)
-    rows = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
-    return values[rows], offsets
+    return values[ragged.ranges(starts, lengths)], offsets
 
 
 def tokens_per_batch(threads: int) -> int:

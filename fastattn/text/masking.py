@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import ragged
 from fastattn._types import IntArray
 from fastattn.functional.losses import IGNORE_INDEX
 
@@ -100,5 +101,4 @@ def _first_words(
             left[owner] -= size
             taken.append(word)
     words = np.sort(np.array(taken, np.int64))
-    pieces = np.repeat(starts[words] - np.cumsum(sizes[words]) + sizes[words], sizes[words])
-    return candidates[pieces + np.arange(len(pieces))]
+    return candidates[ragged.ranges(starts[words], sizes[words])]

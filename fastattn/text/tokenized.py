@@ -197,7 +197,7 @@ class Template:
                 yield run, starts[:, None] + np.arange(len(run.ids))
                 starts = starts + len(run.ids)
             else:
-                yield run, ranges(starts, lengths[run.sequence])
+                yield run, ragged.ranges(starts, lengths[run.sequence])
                 starts = starts + lengths[run.sequence]
 
     def apply(self, sides: Sequence[Flat], spans: Spans | None, first: int = 0) -> TokenizedTexts:
@@ -220,7 +220,7 @@ class Template:
             side = sides[run.sequence]
             sizes = side.lengths + side.whole * self.special
             begins = np.cumsum(sizes) - sizes + side.whole * len(self.leading)
-            source = ranges(begins[spans.samples] + spans.starts[run.sequence], spans.lengths[run.sequence])
+            source = ragged.ranges(begins[spans.samples] + spans.starts[run.sequence], spans.lengths[run.sequence])
             ids[rows] = side.ids[source]
             if kept is not None and side.places is not None:
                 kept.offsets[rows], kept.words[rows] = side.places.offsets[source], side.places.words[source]
@@ -242,7 +242,7 @@ class Template:
             else:
                 sizes[:, i], begins[:, i] = lengths[:, run.sequence], starts[:, run.sequence]
         flat, ends = sizes.ravel(), np.cumsum(sizes).reshape(sizes.shape)
-        found = ids.take(ranges(begins.ravel(), flat), mode="clip").astype(np.int64)
+        found = ids.take(ragged.ranges(begins.ravel(), flat), mode="clip").astype(np.int64)
         types = np.repeat(np.tile([run.types[0] for run in self._runs], len(sizes)), flat)
         special = np.repeat(np.tile([run.sequence == SPECIAL for run in self._runs], len(sizes)), flat)
         for i, run in enumerate(self._runs):
@@ -266,13 +266,3 @@ def joined(parts: Sequence[TokenizedTexts]) -> TokenizedTexts:
         Layout(layouts[0].template, [*map(np.concatenate, zip(*(some.lengths for some in layouts), strict=True))]),
         Places(*map(np.concatenate, zip(*places, strict=True))) if places else None,
     )
-
-
-def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
-    """The integers from each start on.
-
-    >>> ranges(np.array([7, 0]), np.array([2, 3])).tolist()
-    [7, 8, 0, 1, 2]
-    """
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)

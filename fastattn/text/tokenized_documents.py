@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import ragged
 from fastattn._types import IntArray
 from fastattn.text.library import import_tokenizers
-from fastattn.text.tokenized import ranges
 from fastattn.text.tokenizer import Tokenizer
 
 __all__ = ["TokenizedDocuments", "continuing_ids"]
@@ -151,7 +151,7 @@ class _Encoder:
         found, (before, after) = self._tokenizer.encode(texts, name=name, first=first), self._around
         starts = found.cu_seqlens[:-1].astype(np.int64) + before
         lengths = np.maximum(found.lengths.astype(np.int64) - before - after, 0)
-        ids: NDArray[np.int32] = found.ids[ranges(starts, lengths)].astype(np.int32)
+        ids: NDArray[np.int32] = found.ids[ragged.ranges(starts, lengths)].astype(np.int32)
         return ids, lengths
 
 
