@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastattn import functional as F
-from fastattn import nn
+from fastattn import nn, ragged
 from fastattn.autograd import Tensor
 from fastattn.checks import integers
 from fastattn.functional.losses import IGNORE_INDEX
@@ -31,6 +31,7 @@ from fastattn.models.bert.model import Batch, BertModel, BertPreTrainedModel
 from fastattn.models.bert.outputs import BertOutput
 from fastattn.models.inputs import Tokens, check_labels
 from fastattn.models.outputs import HeadOutput, QuestionAnsweringOutput, as_tensor, loss_of
+from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
 
@@ -165,13 +166,39 @@ class BertForQuestionAnswering(BertHeadModel):
         output: QuestionAnsweringOutput = self._run(batch, labels, output_hidden_states, output_attentions)
         return output
 
+    def forward_ragged(
+        self,
+        input_ids: ArrayLike,
+        cu_seqlens: ArrayLike,
+        token_type_ids: ArrayLike | None = None,
+        position_ids: ArrayLike | None = None,
+        start_positions: ArrayLike | None = None,
+        end_positions: ArrayLike | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> QuestionAnsweringOutput:
+        """As `BertModel.forward_ragged`. The logits are `[tokens]`.
+
+        The positions `[sequences]` count the tokens of a sequence from 0, and those beyond its end are ignored.
+        """
+        labels = self._together(start_positions=start_positions, end_positions=end_positions)
+        batch = self.bert.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
+        output: QuestionAnsweringOutput = self._run(batch, labels, output_hidden_states, output_attentions)
+        return output
+
     def _target(self, batch: Batch, labels: dict[str, Any]) -> list[Array]:
         return [_check_positions(name, positions, batch) for name, positions in labels.items()]
 
     def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> QuestionAnsweringOutput:
-        x = batch.pad(self.qa_outputs(output.last_hidden_state), fill=-np.inf)
-        start, end = (x[..., i] if isinstance(x, Tensor) else np.ascontiguousarray(x[..., i]) for i in range(2))
-        return QuestionAnsweringOutput(loss_of([start, end], target, _mean_of_both), start, end, **extras)
+        rows = self.qa_outputs(output.last_hidden_state)
+        scores = start, end = _columns(batch.pad(rows, fill=-np.inf))
+        if target is not None and len(batch.shape) == 1:  # a softmax over each sequence
+            lengths = ragged.lengths(batch.cu_seqlens)
+            shape = batch.sequences, int(lengths.max())
+            begins = np.repeat(np.arange(batch.sequences) * shape[1], lengths)
+            padded = F.scatter_rows(rows, begins + ragged.positions(batch.cu_seqlens), shape[0] * shape[1], -np.inf)
+            scores = _columns(padded.reshape(*shape, 2))
+        return QuestionAnsweringOutput(loss_of(scores, target, _mean_of_both), start, end, **extras)
 
 
 class BertForSequenceClassification(Classifier, RaggedModel):
@@ -230,7 +257,13 @@ class BertForMultipleChoice(Classifier):
         return HeadOutput(loss_of(scores, target), scores, **extras)
 
 
-def _mean_of_both(scores: list[Any], targets: list[Array]) -> Any:
+def _columns(x: Values) -> tuple[Any, Any]:
+    """The two columns of the last axis."""
+    start, end = (x[..., i] if isinstance(x, Tensor) else np.ascontiguousarray(x[..., i]) for i in range(2))
+    return start, end
+
+
+def _mean_of_both(scores: tuple[Any, Any], targets: list[Array]) -> Any:
     first, second = (F.cross_entropy(*pair) for pair in zip(scores, targets, strict=True))
     return (first + second) / 2
 
@@ -264,14 +297,15 @@ def _several(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
 
 def _check_positions(name: str, positions: ArrayLike, batch: Tokens) -> Array:
     """Positions as targets: -100 for positions beyond the end. Raises ValueError for a position at the padding."""
-    owner, seq = "BertForQuestionAnswering", batch.shape[1]
-    columns = np.maximum(integers(f"{owner}: {name}", positions, batch.shape[:1]), 0)
+    owner = "BertForQuestionAnswering"
+    seq = ragged.lengths(batch.cu_seqlens) if len(batch.shape) == 1 else np.full(batch.sequences, batch.shape[1])
+    columns = np.maximum(integers(f"{owner}: {name}", positions, (batch.sequences,)), 0)
     if (columns >= seq).all():
         raise ValueError(
-            f"{owner}: {name} must have a position in [0, {seq}), the sequence: all {len(columns)} lie beyond it"
+            f"{owner}: {name} must have a position in [0, {seq.max(initial=0)}), the sequence: "
+            f"all {len(columns)} lie beyond it"
         )
     columns[columns >= seq] = IGNORE_INDEX
-    columns = check_labels(owner, name, columns, batch.shape[:1], seq)
     if batch.mask is not None:
         for i, column in enumerate(columns):
             if column != IGNORE_INDEX and not batch.mask[i, column]:

@@ -108,6 +108,56 @@ def test_question_answering_leaves_the_padding_out() -> None:
     assert all(np.isfinite(gradient).all() for gradient in gradients(model).values())
 
 
+def test_question_answering_of_ragged_batches() -> None:
+    """Logits, loss and gradients have the bits of a padded batch; a position is that in its sequence."""
+    case = make_case("BertForQuestionAnswering")
+    model = make_model(case)
+    mask = case.call["attention_mask"]
+    mask[1, 7:] = 0
+    mask[3, 4:] = 0
+    starts, ends = [0, 5, 12, 3], [-1, 6, 13, 99]
+    padded = model(**{**case.call, "start_positions": starts, "end_positions": ends}, output_hidden_states=True)
+    padded.loss.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    kept = mask == 1
+    ids, types = case.call["input_ids"][kept], case.call["token_type_ids"][kept]
+    offsets = np.concatenate([[0], np.cumsum(kept.sum(1))])
+    packed = model.forward_ragged(
+        ids, offsets, types, start_positions=starts, end_positions=ends, output_hidden_states=True
+    )
+    assert_same_bits(packed.start_logits, padded.start_logits.data[kept])
+    assert_same_bits(packed.end_logits, padded.end_logits.data[kept])
+    assert_same_bits(packed.loss.data, padded.loss.data)
+    assert_same_bits(packed.hidden_states[-1], padded.hidden_states[-1].data[kept])
+    packed.loss.backward()
+    for key, gradient in gradients(model).items():
+        assert_same_bits(gradient, expected[key])
+    cut = model.forward_ragged(ids, offsets, types, start_positions=[0, 7, 12, 3], end_positions=ends).loss
+    beyond = model.forward_ragged(ids, offsets, types, start_positions=[0, 99, 12, 3], end_positions=ends).loss
+    assert_same_bits(cut.data, beyond.data)
+    with pytest.raises(ValueError, match=r"start_positions must have a position in \[0, 13\), the sequence: all 4 lie"):
+        model.forward_ragged(ids, offsets, types, start_positions=[13, 7, 13, 4], end_positions=ends)
+    with pytest.raises(ValueError, match=r"end_positions must have shape \(4,\), got \(1,\)"):
+        model.forward_ragged(ids, offsets, types, start_positions=[0] * 4, end_positions=[0])
+
+
+@pytest.mark.parametrize("kind", ["BertForMaskedLM", "BertForPreTraining"])
+def test_words_of_some_places(kind: str) -> None:
+    """The scores of places have the bits of those of all tokens."""
+    case = make_case(kind)
+    model = make_model(case)
+    ids, offsets = case.call["input_ids"].reshape(-1), np.arange(BATCH + 1) * SEQ
+    name = "logits" if kind == "BertForMaskedLM" else "prediction_logits"
+    every = model.forward_ragged(ids, offsets)[name]
+    places = [5, 0, 30]
+    assert_same_bits(model.forward_ragged(ids, offsets, places=places)[name], every.data[places])
+    assert_same_bits(every, model(case.call["input_ids"])[name].data.reshape(every.shape))
+    for wrong in ([52], [-1], [[0]], [0.5]):
+        with pytest.raises((TypeError, ValueError), match="places must"):
+            model.forward_ragged(ids, offsets, places=wrong)
+
+
 def test_labels_of_the_classes_alone_decide_the_problem() -> None:
     """Integers are classes, other numbers are several labels, as in transformers; the config stays as it was."""
     case = make_case("BertForSequenceClassification")
