@@ -165,6 +165,7 @@ class Tokenizer:
         text_pairs: Sequence[str] | Sequence[Sequence[str]] | None = None,
         truncation: str = "longest_first",
         stride: int | None = None,
+        step: int | None = None,
         is_split_into_words: bool = False,
         return_offsets_mapping: bool = False,
         parallel: bool = True,
@@ -183,7 +184,8 @@ class Tokenizer:
             truncation: which text of a pair is cut: "longest_first", "only_first" or "only_second".
             stride: cut nothing, but split a text into windows, of which neighbours share `stride` tokens. It needs a
                 `max_length`, and for pairs the "only_first" or "only_second" that is split; the other text stands in
-                each of its windows. BERT's `doc_stride` is how far a window moves, and this is how far it does not.
+                each of its windows.
+            step: as `stride`, but a window begins `step` tokens after the one before it, as with BERT's `doc_stride`.
             is_split_into_words: each text is a sequence of words, which are tokenised one by one. Characters are
                 counted in each word.
             return_offsets_mapping: keep the place of each token in its text, see `TokenizedTexts.offset_mapping`.
@@ -208,7 +210,7 @@ class Tokenizer:
         if len({*map(len, sides)}) > 1:
             raise ValueError(f"{name} has {len(sides[0])} entries, but {pairs_name} has {len(sides[1])}")
         template = self._templates[len(sides) - 1]
-        limit = Limit.checked(len(sides), max_length, template.special, truncation, stride, self._cuts_left)
+        limit = Limit.checked(len(sides), max_length, template.special, truncation, stride, self._cuts_left, step)
         options = {"words": is_split_into_words, "places": return_offsets_mapping or is_split_into_words}
         around = self.around if len(sides) == 1 and not (is_split_into_words or return_offsets_mapping) else None
         chunks = []

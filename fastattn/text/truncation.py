@@ -33,25 +33,39 @@ class Limit:
     truncation: str = "longest_first"
     stride: int | None = None
     left: bool = False
+    step: int | None = None
 
     @classmethod
     def checked(
-        cls, sides: int, max_length: int | None, special: int, truncation: str, stride: int | None, left: bool
+        cls,
+        sides: int,
+        max_length: int | None,
+        special: int,
+        truncation: str,
+        stride: int | None,
+        left: bool,
+        step: int | None = None,
     ) -> Limit:
         """The options of `encode`, for texts or for pairs. Raises TypeError or ValueError."""
         if max_length is not None:
             wanted = f"more than the {special} special tokens"
             max_length = checks.integer("encode: max_length", max_length, special + 1, wanted=wanted)
         checks.choice("encode: truncation", truncation, STRATEGIES[: sides + 1])
-        if stride is not None:
+        if stride is not None and step is not None:
+            raise ValueError("encode: stride and step both say how far a window moves; give one of them")
+        if step is not None:
+            step = checks.integer("encode: step", step)
+        name = "stride" if step is None else "step"
+        if stride is not None or step is not None:
             if max_length is None:
-                raise ValueError("encode: stride needs a max_length")
+                raise ValueError(f"encode: {name} needs a max_length")
             if sides == 2 and truncation == "longest_first":
-                raise ValueError("encode: stride needs truncation only_first or only_second, got longest_first")
+                raise ValueError(f"encode: {name} needs truncation only_first or only_second, got longest_first")
+        if stride is not None and max_length is not None:
             room = max_length - special
             wanted = f"from 0 to {room - 1}, below the {room} tokens that max_length {max_length} leaves to a text"
             stride = checks.integer("encode: stride", stride, 0, room, wanted)
-        return cls(max_length, special, truncation, stride, left)
+        return cls(max_length, special, truncation, stride, left, step)
 
     def spans(self, lengths: Sequence[IntArray], names: Sequence[str], first: int = 0) -> Spans | None:
         """What is kept of each side, int64 `[texts]` tokens each; None if that is everything.
@@ -72,7 +86,7 @@ class Limit:
         short = (over > 0) & (widths <= (self.stride or 0))
         if short.any():
             raise self._no_room(lengths, side, int(short.argmax()), widths, names, first)
-        if self.stride is not None:
+        if self.stride is not None or self.step is not None:
             return self._windows(lengths, side, widths)
         return self._cut(lengths, [widths if i == side else full for i, full in enumerate(lengths)])
 
@@ -84,7 +98,7 @@ class Limit:
         """Windows of at most `widths` tokens over one side. The other one stands whole in each."""
         found: list[tuple[int, int, int]] = []
         for sample, (length, width) in enumerate(zip(lengths[side].tolist(), widths.tolist(), strict=True)):
-            step = width - (self.stride or 0)
+            step = width - (self.stride or 0) if self.step is None else min(self.step, width)
             for start in range(0, max(length - width, 0) + step, step) if length > width else (0,):
                 end = min(start + width, length)
                 found.append((sample, length - end if self.left else start, end - start))

@@ -124,6 +124,27 @@ def test_one_text_of_a_pair_is_cut_as_the_library_does(backend: Any, side: str, 
         check(tokens, expected, [*range(len(kept))])
 
 
+@pytest.mark.parametrize(("length", "step"), [(6, 2), (5, 2), (9, 4), (4, 9), (12, 1)])
+def test_a_step_is_the_distance_of_windows(tokenizer: Tokenizer, length: int, step: int) -> None:
+    """BERT's run_squad: a window is as wide as the question leaves room, and the next one begins a step further."""
+    questions, context = ["the", "the cat sat"], "a b c d e f g h i j"
+    tokens = tokenizer.encode(questions, 3 + 3 + length, text_pairs=[context] * 2, truncation="only_second", step=step)
+    expected = []
+    for question in questions:
+        words = question.split()
+        width, start = 6 + length - 3 - len(words), 0
+        while True:
+            some = context.split()[start : start + width]
+            expected.append(["[CLS]", *words, "[SEP]", *some, "[SEP]"])
+            if start + len(some) == 10:
+                break
+            start += min(len(some), step)
+    assert [tokenizer.tokens(ids) for ids in tokens] == expected
+    alone = tokenizer.encode([context], 2 + length, step=step)
+    starts = [tokenizer.tokens(ids)[1] for ids in alone]
+    assert starts == [context.split()[i * min(step, length)] for i in range(len(starts))]
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_windows_are_those_of_the_library(backend: Any, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_module, "CHUNK", 3)
@@ -265,6 +286,10 @@ def test_options_that_do_not_go_together(tokenizer: Tokenizer) -> None:
           truncation="only_second")  # fmt: skip
     fails("got 'drop'", ["a"], 9, truncation="drop", **two)
     fails("^encode: stride needs a max_length$", ["a"], stride=1)
+    fails("^encode: step needs a max_length$", ["a"], step=1)
+    fails("^encode: step must be a positive integer, got 0$", ["a"], 9, step=0)
+    fails("^encode: stride and step both say how far a window moves", ["a"], 9, step=1, stride=1)
+    fails("^encode: step needs truncation only_first or only_second, got longest_first$", ["a"], 9, step=1, **two)
     fails("^encode: stride needs truncation only_first or only_second, got longest_first$", ["a"], 9, stride=1, **two)
     fails("^encode: stride must be from 0 to 3, below the 4 tokens that max_length 6 leaves to a text, got 4$",
           ["a"], 6, stride=4)  # fmt: skip
