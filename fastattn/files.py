@@ -359,6 +359,20 @@ def _check_start(line: bytes, name: str) -> None:
 _CRC32_LINES = 1024  # joined at once
 
 
+def json_text(value: Any) -> str:
+    """`value` in JSON, on one line for every reader.
+
+    JSON may hold U+0085, U+2028 and U+2029 as they are, but many readers end a line there, so they are escaped. So is a
+    lone surrogate, which UTF-8 cannot encode. Raises ValueError for NaN and infinity, which JSON has not.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS)
+    return text if text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def lines_crc32(lines: Iterable[str]) -> int:
     r"""A checksum of text by its lines. A lone surrogate, which UTF-8 cannot encode, counts too.
 

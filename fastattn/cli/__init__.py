@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from fastattn import __version__, checks, tasks
 from fastattn.files import byte_lines, standard_stream
-from fastattn.tasks.base import OptionError, Options, Recipe, options
+from fastattn.tasks.base import OptionError, Options, Usage, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -127,17 +127,16 @@ def use_threads(count: int | None) -> None:
 
 
 def add_tasks(
-    parser: argparse.ArgumentParser, predict: bool = False
-) -> Iterator[tuple[argparse.ArgumentParser, type[Recipe]]]:
-    """A parser and the recipe of each task, or of those that `predict`. The caller sets the description."""
+    parser: argparse.ArgumentParser, has: Callable[[type[Usage]], bool]
+) -> Iterator[tuple[argparse.ArgumentParser, Any]]:
+    """A parser and the usage, or recipe, of each task that `has` the command. The caller sets the description."""
     commands = parser.add_subparsers(dest="task", metavar="TASK", required=True)
-    for name, (_, recipe_name) in tasks.TASKS.items():
-        recipe: type[Recipe] = getattr(tasks, recipe_name)
-        if predict and recipe.predicting is None:
-            continue
-        command = _add_parser(commands, name, recipe.summary)
-        command.set_defaults(recipe=recipe)
-        yield command, recipe
+    for name, (_, usage_name) in tasks.TASKS.items():
+        usage: type[Usage] = getattr(tasks, usage_name)
+        if has(usage):
+            command = _add_parser(commands, name, usage.summary)
+            command.set_defaults(recipe=usage)
+            yield command, usage
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Options], shared: type[Options] = Options) -> None:

@@ -25,12 +25,11 @@ SUMMARY = "label, translate or measure text with a trained model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for task, recipe in add_tasks(parser, predict=True):
-        assert recipe.predicting is not None
-        task.description, model, read = recipe.predicting
+    for task, usage in add_tasks(parser, lambda usage: usage.predicting is not None):
+        task.description, model, read = usage.predicting
         task.add_argument("input", nargs="?", default="-", help=f"{read} (default: standard input)")
         task.add_argument("--model", required=True, help=model)
-        add_options(task, recipe.predict_options)
+        add_options(task, usage.predict_options)
         task.add_argument("--output", "-o", default="-", help="file to write (default: standard output)")
         add_threads(task)
 

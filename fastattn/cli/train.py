@@ -27,7 +27,7 @@ SUMMARY = "train a model on your own data"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for task, recipe in add_tasks(parser):
+    for task, recipe in add_tasks(parser, lambda usage: issubclass(usage, Recipe)):
         task.description = sys.modules[recipe.__module__].__doc__
         for name, argument in recipe.files.items():
             task.add_argument(name, **argument)

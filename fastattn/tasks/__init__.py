@@ -61,7 +61,8 @@ TASKS = {
     "translate": ("Translator", "TranslateRecipe"),
     "pretrain": ("Pretrainer", "PretrainRecipe"),
 }
-"""The tasks of `fastattn train` and `fastattn predict`: the name of a folder, the task and its recipe."""
+"""The tasks of `fastattn train` and `fastattn predict`: the name of a folder, the task, and its recipe or, for a task
+that is not trained, its usage."""
 
 __getattr__ = lazy(
     __name__,

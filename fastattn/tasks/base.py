@@ -127,8 +127,19 @@ def _helps(kind: type[Options]) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", docs, re.M)}
 
 
+class Usage:
+    """What the commands say of a task, and the options of its `fastattn predict`."""
+
+    summary: ClassVar[str]
+    """What the task does, in a few words."""
+    predicting: ClassVar[tuple[str, str, str] | None] = None
+    """What `fastattn predict` does, what its `--model` names and what it reads. None: the task has no such command."""
+    predict_options: ClassVar[type[Options]] = Options
+    """The options of `fastattn predict`."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Options, ABC):
+class Recipe(Options, Usage, ABC):
     """How a model is made and trained: the options that all tasks share.
 
     Args:
@@ -148,15 +159,9 @@ class Recipe(Options, ABC):
         progress: show a progress bar (default: if standard error is a terminal; elsewhere a line now and then)
     """
 
-    summary: ClassVar[str]
-    """What the task does, in a few words."""
     files: ClassVar[Mapping[str, Mapping[str, Any]]]
     """More arguments of `fastattn train`, as argparse takes them. Their names (`dest`) are `start`, which goes to
     `for_training`, and the files of data, `train`, `eval` and perhaps `test`."""
-    predicting: ClassVar[tuple[str, str, str] | None] = None
-    """What `fastattn predict` does, what its `--model` names and what it reads. None: the task has no such command."""
-    predict_options: ClassVar[type[Options]] = Options
-    """The options of `fastattn predict`."""
     pipeline_tag: ClassVar[str | None] = None
     """The name of the task on the Hugging Face Hub, for the model card."""
     metric: ClassVar[str | None] = None
@@ -235,7 +240,8 @@ class Recipe(Options, ABC):
         return get_linear_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
 
 
-Self = TypeVar("Self", bound="Task")
+Self = TypeVar("Self", bound="Predictor")
+Trained = TypeVar("Trained", bound="Task")
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 
@@ -254,20 +260,14 @@ def model_name(start: str | os.PathLike[str]) -> str:
     return folder.resolve().name if folder.is_absolute() or folder.is_dir() else os.fspath(start)
 
 
-class Task(ABC):
-    """Text in, answers out, and how to learn that.
+class Predictor(ABC):
+    """Text in, answers out.
 
     Attributes:
         model: a `fastattn.nn.Module`.
-        recipe: how the model is trained; `batches`, `loss` and `evaluate` read it too.
-        carried: what a step of training leaves to the next one; see `fastattn.training.Trainer`.
-        base_model: the name of the model that the training started from, for the model card; see `model_name`.
     """
 
     model: Any
-    recipe: Any
-    carried: Any = None
-    base_model: str | None = None
 
     @classmethod
     @abstractmethod
@@ -279,18 +279,43 @@ class Task(ABC):
         library of the tokenizer.
         """
 
+    @abstractmethod
+    def __call__(self, inputs: Any, /) -> list[Any]:
+        """An answer for each input. Its bits do not depend on the other inputs. Many threads may call at once."""
+
+    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> Any:
+        """The data for `predict`, from the lines of a file that errors call `name`. Right answers may be missing.
+
+        A task without `predicting` has neither this verb nor `predict`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not predict")
+
+    def predict(self, data: Any, options: Any) -> tuple[Iterable[str], Iterable[str]]:
+        """The text of the file of answers, and lines to report about them once it is written."""
+        raise NotImplementedError(f"{type(self).__name__} does not predict")
+
+
+class Task(Predictor):
+    """A predictor, and how to learn what it does.
+
+    Attributes:
+        recipe: how the model is trained; `batches`, `loss` and `evaluate` read it too.
+        carried: what a step of training leaves to the next one; see `fastattn.training.Trainer`.
+        base_model: the name of the model that the training started from, for the model card; see `model_name`.
+    """
+
+    recipe: Any
+    carried: Any = None
+    base_model: str | None = None
+
     @classmethod
     @abstractmethod
-    def for_training(cls: type[Self], start: Any, data: Any, recipe: Any = None, **options: Any) -> Self:
+    def for_training(cls: type[Trained], start: Any, data: Any, recipe: Any = None, **options: Any) -> Trained:
         """Load or make a model to train, from `start`. `data` provides its labels or vocabularies.
 
         `recipe` defaults to the task's default recipe. `options` replace its fields. The recipe's `seed` seeds the
         random state.
         """
-
-    @abstractmethod
-    def __call__(self, inputs: Any, /) -> list[Any]:
-        """An answer for each input. Its bits do not depend on the other inputs. Many threads may call at once."""
 
     @abstractmethod
     def batches(self, data: Any) -> Batches:
@@ -326,17 +351,6 @@ class Task(ABC):
 
         Raises OSError, and ValueError with file and line.
         """
-
-    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> Any:
-        """The data for `predict`, from the lines of a file that errors call `name`. Right answers may be missing.
-
-        A task whose recipe has no `predicting` has neither this verb nor `predict`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not predict")
-
-    def predict(self, data: Any, options: Any) -> tuple[Iterable[str], Iterable[str]]:
-        """The text of the file of answers, and lines to report about them once it is written."""
-        raise NotImplementedError(f"{type(self).__name__} does not predict")
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
         """Metrics in one line."""

@@ -19,7 +19,7 @@ from fastattn.text.marian_tokenizer import MarianTokenizer
 from fastattn.text.masking import Masking
 from fastattn.text.parallel import ParallelText, read_parallel
 from fastattn.text.pretraining import PretrainingBatches
-from fastattn.text.squad import Answer, SquadExample, read_squad
+from fastattn.text.squad import Answer, SquadExample, is_squad, parse_squad, read_squad
 from fastattn.text.subwords import BytePairs, Characters
 from fastattn.text.tables import Row, parse_rows, read_rows
 from fastattn.text.tokenized import TokenizedTexts
@@ -64,10 +64,12 @@ __all__ = [
     "encode_words",
     "entities_to_tags",
     "gather",
+    "is_squad",
     "labelled_texts",
     "parse_conll",
     "parse_conllu",
     "parse_rows",
+    "parse_squad",
     "plain_texts",
     "read_conll",
     "read_conllu",

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fastattn import checks
 from fastattn.checks import shown
 from fastattn.files import read_regular
-from fastattn.text.tables import Row, read_rows
+from fastattn.text.tables import Row, parse_rows, read_rows
+
+_COLUMNS, _OPTIONAL = ("question", "context"), ("id", "title", "is_impossible", "answers")
 
 
 class Answer(NamedTuple):
@@ -54,9 +56,9 @@ def read_squad(source: Any) -> list[SquadExample]:
     """The questions of a file or of an object.
 
     Args:
-        source: a file of SQuAD, whose name ends with .json; or rows as `read_rows` takes them, with the columns of the
-            `datasets` library: question, context and perhaps id, title, is_impossible and answers, which is a dict of
-            the lists text and answer_start. Answers that are there and empty say that there is none.
+        source: a file whose name ends with .json, of SQuAD or with JSON lines; or rows as `read_rows` takes them, with
+            the columns of the `datasets` library: question, context and perhaps id, title, is_impossible and answers,
+            which is a dict of the lists text and answer_start. Answers that are there and empty say that there is none.
 
     Raises OSError, and ValueError with the file and the place of the question for a field that is missing or of another
     type, for an answer that does not stand where its offset says, for an id that occurs twice, and for a file without
@@ -68,21 +70,46 @@ def read_squad(source: Any) -> list[SquadExample]:
     ('0', (Answer(text='a cat', start=7),))
     """
     if isinstance(source, str | os.PathLike) and os.fspath(source).lower().endswith(".json"):
-        examples = list(_file(os.fspath(source)))
-    else:
-        rows = read_rows(source, ["question", "context"], optional=["id", "title", "is_impossible", "answers"])
-        examples = [_of_row(row, i) for i, row in enumerate(rows)]
-    places: dict[str, str] = {}
-    for example in examples:
+        return parse_squad(read_regular(source).splitlines(keepends=True), os.fspath(source))
+    return _unique(_of_row(row, i) for i, row in enumerate(read_rows(source, _COLUMNS, optional=_OPTIONAL)))
+
+
+def parse_squad(lines: Iterable[bytes], name: str) -> list[SquadExample]:
+    """The questions of a file by its lines, as `read_squad`: SQuAD, or JSON lines. Errors call it `name`.
+
+    >>> [example.id for example in parse_squad([b'{"id": "a", "question": "Who?", "context": "Ada."}'], "stdin")]
+    ['a']
+    """
+    lines = list(lines)
+    if is_squad(lines):
+        return _unique(_file(b"".join(lines), name))
+    rows = parse_rows(lines, name, _COLUMNS, optional=_OPTIONAL, format="jsonl")
+    return _unique(_of_row(row, i) for i, row in enumerate(rows))
+
+
+def is_squad(lines: Sequence[bytes]) -> bool:
+    """Whether lines are a file of SQuAD. The first of JSON lines is an object with the columns."""
+    first = next((line for line in lines if line.strip()), b"")
+    try:
+        found = json.loads(first.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(found, dict) or not any(column in found for column in _COLUMNS)
+
+
+def _unique(examples: Iterable[SquadExample]) -> list[SquadExample]:
+    """The questions. Raises ValueError for an id that occurs twice."""
+    found, places = list(examples), dict[str, str]()
+    for example in found:
         before = places.setdefault(example.id, example.place)
         if before != example.place:
             raise ValueError(f"{example.place}: the id {shown(example.id)} is that of {before}, too")
-    return examples
+    return found
 
 
-def _file(path: str) -> Iterator[SquadExample]:
+def _file(content: bytes, path: str) -> Iterator[SquadExample]:
     try:
-        data = json.loads(read_regular(path).decode("utf-8-sig"))
+        data = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8: {error}") from None
     except (ValueError, RecursionError) as error:

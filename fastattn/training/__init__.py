@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
+    from fastattn.training.answer_metrics import answer_f1, exact_match, normalize_answer, squad_scores
     from fastattn.training.averaging import ExponentialMovingAverage, average_states
     from fastattn.training.batches import Batches, TokenBatches, count_steps
     from fastattn.training.callbacks import TrainerCallback
@@ -55,6 +56,7 @@ __all__ = [
     "Trainer",
     "TrainerCallback",
     "accuracy",
+    "answer_f1",
     "average_states",
     "bleu",
     "character_error_rate",
@@ -64,6 +66,7 @@ __all__ = [
     "count_steps",
     "edit_distance",
     "entity_scores",
+    "exact_match",
     "f1_scores",
     "get_constant_schedule_with_warmup",
     "get_cosine_schedule_with_warmup",
@@ -72,17 +75,20 @@ __all__ = [
     "get_noam_schedule",
     "matthews_correlation",
     "multi_label_f1_scores",
+    "normalize_answer",
     "pair_arguments",
     "pearson_correlation",
     "plot_attention",
     "plot_log",
     "spearman_correlation",
+    "squad_scores",
     "train",
 ]
 
 __getattr__ = lazy(
     __name__,
     {
+        "answer_metrics": "answer_f1 exact_match normalize_answer squad_scores",
         "averaging": "ExponentialMovingAverage average_states",
         "batches": "Batches TokenBatches count_steps",
         "callbacks": "TrainerCallback",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastattn.text import Answer, read_squad
+from fastattn.text import Answer, is_squad, parse_squad, read_squad
 
 CONTEXT = "Zoë 🐈 has a cat. The cat sat."
 ANSWER = {"text": "a cat", "answer_start": 10}
@@ -48,6 +48,23 @@ def test_both_versions(tmp_path: Path) -> None:
     assert found[0].answers == (Answer("a cat", 10), Answer("cat", 21))
     assert (found[0].question, found[0].context, found[0].title) == ("What?", CONTEXT, "Cats")
     assert found[1].place == f"{tmp_path / 'a.json'}: data[0].paragraphs[0].qas[1]"
+
+
+def test_json_lines_under_any_name(tmp_path: Path) -> None:
+    row = {"id": "a", "question": "What?", "context": CONTEXT}
+    text = "\n".join(json.dumps(row | {"id": name}) for name in "ab")
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    for found in (read_squad(path), parse_squad(text.encode().splitlines(keepends=True), str(path))):
+        assert [(example.id, example.place) for example in found] == [("a", f"{path}:1"), ("b", f"{path}:2")]
+    for value, is_it in ((squad(question()), True), (row, False), ({"question": "What?"}, False), ([1], True)):
+        for indent in (None, 1):
+            lines = json.dumps(value, indent=indent).encode().splitlines(keepends=True)
+            assert is_squad([b"\n", *lines]) is (is_it or indent is not None)
+    with pytest.raises(ValueError, match=r"^-:2: there is no column 'context', only 'question'$"):
+        parse_squad([json.dumps(row).encode() + b"\n", b'{"question": "What?"}\n'], "-")
+    with pytest.raises(ValueError, match=r"^-:2: the id 'a' is that of -:1, too$"):
+        parse_squad([json.dumps(row).encode() + b"\n"] * 2, "-")
 
 
 def test_rows_of_the_datasets_library(tmp_path: Path) -> None:
