@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
+    from fastattn.tasks.answer.recipe import AnswerRecipe
+    from fastattn.tasks.answer.task import Answerer
     from fastattn.tasks.bilm.recipe import BiLMRecipe
     from fastattn.tasks.bilm.task import BiLM
     from fastattn.tasks.classify.recipe import ClassifyRecipe
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from fastattn.training.run import train
 
 __all__ = [
+    "AnswerRecipe",
+    "Answerer",
     "BiLM",
     "BiLMRecipe",
     "Classifier",
@@ -60,6 +64,7 @@ TASKS = {
     "bilm": ("BiLM", "BiLMRecipe"),
     "translate": ("Translator", "TranslateRecipe"),
     "pretrain": ("Pretrainer", "PretrainRecipe"),
+    "answer": ("Answerer", "AnswerRecipe"),
 }
 """The tasks of `fastattn train` and `fastattn predict`: the name of a folder, the task, and its recipe or, for a task
 that is not trained, its usage."""

@@ -341,7 +341,7 @@ class Task(Predictor):
         """A checksum of data."""
         return int(data.crc32)
 
-    def check(self, data: Any) -> None:  # noqa: B027  # most tasks can measure all that they can read
+    def check(self, data: Any) -> None:  # most tasks can measure all that they can read
         """Raise ValueError, with the place, for data that `evaluate` cannot measure."""
 
     @classmethod

