@@ -36,6 +36,7 @@ CLASSES = {
     "a b c": "letters",
 }
 FLAGS = {
+    "answer": ["--batch-size", "4", "--learning-rate", "0.01", "--max-length", "16", "--doc-stride", "4"],
     "classify": ["--batch-size", "4", "--learning-rate", "0.01"],
     "regress": ["--batch-size", "4", "--learning-rate", "0.01"],
     "rerank": ["--batch-size", "4", "--learning-rate", "0.01"],
@@ -86,6 +87,35 @@ def alike(name: str) -> str:
     return "sentence1\tsentence2\tscore\n" + "".join(rows)
 
 
+def questions(seed: int, count: int = 12) -> list[dict[str, object]]:
+    """Questions for the letter behind a word, among other letters; some have no answer."""
+    rng = random.Random(seed)
+    found: list[dict[str, object]] = []
+    for _ in range(count):
+        letters = [rng.choice("abcdef") for _ in range(rng.randint(4, 14))]
+        place, word = rng.randrange(len(letters) - 1), rng.choice(["the", "cat"])
+        letters[place] = word
+        answers = {"text": [letters[place + 1]], "answer_start": [len(" ".join(letters[: place + 1])) + 1]}
+        if rng.random() < 0.2:
+            word, answers = "sat", {"text": [], "answer_start": []}
+        found.append({"question": word, "context": " ".join(letters), "answers": answers})
+    return found
+
+
+def squad(rows: list[dict[str, object]]) -> str:
+    """A file of SQuAD 2.0."""
+    paragraphs = []
+    for i, row in enumerate(rows):
+        answers = [{"text": t, "answer_start": s} for t, s in zip(*row["answers"].values(), strict=True)]  # type: ignore[attr-defined]
+        qas = [{"id": f"q{i}", "question": row["question"], "answers": answers, "is_impossible": not answers}]
+        paragraphs.append({"context": row["context"], "qas": qas})
+    return json.dumps({"version": "v2.0", "data": [{"title": "Letters", "paragraphs": paragraphs}]})
+
+
+def json_lines(rows: list[dict[str, object]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 def tsv(rows: list[tuple[str, str]]) -> str:
     return "".join(f"{source}\t{target}\n" for source, target in rows)
 
@@ -119,6 +149,11 @@ def files_of(task: str, folder: Path) -> dict[str, str]:
     if task in TABLES:
         model = write_bert(folder / "model", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
         train, gold = (write(folder / f"{i}.tsv", text) for i, text in enumerate(TABLES[task]))
+        return {"--model": str(model), "--train": train, "--eval": gold, **output}
+    if task == "answer":
+        model = write_bert(folder / "model", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+        train = write(folder / "train.json", squad(questions(0)))
+        gold = write(folder / "eval.jsonl", json_lines(questions(1, 4)))
         return {"--model": str(model), "--train": train, "--eval": gold, **output}
     if task == "bilm":
         text = write(folder / "text.txt", "\n".join(LINES * 4))

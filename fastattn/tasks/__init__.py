@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fastattn.tasks.embed import SentenceEncoder, TextTooLongError, TruncationWarning
     from fastattn.tasks.embed.recipe import EmbedRecipe
     from fastattn.tasks.embed.task import Embedder
+    from fastattn.tasks.fill.recipe import FillUsage
+    from fastattn.tasks.fill.task import Filler
     from fastattn.tasks.pretrain.recipe import PretrainRecipe
     from fastattn.tasks.pretrain.task import Pretrainer
     from fastattn.tasks.regress.recipe import RegressRecipe
@@ -38,6 +40,8 @@ __all__ = [
     "CrossEncoder",
     "EmbedRecipe",
     "Embedder",
+    "FillUsage",
+    "Filler",
     "PretrainRecipe",
     "Pretrainer",
     "RegressRecipe",
@@ -65,6 +69,7 @@ TASKS = {
     "translate": ("Translator", "TranslateRecipe"),
     "pretrain": ("Pretrainer", "PretrainRecipe"),
     "answer": ("Answerer", "AnswerRecipe"),
+    "fill": ("Filler", "FillUsage"),
 }
 """The tasks of `fastattn train` and `fastattn predict`: the name of a folder, the task, and its recipe or, for a task
 that is not trained, its usage."""

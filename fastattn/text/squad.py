@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from fastattn import checks
 from fastattn.checks import shown
 from fastattn.files import read_regular
-from fastattn.text.tables import Row, parse_rows, read_rows
+from fastattn.text.tables import FORMATS, Row, parse_rows, read_rows
 
+_TABLES = tuple(end for kind in ("tsv", "csv", "parquet") for end in FORMATS[kind])
 _COLUMNS, _OPTIONAL = ("question", "context"), ("id", "title", "is_impossible", "answers")
 
 
@@ -56,9 +57,10 @@ def read_squad(source: Any) -> list[SquadExample]:
     """The questions of a file or of an object.
 
     Args:
-        source: a file whose name ends with .json, of SQuAD or with JSON lines; or rows as `read_rows` takes them, with
-            the columns of the `datasets` library: question, context and perhaps id, title, is_impossible and answers,
-            which is a dict of the lists text and answer_start. Answers that are there and empty say that there is none.
+        source: a file of SQuAD, or with JSON lines; or another table or object that `read_rows` takes. Lines and rows
+            have the columns of the `datasets` library: question, context and perhaps id, title, is_impossible and
+            answers, which is a dict of the lists text and answer_start. Answers that are there and empty say that there
+            is none.
 
     Raises OSError, and ValueError with the file and the place of the question for a field that is missing or of another
     type, for an answer that does not stand where its offset says, for an id that occurs twice, and for a file without
@@ -69,7 +71,7 @@ def read_squad(source: Any) -> list[SquadExample]:
     >>> example.id, example.answers
     ('0', (Answer(text='a cat', start=7),))
     """
-    if isinstance(source, str | os.PathLike) and os.fspath(source).lower().endswith(".json"):
+    if isinstance(source, str | os.PathLike) and not os.fspath(source).lower().endswith(_TABLES):
         return parse_squad(read_regular(source).splitlines(keepends=True), os.fspath(source))
     return _unique(_of_row(row, i) for i, row in enumerate(read_rows(source, _COLUMNS, optional=_OPTIONAL)))
 

@@ -16,17 +16,33 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
 import helpers_train
 from helpers_runs import interrupt, kill_at, log_of, weights
-from helpers_train import alike, classes, conllu, documents, error_of, files_of, pairs, scored, tsv, write
+from helpers_train import (
+    alike,
+    classes,
+    conllu,
+    documents,
+    error_of,
+    files_of,
+    json_lines,
+    pairs,
+    questions,
+    scored,
+    tsv,
+    write,
+)
 
 from fastattn import tasks
 from fastattn.cli import INTERRUPTED, main
+from fastattn.tasks.base import Recipe
 from fastattn.text import PretrainingBatches, StreamBatches
 from fastattn.training import TokenBatches
 from fastattn.training.run_lock import locked
 from fastattn.training.run_state import read_state, saved_states
 
 ONE_EPOCH, TWO_EPOCHS = ("--epochs", "1"), ("--epochs", "2")
+TRAINED = [name for name, (_, usage) in tasks.TASKS.items() if issubclass(getattr(tasks, usage), Recipe)]
 OTHER_TEXT = {
+    "answer": json_lines(questions(3, 3)),
     "classify": classes(["query", "cat sat", "a b c"]),
     "regress": scored(["query", "a b c"]),
     "rerank": scored(["query", "a b c"]),
@@ -44,7 +60,7 @@ def repeated(text: str) -> str:
     return head + "\n" + rows * 40 if head.endswith(("label", "score")) else text * 40
 
 
-@pytest.fixture(params=tasks.TASKS)
+@pytest.fixture(params=TRAINED)
 def task(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -73,7 +89,8 @@ def test_lines_where_there_is_no_terminal(task, files, command, capsys):
     assert main(command(files, *TWO_EPOCHS)) == 0
     log, errors = log_of(files["--output"]), capsys.readouterr().err.splitlines()
     lines = [line for line in errors if line.startswith("step ")]
-    metric = {"embed": "spearman_cosine", "classify": "accuracy", "regress": "pearson", "rerank": "pearson",
+    metric = {"embed": "spearman_cosine", "classify": "accuracy", "answer": "f1",
+              "regress": "pearson", "rerank": "pearson",
               "tag": "accuracy", "bilm": "perplexity", "translate": "cer", "pretrain": "masked_loss"}[task]  # fmt: skip
     evaluated = [record["step"] for record in log if "metrics" in record]
     assert len(evaluated) == 2
@@ -178,6 +195,7 @@ def test_patience_keeps_the_best_model(task, files, command, monkeypatch, more):
         "embed": {"spearman_cosine": [0.5, 0.9, 0.7, 0.8, 0.95]},
         "tag": {"accuracy": [0.5, 0.9, 0.7, 0.8, 0.95]},
         "bilm": {f"{name}perplexity": perplexities for name in names},
+        "answer": {"exact_match": [1.0] * 5, "f1": [50.0, 90.0, 70.0, 80.0, 95.0]},
         "translate": {"loss": [1.0] * 5, "cer": [0.9, 0.5, 0.7, 0.6, 0.3]},
         "pretrain": {f"{name}": perplexities for name in ("masked_loss", "perplexity", "masked_accuracy")},
     }[task]
@@ -194,6 +212,7 @@ def test_patience_keeps_the_best_model(task, files, command, monkeypatch, more):
 
 
 KILLED = [
+    ("answer", 3, (3, 11), ()),
     ("classify", 4, (3, 11), ("--accumulation", "2", "--max-length", "6")),
     ("regress", 4, (3, 11), ()),
     ("rerank", 4, (3, 11), ("--ema", "0.9")),
@@ -309,6 +328,8 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
         ("tag", ["--weight-decay", "0"], "--weight-decay is 0.0, but was 0.01"),
         ("tag", ["--learning-rate", "0.1"], "--learning-rate is 0.1, but was 0.01"),
         ("tag", ["--batch-tokens", "9", "--keep", "2"], "--batch-tokens is 9, but was the default"),
+        ("answer", ["--doc-stride", "5"], "--doc-stride is 5, but was 4"),
+        ("answer", ["--max-length", "17"], "--max-length is 17, but was 16"),
         ("bilm", ["--seed", "5"], "--seed is 5, but was 0"),
         ("bilm", ["--no-shuffle"], "--shuffle is no, but was yes"),
         ("bilm", ["--vocabulary-size", "9"], "--vocabulary-size is 9, but was the default"),
@@ -402,6 +423,9 @@ def test_a_text_that_cannot_be_learnt(task, text, message, tmp_path, capsys):
         (["tag", "--learning-rate", "x"], "got 'x'"),
         (["tag", "--warmup", "1.5"], "must be a number in [0, 1], got 1.5"),
         (["tag", "--seed", "-1"], "must be an integer from 0 to 2^64 - 1, got -1"),
+        (["fill"], "invalid choice: 'fill'"),
+        (["answer"], "required: --model, --train, --output"),
+        (["answer", "--doc-stride", "0"], "must be a positive integer, got 0"),
         (["bilm"], "required: TRAIN, --output"),
         (["bilm", "text", "--output", "o", "--dropout", "2"], "must be a number in [0, 1], got 2.0"),
         (["bilm", "text", "--output", "o", "--max-norm", "0"], "must be a number above 0, got 0.0"),

@@ -9,18 +9,23 @@ import pytest
 from fastattn import tasks
 from fastattn.hub import ModelNotFoundError
 from fastattn.tasks import TASKS, BiLMRecipe, TagRecipe, TranslateRecipe
-from fastattn.tasks.base import OptionError, Recipe, Task, options
+from fastattn.tasks.base import OptionError, Options, Predictor, Recipe, Task, Usage, options
 from fastattn.training import train
 
-RECIPES: list[type[Recipe]] = [getattr(tasks, recipe) for _, recipe in TASKS.values()]
+USAGES: list[type[Usage]] = [getattr(tasks, usage) for _, usage in TASKS.values()]
 
 
-@pytest.mark.parametrize(("name", "recipe"), TASKS.values())
-def test_every_task_has_every_verb(name: str, recipe: str) -> None:
-    task = getattr(tasks, name)
-    assert issubclass(task, Task)
+@pytest.mark.parametrize(("name", "usage"), TASKS.values())
+def test_every_task_has_every_verb(name: str, usage: str) -> None:
+    """One with a recipe trains, and one that says what it predicts does."""
+    task, kind = getattr(tasks, name), getattr(tasks, usage)
+    assert issubclass(task, Predictor)
     assert not task.__abstractmethods__
-    assert issubclass(getattr(tasks, recipe), Recipe)
+    assert issubclass(kind, Usage)
+    assert issubclass(task, Task) == issubclass(kind, Recipe)
+    for verb in ("read_input", "predict"):
+        assert (getattr(task, verb) != getattr(Predictor, verb)) == (kind.predicting is not None)
+    assert kind.predicting or issubclass(kind, Recipe)
 
 
 @pytest.mark.parametrize("name", ["SentenceEncoder", "WordEncoder", *(task for task, _ in TASKS.values())])
@@ -30,13 +35,14 @@ def test_every_task_says_where_it_looks(name: str, monkeypatch: pytest.MonkeyPat
         getattr(tasks, name).from_pretrained("some/model", revision="v1", token=False, local_files_only=True)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_option_is_explained_and_checked(recipe: type[Recipe]) -> None:
-    for option in [*options(recipe), *options(recipe.predict_options)]:
-        assert option.help
-        assert not option.help.endswith(".")
-        with pytest.raises((TypeError, ValueError), match=option.name):
-            (recipe if hasattr(recipe, option.name) else recipe.predict_options)(**{option.name: object()})
+@pytest.mark.parametrize("usage", USAGES)
+def test_every_option_is_explained_and_checked(usage: type[Usage]) -> None:
+    for kind in (usage, usage.predict_options):
+        for option in options(kind) if issubclass(kind, Options) else ():
+            assert option.help
+            assert not option.help.endswith(".")
+            with pytest.raises((TypeError, ValueError), match=option.name):
+                kind(**{option.name: object()})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""`Filler`: the words for [MASK]."""

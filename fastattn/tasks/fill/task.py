@@ -1,0 +1,181 @@
+"""Texts with masks in, the words for them out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import checks, runtime
+from fastattn import functional as F
+from fastattn.autograd import no_grad
+from fastattn.checks import shown
+from fastattn.files import json_text, utf8_lines
+from fastattn.models.registry import load_head
+from fastattn.tasks.base import Predictor
+from fastattn.tasks.fill.recipe import FillOptions
+from fastattn.tasks.heads import find_head
+from fastattn.text import Tokenizer, gather, token_budget_batches, tokens_per_batch
+
+HEADS = ("MaskedLM", "PreTraining")
+_COST = 16  # tokens that a mask counts for in a batch: its scores are a row of the whole vocabulary
+
+
+class Input(NamedTuple):
+    """Texts, and the name of their file in errors."""
+
+    texts: list[str]
+    name: str
+
+
+class Filler(Predictor):
+    """A model that predicts the words hidden by [MASK], and its tokenizer.
+
+    The words of a text do not depend on the other texts, their order or the number of threads. Many threads may call at
+    once. `fastattn train pretrain` makes such a model.
+
+    Attributes:
+        model: a model for masked words, such as `BertForMaskedLM`.
+        tokenizer: its tokenizer.
+        mask_token: the mask in a text.
+
+    >>> filler = Filler.from_pretrained("bert-base-uncased")                    # doctest: +SKIP
+    >>> [word["token_str"] for word in filler("The cat [MASK] on the mat.")]    # doctest: +SKIP
+    ['sat', 'sits', 'lay', 'was', 'slept']
+    """
+
+    def __init__(self, model: Any, folder: Path) -> None:
+        """Combine a model and the tokenizer in `folder`. Raises ValueError for a tokenizer without a mask."""
+        self.model, self.tokenizer, self._folder = model, Tokenizer.from_pretrained(folder), folder
+        self.tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
+        if self.tokenizer.mask_token_id is None:
+            raise ValueError(f"{folder}: the tokenizer has no mask")
+        self.mask_token: str = self.tokenizer.tokens([self.tokenizer.mask_token_id])[0]
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Filler:
+        """Load what BertForMaskedLM or BertForPreTraining wrote, here or in transformers, frozen. See `Predictor`."""
+        folder = find_head(name_or_folder, *HEADS, purpose="for masked words", **hub)
+        return cls(load_head(folder, HEADS[0], trainable=False, new_head="refuse"), folder)
+
+    def __repr__(self) -> str:
+        return f"Filler({str(self._folder)!r})"
+
+    def __call__(
+        self, inputs: str | Sequence[str], /, *, top_k: int = 5, targets: str | Sequence[str] | None = None
+    ) -> list[Any]:
+        """The words for each mask, the best one first, as transformers' fill-mask pipeline gives them.
+
+        Args:
+            inputs: a text with one mask or more, or a sequence of them.
+            top_k: the most words of each mask.
+            targets: the only words that may stand there. One that is no token counts by its first token, with a
+                warning.
+
+        Returns for a text a list of dicts, or a list of lists of them if it has several masks; for a sequence, a list
+        of these. A dict has the word (`token_str`), its id (`token`), its probability (`score`) and the text with the
+        word in it (`sequence`).
+
+        Raises TypeError for what is no text, and ValueError for a text without a mask, one that is longer than the
+        model's positions, and a target without a token; each is named by its index.
+        """
+        single = isinstance(inputs, str)
+        texts = checks.texts("Filler: inputs", [inputs] if single else inputs)
+        options = FillOptions(top_k=top_k, targets=targets)  # type: ignore[arg-type]  # which makes a tuple of it
+        found = self._fill(texts, options, [f"Filler: inputs[{i}]" for i in range(len(texts))])
+        return found[0] if single else found
+
+    def _fill(self, texts: list[str], options: FillOptions, names: Sequence[str]) -> list[list[Any]]:
+        config, targets = self.model.config, self._targets(options.targets)
+        tokens = self.tokenizer.encode(texts, name="Filler: inputs", rows=config.vocab_size)
+        limits = self.tokenizer.model_max_length, config.max_position_embeddings
+        longest = min(limit for limit in limits if limit)
+        masked = tokens.ids == self.tokenizer.mask_token_id
+        counts = np.bincount(np.repeat(np.arange(len(texts)), tokens.lengths)[masked], minlength=len(texts))
+        for name, length, count in zip(names, tokens.lengths.tolist(), counts.tolist(), strict=True):
+            if not count:
+                raise ValueError(f"{name} has no {self.mask_token}")
+            if length > longest:
+                raise ValueError(f"{name} has {length} tokens, but the model reads {longest}")
+        found: list[list[Any]] = [[] for _ in texts]
+        with no_grad():
+            budget = tokens_per_batch(runtime.num_threads())
+            for batch in token_budget_batches(tokens.lengths + _COST * counts, budget):
+                ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, batch)
+                places = np.flatnonzero(ids == self.tokenizer.mask_token_id)
+                logits = np.asarray(self.model.forward_ragged(ids, cu_seqlens, places=places).logits)
+                scores = np.asarray(F.softmax(logits, dim=1))
+                owners = np.searchsorted(cu_seqlens, places, side="right") - 1
+                for place, owner, row in zip(places, owners, scores, strict=True):
+                    text = ids[cu_seqlens[owner] : cu_seqlens[owner + 1]]
+                    words = self._words(text, place - cu_seqlens[owner], row, options.top_k, targets)
+                    found[batch[owner]].append(words)
+        return [masks[0] if len(masks) == 1 else masks for masks in found]
+
+    def _words(
+        self,
+        text: NDArray[np.int64],
+        place: int,
+        scores: NDArray[np.float32],
+        count: int,
+        targets: NDArray[np.int64] | None,
+    ) -> list[dict[str, Any]]:
+        """The best words for the mask at one place of a text."""
+        ids = _best(scores, count) if targets is None else targets[_best(scores[targets], count)]
+        single = np.count_nonzero(text == self.tokenizer.mask_token_id) == 1
+        sequences = np.repeat(text[None], len(ids), axis=0)
+        sequences[:, place] = ids
+        filled = self.tokenizer.decode(sequences, skip_special_tokens=single)
+        words = self.tokenizer.decode(ids[:, None], skip_special_tokens=False)
+        return [
+            {"score": float(scores[i]), "token": int(i), "token_str": word, "sequence": sequence}
+            for i, word, sequence in zip(ids, words, filled, strict=True)
+        ]
+
+    def _targets(self, targets: Sequence[str] | None) -> NDArray[np.int64] | None:
+        """The ids of targets, each once. Raises ValueError for one without a token that the model knows."""
+        if targets is None:
+            return None
+        found = []
+        for target in targets:
+            number = self.tokenizer.token_to_id(target)
+            if number is None:
+                leading, trailing = self.tokenizer.around
+                ids = self.tokenizer.encode([target], name="Filler: targets").ids
+                ids = ids[len(leading) : len(ids) - len(trailing)]
+                if not len(ids) or ids[0] == self.tokenizer.unk_token_id:
+                    raise ValueError(f"Filler: the target {shown(target)} is no token of the vocabulary")
+                number = int(ids[0])
+                if len(ids) > 1:
+                    first = self.tokenizer.tokens([number])[0]
+                    warnings.warn(
+                        f"Filler: the target {shown(target)} is {len(ids)} tokens; the first one, {first}, counts",
+                        stacklevel=4,
+                    )
+            if number >= self.model.config.vocab_size:
+                raise ValueError(f"Filler: the target {shown(target)} has no embedding in the model")
+            found.append(number)
+        if not found:
+            raise ValueError("Filler: targets must have a word or more")
+        return np.array(list(dict.fromkeys(found)), np.int64)
+
+    @classmethod
+    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> Input:
+        return Input(list(utf8_lines(lines, name)), name)
+
+    def predict(self, data: Input, options: FillOptions) -> tuple[Iterable[str], Iterable[str]]:
+        names = [f"{data.name}:{number}" for number in range(1, len(data.texts) + 1)]
+        return (json_text(words) + "\n" for words in self._fill(data.texts, options, names)), []
+
+
+def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The places of the highest scores, the best one first."""
+    count = min(count, len(scores))
+    some = np.sort(np.argpartition(-scores, count - 1)[:count])
+    best: NDArray[np.int64] = some[np.argsort(-scores[some], kind="stable")]
+    return best
