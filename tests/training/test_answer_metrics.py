@@ -61,7 +61,7 @@ def test_both_versions() -> None:
 def test_what_cannot_be_counted() -> None:
     with pytest.raises(ValueError, match="squad_scores: 1 predictions, but 2 examples"):
         squad_scores(["cat"], [example("cat")] * 2)
-    with pytest.raises(ValueError, match="^a.json: q: the question has no answers; is_impossible says"):
+    with pytest.raises(ValueError, match=r"^a\.json: q: the question has no answers; is_impossible says"):
         squad_scores(["cat"], [example(known=False)])
     with pytest.raises(TypeError, match="predictions must be a sequence of str, got the str 'cat'"):
         squad_scores("cat", [example("cat")] * 3)
