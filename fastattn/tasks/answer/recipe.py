@@ -87,6 +87,7 @@ class AnswerRecipe(AnswerOptions, Recipe):
         "file of SQuAD or JSON lines",
     )
     predict_options: ClassVar[type[Options]] = AnswerUse
+    pipeline_tag: ClassVar[str | None] = "question-answering"
     metric: ClassVar[str | None] = "f1"
 
     learning_rate: AboveZero = 2e-4

@@ -21,7 +21,7 @@ from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.answer.recipe import AnswerOptions, AnswerRecipe, AnswerUse
 from fastattn.tasks.answer.windows import Found, answer_tokens, best_answers, encode_windows
-from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
 from fastattn.tasks.heads import find_head
 from fastattn.text import (
@@ -96,7 +96,9 @@ class Answerer(Task):
         check_known(_examples(data))
         folder = read_sentence_folder(find_model(start, FILES)).transformer
         manual_seed(recipe.seed)
-        return cls(load_head(folder, HEAD, trainable=True, new_head="draw", num_labels=2), folder, recipe)
+        answerer = cls(load_head(folder, HEAD, trainable=True, new_head="draw", num_labels=2), folder, recipe)
+        answerer.base_model = model_name(start)
+        return answerer
 
     def __repr__(self) -> str:
         return f"Answerer({str(self._folder)!r})"
