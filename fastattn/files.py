@@ -277,17 +277,20 @@ def unread_weights(folder: Path) -> str:
 
 
 _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def json_line(value: Any) -> str:
     """A value as a line of JSON.
 
-    JSON may hold U+0085, U+2028 and U+2029 as they are, but many readers end a line there, so they are escaped.
+    JSON may hold U+0085, U+2028 and U+2029 as they are, but many readers end a line there, so they are escaped. So is a
+    lone surrogate, which UTF-8 cannot encode.
 
     >>> json_line({"text": "é\\u2028"})
     '{"text": "é\\\\u2028"}\\n'
     """
-    return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
+    text = json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
+    return text if text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def text_lines(path: str) -> Iterator[str]:
@@ -357,20 +360,6 @@ def _check_start(line: bytes, name: str) -> None:
 
 
 _CRC32_LINES = 1024  # joined at once
-
-
-def json_text(value: Any) -> str:
-    """`value` in JSON, on one line for every reader.
-
-    JSON may hold U+0085, U+2028 and U+2029 as they are, but many readers end a line there, so they are escaped. So is a
-    lone surrogate, which UTF-8 cannot encode. Raises ValueError for NaN and infinity, which JSON has not.
-    """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS)
-    return text if text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def lines_crc32(lines: Iterable[str]) -> int:

@@ -24,7 +24,8 @@ def test_every_task_has_every_verb(name: str, usage: str) -> None:
     assert issubclass(kind, Usage)
     assert issubclass(task, Task) == issubclass(kind, Recipe)
     for verb in ("read_input", "predict"):
-        assert (getattr(task, verb) != getattr(Predictor, verb)) == (kind.predicting is not None)
+        own = getattr(task, verb).__qualname__ != f"Predictor.{verb}"
+        assert own == (kind.predicting is not None)
     assert kind.predicting or issubclass(kind, Recipe)
 
 

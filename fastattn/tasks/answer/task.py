@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastattn import checks, runtime
 from fastattn.autograd import no_grad
-from fastattn.files import json_text
+from fastattn.files import json_line
 from fastattn.hub import find_model
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
@@ -253,7 +253,7 @@ class Answerer(Task):
         ids = [example.id for example in data.examples]
         if data.json_lines:
             rows: list[Any] = [{"answers": some} for some in found] if options.n_best else best
-            return (json_text({"id": name, **row}) + "\n" for name, row in zip(ids, rows, strict=True)), told
+            return (json_line({"id": name, **row}) for name, row in zip(ids, rows, strict=True)), told
         values: list[Any] = found if options.n_best else [each["answer"] for each in best]
         return _object(dict(zip(ids, values, strict=True))), told
 
@@ -308,6 +308,6 @@ def _object(values: Mapping[str, Any]) -> Iterator[str]:
     """A JSON object, an entry on each line."""
     before = "{\n"
     for name, value in values.items():
-        yield f"{before}{json_text(name)}: {json_text(value)}"
+        yield f"{before}{json_line(name)[:-1]}: {json_line(value)[:-1]}"
         before = ",\n"
     yield "\n}\n"

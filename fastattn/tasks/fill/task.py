@@ -15,7 +15,7 @@ from fastattn import checks, runtime
 from fastattn import functional as F
 from fastattn.autograd import no_grad
 from fastattn.checks import shown
-from fastattn.files import json_text, utf8_lines
+from fastattn.files import json_line, utf8_lines
 from fastattn.models.registry import load_head
 from fastattn.tasks.base import Predictor
 from fastattn.tasks.fill.recipe import FillOptions
@@ -170,7 +170,7 @@ class Filler(Predictor):
 
     def predict(self, data: Input, options: FillOptions) -> tuple[Iterable[str], Iterable[str]]:
         names = [f"{data.name}:{number}" for number in range(1, len(data.texts) + 1)]
-        return (json_text(words) + "\n" for words in self._fill(data.texts, options, names)), []
+        return (json_line(words) for words in self._fill(data.texts, options, names)), []
 
 
 def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
