@@ -41,6 +41,7 @@ from fastattn.training.run_state import read_state, saved_states
 
 ONE_EPOCH, TWO_EPOCHS = ("--epochs", "1"), ("--epochs", "2")
 TRAINED = [name for name, (_, usage) in tasks.TASKS.items() if issubclass(getattr(tasks, usage), Recipe)]
+ENDING = {"answer": "jsonl"}
 OTHER_TEXT = {
     "answer": json_lines(questions(3, 3)),
     "classify": classes(["query", "cat sat", "a b c"]),
@@ -306,7 +307,7 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
     assert "--patience is the default, but was 2" in error_of(command(files, *TWO_EPOCHS, "--resume"), capsys)
     text = error_of(command(files, *more, "--resume", "--evaluate-every", "2"), capsys)
     assert text.startswith("--evaluate-every is 2, but was the default when the run began; ")
-    other = write(tmp_path / "other.tsv", OTHER_TEXT[task])
+    other = write(tmp_path / f"other.{ENDING.get(task, 'tsv')}", OTHER_TEXT[task])
     assert "eval_crc32 is" in error_of(command(files, *more, "--resume", eval=other), capsys)
     run = partial(command, files, *ONE_EPOCH, output=files["--output"] + "2")
     assert main(run()) == 0
@@ -375,7 +376,9 @@ def test_options_that_a_run_may_change(files, command):
 
 def test_other_data_are_refused(task, files, command, capsys, tmp_path):
     assert main(command(files, *ONE_EPOCH)) == 0
-    files["train" if "train" in files else "--train"] = write(tmp_path / "more.tsv", repeated(OTHER_TEXT[task]))
+    files["train" if "train" in files else "--train"] = write(
+        tmp_path / f"more.{ENDING.get(task, 'tsv')}", repeated(OTHER_TEXT[task])
+    )
     text = error_of(command(files, *ONE_EPOCH, "--resume"), capsys)
     step = states(files["--output"])[0][0]
     assert f"step-{step:08d}.safetensors: of another model or configuration: " in text
