@@ -240,8 +240,7 @@ class Answerer(Task):
         """The questions of files, or of what else `read_squad` takes. Raises as it does."""
         return [example for path in paths for example in read_squad(path)]
 
-    @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> Input:
+    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> Input:
         given = list(lines)
         return Input(parse_squad(given, name), not is_squad(given))
 

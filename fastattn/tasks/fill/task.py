@@ -164,8 +164,7 @@ class Filler(Predictor):
             raise ValueError("Filler: targets must have a word or more")
         return np.array(list(dict.fromkeys(found)), np.int64)
 
-    @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> Input:
+    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> Input:
         return Input(list(utf8_lines(lines, name)), name)
 
     def predict(self, data: Input, options: FillOptions) -> tuple[Iterable[str], Iterable[str]]:
