@@ -19,7 +19,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def normalize_answer(text: str) -> str:
-    """An answer without what does not count: case, ASCII punctuation, the articles a, an and the, and more spaces.
+    """The `text` of an answer without what does not count: case, ASCII punctuation, a, an and the, and more spaces.
 
     >>> normalize_answer("The cat's  hat.")
     'cats hat'
