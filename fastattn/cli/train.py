@@ -22,7 +22,7 @@ from typing import Any
 
 from fastattn.checks import printable
 from fastattn.cli import add_options, add_tasks, add_threads, options_of, use_threads
-from fastattn.tasks.base import Recipe
+from fastattn.tasks.base import AdamWRecipe, Recipe
 
 SUMMARY = "train a model on your own data"
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         for name, argument in recipe.files.items():
             task.add_argument(name, **argument)
         task.add_argument("--output", "-o", required=True, metavar="FOLDER", help="folder of model, log and states")
-        add_options(task, recipe, Recipe)
+        add_options(task, recipe, AdamWRecipe)
         task.add_argument(
             "--resume",
             action="store_true",

@@ -38,7 +38,7 @@ from typing import (
 from fastattn import checks
 
 if TYPE_CHECKING:
-    from fastattn.training import Batches, Optimizer, Schedule
+    from fastattn.training import AdamW, Batches, Optimizer, Schedule
 
 FREE = ("epochs", "evaluate_every", "keep", "plot", "progress", "save_every")
 """Options that a run may change when it goes on."""
@@ -238,6 +238,30 @@ class Recipe(Options, Usage, ABC):
 
         steps = count_steps(batches, self.epochs, batches.accumulation)
         return get_linear_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWRecipe(Recipe):
+    """A recipe whose optimizer is AdamW, without weight decay of biases and LayerNorm.
+
+    Args:
+        weight_decay: weight decay of all matrices
+    """
+
+    eps: ClassVar[float] = 1e-8
+
+    learning_rate: AboveZero = 1e-4
+    weight_decay: Fraction = 0.01
+
+    def make_optimizer(self, model: Any) -> AdamW:
+        from fastattn.training import AdamW
+
+        parameters = list(model.parameters())
+        groups = [
+            {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
+        ]
+        return AdamW(groups, lr=self.learning_rate, eps=self.eps)
 
 
 Self = TypeVar("Self", bound="Predictor")

@@ -19,13 +19,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from fastattn import checks
-from fastattn.tasks.base import AboveZero, Count, Fraction, Options, Recipe
-
-if TYPE_CHECKING:
-    from fastattn.training import AdamW
+from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, Options
 
 Number = Annotated[float, partial(checks.number, low=-math.inf, above=True)]
 
@@ -63,11 +60,10 @@ class AnswerUse(AnswerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerRecipe(AnswerOptions, Recipe):
-    """How an `Answerer` is trained. `AnswerOptions` and `Recipe` have the other options.
+class AnswerRecipe(AnswerOptions, AdamWRecipe):
+    """How an `Answerer` is trained. `AnswerOptions` and `AdamWRecipe` have the other options.
 
     Args:
-        weight_decay: weight decay of all matrices
         batch_size: windows in a batch
         batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
         accumulation: batches per step
@@ -91,17 +87,6 @@ class AnswerRecipe(AnswerOptions, Recipe):
     metric: ClassVar[str | None] = "f1"
 
     learning_rate: AboveZero = 2e-4
-    weight_decay: Fraction = 0.01
     batch_size: Count = 16
     batch_tokens: Count | None = None
     accumulation: Count = 1
-
-    def make_optimizer(self, model: Any) -> AdamW:
-        from fastattn.training import AdamW
-
-        parameters = list(model.parameters())
-        groups = [
-            {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
-        ]
-        return AdamW(groups, lr=self.learning_rate)

@@ -16,12 +16,9 @@ without, how well anchors find their positives among all texts of the file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from fastattn.tasks.base import AboveZero, Count, Fraction, OptionError, Options, Recipe
-
-if TYPE_CHECKING:
-    from fastattn.training import AdamW
+from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, OptionError, Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +53,8 @@ class PredictPairOptions(PairOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedRecipe(PairOptions, Recipe):
-    """How an `Embedder` is trained; `Recipe` has the other options.
+class EmbedRecipe(PairOptions, AdamWRecipe):
+    """How an `Embedder` is trained; `AdamWRecipe` has the other options.
 
     Args:
         loss: what is learnt: ranking needs anchors and positives, cosent and cosine need scores (default: cosent with
@@ -67,7 +64,6 @@ class EmbedRecipe(PairOptions, Recipe):
         matryoshka: the loss is the sum over embeddings cut to these dimensions (default: whole embeddings only)
         batch_size: rows in a batch, and with ranking the number of positives that an anchor is compared with
         accumulation: batches per step; each has its own negatives
-        weight_decay: weight decay of all matrices
     """
 
     summary: ClassVar[str] = "embed sentences: from pairs and triples of texts, or pairs with scores"
@@ -93,7 +89,6 @@ class EmbedRecipe(PairOptions, Recipe):
     matryoshka: tuple[Count, ...] | None = None
     batch_size: Count = 32
     accumulation: Count = 1
-    weight_decay: Fraction = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,13 +99,3 @@ class EmbedRecipe(PairOptions, Recipe):
     def settings(self) -> dict[str, Any]:
         losses = ("loss", "scale", "max_score", "matryoshka")
         return {**super().settings, **{name: getattr(self, name) for name in losses}}
-
-    def make_optimizer(self, model: Any) -> AdamW:
-        from fastattn.training import AdamW
-
-        parameters = list(model.parameters())
-        groups = [
-            {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
-        ]
-        return AdamW(groups, lr=self.learning_rate)

@@ -21,17 +21,14 @@ run. The loss of a unigram model of the training text is printed for comparison.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from fastattn.tasks.base import AboveZero, Count, Fraction, OptionError, Probability, Recipe
-
-if TYPE_CHECKING:
-    from fastattn.training import AdamW
+from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, Fraction, OptionError, Probability
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainRecipe(Recipe):
-    """How a `Pretrainer` is made and trained. `Recipe` has the other options.
+class PretrainRecipe(AdamWRecipe):
+    """How a `Pretrainer` is made and trained. `AdamWRecipe` has the other options.
 
     Args:
         paragraphs: the lines of the files are paragraphs, which are split into sentences; a heading of the first level
@@ -55,7 +52,6 @@ class PretrainRecipe(Recipe):
         static_masks: draw segments and masks once, not in each epoch
         batch_size: instances in a batch
         accumulation: batches per step
-        weight_decay: weight decay of all matrices
     """
 
     pipeline_tag: ClassVar[str | None] = "fill-mask"
@@ -69,6 +65,7 @@ class PretrainRecipe(Recipe):
     }  # fmt: skip
     metric: ClassVar[str | None] = "masked_loss"
     higher_is_better: ClassVar[bool] = False
+    eps: ClassVar[float] = 1e-6
 
     paragraphs: bool = False
     next_sentence: bool = True
@@ -92,7 +89,6 @@ class PretrainRecipe(Recipe):
     accumulation: Count = 1
     epochs: Count = 10
     learning_rate: AboveZero = 1e-3
-    weight_decay: Fraction = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,13 +103,3 @@ class PretrainRecipe(Recipe):
         for name in ("config", "hidden_size", "layers", "heads", "intermediate_size", "vocab_size", "tokenizer"):
             if getattr(self, name):
                 raise OptionError(f"{{{name}}} is for a new model, not for {{model}}, which has its own")
-
-    def make_optimizer(self, model: Any) -> AdamW:
-        from fastattn.training import AdamW
-
-        parameters = list(model.parameters())
-        groups = [
-            {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
-        ]
-        return AdamW(groups, lr=self.learning_rate, eps=1e-6)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from fastattn.tasks.base import AboveZero, Count, Fraction, OptionError, Options, Recipe
-
-if TYPE_CHECKING:
-    from fastattn.training import AdamW
+from fastattn.tasks.base import AdamWRecipe, Count, OptionError, Options
 
 TABLE = "TSV, CSV, JSON lines or Parquet"
 
@@ -42,11 +39,10 @@ class TableOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceRecipe(Recipe, TableOptions):
-    """How a model of texts or pairs of texts is trained. `Recipe` has the other options.
+class SequenceRecipe(AdamWRecipe, TableOptions):
+    """How a model of texts or pairs of texts is trained. `AdamWRecipe` has the other options.
 
     Args:
-        weight_decay: weight decay of all matrices
         batch_size: texts, or pairs, in a batch
         batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
         accumulation: batches per step
@@ -61,8 +57,6 @@ class SequenceRecipe(Recipe, TableOptions):
         "--test": {"metavar": "FILE", "help": "more of them, to measure the finished model on"},
     }  # fmt: skip
 
-    learning_rate: AboveZero = 1e-4
-    weight_decay: Fraction = 0.01
     batch_size: Count = 32
     batch_tokens: Count | None = None
     accumulation: Count = 1
@@ -71,16 +65,6 @@ class SequenceRecipe(Recipe, TableOptions):
     @property
     def reading(self) -> dict[str, Any]:
         return self.table
-
-    def make_optimizer(self, model: Any) -> AdamW:
-        from fastattn.training import AdamW
-
-        parameters = list(model.parameters())
-        groups = [
-            {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
-        ]
-        return AdamW(groups, lr=self.learning_rate)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,13 +18,10 @@ A word is labelled by its first wordpiece, and words with the tag _ are skipped.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastattn import checks
-from fastattn.tasks.base import AboveZero, Count, Fraction, OptionError, Options, Recipe
-
-if TYPE_CHECKING:
-    from fastattn.training import AdamW
+from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, OptionError, Options
 
 
 def _column(name: str, value: Any) -> str:
@@ -71,8 +68,8 @@ class TagOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagRecipe(Recipe):
-    """How a `Tagger` is trained. `Recipe` has the other options.
+class TagRecipe(AdamWRecipe):
+    """How a `Tagger` is trained. `AdamWRecipe` has the other options.
 
     Args:
         format: "conllu" (CoNLL-U) or "conll" (CoNLL columns); JSON lines and Parquet are known by their names
@@ -81,7 +78,6 @@ class TagRecipe(Recipe):
         tag_column: the column to learn: its name in CoNLL-U (default: UPOS), its number in CoNLL columns (default: -1,
             the last one), or its name in JSON lines and Parquet (default: tags)
         scheme: learn tags of entities as IOB1, IOB2 or BIOES (default: as they are)
-        weight_decay: weight decay of all matrices
         batch_size: sentences in a batch
         batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
         accumulation: batches per step
@@ -107,7 +103,6 @@ class TagRecipe(Recipe):
     tag_column: Column | None = None
     scheme: Scheme | None = None
     learning_rate: AboveZero = 3e-4
-    weight_decay: Fraction = 0.01
     batch_size: Count = 32
     batch_tokens: Count | None = None
     accumulation: Count = 1
@@ -115,13 +110,3 @@ class TagRecipe(Recipe):
     @property
     def reading(self) -> dict[str, Any]:
         return {"format": self.format, "word_column": self.word_column, "tag_column": self.tag_column}
-
-    def make_optimizer(self, model: Any) -> AdamW:
-        from fastattn.training import AdamW
-
-        parameters = list(model.parameters())
-        groups = [
-            {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
-        ]
-        return AdamW(groups, lr=self.learning_rate)
