@@ -1,29 +1,35 @@
-"""The folder of a task's model: another head is refused by name."""
+"""The head of a task's model: another one is refused by name."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 from fastattn.checks import listed
 from fastattn.formats import hugging_face
-from fastattn.hub import find_model
 from fastattn.models.config import architectures
-from fastattn.tasks.embed.folder import FILES
 
 
-def find_head(name_or_folder: str | os.PathLike[str], *kinds: str, purpose: str, **hub: Any) -> Path:
-    """The folder of a model with one of these kinds of heads, see `fastattn.models.registry.Family`.
+def architectures_in(folder: Path) -> list[str]:
+    """The classes that the config.json in a folder names.
 
-    Raises as `find_model`, and ValueError, with the folder, its architecture and the `purpose` of the head, for the
-    model of another head. A config.json that names no architecture may have any.
+    Raises as `read_config`, and ValueError, with the folder, for what is no list of names.
     """
-    folder = find_model(name_or_folder, FILES, **hub)
+    values = hugging_face.read_config(folder)
     try:
-        named = architectures(hugging_face.read_config(folder))
+        return architectures(values)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    if named and not any(name.endswith(f"For{kind}") for name in named for kind in kinds):
-        raise ValueError(f"{folder}: has no head {purpose}, its architecture is {listed(named)}")
-    return folder
+
+
+def head_of(folder: Path, *kinds: str, refusal: str, end: str = "") -> str:
+    """Which of these kinds of heads the model in a folder has, see `fastattn.models.registry.Family`. A config.json
+    that names no architecture counts as the first kind.
+
+    Raises as `architectures_in`, and for another head ValueError with the folder, the `refusal`, the architecture and
+    the `end`.
+    """
+    named = architectures_in(folder)
+    found = [kind for kind in kinds if any(name.endswith(f"For{kind}") for name in named)]
+    if named and not found:
+        raise ValueError(f"{folder}: {refusal}, its architecture is {listed(named)}{end}")
+    return found[0] if found else kinds[0]

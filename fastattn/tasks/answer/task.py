@@ -23,7 +23,7 @@ from fastattn.tasks.answer.recipe import AnswerOptions, AnswerRecipe, AnswerUse
 from fastattn.tasks.answer.windows import Found, answer_tokens, best_answers, encode_windows
 from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
-from fastattn.tasks.heads import find_head
+from fastattn.tasks.heads import head_of
 from fastattn.text import (
     SquadExample,
     TokenizedTexts,
@@ -75,7 +75,8 @@ class Answerer(Task):
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Answerer:
         """Load what `save_pretrained` or transformers' BertForQuestionAnswering wrote, frozen. See `Task`."""
-        folder = find_head(name_or_folder, HEAD, purpose="for answers (`fastattn train answer` makes one)", **hub)
+        folder = find_model(name_or_folder, FILES, **hub)
+        head_of(folder, HEAD, refusal="has no head for answers (`fastattn train answer` makes one)")
         return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
 
     @classmethod

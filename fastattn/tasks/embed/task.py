@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from fastattn import checks, ragged
 from fastattn import functional as F
 from fastattn._types import FloatArray
-from fastattn.formats import hugging_face
 from fastattn.hub import find_model
-from fastattn.models.config import architectures
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.data import TextPairs, read_pairs, unique
@@ -22,6 +20,7 @@ from fastattn.tasks.embed.encoder import SentenceEncoder
 from fastattn.tasks.embed.evaluation import correlations, evaluate_retrieval, evaluate_similarity
 from fastattn.tasks.embed.folder import FILES, MODULES
 from fastattn.tasks.embed.recipe import EmbedRecipe
+from fastattn.tasks.heads import architectures_in
 from fastattn.text import gather, parse_rows
 from fastattn.text.tables import table_format
 from fastattn.training import TokenBatches
@@ -52,7 +51,7 @@ class Embedder(Task):
         """Load a frozen `SentenceEncoder`. See `Task`. A BERT folder with another head is refused."""
         folder = find_model(name_or_folder, FILES, **hub)
         if not os.path.lexists(folder / MODULES):
-            named = architectures(hugging_face.read_config(folder))
+            named = architectures_in(folder)
             if any("For" in name for name in named):
                 found = checks.listed(named)
                 raise ValueError(

@@ -16,10 +16,12 @@ from fastattn import functional as F
 from fastattn.autograd import no_grad
 from fastattn.checks import shown
 from fastattn.files import json_line, utf8_lines
+from fastattn.hub import find_model
 from fastattn.models.registry import load_head
 from fastattn.tasks.base import Predictor
+from fastattn.tasks.embed.folder import FILES
 from fastattn.tasks.fill.recipe import FillOptions
-from fastattn.tasks.heads import find_head
+from fastattn.tasks.heads import head_of
 from fastattn.text import Tokenizer, gather, token_budget_batches, tokens_per_batch
 
 HEADS = ("MaskedLM", "PreTraining")
@@ -60,7 +62,8 @@ class Filler(Predictor):
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Filler:
         """Load what BertForMaskedLM or BertForPreTraining wrote, here or in transformers, frozen. See `Predictor`."""
-        folder = find_head(name_or_folder, *HEADS, purpose="for masked words", **hub)
+        folder = find_model(name_or_folder, FILES, **hub)
+        head_of(folder, *HEADS, refusal="has no head for masked words")
         return cls(load_head(folder, HEADS[0], trainable=False, new_head="refuse"), folder)
 
     def __repr__(self) -> str:

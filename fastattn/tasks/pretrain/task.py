@@ -13,15 +13,14 @@ import numpy as np
 from fastattn import checks, runtime
 from fastattn import functional as F
 from fastattn.autograd import no_grad
-from fastattn.checks import listed
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
-from fastattn.models.config import architectures
 from fastattn.models.registry import family, load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
+from fastattn.tasks.heads import head_of
 from fastattn.tasks.pretrain.recipe import PretrainRecipe
 from fastattn.text import (
     Documents,
@@ -74,14 +73,8 @@ class Pretrainer(Task):
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Pretrainer:
         """Load what `save_pretrained`, or BertForPreTraining or BertForMaskedLM of transformers wrote. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
-        try:
-            named = architectures(hugging_face.read_config(folder))
-        except ValueError as error:
-            raise ValueError(f"{folder}: {error}") from None
-        kinds = [kind for kind in HEADS.values() if any(name.endswith(f"For{kind}") for name in named)]
-        if named and not kinds:
-            raise ValueError(f"{folder}: has no head for masked words, its architecture is {listed(named)}")
-        model = load_head(folder, kinds[0] if kinds else HEADS[True], trainable=False, new_head="refuse")
+        kind = head_of(folder, *HEADS.values(), refusal="has no head for masked words")
+        model = load_head(folder, kind, trainable=False, new_head="refuse")
         return cls(model, Tokenizer.from_pretrained(folder))
 
     @classmethod

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from fastattn import checks, runtime
 from fastattn.autograd import no_grad
-from fastattn.checks import listed, shown
+from fastattn.checks import shown
 from fastattn.formats import hugging_face
 from fastattn.hub import find_model
-from fastattn.models.config import architectures
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_transformer_folder
+from fastattn.tasks.heads import head_of
 from fastattn.tasks.sequences.answers import written
 from fastattn.tasks.sequences.recipe import SequenceRecipe
 from fastattn.text import (
@@ -81,16 +81,11 @@ class SequenceTask(Task):
         """Load what `save_pretrained`, transformers or sentence-transformers wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
         transformer, _ = read_transformer_folder(folder)
-        try:
-            named = architectures(hugging_face.read_config(transformer))
-        except ValueError as error:
-            raise ValueError(f"{transformer}: {error}") from None
-        made = f"`fastattn train {cls.command}` makes one"
-        if named and not any(name.endswith(HEAD) for name in named):
-            raise ValueError(f"{transformer}: not {cls.what}, its architecture is {listed(named)}; {made}")
+        made = f"; `fastattn train {cls.command}` makes one"
+        head_of(transformer, HEAD, refusal=f"not {cls.what}", end=made)
         model = load_head(transformer, HEAD, trainable=False, new_head="refuse")
         if reason := cls._refusal(folder, model.config):
-            raise ValueError(f"{transformer}: not {cls.what}, {reason}; {made}")
+            raise ValueError(f"{transformer}: not {cls.what}, {reason}{made}")
         return cls(model, folder)
 
     @classmethod

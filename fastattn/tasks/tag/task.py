@@ -17,14 +17,13 @@ from fastattn import checks, runtime
 from fastattn.autograd import no_grad
 from fastattn.checks import listed, shown
 from fastattn.files import json_line, utf8_lines
-from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
-from fastattn.models.config import architectures
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import OptionError, Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_sentence_folder
+from fastattn.tasks.heads import head_of
 from fastattn.tasks.tag.files import TAGGER_FILES, Layout, Sentence, parse_input, read_tagged
 from fastattn.tasks.tag.recipe import TagOptions, TagRecipe
 from fastattn.tasks.tag.scores import count_right, report, scores_of, tags_of
@@ -84,13 +83,7 @@ class Tagger(Task):
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Tagger:
         """Load what `save_pretrained` or transformers' BertForTokenClassification wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, TAGGER_FILES, **hub)
-        try:
-            named = architectures(hugging_face.read_config(folder))
-        except ValueError as error:
-            raise ValueError(f"{folder}: {error}") from None
-        if named and not any(name.endswith(HEAD) for name in named):
-            found = listed(named)
-            raise ValueError(f"{folder}: not a tagger, its architecture is {found}; `fastattn train tag` makes one")
+        head_of(folder, HEAD, refusal="not a tagger", end="; `fastattn train tag` makes one")
         return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
 
     @classmethod

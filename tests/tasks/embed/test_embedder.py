@@ -235,6 +235,10 @@ def test_another_head_is_named(tmp_path: Path) -> None:
     model.save_pretrained(start)
     with pytest.raises(ValueError, match="not a sentence encoder, its architecture is BertForTokenClassification; "):
         Embedder.from_pretrained(start)
+    config = json.loads((start / "config.json").read_text(encoding="utf-8"))
+    (start / "config.json").write_text(json.dumps({**config, "architectures": "BertModel"}), encoding="utf-8")
+    with pytest.raises(ValueError, match="bert: architectures must be a list of names, got 'BertModel'"):
+        Embedder.from_pretrained(start)
 
 
 def test_sentence_transformers_gives_the_same_embeddings(folder: Path, tmp_path: Path) -> None:
