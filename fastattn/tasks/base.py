@@ -228,6 +228,12 @@ class Recipe(Options, Usage, ABC):
         """The options that the task's `read` takes."""
         return {}
 
+    @property
+    def batching(self) -> dict[str, Any]:
+        """The options that `fastattn.training.TokenBatches` takes."""
+        names = ("batch_tokens", "batch_size", "accumulation", "seed")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
     @abstractmethod
     def make_optimizer(self, model: Any) -> Optimizer:
         """The optimizer of a model's parameters."""

@@ -204,10 +204,7 @@ class Answerer(Task):
         return TokenBatches(
             windows.lengths,
             load,
-            batch_tokens=self.recipe.batch_tokens,
-            batch_size=self.recipe.batch_size,
-            accumulation=self.recipe.accumulation,
-            seed=self.recipe.seed,
+            **self.recipe.batching,
             settings={"ids_crc32": zlib.crc32(ids.tobytes())},
         )
 

@@ -109,9 +109,7 @@ class Embedder(Task):
         return TokenBatches(
             ragged.lengths(cu_seqlens)[columns].sum(axis=0),
             load,
-            batch_size=self.recipe.batch_size,
-            accumulation=self.recipe.accumulation,
-            seed=self.recipe.seed,
+            **self.recipe.batching,
             settings={"texts_crc32": data.crc32, "loss": loss},
         )
 

@@ -186,10 +186,7 @@ class SequenceTask(Task):
         return TokenBatches(
             tokens.lengths,
             load,
-            batch_tokens=self.recipe.batch_tokens,
-            batch_size=self.recipe.batch_size,
-            accumulation=self.recipe.accumulation,
-            seed=self.recipe.seed,
+            **self.recipe.batching,
             settings={"ids_crc32": zlib.crc32(tokens.ids.tobytes())},
         )
 

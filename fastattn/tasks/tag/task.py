@@ -232,10 +232,7 @@ class Tagger(Task):
         return TokenBatches(
             words.lengths[windows],
             load,
-            batch_tokens=self.recipe.batch_tokens,
-            batch_size=self.recipe.batch_size,
-            accumulation=self.recipe.accumulation,
-            seed=self.recipe.seed,
+            **self.recipe.batching,
             settings={"ids_crc32": zlib.crc32(words.ids.tobytes())},
         )
 
