@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 FREE = ("epochs", "evaluate_every", "keep", "plot", "progress", "save_every")
 """Options that a run may change when it goes on."""
 
+START: dict[str, Any] = {"dest": "start", "required": True, "metavar": "MODEL", "help":
+                         "the model to start from: a folder, a package or a Hugging Face name"}  # fmt: skip
+"""The argument of `fastattn train` for the model to start from."""
+
 Count = Annotated[int, checks.integer]
 Fraction = Annotated[float, partial(checks.number, **checks.FRACTION)]
 Probability = Annotated[float, partial(checks.number, **checks.PROBABILITY)]

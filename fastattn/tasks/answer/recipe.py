@@ -22,7 +22,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from fastattn import checks
-from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, Options
+from fastattn.tasks.base import START, AboveZero, AdamWRecipe, Count, Options
 
 Number = Annotated[float, partial(checks.number, low=-math.inf, above=True)]
 
@@ -71,8 +71,7 @@ class AnswerRecipe(AnswerOptions, AdamWRecipe):
 
     summary: ClassVar[str] = "answer questions with a part of a text: SQuAD"
     files: ClassVar[dict[str, dict[str, Any]]] = {
-        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to start from: a "
-                    "folder, a package or a Hugging Face name"},
+        "--model": START,
         "--train": {"required": True, "metavar": "FILE", "help": "questions and their answers, a file of SQuAD"},
         "--eval": {"metavar": "FILE", "help": "the same, to measure exact match and F1 on, once an epoch"},
     }  # fmt: skip

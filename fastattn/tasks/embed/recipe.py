@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, OptionError, Options
+from fastattn.tasks.base import START, AboveZero, AdamWRecipe, Count, OptionError, Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,7 @@ class EmbedRecipe(PairOptions, AdamWRecipe):
 
     summary: ClassVar[str] = "embed sentences: from pairs and triples of texts, or pairs with scores"
     files: ClassVar[dict[str, dict[str, Any]]] = {
-        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to start from: a "
-                    "folder, a package or a Hugging Face name"},
+        "--model": START,
         "--train": {"required": True, "nargs": "+", "metavar": "FILE", "help": "tables of pairs"},
         "--eval": {"metavar": "FILE", "help": "a table to measure the model on, once an epoch"},
         "--test": {"metavar": "FILE", "help": "a table to measure the model on at the end"},

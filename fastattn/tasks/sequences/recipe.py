@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fastattn.tasks.base import AdamWRecipe, Count, OptionError, Options
+from fastattn.tasks.base import START, AdamWRecipe, Count, OptionError, Options
 
 TABLE = "TSV, CSV, JSON lines or Parquet"
 
@@ -50,8 +50,7 @@ class SequenceRecipe(AdamWRecipe, TableOptions):
     """
 
     files: ClassVar[dict[str, dict[str, Any]]] = {
-        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to start from: a "
-                    "folder, a package or a Hugging Face name"},
+        "--model": START,
         "--train": {"required": True, "nargs": "+", "metavar": "FILE", "help": f"texts and labels to learn: {TABLE}"},
         "--eval": {"metavar": "FILE", "help": "more of them, to measure the model on, once an epoch"},
         "--test": {"metavar": "FILE", "help": "more of them, to measure the finished model on"},

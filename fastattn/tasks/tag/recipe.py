@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastattn import checks
-from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, OptionError, Options
+from fastattn.tasks.base import START, AboveZero, AdamWRecipe, Count, OptionError, Options
 
 
 def _column(name: str, value: Any) -> str:
@@ -85,8 +85,7 @@ class TagRecipe(AdamWRecipe):
 
     summary: ClassVar[str] = "label words: parts of speech, named entities"
     files: ClassVar[dict[str, dict[str, Any]]] = {
-        "--model": {"dest": "start", "required": True, "metavar": "MODEL", "help": "the model to start from: a "
-                    "folder, a package or a Hugging Face name"},
+        "--model": START,
         "--train": {"required": True, "metavar": "FILE", "help": "sentences to learn"},
         "--eval": {"metavar": "FILE", "help": "sentences to measure accuracy or F1 on, once an epoch"},
     }  # fmt: skip
