@@ -164,7 +164,7 @@ class Filler(Predictor):
                 raise ValueError(f"Filler: the target {shown(target)} has no embedding in the model")
             found.append(number)
         if not found:
-            raise ValueError("Filler: targets must have a word or more")
+            raise ValueError(f"Filler: targets must have a word or more, got {shown(targets)}")
         return np.array(list(dict.fromkeys(found)), np.int64)
 
     def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> Input:
