@@ -195,11 +195,16 @@ def _plain(value: Any) -> Any:
 
 def table_format(path: str) -> str:
     """The format of a file by the end of its name. Raises ValueError for another end."""
-    for kind, ends in FORMATS.items():
-        if path.lower().endswith(ends):
-            return kind
-    known = ", ".join(end for some in FORMATS.values() for end in some)
-    raise ValueError(f"{path}: the name of a table must end with {known}, or its format must be given")
+    found = format_by_name(path)
+    if found is None:
+        known = ", ".join(end for some in FORMATS.values() for end in some)
+        raise ValueError(f"{path}: the name of a table must end with {known}, or its format must be given")
+    return found
+
+
+def format_by_name(path: str) -> str | None:
+    """The format of a file by the end of its name; None for another end."""
+    return next((kind for kind, ends in FORMATS.items() if path.lower().endswith(ends)), None)
 
 
 def _lines_of(path: str, parse: Callable[[Iterable[bytes], str], Iterator[Row]]) -> Iterator[Row]:

@@ -38,7 +38,7 @@ from fastattn.text import (
     token_budget_batches,
     tokens_per_batch,
 )
-from fastattn.text.tables import FORMATS
+from fastattn.text.tables import format_by_name
 from fastattn.training import TokenBatches
 
 HEAD = "SequenceClassification"
@@ -231,7 +231,7 @@ class SequenceTask(Task):
     def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> LabelledTexts:
         """The rows of a table, whose labels may be missing. A file of another kind has a text in each line, or a pair
         with a tab between."""
-        kind = options.format or next((kind for kind, ends in FORMATS.items() if name.lower().endswith(ends)), None)
+        kind = options.format or format_by_name(name)
         if kind is None:
             if options.names is None and options.columns is None:
                 return plain_texts(lines, name)
