@@ -257,7 +257,7 @@ void Scratch::free_all() {
     wake_workers(most_helpers);  // those who sleep give back theirs
 }
 
-Offer::Offer(bool pass) : slot_(nullptr) {
+Offer::Offer(bool pass) : slot_(nullptr), pass_(pass) {
     std::uint64_t taken = board.taken.load(std::memory_order_relaxed);
     while (~taken) {
         const int free = __builtin_ctzll(~taken);
@@ -281,7 +281,7 @@ void Offer::run(const Job& job, i64 units, int helpers, float* scratch) {
     want_workers(helpers);
     slot_->open(job, static_cast<int>(std::min<i64>({helpers + 1, job.pieces, Slot::most_shares})), units, helpers);
     board.open.fetch_or(bit(), std::memory_order_seq_cst);
-    wake_workers(static_cast<int>(std::min<i64>(helpers, job.pieces - 1)));
+    wake_workers(pass_ ? helpers : static_cast<int>(std::min<i64>(helpers, job.pieces - 1)));  // a pass wakes once
     Patience patience(1000, 0);
     Waiting waiting;
     while (!slot_->over()) {

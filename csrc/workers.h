@@ -20,6 +20,7 @@ public:
 private:
     std::uint64_t bit() const;
     Slot* slot_;
+    const bool pass_;
 };
 
 // Memory that its thread keeps for its next call: fresh memory costs more than most kernels.

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import weakref
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from helpers import assert_same_bits, normal
 from helpers_runtime import output
 
 import fastattn
-from fastattn import _core, kernels
+from fastattn import _core, kernels, nn
 from fastattn.models import (
     BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
     BertModel,
     BidirectionalLanguageModel,
     Elmo,
@@ -94,8 +98,8 @@ def test_the_lock_is_given_up_once(arrays: Any) -> None:
     assert counters()["locks_given_up"] == before + 21
 
 
-@pytest.mark.parametrize("heads", [2, 4])
-def test_a_pass_of_a_model_gives_up_the_lock_once_and_wakes_the_workers_once(heads: int) -> None:
+@pytest.mark.parametrize(("heads", "team"), [(2, 2), (4, 2), (4, 4)])
+def test_a_pass_of_a_model_gives_up_the_lock_once_and_wakes_the_workers_once(heads: int, team: int) -> None:
     code = f"""
     import time, numpy as np, fastattn
     from fastattn.models import BertConfig, BertModel
@@ -117,7 +121,7 @@ def test_a_pass_of_a_model_gives_up_the_lock_once_and_wakes_the_workers_once(hea
         passes += 1
     print(*sorted(counts))
     """
-    assert output(code, FASTATTN_NUM_THREADS="2") in ("(1, 1)", "(1, 0) (1, 1)")
+    assert output(code, FASTATTN_NUM_THREADS=str(team)) in ("(1, 1)", "(1, 0) (1, 1)")
 
 
 def test_the_transformer_reads_nothing_before_its_pass_ends() -> None:
@@ -512,7 +516,7 @@ def test_padding_reads_what_is_computed() -> None:
 def test_poison_shows_who_reads_too_early() -> None:
     code = """
     import numpy as np
-    from fastattn import _core, kernels
+    from fastattn import _core, kernels, nn
     x = np.ones((3, 4), np.float32)
     out = np.zeros((3, 3), np.float32)
     with _core.Pass():
@@ -561,3 +565,101 @@ def test_many_threads_with_a_pass_each() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def small_bert(**options: Any) -> BertModel:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 128}
+    fastattn.manual_seed(0)
+    return BertModel(BertConfig(vocab_size=50, **sizes, **options)).freeze().eval()
+
+
+def test_a_signal_handler_may_use_the_model_that_it_interrupts() -> None:
+    model, ids = small_bert(), np.arange(8).reshape(1, 8)
+    expected = model(ids).last_hidden_state
+    seen: list[bool] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: seen.append((model(ids).last_hidden_state == expected).all()))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0013)
+        end = time.monotonic() + 30
+        while len(seen) < 100 and time.monotonic() < end:
+            assert_same_bits(model(ids).last_hidden_state, expected)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(seen) >= 1
+    assert all(seen)
+
+
+def test_a_finalizer_within_a_pass_reads_results() -> None:
+    model, ids = small_bert(), np.arange(8).reshape(1, 8)
+    expected, seen = model(ids).last_hidden_state, []
+
+    class Last:
+        def __del__(self) -> None:
+            seen.append(model(ids).last_hidden_state.tobytes())
+
+    x, w = normal(np.random.default_rng(1), 4, 8), normal(np.random.default_rng(2), 6, 8)
+    with _core.Pass():
+        before = kernels.linear(x, w)
+        Last()
+        after = kernels.linear(x, w)
+    assert seen == [expected.tobytes()]
+    assert_same_bits(before, kernels.linear(x, w))
+    assert_same_bits(after, before)
+
+
+def test_a_finalizer_at_the_end_of_a_failed_pass_has_a_list_of_its_own() -> None:
+    w, seen = np.ones((4, 8), np.float32), []
+
+    def compute() -> None:
+        with _core.Pass():
+            y = kernels.linear(np.ones((2, 8), np.float32), w)
+        seen.append(float(y[0, 0]))
+
+    for _ in range(20):
+        with suppress(KeyError), _core.Pass():
+            for _ in range(10):
+                x = np.ones((2, 8), np.float32)
+                weakref.finalize(x, compute)
+                kernels.linear(x, w)
+                del x
+            raise KeyError
+    assert seen == [8.0] * 200
+
+
+class Doubled(nn.Module):
+    """Somebody's module, which reads what it is given."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def forward(self, *arguments: Any) -> Any:
+        return np.asarray(self.inner(*arguments)) * 2
+
+
+@pytest.mark.parametrize("part", ["pooler", "embeddings"])
+def test_a_module_of_the_user_within_a_model_reads_results(part: str) -> None:
+    model, ids = small_bert(), np.arange(8).reshape(1, 8)
+    before = getattr(model, part)
+    expected = model(ids).pooler_output * 2
+    setattr(model, part, Doubled(before))
+    found = model(ids)
+    if part == "pooler":
+        assert_same_bits(found.pooler_output, expected)
+    else:
+        assert np.isfinite(found.last_hidden_state).all()
+        assert_same_bits(found.last_hidden_state, model(ids).last_hidden_state)
+
+
+def test_a_head_computes_with_its_encoder() -> None:
+    config = BertConfig(
+        vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, num_labels=3
+    )
+    ids, mask = np.arange(8).reshape(1, 8), np.array([[1] * 6 + [0] * 2])
+    for kind in (BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering):
+        model = kind(config).freeze().eval()
+        for given in (None, mask):
+            with _core.Pass():  # does not depend on how long it takes
+                before = counters()["locks_given_up"]
+                model(ids, given)
+                assert counters()["locks_given_up"] - before <= (given is not None)

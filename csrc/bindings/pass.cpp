@@ -23,7 +23,23 @@ thread_local Pass of_thread;  // its memory is used again by the next one
 std::atomic<std::uint64_t> locks{0};
 const bool poisons = std::getenv("FASTATTN_POISON") != nullptr;
 
-struct Scope {};  // what Python's `with` holds: the pass is the thread's
+struct Scope {  // what Python's `with` holds: the pass is the thread's
+    bool apart = false;
+};
+
+// Whether code that is not ours runs between the current frame and `last`, one of those that called it.
+bool other_code_until(const void* last) {
+    auto frame = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(PyEval_GetFrame()));
+    while (frame && frame.ptr() != last) {
+        const py::object globals = frame.attr("f_globals");
+        const py::handle name = PyDict_GetItemString(globals.ptr(), "__name__");
+        const std::string module = name && PyUnicode_Check(name.ptr()) ? py::cast<std::string>(name) : "";
+        if (module.rfind("fastattn.", 0) != 0 && module != "contextlib") return true;
+        frame = py::reinterpret_steal<py::object>(
+            reinterpret_cast<PyObject*>(PyFrame_GetBack(reinterpret_cast<PyFrameObject*>(frame.ptr()))));
+    }
+    return false;
+}
 
 }  // namespace
 
@@ -44,24 +60,49 @@ void take_lock(PyThreadState* state) {
 
 Pass* Pass::current() { return of_thread.depth_ > 0 ? &of_thread : nullptr; }
 
-void Pass::enter() {
-    if (of_thread.depth_++ == 0) of_thread.kernels_ = &fastattn::kernels();
+bool Pass::enter() {
+    if (of_thread.depth_++ > 0) return other_code_until(of_thread.frame_);
+    of_thread.kernels_ = &fastattn::kernels();
+    of_thread.frame_ = PyEval_GetFrame();
+    return false;
 }
 
-void Pass::exit(bool failed) {
+void Pass::exit(bool failed, bool apart) {
     if (!current()) throw std::runtime_error("a pass ends on the thread on which it began");
-    if (--of_thread.depth_ > 0) return;
+    if (--of_thread.depth_ > 0) {
+        if (apart && !failed) of_thread.run();
+        return;
+    }
     if (!failed) of_thread.run();
-    of_thread.list_.clear();  // also what calls that were computed at once, or refused, have named
+    // Also what calls that were computed at once, or refused, have named. What Python does when an object goes may
+    // begin with a list of its own.
+    List rest = std::exchange(of_thread.list_, {});
+    rest.clear();
+    if (of_thread.list_.is_empty()) std::swap(rest, of_thread.list_);  // for its memory
 }
 
 void Pass::run() {
     if (list_.calls.empty()) return;
-    // A signal handler, or what Python does when an object goes, may begin with a list of its own.
     List list = std::exchange(list_, {});
+    const auto checked = list.objects.begin() + static_cast<std::ptrdiff_t>(list.of_calls);
+    list_.objects.assign(checked, list.objects.end());
+    list.objects.erase(checked, list.objects.end());
     list.compute();
     list.clear();
-    if (list_.calls.empty() && list_.objects.empty()) std::swap(list, list_);  // for its memory
+    if (list_.is_empty()) std::swap(list, list_);
+}
+
+void NoPass::enter() {
+    run_pass();
+    depth_ = std::exchange(of_thread.depth_, 0);
+    kernels_ = of_thread.kernels_;
+    frame_ = of_thread.frame_;
+}
+
+void NoPass::exit() {
+    of_thread.depth_ = depth_;
+    of_thread.kernels_ = kernels_;
+    of_thread.frame_ = frame_;
 }
 
 void Pass::List::compute() const {
@@ -85,6 +126,7 @@ void Pass::List::clear() {
     args.clear();
     memory.clear();
     met.clear();
+    of_calls = 0;
     for (PyObject* const object : objects) Py_DECREF(object);
     objects.clear();
 }
@@ -105,8 +147,13 @@ void Pass::poison(float* result, i64 count) {
 void bind_pass(py::module_& m) {
     py::class_<Scope>(m, "Pass", "Kernels called in a `with` block of it are computed together at its end.")
         .def(py::init<>())
-        .def("__enter__", [](py::handle self) { return Pass::enter(), self; })
-        .def("__exit__", [](py::handle, py::handle type, py::handle, py::handle) { Pass::exit(!type.is_none()); });
+        .def("__enter__", [](py::handle self) { return self.cast<Scope&>().apart = Pass::enter(), self; })
+        .def("__exit__",
+             [](Scope& self, py::handle type, py::handle, py::handle) { Pass::exit(!type.is_none(), self.apart); });
+    py::class_<NoPass>(m, "NoPass", "Kernels called in a `with` block of it are computed at once.")
+        .def(py::init<>())
+        .def("__enter__", [](py::handle self) { return self.cast<NoPass&>().enter(), self; })
+        .def("__exit__", [](NoPass& self, py::handle, py::handle, py::handle) { self.exit(); });
     m.def("run_pass", &run_pass, "Compute what was called in this thread's pass, if there is one.");
 }
 

@@ -46,9 +46,11 @@ public:
     ~Pass() { list_.objects.clear(); }  // a thread that ends within a pass has no lock to give them back
     static Pass* current();             // this thread's, or null
 
-    // Python's `with`, on one thread; they may be nested, and the outermost one ends the pass.
-    static void enter();
-    static void exit(bool failed);  // a pass that an exception ends is not computed
+    // Python's `with`, on one thread; they may be nested, and the outermost one ends the pass. Code that is not ours
+    // between two of them, such as a signal handler, reads the results of the inner one: it is apart, which means that
+    // it is computed at its own end.
+    static bool enter();                        // whether it is apart
+    static void exit(bool failed, bool apart);  // a pass that an exception ends is not computed
 
     // Computes all that was added. Raises what the kernels raise, and what a signal handler raises in a long pass.
     void run();
@@ -64,6 +66,7 @@ public:
         list_.args.resize(begin + (sizeof(Args) + sizeof(Word) - 1) / sizeof(Word));
         std::memcpy(&list_.args[begin], &args, sizeof(Args));
         list_.calls.push_back({call, kernel, begin});
+        list_.of_calls = list_.objects.size();
     }
     // Until the kernels are computed.
     void keep(py::handle object) {
@@ -91,6 +94,7 @@ private:
         std::vector<Call> calls;
         std::vector<Word> args;
         std::vector<PyObject*> objects;
+        std::size_t of_calls = 0;  // the others belong to a call that is still being checked
         std::vector<std::unique_ptr<void, void (*)(void*)>> memory;
         std::vector<std::pair<const char*, const char*>> met;
         List() = default;
@@ -99,11 +103,27 @@ private:
         ~List() { clear(); }
         void compute() const;
         void clear();
+        bool is_empty() const { return calls.empty() && objects.empty() && memory.empty(); }
     };
+
+    friend class NoPass;
 
     int depth_ = 0;
     const KernelTable* kernels_ = nullptr;
+    const void* frame_ = nullptr;  // of the outermost `with`
     List list_;
+};
+
+// Python's `with` around code that knows nothing of passes: in it, kernels are computed at once.
+class NoPass {
+public:
+    void enter();
+    void exit();
+
+private:
+    int depth_ = 0;
+    const KernelTable* kernels_ = nullptr;
+    const void* frame_ = nullptr;
 };
 
 // Computes what Python is about to read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 from itertools import groupby
 from operator import attrgetter
 from textwrap import indent
@@ -72,6 +72,11 @@ class Module:
             """Run `forward`."""
     else:
         __call__ = property(attrgetter("forward"))  # a function that passes its arguments on takes 0.1 to 0.3 us more
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls) and not cls.__module__.startswith("fastattn."):
+            cls.forward = _without_pass(cls.forward)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)
@@ -321,6 +326,19 @@ class Module:
     def _members(self) -> Members:
         """The parameters and the child modules as they are stored, both by name."""
         return find_members(vars(self).items(), type(self).__name__)
+
+
+def _without_pass(forward: Any) -> Any:
+    """The `forward` of somebody else's module, which may read what it is given, and what it calls returns."""
+    if not isinstance(forward, FunctionType):
+        return forward
+
+    @wraps(forward)
+    def call(*arguments: Any, **options: Any) -> Any:
+        with _core.NoPass():
+            return forward(*arguments, **options)
+
+    return call
 
 
 NamedParts = tuple[Sequence[tuple[str, AnyParameter]], Sequence[tuple[str, Module]]]

@@ -32,12 +32,11 @@ def highway(
     h, t = np.split(projection, 2, axis=-1)
     gate = t.copy()
     sigmoid(gate)
-    y = np.empty_like(x) if out is None else out
+    carry = (1 - gate) * x
+    y = np.empty_like(x) if out is None else out  # which may be x
     np.maximum(h, 0, out=y)
     y *= gate
-    np.subtract(1, gate, out=gate)
-    gate *= x
-    y += gate
+    y += carry
     return (y, projection) if return_projection else y
 
 

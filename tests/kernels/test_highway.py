@@ -203,3 +203,10 @@ def test_same_as_torch() -> None:
     np.testing.assert_allclose(y, wanted.detach().numpy(), rtol=0, atol=1e-5)
     for gradient, tensor in zip(kernels.highway_backward(dy, x, weight, projection), tensors, strict=True):
         np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=0, atol=1e-5 * float(tensor.grad.abs().max()))
+
+
+def test_out_of_the_reference_may_be_x() -> None:
+    x, weight, bias = operands(6, 8)
+    expected, out = reference.highway(x, weight, bias), x.copy()
+    assert reference.highway(out, weight, bias, out=out) is out
+    assert_same_bits(out, expected)

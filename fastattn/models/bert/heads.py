@@ -43,6 +43,10 @@ class BertHeadModel(BertPreTrainedModel):
     def _run(self, batch: Batch, labels: Any, *outputs: bool) -> Any:
         """The result for a batch, with a loss unless `labels` are None; `outputs` are passed to `BertModel.encode`."""
         target = None if labels is None else self._target(batch, labels)
+        with self.one_pass():
+            return self._compute(batch, target, *outputs)
+
+    def _compute(self, batch: Batch, target: Any, *outputs: bool) -> Any:
         output = self.bert.encode(batch, *outputs)
         states, attentions = output.hidden_states, output.attentions
         if not self.frozen:  # the encoder may be

@@ -44,7 +44,7 @@ class TokenEncoder(nn.Module):
         """From `char_ids` int64 `[words, max_characters_per_token]` to `[words, projection_dim]`."""
         x = self.char_cnn(char_ids)
         if self.highway is not None:
-            x = self.highway(x, out=x if isinstance(x, np.ndarray) else None)
+            x = self.highway(x, out=x if self.highway.frozen and isinstance(x, np.ndarray) else None)
         y = x if self.projection is None else self.projection(x)
         if self.frozen and x.nbytes > MOST_FEATURES:
             run_pass()

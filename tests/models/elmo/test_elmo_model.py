@@ -86,3 +86,19 @@ def test_the_family(tmp_path: Path) -> None:
     make().save_pretrained(tmp_path)
     assert type(load_encoder(tmp_path)) is Elmo
     assert family("elmo").head("LanguageModel") is BidirectionalLanguageModel
+
+
+def test_convolutions_may_be_frozen_alone() -> None:
+    """The highway layers above them still train, so they must not write over their input."""
+    encoder, ids = make(trainable=True).network.token_encoder, character_ids(["a", "word"])
+
+    def gradients() -> list[Any]:
+        encoder.zero_grad()
+        y = encoder(ids)
+        (y * y).sum().backward()
+        return [np.array(parameter.grad) for parameter in encoder.highway.parameters()]
+
+    expected = gradients()
+    encoder.char_cnn.freeze()
+    for found, wanted in zip(gradients(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
