@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastattn._core import run_pass
 from fastattn.autograd import Tensor, mode, record, values
 from fastattn.checks import PROBABILITY, number, operand
 from fastattn.errors import ERRORS, explained, named
@@ -177,7 +178,9 @@ def _along(name: str, kernel: Callable[..., Array], dim: int, out: Array | None,
     if dim in (-1, ndim - 1):
         return kernel(*arrays, out=out)
     reshape_out(name, out, shape, shape)
+    run_pass()
     y = np.moveaxis(kernel(*(np.ascontiguousarray(np.moveaxis(x, dim, -1)) for x in arrays)), -1, dim)
+    run_pass()
     if out is None:
         return np.ascontiguousarray(y)
     out[...] = y

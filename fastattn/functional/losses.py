@@ -100,6 +100,7 @@ def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mea
     (2.5, [1.0, 2.0])
     """
     x, t = values(operand("mse_loss: input", input), target)
+    run_pass()
     if x.dtype.kind != "f":
         raise TypeError(f"mse_loss: input must be floating point, got {x.dtype}")
     difference = x - _target("mse_loss", t, x)
@@ -136,8 +137,10 @@ def binary_cross_entropy_with_logits(
     ops = mode.ops
     (x,) = values(operand(f"{name}: input", input))
     t = _target(name, target, x)
+    run_pass()
     pairs = np.stack([x, np.zeros_like(x)], axis=-1)  # log s and log(1 - s) are the log-softmax of (x, 0)
     logs = ops.log_softmax(pairs)
+    run_pass()
     given = {"weight": weight, "pos_weight": pos_weight}
     factors = [_real(f"{name}: {key}", 1 if value is None else value, x) for key, value in given.items()]
     for argument, factor in zip(given, factors, strict=True):

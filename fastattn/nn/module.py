@@ -76,7 +76,7 @@ class Module:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "forward" in vars(cls) and not cls.__module__.startswith("fastattn."):
-            cls.forward = _without_pass(cls.forward)  # type: ignore[method-assign]
+            cls.forward = _without_pass(cls.forward)
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from fastattn import functional as F
 from fastattn import nn, ragged
+from fastattn._core import run_pass
 from fastattn.autograd import Tensor
 from fastattn.checks import integers
 from fastattn.functional.losses import IGNORE_INDEX
@@ -263,6 +264,7 @@ class BertForMultipleChoice(Classifier):
 
 def _columns(x: Values) -> tuple[Any, Any]:
     """The two columns of the last axis."""
+    run_pass()
     start, end = (x[..., i] if isinstance(x, Tensor) else np.ascontiguousarray(x[..., i]) for i in range(2))
     return start, end
 
