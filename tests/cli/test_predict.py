@@ -207,3 +207,13 @@ def test_another_column_is_written(tmp_path, text, capsys):
     written = capsys.readouterr().out
     kept = [[c for i, c in enumerate(line.split("\t")) if i != 4] for line in written.splitlines()]
     assert kept == [[c for i, c in enumerate(line.split("\t")) if i != 4] for line in TEXT.splitlines()]
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
+def test_a_table_is_no_file_of_columns(model, entities, tmp_path, capsys, name):
+    path = tmp_path / name
+    path.write_text('{"tokens": ["New"], "tags": ["O"]}\n', encoding="utf-8")
+    for tagger in (model, entities):
+        assert predict(tagger, path, "-o", str(tmp_path / "out")) == 1
+        assert f"error: {path}: tags are written to CoNLL-U or CoNLL columns, not to JSON" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ from fastattn.text import (
     scheme_of,
 )
 from fastattn.text.conllu import NO_TAG
-from fastattn.text.tables import FORMATS
+from fastattn.text.tables import FORMATS, format_by_name
 
 LAYOUT = "tagger.json"
 TAGGER_FILES = replace(FILES, patterns=(*FILES.patterns, LAYOUT))
@@ -102,8 +102,10 @@ def read_tagged(source: Any, format: str, word_column: str | None, tag_column: s
 
 
 def parse_input(lines: Iterable[bytes], name: str, layout: Layout, append: bool) -> list[Sentence]:
-    """Sentences to be tagged, from the lines of a file. Raises as the readers do."""
+    """Sentences to be tagged, from the lines of a file. Raises as the readers do, and ValueError for other tables."""
     data: list[Sentence] = []
+    if format_by_name(name) in ("jsonl", "parquet"):
+        raise ValueError(f"{name}: tags are written to CoNLL-U or CoNLL columns, not to JSON lines or Parquet")
     if layout.format == "conll":
         words = _number("word_column", layout.word_column, 0)
         tags = None if append else _number("tag_column", layout.tag_column, -1)
