@@ -407,3 +407,26 @@ def test_genres_of_real_sentences(tmp_path: Path) -> None:
     data = Classifier.read(rows)
     assert len(data) == 2001
     assert sorted(set(data.labels)) == ["answers", "email", "newsgroup", "reviews", "weblog"]
+
+
+@pytest.mark.parametrize("end", ["tsv", "csv"])
+def test_space_around_a_label_is_no_part_of_it(tmp_path: Path, end: str) -> None:
+    path, between = tmp_path / f"train.{end}", {"tsv": "\t", "csv": ","}[end]
+    rows = [("text", "label"), ("a", "x"), ("b", " x "), ("c", "y ")]
+    path.write_text("".join(f"{text}{between}{label}\n" for text, label in rows), encoding="utf-8")
+    assert Classifier.read(path).labels == ["x", "x", "y"]
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_a_label_that_is_empty(folder: Path, classifier: Classifier, tmp_path: Path, empty: str) -> None:
+    path = tmp_path / "train.tsv"
+    path.write_text(f"text\tlabel\na\tanimal\nb\tother\nc\t{empty}\n", encoding="utf-8")
+    data, message = Classifier.read(path), f"{path}:4: the label is empty"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Classifier.for_training(folder, data)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        classifier.evaluate(data)
+    several = Classifier.for_training(folder, data, multi_label=True)  # where a text may have none
+    assert several.labels == ("animal", "other")
+    with pytest.raises(ValueError, match=r"^rows\[0\]: the label is empty$"):
+        Classifier.for_training(folder, data_of({"text": "a", "label": ["x", empty]}), multi_label=True)

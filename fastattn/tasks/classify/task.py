@@ -140,17 +140,20 @@ class Classifier(SequenceTask):
 
 
 def _name(place: str, value: Any) -> str:
-    """The name of a label: text, or an integer's digits."""
+    """The name of a label: text without space around it, or an integer's digits."""
     if not isinstance(value, str | int):
         raise ValueError(f"{place} must be a label, text or an integer, got {shown(value)}")
-    return str(value)
+    return str(value).strip()
 
 
 def _names(data: LabelledTexts, several: bool) -> Iterator[Sequence[str]]:
-    """The labels of each text. Raises ValueError, with the place, for a list where there is one class for each text."""
+    """The labels of each text. Raises ValueError, with the place, for an empty one, and for a list where there is one
+    class for each text."""
     for label, place in zip(data.labels, data.places, strict=True):
         if label is None:
             raise ValueError(f"{place}: there is no label")
+        if "" in label if isinstance(label, tuple) else not (label or several):
+            raise ValueError(f"{place}: the label is empty")
         if several:
             yield label if isinstance(label, tuple) else [name.strip() for name in label.split(",") if name.strip()]
         elif isinstance(label, tuple):
