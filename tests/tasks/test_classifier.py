@@ -430,3 +430,13 @@ def test_a_label_that_is_empty(folder: Path, classifier: Classifier, tmp_path: P
     assert several.labels == ("animal", "other")
     with pytest.raises(ValueError, match=r"^rows\[0\]: the label is empty$"):
         Classifier.for_training(folder, data_of({"text": "a", "label": ["x", empty]}), multi_label=True)
+
+
+def test_numbers_are_no_classes(folder: Path, classifier: Classifier) -> None:
+    data = Regressor.read([{"text": "a", "label": 0.5}, {"text": "b", "label": 1}])
+    message = r"^rows\[0\]: data must have classes, as `read` gives them, got 0.5$"
+    for several in (False, True):
+        with pytest.raises(TypeError, match=message):
+            Classifier.for_training(folder, data, multi_label=several)
+    with pytest.raises(TypeError, match=message):
+        classifier.evaluate(data)

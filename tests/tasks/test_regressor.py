@@ -175,3 +175,11 @@ def test_files_that_cannot_be_learnt(text: str, message: str, tmp_path: Path, ca
     assert main(["train", "regress", *model, "--train", str(table)]) == 1
     assert f"fastattn train regress: error: {message.format(path=table)}" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("label", "got"), [("high", "'high'"), (["a", "b"], r"\('a', 'b'\)"), ("1", "'1'")])
+def test_classes_are_no_numbers(regressor: Regressor, label: Any, got: str) -> None:
+    data = Classifier.read([{"text": "a", "label": label}])
+    for verb, owner in ((regressor.evaluate, "evaluate"), (regressor.batches, "batches")):
+        with pytest.raises(TypeError, match=rf"^rows\[0\]: {owner}: data must have numbers, as `read` .*, got {got}$"):
+            verb(data)

@@ -147,11 +147,16 @@ def _name(place: str, value: Any) -> str:
 
 
 def _names(data: LabelledTexts, several: bool) -> Iterator[Sequence[str]]:
-    """The labels of each text. Raises ValueError, with the place, for an empty one, and for a list where there is one
-    class for each text."""
+    """The labels of each text.
+
+    Raises, with the place, TypeError for a number, and ValueError for an empty label and for a list where there is one
+    class for each text.
+    """
     for label, place in zip(data.labels, data.places, strict=True):
         if label is None:
             raise ValueError(f"{place}: there is no label")
+        if not isinstance(label, str | tuple):
+            raise TypeError(f"{place}: data must have classes, as `read` gives them, got {shown(label)}")
         if "" in label if isinstance(label, tuple) else not (label or several):
             raise ValueError(f"{place}: the label is empty")
         if several:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.checks import shown
 from fastattn.tasks.regress.recipe import RegressRecipe
 from fastattn.tasks.sequences.answers import number
 from fastattn.tasks.sequences.folder import IDENTITY, activation_field, read_activation
@@ -51,6 +53,9 @@ class Regressor(SequenceTask):
     def _targets(self, owner: str, data: LabelledTexts) -> NDArray[np.float32]:
         if None in data.labels:
             raise ValueError(f"{data.places[data.labels.index(None)]}: {owner}: there is no number")
+        for label, place in zip(data.labels, data.places, strict=True):
+            if not isinstance(label, Real):
+                raise TypeError(f"{place}: {owner}: data must have numbers, as `read` gives them, got {shown(label)}")
         return np.array(data.labels, np.float32)
 
     def __call__(self, inputs: Inputs) -> list[float]:
