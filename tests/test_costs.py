@@ -251,7 +251,7 @@ def test_words_are_labelled_together(tmp_path: Path) -> None:
     from fastattn.tasks import Tagger
     from fastattn.text import ConlluSentence
 
-    tagger = Tagger.for_training(write_bert(tmp_path), [ConlluSentence.from_words(["cat"], ["NOUN"])])
+    tagger = Tagger.for_training(write_bert(tmp_path), [ConlluSentence.from_words(["the", "cat"], ["DET", "NOUN"])])
     tagger.model.eval()
     with recorded(BertForTokenClassification, "forward_ragged") as calls:
         tagger.tag([["the", "cat"], ["sat"]] * 10)

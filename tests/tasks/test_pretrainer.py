@@ -182,7 +182,8 @@ def test_it_continues_from_a_model(data: Documents, tmp_path: Path) -> None:
 def tags() -> Any:
     from fastattn.text import parse_conllu
 
-    return list(parse_conllu([b"1\tcat\t_\tNOUN\t_\t_\t_\t_\t_\t_\n", b"\n"], "x"))
+    rows = (b"1\tthe\t_\tDET", b"2\tcat\t_\tNOUN")
+    return list(parse_conllu([*(row + b"\t_" * 6 + b"\n" for row in rows), b"\n"], "x"))
 
 
 def test_paragraphs_and_a_tokenizer_of_ones_own(tmp_path: Path) -> None:

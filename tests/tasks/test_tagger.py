@@ -256,3 +256,13 @@ def test_what_is_no_list_of_sentences(tagger: Tagger) -> None:
         with pytest.raises(TypeError) as caught:
             tagger.tag(wrong)  # type: ignore[arg-type]
         assert str(caught.value) == message
+
+
+def test_a_single_label_is_nothing_to_learn(folder: Path) -> None:
+    words = ["the", "cat"]
+    for options, name in (({}, "UPOS"), ({"tag_column": "XPOS"}, "XPOS")):
+        with pytest.raises(ValueError, match=rf"^for_training: the column {name} must have two labels .*'X'\]$"):
+            Tagger.for_training(folder, [ConlluSentence.from_words(words, ["X", "_"])], **options)
+    rows = Tagger.read([{"tokens": words, "tags": ["X", "X"]}])
+    with pytest.raises(ValueError, match=r"^for_training: the column of tags must have two labels or more"):
+        Tagger.for_training(folder, rows)

@@ -232,10 +232,12 @@ def test_other_tags_cannot_be_measured(tagger: Tagger, tmp_path: Path) -> None:
 
 def test_the_column_is_remembered(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "in.conllu"
-    path.write_text("1\tthe\t_\tDET\tDT\tDefinite=Def\t_\t_\t_\t_\n\n", encoding="utf-8")
-    for column, label in ((None, "DET"), ("XPOS", "DT"), ("FEATS", "Definite=Def")):
+    rows = ("1\tthe\t_\tDET\tDT\tDefinite=Def", "2\tcat\t_\tNOUN\tNN\tNumber=Sing")
+    path.write_text("".join(f"{row}\t_\t_\t_\t_\n" for row in rows) + "\n", encoding="utf-8")
+    columns = {None: ("DET", "NOUN"), "XPOS": ("DT", "NN"), "FEATS": ("Definite=Def", "Number=Sing")}
+    for column, labels in columns.items():
         tagger = Tagger.for_training(folder.parent / "bert", Tagger.read(path, tag_column=column))
-        assert tagger.labels == (label,)
+        assert tagger.labels == labels
         tagger.save_pretrained(tmp_path / "again")
         assert Tagger.from_pretrained(tmp_path / "again").layout == Layout("conllu", None, column or "UPOS")
     with pytest.raises(ValueError, match=r"in\.conllu: no word has a tag in the MISC column"):

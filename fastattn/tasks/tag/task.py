@@ -99,8 +99,8 @@ class Tagger(Task):
             recipe: the recipe; None is `TagRecipe()`.
             options: replace fields of the recipe.
 
-        Raises as `from_pretrained` does, and ValueError for data without tags, and for a `scheme` if the tags are none
-        of entities.
+        Raises as `from_pretrained` does, and ValueError for data with fewer than two tags, and for a `scheme` if
+        the tags are none of entities.
         """
         recipe = make_recipe(TagRecipe, recipe, options)
         found = scheme_of([each.tags for each in _check("for_training", data) if NO_TAG not in each.tags])
@@ -110,12 +110,16 @@ class Tagger(Task):
         labels = sorted({tag for tags in tags_of("for_training", data, scheme) for tag in tags} - {NO_TAG})
         if not labels:
             raise ValueError("for_training: no word has a tag")
+        layout = Layout.of(data, scheme)
+        if len(labels) < 2:
+            column = recipe.tag_column or (layout.tag_column if layout.format == "conllu" else "of tags")
+            raise ValueError(f"for_training: the column {column} must have two labels or more, got {labels}")
         folder = read_sentence_folder(find_model(start, FILES)).transformer
         names = dict(enumerate(labels))
         manual_seed(recipe.seed)
         numbers = {name: i for i, name in names.items()}
         model = load_head(folder, HEAD, trainable=True, new_head="draw", id2label=names, label2id=numbers)
-        tagger = cls(model, folder, recipe, Layout.of(data, scheme))
+        tagger = cls(model, folder, recipe, layout)
         tagger.base_model = model_name(start)
         return tagger
 
