@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastattn import checks
 from fastattn.checks import listed
 from fastattn.files import utf8_lines
 from fastattn.text.tables import Row
@@ -79,7 +80,8 @@ def labelled_texts(
         label: the column of the labels; None takes label, or else score.
         labelled: whether every row must have a label.
 
-    Raises as `read_rows` does, and ValueError for a missing column and for what is no text.
+    Raises as `read_rows` does; ValueError for a missing column, for what is no text, and for no or more than two
+    `columns`; and TypeError for `columns` that are one str.
 
     >>> from functools import partial
     >>> from fastattn.text import read_rows
@@ -88,6 +90,8 @@ def labelled_texts(
     >>> data.texts, data.pairs, data.labels
     (['a fine film'], None, [1.0])
     """
+    if columns is not None and not 1 <= len(columns := checks.texts("columns", columns)) <= 2:
+        raise ValueError(f"columns must be one or two, got {len(columns)}")
     needed = [*(columns or ()), *([label] if label and labelled else ())]
     optional = [] if columns else [column for some in TEXT_COLUMNS for column in some]
     optional += [] if label and labelled else [label] if label else LABEL_COLUMNS

@@ -102,3 +102,13 @@ def test_the_checksum_is_of_texts_and_labels() -> None:
     ]
     assert sums[0] == sums[1]
     assert len(set(sums)) == 4
+
+
+def test_texts_are_in_one_or_two_columns() -> None:
+    rows = [{"query": "a", "document": "b", "title": "c", "label": 1}]
+    for columns in ([], ["query", "document", "title"]):
+        with pytest.raises(ValueError, match=f"^columns must be one or two, got {len(columns)}$"):
+            read(rows, columns=columns)
+    with pytest.raises(TypeError, match=r"^columns must be a sequence of str, got the str 'query'$"):
+        read(rows, columns="query")
+    assert read(rows, columns=("query",)).pairs is None
