@@ -77,8 +77,8 @@ def labelled_texts(
         label_of: the label in the column of a row. Raises ValueError, with the row's place.
         columns: the columns of the texts, one or two; None takes the first of these that the first row has: sentence1
             and sentence2, query and document, sentence, text.
-        label: the column of the labels; None takes label, or else score.
-        labelled: whether every row must have a label.
+        label: the column of the labels, which every row must have; None takes label, or else score.
+        labelled: whether every row must have a label; the column may be missing then, unless `label` names it.
 
     Raises as `read_rows` does; ValueError for a missing column, for what is no text, and for no or more than two
     `columns`; and TypeError for `columns` that are one str.
@@ -92,9 +92,9 @@ def labelled_texts(
     """
     if columns is not None and not 1 <= len(columns := checks.texts("columns", columns)) <= 2:
         raise ValueError(f"columns must be one or two, got {len(columns)}")
-    needed = [*(columns or ()), *([label] if label and labelled else ())]
+    needed = [*(columns or ()), *([label] if label else ())]
     optional = [] if columns else [column for some in TEXT_COLUMNS for column in some]
-    optional += [] if label and labelled else [label] if label else LABEL_COLUMNS
+    optional += [] if label else LABEL_COLUMNS
     found = LabelledTexts([], None, [], [])
     for row in rows(needed, optional=optional):
         if not found.texts:

@@ -183,3 +183,11 @@ def test_classes_are_no_numbers(regressor: Regressor, label: Any, got: str) -> N
     for verb, owner in ((regressor.evaluate, "evaluate"), (regressor.batches, "batches")):
         with pytest.raises(TypeError, match=rf"^rows\[0\]: {owner}: data must have numbers, as `read` .*, got {got}$"):
             verb(data)
+
+
+@pytest.mark.parametrize("name", ["in.tsv", "in"])
+def test_predict_knows_the_column_of_labels(folder: Path, tmp_path: Path, capsys: Any, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("text\tlabel\ncat\t1\n", encoding="utf-8")
+    assert main(["predict", "regress", "--model", str(folder), str(path), "--label", "nope"]) == 1
+    assert f"{path}:1: there is no column 'nope', only 'text', 'label'" in capsys.readouterr().err

@@ -63,7 +63,9 @@ def test_what_is_refused(rows: list[dict[str, Any]], options: dict[str, Any], me
 
 def test_labels_that_may_be_missing() -> None:
     assert read([{"text": "x"}], labelled=False).labels == [None]
-    assert read([{"text": "x"}], labelled=False, label="class").labels == [None]
+    assert read([{"text": "x", "class": None}], labelled=False, label="class").labels == [None]
+    with pytest.raises(ValueError, match=r"^rows\[0\]: there is no column 'nope', only 'text', 'label'$"):
+        read([{"text": "x", "label": 1}], labelled=False, label="nope")
     assert read([{"text": "x", "score": 2}, {"text": "y"}], labelled=False).labels == [2, None]
 
 

@@ -233,7 +233,7 @@ class SequenceTask(Task):
         with a tab between."""
         kind = options.format or format_by_name(name)
         if kind is None:
-            if options.names is None and options.columns is None:
+            if options.names is options.columns is options.label is None:
                 return plain_texts(lines, name)
             kind = "tsv"
         if kind == "parquet":
