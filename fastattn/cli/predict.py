@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 
 from fastattn.checks import printable
 from fastattn.cli import add_options, add_tasks, add_threads, open_input, options_of, use_threads
@@ -43,12 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_of(arguments, arguments.recipe.predict_options)
     kind = getattr(tasks, tasks.TASKS[arguments.task][0])
     use_threads(arguments.threads)
-    with open_input(arguments) as (lines, name):
-        task = kind.from_pretrained(arguments.model)
-        data = task.read_input(lines, name, options)
-    with open_output(arguments.output) as file:
-        texts, reports = task.predict(data, options)
-        file.writelines(text.encode() for text in texts)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        with open_input(arguments) as (lines, name):
+            task = kind.from_pretrained(arguments.model)
+            data = task.read_input(lines, name, options)
+        with open_output(arguments.output) as file:
+            texts, reports = task.predict(data, options)
+            file.writelines(text.encode() for text in texts)
+    for warning in caught:
+        print(f"{arguments.prog}: {printable(str(warning.message))}", file=sys.stderr)
     for line in reports:
         print(printable(line), file=sys.stderr)
     return 0
