@@ -678,3 +678,26 @@ def test_functions_that_read_compute_the_pass_first() -> None:
         with _core.Pass():
             found = function(kernels.gelu(x))
         assert_same_bits(np.asarray(found), np.asarray(expected))
+
+
+def test_a_pass_that_a_signal_ends_keeps_nothing() -> None:
+    x, w = np.ones((512, 1024), np.float32), np.ones((1024, 1024), np.float32)
+    refused = np.ones((4, 8), np.float32)
+    counts = sys.getrefcount(x), sys.getrefcount(refused)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyError), _core.Pass():
+            y = np.empty((512, 1024), np.float32)
+            for _ in range(300):
+                kernels.linear(x, w, out=y)
+            with suppress(ValueError):
+                kernels.linear(refused, w)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (sys.getrefcount(x), sys.getrefcount(refused)) == counts

@@ -73,12 +73,20 @@ void Pass::exit(bool failed, bool apart) {
         if (apart && !failed) of_thread.run();
         return;
     }
-    if (!failed) of_thread.run();
     // Also what calls that were computed at once, or refused, have named. What Python does when an object goes may
     // begin with a list of its own.
-    List rest = std::exchange(of_thread.list_, {});
-    rest.clear();
-    if (of_thread.list_.is_empty()) std::swap(rest, of_thread.list_);  // for its memory
+    const auto clear = [] {
+        List rest = std::exchange(of_thread.list_, {});
+        rest.clear();
+        if (of_thread.list_.is_empty()) std::swap(rest, of_thread.list_);  // for its memory
+    };
+    try {
+        if (!failed) of_thread.run();
+    } catch (...) {
+        clear();
+        throw;
+    }
+    clear();
 }
 
 void Pass::run() {

@@ -130,8 +130,9 @@ class Pretrainer(Task):
                 if len(places):
                     output = self.model.forward_ragged(ids, cu_seqlens, places=places)
                     owners = batch[np.searchsorted(cu_seqlens, places, side="right") - 1]
-                    for owner, word in zip(owners, _scores(output).argmax(axis=1), strict=True):
-                        found[owner].append(self.tokenizer._backend.id_to_token(int(word)))
+                    words = _scores(output)[:, : self.tokenizer.vocab_size].argmax(axis=1)
+                    for owner, word in zip(owners, self.tokenizer.tokens(words), strict=True):
+                        found[owner].append(word)
         return found
 
     def batches(self, data: Data) -> PretrainingBatches:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import checks, runtime
+from fastattn import functional as F
 from fastattn.autograd import no_grad
 from fastattn.checks import listed, shown
 from fastattn.files import json_line, utf8_lines
@@ -188,7 +189,7 @@ class Tagger(Task):
         parts, around = [*texts_of(tokens)], self.tokenizer.around
         windows = windows_of(parts, around, room, stride)
         given = np.empty((len(windows.ids), len(self.labels)), np.float32)
-        self._run(windows.ids, windows.cu_seqlens, _probabilities, given)
+        self._run(windows.ids, windows.cu_seqlens, lambda logits: F.softmax(logits, dim=1), given)
         scores = np.full((len(tokens.ids), len(self.labels)), np.nan, np.float32)
         scores[windows.tokens] = given[windows.rows]
         grouping = Grouping(self.labels, self.layout.scheme, strategy, self.tokenizer.joined, len(around[0]))
@@ -368,9 +369,3 @@ def _check(owner: str, data: Data) -> Data:
                 f"{owner}: data[{i}] must be a ConlluSentence or a ConllSentence, got {type(sentence).__name__}"
             )
     return data
-
-
-def _probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    found: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return found
