@@ -232,12 +232,6 @@ class Recipe(Options, Usage, ABC):
         """The options that the task's `read` takes."""
         return {}
 
-    @property
-    def batching(self) -> dict[str, Any]:
-        """The options that `fastattn.training.TokenBatches` takes."""
-        names = ("batch_tokens", "batch_size", "accumulation", "seed")
-        return {name: getattr(self, name) for name in names if hasattr(self, name)}
-
     @abstractmethod
     def make_optimizer(self, model: Any) -> Optimizer:
         """The optimizer of a model's parameters."""
@@ -272,6 +266,26 @@ class AdamWRecipe(Recipe):
             {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
         ]
         return AdamW(groups, lr=self.learning_rate, eps=self.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRecipe(AdamWRecipe):
+    """A recipe whose batches are sequences of tokens, see `fastattn.training.TokenBatches`.
+
+    Args:
+        batch_size: sequences in a batch
+        batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
+        accumulation: batches per step
+    """
+
+    batch_size: Count = 32
+    batch_tokens: Count | None = None
+    accumulation: Count = 1
+
+    @property
+    def batching(self) -> dict[str, Any]:
+        """The options that `TokenBatches` takes."""
+        return {name: getattr(self, name) for name in ("batch_tokens", "batch_size", "accumulation", "seed")}
 
 
 Self = TypeVar("Self", bound="Predictor")

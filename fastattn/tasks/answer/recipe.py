@@ -22,7 +22,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from fastattn import checks
-from fastattn.tasks.base import START, AboveZero, AdamWRecipe, Count, Options
+from fastattn.tasks.base import START, AboveZero, Count, Options, TokenRecipe
 
 Number = Annotated[float, partial(checks.number, low=-math.inf, above=True)]
 
@@ -60,13 +60,11 @@ class AnswerUse(AnswerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerRecipe(AnswerOptions, AdamWRecipe):
-    """How an `Answerer` is trained. `AnswerOptions` and `AdamWRecipe` have the other options.
+class AnswerRecipe(AnswerOptions, TokenRecipe):
+    """How an `Answerer` is trained. `AnswerOptions` and `TokenRecipe` have the other options.
 
     Args:
         batch_size: windows in a batch
-        batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
-        accumulation: batches per step
     """
 
     summary: ClassVar[str] = "answer questions with a part of a text: SQuAD"
@@ -87,5 +85,3 @@ class AnswerRecipe(AnswerOptions, AdamWRecipe):
 
     learning_rate: AboveZero = 2e-4
     batch_size: Count = 16
-    batch_tokens: Count | None = None
-    accumulation: Count = 1

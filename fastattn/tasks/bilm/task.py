@@ -172,8 +172,7 @@ class BiLM(Task):
     def read(cls, *paths: str | os.PathLike[str]) -> Sentences:
         return read_sentences(paths)
 
-    @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> list[list[str]]:
+    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> list[list[str]]:
         return [line.split() for line in utf8_lines(lines, name)]
 
     def predict(self, data: Sequence[Sequence[str]], options: Any) -> tuple[Iterable[str], Iterable[str]]:

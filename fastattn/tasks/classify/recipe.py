@@ -37,7 +37,7 @@ class ClassifyPredictOptions(SequencePredictOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyRecipe(SequenceRecipe):
-    """How a `Classifier` is trained. `SequenceRecipe` and `AdamWRecipe` have the other options.
+    """How a `Classifier` is trained. `SequenceRecipe` and `TokenRecipe` have the other options.
 
     Args:
         multi_label: a text may have any number of labels: a list in JSON lines and Parquet, with commas between them

@@ -109,7 +109,9 @@ class Embedder(Task):
         return TokenBatches(
             ragged.lengths(cu_seqlens)[columns].sum(axis=0),
             load,
-            **self.recipe.batching,
+            batch_size=self.recipe.batch_size,
+            accumulation=self.recipe.accumulation,
+            seed=self.recipe.seed,
             settings={"texts_crc32": data.crc32, "loss": loss},
         )
 
@@ -160,8 +162,7 @@ class Embedder(Task):
         """Rows of files, lists of dicts, frames or datasets. Options and errors are those of `read_pairs`."""
         return read_pairs(*paths, **options)
 
-    @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> tuple[list[list[str]], list[float] | None]:
+    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> tuple[list[list[str]], list[float] | None]:
         given = options.reading
         texts, score = given["texts"] or ("sentence1", "sentence2"), given["score"] or "score"
         if len(texts) != 2:

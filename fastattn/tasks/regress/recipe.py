@@ -24,7 +24,7 @@ from fastattn.tasks.sequences.recipe import TABLE, SequencePredictOptions, Seque
 
 @dataclass(frozen=True, kw_only=True)
 class RegressRecipe(SequenceRecipe):
-    """How a `Regressor` is trained. `SequenceRecipe` and `AdamWRecipe` have the options."""
+    """How a `Regressor` is trained. `SequenceRecipe` and `TokenRecipe` have the options."""
 
     summary: ClassVar[str] = "give texts or pairs of texts a number"
     predicting: ClassVar[tuple[str, str, str]] = (

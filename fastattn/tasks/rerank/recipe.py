@@ -39,7 +39,7 @@ class RerankPredictOptions(SequencePredictOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RerankRecipe(SequenceRecipe):
-    """How a `Reranker` is trained. `SequenceRecipe` and `AdamWRecipe` have the options."""
+    """How a `Reranker` is trained. `SequenceRecipe` and `TokenRecipe` have the options."""
 
     summary: ClassVar[str] = "score pairs of texts: how well documents answer queries"
     predicting: ClassVar[tuple[str, str, str]] = (

@@ -124,8 +124,7 @@ class Reranker(Regressor):
         pair = self._scores(logits), np.array(data.labels, np.float64)
         return {"pearson": pearson_correlation(*pair), "spearman": spearman_correlation(*pair)}
 
-    @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> LabelledTexts:
+    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> LabelledTexts:
         """Pairs as `SequenceTask` reads them, or with a query the documents that it is paired with."""
         data = super().read_input(lines, name, options)
         if options.query is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fastattn.tasks.base import START, AdamWRecipe, Count, OptionError, Options
+from fastattn.tasks.base import START, Count, OptionError, Options, TokenRecipe
 
 TABLE = "TSV, CSV, JSON lines or Parquet"
 
@@ -39,13 +39,11 @@ class TableOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceRecipe(AdamWRecipe, TableOptions):
-    """How a model of texts or pairs of texts is trained. `AdamWRecipe` has the other options.
+class SequenceRecipe(TokenRecipe, TableOptions):
+    """How a model of texts or pairs of texts is trained. `TokenRecipe` has the other options.
 
     Args:
         batch_size: texts, or pairs, in a batch
-        batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
-        accumulation: batches per step
         max_length: cut longer texts, or pairs, to this many wordpieces; the model keeps the limit (default: its own)
     """
 
@@ -56,9 +54,6 @@ class SequenceRecipe(AdamWRecipe, TableOptions):
         "--test": {"metavar": "FILE", "help": "more of them, to measure the finished model on"},
     }  # fmt: skip
 
-    batch_size: Count = 32
-    batch_tokens: Count | None = None
-    accumulation: Count = 1
     max_length: Count | None = None
 
     @property

@@ -227,8 +227,7 @@ class SequenceTask(Task):
             [labelled_texts(some, cls._label_of, columns=columns, label=label) for some in rows]
         )
 
-    @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: Any) -> LabelledTexts:
+    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> LabelledTexts:
         """The rows of a table, whose labels may be missing. A file of another kind has a text in each line, or a pair
         with a tab between."""
         kind = options.format or format_by_name(name)
@@ -240,7 +239,7 @@ class SequenceTask(Task):
             rows = partial(read_rows, name, format=kind)
         else:
             rows = partial(parse_rows, lines, name, format=kind, names=options.names)
-        return labelled_texts(rows, cls._label_of, columns=options.columns, label=options.label, labelled=False)
+        return labelled_texts(rows, self._label_of, columns=options.columns, label=options.label, labelled=False)
 
     def predict(self, data: LabelledTexts, options: Any) -> tuple[Iterable[str], Iterable[str]]:
         logits = self._logits(data.texts, data.pairs)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastattn import checks
-from fastattn.tasks.base import START, AboveZero, AdamWRecipe, Count, OptionError, Options
+from fastattn.tasks.base import START, AboveZero, OptionError, Options, TokenRecipe
 
 
 def _column(name: str, value: Any) -> str:
@@ -68,8 +68,8 @@ class TagOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagRecipe(AdamWRecipe):
-    """How a `Tagger` is trained. `AdamWRecipe` has the other options.
+class TagRecipe(TokenRecipe):
+    """How a `Tagger` is trained. `TokenRecipe` has the other options.
 
     Args:
         format: "conllu" (CoNLL-U) or "conll" (CoNLL columns); JSON lines and Parquet are known by their names
@@ -79,8 +79,6 @@ class TagRecipe(AdamWRecipe):
             the last one), or its name in JSON lines and Parquet (default: tags)
         scheme: learn tags of entities as IOB1, IOB2 or BIOES (default: as they are)
         batch_size: sentences in a batch
-        batch_tokens: the maximum number of wordpieces in a batch (default: no limit)
-        accumulation: batches per step
     """
 
     summary: ClassVar[str] = "label words: parts of speech, named entities"
@@ -102,9 +100,6 @@ class TagRecipe(AdamWRecipe):
     tag_column: Column | None = None
     scheme: Scheme | None = None
     learning_rate: AboveZero = 3e-4
-    batch_size: Count = 32
-    batch_tokens: Count | None = None
-    accumulation: Count = 1
 
     @property
     def reading(self) -> dict[str, Any]:

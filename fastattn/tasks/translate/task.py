@@ -362,8 +362,7 @@ class Translator(Task):
             logger.info("%s: %d pairs with a blank side are left out", " and ".join(text.files), text.skipped)
         return text
 
-    @classmethod
-    def read_input(cls, lines: Iterable[bytes], name: str, options: TranslateOptions) -> ParallelText:
+    def read_input(self, lines: Iterable[bytes], name: str, options: TranslateOptions) -> ParallelText:
         """The texts, blank ones too, with their right translations, or "" if these are not known."""
         if options.attention:
             plot_format(options.attention)
