@@ -36,6 +36,7 @@ from fastattn.models import (
 )
 from fastattn.runtime import counters
 from fastattn.tasks import WordEncoder
+from fastattn.tasks.embed.modules import Pooling
 
 ROOT = Path(__file__).parents[1]
 
@@ -701,3 +702,19 @@ def test_a_pass_that_a_signal_ends_keeps_nothing() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert (sys.getrefcount(x), sys.getrefcount(refused)) == counts
+
+
+def test_pooling_without_the_prompt_takes_no_more_memory_in_a_pass() -> None:
+    model, pooling = small_bert(), Pooling(64, "mean", include_prompt=False).freeze()
+    ids, offsets, peaks = np.arange(1600) % 50, np.arange(0, 1601, 32, dtype=np.int32), []
+
+    for context in (nullcontext, _core.Pass, nullcontext):  # the first call fills caches
+        tracemalloc.start()
+        with context():
+            hidden = model.forward_ragged(ids, offsets).last_hidden_state
+            pooling({"token_embeddings": hidden, "cu_seqlens": offsets, "prompt_length": 3})
+            del hidden
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] > 1600 * 64 * 4
+    assert peaks[1] <= peaks[2] + 30_000
