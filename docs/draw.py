@@ -191,7 +191,8 @@ def draw_perplexity(records: list[dict[str, Any]]) -> str:
 
 
 def draw_pretraining(records: list[dict[str, Any]]) -> str:
-    """The loss of hidden words of the test text, beside that of a unigram model, and the accuracy of next sentences."""
+    """The loss of hidden words of the test text, beside that of a unigram model, and the accuracy of next sentences,
+    beside that of the answer "random"."""
     measured = [(record["step"], record["metrics"]) for record in records if "metrics" in record]
     unigram, steps = measured[-1][1]["unigram_loss"], measured[-1][0]
     losses = [metrics["masked_loss"] for _, metrics in measured]
@@ -222,6 +223,10 @@ def draw_pretraining(records: list[dict[str, Any]]) -> str:
     parts.append(text(left + width, at - 6, f"unigram model: {unigram:.2f}", "small quiet", "end"))
     low, high = min(0.5, *following), math.ceil(max(following) * 20 + 0.5) / 20
     panel(top + 196, 70, following, low, high, [0.5, high], "Next sentences that are right", ".0%")
+    share = measured[-1][1]["random_share"]
+    at = top + 196 + 70 * (high - share) / (high - low)
+    parts.append(f'<line x1="{left}" y1="{at:.1f}" x2="{left + width}" y2="{at:.1f}" class="gap"/>')
+    parts.append(text(left + width, at - 6, f'always "random": {share:.0%}', "small quiet", "end"))
     for step, _ in measured:
         parts.append(text(left + width * step / steps, top + 290, f"{step}", "small quiet", "end"))
     return svg(left + width + 12, top + 300, "BERT in pre-training", parts)
