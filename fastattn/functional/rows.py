@@ -55,6 +55,7 @@ def embedding_sum(
     norm_bias: Values | None = None,
     eps: float = 1e-12,
     padding_idx: int | None = None,
+    position_padding_idx: int | None = None,
     out: Array | None = None,
 ) -> Any:
     """Word rows times `scale`, token type and position rows, summed, then layer-normalised if `norm_weight` is given.
@@ -62,8 +63,8 @@ def embedding_sum(
     `input_ids`, `token_type_ids` and `position_ids` are int64 `[tokens]`. `weight`, `token_type_weight` and
     `position_weight` are their tables, `[rows, dim]`; ids and their table are given together. Rows of `weight` are
     multiplied by `scale` first. `norm_weight` and `norm_bias` are `[dim]`; `eps` is added to the variance. Returns
-    `[tokens, dim]`, in `out` if given. The row `padding_idx` of `weight` gets no gradient. Raises the errors of
-    `fastattn.kernels.embedding`.
+    `[tokens, dim]`, in `out` if given. The row `padding_idx` of `weight` and the row
+    `position_padding_idx` of `position_weight` get no gradient. Raises the errors of `fastattn.kernels.embedding`.
 
     >>> words, places = np.array([[10.0], [20.0]], np.float32), np.array([[1.0], [2.0], [3.0]], np.float32)
     >>> ids, position_ids = np.array([1, 1, 0]), np.array([0, 1, 2])
@@ -93,18 +94,19 @@ def embedding_sum(
     wanted = needs(*operands)
 
     def backward(dy: Array) -> list[Array | None]:
-        parts = zip(wanted, (input_ids, position_ids, token_type_ids), sizes, operands, strict=True)
+        rows = (input_ids, position_ids, token_type_ids), (padding_idx, position_padding_idx, None)
+        parts = zip(wanted, *rows, sizes, operands, strict=True)
         return [
             ops.embedding_backward(
                 dy * scale if i == 0 and scale != 1.0 else dy,
                 ids,
                 size,
-                padding_idx=padding_idx if i == 0 else None,
+                padding_idx=padding,
                 dweight=gradient(table),
             )
             if need
             else None
-            for i, (need, ids, size, table) in enumerate(parts)
+            for i, (need, ids, padding, size, table) in enumerate(parts)
         ]
 
     summed = record(y, operands, backward)

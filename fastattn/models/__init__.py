@@ -8,12 +8,11 @@ from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
     from fastattn.models.bert.config import BertConfig as BertConfig
-    from fastattn.models.bert.heads import BertForMultipleChoice as BertForMultipleChoice
-    from fastattn.models.bert.heads import BertForQuestionAnswering as BertForQuestionAnswering
-    from fastattn.models.bert.heads import BertForSequenceClassification as BertForSequenceClassification
-    from fastattn.models.bert.heads import BertForTokenClassification as BertForTokenClassification
+    from fastattn.models.bert.model import BertForMultipleChoice as BertForMultipleChoice
+    from fastattn.models.bert.model import BertForQuestionAnswering as BertForQuestionAnswering
+    from fastattn.models.bert.model import BertForSequenceClassification as BertForSequenceClassification
+    from fastattn.models.bert.model import BertForTokenClassification as BertForTokenClassification
     from fastattn.models.bert.model import BertModel as BertModel
-    from fastattn.models.bert.outputs import BertOutput as BertOutput
     from fastattn.models.bert.pretraining import BertForMaskedLM as BertForMaskedLM
     from fastattn.models.bert.pretraining import BertForNextSentencePrediction as BertForNextSentencePrediction
     from fastattn.models.bert.pretraining import BertForPreTraining as BertForPreTraining
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from fastattn.models.elmo.language_model import BidirectionalLanguageModel as BidirectionalLanguageModel
     from fastattn.models.elmo.model import Elmo as Elmo
     from fastattn.models.elmo.model import ElmoOutput as ElmoOutput
+    from fastattn.models.outputs import EncoderOutput as EncoderOutput
     from fastattn.models.transformer.config import TransformerConfig as TransformerConfig
     from fastattn.models.transformer.model import Transformer as Transformer
     from fastattn.models.transformer.model import TransformerOutput as TransformerOutput
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "bert": "BertConfig BertForMaskedLM BertForMultipleChoice BertForNextSentencePrediction BertForPreTraining "
     "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification BertModel",
-    "bert.outputs": "BertOutput",
     "convert": "Converted convert_checkpoint",
     "elmo": "BidirectionalLanguageModel Elmo ElmoConfig",
     "elmo.model": "ElmoOutput",
+    "outputs": "EncoderOutput",
     "transformer": "Transformer TransformerConfig",
     "transformer.model": "TransformerOutput",
 }

@@ -70,8 +70,8 @@ class Tokens:
         return record(padded, (weights,), backward)
 
     def columns(self, i: int) -> NDArray[np.int64]:
-        """The columns of the tokens of sequence i."""
-        return self.position_ids[self.cu_seqlens[i] : self.cu_seqlens[i + 1]]
+        """The columns of the tokens of sequence i, for a padded batch."""
+        return np.arange(self.shape[1]) if self.mask is None else np.flatnonzero(self.mask[i])
 
     def check_positions(self, limit: int) -> None:
         """Raise ValueError for a token at a position that is negative or >= `limit`."""
@@ -114,16 +114,29 @@ class Tokens:
         return array[self.mask]
 
 
-def pack(owner: str, name: str, ids: ArrayLike, mask: ArrayLike | None, mask_name: str = "attention_mask") -> Tokens:
+def pack(
+    owner: str,
+    name: str,
+    ids: ArrayLike,
+    mask: ArrayLike | None,
+    mask_name: str = "attention_mask",
+    uncounted: int | None = None,
+) -> Tokens:
     """Tokens of a padded batch: `ids` `[batch, seq]`, of any integer dtype, and their `mask`, None if all are tokens.
 
-    The position of a token is its column. Raises TypeError or ValueError, naming `owner` and the argument.
+    The position of a token is its column, or, with an id that is `uncounted`, the id plus the number of other ids up to
+    this column; this id itself has itself as its position. Raises TypeError or ValueError, naming `owner` and the
+    argument.
     """
     array = integers(f"{owner}: {name}", ids)
     if array.ndim != 2:
         raise ValueError(f"{owner}: {name} must have shape (batch, seq), got {array.shape}")
     kept = None if mask is None else ragged.check_mask(mask, array.shape, f"{owner}: {mask_name}")
     tokens, cu_seqlens, position_ids = ragged.pack(array, kept)
+    if uncounted is not None:
+        counted = array != uncounted
+        places = counted.cumsum(axis=1) * counted + uncounted
+        position_ids = places.reshape(-1) if kept is None else places[kept]
     return Tokens(f"{owner}: {name}", tokens, cu_seqlens, position_ids, array.shape, kept)
 
 
@@ -134,16 +147,22 @@ def pack_ragged(
     cu_seqlens: ArrayLike,
     position_ids: ArrayLike | None = None,
     cu_seqlens_name: str = "cu_seqlens",
+    uncounted: int | None = None,
 ) -> Tokens:
-    """Tokens of a ragged batch: `ids` `[tokens]`. Positions count from 0 in each sequence unless given."""
+    """Tokens of a ragged batch: `ids` `[tokens]`. Positions count from 0 in each sequence unless given, or as in `pack`
+    with an id that is `uncounted`."""
     array = integers(f"{owner}: {name}", ids)
     if array.ndim != 1:
         raise ValueError(f"{owner}: {name} must have shape (tokens,), got {array.shape}")
     offsets = ragged.check_cu_seqlens(cu_seqlens, len(array), f"{owner}: {cu_seqlens_name}")
-    if position_ids is None:
+    if position_ids is not None:
+        places = integers(f"{owner}: position_ids", position_ids, array.shape)
+    elif uncounted is None:
         places = ragged.positions(offsets)
     else:
-        places = integers(f"{owner}: position_ids", position_ids, array.shape)
+        counted = array != uncounted
+        counts = np.concatenate([[0], counted.cumsum()])
+        places = (counts[1:] - np.repeat(counts[offsets[:-1]], ragged.lengths(offsets))) * counted + uncounted
     return Tokens(f"{owner}: {name}", array, offsets, places, array.shape)
 
 

@@ -51,6 +51,26 @@ class Output:
 
 
 @dataclass
+class EncoderOutput(Output):
+    """The output of the encoder. The first shape is for the padded call, the second for `forward_ragged`.
+
+    - `last_hidden_state`: `[batch, seq, hidden_size]`, 0 at the padding; `[tokens, hidden_size]`
+    - `pooler_output`: `[batch, hidden_size]`, from the first token of each sequence, 0 for a sequence without tokens;
+      None if the checkpoint has no pooler
+    - `hidden_states`, on request: an array for the embeddings and one for each layer, like `last_hidden_state`
+    - `attentions`, on request: the attention weights of each layer, `[batch, heads, seq, seq]`, 0 at the padding;
+      `[batch, heads, longest, longest]`, 0 outside a sequence
+
+    A trainable model returns Tensors, through which `backward()` goes; a frozen model returns float32 arrays.
+    """
+
+    last_hidden_state: Any
+    pooler_output: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+@dataclass
 class HeadOutput(Output):
     """The output of a model with a head: Tensors from a trainable model, float32 arrays from a frozen one.
 

@@ -31,8 +31,8 @@ from fastattn.models import (
     ElmoConfig,
     Transformer,
 )
-from fastattn.models.bert.heads import RaggedModel
 from fastattn.models.config import PreTrainedConfig
+from fastattn.models.heads import RaggedModel
 from fastattn.models.registry import family, family_of, load_encoder, load_head
 
 IDS = np.arange(1, 11).reshape(2, 5)

@@ -15,7 +15,7 @@ from helpers_marian import random_transformer
 
 from fastattn import models
 from fastattn.models import BertConfig, BidirectionalLanguageModel, Elmo, ElmoConfig, Transformer
-from fastattn.models.bert.config import MAX_UNNAMED
+from fastattn.models.config import MAX_UNNAMED
 from fastattn.models.registry import family
 
 COUNT = 200_000

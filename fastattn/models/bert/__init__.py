@@ -1,13 +1,13 @@
 """BERT: configuration, encoder, and heads for tasks."""
 
 from fastattn.models.bert.config import BertConfig
-from fastattn.models.bert.heads import (
+from fastattn.models.bert.model import (
     BertForMultipleChoice,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BertModel,
 )
-from fastattn.models.bert.model import BertModel
 from fastattn.models.bert.pretraining import BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining
 from fastattn.models.bert.tensorflow import TENSORFLOW
 from fastattn.models.registry import Family

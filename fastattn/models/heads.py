@@ -1,13 +1,15 @@
-"""BERT with a head for a task, named and behaving as in transformers.
+"""Models with a head, whatever their encoder: their forward passes, labels and losses, as in transformers.
 
     >>> model = BertForSequenceClassification.from_pretrained("models/bert-base", num_labels=3)  # doctest: +SKIP
     >>> output = model(input_ids, attention_mask=attention_mask, labels=labels)                  # doctest: +SKIP
     >>> output.loss.backward()                                                                   # doctest: +SKIP
 
-All take padded batches as `BertModel` does and raise its errors. `models.outputs` describes their results. Labels are
+All take padded batches as `Encoder` does and raise its errors. `models.outputs` describes their results. Labels are
 integers; -100 means no label. ValueError or TypeError names the argument, the value and its position for another
 shape, a label outside the classes, a label at the padding, and labels that are all -100. A loss is the mean over the
 labels that count. The logits of a trainable model are Tensors, so you can compute any other loss from them.
+
+A family derives from these with its own `encoder_class`, and says in class attributes how its layers differ.
 
 Source: Devlin et al. 2019, section 4 and figure 4; losses as in transformers' `modeling_bert`.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,28 +29,58 @@ from fastattn._core import run_pass
 from fastattn.autograd import Tensor
 from fastattn.checks import integers
 from fastattn.functional.losses import IGNORE_INDEX
-from fastattn.models.bert.config import BertConfig
-from fastattn.models.bert.model import Batch, BertModel, BertPreTrainedModel
-from fastattn.models.bert.outputs import BertOutput
+from fastattn.models.encoder import Batch, Encoder, EncoderFamily
 from fastattn.models.inputs import Tokens, check_labels
-from fastattn.models.outputs import HeadOutput, QuestionAnsweringOutput, as_tensor, loss_of
+from fastattn.models.outputs import EncoderOutput, HeadOutput, QuestionAnsweringOutput, as_tensor, loss_of
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
 
 
-class BertHeadModel(BertPreTrainedModel):
-    """The base class of the models with a head."""
+class HeadModel(EncoderFamily):
+    """The base class of the models with a head.
 
-    bert: BertModel
+    The encoder is the attribute that `encoder_class.prefix` names, such as `bert`. The names of its tensors follow from
+    `encoder_class`.
+    """
+
+    encoder_class: ClassVar[type[Encoder]]
+    pools: ClassVar[bool] = False
+    """Whether the head reads the encoder's pooler."""
+    dropouts: ClassVar[tuple[str, ...]] = ("classifier_dropout", "hidden_dropout_prob")
+    """Fields of the config with the rate of the head's dropout: the first that is not None counts."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "encoder_class" in vars(cls):
+            encoder = cls.encoder_class
+            begin = cls.prefix = encoder.prefix
+            cls.config_class = encoder.config_class
+            cls.required = cls.whole = tuple(begin + name for name in encoder.whole)
+            cls.passed_over = tuple(begin + name for name in encoder.passed_over)
+            cls.prefixed = (*encoder.whole, "pooler.")
+            cls.layer_names = {field: begin + name for field, name in encoder.layer_names.items()}
+
+    @property
+    def base_model(self) -> Encoder:
+        """The encoder under the head."""
+        encoder: Encoder = getattr(self, self.prefix[:-1])
+        return encoder
+
+    def _build_encoder(self, config: Any) -> None:
+        setattr(self, self.prefix[:-1], self.encoder_class(config, add_pooling_layer=self.pools))
+
+    def _dropout(self, config: Any) -> nn.Dropout:
+        rates = (getattr(config, name) for name in self.dropouts)
+        return nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
 
     def _run(self, batch: Batch, labels: Any, *outputs: bool) -> Any:
-        """The result for a batch, with a loss unless `labels` are None; `outputs` are passed to `BertModel.encode`."""
+        """The result for a batch, with a loss unless `labels` are None; `outputs` are passed to `Encoder.encode`."""
         target = None if labels is None else self._target(batch, labels)
         with self.one_pass():
             return self._compute(batch, target, *outputs)
 
     def _compute(self, batch: Batch, target: Any, *outputs: bool) -> Any:
-        output = self.bert.encode(batch, *outputs)
+        output = self.base_model.encode(batch, *outputs)
         states, attentions = output.hidden_states, output.attentions
         if not self.frozen:  # the encoder may be
             states, attentions = (given and tuple(map(as_tensor, given)) for given in (states, attentions))
@@ -61,7 +93,7 @@ class BertHeadModel(BertPreTrainedModel):
         """The checked labels in the form that `_finish` takes."""
 
     @abstractmethod
-    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> Any:
+    def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> Any:
         """The head's output object, made from the encoder's `output`, the checked labels and its `extras`."""
 
     def _together(self, **labels: ArrayLike | None) -> dict[str, Any] | None:
@@ -72,7 +104,7 @@ class BertHeadModel(BertPreTrainedModel):
         return None if missing else labels
 
 
-class LabelledModel(BertHeadModel):
+class LabelledModel(HeadModel):
     """A head with `labels`."""
 
     def forward(
@@ -89,7 +121,7 @@ class LabelledModel(BertHeadModel):
         return self._run(batch, labels, output_hidden_states, output_attentions)
 
     def _pack(self, *arrays: Any) -> Batch:
-        return self.bert.pack(*arrays)
+        return self.base_model.pack(*arrays)
 
 
 class RaggedModel(LabelledModel):
@@ -105,50 +137,43 @@ class RaggedModel(LabelledModel):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> Any:
-        """As `BertModel.forward_ragged`. Labels and logits per token are `[tokens, ..]`; labels and logits per sequence
+        """As `Encoder.forward_ragged`. Labels and logits per token are `[tokens, ..]`; labels and logits per sequence
         are as in the padded call."""
-        batch = self.bert.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
+        batch = self.base_model.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
         return self._run(batch, labels, output_hidden_states, output_attentions)
 
 
-class Classifier(LabelledModel):
-    """A linear layer over the pooled first token of each sequence, or over each token."""
-
-    common_head = "classifier."
-    unused_fields = ()
-    _pooled = True
-    _outputs: int | None = None  # num_labels
-
-    def build(self, config: BertConfig) -> None:
-        rate = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        self.bert = BertModel(config, add_pooling_layer=self._pooled)
-        self.dropout = nn.Dropout(rate)
-        self.classifier = nn.Linear(
-            config.hidden_size, self._outputs or config.num_labels, std=config.initializer_range
-        )
-
-
-class BertForTokenClassification(Classifier, RaggedModel):
+class TokenClassification(RaggedModel):
     """One of `num_labels` labels for every token: tagging, named entities.
 
     `labels` are `[batch, seq]`, in [0, num_labels) or -100. The result is a `HeadOutput`.
     """
 
-    _pooled = False
+    common_head = "classifier."
+    unused_fields = ()
+
+    def build(self, config: Any) -> None:
+        self._build_encoder(config)
+        self.dropout = self._dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels, std=config.initializer_range)
 
     def _target(self, batch: Batch, labels: ArrayLike) -> Any:
-        return batch.pack_labels("BertForTokenClassification", labels, self.config.num_labels)
+        return batch.pack_labels(type(self).__name__, labels, self.config.num_labels)
 
-    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
+    def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
         scores = self.classifier(self.dropout(output.last_hidden_state))
         return HeadOutput(loss_of(scores, target), batch.pad(scores), **extras)
 
 
-class BertForQuestionAnswering(BertHeadModel):
+class QuestionAnswering(HeadModel):
     """The first and the last token of an answer in the text."""
 
-    def build(self, config: BertConfig) -> None:
-        self.bert = BertModel(config, add_pooling_layer=False)
+    dropouts = ()
+
+    def build(self, config: Any) -> None:
+        self._build_encoder(config)
+        if self.dropouts:
+            self.dropout = self._dropout(config)
         self.qa_outputs = nn.Linear(config.hidden_size, 2, std=config.initializer_range)
 
     def forward(
@@ -167,7 +192,7 @@ class BertForQuestionAnswering(BertHeadModel):
         Unlike in transformers, the padding does not take part in the softmax.
         """
         labels = self._together(start_positions=start_positions, end_positions=end_positions)
-        batch = self.bert.pack(input_ids, attention_mask, token_type_ids)
+        batch = self.base_model.pack(input_ids, attention_mask, token_type_ids)
         output: QuestionAnsweringOutput = self._run(batch, labels, output_hidden_states, output_attentions)
         return output
 
@@ -182,20 +207,25 @@ class BertForQuestionAnswering(BertHeadModel):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> QuestionAnsweringOutput:
-        """As `BertModel.forward_ragged`. The logits are `[tokens]`.
+        """As `Encoder.forward_ragged`. The logits are `[tokens]`.
 
         The positions `[sequences]` count the tokens of a sequence from 0, and those beyond its end are ignored.
         """
         labels = self._together(start_positions=start_positions, end_positions=end_positions)
-        batch = self.bert.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
+        batch = self.base_model.check_ragged(input_ids, cu_seqlens, token_type_ids, position_ids)
         output: QuestionAnsweringOutput = self._run(batch, labels, output_hidden_states, output_attentions)
         return output
 
     def _target(self, batch: Batch, labels: dict[str, Any]) -> list[Array]:
-        return [_check_positions(name, positions, batch) for name, positions in labels.items()]
+        return [
+            _check_positions(f"{type(self).__name__}: {name}", positions, batch) for name, positions in labels.items()
+        ]
 
-    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> QuestionAnsweringOutput:
-        rows = self.qa_outputs(output.last_hidden_state)
+    def _finish(
+        self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]
+    ) -> QuestionAnsweringOutput:
+        hidden = output.last_hidden_state
+        rows = self.qa_outputs(self.dropout(hidden) if self.dropouts else hidden)
         scores = start, end = _columns(batch.pad(rows, fill=-np.inf))
         if target is not None and len(batch.shape) == 1:  # a softmax over each sequence
             lengths = ragged.lengths(batch.cu_seqlens)
@@ -206,7 +236,37 @@ class BertForQuestionAnswering(BertHeadModel):
         return QuestionAnsweringOutput(loss_of(scores, target, _mean_of_both), start, end, **extras)
 
 
-class BertForSequenceClassification(Classifier, RaggedModel):
+class SummaryModel(LabelledModel):
+    """A linear layer over one vector for each sequence.
+
+    The vector is the encoder's pooler output, or, with a `dense_activation`, the first token after a dense layer with
+    this activation.
+    """
+
+    common_head = "classifier."
+    unused_fields = ()
+    pools = True
+    dense_activation: ClassVar[str | None] = None
+    drops_first: ClassVar[bool] = True
+    """Whether dropout acts before the dense layer, too."""
+
+    def _build_summary(self, config: Any, outputs: int) -> None:
+        dim, std = config.hidden_size, config.initializer_range
+        self._build_encoder(config)
+        self.dropout = self._dropout(config)
+        if self.dense_activation:
+            self.dense = nn.Linear(dim, dim, activation=self.dense_activation, std=std)
+        self.classifier = nn.Linear(dim, outputs, std=std)
+
+    def _scores(self, batch: Batch, output: EncoderOutput) -> Any:
+        if not self.dense_activation:
+            return self.classifier(self.dropout(output.pooler_output))
+        first = F.pooling(output.last_hidden_state, batch.cu_seqlens, "cls")
+        dense = self.dense(self.dropout(first) if self.drops_first else first)
+        return self.classifier(self.dropout(dense))
+
+
+class SequenceClassification(SummaryModel, RaggedModel):
     """One label, several labels, or numbers for a sentence or a pair of sentences.
 
     `config.problem_type` says what `labels` mean. None means "regression" if `num_labels` is 1, otherwise
@@ -216,8 +276,11 @@ class BertForSequenceClassification(Classifier, RaggedModel):
     cross-entropy. The result is a `HeadOutput`.
     """
 
+    def build(self, config: Any) -> None:
+        self._build_summary(config, config.num_labels)
+
     def _target(self, batch: Batch, labels: ArrayLike) -> tuple[Array, Callable[..., Any]]:
-        owner, array, kind = "BertForSequenceClassification", np.asarray(labels), self.config.problem_type
+        owner, array, kind = type(self).__name__, np.asarray(labels), self.config.problem_type
         count, shape = self.config.num_labels, (batch.sequences,)
         if kind == "regression" or (kind is None and count == 1):
             return _numbers(owner, array, (*shape, count)), F.mse_loss
@@ -225,22 +288,23 @@ class BertForSequenceClassification(Classifier, RaggedModel):
             return check_labels(owner, "labels", labels, shape, count), F.cross_entropy
         return _several(owner, array, (*shape, count)), F.binary_cross_entropy_with_logits
 
-    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
-        scores = self.classifier(self.dropout(output.pooler_output))
+    def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
+        scores = self._scores(batch, output)
         return HeadOutput(None if target is None else loss_of(scores, *target), scores, **extras)
 
 
-class BertForMultipleChoice(Classifier):
+class MultipleChoice(SummaryModel):
     """The choice of one of several continuations.
 
     Arrays are `[batch, choices, seq]`; `labels`, the right choices, are integers `[batch]`. The result is a
     `HeadOutput`.
     """
 
-    _outputs = 1
+    def build(self, config: Any) -> None:
+        self._build_summary(config, 1)
 
     def _pack(self, input_ids: ArrayLike, *others: ArrayLike | None) -> Batch:
-        owner = "BertForMultipleChoice"
+        owner = type(self).__name__
         ids = integers(f"{owner}: input_ids", input_ids)
         if ids.ndim != 3:
             raise ValueError(f"{owner}: input_ids must have shape (batch, choices, seq), got {ids.shape}")
@@ -250,15 +314,15 @@ class BertForMultipleChoice(Classifier):
             if array is not None and array.shape != ids.shape:
                 raise ValueError(f"{owner}: {name} must have shape {ids.shape}, got {array.shape}")
             arrays.append(array if array is None else array.reshape(arrays[0].shape))
-        batch = self.bert.pack(*arrays)
+        batch = self.base_model.pack(*arrays)
         batch.choices = ids.shape[:2]
         return batch
 
     def _target(self, batch: Batch, labels: ArrayLike) -> Any:
-        return check_labels("BertForMultipleChoice", "labels", labels, batch.choices[:1], batch.choices[1])
+        return check_labels(type(self).__name__, "labels", labels, batch.choices[:1], batch.choices[1])
 
-    def _finish(self, batch: Batch, output: BertOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
-        scores = self.classifier(self.dropout(output.pooler_output)).reshape(batch.choices)
+    def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
+        scores = self._scores(batch, output).reshape(batch.choices)
         return HeadOutput(loss_of(scores, target), scores, **extras)
 
 
@@ -303,17 +367,15 @@ def _several(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
 
 def _check_positions(name: str, positions: ArrayLike, batch: Tokens) -> Array:
     """Positions as targets: -100 for positions beyond the end. Raises ValueError for a position at the padding."""
-    owner = "BertForQuestionAnswering"
     seq = ragged.lengths(batch.cu_seqlens) if len(batch.shape) == 1 else np.full(batch.sequences, batch.shape[1])
-    columns = np.maximum(integers(f"{owner}: {name}", positions, (batch.sequences,)), 0)
+    columns = np.maximum(integers(name, positions, (batch.sequences,)), 0)
     if (columns >= seq).all():
         raise ValueError(
-            f"{owner}: {name} must have a position in [0, {seq.max(initial=0)}), the sequence: "
-            f"all {len(columns)} lie beyond it"
+            f"{name} must have a position in [0, {seq.max(initial=0)}), the sequence: all {len(columns)} lie beyond it"
         )
     columns[columns >= seq] = IGNORE_INDEX
     if batch.mask is not None:
         for i, column in enumerate(columns):
             if column != IGNORE_INDEX and not batch.mask[i, column]:
-                raise ValueError(f"{owner}: {name} must be at a token, got {column} at index {i}, which is padding")
+                raise ValueError(f"{name} must be at a token, got {column} at index {i}, which is padding")
     return columns
