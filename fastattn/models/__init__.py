@@ -1,4 +1,4 @@
-"""BERT, ELMo and the Transformer: configurations, networks and checkpoints. Each family is imported on first use."""
+"""The families of models: configurations, networks and checkpoints. Each family is imported on first use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING
 from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
+    from fastattn.models.albert.config import AlbertConfig as AlbertConfig
+    from fastattn.models.albert.model import AlbertForMaskedLM as AlbertForMaskedLM
+    from fastattn.models.albert.model import AlbertForMultipleChoice as AlbertForMultipleChoice
+    from fastattn.models.albert.model import AlbertForPreTraining as AlbertForPreTraining
+    from fastattn.models.albert.model import AlbertForQuestionAnswering as AlbertForQuestionAnswering
+    from fastattn.models.albert.model import AlbertForSequenceClassification as AlbertForSequenceClassification
+    from fastattn.models.albert.model import AlbertForTokenClassification as AlbertForTokenClassification
+    from fastattn.models.albert.model import AlbertModel as AlbertModel
     from fastattn.models.bert.config import BertConfig as BertConfig
     from fastattn.models.bert.model import BertForMultipleChoice as BertForMultipleChoice
     from fastattn.models.bert.model import BertForQuestionAnswering as BertForQuestionAnswering
@@ -18,22 +26,54 @@ if TYPE_CHECKING:
     from fastattn.models.bert.pretraining import BertForPreTraining as BertForPreTraining
     from fastattn.models.convert import Converted as Converted
     from fastattn.models.convert import convert_checkpoint as convert_checkpoint
+    from fastattn.models.distilbert.config import DistilBertConfig as DistilBertConfig
+    from fastattn.models.distilbert.model import DistilBertForMaskedLM as DistilBertForMaskedLM
+    from fastattn.models.distilbert.model import DistilBertForMultipleChoice as DistilBertForMultipleChoice
+    from fastattn.models.distilbert.model import DistilBertForQuestionAnswering as DistilBertForQuestionAnswering
+    from fastattn.models.distilbert.model import (
+        DistilBertForSequenceClassification as DistilBertForSequenceClassification,
+    )
+    from fastattn.models.distilbert.model import DistilBertForTokenClassification as DistilBertForTokenClassification
+    from fastattn.models.distilbert.model import DistilBertModel as DistilBertModel
+    from fastattn.models.electra.config import ElectraConfig as ElectraConfig
+    from fastattn.models.electra.model import ElectraForMaskedLM as ElectraForMaskedLM
+    from fastattn.models.electra.model import ElectraForMultipleChoice as ElectraForMultipleChoice
+    from fastattn.models.electra.model import ElectraForPreTraining as ElectraForPreTraining
+    from fastattn.models.electra.model import ElectraForQuestionAnswering as ElectraForQuestionAnswering
+    from fastattn.models.electra.model import ElectraForSequenceClassification as ElectraForSequenceClassification
+    from fastattn.models.electra.model import ElectraForTokenClassification as ElectraForTokenClassification
+    from fastattn.models.electra.model import ElectraModel as ElectraModel
     from fastattn.models.elmo.config import ElmoConfig as ElmoConfig
     from fastattn.models.elmo.language_model import BidirectionalLanguageModel as BidirectionalLanguageModel
     from fastattn.models.elmo.model import Elmo as Elmo
     from fastattn.models.elmo.model import ElmoOutput as ElmoOutput
     from fastattn.models.outputs import EncoderOutput as EncoderOutput
+    from fastattn.models.roberta.config import RobertaConfig as RobertaConfig
+    from fastattn.models.roberta.model import RobertaForMaskedLM as RobertaForMaskedLM
+    from fastattn.models.roberta.model import RobertaForMultipleChoice as RobertaForMultipleChoice
+    from fastattn.models.roberta.model import RobertaForQuestionAnswering as RobertaForQuestionAnswering
+    from fastattn.models.roberta.model import RobertaForSequenceClassification as RobertaForSequenceClassification
+    from fastattn.models.roberta.model import RobertaForTokenClassification as RobertaForTokenClassification
+    from fastattn.models.roberta.model import RobertaModel as RobertaModel
     from fastattn.models.transformer.config import TransformerConfig as TransformerConfig
     from fastattn.models.transformer.model import Transformer as Transformer
     from fastattn.models.transformer.model import TransformerOutput as TransformerOutput
 
 _HOMES = {
+    "albert": "AlbertConfig AlbertForMaskedLM AlbertForMultipleChoice AlbertForPreTraining AlbertForQuestionAnswering "
+    "AlbertForSequenceClassification AlbertForTokenClassification AlbertModel",
     "bert": "BertConfig BertForMaskedLM BertForMultipleChoice BertForNextSentencePrediction BertForPreTraining "
     "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification BertModel",
     "convert": "Converted convert_checkpoint",
+    "distilbert": "DistilBertConfig DistilBertForMaskedLM DistilBertForMultipleChoice DistilBertForQuestionAnswering "
+    "DistilBertForSequenceClassification DistilBertForTokenClassification DistilBertModel",
+    "electra": "ElectraConfig ElectraForMaskedLM ElectraForMultipleChoice ElectraForPreTraining "
+    "ElectraForQuestionAnswering ElectraForSequenceClassification ElectraForTokenClassification ElectraModel",
     "elmo": "BidirectionalLanguageModel Elmo ElmoConfig",
     "elmo.model": "ElmoOutput",
     "outputs": "EncoderOutput",
+    "roberta": "RobertaConfig RobertaForMaskedLM RobertaForMultipleChoice RobertaForQuestionAnswering "
+    "RobertaForSequenceClassification RobertaForTokenClassification RobertaModel",
     "transformer": "Transformer TransformerConfig",
     "transformer.model": "TransformerOutput",
 }

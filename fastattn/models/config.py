@@ -137,9 +137,6 @@ class LabelledConfig(PreTrainedConfig):
 
     sizes: ClassVar[tuple[str, ...]]
     """Fields that every config.json must have, since no default would be right."""
-    first_position: ClassVar[int] = 0
-    """The position of the first token. Families with another one count the ids that are no `pad_token_id`."""
-
     problem_type: str | None = None
     num_labels: int = None  # type: ignore[assignment]  # the length of `id2label`
     id2label: dict[int, str] = field(default_factory=dict)
@@ -165,10 +162,25 @@ class LabelledConfig(PreTrainedConfig):
     def _check_fields(self) -> None:
         """Check the fields of the family."""
 
+    def _check_positions(self) -> None:
+        self._check(config_integer, "max_position_embeddings")
+        limit = vars(self)["vocab_size"]
+        self._check(config_integer, "pad_token_id", low=0, high=limit, wanted=f"an id of the vocabulary, below {limit}")
+        if self.max_tokens < 1:
+            raise ValueError(
+                f"max_position_embeddings must be more than pad_token_id + 1 = {self.first_position}, "
+                f"got {self.first_position + self.max_tokens}"
+            )
+
+    @property
+    def first_position(self) -> int:
+        """The position of the first token. Families with another one count the ids that are no `pad_token_id`."""
+        return 0
+
     @property
     def max_tokens(self) -> int:
         """The most tokens of a sequence."""
-        limit: int = getattr(self, "max_position_embeddings")  # noqa: B009  # a field of the family
+        limit: int = vars(self)["max_position_embeddings"]  # a field of every family
         return limit - self.first_position
 
     @classmethod
@@ -224,9 +236,8 @@ class EncoderConfig(LabelledConfig):
     tie_word_embeddings: bool = True
 
     def _check_fields(self) -> None:
-        self._check(config_integer, "max_position_embeddings", "type_vocab_size")
-        wanted = f"an id of the vocabulary, below {self.vocab_size}"
-        self._check(config_integer, "pad_token_id", low=0, high=self.vocab_size, wanted=wanted)
+        self._check_positions()
+        self._check(config_integer, "type_vocab_size")
         self._check_heads("hidden_size", "num_attention_heads")
         self._check(config_number, "layer_norm_eps", high=1.0, above=True)
         dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")

@@ -259,8 +259,8 @@ class Encoder(EncoderFamily):
         if token_type_ids is not None:
             types = integers(f"{owner}: token_type_ids", token_type_ids, batch.shape)
             types = types.reshape(-1) if batch.mask is None else types[batch.mask]
-            if not config.type_vocab_size:
-                batch.check_rows(f"{owner} has no token types: token_type_ids", types, 1)
+            if not config.type_vocab_size:  # the families without token types take zeros
+                batch.check_rows(f"{owner}: token_type_ids", types, 1)
         return Batch(**vars(batch), token_type_ids=types)
 
     def encode(
@@ -292,13 +292,9 @@ class Encoder(EncoderFamily):
         return EncoderOutput(x, pooled, *extras)
 
     def _pool(self, pooler: nn.Linear, x: Values, cu_seqlens: NDArray[np.int32]) -> Any:
-        return of_full(pooler(F.pooling(x, cu_seqlens, "cls")), cu_seqlens)
-
-
-def of_full(rows: Any, cu_seqlens: NDArray[np.int32]) -> Any:
-    """A row for each sequence, `[batch, dim]`, with 0 for those without tokens."""
-    full = cu_seqlens[1:] > cu_seqlens[:-1]
-    if np.count_nonzero(full) == len(full):
-        return rows
-    kept = full.nonzero()[0]
-    return F.scatter_rows(F.gather_rows(rows, kept), kept, len(full))
+        pooled = pooler(F.pooling(x, cu_seqlens, "cls"))
+        full = cu_seqlens[1:] > cu_seqlens[:-1]
+        if np.count_nonzero(full) == len(full):
+            return pooled
+        kept = full.nonzero()[0]
+        return F.scatter_rows(F.gather_rows(pooled, kept), kept, len(full))

@@ -166,14 +166,11 @@ class TokenClassification(RaggedModel):
 
 
 class QuestionAnswering(HeadModel):
-    """The first and the last token of an answer in the text."""
-
-    dropouts = ()
+    """The first and the last token of an answer in the text. `qa_dropout` of the config acts before, if it is there."""
 
     def build(self, config: Any) -> None:
         self._build_encoder(config)
-        if self.dropouts:
-            self.dropout = self._dropout(config)
+        self.dropout = nn.Dropout(config.qa_dropout) if hasattr(config, "qa_dropout") else None
         self.qa_outputs = nn.Linear(config.hidden_size, 2, std=config.initializer_range)
 
     def forward(
@@ -225,7 +222,7 @@ class QuestionAnswering(HeadModel):
         self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]
     ) -> QuestionAnsweringOutput:
         hidden = output.last_hidden_state
-        rows = self.qa_outputs(self.dropout(hidden) if self.dropouts else hidden)
+        rows = self.qa_outputs(hidden if self.dropout is None else self.dropout(hidden))
         scores = start, end = _columns(batch.pad(rows, fill=-np.inf))
         if target is not None and len(batch.shape) == 1:  # a softmax over each sequence
             lengths = ragged.lengths(batch.cu_seqlens)

@@ -5,6 +5,7 @@ Source: Devlin et al. 2019, section 3.1; losses as in transformers' `modeling_be
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.config import ACTIVATIONS
 from fastattn.models.encoder import Batch
 from fastattn.models.heads import HeadModel, RaggedModel
+from fastattn.models.inputs import check_labels
 from fastattn.models.outputs import EncoderOutput, MaskedLMOutput, later, loss_of
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter
@@ -105,6 +107,33 @@ class MaskedLM(MaskedModel, RaggedModel):
         hidden, head = output.last_hidden_state, self.predictions
         loss = None if target is None else head.loss(hidden, target)
         return MaskedLMOutput(loss, later(lambda: head.scores(hidden, batch)), **extras)
+
+
+class PreTraining(MaskedModel):
+    """The base class of the models with masked words, and two classes of pairs of texts."""
+
+    pools = True
+    pair_label: ClassVar[str]
+    """The name of the argument with the classes, integers `[batch]`, 0 or 1."""
+
+    @abstractmethod
+    def _pair_scores(self, pooled: Values) -> Any:
+        """The scores `[batch, 2]` of the pairs."""
+
+    @abstractmethod
+    def _result(self, *values: Any, **extras: Any) -> Any:
+        """The output object of a loss, of what computes the scores of words, and of the scores of pairs."""
+
+    def _target(self, batch: Batch, labels: dict[str, Any]) -> Any:
+        owner, name = type(self).__name__, self.pair_label
+        words = batch.pack_labels(owner, labels["labels"], self.config.vocab_size)
+        return words, check_labels(owner, name, labels[name], (batch.sequences,), 2)
+
+    def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> Any:
+        hidden, head = output.last_hidden_state, self.predictions
+        scores = self._pair_scores(output.pooler_output)
+        loss = None if target is None else head.loss(hidden, target[0]) + F.cross_entropy(scores, target[1])
+        return self._result(loss, later(lambda: head.scores(hidden, batch)), scores, **extras)
 
 
 def with_places(batch: Batch, places: ArrayLike | None) -> Batch:

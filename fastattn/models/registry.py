@@ -20,10 +20,16 @@ from fastattn.models.config import PreTrainedConfig
 
 # model_type -> folder in fastattn/models, imported on request
 FAMILIES = {
+    "albert": "albert",
     "bert": "bert",
+    "camembert": "roberta",
+    "distilbert": "distilbert",
+    "electra": "electra",
     "elmo": "elmo",
     "fastattn-transformer": "transformer",
     "marian": "transformer",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
 }
 
 
@@ -72,6 +78,11 @@ class Family:
             known = ", ".join(self.heads) or "none"
             raise ValueError(f"{self.config.__name__}: no model for {kind}, only for {known}")
         return self.heads[kind]
+
+
+def by_kind(*models: type[PreTrainedModel]) -> dict[str, type[PreTrainedModel]]:
+    """Models with a head by the kind of head, which is in their names."""
+    return {model.__name__.partition("For")[2]: model for model in models}
 
 
 def family(model_type: str) -> Family:

@@ -10,21 +10,20 @@ from fastattn.models.bert.model import (
 )
 from fastattn.models.bert.pretraining import BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining
 from fastattn.models.bert.tensorflow import TENSORFLOW
-from fastattn.models.registry import Family
+from fastattn.models.registry import Family, by_kind
 
-_HEADS = (
-    BertForMaskedLM,
-    BertForMultipleChoice,
-    BertForNextSentencePrediction,
-    BertForPreTraining,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-)
 FAMILY = Family(
     BertConfig,
     BertModel,
-    {head.__name__.removeprefix("BertFor"): head for head in _HEADS},
+    by_kind(
+        BertForMaskedLM,
+        BertForMultipleChoice,
+        BertForNextSentencePrediction,
+        BertForPreTraining,
+        BertForQuestionAnswering,
+        BertForSequenceClassification,
+        BertForTokenClassification,
+    ),
     states_only={"add_pooling_layer": False},
     tensorflow=TENSORFLOW,
 )

@@ -13,7 +13,6 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastattn import functional as F
 from fastattn import nn
 from fastattn.autograd import Tensor
 from fastattn.models import heads
@@ -21,8 +20,9 @@ from fastattn.models.bert.config import BertConfig
 from fastattn.models.bert.model import BertHead
 from fastattn.models.encoder import Batch
 from fastattn.models.inputs import check_labels
-from fastattn.models.masked_lm import MaskedLM, MaskedModel, with_places
-from fastattn.models.outputs import EncoderOutput, HeadOutput, Output, later, loss_of
+from fastattn.models.masked_lm import MaskedLM, PreTraining, with_places
+from fastattn.models.outputs import EncoderOutput, HeadOutput, Output, loss_of
+from fastattn.nn.module import Values
 
 _SEQ_RELATIONSHIP = {"seq_relationship": "cls.seq_relationship"}
 _PREDICTIONS = {
@@ -71,12 +71,12 @@ class BertForMaskedLM(MaskedLM, BertHead):
     checkpoint_names = _PREDICTIONS
 
 
-class BertForPreTraining(MaskedModel, BertHead):
+class BertForPreTraining(PreTraining, BertHead):
     """Both tasks of BERT's pre-training: masked words, and whether the second sentence follows the first."""
 
     checkpoint_names = _PREDICTIONS | _SEQ_RELATIONSHIP
 
-    pools = True
+    pair_label = "next_sentence_label"
 
     def build(self, config: BertConfig) -> None:
         self._build_encoder(config)
@@ -123,13 +123,8 @@ class BertForPreTraining(MaskedModel, BertHead):
         output: PreTrainingOutput = self._run(batch, both, output_hidden_states, output_attentions)
         return output
 
-    def _target(self, batch: Batch, labels: dict[str, Any]) -> Any:
-        owner, next_label = "BertForPreTraining", "next_sentence_label"
-        words = batch.pack_labels(owner, labels["labels"], self.config.vocab_size)
-        return words, check_labels(owner, next_label, labels[next_label], (batch.sequences,), 2)
+    def _pair_scores(self, pooled: Values) -> Any:
+        return self.seq_relationship(pooled)
 
-    def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> PreTrainingOutput:
-        hidden, head = output.last_hidden_state, self.predictions
-        scores = self.seq_relationship(output.pooler_output)
-        loss = None if target is None else head.loss(hidden, target[0]) + F.cross_entropy(scores, target[1])
-        return PreTrainingOutput(loss, later(lambda: head.scores(hidden, batch)), scores, **extras)
+    def _result(self, *values: Any, **extras: Any) -> PreTrainingOutput:
+        return PreTrainingOutput(*values, **extras)
