@@ -150,7 +150,7 @@ class TokenClassification(RaggedModel):
     """
 
     common_head = "classifier."
-    unused_fields = ()
+    unused_fields: ClassVar[tuple[str, ...]] = ()
 
     def build(self, config: Any) -> None:
         self._build_encoder(config)
@@ -241,7 +241,7 @@ class SummaryModel(LabelledModel):
     """
 
     common_head = "classifier."
-    unused_fields = ()
+    unused_fields: ClassVar[tuple[str, ...]] = ()
     pools = True
     dense_activation: ClassVar[str | None] = None
     drops_first: ClassVar[bool] = True
