@@ -75,11 +75,11 @@ struct LinearBackward {
     bool add_to_dweight, add_to_dbias;  // to the values there
 };
 
-// Both passes of attention share these. The probabilities are softmax(q k^T * scale + mask) for every head of
+// Both passes of attention share these. The probabilities are softmax(q k^T * scale + bias + mask) for every head of
 // every sequence. Ragged: cu_seqlens_* are given and a row of q, k, v is a token; padded: they are null and sequence b
-// starts at b * batch stride. In a causal call, key j is visible to query i if j <= i + (top_left ? 0 : len_k -
-// len_q).
+// starts at b * batch stride. Query i has the position i + (top_left ? 0 : len_k - len_q) and key j the position j.
 struct ScaledDotProductAttention {
+    static constexpr i64 no_limit = i64{1} << 60;
     struct Strides {
         i64 batch, row, head;
     };
@@ -89,12 +89,15 @@ struct ScaledDotProductAttention {
     const void* mask;  // padded only: bool or float [batch, heads, seqlen_q, seqlen_k] by mask_stride (0: broadcast)
     MaskKind mask_kind;
     i64 mask_stride[4];
+    const float* position_bias;  // [2 * max_distance + 1, heads], or null: by the position of the key less the query's
+    i64 max_distance;            // what lies farther apart has the first or the last row
     Strides q_stride, k_stride, v_stride;
     i64 batch, heads, head_dim;
     i64 total_q;             // rows of q over all sequences
     i64 seqlen_q, seqlen_k;  // the longest
+    i64 left, right;         // a query sees the keys from its position - left to its position + right
     float scale;
-    bool causal, top_left;
+    bool top_left;
     Dropout dropout;  // of the probabilities, a row for each element of softmax_lse
 };
 
@@ -108,10 +111,16 @@ struct ScaledDotProductAttentionForward : ScaledDotProductAttention {
 
 struct ScaledDotProductAttentionBackward : ScaledDotProductAttention {
     float *dq, *dk, *dv;       // as q, k, v, with their own strides
+    float* dposition_bias;     // as position_bias, or null
+    float* bias_sums;          // [bias_chunks(batch), heads, 2 * max_distance + 1], written; given with it
     const float *dout, *out;   // as q, with their own strides
     const float* softmax_lse;  // as in the forward pass
     Strides dq_stride, dk_stride, dv_stride, dout_stride, out_stride;
 };
+
+// The gradient of position_bias is summed over chunks of sequences, then over the chunks.
+constexpr i64 bias_chunk(i64 batch) { return (batch + 63) / 64; }  // sequences
+constexpr i64 bias_chunks(i64 batch) { return batch == 0 ? 0 : (batch + bias_chunk(batch) - 1) / bias_chunk(batch); }
 
 // y = (t - mean(t)) / sqrt(var(t) + eps) * weight + bias, t = dropout(x) + residual
 struct LayerNormForward {

@@ -64,6 +64,7 @@ def functional_calls() -> dict[str, dict[str, Any]]:
         "kv_attention": {
             "query": q[0].transpose(1, 0, 2), "key_value": _floats(4, 2, 1, 3), "cu_seqlens_q": ENDS,
             "cu_seqlens_k": ENDS, "dropout_p": 0.0, "is_causal": False, "scale": 0.5, "return_attn_weights": False,
+            "position_bias": _floats(3, 1), "window": (1, 1),
         },
         "layer_norm": {
             **table, "normalized_shape": (3,), "weight": b, "bias": b, "eps": 1e-5, "residual": x2, "dropout_p": 0.0,
@@ -86,7 +87,7 @@ def functional_calls() -> dict[str, dict[str, Any]]:
         "pooling": {"input": x, "cu_seqlens": ENDS, "mode": "mean", "out": np.empty((2, 3), np.float32)},
         "qkv_attention": {
             "query_key_value": _floats(4, 3, 1, 3), "cu_seqlens": ENDS, "dropout_p": 0.0, "is_causal": False,
-            "scale": 0.5, "return_attn_weights": False,
+            "scale": 0.5, "return_attn_weights": False, "position_bias": _floats(3, 1), "window": (1, 1),
         },
         "relu": table,
         "sampled_softmax_loss": {
@@ -95,7 +96,7 @@ def functional_calls() -> dict[str, dict[str, Any]]:
         "scaled_dot_product_attention": {
             "query": q, "key": q, "value": q, "attn_mask": np.ones((1, 1, 4, 4), bool), "dropout_p": 0.0,
             "is_causal": False, "scale": 0.5, "cu_seqlens_q": None, "cu_seqlens_k": None,
-            "return_attn_weights": False, "out": np.empty_like(q),
+            "return_attn_weights": False, "out": np.empty_like(q), "position_bias": _floats(3, 1), "window": (1, 1),
         },
         "scatter_rows": {"input": x, "rows": np.array([3, 1, 0, 5]), "num_rows": 6, "fill": 0.0},
         "sigmoid": table,
@@ -114,6 +115,7 @@ def kernel_calls() -> dict[str, dict[str, Any]]:
     attention = {
         "cu_seqlens_q": None, "cu_seqlens_k": None, "attn_mask": np.ones((1, 1, 4, 4), bool), "is_causal": False,
         "softmax_scale": 0.5, "causal_alignment": "top_left", "dropout_p": 0.0, "seed": 0,
+        "position_bias": _floats(3, 1), "window": (1, 1),
     }  # fmt: skip
     word: dict[str, Any] = {
         "char_ids": np.zeros((4, 6), np.int64), "embedding": w, "weights": [_floats(2, 3, 3)], "biases": [_floats(2)],
@@ -176,7 +178,7 @@ def kernel_calls() -> dict[str, dict[str, Any]]:
         "scaled_dot_product_attention": {
             **q, **attention, "return_softmax_lse": False, "return_attn_weights": False, "out": np.empty_like(seen)},
         "scaled_dot_product_attention_backward": {
-            "dout": seen, **q, "out": seen, "softmax_lse": lse, **attention,
+            "dout": seen, **q, "out": seen, "softmax_lse": lse, **attention, "need_dposition_bias": True,
             **{f"d{name}": np.empty_like(array) for name, array in q.items()}},
         "scatter_rows": {"x": x, "rows": np.array([3, 1, 0, 5]), "into": np.zeros((6, 3), np.float32)},
         "sgd": {name: _floats(3) for name in ("param", "grad", "momentum_buffer")} | {

@@ -36,14 +36,17 @@ def padded(batch: int, heads: int, seq_q: int, seq_k: int, dim: int, seed: int =
     return {name: normal(rng, batch, heads, n, dim) for name, n in (("q", seq_q), ("k", seq_k), ("v", seq_k))}
 
 
+def in_float64(options: dict[str, Any]) -> dict[str, Any]:
+    """Options for the reference: an additive mask and a bias in float64."""
+    floats = {name: options.get(name) for name in ("attn_mask", "position_bias")}
+    return options | {name: double(a) for name, a in floats.items() if a is not None and a.dtype != np.bool_}
+
+
 def exact(given: dict[str, Any], **options: Any) -> tuple[Any, Any, Any]:
     """Output, softmax_lse and attn_weights in float64."""
     floats = {name: double(given[name]) for name in "qkv"}
-    mask = options.pop("attn_mask", None)
-    if mask is not None and mask.dtype != np.bool_:
-        mask = double(mask)
     result: tuple[Any, Any, Any] = reference.scaled_dot_product_attention(
-        **given | floats, attn_mask=mask, return_softmax_lse=True, return_attn_weights=True, **options
+        **given | floats, **in_float64(options), return_softmax_lse=True, return_attn_weights=True
     )
     return result
 

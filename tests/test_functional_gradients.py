@@ -138,6 +138,20 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         lambda q, x: F.kv_attention(q, x, OFFSETS, OTHER, is_causal=True),
         ((7, 2, 5), (9, 2, 2, 5)),
     ),
+    "scaled_dot_product_attention bias window": (
+        lambda q, k, v, b: F.scaled_dot_product_attention(
+            q, k, v, dropout_p=0.3, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHER, position_bias=b, window=(2, 1)
+        ),
+        ((7, 2, 5),) + ((9, 2, 5),) * 2 + ((5, 2),),
+    ),
+    "qkv_attention bias window": (
+        lambda x, b: F.qkv_attention(x, OFFSETS, position_bias=b, window=(1, 2)),
+        ((7, 3, 2, 5), (3, 2)),
+    ),
+    "kv_attention bias": (
+        lambda q, x, b: F.kv_attention(q, x, OFFSETS, OTHER, position_bias=b),
+        ((7, 2, 5), (9, 2, 2, 5), (7, 2)),
+    ),
     "additive_attention": (
         lambda *t: F.additive_attention(*t, cu_seqlens_q=OFFSETS, cu_seqlens_k=OTHER),
         ((7, 24), (9, 24), (9, 5), (1, 24)),
@@ -162,6 +176,14 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "qkv_attention weights": (
         lambda x: joined(*F.qkv_attention(x, OFFSETS, 0.3, is_causal=True, return_attn_weights=True)),
         ((7, 3, 2, 5),),
+    ),
+    "qkv_attention weights bias window": (
+        lambda x, b: joined(*F.qkv_attention(x, OFFSETS, position_bias=b, window=(2, 1), return_attn_weights=True)),
+        ((7, 3, 2, 5), (5, 2)),
+    ),
+    "kv_attention weights bias": (
+        lambda q, x, b: joined(*F.kv_attention(q, x, OFFSETS, OTHER, position_bias=b, return_attn_weights=True)),
+        ((7, 2, 5), (9, 2, 2, 5), (5, 2)),
     ),
     "kv_attention weights": (
         lambda q, x: joined(*F.kv_attention(q, x, OFFSETS, OTHER, scale=0.4, return_attn_weights=True)),

@@ -16,7 +16,7 @@ Strides strides(const Array& x, bool ragged) {
 
 // The checked inputs that both passes share.
 struct Inputs {
-    Array q, k, v, cu_seqlens_q, cu_seqlens_k, mask;
+    Array q, k, v, cu_seqlens_q, cu_seqlens_k, mask, position_bias;
     Copy<std::int32_t> offsets_q, offsets_k;
     bool ragged;
 };
@@ -43,9 +43,37 @@ void set_mask(const char* f, ScaledDotProductAttention& args, Inputs& in, py::ha
     args.mask_kind = boolean ? MaskKind::boolean : MaskKind::additive;
 }
 
+void set_position_bias(const char* f, ScaledDotProductAttention& args, Inputs& in, py::handle object) {
+    in.position_bias = optional_floats(f, "position_bias", object);
+    if (!in.position_bias) return;
+    const Array& table = in.position_bias.expect_ndim(2).expect_contiguous();
+    const i64 distances = table.shape[0];
+    table.expect_shape({distances, args.heads});
+    if (distances % 2 == 0)
+        value_error(table.where.str() + " must have a row for each distance from -n to n, got shape " +
+                    table.shape.str());
+    args.position_bias = table.as<float>();
+    args.max_distance = distances / 2;
+}
+
+// Two integers; -1 is no limit.
+void set_window(const char* f, ScaledDotProductAttention& args, py::handle object) {
+    args.left = args.right = args.no_limit;
+    if (object.is_none()) return;
+    const py::tuple sides = items(f, "window", object, 2, 2);
+    i64* const limits[] = {&args.left, &args.right};
+    for (std::size_t i = 0; i < 2; ++i) {
+        const i64 side = integer(f, "window", sides[i]);
+        if (side < -1)
+            value_error(std::string(f) + ": window must be integers >= 0, or -1 for no limit, got " + shown(object));
+        if (side >= 0) *limits[i] = std::min(side, args.no_limit);
+    }
+}
+
 Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_, py::handle k_, py::handle v_,
-                  py::handle cu_seqlens_q_, py::handle cu_seqlens_k_, py::handle attn_mask_, py::handle is_causal,
-                  py::handle softmax_scale, py::handle causal_alignment, py::handle dropout_p, py::handle seed) {
+                  py::handle cu_seqlens_q_, py::handle cu_seqlens_k_, py::handle attn_mask_, py::handle position_bias,
+                  py::handle window, py::handle is_causal, py::handle softmax_scale, py::handle causal_alignment,
+                  py::handle dropout_p, py::handle seed) {
     Inputs in;
     in.ragged = !cu_seqlens_q_.is_none();
     const int ndim = in.ragged ? 3 : 4;
@@ -89,7 +117,9 @@ Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_,
     args.k_stride = strides(k, in.ragged);
     args.v_stride = strides(v, in.ragged);
     if (!attn_mask_.is_none()) set_mask(f, args, in, attn_mask_);
-    args.causal = boolean(f, "is_causal", is_causal);
+    set_position_bias(f, args, in, position_bias);
+    set_window(f, args, window);
+    if (boolean(f, "is_causal", is_causal)) args.right = 0;
     args.top_left = choose(f, "causal_alignment", causal_alignment, alignments);
     args.scale = softmax_scale.is_none() ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(args.head_dim)))
                                          : static_cast<float>(positive(f, "softmax_scale", softmax_scale));
@@ -98,15 +128,15 @@ Inputs set_inputs(const char* f, ScaledDotProductAttention& args, py::handle q_,
 }
 
 py::object attention(py::handle q, py::handle k, py::handle v, py::handle cu_seqlens_q, py::handle cu_seqlens_k,
-                     py::handle attn_mask, py::handle is_causal, py::handle softmax_scale, py::handle causal_alignment,
-                     py::handle dropout_p, py::handle seed, py::handle return_softmax_lse,
-                     py::handle return_attn_weights, py::handle out_) {
+                     py::handle attn_mask, py::handle position_bias, py::handle window, py::handle is_causal,
+                     py::handle softmax_scale, py::handle causal_alignment, py::handle dropout_p, py::handle seed,
+                     py::handle return_softmax_lse, py::handle return_attn_weights, py::handle out_) {
     const char* const f = "scaled_dot_product_attention";
     ScaledDotProductAttentionForward args{};
-    const Inputs in = set_inputs(f, args, q, k, v, cu_seqlens_q, cu_seqlens_k, attn_mask, is_causal, softmax_scale,
-                                 causal_alignment, dropout_p, seed);
+    const Inputs in = set_inputs(f, args, q, k, v, cu_seqlens_q, cu_seqlens_k, attn_mask, position_bias, window,
+                                 is_causal, softmax_scale, causal_alignment, dropout_p, seed);
     const Output out(f, "out", out_, in.q.shape);
-    for (const Array* input : {&in.q, &in.k, &in.v, &in.mask, &in.cu_seqlens_q, &in.cu_seqlens_k})
+    for (const Array* input : {&in.q, &in.k, &in.v, &in.mask, &in.position_bias, &in.cu_seqlens_q, &in.cu_seqlens_k})
         out.apart_from(*input);
     args.out = out.data();
     args.out_stride = strides(out.array(), in.ragged);
@@ -142,13 +172,14 @@ struct Gradient {
 
 py::object attention_backward(py::handle dout_, py::handle q, py::handle k, py::handle v, py::handle out_,
                               py::handle softmax_lse, py::handle cu_seqlens_q, py::handle cu_seqlens_k,
-                              py::handle attn_mask, py::handle is_causal, py::handle softmax_scale,
-                              py::handle causal_alignment, py::handle dropout_p, py::handle seed, py::handle dq_,
-                              py::handle dk_, py::handle dv_) {
+                              py::handle attn_mask, py::handle position_bias, py::handle window, py::handle is_causal,
+                              py::handle softmax_scale, py::handle causal_alignment, py::handle dropout_p,
+                              py::handle seed, py::handle need_dposition_bias, py::handle dq_, py::handle dk_,
+                              py::handle dv_) {
     const char* const f = "scaled_dot_product_attention_backward";
     ScaledDotProductAttentionBackward args{};
-    const Inputs in = set_inputs(f, args, q, k, v, cu_seqlens_q, cu_seqlens_k, attn_mask, is_causal, softmax_scale,
-                                 causal_alignment, dropout_p, seed);
+    const Inputs in = set_inputs(f, args, q, k, v, cu_seqlens_q, cu_seqlens_k, attn_mask, position_bias, window,
+                                 is_causal, softmax_scale, causal_alignment, dropout_p, seed);
     const Array dout = floats(f, "dout", dout_).expect_shape(in.q.shape).expect_contiguous_rows();
     const Array out = floats(f, "out", out_).expect_shape(in.q.shape).expect_contiguous_rows();
     const Array lse = floats(f, "softmax_lse", softmax_lse).expect_contiguous();
@@ -164,7 +195,7 @@ py::object attention_backward(py::handle dout_, py::handle q, py::handle k, py::
     const Gradient dq(f, "dq", dq_, in.q), dk(f, "dk", dk_, in.k), dv(f, "dv", dv_, in.v);
     for (const Gradient* gradient : {&dq, &dk, &dv})
         for (const Array* input :
-             {&in.q, &in.k, &in.v, &in.mask, &in.cu_seqlens_q, &in.cu_seqlens_k, &dout, &out, &lse})
+             {&in.q, &in.k, &in.v, &in.mask, &in.position_bias, &in.cu_seqlens_q, &in.cu_seqlens_k, &dout, &out, &lse})
             if (*input && gradient->array.overlaps(*input))
                 value_error(gradient->array.where.str() + " must not overlap " + input->where.argument);
     const auto expect_apart = [](const Gradient& a, const Gradient& b) {
@@ -181,8 +212,15 @@ py::object attention_backward(py::handle dout_, py::handle q, py::handle k, py::
     args.dq_stride = strides(dq.array, in.ragged);
     args.dk_stride = strides(dk.array, in.ragged);
     args.dv_stride = strides(dv.array, in.ragged);
+    py::object dposition_bias = py::none(), bias_sums;
+    if (boolean(f, "need_dposition_bias", need_dposition_bias) && in.position_bias) {
+        const i64 distances = in.position_bias.shape[0];
+        args.dposition_bias = data_of(dposition_bias = new_floats(in.position_bias.shape));
+        args.bias_sums = data_of(bias_sums = new_floats({bias_chunks(args.batch), args.heads, distances}));
+    }
     compute_now(&KernelTable::scaled_dot_product_attention_backward, args);
-    return py::make_tuple(dq.object, dk.object, dv.object);
+    if (!in.position_bias) return py::make_tuple(dq.object, dk.object, dv.object);
+    return py::make_tuple(dq.object, dk.object, dv.object, dposition_bias);
 }
 
 }  // namespace

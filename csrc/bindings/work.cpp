@@ -71,12 +71,13 @@ double pairs(const ScaledDotProductAttention& a) {
     for (i64 b = 0; b < a.batch; ++b) {
         const i64 queries = a.cu_seqlens_q ? a.cu_seqlens_q[b + 1] - a.cu_seqlens_q[b] : a.seqlen_q;
         const i64 keys = a.cu_seqlens_k ? a.cu_seqlens_k[b + 1] - a.cu_seqlens_k[b] : a.seqlen_k;
-        if (!a.causal) {
+        if (a.left == a.no_limit && a.right == a.no_limit) {
             sum += double(queries) * double(keys);
             continue;
         }
         const i64 offset = a.top_left ? 0 : keys - queries;
-        for (i64 i = 0; i < queries; ++i) sum += double(std::clamp<i64>(i + offset + 1, 0, keys));
+        for (i64 i = offset; i < offset + queries; ++i)
+            sum += double(std::clamp<i64>(i + a.right + 1, 0, keys) - std::clamp<i64>(i - a.left, 0, keys));
     }
     return sum;
 }
@@ -90,7 +91,9 @@ Work of_attention(const ScaledDotProductAttention& a, i64 products, i64 arrays, 
                  {"q", a.seqlen_q},
                  {"k", a.seqlen_k},
                  {a.total_q == a.batch * a.seqlen_q ? nullptr : "tokens", a.total_q},
-                 has(a.causal, "causal"),
+                 has(a.right == 0, "causal"),
+                 has(a.left < a.no_limit || (a.right > 0 && a.right < a.no_limit), "window"),
+                 has(a.position_bias != nullptr, "bias"),
                  has(a.mask_kind != MaskKind::none, "mask")},
                 2 * double(products) * width * pairs(a), double(arrays) * width * (double(a.total_q) + rows_k) + more);
 }

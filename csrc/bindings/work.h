@@ -16,7 +16,7 @@ struct Work {
     static constexpr i64 flag = -1;
 
     const char* kernel = "";  // its name in kernels.inc
-    Axis axes[8] = {};        // calls with the same axes are one row of the table; an axis without a name is none
+    Axis axes[10] = {};       // calls with the same axes are one row of the table; an axis without a name is none
     double flops = 0;         // of the products: 0 if the kernel is bound by memory
     double bytes = 0;         // of weights, inputs and outputs, each once
 };

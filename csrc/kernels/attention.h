@@ -22,8 +22,8 @@ struct Head {
     const float *q, *k, *v;
     const char* mask;
     i64 len_q, len_k;
-    i64 causal_offset;  // a causal row i sees keys up to i + causal_offset
-    i64 first_lse;      // where softmax_lse has its row 0
+    i64 position;   // of query 0
+    i64 first_lse;  // where softmax_lse has its row 0
     i64 b, h, q_first, k_first;
 
     i64 queries_at(const Strides& s) const { return b * s.batch + q_first * s.row + h * s.head; }
@@ -39,7 +39,7 @@ FASTATTN_INLINE Head find_head(const ScaledDotProductAttention& args, i64 b, i64
     head.k_first = ragged ? args.cu_seqlens_k[b] : 0;
     head.len_q = ragged ? args.cu_seqlens_q[b + 1] - head.q_first : args.seqlen_q;
     head.len_k = ragged ? args.cu_seqlens_k[b + 1] - head.k_first : args.seqlen_k;
-    head.causal_offset = args.top_left ? 0 : head.len_k - head.len_q;
+    head.position = args.top_left ? 0 : head.len_k - head.len_q;
     head.first_lse = ragged ? h * args.total_q + head.q_first : (b * args.heads + h) * args.seqlen_q;
     head.q = args.q + head.queries_at(args.q_stride);
     head.k = args.k + head.keys_at(args.k_stride);
@@ -52,8 +52,23 @@ FASTATTN_INLINE Head find_head(const ScaledDotProductAttention& args, i64 b, i64
     return head;
 }
 
-FASTATTN_INLINE i64 visible_keys(const Head& head, bool causal, i64 row, i64 first, i64 keys) {
-    return causal ? greater(0, lesser(keys, row + head.causal_offset - first + 1)) : keys;
+// Of the keys [first, first + keys), a row sees those from first_visible to visible_keys, counted from `first`.
+FASTATTN_INLINE i64 first_visible(const ScaledDotProductAttention& args, const Head& head, i64 row, i64 first,
+                                  i64 keys) {
+    return greater(0, lesser(keys, row + head.position - args.left - first));
+}
+
+FASTATTN_INLINE i64 visible_keys(const ScaledDotProductAttention& args, const Head& head, i64 row, i64 first,
+                                 i64 keys) {
+    return greater(0, lesser(keys, row + head.position + args.right - first + 1));
+}
+
+// Where the work on keys begins of which the first `hidden` are seen by no row: the sums do not depend on it.
+FASTATTN_INLINE i64 skipped_keys(i64 hidden) { return hidden / (2 * panel_width) * (2 * panel_width); }
+static_assert(2 * panel_width % (2 * W) == 0, "softmax_step sums two vectors at a time");
+
+FASTATTN_INLINE bool is_limited(const ScaledDotProductAttention& args) {
+    return args.left < args.no_limit || args.right < args.no_limit;
 }
 
 // Rows of k or v, [keys][dim], as panels of B = k^T.
@@ -127,6 +142,23 @@ FASTATTN_INLINE void add_mask(const ScaledDotProductAttention& args, const Head&
         const vf sum = max(least, fma(b, set1(log2_e), load(scores + j)));
         store(scores + j, select(equal(b, masked), masked, sum));
     }
+}
+
+// biases[i] = position_bias at the distance first + i, for the scores.
+FASTATTN_INLINE void spread_bias(const ScaledDotProductAttention& args, const Head& head, float* biases, i64 first,
+                                 i64 count) {
+    const i64 n = args.max_distance;
+    const float* table = args.position_bias + n * args.heads + head.h;
+    for (i64 i = 0; i < count; ++i) biases[i] = table[greater(-n, lesser(n, first + i)) * args.heads] * log2_e;
+}
+
+// Adds mask and bias to the scores of a row and `keys` keys from `first`, and hides those before its window.
+FASTATTN_INLINE void finish_scores(const ScaledDotProductAttention& args, const Head& head, float* mask,
+                                   const float* biases, float* scores, i64 row, i64 first, i64 keys) {
+    if (biases)
+        for (i64 j = 0; j < keys; j += W) store(scores + j, load(scores + j) + load(biases + j));
+    if (head.mask) add_mask(args, head, mask, scores, row, first, keys);
+    for_vectors(first_visible(args, head, row, first, keys), [&](i64 j, i64 n) { store_n(scores + j, set1(-inf), n); });
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ struct Attend : Head {
     float* out;
     float* lse;      // [len_q] or null
     float* weights;  // [len_q, row stride seqlen_k] or null
-    float *queries, *key_panels, *value_panels, *scores, *context, *largest, *sum, *bias;
+    float *queries, *key_panels, *value_panels, *scores, *context, *largest, *sum, *mask_row, *biases;
 };
 
 struct Layout {  // offsets into the scratch, in floats
@@ -34,9 +34,10 @@ struct Layout {  // offsets into the scratch, in floats
           context(scores + query_group * key_block),
           largest(context + query_block * round_up(dim, 16)),
           sum(largest + query_block),
-          bias(sum + query_block),
-          floats(bias + key_block) {}
-    i64 queries, key_panels, value_panels, scores, context, largest, sum, bias, floats;
+          mask_row(sum + query_block),
+          biases(mask_row + key_block),
+          floats(biases + query_block + key_block + W) {}
+    i64 queries, key_panels, value_panels, scores, context, largest, sum, mask_row, biases, floats;
 };
 
 bool all_finite(const float* x, i64 count) {  // count is a multiple of the panel width
@@ -81,10 +82,10 @@ void softmax_step(const Attend& head, float* scores, float* context, i64 dim, i6
 }
 
 // context += scores V like the tiles, but skips keys with weight 0, so that 0 * NaN adds nothing.
-void add_values_one_by_one(const Attend& head, const float* scores, float* context, i64 dim, i64 keys, i64 packed_keys,
+void add_values_one_by_one(const float* panels, const float* scores, float* context, i64 dim, i64 keys, i64 packed_keys,
                            bool resume) {
     for (i64 c = 0; c < dim; c += W) {
-        const float* values = head.value_panels + c / panel_width * panel_width * packed_keys + c % panel_width;
+        const float* values = panels + c / panel_width * panel_width * packed_keys + c % panel_width;
         vf sum = resume ? load(context + c) : zero();
         for (i64 j = 0; j < keys; ++j)
             if (scores[j] != 0.0f) sum = fma(set1(scores[j]), load(values + j * panel_width), sum);
@@ -98,6 +99,25 @@ FASTATTN_INLINE i64 rows_per_group(i64 rows) {
     return (rows + groups - 1) / groups;
 }
 
+// f(first, keys) for the blocks of keys, or the parts of them, that rows [begin, end) see.
+template <typename F>
+FASTATTN_INLINE void for_key_blocks(const Forward& args, const Attend& head, i64 begin, i64 end, const F& f) {
+    const i64 last = visible_keys(args, head, end - 1, 0, head.len_k);
+    i64 first = skipped_keys(first_visible(args, head, begin, 0, head.len_k));
+    for (i64 next; first < last; first = next) {
+        next = lesser(last, (first / key_block + 1) * key_block);
+        pack_keys(head.key_panels, head.k + first * args.k_stride.row, args.k_stride.row, next - first, args.head_dim);
+        if (args.position_bias)
+            spread_bias(args, head, head.biases, first - (end - 1 + head.position), next - first + end - begin);
+        f(first, next - first);
+    }
+}
+
+// The biases of a row of [.., end), for key `key` of the block and those behind it.
+FASTATTN_INLINE const float* biases_of(const Forward& args, const Attend& head, i64 end, i64 row, i64 key) {
+    return args.position_bias ? head.biases + (end - 1 - row) + key : nullptr;
+}
+
 // Rows [begin, end) of one head.
 void attend(const Forward& args, const Attend& head, i64 begin, i64 end) {
     const i64 dim = args.head_dim, width = round_up(dim, panel_width);
@@ -108,38 +128,40 @@ void attend(const Forward& args, const Attend& head, i64 begin, i64 end) {
         head.largest[row - begin] = -inf;
         head.sum[row - begin] = 0.0f;
     }
-    const i64 last_key = visible_keys(head, args.causal, end - 1, 0, head.len_k);
-    for (i64 first = 0; first < last_key; first += key_block) {
-        const i64 packed = lesser(key_block, last_key - first);
-        pack_keys(head.key_panels, head.k + first * args.k_stride.row, args.k_stride.row, packed, dim);
-        pack_values(head.value_panels, head.v + first * args.v_stride.row, args.v_stride.row, packed, dim);
-        const bool plain = (!args.causal && !args.mask) || all_finite(head.value_panels, width * packed);
+    for_key_blocks(args, head, begin, end, [&](i64 block, i64 packed) {
+        pack_values(head.value_panels, head.v + block * args.v_stride.row, args.v_stride.row, packed, dim);
+        const bool plain = (!is_limited(args) && !args.mask) || all_finite(head.value_panels, width * packed);
         for (i64 row = begin; row < end; row += group) {
             const i64 rows = lesser(group, end - row);
-            const i64 keys = visible_keys(head, args.causal, row + rows - 1, first, packed);
-            if (keys == 0) continue;
-            multiply_keys(head.scores, key_block, head.queries + (row - begin) * dim, dim, rows, head.key_panels, keys,
-                          dim);
+            const i64 hidden = first_visible(args, head, row, block, packed);
+            const i64 visible = visible_keys(args, head, row + rows - 1, block, packed);
+            if (hidden >= visible) continue;
+            const i64 skipped = skipped_keys(hidden), first = block + skipped, keys = visible - skipped;
+            const bool resume = first_visible(args, head, row, 0, head.len_k) < block;
+            multiply_keys(head.scores, key_block, head.queries + (row - begin) * dim, dim, rows,
+                          head.key_panels + skipped * dim, keys, dim);
             for (i64 r = 0; r < rows; ++r) {
                 float* scores = head.scores + r * key_block;
-                if (head.mask) add_mask(args, head, head.bias, scores, row + r, first, keys);
+                finish_scores(args, head, head.mask_row, biases_of(args, head, end, row + r, skipped), scores, row + r,
+                              first, keys);
                 softmax_step(head, scores, head.context + (row - begin + r) * width, width, row - begin + r,
-                             visible_keys(head, args.causal, row + r, first, packed), keys);
+                             visible_keys(args, head, row + r, first, keys), keys);
                 if (args.dropout.p > 0.0) {
                     const DropoutRow dropout = dropout_row(args.dropout, head.first_lse + row + r);
                     for (i64 j = 0; j < keys; j += W) store(scores + j, drop(dropout, load(scores + j), first + j));
                 }
             }
             float* context = head.context + (row - begin) * width;
+            const float* values = head.value_panels + skipped * panel_width;
             if (plain)
-                multiply_values<LayoutA::rows>(context, width, head.scores, key_block, rows, head.value_panels, packed,
-                                               keys, first > 0);
+                multiply_values<LayoutA::rows>(context, width, head.scores, key_block, rows, values, packed, keys,
+                                               resume);
             else
                 for (i64 r = 0; r < rows; ++r)
-                    add_values_one_by_one(head, head.scores + r * key_block, context + r * width, width, keys, packed,
-                                          first > 0);
+                    add_values_one_by_one(values, head.scores + r * key_block, context + r * width, width, keys, packed,
+                                          resume);
         }
-    }
+    });
     for (i64 row = begin; row < end; ++row) {
         const float sum = head.sum[row - begin];
         const vf weight = set1(1.0f / sum);
@@ -156,17 +178,16 @@ void attend(const Forward& args, const Attend& head, i64 begin, i64 end) {
 // The probabilities themselves, by a second pass over the keys with the final maximum and sum.
 void write_weights(const Forward& args, const Attend& head, i64 begin, i64 end) {
     const i64 group = rows_per_group(end - begin);
-    for (i64 first = 0; first < head.len_k; first += key_block) {
-        const i64 packed = lesser(key_block, head.len_k - first);
-        pack_keys(head.key_panels, head.k + first * args.k_stride.row, args.k_stride.row, packed, args.head_dim);
+    for_key_blocks(args, head, begin, end, [&](i64 first, i64 packed) {
         for (i64 row = begin; row < end; row += group) {
             const i64 rows = lesser(group, end - row);
             multiply_keys(head.scores, key_block, head.queries + (row - begin) * args.head_dim, args.head_dim, rows,
                           head.key_panels, packed, args.head_dim);
             for (i64 r = 0; r < rows; ++r) {
                 float* scores = head.scores + r * key_block;
-                if (head.mask) add_mask(args, head, head.bias, scores, row + r, first, packed);
-                const i64 visible = visible_keys(head, args.causal, row + r, first, packed);
+                finish_scores(args, head, head.mask_row, biases_of(args, head, end, row + r, 0), scores, row + r, first,
+                              packed);
+                const i64 visible = visible_keys(args, head, row + r, first, packed);
                 const float largest = head.largest[row - begin + r], sum = head.sum[row - begin + r];
                 const vf shift = set1(largest == -inf ? 0.0f : largest), divisor = set1(sum == 0.0f ? 1.0f : sum);
                 float* weights = head.weights + (row + r) * args.seqlen_k + first;
@@ -175,7 +196,7 @@ void write_weights(const Forward& args, const Attend& head, i64 begin, i64 end) 
                 });
             }
         }
-    }
+    });
 }
 
 // The sequence that token `row` belongs to: the last one that begins at or before it.
@@ -210,7 +231,8 @@ void attention_item(const Plan& plan, i64 item, float* scratch) {
     head.context = scratch + layout.context;
     head.largest = scratch + layout.largest;
     head.sum = scratch + layout.sum;
-    head.bias = scratch + layout.bias;
+    head.mask_row = scratch + layout.mask_row;
+    head.biases = scratch + layout.biases;
 
     i64 b = ragged ? find_sequence(args.cu_seqlens_q, args.batch, begin) : begin / args.seqlen_q;
     for (i64 row = begin; row < end; ++b) {  // every sequence that has rows in this block
@@ -238,7 +260,9 @@ struct Differentiate : Head {
     float *probabilities, *dscores;                       // [rows][backward_keys]
     float *dq, *dk, *dv;                                  // [len_q], [backward_keys], [backward_keys] x width
     float *shift, *delta;                                 // [len_q]
-    float* bias;                                          // [backward_keys]
+    float* mask_row;                                      // [backward_keys]
+    float *biases, *dbiases;                              // [distances], of a block
+    float* dposition_bias;                                // [2 * max_distance + 1] or null
 };
 
 struct BackwardLayout {  // offsets into the scratch, in floats
@@ -259,14 +283,16 @@ struct BackwardLayout {  // offsets into the scratch, in floats
         dscores = take(backward_queries * backward_keys);
         dk = take(backward_keys * width);
         dv = take(backward_keys * width);
-        bias = take(backward_keys);
+        mask_row = take(backward_keys);
+        biases = take(backward_queries + backward_keys + W);
+        dbiases = take(backward_queries + backward_keys + W);
         dq = take(seqlen_q * width);
         shift = take(seqlen_q);
         delta = take(seqlen_q);
     }
     i64 floats = 0;
     i64 queries, query_panels, dout_panels, key_panels, value_panels, key_value_panels, probabilities, dscores;
-    i64 dk, dv, bias, dq, shift, delta;
+    i64 dk, dv, mask_row, biases, dbiases, dq, shift, delta;
 };
 
 // probabilities: scores -> dropout(p); dscores: dout v^T -> p * (dropout(dout v^T) - delta), for the `visible` keys; 0
@@ -296,8 +322,24 @@ FASTATTN_INLINE void write_rows(float* to, i64 ld, const float* from, i64 width,
         });
 }
 
-// Queries [begin, end) against keys [first, first + keys), which are packed.
-void differentiate_block(const Backward& args, const Differentiate& head, i64 begin, i64 end, i64 first, i64 keys) {
+// Adds the gradients of the scores of queries [begin, end) and `keys` keys from `first` to the gradient of the bias.
+void add_bias_gradient(const Backward& args, const Differentiate& head, i64 begin, i64 end, i64 first, i64 keys) {
+    const i64 rows = end - begin, distances = rows + keys - 1, n = args.max_distance;
+    for (i64 i = 0; i < distances; i += W) store(head.dbiases + i, zero());
+    for (i64 r = 0; r < rows; ++r) {
+        const float* dscores = head.dscores + r * backward_keys;
+        float* sums = head.dbiases + (rows - 1 - r);
+        for (i64 j = 0; j < keys; j += W) store(sums + j, load(sums + j) + load(dscores + j));
+    }
+    const i64 least = first - (end - 1 + head.position);
+    for (i64 i = 0; i < distances; ++i) head.dposition_bias[n + greater(-n, lesser(n, least + i))] += head.dbiases[i];
+}
+
+// Queries [begin, end) against those keys of [block, block + packed), which are packed, that they see.
+void differentiate_block(const Backward& args, const Differentiate& head, i64 begin, i64 end, i64 block, i64 packed) {
+    const i64 skipped = skipped_keys(first_visible(args, head, begin, block, packed));
+    const i64 first = block + skipped, keys = visible_keys(args, head, end - 1, block, packed) - skipped;
+    if (keys <= 0) return;
     const i64 dim = args.head_dim, width = round_up(dim, panel_width), rows = end - begin;
     const float* dout = args.dout + head.queries_at(args.dout_stride) + begin * args.dout_stride.row;
     scale_rows(head.queries, head.q + begin * args.q_stride.row, args.q_stride.row, rows, dim, args.scale * log2_e);
@@ -311,21 +353,26 @@ void differentiate_block(const Backward& args, const Differentiate& head, i64 be
                 store(head.dout_panels + c * rows + r * panel_width + i, zero());
             }
     }
-    multiply_keys(head.probabilities, backward_keys, head.queries, dim, rows, head.key_panels, keys, dim);
-    multiply_keys(head.dscores, backward_keys, dout, args.dout_stride.row, rows, head.value_panels, keys, dim);
+    multiply_keys(head.probabilities, backward_keys, head.queries, dim, rows, head.key_panels + skipped * dim, keys,
+                  dim);
+    multiply_keys(head.dscores, backward_keys, dout, args.dout_stride.row, rows, head.value_panels + skipped * dim,
+                  keys, dim);
+    if (args.position_bias) spread_bias(args, head, head.biases, first - (end - 1 + head.position), rows + keys);
     for (i64 r = 0; r < rows; ++r) {
         float* probabilities = head.probabilities + r * backward_keys;
         const i64 row = begin + r;
-        if (head.mask) add_mask(args, head, head.bias, probabilities, row, first, keys);
+        finish_scores(args, head, head.mask_row, args.position_bias ? head.biases + (rows - 1 - r) : nullptr,
+                      probabilities, row, first, keys);
         differentiate_scores(args, probabilities, head.dscores + r * backward_keys, head.first_lse + row, first,
-                             visible_keys(head, args.causal, row, first, keys), keys, head.shift[row], head.delta[row]);
+                             visible_keys(args, head, row, first, keys), keys, head.shift[row], head.delta[row]);
     }
-    multiply_values<LayoutA::columns>(head.dv, width, head.probabilities, backward_keys, keys, head.dout_panels, rows,
-                                      rows, true);
-    multiply_values<LayoutA::columns>(head.dk, width, head.dscores, backward_keys, keys, head.query_panels, rows, rows,
-                                      true);
+    if (head.dposition_bias) add_bias_gradient(args, head, begin, end, first, keys);
+    multiply_values<LayoutA::columns>(head.dv + skipped * width, width, head.probabilities, backward_keys, keys,
+                                      head.dout_panels, rows, rows, true);
+    multiply_values<LayoutA::columns>(head.dk + skipped * width, width, head.dscores, backward_keys, keys,
+                                      head.query_panels, rows, rows, true);
     multiply_values<LayoutA::rows>(head.dq + begin * width, width, head.dscores, backward_keys, rows,
-                                   head.key_value_panels, keys, keys, true);
+                                   head.key_value_panels + skipped * panel_width, packed, keys, true);
 }
 
 // Rows per block if `rows` rows are split into nearly equal blocks of full tiles.
@@ -360,14 +407,16 @@ void differentiate_head(const Backward& args, const Differentiate& head) {
             const vf x = load(head.key_value_panels + i);
             store(head.key_value_panels + i, select(less(abs(x), set1(inf)), x, zero()));
         }
-        const i64 begin = args.causal ? lesser(head.len_q, greater(0, first - head.causal_offset)) : 0;
-        const i64 rows = rows_per_block(head.len_q - begin);
+        // the queries that see one of the keys
+        const i64 begin = lesser(head.len_q, greater(0, first - head.position - args.right));
+        const i64 end = greater(begin, lesser(head.len_q, first + keys - head.position + args.left));
+        const i64 rows = rows_per_block(end - begin);
         for (i64 i = 0; i < width * keys; i += W) {
             store(head.dk + i, zero());
             store(head.dv + i, zero());
         }
-        for (i64 row = begin; row < head.len_q; row += rows)
-            differentiate_block(args, head, row, lesser(head.len_q, row + rows), first, keys);
+        for (i64 row = begin; row < end; row += rows)
+            differentiate_block(args, head, row, lesser(end, row + rows), first, keys);
         write_rows(dk + first * args.dk_stride.row, args.dk_stride.row, head.dk, width, keys, dim, ln_2);
         write_rows(dv + first * args.dv_stride.row, args.dv_stride.row, head.dv, width, keys, dim, 1.0f);
     }
@@ -375,10 +424,11 @@ void differentiate_head(const Backward& args, const Differentiate& head) {
                args.scale);
 }
 
-void backward_item(const Backward& args, i64 item, float* scratch) {
+// Head h of sequence b. The gradient of the bias is added to `dposition_bias`.
+void backward_item(const Backward& args, i64 b, i64 h, float* dposition_bias, float* scratch) {
     const BackwardLayout layout(args.head_dim, args.seqlen_q);
     Differentiate head;
-    static_cast<Head&>(head) = find_head(args, item / args.heads, item % args.heads);
+    static_cast<Head&>(head) = find_head(args, b, h);
     head.queries = scratch + layout.queries;
     head.query_panels = scratch + layout.query_panels;
     head.dout_panels = scratch + layout.dout_panels;
@@ -392,7 +442,10 @@ void backward_item(const Backward& args, i64 item, float* scratch) {
     head.dv = scratch + layout.dv;
     head.shift = scratch + layout.shift;
     head.delta = scratch + layout.delta;
-    head.bias = scratch + layout.bias;
+    head.mask_row = scratch + layout.mask_row;
+    head.biases = scratch + layout.biases;
+    head.dbiases = scratch + layout.dbiases;
+    head.dposition_bias = dposition_bias;
     differentiate_head(args, head);
 }
 
@@ -406,7 +459,8 @@ void scaled_dot_product_attention_forward(const Forward& args) {
         query_block /= 2;
     const Plan plan{&args, query_block};
     const i64 blocks = (args.total_q + query_block - 1) / query_block;
-    const i64 work = lesser(args.total_q, query_block) * greater(1, args.seqlen_k) * args.head_dim * 2;
+    const i64 keys = lesser(args.seqlen_k, query_block + args.left + args.right);
+    const i64 work = lesser(args.total_q, query_block) * greater(1, keys) * args.head_dim * 2;
     parallel_for(
         blocks * args.heads, greater(1, 65536 / greater(1, work)),
         [&](i64 begin, i64 end, float* scratch) {
@@ -416,12 +470,28 @@ void scaled_dot_product_attention_forward(const Forward& args) {
 }
 
 void scaled_dot_product_attention_backward(const Backward& args) {
+    // Sequences of one item: with a bias they share a sum.
+    const i64 chunk = args.dposition_bias ? bias_chunk(args.batch) : 1;
+    const i64 chunks = args.dposition_bias ? bias_chunks(args.batch) : args.batch;
+    const i64 size = 2 * args.max_distance + 1;
     parallel_for(
-        args.batch * args.heads, 1,
+        chunks * args.heads, 1,
         [&](i64 begin, i64 end, float* scratch) {
-            for (i64 item = begin; item < end; ++item) backward_item(args, item, scratch);
+            for (i64 item = begin; item < end; ++item) {
+                float* sums = args.dposition_bias ? args.bias_sums + item * size : nullptr;
+                if (sums) for_vectors(size, [&](i64 i, i64 n) { store_n(sums + i, zero(), n); });
+                const i64 first = item / args.heads * chunk, last = lesser(args.batch, first + chunk);
+                for (i64 b = first; b < last; ++b) backward_item(args, b, item % args.heads, sums, scratch);
+            }
         },
         BackwardLayout(args.head_dim, args.seqlen_q).floats);
+    if (!args.dposition_bias) return;
+    for (i64 h = 0; h < args.heads; ++h)
+        for (i64 distance = 0; distance < size; ++distance) {
+            float sum = 0.0f;
+            for (i64 c = 0; c < chunks; ++c) sum += args.bias_sums[(c * args.heads + h) * size + distance];
+            args.dposition_bias[distance * args.heads + h] = sum;
+        }
 }
 
 }  // namespace fastattn::FASTATTN_ISA

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn._types import CuSeqlens
-from fastattn.autograd import mode, record, values
+from fastattn.autograd import mode, needs, record, values
 from fastattn.errors import named
 from fastattn.functional._common import Array, Values, plain
 from fastattn.ragged import int32_offsets
@@ -29,11 +29,14 @@ def scaled_dot_product_attention(
     *,
     cu_seqlens_q: ArrayLike | None = None,
     cu_seqlens_k: ArrayLike | None = None,
+    position_bias: Values | None = None,
+    window: tuple[int, int] | None = None,
     return_attn_weights: bool = False,
     out: Array | None = None,
 ) -> Any:
-    """`softmax(query key^T * scale + attn_mask) value`, for every head of every sequence; `scale` is dim ** -0.5 by
-    default.
+    """`softmax(query key^T * scale + position_bias + attn_mask) value`, for every head of every sequence.
+
+    `scale` is dim ** -0.5 by default.
 
     Padded: `query` `[batch, heads, seq_q, dim]`, `key` and `value` `[batch, heads, seq_k, dim]`. Ragged, if
     `cu_seqlens_q`, integers `[batch + 1]`, is given: `[tokens, heads, dim]`. Sequence i is rows `cu_seqlens_q[i]` to
@@ -43,6 +46,9 @@ def scaled_dot_product_attention(
     `attn_mask` is bool (True: may attend) or float32 (added), broadcast to `[batch, heads, seq_q, seq_k]`. It is an
     array and gets no gradient. `dropout_p` is the fraction of attention weights to drop. With `is_causal`, query i
     sees keys 0 to i, as in PyTorch; `fastattn.kernels.scaled_dot_product_attention` aligns the last ones instead.
+    `window` `(left, right)` lets it see keys i - left to i + right, -1 for no limit. `position_bias` `[2 n + 1, heads]`
+    is added to the scores: row n + d for a key d positions after the query, the first or last row beyond n.
+
     With `return_attn_weights` the result is `(out, weights)`: the weights before dropout, `[batch, heads, longest_q,
     longest_k]`, 0 outside a sequence. If `out` is a Tensor, the weights are one too, with a gradient.
 
@@ -69,12 +75,20 @@ def scaled_dot_product_attention(
         "cu_seqlens_q": cu_seqlens_q,
         "cu_seqlens_k": cu_seqlens_k,
         "attn_mask": attn_mask,
+        "window": window,
         "is_causal": is_causal,
         "softmax_scale": scale,
         "causal_alignment": "top_left",
     }
     return _attention(
-        operands, values(*operands), lambda backward: backward(), dropout_p, return_attn_weights, options, out
+        operands,
+        values(*operands),
+        lambda backward: backward(),
+        position_bias,
+        dropout_p,
+        return_attn_weights,
+        options,
+        out,
     )
 
 
@@ -91,13 +105,15 @@ def qkv_attention(
     is_causal: bool = False,
     scale: float | None = None,
     *,
+    position_bias: Values | None = None,
+    window: tuple[int, int] | None = None,
     return_attn_weights: bool = False,
 ) -> Any:
     """Self-attention over one fused projection: from `[tokens, 3, heads, dim]` to `[tokens, heads, dim]`.
 
     The same as `scaled_dot_product_attention` over the three parts and ragged `cu_seqlens`, integers `[batch + 1]`,
-    except that the gradient of `query_key_value` is one array too, without a copy. `dropout_p`, `is_causal`, `scale`
-    and `return_attn_weights` have the same meaning. Raises ValueError for another shape.
+    except that the gradient of `query_key_value` is one array too, without a copy. `dropout_p`, `is_causal`, `scale`,
+    `position_bias`, `window` and `return_attn_weights` have the same meaning. Raises ValueError for another shape.
 
     >>> from fastattn import Tensor
     >>> x = Tensor(np.ones((3, 3, 1, 2), np.float32), requires_grad=True)
@@ -112,7 +128,12 @@ def qkv_attention(
     if x.ndim != 4 or x.shape[1] != 3:
         raise ValueError(f"qkv_attention: query_key_value must have shape (tokens, 3, heads, dim), got {x.shape}")
     offsets = int32_offsets(cu_seqlens, "qkv_attention: cu_seqlens")
-    options: dict[str, Any] = {"cu_seqlens_q": offsets, "is_causal": is_causal, "softmax_scale": scale}
+    options: dict[str, Any] = {
+        "cu_seqlens_q": offsets,
+        "window": window,
+        "is_causal": is_causal,
+        "softmax_scale": scale,
+    }
 
     def gradients(backward: Callable[..., Any]) -> tuple[Array]:
         dx = np.empty_like(x)
@@ -120,7 +141,7 @@ def qkv_attention(
         return (dx,)
 
     parts = x[:, 0], x[:, 1], x[:, 2]
-    return _attention((query_key_value,), parts, gradients, dropout_p, return_attn_weights, options)
+    return _attention((query_key_value,), parts, gradients, position_bias, dropout_p, return_attn_weights, options)
 
 
 @named("scaled_dot_product_attention", q="query", k="key_value", v="key_value", softmax_scale="scale")
@@ -133,13 +154,16 @@ def kv_attention(
     is_causal: bool = False,
     scale: float | None = None,
     *,
+    position_bias: Values | None = None,
+    window: tuple[int, int] | None = None,
     return_attn_weights: bool = False,
 ) -> Any:
     """Attention of `query` `[tokens_q, heads, dim]` over one fused projection, `key_value` `[tokens_k, 2, heads, dim]`.
 
     The same as `scaled_dot_product_attention` over the two parts, ragged by `cu_seqlens_q` and `cu_seqlens_k`, integers
     `[batch + 1]`, except that the gradient of `key_value` is one array too, without a copy. `dropout_p`, `is_causal`,
-    `scale` and `return_attn_weights` have the same meaning. Raises ValueError for another shape of `key_value`.
+    `scale`, `position_bias`, `window` and `return_attn_weights` have the same meaning. Raises ValueError for another
+    shape of `key_value`.
 
     >>> from fastattn import Tensor
     >>> memory = Tensor(np.ones((3, 2, 1, 2), np.float32), requires_grad=True)
@@ -157,6 +181,7 @@ def kv_attention(
     options: dict[str, Any] = {
         "cu_seqlens_q": int32_offsets(cu_seqlens_q, "kv_attention: cu_seqlens_q"),
         "cu_seqlens_k": int32_offsets(cu_seqlens_k, "kv_attention: cu_seqlens_k"),
+        "window": window,
         "is_causal": is_causal,
         "softmax_scale": scale,
         "causal_alignment": "top_left",
@@ -168,13 +193,14 @@ def kv_attention(
         return dq, dkv
 
     parts = q, kv[:, 0], kv[:, 1]
-    return _attention(operands, parts, gradients, dropout_p, return_attn_weights, options)
+    return _attention(operands, parts, gradients, position_bias, dropout_p, return_attn_weights, options)
 
 
 def _attention(
     operands: Sequence[Values],
     parts: Sequence[Array],
-    gradients: Callable[[Callable[..., Any]], tuple[Array, ...]],
+    gradients: Callable[[Callable[..., Any]], tuple[Array | None, ...]],
+    position_bias: Values | None,
     dropout_p: float,
     return_attn_weights: bool,
     options: dict[str, Any],
@@ -182,10 +208,14 @@ def _attention(
 ) -> Any:
     """Attention over `parts`, the query, key and value in `operands`.
 
-    `gradients` receives the backward kernel, calls it with any of `dq`, `dk` and `dv`, and returns the gradients of
-    `operands`.
+    `gradients` receives the backward kernel, calls it with any of `dq`, `dk` and `dv` for `(dq, dk, dv)`, and returns
+    the gradients of `operands`.
     """
     ops = mode.ops
+    if position_bias is not None:
+        operands = (*operands, position_bias)
+        options["position_bias"] = values(position_bias)[0]
+        gradients = partial(_with_bias, gradients, needs(position_bias)[0])
     if dropout_p:
         options |= {"dropout_p": dropout_p, "seed": next_seed()}
     if plain("scaled_dot_product_attention", out, *operands) is not None:
@@ -194,17 +224,31 @@ def _attention(
         *parts, return_softmax_lse=True, return_attn_weights=return_attn_weights, **options
     )
 
-    def backward(dy: Array) -> tuple[Array, ...]:
+    def backward(dy: Array) -> tuple[Array | None, ...]:
         return gradients(partial(ops.scaled_dot_product_attention_backward, dy, *parts, y, lse, **options))
 
     result = record(y, operands, backward)
     if not weights:
         return result
 
-    def backward_weights(dweights: Array) -> tuple[Array, ...]:
+    def backward_weights(dweights: Array) -> tuple[Array | None, ...]:
         return gradients(partial(_weights_backward, ops, dweights, parts[0], parts[1], weights[0], **options))
 
     return result, record(weights[0], operands, backward_weights)
+
+
+def _with_bias(
+    gradients: Callable[[Callable[..., Any]], tuple[Array | None, ...]], need: bool, backward: Callable[..., Any]
+) -> tuple[Array | None, ...]:
+    """What `gradients` returns, and the gradient of position_bias."""
+    found: list[Array | None] = []
+
+    def others(**given: Array) -> Any:
+        *rest, dposition_bias = backward(need_dposition_bias=need, **given)
+        found.append(dposition_bias)
+        return rest
+
+    return (*gradients(others), *found)
 
 
 def _weights_backward(
@@ -216,13 +260,15 @@ def _weights_backward(
     *,
     cu_seqlens_q: CuSeqlens | None = None,
     cu_seqlens_k: CuSeqlens | None = None,
+    position_bias: Array | None = None,
+    need_dposition_bias: bool = False,
     softmax_scale: float | None = None,
     dq: Array | None = None,
     dk: Array | None = None,
     dv: Array | None = None,
     **_: Any,
-) -> tuple[Array, Array, Array | None]:
-    """The gradients of query and key, from the gradient of `weights` `[batch, heads, longest_q, longest_k]`.
+) -> tuple[Array | None, ...]:
+    """The gradients of query, key and position_bias, from that of `weights` `[batch, heads, longest_q, longest_k]`.
 
     The gradient of value is 0. Masked pairs have weight 0, so no gradient passes through them.
     """
@@ -231,6 +277,7 @@ def _weights_backward(
     for array in (dq, dk, dv):
         if array is not None:
             array[...] = 0
+    dbias = np.zeros_like(position_bias) if position_bias is not None and need_dposition_bias else None
     scale = query.dtype.type(query.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale)
     for i, head in np.ndindex(weights.shape[:2]):
         rows: Any = i, head  # of padded sequences
@@ -244,4 +291,9 @@ def _weights_backward(
         if q.size and k.size:
             dscores = ops.softmax_backward(np.ascontiguousarray(dweights[place]), np.ascontiguousarray(weights[place]))
             dq[rows], dk[columns], _ = ops.linear_backward(dscores * scale, q, k, need_dbias=False)
-    return dq, dk, dv
+            if dbias is not None:
+                most = len(dbias) // 2
+                distances = np.arange(len(k)) - np.arange(len(q))[:, None]
+                bias_rows = distances.clip(-most, most) + most
+                dbias[:, head] += np.bincount(bias_rows.ravel(), dscores.ravel(), len(dbias))
+    return (dq, dk, dv) if position_bias is None else (dq, dk, dv, dbias)

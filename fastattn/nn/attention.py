@@ -7,11 +7,19 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastattn import functional as F
-from fastattn.checks import PROBABILITY, integer, number
+from fastattn.checks import PROBABILITY, integer, number, sequence
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module, NamedParts, Values
 
 MAX_HEAD_DIM = 256  # the limit of the attention kernel
+
+
+def sides(name: str, window: Any) -> tuple[int, int]:
+    """The two sides of a window, checked."""
+    found = tuple(integer(name, side, -1) for side in sequence(name, window, "int"))
+    if len(found) != 2:
+        raise ValueError(f"{name} must have 2 items, got {len(found)}")
+    return found
 
 
 class MultiHeadAttention(Module):
@@ -22,6 +30,9 @@ class MultiHeadAttention(Module):
     to itself. `dropout` acts on the attention weights while training. `std` is as in `Linear`. Raises ValueError for
     sizes below 1, a `num_heads` that does not divide `embed_dim` or makes heads larger than 256, and a `dropout`
     outside [0, 1).
+
+    `window` `(left, right)` lets a token see those from `left` tokens before it to `right` tokens after it, -1 for no
+    limit; what lies outside costs nothing.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2.
     """
@@ -34,6 +45,7 @@ class MultiHeadAttention(Module):
         bias: bool = True,
         *,
         self_attention: bool = False,
+        window: tuple[int, int] | None = None,
         std: float | None = None,
     ) -> None:
         embed_dim = integer("MultiHeadAttention: embed_dim", embed_dim)
@@ -48,6 +60,7 @@ class MultiHeadAttention(Module):
         self.head_dim = embed_dim // num_heads
         self.dropout = dropout
         self.self_attention = self_attention
+        self.window = None if window is None else sides("MultiHeadAttention: window", window)
         names = ("q_proj", "k_proj", "v_proj") if self_attention else ("k_proj", "v_proj")
         self.q_proj = None if self_attention else Linear(embed_dim, embed_dim, bias, std=std)
         self.stacked = StackedLinear(embed_dim, dict.fromkeys(names, embed_dim), bias, std=std)
@@ -65,6 +78,7 @@ class MultiHeadAttention(Module):
         cu_seqlens_q: ArrayLike,
         cu_seqlens_k: ArrayLike | None = None,
         is_causal: bool = False,
+        position_bias: Values | None = None,
         need_weights: bool = False,
         residual: Values | None = None,
         dropout_p: float = 0.0,
@@ -73,11 +87,12 @@ class MultiHeadAttention(Module):
 
         Sequence i is tokens `cu_seqlens_q[i]` to `cu_seqlens_q[i + 1]`, integers `[batch + 1]`. It attends to sequence
         i of `key_value` `[tokens_k, embed_dim]`, split by `cu_seqlens_k`; both default to the query's. With `is_causal`
-        a token sees the tokens up to its own position. The result for a query without keys is the bias of `out_proj`.
-        With `need_weights` the result is a pair; its second item, an array or a Tensor like the first, is `[batch,
-        num_heads, longest_q, longest_k]`, 0 outside a sequence. Dropout with `dropout_p` acts on the result, then
-        `residual` `[tokens_q, embed_dim]` is added. Raises ValueError for a `key_value` or `cu_seqlens_k` with
-        `self_attention`.
+        a token sees the tokens up to its own position. `position_bias` `[2 n + 1, num_heads]` is added to the scores:
+        row n + d for a key d positions after the query, the first or last row beyond n. The result for a query without
+        keys is the bias of `out_proj`. With `need_weights` the result is a pair; its second item, an array or a Tensor
+        like the first, is `[batch, num_heads, longest_q, longest_k]`, 0 outside a sequence. Dropout with `dropout_p`
+        acts on the result, then `residual` `[tokens_q, embed_dim]` is added. Raises ValueError for a `key_value` or
+        `cu_seqlens_k` with `self_attention`.
 
         >>> layer = MultiHeadAttention(8, num_heads=2)
         >>> offsets, others = np.array([0, 2, 5], np.int32), np.array([0, 4, 7], np.int32)
@@ -93,7 +108,10 @@ class MultiHeadAttention(Module):
                     raise ValueError(f"MultiHeadAttention: {name} cannot be given to a layer with self_attention")
             parts = self.stacked(query).reshape(-1, 3, self.num_heads, self.head_dim)
             p = self.dropout_rate(self.dropout)
-            context = F.qkv_attention(parts, cu_seqlens_q, p, is_causal, return_attn_weights=need_weights)
+            context = F.qkv_attention(
+                parts, cu_seqlens_q, p, is_causal, position_bias=position_bias, window=self.window,
+                return_attn_weights=need_weights,
+            )  # fmt: skip
             return self._finish(context, need_weights, **ends)
         keys = self.keys_values(query if key_value is None else key_value)
         return self.attend(
@@ -102,6 +120,7 @@ class MultiHeadAttention(Module):
             cu_seqlens_q=cu_seqlens_q,
             cu_seqlens_k=cu_seqlens_q if cu_seqlens_k is None else cu_seqlens_k,
             is_causal=is_causal,
+            position_bias=position_bias,
             need_weights=need_weights,
             **ends,
         )
@@ -118,6 +137,7 @@ class MultiHeadAttention(Module):
         cu_seqlens_q: ArrayLike,
         cu_seqlens_k: ArrayLike,
         is_causal: bool = False,
+        position_bias: Values | None = None,
         need_weights: bool = False,
         **ends: Any,
     ) -> Any:
@@ -129,8 +149,9 @@ class MultiHeadAttention(Module):
             raise ValueError("MultiHeadAttention: attend is for a layer without self_attention")
         q, p = self.q_proj(query).reshape(-1, self.num_heads, self.head_dim), self.dropout_rate(self.dropout)
         context = F.kv_attention(
-            q, keys_values, cu_seqlens_q, cu_seqlens_k, p, is_causal, return_attn_weights=need_weights
-        )
+            q, keys_values, cu_seqlens_q, cu_seqlens_k, p, is_causal, position_bias=position_bias, window=self.window,
+            return_attn_weights=need_weights,
+        )  # fmt: skip
         return self._finish(context, need_weights, **ends)
 
     def _finish(self, context: Any, need_weights: bool, **options: Any) -> Any:

@@ -38,17 +38,20 @@ class Block(Module):
         eps: float = 1e-5,
         std: float | None = None,
         hidden_std: float | None = None,
+        window: tuple[int, int] | None = None,
         cross_attention: bool = False,
     ) -> None:
-        def attention(self_attention: bool) -> MultiHeadAttention:
-            return MultiHeadAttention(dim, num_heads, attention_dropout, bias, self_attention=self_attention, std=std)
+        def attention(self_attention: bool, **options: Any) -> MultiHeadAttention:
+            return MultiHeadAttention(
+                dim, num_heads, attention_dropout, bias, self_attention=self_attention, std=std, **options
+            )
 
         hidden_std = std if hidden_std is None else hidden_std
         name = type(self).__name__
         self.dropout = number(f"{name}: dropout", dropout, **PROBABILITY)
         self.activation_dropout = number(f"{name}: activation_dropout", activation_dropout, **PROBABILITY)
         self.norm_first = boolean(f"{name}: norm_first", norm_first, error=TypeError)
-        self.self_attn = attention(True)
+        self.self_attn = attention(True, window=window)
         self.self_attn_layer_norm = LayerNorm(dim, eps, bias=bias)
         if cross_attention:
             self.encoder_attn = attention(False)
@@ -87,6 +90,7 @@ class EncoderBlock(Block):
         eps: the epsilon of the norms.
         std: the standard deviation of new matrices, see `fastattn.nn.Linear`.
         hidden_std: the same for the feed-forward network, `std` by default.
+        window: how far a token sees, see `fastattn.nn.MultiHeadAttention`.
 
     Raises what `fastattn.nn.MultiHeadAttention` and `fastattn.nn.Linear` raise.
 
@@ -94,11 +98,19 @@ class EncoderBlock(Block):
     `norm_first`.
     """
 
-    def forward(self, x: Values, cu_seqlens: ArrayLike, *, attn_weights: list[Any] | None = None) -> Any:
+    def forward(
+        self,
+        x: Values,
+        cu_seqlens: ArrayLike,
+        position_bias: Values | None = None,
+        *,
+        attn_weights: list[Any] | None = None,
+    ) -> Any:
         """From `x` `[tokens, dim]`, an array or a Tensor, to the same shape.
 
-        Sequence i is tokens `cu_seqlens[i]` to `cu_seqlens[i + 1]`, integers `[batch + 1]`. The attention weights,
-        `[batch, num_heads, longest, longest]`, 0 outside a sequence, are appended to `attn_weights` if it is a list.
+        Sequence i is tokens `cu_seqlens[i]` to `cu_seqlens[i + 1]`, integers `[batch + 1]`. `position_bias` is as in
+        `MultiHeadAttention`. The attention weights, `[batch, num_heads, longest, longest]`, 0 outside a sequence, are
+        appended to `attn_weights` if it is a list.
 
         >>> block = EncoderBlock(8, 2, 16, "gelu", norm_first=True).freeze()
         >>> block(np.ones((5, 8), np.float32), np.array([0, 2, 5], np.int32)).shape
@@ -106,7 +118,8 @@ class EncoderBlock(Block):
         """
 
         def attend(h: Values, **options: Any) -> Any:
-            return _keep(attn_weights, self.self_attn, h, cu_seqlens_q=cu_seqlens, **options)
+            given = {"cu_seqlens_q": cu_seqlens, "position_bias": position_bias}
+            return _keep(attn_weights, self.self_attn, h, **given, **options)
 
         x = self._sublayer(self.self_attn_layer_norm, attend, x)
         return self._sublayer(self.final_layer_norm, self._feed_forward, x)

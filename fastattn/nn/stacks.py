@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastattn.autograd import Tensor, checkpoint, mode, recording, tensors
+from fastattn.autograd import Tensor, checkpoint, mode, recording, tensors, values
 from fastattn.nn.blocks import Block, DecoderBlock, EncoderBlock
 from fastattn.nn.cache import Cache
 from fastattn.nn.layer_norm import LayerNorm
@@ -28,6 +28,7 @@ def encode(
     blocks: Iterable[EncoderBlock],
     x: Values,
     cu_seqlens: ArrayLike,
+    position_bias: Values | None = None,
     *,
     states: list[Any] | None = None,
     attn_weights: list[Any] | None = None,
@@ -40,8 +41,9 @@ def encode(
     only its input and is computed again in `backward()`. The rest is as in a call of `EncoderBlock`.
     """
     offsets = int32_offsets(cu_seqlens, "encode: cu_seqlens")
-    own = {"cu_seqlens_q": offsets}
-    return _run(blocks, x, None, (offsets,), own, None, {"attn_weights": attn_weights}, states, checkpointing)
+    own = {"cu_seqlens_q": offsets, "position_bias": values(position_bias)[0]}
+    weights = {"attn_weights": attn_weights}
+    return _run(blocks, x, None, (offsets, position_bias), own, None, weights, states, checkpointing)
 
 
 def decode(
@@ -113,8 +115,8 @@ def _run(
     workspace: Workspace | None = None
     read = memory.data if isinstance(memory, Tensor) else memory
     for block in blocks:
-        tensor = not block.frozen or tensors(x, memory)
-        if block.training or (tensor and mode.grad and (recording(x, memory) or block.records())):
+        tensor = not block.frozen or tensors(x, *arguments)
+        if block.training or (tensor and mode.grad and (recording(x, *arguments) or block.records())):
             if checkpointing and weights["attn_weights"] is None:
                 x = checkpoint(block, x, *arguments)
             else:
@@ -159,6 +161,8 @@ def _infer(
     if past is not None:
         places, rows, key, value = past
         ops.scatter_rows(w.key_value, places, rows)
+    if attention.window is not None:
+        own = {**own, "window": attention.window}
     _attend(ops, w.query, key, value, w.heads, own, attn_weights)
     if first:
         x = _linear(ops, attention.out_proj, w.context, w.sum, x)

@@ -29,6 +29,8 @@ def scaled_dot_product_attention(
     cu_seqlens_q: npt.NDArray[np.int32] | None = None,
     cu_seqlens_k: npt.NDArray[np.int32] | None = None,
     attn_mask: npt.NDArray[Any] | None = None,
+    position_bias: Floats | None = None,
+    window: tuple[int, int] | None = None,
     is_causal: bool = False,
     softmax_scale: float | None = None,
     causal_alignment: str = "bottom_right",
@@ -38,7 +40,7 @@ def scaled_dot_product_attention(
     return_attn_weights: bool = False,
     out: Floats | None = None,
 ) -> Any:
-    """softmax(q k^T * softmax_scale + mask) v for every sequence and head.
+    """softmax(q k^T * softmax_scale + bias + mask) v for every sequence and head.
 
     See `fastattn.kernels.scaled_dot_product_attention`.
 
@@ -52,9 +54,10 @@ def scaled_dot_product_attention(
     weights = _weights(q, k, spans) if return_attn_weights else None
     factor = _factor(q, softmax_scale)
     pieces = _pieces(spans, [q, y], [k, v], [lse, _numbers(lse)], attn_mask)
+    limits = _limits(NAME, window, is_causal)
     with np.errstate(all="ignore"):  # log(0) without keys; inf and NaN in the inputs
         for (i, h), (q_h, y_h), (k_h, v_h), (lse_h, numbers), mask in pieces:
-            s, allowed = _scores(q_h, k_h, factor, mask, is_causal, causal_alignment)
+            s, allowed = _scores(q_h, k_h, factor, mask, _table(position_bias, h), limits, causal_alignment)
             if allowed is not None:
                 np.copyto(s, -np.inf, where=~allowed)
             top = s.max(axis=-1, keepdims=True, initial=-np.inf)
@@ -85,21 +88,25 @@ def scaled_dot_product_attention_backward(
     cu_seqlens_q: npt.NDArray[np.int32] | None = None,
     cu_seqlens_k: npt.NDArray[np.int32] | None = None,
     attn_mask: npt.NDArray[Any] | None = None,
+    position_bias: Floats | None = None,
+    window: tuple[int, int] | None = None,
     is_causal: bool = False,
     softmax_scale: float | None = None,
     causal_alignment: str = "bottom_right",
     dropout_p: float = 0.0,
     seed: int = 0,
+    need_dposition_bias: bool = True,
     dq: Floats | None = None,
     dk: Floats | None = None,
     dv: Floats | None = None,
-) -> tuple[Floats, Floats, Floats]:
-    """The gradients of `scaled_dot_product_attention` with respect to q, k and v, from the recomputed softmax.
+) -> Any:
+    """The gradients of `scaled_dot_product_attention`, from the recomputed softmax.
 
     See `fastattn.kernels.scaled_dot_product_attention_backward`.
 
     P is the softmax, M dropout's factors (0 or 1 / (1 - dropout_p)), D the sum of dout * out over dim, and
-    dS = P * (M * (dout v^T) - D). Then dq = dS k * softmax_scale, dk = dS^T q * softmax_scale, dv = (M * P)^T dout.
+    dS = P * (M * (dout v^T) - D). Then dq = dS k * softmax_scale, dk = dS^T q * softmax_scale, dv = (M * P)^T dout, and
+    the gradient of position_bias is the sum of dS over the pairs of a head and a distance.
 
     >>> q, k, v = np.ones((1, 1, 1, 1)), np.array([[[[0.0], [0.0]]]]), np.array([[[[1.0], [3.0]]]])
     >>> out, lse = scaled_dot_product_attention(q, k, v, return_softmax_lse=True)
@@ -112,10 +119,12 @@ def scaled_dot_product_attention_backward(
     dq, dk, dv = (np.empty(a.shape, a.dtype) if d is None else d for d, a in ((dq, q), (dk, k), (dv, v)))
     factor = _factor(q, softmax_scale)
     rows = [softmax_lse, _numbers(softmax_lse)]
+    limits = _limits(name, window, is_causal)
+    dbias = None if position_bias is None or not need_dposition_bias else np.zeros_like(position_bias)
     pieces = _pieces(spans, [q, out, dout, dq], [k, v, dk, dv], rows, attn_mask)
     with np.errstate(all="ignore"):  # inf and NaN in the inputs, or where nothing is allowed
-        for _, (q_h, y_h, dy_h, dq_h), (k_h, v_h, dk_h, dv_h), (lse_h, numbers), mask in pieces:
-            p, allowed = _scores(q_h, k_h, factor, mask, is_causal, causal_alignment)
+        for (_, h), (q_h, y_h, dy_h, dq_h), (k_h, v_h, dk_h, dv_h), (lse_h, numbers), mask in pieces:
+            p, allowed = _scores(q_h, k_h, factor, mask, _table(position_bias, h), limits, causal_alignment)
             p -= np.where(lse_h == -np.inf, 0, lse_h)[..., None]
             np.exp(p, out=p)
             if allowed is not None:
@@ -126,16 +135,18 @@ def scaled_dot_product_attention_backward(
                 select(ds, keep, dropout_p, out=ds)
             ds -= np.einsum("hid,hid->hi", dy_h, y_h)[..., None]
             ds *= p
-            ds *= factor
             if allowed is not None:
                 np.copyto(ds, 0, where=~allowed)  # NaN * 0
+            if dbias is not None:
+                _add_by_distance(dbias.T[h], ds, causal_alignment)
+            ds *= factor
             if keep is not None:
                 select(p, keep, dropout_p, out=p)
             backwards = None if allowed is None else allowed.transpose(0, 2, 1)
             _multiply(ds, k_h, allowed, dq_h)
             _multiply(ds.transpose(0, 2, 1), q_h, backwards, dk_h)
             _multiply(p.transpose(0, 2, 1), dy_h, backwards, dv_h)
-    return dq, dk, dv
+    return (dq, dk, dv) if position_bias is None else (dq, dk, dv, dbias)
 
 
 def _check(
@@ -217,21 +228,65 @@ def _pieces(
             yield (i, h), queries_h, keys_h, rows_h, None if mask is None else mask[i, h]
 
 
+def _limits(name: str, window: tuple[int, int] | None, is_causal: bool) -> tuple[int, int]:
+    """How far a query sees to the left and to the right, -1 for no limit."""
+    left, right = (-1, -1) if window is None else window
+    if min(left, right) < -1:
+        raise ValueError(f"{name}: window must be integers >= 0, or -1 for no limit, got {window}")
+    return left, 0 if is_causal else right
+
+
+def _table(position_bias: Floats | None, heads: slice) -> Floats | None:
+    """The biases of some heads by distance, `[heads, 2 n + 1]`."""
+    return None if position_bias is None else position_bias.T[heads]
+
+
+def _distances(scores: Floats, alignment: str) -> npt.NDArray[np.int64]:
+    """The position of each key less that of each query, for scores `[heads, seq_q, seq_k]`."""
+    _, seq_q, seq_k = scores.shape
+    first = seq_k - seq_q if alignment == "bottom_right" else 0
+    return np.arange(seq_k) - np.arange(first, first + seq_q)[:, None]
+
+
+def _columns(distances: npt.NDArray[np.int64], table: Floats) -> npt.NDArray[np.int64]:
+    """The columns of the table for these distances."""
+    most = table.shape[1] // 2
+    columns: npt.NDArray[np.int64] = distances.clip(-most, most) + most
+    return columns
+
+
 def _scores(
-    q: Floats, k: Floats, factor: Any, mask: npt.NDArray[Any] | None, is_causal: bool, alignment: str
+    q: Floats,
+    k: Floats,
+    factor: Any,
+    mask: npt.NDArray[Any] | None,
+    table: Floats | None,
+    limits: tuple[int, int],
+    alignment: str,
 ) -> tuple[Floats, BoolArray | None]:
-    """q k^T * factor + mask `[heads, seq_q, seq_k]`, and which of them count (None: all)."""
+    """q k^T * factor + bias + mask `[heads, seq_q, seq_k]`, and which of them count (None: all)."""
     s = np.matmul(q * factor, k.transpose(0, 2, 1))
-    seq_q, seq_k = s.shape[1:]
     allowed: BoolArray | None = None
-    if is_causal:  # key j is not after query i
-        allowed = np.tri(seq_q, seq_k, seq_k - seq_q if alignment == "bottom_right" else 0, dtype=np.bool_)
+    if table is not None or limits != (-1, -1):
+        distances = _distances(s, alignment)
+        if table is not None:
+            s += table[:, _columns(distances, table)]
+        for side, limit in ((-distances, limits[0]), (distances, limits[1])):
+            if limit >= 0:
+                allowed = side <= limit if allowed is None else allowed & (side <= limit)
     if mask is not None:
         attended = mask if mask.dtype == np.bool_ else mask != -np.inf
         allowed = attended if allowed is None else allowed & attended
         if mask.dtype != np.bool_:
             s += mask
     return s, None if allowed is None else np.broadcast_to(allowed, s.shape)
+
+
+def _add_by_distance(dtable: Floats, dscores: Floats, alignment: str) -> None:
+    """Add the gradients of scores `[heads, seq_q, seq_k]` to the gradient of their biases."""
+    columns = _columns(_distances(dscores, alignment), dtable).ravel()
+    for row, values in zip(dtable, dscores, strict=True):
+        row += np.bincount(columns, values.ravel(), len(row)).astype(row.dtype)
 
 
 def _multiply(weights: Floats, x: Floats, seen: BoolArray | None, out: Floats) -> None:

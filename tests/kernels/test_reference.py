@@ -67,9 +67,10 @@ def test_silu_is_relatively_accurate_far_out() -> None:
     np.testing.assert_allclose(y[:, 0], exact, rtol=1e-14)
 
 
+@pytest.mark.parametrize("window", [None, (1, 1), (0, 2), (-1, 0), (2, -1)], ids=str)
 @pytest.mark.parametrize("alignment", ["bottom_right", "top_left"])
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_ragged_attention(is_causal: bool, alignment: str) -> None:
+def test_ragged_attention(is_causal: bool, alignment: str, window: tuple[int, int] | None) -> None:
     lengths_q, lengths_k = (3, 0, 5, 1), (4, 2, 2, 0)
     cu_q, cu_k = cumulative(lengths_q), cumulative(lengths_k)
     q, k, v = (RNG.standard_normal((n, 2, 3)) for n in (9, 8, 8))
@@ -77,6 +78,7 @@ def test_ragged_attention(is_causal: bool, alignment: str) -> None:
         *(q, k, v),
         cu_seqlens_q=cu_q,
         cu_seqlens_k=cu_k,
+        window=window,
         is_causal=is_causal,
         causal_alignment=alignment,
         return_softmax_lse=True,
@@ -87,8 +89,9 @@ def test_ragged_attention(is_causal: bool, alignment: str) -> None:
         keys = slice(cu_k[b], cu_k[b + 1])
         past = lengths_k[b] - lengths_q[b] if alignment == "bottom_right" else 0
         for i in range(lengths_q[b]):
-            limit = i + past if is_causal else 99
-            expected = attention_by_hand(q[cu_q[b] + i, h], k[keys, h], v[keys, h], limit.__ge__, 1 / math.sqrt(3))
+            left, right = (99 if side == -1 else side for side in window or (-1, -1))
+            sees = range(i + past - left, i + past + (0 if is_causal else right) + 1).__contains__
+            expected = attention_by_hand(q[cu_q[b] + i, h], k[keys, h], v[keys, h], sees, 1 / math.sqrt(3))
             np.testing.assert_allclose(y[cu_q[b] + i, h], expected[0], atol=1e-14)
             np.testing.assert_allclose(lse[h, cu_q[b] + i], expected[1], atol=1e-14)
             np.testing.assert_allclose(weights[b, h, i, : lengths_k[b]], expected[2], atol=1e-14)
@@ -117,6 +120,23 @@ def test_padded_attention_with_a_mask(kind: str) -> None:
         )
         np.testing.assert_allclose(y[b, h, i], expected[0][:3], atol=1e-14)
         np.testing.assert_allclose(lse[b, h, i], expected[1], atol=1e-14)
+
+
+@pytest.mark.parametrize("alignment", ["bottom_right", "top_left"])
+def test_attention_with_a_bias_by_distance(alignment: str) -> None:
+    q, k, v = (RNG.standard_normal((2, 2, n, 3)) for n in (4, 6, 6))
+    bias = RNG.standard_normal((5, 2))
+    y = reference.scaled_dot_product_attention(
+        q, k, v, position_bias=bias, causal_alignment=alignment, softmax_scale=1.0
+    )
+    for b, h, i in np.ndindex(2, 2, 4):
+        # as one more dimension: the query has 1 there, key j the bias of its distance
+        distances = [j - i - (2 if alignment == "bottom_right" else 0) for j in range(6)]
+        extra = [bias[2 + max(-2, min(2, distance)), h] for distance in distances]
+        expected = attention_by_hand(
+            np.append(q[b, h, i], 1.0), np.column_stack([k[b, h], extra]), v[b, h], lambda j: True, 1.0
+        )
+        np.testing.assert_allclose(y[b, h, i], expected[0], atol=1e-14)
 
 
 def test_rows() -> None:

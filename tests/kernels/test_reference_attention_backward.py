@@ -27,7 +27,8 @@ def backward(dout: Any, inputs: tuple[Any, Any, Any], options: dict[str, Any], *
 def check_all(inputs: tuple[Any, Any, Any], options: dict[str, Any]) -> None:
     dout = RNG.standard_normal(inputs[0].shape)
     gradients = backward(dout, inputs, options)
-    check_gradients(lambda: reference.scaled_dot_product_attention(*inputs, **options), dout, inputs, gradients)
+    varied = inputs if options.get("position_bias") is None else (*inputs, options["position_bias"])
+    check_gradients(lambda: reference.scaled_dot_product_attention(*inputs, **options), dout, varied, gradients)
 
 
 def ragged() -> tuple[tuple[Any, Any, Any], dict[str, Any]]:
@@ -51,6 +52,18 @@ def test_ragged(is_causal: bool, alignment: str, dropout_p: float) -> None:
     check_all(
         inputs, options | {"is_causal": is_causal, "causal_alignment": alignment, "dropout_p": dropout_p, "seed": 5}
     )
+
+
+@DROPOUT
+@pytest.mark.parametrize("alignment", ["bottom_right", "top_left"])
+@pytest.mark.parametrize("window", [None, (1, 1), (0, -1)], ids=str)
+def test_windows_and_biases(window: tuple[int, int] | None, alignment: str, dropout_p: float) -> None:
+    options = {"window": window, "causal_alignment": alignment, "dropout_p": dropout_p, "seed": 5}
+    options["position_bias"] = RNG.standard_normal((5, 2))
+    inputs, offsets = ragged()
+    check_all(inputs, offsets | options)
+    inputs, allowed = padded()
+    check_all(inputs, {"attn_mask": allowed, **options})
 
 
 @DROPOUT

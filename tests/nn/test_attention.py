@@ -31,7 +31,9 @@ def inputs() -> tuple[Any, Any]:
     return normal(rng, int(OFFSETS[-1]), DIM), normal(rng, int(OTHERS[-1]), DIM)
 
 
-def by_hand(layer: nn.MultiHeadAttention, x: Any, memory: Any, others: Any, causal: bool) -> tuple[Any, Any]:
+def by_hand(
+    layer: nn.MultiHeadAttention, x: Any, memory: Any, others: Any, causal: bool, bias: Any = None
+) -> tuple[Any, Any]:
     """In float64, one head of one sequence after the other; and the weights."""
     state = {name: array.astype(np.float64) for name, array in layer.state_dict().items()}
     q, k, v = (
@@ -44,8 +46,11 @@ def by_hand(layer: nn.MultiHeadAttention, x: Any, memory: Any, others: Any, caus
         rows, columns = slice(*OFFSETS[i : i + 2]), slice(*others[i : i + 2])
         for h in range(HEADS):
             scores = q[rows, h] @ k[columns, h].T / (DIM // HEADS) ** 0.5
-            if causal:
-                scores[np.triu_indices(len(scores), 1)] = -np.inf
+            distances = np.arange(scores.shape[1]) - np.arange(len(scores))[:, None]
+            if bias is not None:
+                scores += bias[distances.clip(-2, 2) + 2, h]
+            left, right = layer.window or (99, 99)
+            scores[(distances < -left) | (distances > (0 if causal else right))] = -np.inf
             e = np.exp(scores)
             p = e / np.maximum(e.sum(axis=1, keepdims=True), 1e-300)
             weights[i, h, : p.shape[0], : p.shape[1]] = p
@@ -127,6 +132,22 @@ def test_dropout_only_while_training(self_attention: bool) -> None:
     assert_same_bits(a, make(self_attention)(*operands, **offsets).data)
 
 
+@pytest.mark.parametrize("self_attention", [True, False])
+@pytest.mark.parametrize("causal", [False, True])
+def test_windows_and_biases(causal: bool, self_attention: bool, isa: str) -> None:
+    x, memory = inputs()
+    bias = normal(np.random.default_rng(6), 5, HEADS)
+    layer = make(self_attention, window=(1, 2))
+    given = {} if self_attention else {"key_value": memory, "cu_seqlens_k": OTHERS}
+    options: dict[str, Any] = {"cu_seqlens_q": OFFSETS, "is_causal": causal, "position_bias": bias, **given}
+    y, weights = layer(x, need_weights=True, **options)
+    others = (x, OFFSETS) if self_attention else (memory, OTHERS)
+    wanted, wanted_weights = by_hand(layer, x, *others, causal, bias)
+    np.testing.assert_allclose(y.data, wanted, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(weights.data, wanted_weights, rtol=0, atol=2e-6)
+    assert_same_bits(layer.freeze()(x, **options), y)
+
+
 def test_residual() -> None:
     x, memory = inputs()
     for layer, arguments in ((make(True), (x,)), (make(False), (x, memory))):
@@ -190,6 +211,14 @@ def test_refused() -> None:
         nn.MultiHeadAttention(DIM, 2.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"dropout must be a number in \[0, 1\), got 1\.5"):
         nn.MultiHeadAttention(DIM, HEADS, 1.5)
+    for window, error, message in (
+        ((1,), ValueError, "window must have 2 items, got 1"),
+        ((1, -2), ValueError, "window must be an integer of at least -1, got -2"),
+        ((1, 2.0), TypeError, r"window must be an integer of at least -1, got 2\.0"),
+        (64, TypeError, "window must be a sequence of int, got int"),
+    ):
+        with pytest.raises(error, match=f"^MultiHeadAttention: {message}$"):
+            nn.MultiHeadAttention(DIM, HEADS, window=window)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="key_value cannot be given to a layer with self_attention"):
         make(True)(x, memory, cu_seqlens_q=OFFSETS)
     with pytest.raises(ValueError, match="cu_seqlens_k cannot be given to a layer with self_attention"):

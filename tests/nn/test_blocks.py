@@ -23,6 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "pre-norm, no bias": {"bias": False, "norm_first": True, "activation": "silu"},
     "narrow": {"hidden_dim": 5, "activation": None},
     "wide": {"hidden_dim": 100, "norm_first": True},
+    "window": {"window": (1, 2)},
 }
 
 
@@ -158,6 +159,32 @@ def test_in_buffers(kind: str, isa: str) -> None:
                 assert_same_bits(a, b)
 
 
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("kind", ["post-norm", "pre-norm", "window"])
+def test_a_bias_that_blocks_share(kind: str, trainable: bool, isa: str) -> None:
+    """The same bits block by block, in buffers, and frozen under a bias that is trained; the gradient of all blocks."""
+    blocks = [make(nn.EncoderBlock, kind, seed) for seed in range(2)]
+    x, _ = x_and_memory()
+    table = normal(np.random.default_rng(8), 7, HEADS)
+    expected: Any = x
+    for block in blocks:
+        expected = block(expected, OFFSETS, table)
+    assert not np.array_equal(expected.data, nn.encode(blocks, x.copy(), OFFSETS).data)
+    frozen = [copy.deepcopy(block).freeze() for block in blocks]
+    assert_same_bits(nn.encode(frozen, x.copy(), OFFSETS, table), expected)
+    with no_grad():
+        assert_same_bits(nn.encode(blocks, x.copy(), OFFSETS, Tensor(table)), expected)
+    gradients = []
+    for checkpointing in (False, True):
+        bias = Tensor(table, requires_grad=True)
+        y = nn.encode(blocks if trainable else frozen, x.copy(), OFFSETS, bias, checkpointing=checkpointing)
+        assert_same_bits(y, expected)
+        y.backward(np.ones_like(y.data))
+        gradients.append(bias.grad)
+    assert np.abs(gradients[0][2:6]).min() > 0  # what the window holds
+    assert_same_bits(*gradients)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cross_attention", [True, False])
 def test_a_decoder_in_buffers(kind: str, cross_attention: bool, isa: str) -> None:
@@ -214,14 +241,14 @@ def test_gradients(norm_first: bool, checkpointing: bool) -> None:
     decoder = make(nn.DecoderBlock, "no bias", **options).train()
     for block in (encoder, decoder):
         block.astype(np.float64)
-    x, y = leaf(9, DIM), leaf(7, DIM, seed=1)
+    x, y, bias = leaf(9, DIM), leaf(7, DIM, seed=1), leaf(5, HEADS, seed=2)
 
     def f(*_: Any) -> Any:
         fastattn.manual_seed(5)
-        memory = nn.encode([encoder], x, OFFSETS, checkpointing=checkpointing)
+        memory = nn.encode([encoder], x, OFFSETS, bias, checkpointing=checkpointing)
         return decoder(y, OTHERS, memory, OFFSETS)
 
-    check_tensor_gradients(f, x, y, encoder.fc1.weight, decoder.encoder_attn.out_proj.weight)
+    check_tensor_gradients(f, x, y, bias, encoder.fc1.weight, decoder.encoder_attn.out_proj.weight)
 
 
 def test_refused() -> None:
