@@ -151,6 +151,10 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         """The shape of a tensor, from the header."""
         return self._entries[name].shape
 
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor in the file, such as "F16", from the header."""
+        return self._entries[name].dtype
+
     def sample(self, name: str) -> bytes:
         """Some bytes from the start, the middle and the end of a tensor: enough to tell it from another."""
         entry = self._entries[name]

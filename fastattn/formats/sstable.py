@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from fastattn.checks import shown
 from fastattn.formats.crc32c import crc32c, masked
+from fastattn.formats.protobuf import varint
 
-__all__ = ["read_table", "varint"]
+__all__ = ["read_table"]
 
 MAX_ENTRIES = 200_000
 MAX_KEY = 2048
@@ -79,18 +80,3 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         key = key[:shared] + block[place : place + own]
         yield key, block[place + own : place + own + size]
         place += own + size
-
-
-def varint(data: bytes, place: int) -> tuple[int, int]:
-    """The number at a place, 7 bits a byte from the lowest, and the next place. Raises ValueError if it does not
-    end."""
-    number = 0
-    for shift in range(0, 70, 7):
-        if place >= len(data):
-            break
-        byte = data[place]
-        place += 1
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number & 0xFFFFFFFFFFFFFFFF, place
-    raise ValueError("damaged: a number does not end")

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from fastattn.checks import shown
 from fastattn.files import open_regular, read_regular
 from fastattn.formats.crc32c import crc32c, masked
-from fastattn.formats.sstable import read_table, varint
+from fastattn.formats.protobuf import content, integer, message
+from fastattn.formats.sstable import read_table
 from fastattn.formats.stored import DTYPES, Stored, Tensors, from_bytes, read_at
 
 __all__ = ["INDEX", "read_tensors"]
@@ -110,13 +111,13 @@ def _shards(table: Mapping[bytes, bytes]) -> int:
     """The number of shards, from the header."""
     if _HEADER not in table:
         raise ValueError("damaged: its header is missing")
-    header = _message(table[_HEADER])
-    shards, order = _number(header, 1), _number(header, 2)
-    version = _message(_bytes(header, 3))
+    header = message(table[_HEADER])
+    shards, order = integer(header, 1), integer(header, 2)
+    version = message(content(header, 3))
     if order:
         raise ValueError("its bytes are not in little-endian order")
-    if _number(version, 2) > 1:
-        raise ValueError(f"needs a reader of version {_number(version, 2)} of the format; version 1 is read")
+    if integer(version, 2) > 1:
+        raise ValueError(f"needs a reader of version {integer(version, 2)} of the format; version 1 is read")
     if not 1 <= shards <= MAX_SHARDS:
         raise ValueError(f"has {shards} shards; 1 to {MAX_SHARDS} are read")
     return shards
@@ -126,9 +127,9 @@ def _variable(
     name: str, value: bytes, table: Mapping[bytes, bytes], shards: int
 ) -> tuple[str, tuple[int, ...], list[_Part]]:
     """The dtype, the shape and the parts of a variable."""
-    entry = _message(value)
-    dtype = _DTYPES.get(number := _number(entry, 1), f"number {number} of TensorFlow")
-    shape = _shape(name, _bytes(entry, 2))
+    entry = message(value)
+    dtype = _DTYPES.get(number := integer(entry, 1), f"number {number} of TensorFlow")
+    shape = _shape(name, content(entry, 2))
     slices = entry.get(7, [])
     if dtype not in DTYPES:
         return dtype, shape, []
@@ -144,8 +145,8 @@ def _variable(
         begins.add(begin)
         if key not in table:
             raise ValueError(f"damaged: the slice of variable {shown(name)} at {begin} is missing")
-        own = _message(table[key])
-        if _number(own, 1) != number or _shape(name, _bytes(own, 2)) != size or own.get(7):
+        own = message(table[key])
+        if integer(own, 1) != number or _shape(name, content(own, 2)) != size or own.get(7):
             raise ValueError(f"damaged: the slice of variable {shown(name)} at {begin} is of another kind")
         parts.append(_part(name, own, dtype, size, begin, shards))
     _check_slices(name, shape, parts)
@@ -155,7 +156,7 @@ def _variable(
 def _part(
     name: str, entry: dict[int, list[Any]], dtype: str, shape: tuple[int, ...], begin: tuple[int, ...], shards: int
 ) -> _Part:
-    part = _Part(_number(entry, 3), _number(entry, 4), _number(entry, 5), _number(entry, 6), shape, begin)
+    part = _Part(integer(entry, 3), integer(entry, 4), integer(entry, 5), integer(entry, 6), shape, begin)
     if part.shard >= shards:
         raise ValueError(f"damaged: variable {shown(name)} is in shard {part.shard} of {shards}")
     wanted = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
@@ -221,45 +222,7 @@ def _read(
     return np.concatenate(arrays, axis)
 
 
-# Protocol buffers, and the keys of slices.
-
-
-def _message(data: bytes) -> dict[int, list[Any]]:
-    """The fields of a protocol buffer by their numbers: ints, or bytes."""
-    fields: dict[int, list[Any]] = {}
-    place = 0
-    while place < len(data):
-        tag, place = varint(data, place)
-        value: int | bytes
-        if tag & 7 == 0:
-            value, place = varint(data, place)
-        else:
-            size = {1: 8, 5: 4}.get(tag & 7)
-            if tag & 7 == 2:
-                size, place = varint(data, place)
-            if size is None or place + size > len(data):
-                raise ValueError("damaged: an entry is no protocol buffer")
-            value = data[place : place + size]
-            place += size
-            if tag & 7 != 2:
-                value = int.from_bytes(value, "little")
-        fields.setdefault(tag >> 3, []).append(value)
-    return fields
-
-
-def _number(fields: Mapping[int, list[Any]], number: int) -> int:
-    """A field that is an int, by default 0; what is negative is large."""
-    value = fields.get(number, [0])[-1]
-    if not isinstance(value, int):
-        raise ValueError("damaged: an entry has text for a number")
-    return value
-
-
-def _bytes(fields: Mapping[int, list[Any]], number: int) -> bytes:
-    value = fields.get(number, [b""])[-1]
-    if not isinstance(value, bytes):
-        raise ValueError("damaged: an entry has a number for text")
-    return value
+# The fields of entries, and the keys of slices.
 
 
 def _text(key: bytes) -> str:
@@ -270,14 +233,14 @@ def _text(key: bytes) -> str:
 
 
 def _shape(name: str, data: bytes) -> tuple[int, ...]:
-    shape = tuple(_number(_message(dim), 1) for dim in _messages(data, 2))
+    shape = tuple(integer(message(dim), 1) for dim in _messages(data, 2))
     if len(shape) > MAX_DIMS or math.prod(n or 1 for n in shape) >= 2**60:
         raise ValueError(f"damaged: variable {shown(name)} has the shape {shown(shape)}")
     return shape
 
 
 def _messages(data: bytes, number: int) -> list[bytes]:
-    found = _message(data).get(number, [])
+    found = message(data).get(number, [])
     if any(not isinstance(value, bytes) for value in found):
         raise ValueError("damaged: an entry has a number for text")
     return found
@@ -287,9 +250,9 @@ def _slice(name: str, data: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...
     """Where a slice begins, its shape, and the key of its entry."""
     if not isinstance(data, bytes):
         raise ValueError("damaged: an entry has a number for text")
-    extents = [_message(extent) for extent in _messages(data, 1)]
-    begin = tuple(_number(extent, 1) for extent in extents)
-    lengths = [_number(extent, 2) if 2 in extent else _WHOLE for extent in extents]
+    extents = [message(extent) for extent in _messages(data, 1)]
+    begin = tuple(integer(extent, 1) for extent in extents)
+    lengths = [integer(extent, 2) if 2 in extent else _WHOLE for extent in extents]
     if not shape or len(extents) != len(shape):
         raise ValueError(f"damaged: a slice of variable {shown(name)} does not fit its shape {shown(shape)}")
     size = tuple(n if length == _WHOLE else length for n, length in zip(shape, lengths, strict=True))

@@ -18,7 +18,7 @@ from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
 from fastattn.text.tokenized import TokenizedTexts
 from fastattn.text.tokenizer import length_limit
-from fastattn.text.tokenizer_files import CONFIG, special_token
+from fastattn.text.tokenizer_kinds import CONFIG, special_token
 
 __all__ = ["MarianTokenizer"]
 

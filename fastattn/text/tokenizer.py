@@ -19,7 +19,8 @@ from fastattn.hub import folder_of
 from fastattn.text.library import by_index, import_tokenizers, library_errors
 from fastattn.text.long_texts import Cuts, flattened
 from fastattn.text.tokenized import Flat, Template, TokenizedTexts, joined
-from fastattn.text.tokenizer_files import CONFIG, FILES, FLAGS, NAMES, TOKENIZER, plain, read_tokenizer, special_ids
+from fastattn.text.tokenizer_files import FILES, FLAGS, NAMES, plain, read_tokenizer, special_ids
+from fastattn.text.tokenizer_kinds import CONFIG, TOKENIZER
 from fastattn.text.truncation import Limit
 
 CHUNK = 1024  # texts tokenised at once: an Encoding takes some kilobytes, its ids a few dozen bytes
@@ -72,10 +73,11 @@ class Tokenizer:
     def from_pretrained(
         cls, name_or_folder: str | os.PathLike[str], *, lowercase: bool = False, **place: Any
     ) -> Tokenizer:
-        """Read tokenizer.json or else vocab.txt (BERT's WordPiece), and the files that add to it, as transformers does.
+        """Read tokenizer.json or else the files of its class, and those that add to them, as transformers 5 does.
 
-        These are tokenizer_config.json and, in old folders, added_tokens.json and special_tokens_map.json. The config's
-        settings for case, accents and Chinese characters win.
+        `tokenizer_kinds.KINDS` lists the classes: for BERT vocab.txt, for RoBERTa vocab.json and merges.txt, for XLM-R
+        sentencepiece.bpe.model. tokenizer_config.json and, in old folders, added_tokens.json and
+        special_tokens_map.json add tokens. The config's settings for case, accents and Chinese characters win.
 
         Args:
             name_or_folder: a Hugging Face folder, or the name of one, see `fastattn.hub.find_model`.
@@ -83,9 +85,9 @@ class Tokenizer:
             place: options of `find_model`: `revision`, `token`, `local_files_only`.
 
         Raises:
-            FileNotFoundError: neither tokenizer.json nor vocab.txt exists.
-            ValueError: a file is damaged, vocab.txt is that of another `tokenizer_class` than BERT's, or an added token
-                cannot get its id; the message names the file.
+            FileNotFoundError: neither tokenizer.json nor the files of the class exist.
+            ValueError: a file is damaged, the files of the `tokenizer_class` are not read, or an added token cannot get
+                its id; the message names the file.
             ImportError: the `tokenizers` library is missing.
         """
         library = import_tokenizers()
@@ -133,6 +135,12 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of token ids, added tokens included."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def kind(self) -> str:
+        """How it cuts words: "WordPiece", "byte-level BPE", "Unigram" or another model of the tokenizers library."""
+        kind, steps = type(self._backend.model).__name__, str(self._backend.pre_tokenizer)
+        return f"byte-level {kind}" if "ByteLevel" in steps else kind
 
     @property
     def around(self) -> tuple[list[int], list[int]]:

@@ -1,8 +1,9 @@
 """The files of a Hugging Face tokenizer, read into one of the `tokenizers` library.
 
-tokenizer.json says everything itself. Without it, vocab.txt is BERT's WordPiece vocabulary, a token on each line. In
-both cases tokens may be added by tokenizer_config.json, or, in folders of old versions of transformers, by
-added_tokens.json and special_tokens_map.json. The ids are those of transformers' `AutoTokenizer`.
+The vocabulary is that of tokenizer.json, or else that of files of its own. What is done with it, the class says if
+transformers has it (`tokenizer_kinds`), or else tokenizer.json. In all cases tokens may be added by
+tokenizer_config.json, or, in folders of old versions of transformers, by added_tokens.json and special_tokens_map.json.
+The ids are those of transformers' `AutoTokenizer`.
 """
 
 from __future__ import annotations
@@ -16,27 +17,19 @@ from typing import Any
 
 from fastattn.checks import shown
 from fastattn.files import read_regular
-from fastattn.formats.hugging_face import CONFIG as MODEL_CONFIG
 from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
 from fastattn.hub import Files
 from fastattn.text.library import import_tokenizers, library_errors
+from fastattn.text.tokenizer_kinds import CONFIG, KINDS, MERGES, TOKENIZER, Kind, kind_of, named_kind, special_token
 
-TOKENIZER, VOCABULARY, CONFIG = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
 ADDED_TOKENS, SPECIAL_TOKENS = "added_tokens.json", "special_tokens_map.json"
-NAMES = (TOKENIZER, VOCABULARY, CONFIG, ADDED_TOKENS, SPECIAL_TOKENS)
+VOCABULARIES = (TOKENIZER, *dict.fromkeys(kind.files[0] for kind in KINDS.values()))
+"""The files of which a folder needs one."""
+NAMES = (*VOCABULARIES, MERGES, CONFIG, ADDED_TOKENS, SPECIAL_TOKENS)
 """The files that a tokenizer is read from."""
-FILES = Files(NAMES, ((TOKENIZER, VOCABULARY),), (TOKENIZER, VOCABULARY), organization="sentence-transformers")
+FILES = Files(NAMES, (VOCABULARIES,), VOCABULARIES, organization="sentence-transformers")
 
-_BERTS = ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "SqueezeBert")
-_CLASSES = tuple(f"{name}Tokenizer" for name in _BERTS)
-"""The classes of transformers that read a vocab.txt as BERT does."""
-_SPECIAL = {
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "mask_token": "[MASK]",
-}
+_SPECIAL = KINDS["Bert"].special
 _USUAL = {key: (name, f"<{name[1:-1].lower()}>") for key, name in _SPECIAL.items()} | {
     "cls_token": ("[CLS]", "<s>"),
     "sep_token": ("[SEP]", "</s>"),
@@ -45,11 +38,6 @@ _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 _Token = tuple[str, int | None, Any]
 """A token to add: the file that names it, its id if that is said, and the library's AddedToken."""
-_NORMALIZER_OPTIONS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
 
 
 def read_tokenizer(folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -59,22 +47,44 @@ def read_tokenizer(folder: Path) -> tuple[Any, dict[str, Any]]:
     """
     library = import_tokenizers()
     config = _read_config(folder)
+    usual: list[_Token]
+    whole: list[str]
+    flags: Mapping[str, Mapping[str, bool]]
     if os.path.lexists(folder / TOKENIZER):  # what is there and no file is refused, not passed over
-        backend = _from_tokenizer_json(library, folder / TOKENIZER, config)
-    elif os.path.lexists(folder / VOCABULARY):
-        _check_class(folder, config)
-        backend = _from_vocabulary(library, folder / VOCABULARY, config)
+        usual, whole, flags = [], [], {}
+        backend = _from_tokenizer_json(library, folder, config)
     else:
-        raise FileNotFoundError(f"{folder}: no {TOKENIZER} and no {VOCABULARY}")
+        kind = kind_of(folder, config)
+        flags = kind.flags
+        backend, usual, whole = _from_vocabulary(library, folder, kind, config)
     numbered = [*_numbered(library, folder, config)]
     there = {token.content for _, _, token in numbered}  # they keep their flags
-    special = [found for found in _special_tokens(library, folder, config) if found[2].content not in there]
-    _add_tokens(backend, numbered + special)
-    if not os.path.lexists(folder / TOKENIZER):
-        usual = (special_token(config.get(key), default) for key, default in _SPECIAL.items())
-        backend.add_special_tokens([token for token in usual if backend.token_to_id(token) is not None])
+    there.update(token.content for token in backend.get_added_tokens_decoder().values())
+    special = _special_tokens(library, folder, config, flags)
+    _add_tokens(backend, numbered + [found for found in special if found[2].content not in there])
+    _add_tokens(backend, usual)
+    if whole:  # saved, so that transformers adds no others
+        config["extra_special_tokens"] = whole
     backend.encode_special_tokens = config.get("split_special_tokens") is True
     return backend, config
+
+
+def _from_vocabulary(
+    library: Any, folder: Path, kind: Kind, config: Mapping[str, Any]
+) -> tuple[Any, list[_Token], list[str]]:
+    """A tokenizer of its vocabulary's own files, tokens of the vocabulary to add unless others say how, and those that
+    the vocabulary itself wants added."""
+    missing = [name for name in kind.files if not os.path.lexists(folder / name)]
+    if missing:
+        raise FileNotFoundError(f"{folder}: no {TOKENIZER} and no {' and no '.join(missing)}")
+    source, special = str(folder / kind.files[0]), kind.tokens(config)
+    backend, whole = kind.read(folder, special)
+    kind.finish(backend, folder, config, special)
+    flags = {special[key]: {"special": True, **kind.flags.get(key, {})} for key in reversed(special)}
+    whole = {} if config.get("extra_special_tokens") else whole
+    flags = {**whole, **flags}
+    known = (token for token in flags if backend.token_to_id(token) is not None)
+    return backend, [(source, None, _added_token(library, source, token, flags[token])) for token in known], [*whole]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -93,62 +103,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config | special
 
 
-def _from_tokenizer_json(library: Any, path: Path, config: Mapping[str, Any]) -> Any:
+def _from_tokenizer_json(library: Any, folder: Path, config: Mapping[str, Any]) -> Any:
+    """As in transformers 5, a class may take no more than the vocabulary and the added tokens from tokenizer.json."""
+    path = folder / TOKENIZER
     data = read_regular(path, MAX_VOCABULARY)
     with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
         backend = library.Tokenizer.from_buffer(data)
-    normalizer = backend.normalizer
-    if isinstance(normalizer, library.normalizers.BertNormalizer):
-        for key, attribute in _NORMALIZER_OPTIONS.items():
-            if isinstance(config.get(key), bool):
-                setattr(normalizer, attribute, config[key])
-        backend.normalizer = normalizer
-    return backend
-
-
-def _check_class(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise ValueError for a class whose vocab.txt is no vocabulary of BERT's WordPiece."""
-    path, kind = folder / CONFIG, config.get("tokenizer_class")
-    if "auto_map" in config:
-        raise ValueError(f"{path}: auto_map names code of its own, which fastattn does not run; save a {TOKENIZER}")
-    if kind is None and (folder / MODEL_CONFIG).is_file():
-        path = folder / MODEL_CONFIG
-        kind = read_json(path).get("tokenizer_class")
-    if kind is not None and str(kind).removesuffix("Fast") not in _CLASSES:
-        raise ValueError(
-            f"{path}: the tokenizer_class {shown(kind)} is not read from {VOCABULARY}, only {', '.join(_CLASSES)}; "
-            f"a {TOKENIZER} is read, whatever its class"
-        )
-
-
-def _from_vocabulary(library: Any, path: Path, config: Mapping[str, Any]) -> Any:
-    """BERT's own WordPiece tokenizer; a line of vocab.txt is a token, its number the id."""
-    try:
-        read_regular(path, MAX_VOCABULARY).decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8: {error}") from None
-    special = {key: special_token(config.get(key), default) for key, default in _SPECIAL.items()}
-    with library_errors(f"{path}: not a vocabulary that the tokenizers library reads"):
-        vocabulary = library.models.WordPiece.read_file(str(path))
-        backend = library.Tokenizer(library.models.WordPiece(vocabulary, unk_token=special["unk_token"]))
-    for key in ("unk_token", "cls_token", "sep_token"):
-        if special[key] not in vocabulary:
-            raise ValueError(f"{path}: the {key} {shown(special[key])} is not in the vocabulary")
-    cls, sep = special["cls_token"], special["sep_token"]
-    with library_errors(f"{path.parent / CONFIG}: not options of a BertTokenizer"):
-        backend.normalizer = library.normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-            strip_accents=config.get("strip_accents"),
-            lowercase=config.get("do_lower_case", True),
-        )
-        backend.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-        backend.post_processor = library.processors.TemplateProcessing(
-            single=f"{cls}:0 $A:0 {sep}:0",
-            pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-            special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
-        )
-    backend.decoder = library.decoders.WordPiece(prefix="##")
+    _, _, kind = named_kind(folder, config)
+    if kind is not None and kind.fits(backend, special := kind.tokens(config)):
+        kind.finish(backend, folder, config, special)
     return backend
 
 
@@ -187,30 +150,37 @@ def _numbered(library: Any, folder: Path, config: Mapping[str, Any]) -> Iterator
             yield source, number, _added_token(library, source, value, {})
     elif os.path.lexists(folder / ADDED_TOKENS):
         source = str(folder / ADDED_TOKENS)
-        named = {special_token(value, "") for value in _special_values(folder, config)}
+        named = {special_token(value, "") for _, value in _special_values(folder, config)}
         numbers = [(_number(source, i), content) for content, i in read_json(folder / ADDED_TOKENS).items()]
         for number, content in sorted(numbers):
             yield source, number, _added_token(library, source, content, {"special": content in named})
 
 
-def _special_tokens(library: Any, folder: Path, config: Mapping[str, Any]) -> Iterator[_Token]:
-    """Those that have a name, and those in the lists."""
+def _special_tokens(
+    library: Any, folder: Path, config: Mapping[str, Any], flags: Mapping[str, Mapping[str, bool]]
+) -> Iterator[_Token]:
+    """Those that have a name, and those in the lists. `flags` are those of a named one that has none of its own."""
     source = f"{folder / CONFIG} or {SPECIAL_TOKENS}"
     values = [*_special_values(folder, config)]
     if "extra_special_tokens" not in config:
-        values += _list(f"{source}: additional_special_tokens", config.get("additional_special_tokens"))
-    for value in values:
-        own = {name: flag for name, flag in value.items() if name != "special"} if isinstance(value, dict) else value
-        yield source, None, _added_token(library, source, own, {"special": True})
+        more = _list(f"{source}: additional_special_tokens", config.get("additional_special_tokens"))
+        values += [("", value) for value in more]
+    for key, value in values:
+        if isinstance(value, dict):
+            own = {name: flag for name, flag in value.items() if name != "special"}
+            yield source, None, _added_token(library, source, own, {"special": True})
+        else:
+            yield source, None, _added_token(library, source, value, {"special": True, **flags.get(key, {})})
 
 
-def _special_values(folder: Path, config: Mapping[str, Any]) -> list[Any]:
-    """The special tokens that a config names: strings, or objects with a content."""
+def _special_values(folder: Path, config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The special tokens that a config names, by the name: strings, or objects with a content."""
     source = f"{folder / CONFIG} or {SPECIAL_TOKENS}"
     others = [key for key in config if key.endswith("_token") and key not in _NAMED]
-    named = [config.get(key) for key in (*_NAMED, *others)]
-    extra = _list(f"{source}: extra_special_tokens", config.get("extra_special_tokens"))
-    return [value for value in named if special_token(value, "")] + extra
+    named = [(key, config[key]) for key in (*_NAMED, *others) if special_token(config.get(key), "")]
+    return named + [
+        ("", token) for token in _list(f"{source}: extra_special_tokens", config.get("extra_special_tokens"))
+    ]
 
 
 def special_ids(backend: Any, config: Mapping[str, Any]) -> dict[str, int | None]:
@@ -267,10 +237,3 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
         tokens = [special_token(one, one) for one in (value if isinstance(value, list) else [value])]
         values[key] = tokens if isinstance(value, list) else tokens[0]
     return values
-
-
-def special_token(value: Any, default: Any) -> Any:
-    """A token of tokenizer_config.json: a string, or an object that holds one."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else default

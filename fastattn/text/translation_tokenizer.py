@@ -28,7 +28,7 @@ from fastattn.text import marian_tokenizer
 from fastattn.text.marian_tokenizer import MarianTokenizer, sentencepiece_processor
 from fastattn.text.subwords import END, PADDING, UNKNOWN, BytePairs, Characters, Subwords
 from fastattn.text.tokenized import TokenizedTexts
-from fastattn.text.tokenizer_files import CONFIG
+from fastattn.text.tokenizer_kinds import CONFIG
 
 __all__ = ["SubwordTokenizer", "TranslationTokenizer", "read_translation_tokenizer", "sentencepiece_tokenizer"]
 

@@ -149,13 +149,13 @@ JAPANESE = "BertJapaneseTokenizer"
     [
         (
             config(tokenizer_class=JAPANESE),
-            rf"tokenizer_config\.json: the tokenizer_class '{JAPANESE}' is not read from vocab\.txt, only ",
+            rf"tokenizer_config\.json: the vocabulary of the tokenizer_class '{JAPANESE}' is not read, only Bert",
         ),
         (
             {**config(tokenizer_class=None), "config.json": {"tokenizer_class": JAPANESE}},
-            rf"/config\.json: the tokenizer_class '{JAPANESE}' is not read from vocab\.txt",
+            rf"/config\.json: the vocabulary of the tokenizer_class '{JAPANESE}' is not read",
         ),
-        (config(tokenizer_class=5), r"tokenizer_config\.json: the tokenizer_class 5 is not"),
+        (config(tokenizer_class=5), r"tokenizer_config\.json: the vocabulary of the tokenizer_class 5 is not"),
         (config(auto_map={"AutoTokenizer": ["a.B", None]}), r"tokenizer_config\.json: auto_map names code"),
         (config(do_lower_case="yes"), r"tokenizer_config\.json: not options of a BertTokenizer"),
         (config(added_tokens_decoder=[1]), r"added_tokens_decoder must be an object, got \[1\]"),

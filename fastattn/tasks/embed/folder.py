@@ -103,7 +103,7 @@ def write_json(path: Path, value: Any) -> None:
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "Transformer": (("config.json",), _WEIGHTS, (tokenizer_files.TOKENIZER, tokenizer_files.VOCABULARY)),
+    "Transformer": (("config.json",), _WEIGHTS, tokenizer_files.VOCABULARIES),
     "Pooling": (("config.json",),),
     "Dense": (("config.json",), _WEIGHTS[:1]),
     "Normalize": (),

@@ -171,7 +171,7 @@ def test_missing_files(tmp_path):
     (folder / "2_Dense" / "model.safetensors").unlink()
     assert FILES.missing(folder) == [
         "model.safetensors or model.safetensors.index.json",
-        "tokenizer.json or vocab.txt",
+        "tokenizer.json or vocab.txt or vocab.json or sentencepiece.bpe.model or spiece.model",
         "2_Dense/model.safetensors",
     ]
     write_json(folder / "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00001.safetensors"}})
