@@ -1,5 +1,6 @@
-"""Show what fastattn runs on: CPU, instruction set and threads with the reasons, and versions.
+"""Show what a model is, what it can do here, and why not. Its code is never run, and no weights are loaded.
 
+Without a model: show what fastattn runs on, that is CPU, instruction set and threads with the reasons, and versions.
 FASTATTN_ISA and FASTATTN_NUM_THREADS set instruction set and threads.
 """
 
@@ -14,20 +15,23 @@ from typing import Any
 
 from fastattn.checks import printable
 
-SUMMARY = "show CPU, instruction set, threads and versions"
+SUMMARY = "show what a model is and can do; without one, CPU, instruction set, threads and versions"
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="a folder, an installed model package, or a Hugging Face model name")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    facts = collect()
-    if arguments.json:
-        print(json.dumps(facts, indent=2))
+    if arguments.model is None:
+        facts, text = collect(), render
     else:
-        print(render(facts))
+        from fastattn.tasks import description
+
+        facts, text = description.describe(arguments.model), description.render
+    print(json.dumps(facts, indent=2) if arguments.json else printable(text(facts)))
     return 0
 
 
@@ -66,7 +70,7 @@ def render(facts: dict[str, Any]) -> str:
         ("Python", f"{facts['python']}, NumPy {facts['numpy']}"),
         ("platform", facts["platform"]),
     ]
-    return printable("\n".join(f"{label:<8}  {value}" for label, value in rows))
+    return "\n".join(f"{label:<8}  {value}" for label, value in rows)
 
 
 def cpu_name() -> str:

@@ -313,9 +313,11 @@ class Predictor(ABC):
 
     Attributes:
         model: a `fastattn.nn.Module`.
+        heads: the kinds of heads that its models may have, see `fastattn.models.registry.Family`.
     """
 
     model: Any
+    heads: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
@@ -326,6 +328,11 @@ class Predictor(ABC):
         by name, for a file that is missing or damaged and for a model with another head; and ImportError without the
         library of the tokenizer.
         """
+
+    @classmethod
+    @abstractmethod
+    def check_folder(cls, folder: Path) -> None:
+        """Raise what `from_pretrained` raises for a model that is another kind of model, before any weight is read."""
 
     @abstractmethod
     def __call__(self, inputs: Any, /) -> list[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from fastattn.checks import listed
 from fastattn.formats import hugging_face
 from fastattn.models.config import architectures
+from fastattn.models.registry import family_of
 
 
 def architectures_in(folder: Path) -> list[str]:
@@ -26,10 +27,16 @@ def head_of(folder: Path, *kinds: str, refusal: str, end: str = "") -> str:
     that names no architecture counts as the first kind.
 
     Raises as `architectures_in`, and for another head ValueError with the folder, the `refusal`, the architecture and
-    the `end`.
+    the `end`. So does a family without such a head.
     """
     named = architectures_in(folder)
     found = [kind for kind in kinds if any(name.endswith(f"For{kind}") for name in named)]
     if named and not found:
         raise ValueError(f"{folder}: {refusal}, its architecture is {listed(named)}{end}")
-    return found[0] if found else kinds[0]
+    kind = found[0] if found else kinds[0]
+    try:
+        family_of(folder).head(kind)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(folder)) else f"{folder}: {text}") from None
+    return kind

@@ -65,6 +65,8 @@ class Answerer(Task):
     'the cat'
     """
 
+    heads = (HEAD,)
+
     def __init__(self, model: Any, folder: Path, recipe: AnswerRecipe | None = None) -> None:
         """Combine a model and the tokenizer in `folder`."""
         self.model, self.recipe = model, recipe or AnswerRecipe()
@@ -76,8 +78,12 @@ class Answerer(Task):
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Answerer:
         """Load what `save_pretrained` or transformers' BertForQuestionAnswering wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
-        head_of(folder, HEAD, refusal="has no head for answers (`fastattn train answer` makes one)")
+        cls.check_folder(folder)
         return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
+
+    @classmethod
+    def check_folder(cls, folder: Path) -> None:
+        head_of(folder, HEAD, refusal="has no head for answers (`fastattn train answer` makes one)")
 
     @classmethod
     def for_training(

@@ -82,11 +82,15 @@ class BiLM(Task):
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> BiLM:
         """Load what `save_pretrained` wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
+        cls.check_folder(folder)
+        model = BidirectionalLanguageModel.from_pretrained(folder, trainable=False, new_head="refuse")
+        return cls(model, Vocabulary.from_file(folder / VOCABULARY))
+
+    @classmethod
+    def check_folder(cls, folder: Path) -> None:
         kind = read_json(folder / "config.json").get("model_type")
         if kind != "elmo":
             raise ValueError(f"{folder}: not a bidirectional language model, its model_type is {shown(kind)}")
-        model = BidirectionalLanguageModel.from_pretrained(folder, trainable=False, new_head="refuse")
-        return cls(model, Vocabulary.from_file(folder / VOCABULARY))
 
     @classmethod
     def for_training(cls, start: Start, data: Sentences, recipe: BiLMRecipe | None = None, **options: Any) -> BiLM:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from fastattn import checks, ragged
 from fastattn import functional as F
 from fastattn._types import FloatArray
 from fastattn.hub import find_model
+from fastattn.models.registry import encoder_family
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.data import TextPairs, read_pairs, unique
 from fastattn.tasks.embed.encoder import SentenceEncoder
 from fastattn.tasks.embed.evaluation import correlations, evaluate_retrieval, evaluate_similarity
-from fastattn.tasks.embed.folder import FILES, MODULES
+from fastattn.tasks.embed.folder import FILES, MODULES, read_sentence_folder
 from fastattn.tasks.embed.recipe import EmbedRecipe
 from fastattn.tasks.heads import architectures_in
 from fastattn.text import gather, parse_rows
@@ -50,6 +52,11 @@ class Embedder(Task):
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Embedder:
         """Load a frozen `SentenceEncoder`. See `Task`. A BERT folder with another head is refused."""
         folder = find_model(name_or_folder, FILES, **hub)
+        cls.check_folder(folder)
+        return cls(SentenceEncoder(folder))
+
+    @classmethod
+    def check_folder(cls, folder: Path) -> None:
         if not os.path.lexists(folder / MODULES):
             named = architectures_in(folder)
             if any("For" in name for name in named):
@@ -57,7 +64,7 @@ class Embedder(Task):
                 raise ValueError(
                     f"{folder}: not a sentence encoder, its architecture is {found}; `fastattn train embed` makes one"
                 )
-        return cls(SentenceEncoder(folder))
+        encoder_family(read_sentence_folder(folder).transformer, of_tokens=True)
 
     @classmethod
     def for_training(

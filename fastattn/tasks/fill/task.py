@@ -51,6 +51,8 @@ class Filler(Predictor):
     ['sat', 'sits', 'lay', 'was', 'slept']
     """
 
+    heads = HEADS
+
     def __init__(self, model: Any, folder: Path) -> None:
         """Combine a model and the tokenizer in `folder`. Raises ValueError for a tokenizer without a mask."""
         self.model, self.tokenizer, self._folder = model, Tokenizer.from_pretrained(folder), folder
@@ -63,8 +65,12 @@ class Filler(Predictor):
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Filler:
         """Load what BertForMaskedLM or BertForPreTraining wrote, here or in transformers, frozen. See `Predictor`."""
         folder = find_model(name_or_folder, FILES, **hub)
-        head_of(folder, *HEADS, refusal="has no head for masked words")
+        cls.check_folder(folder)
         return cls(load_head(folder, HEADS[0], trainable=False, new_head="refuse"), folder)
+
+    @classmethod
+    def check_folder(cls, folder: Path) -> None:
+        head_of(folder, *HEADS, refusal="has no head for masked words")
 
     def __repr__(self) -> str:
         return f"Filler({str(self._folder)!r})"

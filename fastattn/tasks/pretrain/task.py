@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class Pretrainer(Task):
     [['cat'], []]
     """
 
+    heads = tuple(HEADS.values())
+
     def __init__(self, model: Any, tokenizer: Tokenizer, recipe: PretrainRecipe | None = None) -> None:
         """Combine a model and its tokenizer."""
         self.model, self.tokenizer, self.recipe = model, tokenizer, recipe or PretrainRecipe()
@@ -73,9 +76,12 @@ class Pretrainer(Task):
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Pretrainer:
         """Load what `save_pretrained`, or BertForPreTraining or BertForMaskedLM of transformers wrote. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
-        kind = head_of(folder, *HEADS.values(), refusal="has no head for masked words")
-        model = load_head(folder, kind, trainable=False, new_head="refuse")
+        model = load_head(folder, _kind(folder), trainable=False, new_head="refuse")
         return cls(model, Tokenizer.from_pretrained(folder))
+
+    @classmethod
+    def check_folder(cls, folder: Path) -> None:
+        _kind(folder)
 
     @classmethod
     def for_training(
@@ -296,6 +302,11 @@ def _same(one: Documents, other: Documents) -> bool:
 def _documents(data: Data, recipe: PretrainRecipe) -> Documents:
     text = _text(data)
     return text.with_paragraphs(recipe.paragraphs or text.paragraphs)
+
+
+def _kind(folder: Path) -> str:
+    """The kind of head of a model for masked words."""
+    return head_of(folder, *HEADS.values(), refusal="has no head for masked words")
 
 
 def _new_tokenizer(data: Data, recipe: PretrainRecipe) -> Tokenizer:

@@ -18,7 +18,7 @@ from fastattn.autograd import no_grad
 from fastattn.checks import shown
 from fastattn.formats import hugging_face
 from fastattn.hub import find_model
-from fastattn.models.registry import load_head
+from fastattn.models.registry import family_of, load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, read_transformer_folder
@@ -61,6 +61,7 @@ class SequenceTask(Task):
         recipe: how the model is trained.
     """
 
+    heads = (HEAD,)
     what: ClassVar[str]
     """The name of such a task in errors, and of the command that trains one."""
     command: ClassVar[str]
@@ -80,13 +81,19 @@ class SequenceTask(Task):
     def from_pretrained(cls: type[Self], name_or_folder: str | os.PathLike[str], **hub: Any) -> Self:
         """Load what `save_pretrained`, transformers or sentence-transformers wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
+        cls.check_folder(folder)
+        transformer, _ = read_transformer_folder(folder)
+        return cls(load_head(transformer, HEAD, trainable=False, new_head="refuse"), folder)
+
+    @classmethod
+    def check_folder(cls, folder: Path) -> None:
         transformer, _ = read_transformer_folder(folder)
         made = f"; `fastattn train {cls.command}` makes one"
         head_of(transformer, HEAD, refusal=f"not {cls.what}", end=made)
-        model = load_head(transformer, HEAD, trainable=False, new_head="refuse")
-        if reason := cls._refusal(folder, model.config):
+        values = hugging_face.read_config(transformer)
+        source = str(transformer / hugging_face.CONFIG)
+        if reason := cls._refusal(folder, family_of(transformer).config.from_dict(values, source)):
             raise ValueError(f"{transformer}: not {cls.what}, {reason}{made}")
-        return cls(model, folder)
 
     @classmethod
     def for_training(

@@ -69,6 +69,8 @@ class Tagger(Task):
     [['DET', 'NOUN', 'VERB', 'PUNCT'], ['VERB', 'PUNCT']]
     """
 
+    heads = (HEAD,)
+
     def __init__(self, model: Any, folder: Path, recipe: TagRecipe | None = None, layout: Layout | None = None) -> None:
         """Combine a model and the tokenizer in `folder`."""
         self.model, self.recipe = model, recipe or TagRecipe()
@@ -84,8 +86,12 @@ class Tagger(Task):
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Tagger:
         """Load what `save_pretrained` or transformers' BertForTokenClassification wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, TAGGER_FILES, **hub)
-        head_of(folder, HEAD, refusal="not a tagger", end="; `fastattn train tag` makes one")
+        cls.check_folder(folder)
         return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
+
+    @classmethod
+    def check_folder(cls, folder: Path) -> None:
+        head_of(folder, HEAD, refusal="not a tagger", end="; `fastattn train tag` makes one")
 
     @classmethod
     def for_training(

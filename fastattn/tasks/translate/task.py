@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastattn import checks, ragged
 from fastattn.autograd import no_grad
 from fastattn.files import read_regular, utf8_lines
+from fastattn.formats.hugging_face import CONFIG, read_config
 from fastattn.generation import generate
 from fastattn.hub import Files, find_model
 from fastattn.models import Transformer, TransformerConfig
@@ -116,12 +117,17 @@ class Translator(Task):
                 f"{name_or_folder}: no model yet; the run is not finished, continue it with --resume"
             )
         folder = find_model(name_or_folder, FILES, **hub)
+        cls.check_folder(folder)
         model = Transformer.from_pretrained(folder, trainable=trainable)
         tokenizer = read_translation_tokenizer(folder)
         try:
             return cls(model, tokenizer)
         except ValueError as error:
             raise ValueError(str(error).replace("Translator", str(folder), 1)) from None
+
+    @classmethod
+    def check_folder(cls, folder: Path) -> None:
+        TransformerConfig.from_dict(read_config(folder), str(folder / CONFIG))
 
     @classmethod
     def for_training(

@@ -1,0 +1,159 @@
+"""`fastattn info MODEL`: what a folder is, what it can do here, and why not."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+
+from helpers_sentences import HIDDEN, POSITIONS, VOCABULARY, module, write_bert, write_json, write_pooling
+
+from fastattn.cli import main
+from fastattn.tasks import TASKS
+
+LABELS = {"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 0, "yes": 1}}
+
+
+def facts_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["info", str(folder), "--json"]) == 0
+    facts: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return facts
+
+
+def text_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What it prints; a long line goes on in the next one."""
+    assert main(["info", str(folder)]) == 0
+    return re.sub(r"\n {11}", " ", capsys.readouterr().out)
+
+
+def change(folder: Path, name: str, **values: Any) -> None:
+    path = folder / name
+    write_json(path, {**(json.loads(path.read_text()) if path.exists() else {}), **values})
+
+
+def test_a_plain_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = facts_of(write_bert(tmp_path), capsys)
+    assert facts["model_type"] == "bert"
+    assert facts["architectures"] == ["BertModel"]
+    assert facts["sizes"] == {
+        "layers": 2, "hidden": HIDDEN, "heads": 2, "vocabulary": len(VOCABULARY), "positions": POSITIONS
+    }  # fmt: skip
+    assert facts["weights"]["dtypes"] == ["F32"]
+    assert facts["weights"]["bytes"] == (tmp_path / "model.safetensors").stat().st_size
+    assert 4 * facts["weights"]["parameters"] < facts["weights"]["bytes"]
+    assert facts["tokenizer"]["kind"] == "WordPiece"
+    assert facts["tokenizer"]["file"] == "vocab.txt"
+    assert facts["tokenizer"]["max_length"] == POSITIONS
+    assert facts["tokenizer"]["special"]["mask"] == "[MASK]"
+    assert facts["can"] == ["embed", "predict embed"]
+    assert {"classify", "regress", "rerank", "embed", "tag", "answer", "pretrain"} == set(facts["can_train"])
+    assert set(facts["cannot"]) == {"classify", "regress", "rerank", "tag", "answer", "fill"}
+    assert facts["others"] == ["bilm", "translate"]
+    assert facts["problems"] == []
+
+
+def test_a_sentence_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bert(tmp_path)
+    change(folder, "sentence_bert_config.json", max_seq_length=20)
+    change(folder, "config_sentence_transformers.json", prompts={"query": "query: "}, similarity_fn_name="dot")
+    modules = [module("Transformer", ""), write_pooling(folder, "cls", "max"), module("Normalize", "2_Normalize")]
+    write_json(folder / "modules.json", modules)
+    text = text_of(folder, capsys)
+    assert "Transformer of 20 tokens, cls and max pooling, Normalize" in text
+    assert "similarity dot, prompts query 'query: '" in text
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more", "can"),
+    [
+        ("BertForSequenceClassification", LABELS, {"classify", "rerank"}),
+        ("BertForSequenceClassification", {"num_labels": 1}, {"regress", "rerank"}),
+        ("BertForTokenClassification", LABELS, {"tag"}),
+        ("BertForQuestionAnswering", {}, {"answer"}),
+        ("BertForMaskedLM", {}, {"fill"}),
+        ("BertForPreTraining", {}, {"fill"}),
+    ],
+)
+def test_heads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], architecture: str, more: dict[str, Any], can: set[str]
+) -> None:
+    facts = facts_of(write_bert(tmp_path, architectures=[architecture], **more), capsys)
+    assert set(facts["can"]) == {"embed", *(f"predict {name}" for name in can)}
+    assert not can & set(facts["cannot"])
+    assert architecture in facts["cannot"]["embed"]
+    if "Classification" in architecture:
+        assert len(facts["labels"]) == (1 if "num_labels" in more else 2)
+
+
+def test_reasons_are_those_of_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bert(tmp_path, architectures=["BertForSequenceClassification"], **LABELS)
+    reasons = facts_of(folder, capsys)["cannot"]
+    assert set(reasons) == {"regress", "embed", "tag", "answer", "fill"}
+    for name, reason in reasons.items():
+        assert name in TASKS
+        assert main(["predict", name, "--model", str(folder), "/dev/null"]) == 1
+        assert reason in capsys.readouterr().err
+
+
+def test_no_safetensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bert(tmp_path)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    text = text_of(folder, capsys)
+    assert "pytorch_model.bin is not read: run `fastattn convert` first" in text
+    assert "can        nothing" in text
+    assert "sizes      layers 2" in text
+
+
+def test_code_of_its_own_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bert(tmp_path)
+    (folder / "code.py").write_text("raise SystemExit(7)")
+    change(folder, "config.json", model_type="new", auto_map={"AutoModel": "code.Model"})
+    text = text_of(folder, capsys)
+    assert "config.json: model_type is 'new'; known are albert, bert, " in text
+    assert "auto_map names code that comes with the model; fastattn never runs it" in text
+    assert "can        nothing" in text
+
+
+def test_a_family_that_is_here_needs_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bert(tmp_path)
+    change(folder, "config.json", auto_map={"AutoModel": "code.Model"})
+    facts = facts_of(folder, capsys)
+    assert facts["problems"] == []
+    assert facts["can"]
+
+
+def test_everything_that_is_missing_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bert(tmp_path, hidden_act="relu6")
+    (folder / "model.safetensors").write_bytes(b"\x01" * 20)
+    (folder / "vocab.txt").unlink()
+    text = text_of(folder, capsys)
+    assert "hidden_act" in text
+    assert "model.safetensors: not a valid safetensors file" in text
+    assert "no tokenizer.json and no vocab.txt" in text
+
+
+def test_a_name_that_no_model_has(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["info", "no-such-model"]) == 1
+    assert "no model named 'no-such-model'" in capsys.readouterr().err
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bert(tmp_path)
+    change(folder, "config.json", architectures=["Bert\x1b[31mModel"])
+    assert "\x1b" not in text_of(folder, capsys)
+
+
+def test_one_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {str(i): f"label {i}" for i in range(500)}
+    folder = write_bert(tmp_path, architectures=["BertForTokenClassification"], id2label=labels)
+    assert main(["info", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "500: label 0, label 1" in text
+    assert text.count("\n") < 25
+    assert max(map(len, text.split("\n"))) <= 120
