@@ -47,6 +47,13 @@ if TYPE_CHECKING:
     from fastattn.models.elmo.language_model import BidirectionalLanguageModel as BidirectionalLanguageModel
     from fastattn.models.elmo.model import Elmo as Elmo
     from fastattn.models.elmo.model import ElmoOutput as ElmoOutput
+    from fastattn.models.mpnet.config import MPNetConfig as MPNetConfig
+    from fastattn.models.mpnet.model import MPNetForMaskedLM as MPNetForMaskedLM
+    from fastattn.models.mpnet.model import MPNetForMultipleChoice as MPNetForMultipleChoice
+    from fastattn.models.mpnet.model import MPNetForQuestionAnswering as MPNetForQuestionAnswering
+    from fastattn.models.mpnet.model import MPNetForSequenceClassification as MPNetForSequenceClassification
+    from fastattn.models.mpnet.model import MPNetForTokenClassification as MPNetForTokenClassification
+    from fastattn.models.mpnet.model import MPNetModel as MPNetModel
     from fastattn.models.outputs import EncoderOutput as EncoderOutput
     from fastattn.models.roberta.config import RobertaConfig as RobertaConfig
     from fastattn.models.roberta.model import RobertaForMaskedLM as RobertaForMaskedLM
@@ -71,6 +78,8 @@ _HOMES = {
     "ElectraForQuestionAnswering ElectraForSequenceClassification ElectraForTokenClassification ElectraModel",
     "elmo": "BidirectionalLanguageModel Elmo ElmoConfig",
     "elmo.model": "ElmoOutput",
+    "mpnet": "MPNetConfig MPNetForMaskedLM MPNetForMultipleChoice MPNetForQuestionAnswering "
+    "MPNetForSequenceClassification MPNetForTokenClassification MPNetModel",
     "outputs": "EncoderOutput",
     "roberta": "RobertaConfig RobertaForMaskedLM RobertaForMultipleChoice RobertaForQuestionAnswering "
     "RobertaForSequenceClassification RobertaForTokenClassification RobertaModel",

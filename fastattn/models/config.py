@@ -237,7 +237,7 @@ class EncoderConfig(LabelledConfig):
 
     def _check_fields(self) -> None:
         self._check_positions()
-        self._check(config_integer, "type_vocab_size")
+        self._check(config_integer, "type_vocab_size", low=min(1, type(self).type_vocab_size))
         self._check_heads("hidden_size", "num_attention_heads")
         self._check(config_number, "layer_norm_eps", high=1.0, above=True)
         dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")

@@ -141,7 +141,8 @@ class Encoder(EncoderFamily):
     Any number of threads may call it at once. The names of `tensors` match Hugging Face's. Without `add_pooling_layer`,
     or without `pooler.dense.weight` among the tensors, the model has no pooler.
 
-    By default it is built as BERT. A family changes the class attributes, or overrides `build`, `embed` and `blocks`.
+    By default it is built as BERT. A family changes the class attributes, or overrides `build`, `embed`, `blocks` and
+    `position_bias`.
     """
 
     loads_trainable = False
@@ -185,6 +186,10 @@ class Encoder(EncoderFamily):
     def blocks(self) -> Sequence[nn.EncoderBlock]:
         """The blocks in the order in which they run."""
         return self.layers
+
+    def position_bias(self) -> Any:
+        """What all blocks add to their scores, see `nn.encode`; None for a family without."""
+        return None
 
     def forward(
         self,
@@ -286,7 +291,8 @@ class Encoder(EncoderFamily):
         states: Any = [x] if output_hidden_states else None
         attentions: Any = [] if output_attentions else None
         checkpointing = self.gradient_checkpointing
-        x = nn.encode(self.blocks(), x, cu_seqlens, states=states, attn_weights=attentions, checkpointing=checkpointing)
+        kept = {"states": states, "attn_weights": attentions}
+        x = nn.encode(self.blocks(), x, cu_seqlens, self.position_bias(), **kept, checkpointing=checkpointing)
         pooled = None if self.pooler is None else self._pool(self.pooler, x, cu_seqlens)
         extras = (given and tuple(given if self.frozen else map(as_tensor, given)) for given in (states, attentions))
         return EncoderOutput(x, pooled, *extras)

@@ -28,6 +28,7 @@ FAMILIES = {
     "elmo": "elmo",
     "fastattn-transformer": "transformer",
     "marian": "transformer",
+    "mpnet": "mpnet",
     "roberta": "roberta",
     "xlm-roberta": "roberta",
 }
