@@ -22,6 +22,7 @@ __all__ = ["TokenizedDocuments", "continuing_ids"]
 
 _SENTENCES, _CHARACTERS = 4096, 1 << 20  # tokenised at once, at most
 _WORDS = 1 << 20  # that are remembered, at most
+_JOINED = 64  # words tokenised as one text
 
 
 @dataclass(frozen=True)
@@ -113,39 +114,59 @@ def _chunks(sentences: Iterable[str]) -> Iterator[tuple[list[str], int]]:
 class _Encoder:
     """Wordpieces of texts without special tokens. Words that were seen before are looked up, if words are independent.
 
-    With BERT's own normalizer and pre-tokenizer, what stands between two spaces gives the same pieces anywhere.
+    With BERT's own normalizer and pre-tokenizer, what stands between two spaces gives the same pieces anywhere. New
+    words are tokenised many at once, with [SEP] behind each: a text costs the library more than the words in it.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         library, backend = import_tokenizers(), tokenizer._backend
         self._tokenizer = tokenizer
         self._around = [len(ids) for ids in tokenizer.around]
-        added = [token.content for token in backend.get_added_tokens_decoder().values()]
-        self._by_word = (
+        added = backend.get_added_tokens_decoder()
+        mark = added.get(tokenizer.sep_token_id)
+        by_word = (
             isinstance(backend.normalizer, library.normalizers.BertNormalizer)
             and isinstance(backend.pre_tokenizer, library.pre_tokenizers.BertPreTokenizer)
-            and not any(" " in content for content in added)
+            and not any(" " in token.content for token in added.values())
+            and mark is not None
+            and not mark.normalized
         )
-        self._known: dict[str, list[int]] = {}
+        self._mark: str | None = mark.content if by_word else None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._known: dict[str, int] = {}
+        self._ids, self._lengths = np.empty(0, np.int32), np.empty(0, np.int64)  # of the words known, in their order
 
     def __call__(self, texts: list[str], name: str, first: int) -> tuple[NDArray[np.int32], IntArray]:
         """The pieces of all texts, and how many each has."""
-        if not texts or not self._by_word:
+        if not texts or self._mark is None:
             return self._encode(texts, name, first)
         words = [text.split(" ") for text in texts]
         new = list(set(itertools.chain.from_iterable(words)) - self._known.keys())
         if len(self._known) + len(new) > _WORDS:
-            self._known, new = {}, list(set(itertools.chain.from_iterable(words)))
-        ids, lengths = self._encode(new, name, first)
-        ends = np.cumsum(lengths).tolist()
-        pieces, start = ids.tolist(), 0
-        for word, end in zip(new, ends, strict=True):
-            self._known[word], start = pieces[start:end], end
-        found = list(map(self._known.__getitem__, itertools.chain.from_iterable(words)))
-        counts = np.fromiter(map(len, found), np.int64, len(found))
-        starts = np.cumsum([0, *map(len, words[:-1])])
-        total = int(counts.sum())
-        return np.fromiter(itertools.chain.from_iterable(found), np.int32, total), np.add.reduceat(counts, starts)
+            self._forget()
+            new = list(set(itertools.chain.from_iterable(words)))
+        try:
+            self._learn(new, self._mark, name, first)
+        except ValueError:
+            return self._encode(texts, name, first)  # the error names the text, not the word
+        places = np.fromiter(map(self._known.__getitem__, itertools.chain.from_iterable(words)), np.int64)
+        starts, lengths = (np.cumsum(self._lengths) - self._lengths)[places], self._lengths[places]
+        firsts = np.cumsum([0, *map(len, words[:-1])])
+        return self._ids[ragged.ranges(starts, lengths)], np.add.reduceat(lengths, firsts)
+
+    def _learn(self, words: list[str], mark: str, name: str, first: int) -> None:
+        alone = [word for word in words if mark in word]
+        words = [word for word in words if mark not in word]
+        joined = [f" {mark} ".join([*words[i : i + _JOINED], ""]) for i in range(0, len(words), _JOINED)]
+        ids, _ = self._encode(joined, name, first)
+        marks = ids == self._tokenizer.sep_token_id
+        others, counts = self._encode(alone, name, first)
+        start = len(self._known)
+        self._known.update(zip([*words, *alone], range(start, start + len(words) + len(alone)), strict=True))
+        self._ids = np.concatenate([self._ids, ids[~marks], others])
+        self._lengths = np.concatenate([self._lengths, np.diff(np.flatnonzero(marks), prepend=-1) - 1, counts])
 
     def _encode(self, texts: list[str], name: str, first: int) -> tuple[NDArray[np.int32], IntArray]:
         found, (before, after) = self._tokenizer.encode(texts, name=name, first=first), self._around

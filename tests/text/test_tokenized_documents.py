@@ -46,12 +46,36 @@ def test_words_are_looked_up_only_where_they_are_independent(monkeypatch: pytest
     for each, words in ((tokenizer, True), (joined, False)):
         encoded.clear()
         found = TokenizedDocuments.read(Documents.of([texts, texts, ["low lower"]]), each)
-        assert (len(encoded) == len(set(encoded))) == words
+        seen = (
+            [word for text in encoded for word in text.removesuffix(" [SEP] ").split(" [SEP] ")] if words else encoded
+        )
+        assert (len(seen) == len(set(seen))) == words
         wanted = [encode(each, [text]).ids[1:-1].tolist() for text in [*texts, *texts, "low lower"]]
         assert found.ids.tolist() == [i for some in wanted for i in some]
         assert np.diff(found.offsets).tolist() == [len(some) for some in wanted if some]
         monkeypatch.setattr(tokenized_documents, "_WORDS", 3)
         assert TokenizedDocuments.read(Documents.of([texts, texts, ["low lower"]]), each).crc32 == found.crc32
+
+
+def test_new_words_are_tokenised_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [*WORDS, "[SEP] low [SEP][SEP] new[SEP]er", "low[sep]er [MASK]new`er", " \u200d [SEP]\u0301 low"]
+    tokenizer = train_wordpiece(WORDS * 3, 60)
+    calls: list[int] = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(
+        Tokenizer, "encode", lambda self, some, **more: calls.append(len(some)) or encode(self, some, **more)
+    )
+    found = TokenizedDocuments.read(Documents.of([texts, [f"low{i}" for i in range(500)]]), tokenizer)
+    assert sum(calls) < 20  # texts, for more than 500 words
+    wanted = [encode(tokenizer, [text]).ids[1:-1].tolist() for text in texts]
+    assert found.ids[: sum(map(len, wanted))].tolist() == [i for some in wanted for i in some]
+    assert np.diff(found.offsets)[: len(texts)].tolist() == [len(some) for some in wanted]
+
+
+def test_an_error_names_the_text() -> None:
+    tokenizer = train_wordpiece(WORDS * 3, 60)
+    with pytest.raises(ValueError, match=r"^sentences\[3\]"):
+        TokenizedDocuments.read(["low low low", "new new", "", "wide", "low new \ud800"], tokenizer)
 
 
 def test_the_checksum_sees_every_difference() -> None:
