@@ -59,7 +59,7 @@ class EmbedRecipe(PairOptions, AdamWRecipe):
     Args:
         loss: what is learnt: ranking needs anchors and positives, cosent and cosine need scores (default: cosent with
             scores, ranking without)
-        scale: what similarities are multiplied by in ranking and cosent, the inverse of the temperature
+        scale: what similarities are multiplied by, the inverse of the temperature (default: 20 in ranking, 5 in cosent)
         max_score: the score of equal texts; scores are divided by it, which matters to the loss cosine
         matryoshka: the loss is the sum over embeddings cut to these dimensions (default: whole embeddings only)
         batch_size: rows in a batch, and with ranking the number of positives that an anchor is compared with
@@ -83,7 +83,7 @@ class EmbedRecipe(PairOptions, AdamWRecipe):
 
     learning_rate: AboveZero = 5e-5
     loss: Literal["ranking", "cosent", "cosine"] | None = None
-    scale: AboveZero = 20.0
+    scale: AboveZero | None = None
     max_score: AboveZero = 1.0
     matryoshka: tuple[Count, ...] | None = None
     batch_size: Count = 32

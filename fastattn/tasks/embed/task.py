@@ -132,11 +132,11 @@ class Embedder(Task):
             first, others = cut[:count], cut[count:]
             if scores is None:
                 ids = texts[1:].reshape(-1)
-                part = F.multiple_negatives_ranking_loss(first, others, self.recipe.scale, ids=ids)
+                part = F.multiple_negatives_ranking_loss(first, others, self.recipe.scale or 20.0, ids=ids)
             elif self.recipe.loss == "cosine":
                 part = F.mse_loss(F.cosine_similarity(first, others), scores)
             else:
-                part = F.cosent_loss(F.cosine_similarity(first, others), scores, self.recipe.scale)
+                part = F.cosent_loss(F.cosine_similarity(first, others), scores, self.recipe.scale or 5.0)
             total = part if total is None else total + part
         return total
 

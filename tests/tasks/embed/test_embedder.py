@@ -118,7 +118,7 @@ class TestLoss:
     def test_scores(self, folder: Path) -> None:
         scores = np.array([row["score"] for row in SCORED], np.float32)
         for options, wanted in (
-            ({}, lambda a, b: F.cosent_loss(F.cosine_similarity(a, b), scores)),
+            ({}, lambda a, b: F.cosent_loss(F.cosine_similarity(a, b), scores, 5.0)),
             ({"scale": 3}, lambda a, b: F.cosent_loss(F.cosine_similarity(a, b), scores, 3.0)),
             (
                 {"loss": "cosine", "max_score": 5},
@@ -143,7 +143,7 @@ class TestLoss:
         options = {"prompts": {"query": "query : "}, "default_prompt_name": "query"}
         start = write_model(tmp_path / "m", pooling={"include_prompt": False}, config_sentence_transformers=options)
         found, embeddings, embedder = self.loss(start, SCORED)
-        wanted = F.cosent_loss(F.cosine_similarity(*embeddings), [row["score"] for row in SCORED])
+        wanted = F.cosent_loss(F.cosine_similarity(*embeddings), [row["score"] for row in SCORED], 5.0)
         assert found == pytest.approx(float(wanted), rel=1e-5)
         assert embedder.model.default_prompt_name == "query"
 
