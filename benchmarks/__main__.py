@@ -40,6 +40,10 @@ def positive(text: str) -> int:
     return number
 
 
+def seeds(text: str) -> list[int]:
+    return [int(number) for number in names_of(text)]
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -52,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         "train": ("training steps against PyTorch", 9),
         "recurrent": ("LSTM and GRU layers, and ELMo", 9),
         "translation": ("whole runs of a Transformer against PyTorch, half an hour each", 3),
+        "tasks": ("whole runs of BERT's tasks against PyTorch, three quarters of an hour", 3),
         "memory": ("resident memory, import time, time by tokens", 7),
     }
     rivals = "of " + ", ".join(name for name in RUNTIMES if name != "fastattn")
@@ -76,6 +81,13 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--sentences", type=Path, default=SENTENCES[name], help="default: %(default)s")
         if name in ("train", "translation"):
             command.add_argument("--pairs", type=Path, default=DATA / "transliteration", help="default: %(default)s")
+        if name == "tasks":
+            command.add_argument("--data", type=Path, default=DATA, help="default: %(default)s")
+            command.add_argument("--epochs", type=positive, help="of each run (default: those of the case)")
+            command.add_argument("--seeds", type=seeds, metavar="N,...", help="default: 0 to --samples - 1")
+            command.add_argument(
+                "--runtimes", type=names_of, metavar="NAME,...", help="of fastattn, torch, torch-grouped"
+            )
         if name == "translation":
             command.add_argument("--epochs", type=positive, default=40, help="default: %(default)s")
     command = commands.add_parser("show", help="print the tables of a JSON file again")
