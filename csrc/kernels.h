@@ -162,6 +162,22 @@ struct ActivationBackward : RowsBackward {  // saved: x
     Activation activation;
 };
 
+// y = act(a) * b; a and b are the halves of a row of x
+struct GatedActivationForward {
+    float* y;        // [rows, dim], row stride ldy; may be the first half of x
+    const float* x;  // [rows, 2 * dim], row stride ldx
+    i64 rows, dim, ldy, ldx;
+    Activation activation;
+};
+
+struct GatedActivationBackward {
+    float* dx;        // [rows, 2 * dim]
+    const float* dy;  // [rows, dim], row stride lddy
+    const float* x;   // [rows, 2 * dim], row stride ldx
+    i64 rows, dim, lddy, ldx;
+    Activation activation;
+};
+
 using SoftmaxForward = RowsForward;
 using SoftmaxBackward = RowsBackward;  // dx = y (dy - sum(dy y)); saved: y
 
@@ -178,7 +194,7 @@ struct EmbeddingForward {
     const float* token_type_weight;  // [*, dim], row stride ldt, or null with its ids
     const float* position_weight;    // [*, dim], row stride ldp, or null with its ids
     const float* norm_weight;        // [dim] or null: no LayerNorm
-    const float* norm_bias;          // [dim], given with norm_weight
+    const float* norm_bias;          // [dim] or null
     i64 tokens, dim;
     i64 ldw, ldt, ldp;
     float scale, eps;
@@ -192,6 +208,20 @@ struct EmbeddingBackward {
     i64 padding_idx;       // tokens with this id are left out; -1: none
     i64 tokens, dim, lddy;
 };
+
+// The first two parts of a token, its queries and keys, are turned by its position; the other parts stay. The halves a
+// and b of a head become a cos - b sin and b cos + a sin. The backward pass, where x is dy, turns them back.
+struct RotaryEmbedding {
+    float* y;                 // [tokens, parts, heads, dim]; may be x
+    const float* x;           // as y, with its own strides
+    const i64* position_ids;  // [tokens]
+    const float* table;       // [positions, dim], row stride ldt: the sines, then the cosines
+    i64 tokens, parts, heads, dim;
+    i64 token_stride, part_stride, head_stride, ldt;
+};
+
+struct RotaryEmbeddingForward : RotaryEmbedding {};
+struct RotaryEmbeddingBackward : RotaryEmbedding {};
 
 // into[rows[i]] = x[i]
 struct ScatterRowsForward {

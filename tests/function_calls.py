@@ -51,6 +51,9 @@ def functional_calls() -> dict[str, dict[str, Any]]:
             "out": np.empty((4, 3), np.float32),
         },
         "gather_rows": {"input": x, "rows": IDS},
+        "gated_activation": {
+            "input": _floats(4, 6), "activation": "gelu", "out": np.empty((4, 3), np.float32),
+        },
         "gelu": {**table, "approximate": "tanh"},
         "gru": {
             "input": x, "cu_seqlens": ENDS, "weights": [gru] * 2, "hx": _floats(2, 2, 3), "reverse": (False, True),
@@ -90,6 +93,10 @@ def functional_calls() -> dict[str, dict[str, Any]]:
             "scale": 0.5, "return_attn_weights": False, "position_bias": _floats(3, 1), "window": (1, 1),
         },
         "relu": table,
+        "rotary_embedding": {
+            "query_key_value": _floats(4, 3, 1, 2), "position_ids": IDS, "table": _floats(3, 2),
+            "out": np.empty((4, 3, 1, 2), np.float32),
+        },
         "sampled_softmax_loss": {
             "input": x, "target": IDS, "weight": w, "bias": b, "num_sampled": 2, "reduction": "mean",
         },
@@ -148,6 +155,9 @@ def kernel_calls() -> dict[str, dict[str, Any]]:
         "embedding": {**ids, **more},
         "embedding_backward": {
             "dy": x, "input_ids": IDS, "num_embeddings": 3, "padding_idx": 1, "dweight": np.zeros_like(w)},
+        "gated_activation": {"x": _floats(4, 6), "activation": "gelu", "out": np.empty_like(x)},
+        "gated_activation_backward": {
+            "dy": x, "x": _floats(4, 6), "activation": "gelu", "out": np.empty((4, 6), np.float32)},
         "gelu": {**table, "approximate": "tanh"},
         "gelu_backward": {**pair, "approximate": "tanh"},
         "gradient_norm": {"gradients": [x, b]},
@@ -175,6 +185,11 @@ def kernel_calls() -> dict[str, dict[str, Any]]:
         "pooling": {"x": x, "cu_seqlens": ENDS, "mode": "mean", "out": pooled},
         "pooling_backward": {
             "dy": _floats(2, 3), "x": x, "cu_seqlens": ENDS, "mode": "mean", "out": np.empty_like(x)},
+        **{
+            name: {
+                first: _floats(4, 3, 1, 2), "position_ids": IDS, "table": _floats(3, 2),
+                "out": np.empty((4, 3, 1, 2), np.float32)}
+            for name, first in (("rotary_embedding", "x"), ("rotary_embedding_backward", "dy"))},
         "scaled_dot_product_attention": {
             **q, **attention, "return_softmax_lse": False, "return_attn_weights": False, "out": np.empty_like(seen)},
         "scaled_dot_product_attention_backward": {

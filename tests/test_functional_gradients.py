@@ -12,7 +12,7 @@ from helpers import assert_same_bits
 from helpers_gradients import differences
 
 import fastattn
-from fastattn import Tensor, no_grad, use_reference
+from fastattn import Tensor, nn, no_grad, use_reference
 from fastattn import functional as F
 from fastattn.kernels import PackedMatrix
 
@@ -23,6 +23,7 @@ SEEN = RNG.random((2, 1, 4, 5)) < 0.7
 TARGET = np.array([2, -100, 0, 5])
 CLASS_WEIGHTS = np.array([1.0, 0.0, 2.0, 0.5, 3.0, 1.5])
 NUMBERS = RNG.normal(size=(4, 6))
+TURNS = nn.SinusoidalPositions(6, order="concatenated").lookup(np.arange(5), np.float64)[0]
 
 LSTM = ((12, 3), (12, 2), (12,), (12,), (2, 3))
 GRU = ((12, 3), (12, 4), (12,), (12,))
@@ -270,6 +271,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "gru_cell": (F.gru_cell, ((5, 3), (5, 4), *GRU)),
     "char_cnn": (char_cnn, ((5, 3), (4, 1, 3), (4,), (2, 4, 3), (2,))),
     "char_cnn tanh": (lambda *t: char_cnn(*t, activation="tanh"), ((5, 3), (4, 2, 3), (4,))),
+    **{
+        f"gated_activation {act}": (lambda x, act=act: F.gated_activation(x, act), ((2, 3, 8),))
+        for act in ("relu", "gelu", "gelu_tanh", "silu", "tanh")
+    },
+    "rotary_embedding": (lambda x: F.rotary_embedding(x, IDS, TURNS.astype(x.dtype)), ((7, 3, 2, 6),)),
     "highway": (F.highway, ((2, 3, 4), (8, 4), (8,))),
 }
 

@@ -14,6 +14,8 @@ void bind_scaled_dot_product_attention(py::module_& m);
 void bind_layer_norm(py::module_& m);
 void bind_rowwise(py::module_& m);
 void bind_embedding(py::module_& m);
+void bind_gated_activation(py::module_& m);
+void bind_rotary_embedding(py::module_& m);
 void bind_scatter_rows(py::module_& m);
 void bind_char_cnn(py::module_& m);
 void bind_highway(py::module_& m);

@@ -52,12 +52,9 @@ py::object embedding(py::handle input_ids_, py::handle weight_, py::handle posit
     args.scale = static_cast<float>(positive(f, "scale", scale));
     const Array norm_weight = optional_floats(f, "norm_weight", norm_weight_);
     const Array norm_bias = optional_floats(f, "norm_bias", norm_bias_);
-    if (static_cast<bool>(norm_weight) != static_cast<bool>(norm_bias))
-        value_error(std::string(f) + ": norm_weight and norm_bias must be given together");
-    if (norm_weight) {
-        args.norm_weight = norm_weight.expect_shape({args.dim}).expect_contiguous().as<float>();
-        args.norm_bias = norm_bias.expect_shape({args.dim}).expect_contiguous().as<float>();
-    }
+    if (norm_bias && !norm_weight) value_error(std::string(f) + ": norm_weight must be given with norm_bias");
+    if (norm_weight) args.norm_weight = norm_weight.expect_shape({args.dim}).expect_contiguous().as<float>();
+    if (norm_bias) args.norm_bias = norm_bias.expect_shape({args.dim}).expect_contiguous().as<float>();
     args.eps = static_cast<float>(not_negative(f, "eps", eps));
     const Output out(f, "out", out_, {args.tokens, args.dim});
     for (const Array* input : {&word.indices, &word.table, &position.indices, &position.table, &type.indices,

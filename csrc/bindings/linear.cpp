@@ -30,11 +30,6 @@ LinearGradients::LinearGradients(const char* function, LinearBackward& args, con
 
 namespace {
 
-constexpr Choice<Activation> activations[] = {
-    {"relu", Activation::relu}, {"gelu", Activation::gelu}, {"gelu_tanh", Activation::gelu_tanh},
-    {"silu", Activation::silu}, {"tanh", Activation::tanh},
-};
-
 void expect_columns(const LinearOperands& operands) {
     if (operands.x.last() != operands.weight.k)
         value_error(operands.x.where.str() + " must have " + std::to_string(operands.weight.k) +

@@ -1,9 +1,14 @@
-// Shared by the bindings of linear and highway: a product with a weight, and its gradients.
+// Shared by the bindings of linear layers: a product with a weight and its gradients; the names of activations.
 #pragma once
 
 #include "weight.h"
 
 namespace fastattn::bindings {
+
+inline constexpr Choice<Activation> activations[] = {
+    {"relu", Activation::relu}, {"gelu", Activation::gelu}, {"gelu_tanh", Activation::gelu_tanh},
+    {"silu", Activation::silu}, {"tanh", Activation::tanh},
+};
 
 // x [..., k] and a weight [n, k]
 struct LinearOperands {

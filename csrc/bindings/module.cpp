@@ -27,6 +27,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_layer_norm(m);
     bind_rowwise(m);
     bind_embedding(m);
+    bind_gated_activation(m);
+    bind_rotary_embedding(m);
     bind_scatter_rows(m);
     bind_char_cnn(m);
     bind_highway(m);

@@ -40,6 +40,16 @@ Work work(const RowsBackward& a) { return of_rows(a.rows, a.dim, 3); }
 Work work(const ActivationForward& a) { return of_rows(a.rows, a.dim, 2, name_of(a.activation)); }
 Work work(const ActivationBackward& a) { return of_rows(a.rows, a.dim, 3, name_of(a.activation)); }
 
+Work work(const GatedActivationForward& a) { return of_rows(a.rows, a.dim, 3, name_of(a.activation)); }
+Work work(const GatedActivationBackward& a) { return of_rows(a.rows, a.dim, 5, name_of(a.activation)); }
+
+// Of queries and keys; other parts are copied, if the result is not in place.
+Work work(const RotaryEmbedding& a) {
+    const i64 moved = a.x == a.y ? 2 : a.parts;
+    return made({{"tokens", a.tokens}, {"parts", a.parts}, {"heads", a.heads}, {"head_dim", a.dim}}, 0,
+                2 * double(a.tokens) * double(moved) * double(a.heads) * double(a.dim));
+}
+
 Work work(const LinearForward& a) {
     const double m = double(a.m), n = double(a.n), k = double(a.k);
     return made({{"m", a.m},

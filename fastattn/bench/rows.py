@@ -1,4 +1,4 @@
-"""Row-wise kernels: rows x dim."""
+"""Row-wise kernels: rows x dim, or tokens x parts x heads x dim."""
 
 from __future__ import annotations
 
@@ -39,6 +39,29 @@ def _elementwise(
     return KernelCase(kernel, f"{label} {rows}x{dim}", make, moved, length or dim, prepare=own_out)
 
 
+def _gated_activation(model: str, rows: int, dim: int, activation: str, backward: bool = False) -> KernelCase:
+    def make(rng: np.random.Generator) -> Arguments:
+        dy = {"dy": normal(rng, rows, dim)} if backward else {}
+        out = np.empty((rows, 2 * dim if backward else dim), np.float32)
+        return {**dy, "x": normal(rng, rows, 2 * dim), "activation": activation, "out": out}
+
+    kernel, arrays = ("gated_activation_backward", 5) if backward else ("gated_activation", 3)
+    return KernelCase(
+        kernel, f"{activation} {model} {rows}x{dim}", make, arrays * FLOAT * rows * dim, 1, prepare=own_out
+    )
+
+
+def _rotary_embedding(model: str, tokens: int, heads: int, dim: int, backward: bool = False) -> KernelCase:
+    def make(rng: np.random.Generator) -> Arguments:
+        x, angles = normal(rng, tokens, 3, heads, dim), rng.random((512, dim // 2)) * 6
+        table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+        ids = {"position_ids": np.arange(tokens) % 512, "table": table}
+        return {"dy" if backward else "x": x, **ids, "out": np.empty_like(x)}
+
+    kernel, shape = "rotary_embedding_backward" if backward else "rotary_embedding", f"{tokens}x3x{heads}x{dim}"
+    return KernelCase(kernel, f"{model} {shape}", make, 6 * FLOAT * tokens * heads * dim, 2, prepare=own_out)
+
+
 CASES = [
     _layer_norm("BERT-base", 4096, 768),
     _layer_norm("MiniLM", 128, 384),
@@ -49,6 +72,11 @@ CASES = [
     _elementwise("gelu", "tanh BERT-base", 4096, 3072, length=1, approximate="tanh"),
     _elementwise("gelu_backward", "erf BERT-base", 4096, 3072, "dy x", approximate="none"),
     _elementwise("gelu_backward", "tanh BERT-base", 4096, 3072, "dy x", approximate="tanh"),
+    _gated_activation("ModernBERT-base", 4096, 1152, "gelu"),
+    _gated_activation("NomicBERT", 4096, 3072, "silu"),
+    _gated_activation("ModernBERT-base", 4096, 1152, "gelu", backward=True),
+    _rotary_embedding("ModernBERT-base", 4096, 12, 64),
+    _rotary_embedding("ModernBERT-base", 4096, 12, 64, backward=True),
     _elementwise("softmax", "BERT-base 12x512 attention rows", 6144, 512),
     _elementwise("softmax_backward", "BERT-base 12x512 attention rows", 6144, 512, "dy y"),
     _elementwise("log_softmax", "BERT-base vocabulary", 128, 30522),

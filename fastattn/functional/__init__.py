@@ -13,9 +13,20 @@ same as in `fastattn.kernels`. Dropout draws its seed from `fastattn.random`.
 """
 
 from fastattn.functional.additive_attention import additive_attention
-from fastattn.functional.attention import kv_attention, qkv_attention, scaled_dot_product_attention
+from fastattn.functional.attention import kv_attention, qkv_attention, rotary_embedding, scaled_dot_product_attention
 from fastattn.functional.char_cnn import char_cnn, highway
-from fastattn.functional.elementwise import dropout, gelu, log_softmax, normalize, relu, sigmoid, silu, softmax, tanh
+from fastattn.functional.elementwise import (
+    dropout,
+    gated_activation,
+    gelu,
+    log_softmax,
+    normalize,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    tanh,
+)
 from fastattn.functional.layers import layer_norm, linear
 from fastattn.functional.losses import (
     binary_cross_entropy_with_logits,
@@ -38,6 +49,7 @@ __all__ = [
     "dropout",
     "embedding",
     "embedding_sum",
+    "gated_activation",
     "gather_rows",
     "gelu",
     "gru",
@@ -55,6 +67,7 @@ __all__ = [
     "pooling",
     "qkv_attention",
     "relu",
+    "rotary_embedding",
     "sampled_softmax_loss",
     "scaled_dot_product_attention",
     "scatter_rows",

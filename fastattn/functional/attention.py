@@ -196,6 +196,31 @@ def kv_attention(
     return _attention(operands, parts, gradients, position_bias, dropout_p, return_attn_weights, options)
 
 
+@named(x="query_key_value")
+def rotary_embedding(
+    query_key_value: Values, position_ids: NDArray[np.int64], table: Array, *, out: Array | None = None
+) -> Any:
+    """Queries and keys of a fused projection `[tokens, 3, heads, dim]`, turned by their positions; the values stay.
+
+    `position_ids`, int64 `[tokens]`, are rows of `table` `[positions, dim]`, an array that has the sines of the
+    positions' angles, then their cosines: see `fastattn.nn.SinusoidalPositions`. There may be other parts than the
+    values, or none. The result has the shape of `query_key_value` and is written to `out` if given, which may be
+    `query_key_value`. Raises the errors of `fastattn.kernels.rotary_embedding`.
+
+    >>> quarter = np.array([[0.0, 1.0], [1.0, 0.0]], np.float32)  # turns by nothing, and by 90 degrees
+    >>> x = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]], np.float32).reshape(1, 3, 1, 2)
+    >>> rotary_embedding(x, np.array([1]), quarter)[0, :, 0].tolist()
+    [[0.0, 1.0], [-2.0, 0.0], [3.0, 4.0]]
+    """
+    ops = mode.ops
+    arrays = plain("rotary_embedding", out, query_key_value)
+    if arrays is not None:
+        return ops.rotary_embedding(arrays[0], position_ids, table, out=out)
+    (x,) = values(query_key_value)
+    y = ops.rotary_embedding(x, position_ids, table)
+    return record(y, (query_key_value,), lambda dy: (ops.rotary_embedding_backward(dy, position_ids, table),))
+
+
 def _attention(
     operands: Sequence[Values],
     parts: Sequence[Array],

@@ -1,4 +1,4 @@
-"""Functions that map an array to another of the same shape."""
+"""Functions of each element, or of each row."""
 
 from __future__ import annotations
 
@@ -69,6 +69,20 @@ def silu(input: Values, *, out: Array | None = None) -> Any:
     [-0.0, 200.0]
     """
     return _elementwise("silu", mode.ops.activation, "silu", input, out)
+
+
+@named(x="input")
+def gated_activation(input: Values, activation: str, *, out: Array | None = None) -> Any:
+    """`activation(a) * b`, where a and b are the first and the second half of a row of `input` `[..., 2 * D]`.
+
+    `activation` is "relu", "gelu", "gelu_tanh", "silu" or "tanh". The result is `[..., D]` and is written to `out` if
+    given, which may be the first half of `input`. Raises ValueError for another `activation` and an odd number of
+    columns.
+
+    >>> gated_activation(np.array([[-1.0, 3.0, 5.0, 0.5]], np.float32), "relu").tolist()
+    [[0.0, 1.5]]
+    """
+    return _elementwise("gated_activation", mode.ops.gated_activation, activation, input, out)
 
 
 def dropout(input: Values, p: float = 0.5, training: bool = True) -> Any:

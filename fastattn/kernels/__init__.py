@@ -19,6 +19,7 @@ from .char_cnn import char_cnn, char_cnn_backward
 from .cross_entropy import cross_entropy, cross_entropy_backward
 from .dropout import dropout, dropout_backward
 from .embedding import embedding, embedding_backward
+from .gated_activation import gated_activation, gated_activation_backward
 from .gelu import gelu, gelu_backward
 from .gradient_norm import gradient_norm
 from .gru import gru, gru_backward, gru_cell
@@ -29,6 +30,7 @@ from .linear import PackedMatrix, linear, linear_backward
 from .log_softmax import log_softmax, log_softmax_backward
 from .lstm import lstm, lstm_backward, lstm_cell
 from .pooling import pooling, pooling_backward
+from .rotary_embedding import rotary_embedding, rotary_embedding_backward
 from .scaled_dot_product_attention import scaled_dot_product_attention, scaled_dot_product_attention_backward
 from .scatter_rows import scatter_rows
 from .sgd import sgd
@@ -47,6 +49,8 @@ __all__ = [
     "dropout_backward",
     "embedding",
     "embedding_backward",
+    "gated_activation",
+    "gated_activation_backward",
     "gelu",
     "gelu_backward",
     "gradient_norm",
@@ -68,6 +72,8 @@ __all__ = [
     "lstm_cell",
     "pooling",
     "pooling_backward",
+    "rotary_embedding",
+    "rotary_embedding_backward",
     "scaled_dot_product_attention",
     "scaled_dot_product_attention_backward",
     "scatter_rows",

@@ -23,10 +23,12 @@ def embedding(
     """LayerNorm(weight[input_ids] * scale + token_type_weight[token_type_ids] + position_weight[position_ids]).
 
     Ids are int64 `[tokens]`, each kind with a table float32 `[rows, D]`. scale is positive. norm_weight and norm_bias
-    are float32 `[D]`; without them the sum is not normalised. eps is added to the variance. Returns `[tokens, D]`.
+    are float32 `[D]`; without norm_weight the sum is not normalised. eps is added to the variance. Returns
+    `[tokens, D]`.
 
     Raises TypeError for another dtype, ValueError for an id outside its table (naming it and its position), ids without
-    their table or a table without its ids, shapes that do not match, or an `out` that overlaps an input.
+    their table or a table without its ids, norm_bias without norm_weight, shapes that do not match, or an `out` that
+    overlaps an input.
 
     Source: Devlin et al. 2019 (arXiv 1810.04805), figure 2.
 

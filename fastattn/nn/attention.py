@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
-from fastattn.checks import PROBABILITY, integer, number, sequence
+from fastattn import ragged
+from fastattn.checks import PROBABILITY, boolean, integer, number, sequence
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module, NamedParts, Values
+from fastattn.nn.positions import SinusoidalPositions
 
 MAX_HEAD_DIM = 256  # the limit of the attention kernel
 
@@ -27,14 +30,20 @@ class MultiHeadAttention(Module):
 
     The parameters belong to `q_proj`, `k_proj`, `v_proj` and `out_proj`, without biases if `bias` is False. One matrix
     product computes keys and values. With `self_attention` it also computes the queries, and a sequence can only attend
-    to itself. `dropout` acts on the attention weights while training. `std` is as in `Linear`. Raises ValueError for
-    sizes below 1, a `num_heads` that does not divide `embed_dim` or makes heads larger than 256, and a `dropout`
-    outside [0, 1).
+    to itself. `dropout` acts on the attention weights while training. `std` is as in `Linear`.
 
     `window` `(left, right)` lets a token see those from `left` tokens before it to `right` tokens after it, -1 for no
     limit; what lies outside costs nothing.
 
-    Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2.
+    Two options are for `self_attention` alone. `rotary_theta` turns queries and keys by angles that grow with the
+    position, whose wavelengths end at 2 pi `rotary_theta`. With `fused` the parameters of queries, keys and values are
+    one, `in_proj`.
+
+    Raises ValueError for sizes below 1, a `num_heads` that does not divide `embed_dim` or makes heads larger than 256,
+    a `dropout` outside [0, 1), `rotary_theta` or `fused` without `self_attention`, and `rotary_theta` with heads of an
+    odd size.
+
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2; Su et al. 2021 (arXiv 2104.09864) for `rotary_theta`.
     """
 
     def __init__(
@@ -45,6 +54,8 @@ class MultiHeadAttention(Module):
         bias: bool = True,
         *,
         self_attention: bool = False,
+        rotary_theta: float | None = None,
+        fused: bool = False,
         window: tuple[int, int] | None = None,
         std: float | None = None,
     ) -> None:
@@ -63,12 +74,27 @@ class MultiHeadAttention(Module):
         self.window = None if window is None else sides("MultiHeadAttention: window", window)
         names = ("q_proj", "k_proj", "v_proj") if self_attention else ("k_proj", "v_proj")
         self.q_proj = None if self_attention else Linear(embed_dim, embed_dim, bias, std=std)
-        self.stacked = StackedLinear(embed_dim, dict.fromkeys(names, embed_dim), bias, std=std)
+        if (fused or rotary_theta is not None) and not self_attention:
+            name = "fused" if fused else "rotary_theta"
+            raise ValueError(f"MultiHeadAttention: {name} cannot be given without self_attention")
+        if rotary_theta is not None and self.head_dim % 2:
+            raise ValueError(f"MultiHeadAttention: rotary_theta needs heads of an even size, got {self.head_dim}")
+        self.rotary: Any = None
+        if rotary_theta is not None:
+            self.rotary = SinusoidalPositions(self.head_dim, order="concatenated", max_timescale=rotary_theta)
+        self.fused = boolean("MultiHeadAttention: fused", fused, error=TypeError)
+        self.stacked: Linear = (
+            Linear(embed_dim, 3 * embed_dim, bias, std=std)
+            if fused
+            else StackedLinear(embed_dim, dict.fromkeys(names, embed_dim), bias, std=std)
+        )
         self.out_proj = Linear(embed_dim, embed_dim, bias, std=std)
 
     def _named_parts(self) -> NamedParts:
+        if self.fused:
+            return [], [("in_proj", self.stacked), ("out_proj", self.out_proj)]
         parts = {"q_proj": self.q_proj, "out_proj": self.out_proj}
-        return list(self.stacked.rows.items()), [(name, part) for name, part in parts.items() if part is not None]
+        return self.stacked._named_parts()[0], [(name, part) for name, part in parts.items() if part is not None]
 
     def forward(
         self,
@@ -80,6 +106,7 @@ class MultiHeadAttention(Module):
         is_causal: bool = False,
         position_bias: Values | None = None,
         need_weights: bool = False,
+        position_ids: NDArray[np.int64] | None = None,
         residual: Values | None = None,
         dropout_p: float = 0.0,
     ) -> Any:
@@ -90,9 +117,10 @@ class MultiHeadAttention(Module):
         a token sees the tokens up to its own position. `position_bias` `[2 n + 1, num_heads]` is added to the scores:
         row n + d for a key d positions after the query, the first or last row beyond n. The result for a query without
         keys is the bias of `out_proj`. With `need_weights` the result is a pair; its second item, an array or a Tensor
-        like the first, is `[batch, num_heads, longest_q, longest_k]`, 0 outside a sequence. Dropout with `dropout_p`
-        acts on the result, then `residual` `[tokens_q, embed_dim]` is added. Raises ValueError for a `key_value` or
-        `cu_seqlens_k` with `self_attention`.
+        like the first, is `[batch, num_heads, longest_q, longest_k]`, 0 outside a sequence. With `rotary_theta`,
+        positions count from 0 in each sequence unless `position_ids`, int64 `[tokens]`, are given. Dropout with
+        `dropout_p` acts on the result, then `residual` `[tokens_q, embed_dim]` is added. Raises ValueError for a
+        `key_value` or `cu_seqlens_k` with `self_attention`.
 
         >>> layer = MultiHeadAttention(8, num_heads=2)
         >>> offsets, others = np.array([0, 2, 5], np.int32), np.array([0, 4, 7], np.int32)
@@ -107,6 +135,8 @@ class MultiHeadAttention(Module):
                 if value is not None:
                     raise ValueError(f"MultiHeadAttention: {name} cannot be given to a layer with self_attention")
             parts = self.stacked(query).reshape(-1, 3, self.num_heads, self.head_dim)
+            if self.rotary is not None:
+                parts = self._turned(parts, cu_seqlens_q, position_ids)
             p = self.dropout_rate(self.dropout)
             context = F.qkv_attention(
                 parts, cu_seqlens_q, p, is_causal, position_bias=position_bias, window=self.window,
@@ -124,6 +154,12 @@ class MultiHeadAttention(Module):
             need_weights=need_weights,
             **ends,
         )
+
+    def _turned(self, parts: Any, cu_seqlens: ArrayLike, position_ids: NDArray[np.int64] | None) -> Any:
+        if position_ids is None:
+            position_ids = ragged.positions(ragged.int32_offsets(cu_seqlens, "MultiHeadAttention: cu_seqlens_q"))
+        table, rows = self.rotary.lookup(position_ids, parts.dtype)
+        return F.rotary_embedding(parts, rows, table)
 
     def keys_values(self, memory: Values) -> Any:
         """Keys and values of `memory` `[tokens, embed_dim]`, for `attend`: `[tokens, 2, num_heads, head_dim]`."""

@@ -1,4 +1,4 @@
-"""Sinusoidal positions."""
+"""Sinusoidal positions: vectors to add, and the angles of rotary positions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastattn.checks import POSITIVE, choice, integer, integers, number
 from fastattn.nn.module import Module
@@ -51,10 +51,13 @@ class SinusoidalPositions(Module):
         rows: NDArray[np.float32] = table[places]
         return rows
 
-    def lookup(self, position_ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """A table, read-only float32 `[rows, dim]`, and the row of each position, int64 `[...]`.
+    def lookup(
+        self, position_ids: NDArray[np.int64], dtype: DTypeLike = np.float32
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """A table of floats, read-only `[rows, dim]`, and the row of each position, int64 `[...]`.
 
-        Raises ValueError for a negative position.
+        With the order "concatenated" they are what `fastattn.functional.rotary_embedding` takes. Raises ValueError for
+        a negative position.
 
         >>> table, rows = SinusoidalPositions(4).lookup(np.array([65, 66]))
         >>> table.shape, rows.tolist()
@@ -63,7 +66,7 @@ class SinusoidalPositions(Module):
         first, last = (int(position_ids.min()), int(position_ids.max())) if position_ids.size else (0, 0)
         if first < 0:
             raise ValueError(f"SinusoidalPositions: position_ids must not be negative, got {first}")
-        parameters = self.dim, self.order, self.first_position, self.max_timescale
+        parameters = self.dim, self.order, self.first_position, self.max_timescale, np.dtype(dtype)
         block = first // _BLOCK
         if block == last // _BLOCK:  # as in decoding
             return _block(block, *parameters), position_ids - block * _BLOCK
@@ -75,9 +78,9 @@ class SinusoidalPositions(Module):
 
 
 @lru_cache(maxsize=256)
-def _block(number: int, dim: int, order: str, first: int, max_timescale: float) -> NDArray[np.float32]:
+def _block(number: int, dim: int, order: str, first: int, max_timescale: float, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The rows of 64 consecutive positions, read-only `[64, dim]`."""
-    table = np.empty((_BLOCK, dim), np.float32)
+    table = np.empty((_BLOCK, dim), dtype)
     half = (dim + 1) // 2
     scale = np.power(max_timescale, 2 * np.arange(half) / dim)
     sines, cosines = (table[:, 0::2], table[:, 1::2]) if order == "interleaved" else (table[:, :half], table[:, half:])
@@ -90,7 +93,7 @@ def _block(number: int, dim: int, order: str, first: int, max_timescale: float) 
 
 
 @lru_cache(maxsize=32)
-def _table(blocks: int, *parameters: Any) -> NDArray[np.float32]:
+def _table(blocks: int, *parameters: Any) -> NDArray[Any]:
     """The rows of the first positions, read-only `[64 * blocks, dim]`."""
     table = np.concatenate([_block(block, *parameters) for block in range(blocks)])
     table.flags.writeable = False

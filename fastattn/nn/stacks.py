@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastattn.autograd import Tensor, checkpoint, mode, recording, tensors, values
 from fastattn.nn.blocks import Block, DecoderBlock, EncoderBlock
@@ -18,10 +18,12 @@ from fastattn.nn.layer_norm import LayerNorm
 from fastattn.nn.linear import Linear
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
-from fastattn.ragged import int32_offsets
+from fastattn.ragged import int32_offsets, positions
 
 KeysValues = tuple[Array, Array]
 """The keys and the values of a memory, each `[tokens, heads, head_dim]`."""
+Turn = tuple[Array, NDArray[np.int64]]
+"""A table of the angles of rotary positions, and its row for each token."""
 
 
 def encode(
@@ -29,6 +31,7 @@ def encode(
     x: Values,
     cu_seqlens: ArrayLike,
     position_bias: Values | None = None,
+    position_ids: NDArray[np.int64] | None = None,
     *,
     states: list[Any] | None = None,
     attn_weights: list[Any] | None = None,
@@ -41,9 +44,11 @@ def encode(
     only its input and is computed again in `backward()`. The rest is as in a call of `EncoderBlock`.
     """
     offsets = int32_offsets(cu_seqlens, "encode: cu_seqlens")
-    own = {"cu_seqlens_q": offsets, "position_bias": values(position_bias)[0]}
-    weights = {"attn_weights": attn_weights}
-    return _run(blocks, x, None, (offsets, position_bias), own, None, weights, states, checkpointing)
+    own, blocks = {"cu_seqlens_q": offsets, "position_bias": values(position_bias)[0]}, list(blocks)
+    if position_ids is None and any(block.self_attn.rotary is not None for block in blocks):
+        position_ids = positions(offsets)
+    given = offsets, position_bias, position_ids
+    return _run(blocks, x, None, given, own, None, {"attn_weights": attn_weights}, states, checkpointing)
 
 
 def decode(
@@ -113,6 +118,7 @@ def _run(
 ) -> Any:
     """Pass `x` through the blocks: call them with `arguments`, or compute in buffers."""
     workspace: Workspace | None = None
+    turns: dict[Any, Turn] = {}
     read = memory.data if isinstance(memory, Tensor) else memory
     for block in blocks:
         tensor = not block.frozen or tensors(x, *arguments)
@@ -126,7 +132,11 @@ def _run(
             workspace = _fitting(workspace, block, array, 0 if memory is None else len(memory))
             out = array if states is None else None
             kept = weights["attn_weights"], weights.get("cross_weights") if block.cross_attention else None
-            result = _infer(block, array, workspace, out, own, cross, read, None, *kept)
+            turn, rotary = None, block.self_attn.rotary
+            if rotary is not None:
+                kind = rotary.dim, rotary.max_timescale
+                turn = turns[kind] = turns.get(kind) or rotary.lookup(arguments[-1], array.dtype)
+            result = _infer(block, array, workspace, out, own, cross, read, None, *kept, turn)
             if result is not array or tensor != isinstance(x, Tensor):
                 x = Tensor(result) if tensor else result
             for found in kept if tensor else ():
@@ -148,15 +158,18 @@ def _infer(
     past: tuple[Any, ...] | None = None,
     attn_weights: list[Any] | None = None,
     cross_weights: list[Any] | None = None,
+    turn: Turn | None = None,
 ) -> Array:
     """The result of a call if nothing is recorded or dropped, computed in the buffers. `out` may be `x`.
 
     `own` and `cross` are options of the two attentions. `past` has the places of the tokens in a cache, and the
-    cache's rows, keys and values.
+    cache's rows, keys and values. `turn` has the angles of rotary positions.
     """
     ops, first, attention = mode.ops, block.norm_first, block.self_attn
-    norm = block.self_attn_layer_norm
-    _linear(ops, attention.stacked, _norm(ops, norm, x, w.output) if first else x, w.query_key_value)
+    norm: Any = block.self_attn_layer_norm
+    _linear(ops, attention.stacked, _norm(ops, norm, x, w.output) if first and norm else x, w.query_key_value)
+    if turn is not None:
+        ops.rotary_embedding(w.parts, turn[1], turn[0], out=w.parts)
     key, value = w.key, w.value
     if past is not None:
         places, rows, key, value = past
@@ -186,6 +199,8 @@ def _infer(
 
     norm = block.final_layer_norm
     hidden = _linear(ops, block.fc1, _norm(ops, norm, x, w.output) if first else x, w.hidden)
+    if block.gate is not None:
+        hidden = ops.gated_activation(hidden, block.gate, out=w.gated)
     if first:
         return _linear(ops, block.fc2, hidden, out, x)
     return _norm(ops, norm, _linear(ops, block.fc2, hidden, w.output), x, x)
@@ -222,11 +237,12 @@ class Workspace:
     with each other: their uses do not overlap in time.
 
     - `query_key_value` `[tokens, 3 * dim]`; its thirds `query`, `key`, `value` `[tokens, heads, head_dim]`, and the
-      last two together, `key_value` `[tokens, 2 * dim]`
+      last two together, `key_value` `[tokens, 2 * dim]`; all together, `parts` `[tokens, 3, heads, head_dim]`
     - `context` `[tokens, dim]`, the same memory as `heads` `[tokens, heads, head_dim]`: attention's result
     - with cross-attention: `cross_rows` `[tokens, dim]`, the same memory as `cross_query` `[tokens, heads, head_dim]`;
       `memory` `[memory_tokens, 2 * dim]`, and its halves `memory_key`, `memory_value`
-    - `hidden` `[tokens, hidden_dim]`: the inner layer of the feed-forward network
+    - `hidden` `[tokens, hidden_dim]`: the inner layer of the feed-forward network, twice as wide if it is gated; then
+      its first half, `gated`, holds the product
     - `output` `[tokens, dim]`: the result of a sub-layer, or its input with `norm_first`
     - `sum`, with cross-attention `second_sum` `[tokens, dim]`, with `norm_first`: the values between the sub-layers
     """
@@ -244,9 +260,11 @@ class Workspace:
             self.sum, self.second_sum = others[0], others[-1]
         memory = memory[(1 + sums) * part :]
         self.hidden = memory[: tokens * hidden_dim].reshape(tokens, hidden_dim)
+        self.gated = self.hidden[:, : hidden_dim // 2]
         self.context = memory[:part].reshape(tokens, dim)
         self.heads = self.context.reshape(tokens, heads, head_dim)
         self.query_key_value = memory[part : 4 * part].reshape(tokens, 3 * dim)
+        self.parts = self.query_key_value.reshape(tokens, 3, heads, head_dim)
         self.key_value = self.query_key_value[:, dim:]
         self.query, self.key, self.value = _parts(self.query_key_value, 3, heads, head_dim)
         if crosses:

@@ -24,6 +24,8 @@ from .dropout import dropout as dropout
 from .dropout import dropout_backward as dropout_backward
 from .embedding import embedding as embedding
 from .embedding import embedding_backward as embedding_backward
+from .gated_activation import gated_activation as gated_activation
+from .gated_activation import gated_activation_backward as gated_activation_backward
 from .gelu import gelu as gelu
 from .gelu import gelu_backward as gelu_backward
 from .gradient_norm import gradient_norm as gradient_norm
@@ -45,6 +47,8 @@ from .lstm import lstm_backward as lstm_backward
 from .lstm import lstm_cell as lstm_cell
 from .pooling import pooling as pooling
 from .pooling import pooling_backward as pooling_backward
+from .rotary_embedding import rotary_embedding as rotary_embedding
+from .rotary_embedding import rotary_embedding_backward as rotary_embedding_backward
 from .scaled_dot_product_attention import scaled_dot_product_attention as scaled_dot_product_attention
 from .scaled_dot_product_attention import scaled_dot_product_attention_backward as scaled_dot_product_attention_backward
 from .scatter_rows import scatter_rows as scatter_rows

@@ -44,8 +44,8 @@ def embedding(
         if ids is not None and table is not None:
             check_ids("embedding", f"{name}_ids", ids, f"{name}_weight", len(table))
             y += np.take(table, ids, axis=0)
-    if (norm_weight is None) != (norm_bias is None):
-        raise ValueError("embedding: norm_weight and norm_bias must be given together")
+    if norm_bias is not None and norm_weight is None:
+        raise ValueError("embedding: norm_weight must be given with norm_bias")
     if norm_weight is not None:
         layer_norm(y, norm_weight, norm_bias, eps, out=y)
     return y

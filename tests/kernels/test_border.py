@@ -107,6 +107,7 @@ TEXTS = [
     ("gelu", "approximate", {"x": np.ones((2, 3), np.float32)}),
     ("activation", "function", {"x": np.ones((2, 3), np.float32)}),
     ("linear", "activation", CALLS["linear"]),
+    ("gated_activation", "activation", {"x": np.ones((2, 4), np.float32)}),
     ("pooling", "mode", {"x": np.ones((2, 3), np.float32), "cu_seqlens": np.array([0, 2], np.int32)}),
     ("char_cnn", "activation", CALLS["char_cnn"]),
     ("scaled_dot_product_attention", "causal_alignment", CALLS["scaled_dot_product_attention"]),

@@ -96,6 +96,13 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any], tuple[str
     given = {"dloss": vector[:ROWS], "logits": x, "target": ids, "lse": kernels.cross_entropy(x, ids)[1]}
     yield "cross_entropy_backward", kernels.cross_entropy_backward, given, ("logits",)
 
+    rows, halves = normal(rng, ROWS, 2 * DIM), {"activation": "silu"}
+    yield "gated_activation", kernels.gated_activation, {"x": rows, **halves}, ("x",)
+    yield "gated_activation_backward", kernels.gated_activation_backward, {"dy": dy, "x": rows, **halves}, ("dy", "x")
+    turns = {"position_ids": ids, "table": normal(rng, ROWS, 4)}
+    for name, first in (("rotary_embedding", "x"), ("rotary_embedding_backward", "dy")):
+        yield name, getattr(kernels, name), {first: normal(rng, ROWS, 3, 2, 4), **turns}, (first, "table")
+
     given = {"x": x, "weight": wide, "bias": both}
     yield "highway", kernels.highway, given, ("x",)
     _, projection = kernels.highway(**given, return_projection=True)

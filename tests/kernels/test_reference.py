@@ -254,11 +254,49 @@ def test_activation(function: str, scalar: Any) -> None:
     assert far.tolist() == {"relu": [0, 1e300], "sigmoid": [0, 1], "silu": [0, 1e300], "tanh": [-1, 1]}[function]
 
 
+def test_gated_activation() -> None:
+    x = RNG.standard_normal((2, 3, 8))
+    for activation in ("relu", "gelu", "gelu_tanh", "silu", "tanh"):
+        y = reference.gated_activation(x, activation)
+        expected = reference.linear(x[..., :4], np.eye(4), activation=activation) * x[..., 4:]
+        np.testing.assert_allclose(y, expected, rtol=1e-13)
+        half = x.copy()
+        out = half[..., :4]
+        assert reference.gated_activation(half, activation, out=out) is out
+        np.testing.assert_array_equal(out, y)
+    for name, arguments in (("gated_activation", (x,)), ("gated_activation_backward", (x[..., :4], x))):
+        with pytest.raises(ValueError, match=f"^{name}: activation must be one of 'relu', .*, got 'sigmoid'$"):
+            getattr(reference, name)(*arguments, "sigmoid")
+    with pytest.raises(ValueError, match=r"x must have an even number of columns, got shape \(2, 3, 7\)$"):
+        reference.gated_activation(x[..., :7], "relu")
+
+
+def test_rotary_embedding() -> None:
+    """A pair is a complex number, and is multiplied by another one."""
+    x, angles, ids = RNG.standard_normal((4, 3, 2, 6)), RNG.standard_normal((5, 3)), np.array([3, 0, 3, 1])
+    table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    y = reference.rotary_embedding(x, ids, table)
+    pairs = (x[..., :3] + 1j * x[..., 3:]) * np.exp(1j * angles[ids])[:, None, None]
+    np.testing.assert_allclose(y[:, :2], np.concatenate([pairs.real, pairs.imag], axis=-1)[:, :2], rtol=1e-13)
+    np.testing.assert_array_equal(y[:, 2], x[:, 2])
+    np.testing.assert_allclose(reference.rotary_embedding_backward(y, ids, table), x, rtol=1e-13)
+    out = x.copy()
+    assert reference.rotary_embedding(out, ids, table, out=out) is out
+    np.testing.assert_array_equal(out, y)
+    np.testing.assert_array_equal(reference.rotary_embedding(x[:, :2], ids, table), y[:, :2])
+    with pytest.raises(
+        ValueError, match=r"^rotary_embedding: position_ids must be in \[0, 3\), the rows of table, got 3"
+    ):
+        reference.rotary_embedding(x, ids, table[:3])
+
+
 CALLS: dict[str, tuple[Any, ...]] = {
     "linear": ((2, 5), (3, 5), (3,), (2, 3)),
     "layer_norm": ((4, 5), (5,), (5,)),
     "activation": ((4, 5),),
     "gelu": ((4, 5),),
+    "gated_activation": ((4, 6),),
+    "rotary_embedding": ((3, 3, 2, 4), (7, 4)),
     "softmax": ((4, 5),),
     "log_softmax": ((4, 5),),
     "l2_normalize": ((4, 5),),
@@ -280,6 +318,10 @@ def test_the_dtype_is_kept_and_out_is_used(name: str, dtype: Any) -> None:
         arguments.append(CU)
     if name == "activation":
         arguments.append("sigmoid")
+    if name == "gated_activation":
+        arguments.append("gelu")
+    if name == "rotary_embedding":
+        arguments.insert(1, np.array([1, 0, 6]))
     if name == "embedding":
         arguments.insert(0, np.array([1, 0, 6]))
     if name == "char_cnn":

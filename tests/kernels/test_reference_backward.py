@@ -175,6 +175,20 @@ def test_highway() -> None:
     check_gradients(lambda: reference.highway(x, weight, bias), dy, [x, weight, bias], gradients)
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu", "tanh"])
+def test_gated_activation(activation: str) -> None:
+    x, dy = RNG.standard_normal((2, 3, 8)), RNG.standard_normal((2, 3, 4))
+    dx = reference.gated_activation_backward(dy, x, activation)
+    check_gradients(lambda: reference.gated_activation(x, activation), dy, [x], [dx])
+
+
+def test_rotary_embedding() -> None:
+    x, dy, table = RNG.standard_normal((4, 3, 2, 6)), RNG.standard_normal((4, 3, 2, 6)), RNG.standard_normal((5, 6))
+    ids = np.array([3, 0, 3, 1])
+    dx = reference.rotary_embedding_backward(dy, ids, table)
+    check_gradients(lambda: reference.rotary_embedding(x, ids, table), dy, [x], [dx])
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_char_cnn(activation: str) -> None:
     ids = RNG.integers(0, 5, (4, 9))

@@ -24,12 +24,24 @@ KINDS: dict[str, dict[str, Any]] = {
     "narrow": {"hidden_dim": 5, "activation": None},
     "wide": {"hidden_dim": 100, "norm_first": True},
     "window": {"window": (1, 2)},
+    "gated": {"gated": True, "activation": "silu", "attention_bias": False},
+    "gated, fused, pre-norm": {"gated": True, "fused": True, "activation": "gelu", "norm_first": True, "hidden_dim": 7},
+    "some biases, some norms": {
+        "bias": False, "norm_bias": True, "hidden_bias": True, "norm_first": True, "attention_norm": False,
+    },
+}  # fmt: skip
+ENCODERS: dict[str, dict[str, Any]] = {
+    **KINDS,
+    "rotary": {"rotary_theta": 3.0},
+    "rotary, gated, fused": {**KINDS["gated, fused, pre-norm"], "rotary_theta": 50.0, "attention_norm": False},
 }
 
 
 def make(cls: Any, kind: str, seed: int = 0, **options: Any) -> Any:
     """A block in evaluation mode, whose norms and biases are not 1 and 0."""
-    block = cls(**{"dim": DIM, "num_heads": HEADS, "hidden_dim": HIDDEN, "eps": 1e-3, **KINDS[kind], **options}).eval()
+    block = cls(
+        **{"dim": DIM, "num_heads": HEADS, "hidden_dim": HIDDEN, "eps": 1e-3, **ENCODERS[kind], **options}
+    ).eval()
     rng = np.random.default_rng(seed)
     block.load_state_dict({k: (normal(rng, *x.shape) * 0.5).astype("f4") for k, x in block.state_dict().items()})
     return block
@@ -48,22 +60,29 @@ def by_hand(block: Any, x: Any, attentions: list[Any]) -> Any:
         return h @ state[f"{name}.weight"].T + state.get(f"{name}.bias", 0.0)
 
     def norm(name: str, h: Any) -> Any:
+        if f"{name}.weight" not in state:
+            return h
         h = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-3)
         return h * state[f"{name}.weight"] + state.get(f"{name}.bias", 0.0)
 
     def feed_forward(h: Any) -> Any:
-        h = linear("fc1", h)
-        act = block.fc1.activation
+        act, factor = block.fc1.activation, 1.0
+        if block.gate is None:
+            h = linear("fc1", h)
+        else:
+            act = block.gate
+            parts = np.split(linear("fc1", h), 2, axis=1) if block.self_attn.fused else []
+            h, factor = parts or [linear(f"fc1.{name}", h) for name in ("gate_proj", "up_proj")]
         if act is not None:
             h = getattr(fastattn.functional, act)(h.astype("f4")).astype(np.float64)
-        return linear("fc2", h)
+        return linear("fc2", h * factor)
 
     for name, function in (*attentions, ("final_layer_norm", feed_forward)):
         x = x + function(norm(name, x)) if block.norm_first else norm(name, x + function(x))
     return x
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ENCODERS)
 def test_encoder_block(kind: str, isa: str, threads: int) -> None:
     x, _ = x_and_memory()
     block = make(nn.EncoderBlock, kind)
@@ -134,7 +153,7 @@ def test_steps_have_the_bits_of_the_whole(kind: str, capacity: int, isa: str, mo
             assert_same_bits(last, whole[rows, t])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ENCODERS)
 def test_in_buffers(kind: str, isa: str) -> None:
     """Blocks one above the other have the same bits, whether recorded, in buffers, frozen, or a part of each."""
     blocks = [make(nn.EncoderBlock, kind, seed) for seed in range(3)]
@@ -222,6 +241,35 @@ def test_offsets_of_any_integers() -> None:
     assert_same_bits(nn.decode([decoder], x.copy(), offsets, memory, others), decoder(x, OFFSETS, memory, OTHERS))
 
 
+def test_rotary_positions() -> None:
+    """Only differences of positions count, whether they are given or not; each layer has its own theta."""
+    blocks = [
+        make(nn.EncoderBlock, "rotary", seed, rotary_theta=theta).freeze() for seed, theta in enumerate((3, 9, 3))
+    ]
+    x, _ = x_and_memory()
+    places = np.array([0, 1, 2, 3, 0, 1, 2, 3, 4])
+    expected = nn.encode(blocks, x.copy(), OFFSETS)
+    assert_same_bits(nn.encode(blocks, x.copy(), OFFSETS, None, places), expected)
+    moved = nn.encode(blocks, x.copy(), OFFSETS, None, places + 5000)
+    np.testing.assert_allclose(moved, expected, atol=1e-4)
+    other = nn.encode(blocks, x.copy(), OFFSETS, None, places[::-1].copy())
+    assert np.abs(other - expected).max() > 1e-2
+    x = Tensor(x)
+    for block in blocks:
+        x = block(x, OFFSETS, None, places + 5000)
+    assert_same_bits(x, moved)
+
+
+def test_buffers_of_a_gated_block() -> None:
+    """The product is in place: no memory but the projection's."""
+    block = make(nn.EncoderBlock, "gated", hidden_dim=64).freeze()
+    workspace = nn.stacks.Workspace(block, 10, 0, np.float32)
+    assert workspace.hidden.shape == (10, 128)
+    assert np.shares_memory(workspace.gated, workspace.hidden)
+    assert workspace.gated.shape == (10, 64)
+    assert workspace.output.base.nbytes == 4 * 10 * (DIM + 128)
+
+
 def test_blocks_of_other_sizes() -> None:
     x, memory = x_and_memory()
     for cls, run, given in ((nn.EncoderBlock, nn.encode, ()), (nn.DecoderBlock, nn.decode, (memory, OTHERS))):
@@ -234,10 +282,12 @@ def test_blocks_of_other_sizes() -> None:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("norm_first", [True, False])
-def test_gradients(norm_first: bool, checkpointing: bool) -> None:
+@pytest.mark.parametrize("kind", ["no bias", "rotary"])
+def test_gradients(kind: str, norm_first: bool, checkpointing: bool) -> None:
     """In float64 against differences; every dropout, through both blocks."""
-    options = {"norm_first": norm_first, "dropout": 0.2, "attention_dropout": 0.1, "activation_dropout": 0.3}
-    encoder = make(nn.EncoderBlock, "no bias", **options).train()
+    options: dict[str, Any] = {"norm_first": norm_first, "dropout": 0.2, "attention_dropout": 0.1}
+    options |= {"activation_dropout": 0.3, "gated": kind == "rotary", "activation": "gelu"}
+    encoder = make(nn.EncoderBlock, kind, **options, hidden_dropout=0.1).train()
     decoder = make(nn.DecoderBlock, "no bias", **options).train()
     for block in (encoder, decoder):
         block.astype(np.float64)
@@ -263,13 +313,28 @@ def test_refused() -> None:
         nn.decode_step([make(nn.DecoderBlock, "post-norm").freeze()], x, nn.Cache([(HEADS, DIM // HEADS)], 9, 5))
     with pytest.raises(ValueError, match="num_heads must divide embed_dim"):
         nn.EncoderBlock(10, 3, 20)
+    for options, message in (
+        ({"gated": True, "activation": None}, "EncoderBlock: activation must not be None if gated"),
+        ({"gated": True, "activation": "sine"}, "EncoderBlock: activation must be one of .*, got 'sine'"),
+        ({"attention_norm": False}, "EncoderBlock: attention_norm must be True without norm_first"),
+        ({"rotary_theta": -1.0}, "SinusoidalPositions: max_timescale must be a number above 0, got -1.0"),
+        ({"rotary_theta": 3.0, "num_heads": 4}, "MultiHeadAttention: rotary_theta needs heads of an even size, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(nn.EncoderBlock, "post-norm", **options)
+    for name, value in (("rotary_theta", 3.0), ("fused", True)):
+        with pytest.raises(ValueError, match=f"MultiHeadAttention: {name} cannot be given without self_attention"):
+            nn.MultiHeadAttention(8, 2, **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="DecoderBlock: rotary_theta must be None"):
+        nn.DecoderBlock(8, 2, 16, rotary_theta=3.0)
 
 
 @pytest.mark.parametrize("kind", [nn.EncoderBlock, nn.DecoderBlock])
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [("dropout", 1.5, ValueError), ("activation_dropout", -0.1, ValueError), ("attention_dropout", 1, ValueError),
-     ("dropout", "0.1", TypeError), ("norm_first", "post", TypeError), ("eps", -1, ValueError)],
+     ("hidden_dropout", 2, ValueError), ("dropout", "0.1", TypeError), ("norm_first", "post", TypeError),
+     ("gated", "x", TypeError), ("eps", -1, ValueError)],
 )  # fmt: skip
 def test_numbers_are_checked_at_construction(kind: Any, name: str, value: Any, error: type[Exception]) -> None:
     part = name.removeprefix("attention_")
