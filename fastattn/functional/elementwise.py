@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from fastattn._core import run_pass
 from fastattn.autograd import Tensor, mode, record, values
 from fastattn.checks import PROBABILITY, number, operand
 from fastattn.errors import ERRORS, explained, named
-from fastattn.functional._common import Array, Values, plain, reshape_out
+from fastattn.functional._common import Array, Values, along, plain
 from fastattn.random import next_seed
 
 
@@ -149,12 +146,12 @@ def normalize(input: Values, p: float = 2.0, dim: int = 1, eps: float = 1e-12, *
     ops = mode.ops
     arrays = plain("normalize", out, input)
     (x,) = arrays or values(input)
-    y = _along("normalize", lambda x, out=None: ops.l2_normalize(x, eps, out=out), dim, out, x)
+    y = along("normalize", lambda x, out=None: ops.l2_normalize(x, eps, out=out), dim, out, x)
     if arrays:
         return y
 
     def backward(dy: Array) -> tuple[Array]:
-        return (_along("normalize", lambda dy, x, out=None: ops.l2_normalize_backward(dy, x, eps), dim, None, dy, x),)
+        return (along("normalize", lambda dy, x, out=None: ops.l2_normalize_backward(dy, x, eps), dim, None, dy, x),)
 
     return record(y, (input,), backward)
 
@@ -175,27 +172,8 @@ def _elementwise(name: str, kernel: Callable[..., Array], option: str, input: Va
 def _softmax(name: str, input: Values, dim: int, out: Array | None) -> Any:
     arrays = plain(name, out, input)
     (x,) = arrays or values(input)
-    y = _along(name, getattr(mode.ops, name), dim, out, x)
+    y = along(name, getattr(mode.ops, name), dim, out, x)
     if arrays:
         return y
     differentiate = getattr(mode.ops, f"{name}_backward")
-    return record(y, (input,), lambda dy: (_along(name, differentiate, dim, None, dy, y),))
-
-
-def _along(name: str, kernel: Callable[..., Array], dim: int, out: Array | None, *arrays: Array) -> Array:
-    """Apply a kernel that works on the last axis along the axis `dim` of arrays of one shape."""
-    shape = getattr(arrays[0], "shape", ())
-    ndim = len(shape)
-    if not -ndim <= dim < ndim:
-        operand(f"{name}: input", arrays[0])
-        raise IndexError(f"{name}: dim must be an axis of input, which has {ndim}, got {dim}")
-    if dim in (-1, ndim - 1):
-        return kernel(*arrays, out=out)
-    reshape_out(name, out, shape, shape)
-    run_pass()
-    y = np.moveaxis(kernel(*(np.ascontiguousarray(np.moveaxis(x, dim, -1)) for x in arrays)), -1, dim)
-    run_pass()
-    if out is None:
-        return np.ascontiguousarray(y)
-    out[...] = y
-    return out
+    return record(y, (input,), lambda dy: (along(name, differentiate, dim, None, dy, y),))

@@ -13,7 +13,7 @@ from fastattn._core import run_pass
 from fastattn.autograd import mode, needs, record, values
 from fastattn.checks import choice, integer, integers, operand
 from fastattn.errors import named
-from fastattn.functional._common import Array, Values, gradient
+from fastattn.functional._common import Array, Values, gradient, like, target_like
 from fastattn.random import next_seed
 
 IGNORE_INDEX = -100
@@ -59,7 +59,7 @@ def cross_entropy(
     count: float = int(np.count_nonzero(counts))
     own = spread = None
     if weight is not None:
-        classes = _real("cross_entropy: weight", weight, x)
+        classes = like("cross_entropy: weight", weight, x)
         if classes.shape != x.shape[1:]:
             raise ValueError(f"cross_entropy: weight must have shape {x.shape[1:]}, got {classes.shape}")
         own = np.where(counts, classes[np.where(counts, ids, 0)], x.dtype.type(0))
@@ -103,7 +103,7 @@ def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mea
     run_pass()
     if x.dtype.kind != "f":
         raise TypeError(f"mse_loss: input must be floating point, got {x.dtype}")
-    difference = x - _target("mse_loss", t, x)
+    difference = x - target_like("mse_loss", t, x)
     terms = difference * difference
     wanted = needs(input, target)
 
@@ -136,13 +136,13 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     ops = mode.ops
     (x,) = values(operand(f"{name}: input", input))
-    t = _target(name, target, x)
+    t = target_like(name, target, x)
     run_pass()
     pairs = np.stack([x, np.zeros_like(x)], axis=-1)  # log s and log(1 - s) are the log-softmax of (x, 0)
     logs = ops.log_softmax(pairs)
     run_pass()
     given = {"weight": weight, "pos_weight": pos_weight}
-    factors = [_real(f"{name}: {key}", 1 if value is None else value, x) for key, value in given.items()]
+    factors = [like(f"{name}: {key}", 1 if value is None else value, x) for key, value in given.items()]
     for argument, factor in zip(given, factors, strict=True):
         if np.broadcast_shapes(factor.shape, x.shape) != x.shape:
             raise ValueError(f"{name}: {argument} must have a shape that broadcasts to {x.shape}, got {factor.shape}")
@@ -284,21 +284,6 @@ def _last(x: Values) -> Any:
     run_pass()
     y = np.ascontiguousarray(np.moveaxis(array, 1, -1))
     return record(y, (x,), lambda dy: (np.moveaxis(dy, -1, 1),))
-
-
-def _real(name: str, value: ArrayLike, x: Array) -> Array:
-    """`value` in the dtype of `x`. Raises TypeError for what is no number, and for complex ones."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be numbers, got {array.dtype}")
-    return array.astype(x.dtype, copy=False)
-
-
-def _target(name: str, target: ArrayLike, x: Array) -> Array:
-    array = _real(f"{name}: target", target, x)
-    if array.shape != x.shape:
-        raise ValueError(f"{name}: target must have shape {x.shape}, got {array.shape}")
-    return array
 
 
 def _reduce(

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 from fastattn.autograd import mode, needs, record, values
 from fastattn.checks import POSITIVE, integers, number, operand
 from fastattn.errors import named
-from fastattn.functional._common import Array, Values
-from fastattn.functional.elementwise import _along, normalize
+from fastattn.functional._common import Array, Values, along, target_like
+from fastattn.functional.elementwise import normalize
 from fastattn.functional.layers import linear
-from fastattn.functional.losses import _target, cross_entropy
+from fastattn.functional.losses import cross_entropy
 
 NEVER = -1e30
 """The logit of a candidate that does not count, finite so that its gradient is 0."""
@@ -39,7 +39,7 @@ def cosine_similarity(x1: Values, x2: Values, dim: int = 1, eps: float = 1e-8) -
     def backward(dy: Array) -> list[Array | None]:
         dunits = [np.expand_dims(dy, dim) * unit for unit in units[::-1]]
         return [
-            _along("normalize", lambda d, x, out=None: ops.l2_normalize_backward(d, x, eps), dim, None, d, x)
+            along("normalize", lambda d, x, out=None: ops.l2_normalize_backward(d, x, eps), dim, None, d, x)
             if need
             else None
             for d, x, need in zip(dunits, arrays, wanted, strict=True)
@@ -102,7 +102,7 @@ def cosent_loss(input: Values, target: ArrayLike, scale: float = 20.0) -> Any:
     (x,) = values(operand("cosent_loss: input", input))
     if x.ndim != 1 or x.dtype.kind != "f":
         raise ValueError(f"cosent_loss: input must be floating point of shape (n,), got {x.dtype} of shape {x.shape}")
-    wanted = _target("cosent_loss", target, x)
+    wanted = target_like("cosent_loss", target, x)
     order = wanted.argsort(kind="stable")
     labels, s = wanted[order], scale * x[order].astype(np.float64)
     below, above = labels.searchsorted(labels, "left"), labels.searchsorted(labels, "right")
