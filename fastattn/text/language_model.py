@@ -359,7 +359,8 @@ def unigram_perplexity(train: Sentences, text: Sentences, vocabulary: Vocabulary
     """
     counts, wanted = (_counts(sentences, vocabulary) for sentences in (train, text))
     probabilities = (counts + 1) / (counts.sum() + len(vocabulary))
-    return math.exp(-float(wanted @ np.log(probabilities)) / text.tokens)
+    chances = [math.log(probability) for probability in probabilities.tolist()]
+    return math.exp(-float(wanted @ np.array(chances)) / text.tokens)
 
 
 def _counts(text: Sentences, vocabulary: Vocabulary) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import kernels
 from fastattn._types import IntArray
 from fastattn.tasks.answer.recipe import AnswerOptions
 from fastattn.text import TokenizedTexts, Tokenizer
@@ -119,7 +120,7 @@ def best_answers(
     A probability is a softmax over the tokens of the context in a window and its first token, which says that the
     answer is not there.
     """
-    inside = windows.sequence_ids == 1
+    inside, logits = windows.sequence_ids == 1, np.stack([start_logits, end_logits])
     offsets, bounds = windows.offset_mapping, windows.cu_seqlens.tolist()
     owners = windows.overflow_to_sample_mapping
     texts = np.flatnonzero(np.diff(owners, prepend=-1)).tolist()
@@ -129,23 +130,18 @@ def best_answers(
         for window in range(begin, stop):
             first, last = bounds[window], bounds[window + 1]
             tokens = first + np.flatnonzero(inside[first:last])
-            starts, ends = (np.float64(x[np.append(first, tokens)]) for x in (start_logits, end_logits))
+            own = logits.take(np.append(first, tokens), axis=1)
+            starts, ends = own.astype(np.float64)
             none_logits = min(none_logits, float(starts[0] + ends[0]))
-            first_shares, last_shares = _log_softmax(starts), _log_softmax(ends)
-            none = min(none, float(np.exp(first_shares[0] + last_shares[0])))
-            for i, j, share in _best(first_shares[1:], last_shares[1:], max_answer_length, count):
+            first_shares, last_shares = kernels.softmax(own).astype(np.float64)
+            none = min(none, float(first_shares[0] * last_shares[0]))
+            for i, j, total in _best(starts[1:], ends[1:], max_answer_length, count):
                 place = int(offsets[tokens[i], 0]), int(offsets[tokens[j], 1])
-                span = Span(float(np.exp(share)), *place, float(starts[i + 1] + ends[j + 1]))
+                span = Span(float(first_shares[i + 1] * last_shares[j + 1]), *place, total)
                 if place not in spans or spans[place].score < span.score:
                     spans[place] = span
-        best = sorted(spans.values(), key=lambda span: (-span.score, span.start, span.end))
+        best = sorted(spans.values(), key=lambda span: (-span.score, -span.logits, span.start, span.end))
         yield Found(best[:count], none, none_logits)
-
-
-def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    moved = scores - scores.max()
-    found: NDArray[np.float64] = moved - np.log(np.exp(moved).sum())
-    return found
 
 
 def _best(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -71,6 +72,12 @@ def perplexities(model: BidirectionalLanguageModel, batches: Iterable[Mapping[st
         model.train(training)
     if not tokens:
         raise ValueError("perplexities: there are no tokens")
-    with np.errstate(over="ignore"):
-        forward, backward, both = np.exp([*total / tokens, total.mean() / tokens]).tolist()
+    forward, backward, both = (_exp(mean) for mean in (*total / tokens, total.mean() / tokens))
     return {"perplexity": both, "forward_perplexity": forward, "backward_perplexity": backward}
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ def evaluate_retrieval(
 
 
 def _ndcg(hits: Any, k: Any, total: Any) -> Any:
-    gains = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
+    gains = 1 / np.array([math.log2(place) for place in range(2, hits.shape[1] + 2)])
     ideal = np.append(0, np.cumsum(gains))[np.minimum(total, hits.shape[1]).astype(int)]
     return hits @ gains / ideal
 
