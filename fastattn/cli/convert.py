@@ -46,6 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"skipped: {listed(done.skipped)}")
     if done.do_lower_case is not None:
         print(f"tokenizer: do_lower_case is {str(done.do_lower_case).lower()}")
+    if not done.tokenizer:
+        told = f"tokenizer: none, {arguments.source} has no vocab.txt; put one into {arguments.folder} to use the model"
+        print(printable(told))
     name = "not checked, fastattn has no such model" if done.model is None else done.model.__name__
     print(printable(f"model: {arguments.folder} ({done.tensors} tensors, {name})"))
     return 0

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ __all__ = ["Converted", "convert_checkpoint"]
 _SAFETENSORS = (hugging_face.WEIGHTS, hugging_face.WEIGHTS_INDEX)
 _PICKLES = (torch_pickle.WEIGHTS, torch_pickle.WEIGHTS_INDEX)
 _WEIGHTS = (".bin", ".ckpt", ".gguf", ".h5", ".index", ".meta", ".msgpack", ".onnx", ".ot", ".pt", ".pth", ".tflite")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "source.spm", "spiece.model", "tokenizer.model",
+               "sentencepiece.bpe.model")  # fmt: skip
 _SHARD = re.compile(r".*\.data-\d{5}-of-\d{5}")
 
 
@@ -46,6 +48,7 @@ class Converted:
         tensors: how many tensors were written.
         skipped: the names of the tensors and files that were not.
         do_lower_case: whether the tokenizer lowers case, if its tokenizer_config.json was written.
+        tokenizer: whether the folder has a tokenizer, which the source may lack.
     """
 
     source: Path
@@ -53,6 +56,7 @@ class Converted:
     tensors: int
     skipped: tuple[str, ...]
     do_lower_case: bool | None = None
+    tokenizer: bool = True
 
 
 def convert_checkpoint(
@@ -89,12 +93,18 @@ def convert_checkpoint(
     _check_target(source, folder, overwrite)
     if prefix := _find_tensorflow(source):
         with making(folder) as new:
-            return _convert_tensorflow(prefix, new, do_lower_case, show_progress)
+            done = _convert_tensorflow(prefix, new, do_lower_case, show_progress)
+            return replace(done, tokenizer=_has_tokenizer(new))
     root, pickled = _find_pickles(source)
     if do_lower_case is not None:
         raise ValueError(f"{source}: do_lower_case is for a checkpoint of TensorFlow; this one has a tokenizer's files")
     with making(folder) as new:
-        return _convert_pickles(root, pickled, new, show_progress)
+        return replace(_convert_pickles(root, pickled, new, show_progress), tokenizer=_has_tokenizer(new))
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    """Whether the folder of a model, or one in it, has a file of a tokenizer."""
+    return any(path.name in _TOKENIZERS for path in folder.rglob("*"))
 
 
 def _find_tensorflow(source: Path) -> Path | None:

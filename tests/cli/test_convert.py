@@ -39,6 +39,15 @@ def test_a_checkpoint_of_tensorflow(tmp_path: Path, capsys: Any) -> None:
     assert lines[2:] == ["tokenizer: do_lower_case is false", f"model: {new} (186 tensors, BertForMaskedLM)"]
 
 
+def test_a_checkpoint_without_a_tokenizer(tmp_path: Path, capsys: Any) -> None:
+    folder, new = google(tmp_path / "google"), tmp_path / "new"
+    (folder / "vocab.txt").unlink()
+    assert main(["convert", str(folder), str(new), "--no-progress"]) == 0
+    told = f"tokenizer: none, {folder} has no vocab.txt; put one into {new} to use the model"
+    assert told in capsys.readouterr().out.splitlines()
+    assert not models.convert_checkpoint(folder, tmp_path / "other").tokenizer
+
+
 def test_a_file_of_torch(tmp_path: Path, capsys: Any) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     model().save_pretrained(old)
@@ -47,7 +56,11 @@ def test_a_file_of_torch(tmp_path: Path, capsys: Any) -> None:
     with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is not read: run `fastattn convert` first"):
         BertModel.from_pretrained(write_torch(old / "pytorch_model.bin", tensors).parent)
     assert main(["convert", str(old), str(new)]) == 0
-    assert capsys.readouterr().out == f"source: {old}\nmodel: {new} ({len(tensors)} tensors, BertForMaskedLM)\n"
+    assert capsys.readouterr().out.splitlines() == [
+        f"source: {old}",
+        f"tokenizer: none, {old} has no vocab.txt; put one into {new} to use the model",
+        f"model: {new} ({len(tensors)} tensors, BertForMaskedLM)",
+    ]
     assert main(["convert", str(old), str(new)]) == 1
     assert "exists; give another name, or overwrite it with --overwrite" in capsys.readouterr().err
     assert main(["convert", str(old), str(new), "--overwrite"]) == 0
