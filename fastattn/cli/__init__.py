@@ -10,13 +10,15 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
 from fastattn import __version__, checks, tasks
+from fastattn.errors import OptionError, as_flags
 from fastattn.files import byte_lines, standard_stream
-from fastattn.tasks.base import OptionError, Options, Usage, options
+from fastattn.tasks.base import Options, Usage, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -47,7 +49,7 @@ def _add_parser(commands: Any, name: str, summary: str, description: str | None 
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=description, formatter_class=formatter, allow_abbrev=False
     )
-    parser.set_defaults(prog=parser.prog)
+    parser.set_defaults(parser=parser)
     return parser
 
 
@@ -57,9 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     What a user can cause (a missing file, a broken model, text that is not UTF-8) ends in one message on standard
     error, or in a traceback if FASTATTN_TRACEBACK is set in the environment.
     """
-    arguments = build_parser().parse_args(argv)
+    arguments, unknown = build_parser().parse_known_args(argv)
+    if unknown:  # argparse would print the usage of `fastattn` alone
+        arguments.parser.error(f"unrecognized arguments: {checks.listed(unknown, ' ')}")
     try:
-        status: int = arguments.run(arguments)
+        with _warnings_as_lines(arguments):
+            status: int = arguments.run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -73,8 +78,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, ImportError, MemoryError) as error:
         if os.environ.get("FASTATTN_TRACEBACK"):
             raise
-        print(f"{arguments.prog}: error: {describe(error)}", file=sys.stderr)
+        print(f"{arguments.parser.prog}: error: {describe(error, arguments)}", file=sys.stderr)
         return FAILED
+
+
+@contextlib.contextmanager
+def _warnings_as_lines(arguments: argparse.Namespace) -> Iterator[None]:
+    """Write each warning inside the `with` block to standard error at once, as one line."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        text = " ".join(_as_typed(str(getattr(message, "counts", message)), arguments).split())
+        print(f"{arguments.parser.prog}: warning: {checks.printable(text)}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _drop_output() -> None:
@@ -83,13 +102,39 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, arguments: argparse.Namespace | None = None) -> str:
     """An exception and its notes, as the terminal may have them: an OSError without its number, a class's name for an
-    empty message."""
+    empty message, and the flags of the command in the place of Python's names."""
     text = error.as_flags if isinstance(error, OptionError) else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    elif arguments is not None:
+        text = _as_typed(text, arguments)
     return checks.printable("; ".join([text, *getattr(error, "__notes__", ())]))
+
+
+def _as_typed(message: str, arguments: argparse.Namespace) -> str:
+    """A message of Python with the flags of the command."""
+    flags = {action.dest: action.option_strings[0] for action in arguments.parser._actions if action.option_strings}
+    given = {str(item) for value in vars(arguments).values() for item in _as_list(value)}  # such as a file `train`
+    return as_flags(message, _owners() - given, flags)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _owners() -> set[str]:
+    """The public functions, classes and methods that messages may begin with."""
+    found: set[str] = set()
+    for place, module in list(sys.modules.items()):
+        if place.startswith(("fastattn.tasks", "fastattn.text", "fastattn.training")):
+            for name, value in vars(module).items():
+                if getattr(value, "__module__", None) == place:
+                    found.add(name)
+                    members = vars(value) if isinstance(value, type) else {}
+                    found.update(verb for verb, x in members.items() if callable(getattr(x, "__wrapped__", x)))
+    return {name for name in found if not name.startswith("_")}
 
 
 def checked(
@@ -176,4 +221,4 @@ def open_input(arguments: argparse.Namespace) -> Iterator[tuple[Iterable[bytes],
 def explain_terminal(arguments: argparse.Namespace) -> None:
     """Tell a user whose command waits for text how to end it."""
     if sys.stdin is not None and sys.stdin.isatty():
-        print(f"{arguments.prog}: reading text from the terminal, end with Ctrl-D", file=sys.stderr)
+        print(f"{arguments.parser.prog}: reading text from the terminal, end with Ctrl-D", file=sys.stderr)

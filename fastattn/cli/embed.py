@@ -22,7 +22,6 @@ import shutil
 import stat
 import sys
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -30,7 +29,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastattn.checks import printable
 from fastattn.cli import add_threads, explain_terminal, positive, use_threads
 from fastattn.files import json_line as line_of_json
 from fastattn.files import line_chunks, open_output
@@ -95,8 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     use_threads(arguments.threads)
     from fastattn.tasks import TextTooLongError
 
-    with line_chunks(source, CHUNK) as chunks, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
+    with line_chunks(source, CHUNK) as chunks:
         dimension, embedded = _words(files, chunks, arguments) if files else _sentences(chunks, arguments)
         try:
             with (
@@ -111,8 +108,6 @@ def run(arguments: argparse.Namespace) -> int:
         except TextTooLongError as error:
             place = f"{'standard input' if source == '-' else source}:{error.index + 1}"
             raise ValueError(f"{place}: {error.tokens} tokens, the model takes {error.limit}") from None
-    for warning in caught:
-        print(f"fastattn embed: {_describe(warning.message)}", file=sys.stderr)
     return 0
 
 
@@ -137,15 +132,6 @@ def _words(files: list[str], chunks: Iterable[list[str]], arguments: argparse.Na
     encoder, choose = WordEncoder.from_pretrained(*files), LAYERS[arguments.layers or "all"]
     sentences = ([text.split() for text in chunk] for chunk in chunks)
     return 0, ((words, [choose(layers) for layers in encoder(words)]) for words in sentences)
-
-
-def _describe(warning: Warning | str) -> str:
-    from fastattn.tasks import TruncationWarning
-
-    if not isinstance(warning, TruncationWarning):
-        return printable(str(warning))
-    counts = f"{warning.truncated} of {warning.total} texts have more than {warning.limit} tokens"
-    return f"{counts} and were cut"
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

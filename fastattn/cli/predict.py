@@ -1,5 +1,8 @@
 """Use a trained model.
 
+  fastattn predict classify --model classifier input.tsv --output answers.tsv
+  fastattn predict regress --model similarity pairs.txt
+  fastattn predict rerank --model reranker --query "Who sings?" documents.txt --top-k 10
   fastattn predict tag --model tagger input.conllu --output tagged.conllu
   cat input.conllu | fastattn predict tag --model tagger > tagged.conllu
   fastattn predict embed --model encoder pairs.tsv > similarities.txt
@@ -9,20 +12,21 @@
   fastattn predict translate --model names --pairs test.tsv --attention first.svg > translated.txt
   fastattn predict bilm --model bilm sentences.txt > perplexities.txt
 
-`tag` returns a CoNLL-U file with a new UPOS column, and nothing else changed. If the column had tags, the share of
-words that got the same tag goes to standard error. `embed` gives each pair of texts its similarity. `answer` reads a
-file of SQuAD and writes JSON with an answer for each question. `translate`, `bilm` and `fill` write a line for each
-line.
+`classify` and `regress` give each text or pair of texts a class or a number, and `rerank` sorts the documents of each
+query. `tag` returns a CoNLL-U file with a new UPOS column, and nothing else changed. `embed` gives each pair of texts
+its similarity. `answer` reads a file of SQuAD and writes JSON with an answer for each question. `translate`, `bilm` and
+`fill` write a line for each line. If the input has right answers, scores go to standard error. An empty input gives an
+empty output. `fastattn predict TASK --help` lists the options of a task.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 
 from fastattn.checks import printable
 from fastattn.cli import add_options, add_tasks, add_threads, open_input, options_of, use_threads
+from fastattn.errors import EmptyError
 from fastattn.files import open_output
 
 SUMMARY = "label, answer, fill, translate or measure text with a trained model"
@@ -44,16 +48,15 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_of(arguments, arguments.recipe.predict_options)
     kind = getattr(tasks, tasks.TASKS[arguments.task][0])
     use_threads(arguments.threads)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        with open_input(arguments) as (lines, name):
-            task = kind.from_pretrained(arguments.model)
+    with open_input(arguments) as (lines, name):
+        task = kind.from_pretrained(arguments.model)
+        try:
             data = task.read_input(lines, name, options)
-        with open_output(arguments.output) as file:
-            texts, reports = task.predict(data, options)
-            file.writelines(text.encode() for text in texts)
-    for warning in caught:
-        print(f"{arguments.prog}: {printable(str(warning.message))}", file=sys.stderr)
+        except EmptyError:
+            data = None
+    with open_output(arguments.output) as file:
+        texts, reports = ([], []) if data is None else task.predict(data, options)
+        file.writelines(text.encode() for text in texts)
     for line in reports:
         print(printable(line), file=sys.stderr)
     return 0

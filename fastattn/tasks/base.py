@@ -13,6 +13,7 @@ TASK`. Its annotations say what a value may be, and its docstring what it does. 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import types
@@ -36,6 +37,7 @@ from typing import (
 )
 
 from fastattn import checks
+from fastattn.errors import OptionError
 
 if TYPE_CHECKING:
     from fastattn.training import AdamW, Batches, Optimizer, Schedule
@@ -52,20 +54,6 @@ Fraction = Annotated[float, partial(checks.number, **checks.FRACTION)]
 Probability = Annotated[float, partial(checks.number, **checks.PROBABILITY)]
 AboveZero = Annotated[float, partial(checks.number, **checks.POSITIVE)]
 Seed = Annotated[int, partial(checks.integer, low=0, high=2**64, wanted="an integer from 0 to 2^64 - 1")]
-
-
-class OptionError(ValueError):
-    """Options that do not go together. `template` has their names in braces, which a command writes as flags."""
-
-    def __init__(self, template: str) -> None:
-        self.template = template
-        names = {"eval": "evaluate_on", "no_shared": "shared=False"}
-        super().__init__(re.sub(r"{(\w+)}", lambda match: names.get(match[1], match[1]), template))
-
-    @property
-    def as_flags(self) -> str:
-        """The message with the flags of the command line."""
-        return re.sub(r"{(\w+)}", lambda match: "--" + match[1].replace("_", "-"), self.template)
 
 
 class Option(NamedTuple):
@@ -192,7 +180,7 @@ class Recipe(Options, Usage, ABC):
         if self.patience and self.average:
             raise OptionError("{patience} keeps the best model, {average} the mean of the last ones; give one of them")
         if (self.average or 1) > self.epochs:
-            raise OptionError(f"{{average}} {self.average} needs at least as many {{epochs}}, got {self.epochs}")
+            raise OptionError("{average} {} needs at least as many {epochs}, got {}", self.average, self.epochs)
 
     def check_data(self, evaluates: bool, tests: bool) -> None:
         """Raise OptionError for an option that needs data to evaluate or test on, if there is none."""
@@ -206,8 +194,9 @@ class Recipe(Options, Usage, ABC):
         changed = [name for name, value in now.items() if name in before and before[name] != value]
         changed = [name for name in changed if name not in FREE] or changed
         if changed:
-            told = [f"{{{name}}} is {_told(now[name])}, but was {_told(before[name])}" for name in changed]
-            raise OptionError(f"{', '.join(told)} when the run began; use the same value, or another folder")
+            told = ", ".join(f"{{{name}}} is {{}}, but was {{}}" for name in changed)
+            values = [_told(each[name]) for name in changed for each in (now, before)]
+            raise OptionError(f"{told} when the run began; use the same value, or another {{output}}", *values)
 
     @property
     def clipped_to(self) -> float | None:
@@ -286,6 +275,15 @@ class TokenRecipe(AdamWRecipe):
     def batching(self) -> dict[str, Any]:
         """The options that `TokenBatches` takes."""
         return {name: getattr(self, name) for name in ("batch_tokens", "batch_size", "accumulation", "seed")}
+
+
+def metric_text(value: float | None, places: int = 4) -> str:
+    """A metric as text. A correlation with equal numbers, for example, is not defined.
+
+    >>> metric_text(0.5), metric_text(float("nan")), metric_text(None)
+    ('0.5000', 'undefined', 'undefined')
+    """
+    return "undefined" if value is None or not math.isfinite(value) else f"{value:.{places}f}"
 
 
 Self = TypeVar("Self", bound="Predictor")
@@ -409,7 +407,7 @@ class Task(Predictor):
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
         """Metrics in one line."""
-        return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if value is not None)
+        return ", ".join(f"{name} {metric_text(value)}" for name, value in metrics.items())
 
     def report(self, evaluations: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         """The evaluations of a run, a line each."""

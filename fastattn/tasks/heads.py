@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fastattn.checks import listed
 from fastattn.formats import hugging_face
 from fastattn.models.config import architectures
 from fastattn.models.registry import family_of
+from fastattn.tasks.embed.folder import MODULES
 
 
 def architectures_in(folder: Path) -> list[str]:
@@ -20,6 +22,23 @@ def architectures_in(folder: Path) -> list[str]:
         return architectures(values)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
+
+
+PRETRAINING = ("MaskedLM", "PreTraining", "NextSentencePrediction")
+"""Heads of models that are not trained for a task yet: their hidden states are a plain encoder's."""
+
+
+def check_encoder(folder: Path) -> None:
+    """Raise ValueError, with folder and architecture, for a model that was trained for a task, such as a classifier: it
+    is no sentence encoder. A folder of sentence-transformers says itself that it is one."""
+    if os.path.lexists(folder / MODULES):
+        return
+    named = architectures_in(folder)
+    ends = tuple(f"For{kind}" for kind in PRETRAINING)
+    if any("For" in name and not name.endswith(ends) for name in named):
+        raise ValueError(
+            f"{folder}: not a sentence encoder, its architecture is {listed(named)}; `fastattn train embed` makes one"
+        )
 
 
 def head_of(folder: Path, *kinds: str, refusal: str, end: str = "") -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from fastattn import checks
 from fastattn.checks import listed, shown
+from fastattn.errors import EmptyError, OptionError
 from fastattn.files import byte_lines, utf8_lines
 from fastattn.text.conllu import NO_TAG
 from fastattn.text.tables import FORMATS, read_rows
@@ -81,8 +82,8 @@ class ConllSentence:
         for row, tag in zip(self.rows, tags, strict=True):
             if not tag or re.search(r"[\s\x00-\x1f\x7f-\x9f]", tag):
                 raise ValueError(f"with_tags: a tag must be a word without spaces and control codes, got {shown(tag)}")
-            separator = "\t" if "\t" in lines[row] or self.tag_column is None else " "
-            columns = lines[row].split("\t") if separator == "\t" else lines[row].split()
+            columns = lines[row].split("\t") if "\t" in lines[row] else lines[row].split()
+            separator = "\t" if "\t" in lines[row] or len(columns) == 1 else " "
             if self.tag_column is None:
                 columns.append(tag)
             else:
@@ -126,7 +127,7 @@ def read_conll(
         with open(name, "rb") as file:
             found = list(parse_conll(byte_lines(file, name), name, **numbers))
     if not any(sentence.words for sentence in found):
-        raise ValueError(f"{name}: there are no words")
+        raise EmptyError(name, "words")
     return found
 
 
@@ -178,7 +179,7 @@ def parse_conll(
             for name, column in (("word_column", word_column), ("tag_column", tag_column)):
                 if column is not None and not -width <= column < width:
                     there = f"the row has {width} columns: {listed(row)}"
-                    raise ValueError(f"{source}:{number}: there is no {name} {column}, {there}")
+                    raise OptionError(f"{{}}:{{}}: there is no {{{name}}} {{}}, {{}}", source, number, column, there)
             one = tag_column is not None and word_column % width == tag_column % width
         if len(row) != width:
             raise ValueError(
@@ -190,7 +191,7 @@ def parse_conll(
         if word != _DOCUMENT:
             if one:
                 there = f"the row has {width} columns: {listed(row)}"
-                raise ValueError(f"{source}:{number}: word_column and tag_column are one column, {there}")
+                raise OptionError("{}:{}: {word_column} and {tag_column} are one column, {}", source, number, there)
             words.append((word, tag))
             rows.append(len(kept))
         kept.append(line)

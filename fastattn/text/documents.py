@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from fastattn import checks
+from fastattn.errors import EmptyError
 from fastattn.files import byte_lines, lines_crc32, open_regular, utf8_lines
 
 __all__ = ["Documents", "split_sentences"]
@@ -57,7 +58,7 @@ class Documents:
         self.given: tuple[tuple[str, ...], ...] = ()
         for path in self.paths:
             if not any(line.strip() for line in _lines(path)):
-                raise ValueError(f"{path}: there is no text")
+                raise EmptyError(path, "sentences")
         self.name = ", ".join(self.paths)
 
     @classmethod
@@ -73,7 +74,7 @@ class Documents:
         sentences = (checks.texts(f"{name}[{i}]", each, "sentences") for i, each in enumerate(documents))
         found.given = tuple(tuple(text for text in each if text.strip()) for each in sentences)
         if not any(found.given):
-            raise ValueError(f"{name}: there is no text")
+            raise EmptyError(name, "sentences")
         found.name = name
         return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastattn import checks
-from fastattn.checks import listed
+from fastattn.errors import OptionError
 from fastattn.files import utf8_lines
 from fastattn.text.tables import Row
 
@@ -93,18 +93,18 @@ def labelled_texts(
     if columns is not None and not 1 <= len(columns := checks.texts("columns", columns)) <= 2:
         raise ValueError(f"columns must be one or two, got {len(columns)}")
     needed = [*(columns or ()), *([label] if label else ())]
-    optional = [] if columns else [column for some in TEXT_COLUMNS for column in some]
-    optional += [] if label else LABEL_COLUMNS
+    one_of: dict[str, Sequence[Sequence[str]]] = {} if columns else {"columns": TEXT_COLUMNS}
+    if label is None and labelled:
+        one_of["label"] = [(name,) for name in LABEL_COLUMNS]
     found = LabelledTexts([], None, [], [])
-    for row in rows(needed, optional=optional):
+    for row in rows(needed, optional=() if label else LABEL_COLUMNS, one_of=one_of):
         if not found.texts:
             columns = columns or _columns_of(row)
             label = label or next((name for name in LABEL_COLUMNS if row[name] is not None), None)
             if len(columns) == 2:
                 found = LabelledTexts([], [], [], [])
         if label is None and labelled:
-            known = " or ".join(LABEL_COLUMNS)
-            raise ValueError(f"{row.place}: there is no column {known}; name the column of the labels")
+            raise ValueError(f"{row.place}: there is no label")
         found.texts.append(row.text(columns[0]))  # type: ignore[index]  # set with the first row
         if found.pairs is not None:
             found.pairs.append(row.text(columns[1]))  # type: ignore[index]
@@ -118,8 +118,7 @@ def _columns_of(row: Row) -> tuple[str, ...]:
     for some in TEXT_COLUMNS:
         if all(row[column] is not None for column in some):
             return some
-    known = listed([" with ".join(some) for some in TEXT_COLUMNS])
-    raise ValueError(f"{row.place}: there is none of the columns {known}; name those of the texts")
+    raise OptionError("{}: there is no text; {columns} names other columns", row.place)
 
 
 def plain_texts(lines: Iterable[bytes], name: str) -> LabelledTexts:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from fastattn import ragged
 from fastattn._types import IntArray
 from fastattn.checks import integer, sequence, shown
+from fastattn.errors import EmptyError
 from fastattn.files import byte_lines, lines_crc32, open_regular, replacing, text_lines, utf8_lines
 from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
@@ -84,7 +85,7 @@ class Sentences:
             if not isinstance(word, str):
                 raise TypeError(f"{source}: a word must be str, got {type(word).__name__}: {shown(word)}")
         if not words:
-            raise ValueError(f"{source}: there are no words")
+            raise EmptyError(source, "words")
         return cls(tuple(places), np.array(words, np.int32), np.array(ends, np.int64))
 
     def __len__(self) -> int:

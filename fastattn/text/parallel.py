@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
+from fastattn.errors import EmptyError
 from fastattn.files import lines_crc32, text_lines
 
 COLUMNS = 2
@@ -97,6 +98,8 @@ def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:
         raise ValueError(f"parallel text must be one file with two columns, or two files, got {len(files)}")
     pairs = split_columns(text_lines(name), name) if len(files) == 1 else _read_files(*files)
     kept = [(*pair, number) for number, pair in enumerate(pairs, start=1) if all(pair)]
+    if not any(map(any, pairs)):
+        raise EmptyError(name, "pairs of texts")
     if not kept:
         raise ValueError(f"{name}: no pair of texts among the {len(pairs)} lines")
     sources, targets, lines = zip(*kept, strict=True)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from fastattn import checks
 from fastattn.checks import shown
+from fastattn.errors import EmptyError
 from fastattn.files import read_regular
 from fastattn.text.tables import FORMATS, Row, parse_rows, read_rows
 
@@ -76,16 +77,20 @@ def read_squad(source: Any) -> list[SquadExample]:
     return _unique(_of_row(row, i) for i, row in enumerate(read_rows(source, _COLUMNS, optional=_OPTIONAL)))
 
 
-def parse_squad(lines: Iterable[bytes], name: str) -> list[SquadExample]:
-    """The questions of a file by its lines, as `read_squad`: SQuAD, or JSON lines. Errors call it `name`.
+def parse_squad(lines: Iterable[bytes], name: str, format: str | None = None) -> list[SquadExample]:
+    """The questions of a file by its lines, as `read_squad`. Errors call it `name`.
+
+    `format` is that of a table, see `parse_rows`; None is SQuAD or JSON lines.
 
     >>> [example.id for example in parse_squad([b'{"id": "a", "question": "Who?", "context": "Ada."}'], "stdin")]
     ['a']
     """
     lines = list(lines)
-    if is_squad(lines):
+    if not any(line.strip() for line in lines):
+        raise EmptyError(name, "questions")
+    if format is None and is_squad(lines):
         return _unique(_file(b"".join(lines), name))
-    rows = parse_rows(lines, name, _COLUMNS, optional=_OPTIONAL, format="jsonl")
+    rows = parse_rows(lines, name, _COLUMNS, optional=_OPTIONAL, format=format or "jsonl")
     return _unique(_of_row(row, i) for i, row in enumerate(rows))
 
 

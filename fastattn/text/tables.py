@@ -8,10 +8,11 @@ Files are read as they are needed, never as a whole. Whatever is wrong is a Valu
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 
 from fastattn import checks
 from fastattn.checks import listed, shown
+from fastattn.errors import EmptyError, OptionError
 from fastattn.files import LINE_LIMIT, byte_lines, utf8_lines
 
 FORMATS = {"tsv": (".tsv", ".tab"), "csv": (".csv",), "jsonl": (".jsonl", ".ndjson", ".json"), "parquet": (".parquet",)}
@@ -83,6 +85,7 @@ def read_rows(
     columns: Sequence[str],
     *,
     optional: Sequence[str] = (),
+    one_of: Mapping[str, Sequence[Sequence[str]]] | None = None,
     names: Sequence[str] | None = None,
     format: str | None = None,
 ) -> Iterator[Row]:
@@ -93,6 +96,7 @@ def read_rows(
             the numbers of a ClassLabel become their names, and -1 None.
         columns: the columns that every row must have.
         optional: columns that may be missing, and are None then.
+        one_of: groups of such columns, of which the source must have one, by the option that names others.
         names: the columns of a TSV or CSV file whose first line is a row; None if the first line names them.
         format: "tsv", "csv", "jsonl" or "parquet"; None decides by the end of the file's name.
 
@@ -106,13 +110,14 @@ def read_rows(
     >>> [row["text"] for row in read_rows([{"text": "a cat", "id": 3}, {"text": "a dog"}], ["text"])]
     ['a cat', 'a dog']
     """
-    wanted = _columns(columns, optional)
+    wanted = _columns(columns, optional, one_of)
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         kind = table_format(path) if format is None else checks.choice("read_rows: format", format, FORMATS)
         if kind == "parquet":
-            return _some(_parquet(path, wanted), path)
-        return _lines_of(path, partial(parse_rows, columns=columns, optional=optional, names=names, format=kind))
+            return _some(_parquet(path, path, wanted), path)
+        options: dict[str, Any] = {"optional": optional, "one_of": one_of, "names": names, "format": kind}
+        return _lines_of(path, partial(parse_rows, columns=columns, **options))
     return _some(_objects(source, wanted), "rows")
 
 
@@ -123,9 +128,10 @@ def parse_rows(
     *,
     format: str,
     optional: Sequence[str] = (),
+    one_of: Mapping[str, Sequence[Sequence[str]]] | None = None,
     names: Sequence[str] | None = None,
 ) -> Iterator[Row]:
-    """The rows of a UTF-8 file by its lines, as `read_rows`. Errors call it `name`; `format` is no "parquet".
+    """The rows of a file by its lines, as `read_rows`. Errors call it `name`. Parquet is held in memory as a whole.
 
     TSV has a tab between two columns, and a quote is a character. CSV is RFC 4180: a field in quotes may hold commas,
     line ends and doubled quotes; a quote within another field is a character. JSON lines are objects. Blank lines are
@@ -135,9 +141,11 @@ def parse_rows(
     >>> row.values, row.place
     ({'text': 'a, b', 'label': '1'}, 'a.csv:2')
     """
-    wanted = _columns(columns, optional)
+    wanted = _columns(columns, optional, one_of)
+    if checks.choice("parse_rows: format", format, FORMATS) == "parquet":
+        return _some(_parquet(io.BytesIO(b"".join(lines)), name, wanted), name)
     text = utf8_lines(lines, name)
-    if checks.choice("parse_rows: format", format, [kind for kind in FORMATS if kind != "parquet"]) == "jsonl":
+    if format == "jsonl":
         return _some(_json_lines(text, name, wanted), name)
     records = _csv_records(text, name) if format == "csv" else _tsv_records(text)
     return _some(_table(records, name, wanted, names), name)
@@ -145,17 +153,23 @@ def parse_rows(
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns that are wanted, and those that may be missing."""
+    """The columns that are wanted, those that may be missing, and groups of them one of which must be there."""
 
     needed: tuple[str, ...]
     optional: tuple[str, ...]
+    one_of: Mapping[str, Sequence[Sequence[str]]]
 
     def check(self, there: Iterable[str], place: str) -> None:
-        """Raise ValueError for a column that is missing or occurs twice."""
+        """Raise ValueError for a column or a group that is missing, and for a column that occurs twice."""
         found = list(there)
         for column in self.needed:
             if column not in found:
                 raise ValueError(f"{place}: there is no column {shown(column)}, only {listed([*map(repr, found)])}")
+        for option, groups in self.one_of.items():
+            if not any(_has(found, group) for group in groups):
+                wanted = listed([" with ".join(group) for group in groups])
+                told = f"{{}}: there is none of the columns {{}}, only {{}}; {{{option}}} names others"
+                raise OptionError(told, place, wanted, listed([*map(repr, found)]))
         for column in self.needed + self.optional:
             if found.count(column) > 1:
                 raise ValueError(f"{place}: {found.count(column)} columns have the name {shown(column)}")
@@ -168,16 +182,22 @@ class _Columns:
             raise
         for column in self.optional:
             found[column] = _plain(values.get(column))
+        if not all(any(_has(values, group) for group in groups) for groups in self.one_of.values()):
+            self.check(values, place)
         return Row(found, place)
 
 
-def _columns(columns: Any, optional: Any) -> _Columns:
-    return _Columns(
-        *(
-            tuple(checks.texts(f"read_rows: {name}", some))
-            for name, some in (("columns", columns), ("optional", optional))
-        )
+def _columns(columns: Any, optional: Any, one_of: Mapping[str, Sequence[Sequence[str]]] | None) -> _Columns:
+    groups = one_of or {}
+    needed, free = (
+        checks.texts(f"read_rows: {name}", some) for name, some in (("columns", columns), ("optional", optional))
     )
+    free += [column for some in groups.values() for group in some for column in group]
+    return _Columns(tuple(needed), tuple(dict.fromkeys(free)), groups)
+
+
+def _has(there: Container[str], group: Sequence[str]) -> bool:
+    return all(column in there for column in group)
 
 
 def _text(name: str, value: Any) -> str:
@@ -218,7 +238,7 @@ def _some(rows: Iterator[Row], name: str) -> Iterator[Row]:
     for row in rows:
         yield row
     if row is None:
-        raise ValueError(f"{name}: there are no rows")
+        raise EmptyError(name, "rows")
 
 
 def _table(
@@ -304,7 +324,8 @@ def _json_lines(lines: Iterable[str], name: str, wanted: _Columns) -> Iterator[R
         yield wanted.row(value, place)
 
 
-def _parquet(path: str, wanted: _Columns) -> Iterator[Row]:
+def _parquet(source: str | io.BytesIO, path: str, wanted: _Columns) -> Iterator[Row]:
+    """The rows of a file that errors call `path`."""
     try:
         import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]
         from pyarrow import parquet
@@ -312,7 +333,7 @@ def _parquet(path: str, wanted: _Columns) -> Iterator[Row]:
         raise ImportError('Parquet files need pyarrow: pip install "fastattn[parquet]"') from error
     number = 0
     try:
-        with open(path, "rb") as file, parquet.ParquetFile(file) as table:
+        with open(source, "rb") if isinstance(source, str) else source as file, parquet.ParquetFile(file) as table:
             there = table.schema_arrow.names
             wanted.check(there, path)
             columns = [column for column in (*wanted.needed, *wanted.optional) if column in there]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastattn import ragged
 from fastattn._types import IntArray
+from fastattn.errors import EmptyError
 from fastattn.text.library import import_tokenizers
 from fastattn.text.tokenizer import Tokenizer
 
@@ -86,7 +87,7 @@ class TokenizedDocuments:
             ids.write(found.tobytes())
             ends.write(offsets.astype(np.int64).tobytes())
         if not count:
-            raise ValueError(f"{name}: there are no words")
+            raise EmptyError(name, "words")
         ids.flush()
         ends.flush()
         bounds.append(count)

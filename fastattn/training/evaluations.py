@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,11 +48,11 @@ class Evaluations:
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether `patience` evaluations followed the best one."""
+        """Whether `patience` evaluations followed the best one. One without a metric is no improvement."""
         if self._patience is None:
             return False  # asked after every step
         best = self.best
-        return best is not None and len(self.entries) - self.entries.index(best) > self._patience
+        return len(self.entries) - (0 if best is None else self.entries.index(best) + 1) >= self._patience
 
     def due(self, step: int, epoch_ended: bool, run_ended: bool) -> bool:
         """Whether an evaluation belongs after this step and has not been done."""
@@ -69,7 +70,16 @@ class Evaluations:
     def latest(self) -> list[str]:
         """The metrics of the last evaluation, each as text that tells it from a training step's."""
         metrics = self.entries[-1]["metrics"] if self.entries else {}
-        return [f"eval {name} {value:.4f}" for name, value in metrics.items() if value is not None]
+        told = {name: "undefined" if value is None else f"{value:.4f}" for name, value in metrics.items()}
+        return [f"eval {name} {value}" for name, value in told.items()]
+
+    def warn_of_undefined(self) -> None:
+        """Warn if the last evaluation has no metric for patience to compare it by."""
+        entry = self.entries[-1]
+        if self._patience is not None and not math.isfinite(self._score(entry["metrics"])):
+            name = next(iter(entry["metrics"])) if self._metric is None else self._metric
+            told = f"after step {entry['step']} {name} is undefined: this evaluation counts as no improvement"
+            warnings.warn(told, stacklevel=2)
 
     def _score(self, metrics: Mapping[str, float | None]) -> float:
         score = metrics[next(iter(metrics)) if self._metric is None else self._metric]

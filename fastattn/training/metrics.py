@@ -145,6 +145,18 @@ def spearman_correlation(predictions: ArrayLike, labels: ArrayLike) -> float:
     return _correlation(*(_ranks(values) if np.isfinite(values).all() else values for values in pair))
 
 
+def check_scores(scores: ArrayLike, places: Sequence[str]) -> None:
+    """Raise ValueError, with the first of the `places`, for scores that are all equal: nothing correlates with them.
+
+    >>> check_scores([1.0, 1.0], ["a.csv:2", "a.csv:3"])
+    Traceback (most recent call last):
+    ValueError: a.csv:2: all scores are 1, so nothing correlates with them
+    """
+    found = np.asarray(scores, np.float64)
+    if len(found) and found.min() == found.max():
+        raise ValueError(f"{places[0]}: all scores are {found[0]:g}, so nothing correlates with them")
+
+
 class EntityScore(NamedTuple):
     """How well entities are found: `precision`, `recall` and `f1`. `support` is the number of right entities."""
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fastattn.errors import OptionError
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
 from fastattn.training.callbacks import TrainerCallback
 from fastattn.training.metrics import checked_metrics
@@ -159,9 +160,10 @@ def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-    if saved_states(folder / STATES):
+    if states := saved_states(folder / STATES):
         if not resume:
-            raise ValueError(f"{folder / STATES}: holds states of a run; resume it, or choose another folder")
+            told = "{}: holds a run, whose last state is that after step {}; {resume} continues it, or choose another "
+            raise OptionError(told + "{output}", folder, states[0][0])
     else:
         for name in ("config.json", "model.safetensors"):
             if (folder / name).exists():

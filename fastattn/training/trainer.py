@@ -326,6 +326,7 @@ class Trainer:
             self._best = {name: np.array(x) for name, x in self._trained.weights().items()}
         self._unsaved = True
         report.evaluation(self._evaluations.latest())
+        self._evaluations.warn_of_undefined()
         self._tell("on_evaluate", report, metrics)
 
     # Saved states

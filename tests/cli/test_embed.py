@@ -182,7 +182,7 @@ def test_truncation(tmp_path, text, capsys, monkeypatch):
     output = tmp_path / "out.npy"
     arguments = ["embed", "--model", str(folder), str(text), "-o", str(output)]
     assert main(arguments) == 0
-    assert capsys.readouterr().err == ("fastattn embed: 2 of 8 texts have more than 8 tokens and were cut\n")
+    assert capsys.readouterr().err == ("fastattn embed: warning: 2 of 8 texts have more than 8 tokens and were cut\n")
     output.unlink()
     assert main([*arguments, "--truncation", "silent"]) == 0
     assert capsys.readouterr().err == ""

@@ -165,7 +165,8 @@ def test_the_examples_of_help_can_be_typed(example: str) -> None:
     words = shlex.split(re.split(r"[|] (?=fastattn)", example)[-1].split(" > ")[0])
     assert words[0] == "fastattn"
     arguments = cli.build_parser().parse_args(words[1:])
-    assert arguments.prog == " ".join(["fastattn", *words[1 : 1 + len(arguments.prog.split()) - 1]])
+    prog = arguments.parser.prog
+    assert prog == " ".join(["fastattn", *words[1 : 1 + len(prog.split()) - 1]])
 
 
 PREDICTING = [name for name, (_, recipe) in tasks.TASKS.items() if getattr(tasks, recipe).predicting]

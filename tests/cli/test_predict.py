@@ -149,7 +149,7 @@ def test_columns_in_and_out(entities, tmp_path, capsys):
 
 
 def test_entities_are_scored_if_they_are_known(entities, tmp_path, capsys):
-    path, out = tmp_path / "in.txt", tmp_path / "out.txt"
+    path, out = tmp_path / "in.conll", tmp_path / "out.conll"
     path.write_text(COLUMNS, encoding="utf-8")
     assert predict(entities, path, "-o", str(out), "--scheme", "BIOES") == 0
     assert capsys.readouterr().err.startswith("accuracy: ")
@@ -178,9 +178,13 @@ def test_text_in_and_json_lines_out(entities, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "more", "message"),
     [
-        ("New\n", [], "in.txt:1: there is no word_column 1, the row has 1 columns: New"),
-        ("New O\n", ["--tag-column", "-1"], "in.txt:1: word_column and tag_column are one column, the row has 2"),
-        ("New O\n", ["--tag-column", "UPOS"], "tag_column must be the number of a column in CoNLL columns, got 'UPOS'"),
+        ("New\n", [], "in.txt:1: there is no --word-column 1, the row has 1 columns: New"),
+        ("New O\n", ["--tag-column", "-1"], "in.txt:1: --word-column and --tag-column are one column, the row has 2"),
+        (
+            "New O\n",
+            ["--tag-column", "UPOS"],
+            "--tag-column must be the number of a column in CoNLL columns, got 'UPOS'",
+        ),
         ("New O\n", ["--aggregation", "max"], "--aggregation and --stride are for --format text"),
         ("New O\n", ["--append", "--format", "text"], "--append, --word-column, --tag-column and --scheme are for fi"),
         ("1\tNew\n", ["--append", "--format", "conllu"], "append needs CoNLL columns"),
@@ -209,11 +213,61 @@ def test_another_column_is_written(tmp_path, text, capsys):
     assert kept == [[c for i, c in enumerate(line.split("\t")) if i != 4] for line in TEXT.splitlines()]
 
 
-@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
+CONLLU = "1\tNew\tnew\tPROPN" + "\t_" * 6 + "\n2\tYork\tYork\tPROPN" + "\t_" * 6 + "\n\n"
+
+
+def test_the_name_of_a_file_says_what_it_is(model, entities, tmp_path, capsys):
+    """A tagger of entities overwrites no column of CoNLL-U, and one of parts of speech none of CoNLL columns."""
+    conllu, conll = tmp_path / "in.conllu", tmp_path / "in.iob2"
+    conllu.write_text(CONLLU, encoding="utf-8")
+    conll.write_text("New B-LOC\nYork I-LOC\n", encoding="utf-8")
+    ways = "--tag-column names the column for the tags, --append adds one to CoNLL columns, --format names the format"
+    for tagger, path, own, other in (
+        (entities, conllu, "CoNLL-U", "CoNLL columns"),
+        (model, conll, "CoNLL columns", "CoNLL-U"),
+    ):
+        assert predict(tagger, path, "-o", str(tmp_path / "out")) == 1
+        error = f"error: {path}: these are {own}, but the tagger has learnt {other}; {ways}\n"
+        assert capsys.readouterr().err == f"fastattn predict tag: {error}"
+        assert not (tmp_path / "out").exists()
+    assert predict(entities, conllu, "--tag-column", "MISC") == 0
+    (tags,) = [convert_tags(tags, "IOB2") for tags in Tagger.from_pretrained(entities).tag([["New", "York"]])]
+    captured = capsys.readouterr()
+    assert [line.split("\t")[-1] for line in captured.out.splitlines()[:2]] == tags
+    assert "is read as" not in captured.err
+    assert predict(model, conll, "--append") == 0
+    (tags,) = Tagger.from_pretrained(model).tag([["New", "York"]])
+    assert capsys.readouterr().out == f"New B-LOC {tags[0]}\nYork I-LOC {tags[1]}\n\n"  # the file's separator
+
+
+def test_what_a_name_does_not_say_is_told(model, entities, tmp_path, capsys):
+    path = tmp_path / "in.txt"
+    path.write_text(COLUMNS, encoding="utf-8")
+    ways = "--format text reads raw text"
+    assert predict(entities, path) == 0
+    told = f"{path} is read as CoNLL columns, words in column 1, tags in column 2; {ways}"
+    assert capsys.readouterr().err.splitlines()[0] == told
+    path.write_text("New York is a city.\n", encoding="utf-8")
+    assert predict(model, path) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"fastattn predict tag: error: {path}:1: a row must have 10 columns")
+    assert error.endswith(f"; {path} is read as CoNLL-U, tags in UPOS; {ways}\n")
+
+
+def test_training_files_are_known_by_their_names(tmp_path):
+    path = tmp_path / "train.iob2"
+    path.write_text("New B-LOC\nYork I-LOC\n", encoding="utf-8")
+    assert Tagger.read(path)[0].tags == ("B-LOC", "I-LOC")
+    path = tmp_path / "train.conllu"
+    path.write_text(CONLLU, encoding="utf-8")
+    assert Tagger.read(path)[0].tags == ("PROPN", "PROPN")
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet", "t.csv"])
 def test_a_table_is_no_file_of_columns(model, entities, tmp_path, capsys, name):
     path = tmp_path / name
     path.write_text('{"tokens": ["New"], "tags": ["O"]}\n', encoding="utf-8")
     for tagger in (model, entities):
         assert predict(tagger, path, "-o", str(tmp_path / "out")) == 1
-        assert f"error: {path}: tags are written to CoNLL-U or CoNLL columns, not to JSON" in capsys.readouterr().err
+        assert f"error: {path}: tags are written to CoNLL-U or CoNLL columns, not to CSV" in capsys.readouterr().err
         assert not (tmp_path / "out").exists()

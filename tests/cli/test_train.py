@@ -265,7 +265,8 @@ def test_an_old_run_is_not_overwritten(files, command, capsys):
     before = weights(files["--output"])
     files["train" if "train" in files else "--train"] = "missing"  # nothing is read before
     message = error_of(command(files, *ONE_EPOCH), capsys)
-    assert "states: holds states of a run; resume it, or choose another" in message
+    assert "out: holds a run, whose last state is that after step " in message
+    assert message.endswith("; --resume continues it, or choose another --output")
     assert weights(files["--output"]) == before
 
 
@@ -365,7 +366,7 @@ def test_another_configuration_is_refused(task, changes, message, tmp_path, caps
     assert main(helpers_train.command(task, files, *ONE_EPOCH)) == 0
     text = error_of(helpers_train.command(task, files, *ONE_EPOCH, "--resume", *changes), capsys)
     assert text.startswith(message)
-    assert text.endswith(" when the run began; use the same value, or another folder")
+    assert text.endswith(" when the run began; use the same value, or another --output")
 
 
 def test_options_that_a_run_may_change(files, command):
@@ -391,15 +392,15 @@ def test_other_data_are_refused(task, files, command, capsys, tmp_path):
         ("bilm", b" \n\n", "text.txt: there are no words"),
         ("bilm", b"a b\n", "StreamBatches: 4 streams need as many tokens, the text has 3"),
         ("bilm", b"fine\n\xff\n", "text.txt:2: not UTF-8: byte 0xff at 1"),
-        ("pretrain", b"", "text.txt: there is no text"),
-        ("pretrain", b" \n\n", "text.txt: there is no text"),
+        ("pretrain", b"", "text.txt: there are no sentences"),
+        ("pretrain", b" \n\n", "text.txt: there are no sentences"),
         (
             "pretrain",
             b"a b\nc d\n",
             "text.txt: next sentences need two documents or more, there is one",
         ),
         ("pretrain", b"fine\n\n\xff\n", "text.txt:3: not UTF-8: byte 0xff at 1"),
-        ("translate", b"", "train.tsv: no pair of texts among the 0 lines"),
+        ("translate", b"", "train.tsv: there are no pairs of texts"),
         ("translate", b"a\tb\nc\n", "train.tsv:2: a line must have 2 columns with a tab between them, got 1"),
         ("translate", b"a\tb\n\xff\tc\n", "train.tsv:2: not UTF-8: byte 0xff at 1"),
         ("translate", b"a\t" + b"b" * 600, "batches: no pair of texts has at most 512 tokens on each side"),

@@ -219,7 +219,7 @@ def test_data_are_refused(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "wrong.json"
     wrong = [{"question": "a", "context": "the cat", "answers": {"text": ["cat"], "answer_start": [3]}}]
     for text, message in (
-        ("", "not JSON"),
+        ("", "there are no questions"),
         (json_lines(wrong), r"wrong.json:1.answers\[0\]: 'cat' is not at 3 of the context, where ' ca' stands"),
         (squad(wrong), r"paragraphs\[0\].qas\[0\].answers\[0\]: 'cat' is not at 3 of the context"),
     ):
@@ -251,7 +251,7 @@ def test_evaluation(answerer: Answerer) -> None:
     assert answerer.evaluate(answered) == squad_scores(texts, answered)
     never = Answerer.for_training(answerer._folder, ROWS, null_score_diff_threshold=1e9)
     assert never.evaluate(examples)["no_answer"] == 0.0
-    assert never.show({"exact_match": 12.345, "f1": None}) == "exact_match 12.35"
+    assert never.show({"exact_match": 12.345, "f1": None}) == "exact_match 12.35, f1 undefined"
 
 
 def test_what_is_saved_comes_back(folder: Path, tmp_path: Path, answerer: Answerer) -> None:
@@ -410,7 +410,7 @@ def test_the_pipeline_of_transformers_gives_the_same(folder: Path, tmp_path: Pat
 
 def test_the_recipe() -> None:
     assert AnswerRecipe(null_score_diff_threshold=-3).null_score_diff_threshold == -3.0
-    assert (AnswerRecipe.metric, AnswerRecipe().max_length, AnswerRecipe().doc_stride) == ("f1", 384, 128)
+    assert (AnswerRecipe.metric, AnswerRecipe().max_length, AnswerRecipe().doc_stride) == ("f1", None, 128)
     with pytest.raises(ValueError, match="null_score_diff_threshold must be a number"):
         AnswerRecipe(null_score_diff_threshold=float("nan"))
 

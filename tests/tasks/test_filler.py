@@ -158,5 +158,5 @@ def test_the_command_warns_in_a_line(folder: Path, tmp_path: Path, capsys: pytes
     path = tmp_path / "in.txt"
     path.write_text("the [MASK]\n", encoding="utf-8")
     assert main(["predict", "fill", "--model", str(folder), str(path), "--targets", "abc"]) == 0
-    warned = "fastattn predict fill: Filler: the target 'abc' is 3 tokens; the first one, a, counts\n"
+    warned = "fastattn predict fill: warning: the target 'abc' is 3 tokens; the first one, a, counts\n"
     assert capsys.readouterr().err == warned

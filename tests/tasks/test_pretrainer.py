@@ -18,7 +18,7 @@ from helpers_train import command, documents, files_of
 from fastattn import functional as F
 from fastattn.cli import main
 from fastattn.models import BertConfig, BertForMaskedLM, BertForPreTraining
-from fastattn.tasks import Pretrainer, PretrainRecipe, Tagger
+from fastattn.tasks import Filler, Pretrainer, PretrainRecipe, Tagger
 from fastattn.text import Documents, TokenizedDocuments, Tokenizer
 from fastattn.training import train
 
@@ -51,11 +51,10 @@ def test_it_learns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1].endswith(f" ({metrics['random_share']:.4f} are random)")
     assert 0.4 < metrics["random_share"] < 0.7
     bert = Pretrainer.from_pretrained(files["--output"])
-    texts = ["the cat sat [MASK]", "no mask", "[MASK] dog [MASK] .", "the [MASK] ran ."]
-    found = bert(texts)
-    assert list(map(len, found)) == [1, 0, 2, 1]
-    assert found == [bert([text])[0] for text in texts]
-    assert (found[0], found[2][0]) == (["."], "the")
+    texts = ["the cat sat [MASK]", "[MASK] dog [MASK] .", "the [MASK] ran ."]
+    found = bert(texts, top_k=1)
+    assert found == Filler.from_pretrained(files["--output"])(texts, top_k=1)
+    assert (found[0][0]["token_str"], found[1][0][0]["token_str"]) == (".", "the")
     bert.recipe = PretrainRecipe(batch_size=4, max_seq_length=24, max_predictions_per_seq=3)
     again = bert.evaluate(Pretrainer.read(files["--eval"]))
     assert again == {name: metrics[name] for name in again}
@@ -231,13 +230,12 @@ def test_what_cannot_be_trained_or_loaded(data: Documents, tmp_path: Path) -> No
     folder = write_bert(tmp_path / "plain")
     with pytest.raises(ValueError, match="has no head for masked words, its architecture is BertModel"):
         Pretrainer.from_pretrained(folder)
-    bert = Pretrainer.for_training(folder, data, max_seq_length=64)
-    with pytest.raises(ValueError, match="max_seq_length is 64, but max_position_embeddings is 32"):
-        bert.batches(data)
+    with pytest.raises(ValueError, match="max_seq_length is 64, but the model has 32 positions"):
+        Pretrainer.for_training(folder, data, max_seq_length=64)
     words = (folder / "vocab.txt").read_text(encoding="utf-8").replace("[MASK]", "[NONE]")
     (folder / "vocab.txt").write_text(words, encoding="utf-8")
     with pytest.raises(ValueError, match=r"the tokenizer has no mask_token, such as \[MASK\], which hides the words"):
-        Pretrainer.for_training(folder, data)
+        Pretrainer.for_training(folder, data, max_seq_length=16)
     small = write_bert(tmp_path / "small")
     lines = (small / "vocab.txt").read_text(encoding="utf-8")
     (small / "vocab.txt").write_text(lines + "dog\n", encoding="utf-8")

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from fastattn import tasks
+from fastattn.errors import OptionError
 from fastattn.hub import ModelNotFoundError
 from fastattn.tasks import TASKS, BiLMRecipe, TagRecipe, TranslateRecipe
-from fastattn.tasks.base import OptionError, Options, Predictor, Recipe, Task, Usage, options
+from fastattn.tasks.base import Options, Predictor, Recipe, Task, Usage, options
 from fastattn.training import train
 
 USAGES: list[type[Usage]] = [getattr(tasks, usage) for _, usage in TASKS.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -161,11 +162,12 @@ def test_a_run_on_files_without_names(tmp_path: Path, capfd: Any) -> None:
         ("", "{path}: there are no rows"),
         (
             "sentence1\tscore\na\t1\n",
-            "{path}:2: there is none of the columns sentence1 with sentence2, query with docum",
+            "{path}:1: there is none of the columns sentence1 with sentence2, query with document, sentence, text, "
+            "only 'sentence1', 'score'; --columns names others",
         ),
         ("sentence\tlabel\na\t1\nb\n", "{path}:3: a row must have 2 columns, as line 1 has, got 1: 'b'"),
         ("sentence\tlabel\na\tmuch\n", "{path}:2: label must be a number, got 'much'"),
-        ("sentence\tgrade\na\t1\n", "{path}:2: there is no column label or score; name the column of the labels"),
+        ("sentence\tgrade\na\t1\n", "{path}:1: there is none of the columns label, score, only 'sentence', 'grade'"),
     ],
 )
 def test_files_that_cannot_be_learnt(text: str, message: str, tmp_path: Path, capfd: Any) -> None:
@@ -175,6 +177,20 @@ def test_files_that_cannot_be_learnt(text: str, message: str, tmp_path: Path, ca
     assert main(["train", "regress", *model, "--train", str(table)]) == 1
     assert f"fastattn train regress: error: {message.format(path=table)}" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_numbers_that_are_all_equal(folder: Path, regressor: Regressor, tmp_path: Path, capfd: Any) -> None:
+    table = tmp_path / "eval.tsv"
+    table.write_text("text\tlabel\na\t3\nb\t3.0\n", encoding="utf-8")
+    message = f"{table}:2: all scores are 3, so nothing correlates with them"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        regressor.evaluate(Regressor.read(table))
+    train = [*("--train", str(table)), "--model", str(folder), "--output", str(tmp_path / "out")]
+    assert main(["train", "regress", *train, "--eval", str(table)]) == 1
+    assert capfd.readouterr().err == f"fastattn train regress: error: {message}\n"
+    assert main(["predict", "regress", "--model", str(folder), str(table)]) == 0
+    assert capfd.readouterr().err == f"not measured: {message}\n"
+    assert regressor.show({"pearson": math.nan, "spearman": None}) == "pearson undefined, spearman undefined"
 
 
 @pytest.mark.parametrize(("label", "got"), [("high", "'high'"), (["a", "b"], r"\('a', 'b'\)"), ("1", "'1'")])

@@ -101,8 +101,8 @@ def test_real_texts() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "text.txt: there is no text"),
-        (b"\n \r\n", "text.txt: there is no text"),
+        (b"", "text.txt: there are no sentences"),
+        (b"\n \r\n", "text.txt: there are no sentences"),
         (b"\xff\xfea\0", "text.txt:1: not UTF-8 text, but UTF-16; convert it to UTF-8"),
         (b"fine\nnot \xff\n", "text.txt:2: not UTF-8: byte 0xff at 5"),
     ],
@@ -128,7 +128,7 @@ def test_other_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match=r"^data must be a sequence of documents, .* got the str 'a.txt'"):
         Documents.of("a.txt", "data")
     for nothing in ([], [[]], [[" "], []]):
-        with pytest.raises(ValueError, match=r"^documents: there is no text$"):
+        with pytest.raises(ValueError, match=r"^documents: there are no sentences$"):
             Documents.of(nothing)
     path = tmp_path / "long.txt"
     path.write_text("short\n" + "a " * 600, encoding="utf-8")

@@ -47,8 +47,10 @@ def test_columns_that_are_named(tmp_path: Path) -> None:
     ("rows", "options", "message"),
     [
         ([{"a": "x", "label": 1}], {}, r"rows\[0\]: there is none of the columns sentence1 with sentence2, query with "
-         r"document, sentence, text; name those of the texts"),
-        ([{"text": "x"}], {}, r"rows\[0\]: there is no column label or score; name the column of the labels"),
+         r"document, sentence, text, only 'a', 'label'; columns names others$"),
+        ([{"text": "x"}], {}, r"rows\[0\]: there is none of the columns label, score, only 'text'; label names"),
+        ([{"text": "x", "label": None}], {}, r"rows\[0\]: there is no label$"),
+        ([{"text": None, "label": 1}], {}, r"rows\[0\]: there is no text; columns names other columns$"),
         ([{"text": "x"}], {"label": "class"}, r"rows\[0\]: there is no column 'class', only 'text'"),
         ([{"text": "x", "label": 1}], {"columns": ["a"]}, r"rows\[0\]: there is no column 'a', only 'text', 'label'"),
         ([{"text": "x", "label": 1}, {"sentence": "x", "label": 1}], {}, r"rows\[1\]: text must be text, got None"),

@@ -87,7 +87,7 @@ def test_line_counts_that_differ_are_both_named(tmp_path: Path) -> None:
         (b"a\tb\n\xff\tc\n", r"a\.tsv:2: not UTF-8: byte 0xff at 1"),
         (b"\xef\xbb\xbfab\tc\xff\n", r"a\.tsv:1: not UTF-8: byte 0xff at 8"),
         (b"ab\tc\xff\n", r"a\.tsv:1: not UTF-8: byte 0xff at 5"),
-        (b"", r"a\.tsv: no pair of texts among the 0 lines"),
+        (b"", r"a\.tsv: there are no pairs of texts"),
         (b"\n\ta\n", r"a\.tsv: no pair of texts among the 2 lines"),
     ],
 )
@@ -98,7 +98,7 @@ def test_bad_columns(tmp_path: Path, data: bytes, message: str) -> None:
 
 def test_bad_files(tmp_path: Path) -> None:
     blank = write(tmp_path / "blank", "\n\n")
-    with pytest.raises(ValueError, match=r"blank and .*blank: no pair of texts among the 2 lines"):
+    with pytest.raises(ValueError, match=r"blank and .*blank: there are no pairs of texts"):
         read_parallel(blank, blank)
     with pytest.raises(FileNotFoundError, match="missing"):
         read_parallel(blank, tmp_path / "missing")

@@ -143,6 +143,7 @@ def test_evaluation_every_few_steps() -> None:
         (True, [math.nan, 1, math.nan, math.nan, 9], 2, 4),
     ],
 )
+@pytest.mark.filterwarnings("ignore:after step .* score is undefined")
 def test_early_stopping(tmp_path: Path, higher: bool, values: list[float], best: int, stopped: int) -> None:
     scores = iter(values)
     bits = []
@@ -369,6 +370,19 @@ def test_options_that_do_not_go_together() -> None:
         Run("folder", plot="loss.pdf")
 
 
+def test_an_undefined_metric_is_no_improvement(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "fastattn")
+    run = Run(evaluate=lambda: {"score": math.nan}, epochs=5, patience=2)
+    with pytest.warns(
+        UserWarning, match=r"^after step \d+ score is undefined: this evaluation counts as no improvement$"
+    ):
+        run.trainer.train()
+    assert len(run.trainer.evaluations) == 2
+    assert run.trainer.finished
+    assert run.trainer.best is run.trainer.load_best() is None
+    assert any(record.getMessage().endswith("eval score undefined") for record in caplog.records)
+
+
 def test_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tqdm", reason="needs tqdm")
     run = Run(progress=True, evaluate=lambda: {"accuracy": 0.75, "undefined": math.nan})
@@ -383,9 +397,9 @@ def test_lines_where_there_is_no_bar(caplog: pytest.LogCaptureFixture) -> None:
     run = Run(evaluate=lambda: {"accuracy": 0.75, "undefined": math.nan})
     run.trainer.train()
     lines = [record.getMessage() for record in caplog.records]
+    told = r", eval accuracy 0\.7500, eval undefined undefined"
     numbers = [
-        re.match(r"step (\d+) of (\d+): (?:loss \d+\.\d{4}, [\d,]+ tokens/s(, eval accuracy 0\.7500)?)$", line)
-        for line in lines
+        re.match(rf"step (\d+) of (\d+): (?:loss \d+\.\d{{4}}, [\d,]+ tokens/s({told})?)$", line) for line in lines
     ]
     assert [(int(found[1]), bool(found[3])) for found in numbers if found] == [
         (1, False),

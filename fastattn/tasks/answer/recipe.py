@@ -19,11 +19,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastattn import checks
 from fastattn.tasks.base import START, AboveZero, Count, Options, TokenRecipe
+from fastattn.tasks.sequences.recipe import TABLE
 
+USUAL_LENGTH = 384
+"""The `max_length` of a model that reads as much."""
 Number = Annotated[float, partial(checks.number, low=-math.inf, above=True)]
 
 
@@ -32,7 +35,8 @@ class AnswerOptions(Options):
     """How a text is split into windows, and which answers are allowed, as in BERT's run_squad.
 
     Args:
-        max_length: the most wordpieces of a window, with the question and special tokens
+        max_length: the most wordpieces of a window, with the question and special tokens (default: 384, or what the
+            model reads)
         doc_stride: wordpieces from the start of one window to the start of the next
         max_question_length: the most wordpieces of a question; longer ones are cut
         max_answer_length: the most wordpieces of an answer
@@ -40,7 +44,7 @@ class AnswerOptions(Options):
             than this (default: every question has an answer; for questions of SQuAD 2.0 with their answers, 0)
     """
 
-    max_length: Count = 384
+    max_length: Count | None = None
     doc_stride: Count = 128
     max_question_length: Count = 64
     max_answer_length: Count = 30
@@ -52,10 +56,12 @@ class AnswerUse(AnswerOptions):
     """The options of `fastattn predict answer`.
 
     Args:
+        format: what the file is (default: by the end of its name, otherwise SQuAD or JSON lines)
         n_best: write the best answers of each question, at most this many, with their scores and places (default: write
             the text of the best one)
     """
 
+    format: Literal["squad", "tsv", "csv", "jsonl", "parquet"] | None = None
     n_best: Count | None = None
 
 
@@ -75,9 +81,9 @@ class AnswerRecipe(AnswerOptions, TokenRecipe):
     }  # fmt: skip
     predicting: ClassVar[tuple[str, str, str] | None] = (
         "Answer the questions of a file of SQuAD: JSON with the text of each answer by the id of its question, which "
-        "SQuAD's evaluator reads. JSON lines with question and context give JSON lines.",
+        "SQuAD's evaluator reads. A table with the columns question and context gives JSON lines.",
         "a model that answers questions: a folder, a package or a Hugging Face name",
-        "file of SQuAD or JSON lines",
+        f"file of SQuAD, or {TABLE}",
     )
     predict_options: ClassVar[type[Options]] = AnswerUse
     pipeline_tag: ClassVar[str | None] = "question-answering"

@@ -19,11 +19,12 @@ from fastattn.files import json_line
 from fastattn.hub import find_model
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
-from fastattn.tasks.answer.recipe import AnswerOptions, AnswerRecipe, AnswerUse
+from fastattn.tasks.answer.recipe import USUAL_LENGTH, AnswerOptions, AnswerRecipe, AnswerUse
 from fastattn.tasks.answer.windows import Found, answer_tokens, best_answers, encode_windows
-from fastattn.tasks.base import Task, make_recipe, model_name
-from fastattn.tasks.embed.folder import FILES, read_sentence_folder
+from fastattn.tasks.base import Task, make_recipe, metric_text, model_name
+from fastattn.tasks.embed.folder import FILES, find_start, read_sentence_folder
 from fastattn.tasks.heads import head_of
+from fastattn.tasks.limits import token_limit
 from fastattn.text import (
     SquadExample,
     TokenizedTexts,
@@ -35,6 +36,7 @@ from fastattn.text import (
     token_budget_batches,
     tokens_per_batch,
 )
+from fastattn.text.tables import format_by_name
 from fastattn.training import TokenBatches, squad_scores
 from fastattn.training.answer_metrics import check_known
 
@@ -42,10 +44,10 @@ HEAD = "QuestionAnswering"
 
 
 class Input(NamedTuple):
-    """Questions to answer, and whether they came as JSON lines."""
+    """Questions to answer, and whether they came as a table, whose answers are JSON lines."""
 
     examples: list[SquadExample]
-    json_lines: bool
+    table: bool
 
 
 class Answerer(Task):
@@ -72,6 +74,7 @@ class Answerer(Task):
         self.model, self.recipe = model, recipe or AnswerRecipe()
         self.tokenizer = Tokenizer.from_pretrained(folder)
         self.tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
+        token_limit(self.tokenizer, model.config, self.recipe.max_length)  # before any work is done
         self._folder = folder
 
     @classmethod
@@ -101,7 +104,7 @@ class Answerer(Task):
         """
         recipe = make_recipe(AnswerRecipe, recipe, options)
         check_known(_examples(data))
-        folder = read_sentence_folder(find_model(start, FILES)).transformer
+        folder = read_sentence_folder(find_start(start)).transformer
         manual_seed(recipe.seed)
         answerer = cls(load_head(folder, HEAD, trainable=True, new_head="draw", num_labels=2), folder, recipe)
         answerer.base_model = model_name(start)
@@ -182,8 +185,7 @@ class Answerer(Task):
 
     def _encode(self, questions: list[str], contexts: list[str], options: AnswerOptions) -> TokenizedTexts:
         config = self.model.config
-        limits = options.max_length, self.tokenizer.model_max_length, config.max_position_embeddings
-        longest = min(limit for limit in limits if limit)
+        longest = token_limit(self.tokenizer, config, options.max_length, USUAL_LENGTH)
         return encode_windows(self.tokenizer, questions, contexts, options, longest, config.vocab_size)
 
     def batches(self, data: Any) -> TokenBatches:
@@ -245,8 +247,10 @@ class Answerer(Task):
         return [example for path in paths for example in read_squad(path)]
 
     def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> Input:
-        given = list(lines)
-        return Input(parse_squad(given, name), not is_squad(given))
+        given, kind = list(lines), options.format or format_by_name(name)
+        if kind == "squad" or (kind == "jsonl" and options.format is None):  # .json may be either
+            kind = None
+        return Input(parse_squad(given, name, kind), kind is not None or not is_squad(given))
 
     def predict(self, data: Input, options: AnswerUse) -> tuple[Iterable[str], Iterable[str]]:
         found = self._of(data.examples, options, options.n_best or 1)
@@ -254,14 +258,14 @@ class Answerer(Task):
         known = all(example.answers or example.is_impossible for example in data.examples)
         told = [self.show(squad_scores([each["answer"] for each in best], data.examples))] if known else []
         ids = [example.id for example in data.examples]
-        if data.json_lines:
+        if data.table:
             rows: list[Any] = [{"answers": some} for some in found] if options.n_best else best
             return (json_line({"id": name, **row}) for name, row in zip(ids, rows, strict=True)), told
         values: list[Any] = found if options.n_best else [each["answer"] for each in best]
         return _object(dict(zip(ids, values, strict=True))), told
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
-        return ", ".join(f"{name} {value:.2f}" for name, value in metrics.items() if value is not None)
+        return ", ".join(f"{name} {metric_text(value, 2)}" for name, value in metrics.items())
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and tokenizer, each file whole or not at all. transformers reads them too."""

@@ -137,7 +137,7 @@ def best_answers(
             none = min(none, float(first_shares[0] * last_shares[0]))
             for i, j, total in _best(starts[1:], ends[1:], max_answer_length, count):
                 place = int(offsets[tokens[i], 0]), int(offsets[tokens[j], 1])
-                span = Span(float(first_shares[i + 1] * last_shares[j + 1]), *place, total)
+                span = Span(float(first_shares[i + 1] * last_shares[j + 1]), *place, float(total))
                 if place not in spans or spans[place].score < span.score:
                     spans[place] = span
         best = sorted(spans.values(), key=lambda span: (-span.score, -span.logits, span.start, span.end))

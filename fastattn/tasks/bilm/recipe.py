@@ -21,7 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastattn.tasks.base import AboveZero, Count, Fraction, OptionError, Recipe
+from fastattn.errors import OptionError
+from fastattn.tasks.base import AboveZero, Count, Fraction, Recipe
 
 if TYPE_CHECKING:
     from fastattn.training import Adam

@@ -17,7 +17,7 @@ from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, find_model
 from fastattn.models import BidirectionalLanguageModel, ElmoConfig
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.base import Task, make_recipe, metric_text
 from fastattn.tasks.bilm.recipe import BiLMRecipe
 from fastattn.tasks.bilm.streams import StreamLoss, perplexities
 from fastattn.text import (
@@ -189,8 +189,9 @@ class BiLM(Task):
         return texts, [f"perplexity: {math.exp(mean):.2f} ({len(losses)} sentences)"]
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
-        both, forward, backward = (metrics[f"{name}perplexity"] for name in ("", "forward_", "backward_"))
-        return f"perplexity {both:.2f} (forward {forward:.2f}, backward {backward:.2f})"
+        each = (metrics[f"{name}perplexity"] for name in ("", "forward_", "backward_"))
+        both, forward, backward = (metric_text(value, 2) for value in each)
+        return f"perplexity {both} (forward {forward}, backward {backward})"
 
     def report(self, evaluations: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         entries = list(evaluations)

@@ -18,7 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fastattn.tasks.base import Fraction, OptionError, Options
+from fastattn.errors import OptionError
+from fastattn.tasks.base import Fraction, Options
 from fastattn.tasks.sequences.recipe import TABLE, SequencePredictOptions, SequenceRecipe
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.errors import OptionError
 from fastattn.text import Row, read_rows
 
 SCORED = ("sentence1", "sentence2")
@@ -73,14 +74,15 @@ def read_pairs(
             kind = list(texts), score is not None
         else:
             label = score or SCORE
-            rows += read_rows(source, [], optional=[*RANKED, *SCORED, label], names=names)
+            groups = {"texts": [RANKED[:2], (*SCORED, label)]}
+            rows += read_rows(source, [], optional=[*RANKED, *SCORED, label], one_of=groups, names=names)
             kind = _kind(rows[first], label)
         if first and kind != (wanted, scored):
             before, now = ", ".join(wanted), ", ".join(kind[0])
             raise ValueError(f"{rows[first].place}: the columns must be those of {rows[0].place}, {before}, got {now}")
         wanted, scored = kind
     if len(wanted) < 2 or (scored and len(wanted) > 2):
-        raise ValueError(f"read_pairs: texts must name two columns, or more without scores, got {wanted}")
+        raise OptionError("{texts} must name two columns, or more without scores, got {}", ", ".join(wanted))
     columns = tuple([row.text(name) for row in rows] for name in wanted)
     scores = np.array([row.number(score or SCORE) for row in rows], np.float64) if scored else None
     return TextPairs(columns, scores, [row.place for row in rows])
@@ -94,10 +96,8 @@ def _kind(row: Row, score: str) -> tuple[list[str], bool]:
     if there[:2] == [*RANKED[:2]]:
         return there, False
     found = ", ".join([*there, *([score] if row[score] is not None else [])]) or "none of these"
-    raise ValueError(
-        f"{row.place}: the columns must be anchor and positive (and negatives), or sentence1, sentence2 and {score}, "
-        f"got {found}; `texts` names others"
-    )
+    told = "{}: the columns must be anchor and positive (and negatives), or sentence1, sentence2 and {}, got {}; "
+    raise OptionError(told + "{texts} names others", row.place, score, found)
 
 
 def unique(texts: Iterable[str]) -> dict[str, int]:

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from fastattn._types import FloatArray
 from fastattn.autograd import Tensor, no_grad, values
 from fastattn.hub import find_model
 from fastattn.progress import progress_bar
+from fastattn.tasks.embed.arguments import Plan, as_list, check_accepted, check_prompts, texts_of
 from fastattn.tasks.embed.folder import (
     DEFAULT_PROMPTS,
     ENCODER_OPTIONS,
@@ -29,6 +29,7 @@ from fastattn.tasks.embed.folder import (
 from fastattn.tasks.embed.modules import Dense, Normalize, Pooling, Transformer, check_modules, load_modules
 from fastattn.tasks.embed.similarity import SIMILARITIES, similarity, similarity_pairwise
 from fastattn.tasks.embed.truncation import TRUNCATION, Cut
+from fastattn.tasks.heads import check_encoder
 from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batches, tokens_per_batch
 
 QUERY, DOCUMENT = ("query",), ("document", "passage", "corpus")
@@ -39,7 +40,8 @@ class SentenceEncoder(nn.Sequential):
     """Sentence embeddings, with the meanings of `sentence_transformers.SentenceTransformer`.
 
     It reads sentence-transformers folders (Transformer, Pooling, Dense, Normalize; prompts and limits) and plain BERT
-    folders, which get mean pooling. The bits of an embedding do not depend on the other texts, their order or the
+    folders, which get mean pooling. A model that was trained for another task, such as a classifier, is refused, unless
+    you load it to train it. The bits of an embedding do not depend on the other texts, their order or the
     number of threads. Many threads may call `encode` at once.
 
     An encoder is a sequence of modules: `encoder[0]`, `len(encoder)` and iteration work. With `trainable`, `embed`
@@ -89,7 +91,7 @@ class SentenceEncoder(nn.Sequential):
     ) -> None:
         self._truncation = checks.choice("SentenceEncoder: truncation", truncation, TRUNCATION)
         trainable = checks.boolean("SentenceEncoder: trainable", trainable)
-        _check_accepted("SentenceEncoder", device=device)
+        check_accepted("SentenceEncoder", device=device)
         self.folder: Path | None = None
         """The folder that the encoder was read from."""
         options: dict[str, Any] = {}
@@ -100,6 +102,8 @@ class SentenceEncoder(nn.Sequential):
             self.folder = find_model(
                 name_or_folder, FILES, revision=revision, token=token, local_files_only=local_files_only
             )
+            if not trainable:
+                check_encoder(self.folder)
             description = read_sentence_folder(self.folder)
             options, modules = description.options, load_modules(description, trainable)
         elif name_or_folder is not None:
@@ -108,7 +112,7 @@ class SentenceEncoder(nn.Sequential):
         super().__init__(*modules)
         if self.folder is not None:
             self.eval() if trainable else self.freeze()
-        self.prompts: dict[str, str] = {**DEFAULT_PROMPTS, **options.get("prompts", {}), **_check_prompts(prompts)}
+        self.prompts: dict[str, str] = {**DEFAULT_PROMPTS, **options.get("prompts", {}), **check_prompts(prompts)}
         self.default_prompt_name = default_prompt_name or options.get("default_prompt_name")
         if self.default_prompt_name not in (None, *self.prompts):
             raise ValueError(
@@ -213,7 +217,7 @@ class SentenceEncoder(nn.Sequential):
 
         The encoder and `BertModel` take these as they are.
         """
-        tokens = self._transformer.tokenize(_as_list("tokenize", texts, "texts"), name="tokenize: texts")
+        tokens = self._transformer.tokenize(as_list("tokenize", texts, "texts"), name="tokenize: texts")
         lengths = tokens.lengths
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
         input_ids = np.zeros(mask.shape, np.int64)
@@ -244,7 +248,7 @@ class SentenceEncoder(nn.Sequential):
         >>> F.mse_loss(a, b.numpy()).backward()                                     # doctest: +SKIP
         """
         plan, cut = self._plan("embed", prompt_name, prompt), Cut()
-        tokens = self._tokenize(_as_list("embed", sentences), plan, cut)
+        tokens = self._tokenize(as_list("embed", sentences), plan, cut)
         cut.warn(self.max_seq_length, self._truncation)
         features = {
             "input_ids": tokens.ids,
@@ -258,7 +262,7 @@ class SentenceEncoder(nn.Sequential):
         """The tokens of sentences with the default prompt: ids, `cu_seqlens`, and the tokens of the prompt that pooling
         leaves out. Long sentences are cut as `encode` does."""
         plan, cut = self._plan("tokenize_ragged", None, None), Cut()
-        tokens = self._tokenize(_as_list("tokenize_ragged", sentences), plan, cut)
+        tokens = self._tokenize(as_list("tokenize_ragged", sentences), plan, cut)
         cut.warn(self.max_seq_length, self._truncation)
         return tokens.ids, tokens.cu_seqlens, plan.skip
 
@@ -305,10 +309,10 @@ class SentenceEncoder(nn.Sequential):
         Raises TypeError, by index, for a sentence that is not a str; ValueError for an unknown prompt or an option out
         of range; and TextTooLongError for a text over the limit, with `truncation="error"`.
         """
-        _check_accepted("encode", output_value=output_value, precision=precision, device=device)
-        _check_accepted("encode", convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor)
+        check_accepted("encode", output_value=output_value, precision=precision, device=device)
+        check_accepted("encode", convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor)
         single = isinstance(sentences, str)
-        texts = [sentences] if isinstance(sentences, str) else _texts(_as_list("encode", sentences))
+        texts = [sentences] if isinstance(sentences, str) else texts_of(as_list("encode", sentences))
         if prompt_type is not None and prompt_name is None:
             kind = getattr(prompt_type, "value", prompt_type)  # mteb's are members of an enum
             checks.choice("encode: prompt_type", kind, ("query", "document", "passage"))
@@ -374,7 +378,7 @@ class SentenceEncoder(nn.Sequential):
                         f"encode_stream: chunks must hold lists of sentences, got the str {checks.shown(chunk)}; for "
                         "sentences without chunks there is `encode`"
                     )
-                texts = _as_list("encode_stream", chunk)
+                texts = as_list("encode_stream", chunk)
                 yield texts, self._run(self._tokenize(texts, plan, cut), plan)
             cut.warn(self.max_seq_length, self._truncation)
 
@@ -399,7 +403,7 @@ class SentenceEncoder(nn.Sequential):
         batch_size: int | None = None,
         normalize: bool = False,
         truncate_dim: int | None = None,
-    ) -> _Plan:
+    ) -> Plan:
         """Check the options of a call of the method `owner`."""
         if batch_size is not None:
             batch_size = checks.integer(f"{owner}: batch_size", batch_size)
@@ -409,7 +413,7 @@ class SentenceEncoder(nn.Sequential):
         prompt = self._resolve_prompt(owner, prompt_name, prompt)
         normalize = checks.boolean(f"{owner}: normalize_embeddings", normalize)
         dimension = truncate_dim or self.get_embedding_dimension()
-        return _Plan(owner, prompt, self._prompt_tokens(owner, prompt), batch_size, normalize, dimension)
+        return Plan(owner, prompt, self._prompt_tokens(owner, prompt), batch_size, normalize, dimension)
 
     def _resolve_prompt(self, owner: str, prompt_name: str | None, prompt: str | None) -> str:
         if prompt is not None:
@@ -431,7 +435,7 @@ class SentenceEncoder(nn.Sequential):
             raise ValueError(f"{owner}: a prompt of {length} tokens leaves no text in max_seq_length = {limit}")
         return length
 
-    def _tokenize(self, texts: list[str], plan: _Plan, cut: Cut) -> TokenizedTexts:
+    def _tokenize(self, texts: list[str], plan: Plan, cut: Cut) -> TokenizedTexts:
         """The tokens of prompt and texts. `cut` goes on counting."""
         if plan.prompt:
             texts = [plan.prompt + text if isinstance(text, str) else text for text in texts]
@@ -440,7 +444,7 @@ class SentenceEncoder(nn.Sequential):
         cut.add(tokens, self.max_seq_length, self._truncation)
         return tokens
 
-    def _run(self, tokens: TokenizedTexts, plan: _Plan, advance: Callable[[int], Any] = int) -> FloatArray:
+    def _run(self, tokens: TokenizedTexts, plan: Plan, advance: Callable[[int], Any] = int) -> FloatArray:
         """The embeddings of tokenised texts. `advance` gets the number of texts done."""
         if not self.frozen:
             self.eval()
@@ -460,60 +464,3 @@ class SentenceEncoder(nn.Sequential):
                 embeddings[indices] = batch
                 advance(len(indices))
         return embeddings
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The options of a call of the method `owner`. The pooling leaves out `skip` leading tokens."""
-
-    owner: str
-    prompt: str
-    skip: int
-    batch_size: int | None
-    normalize: bool
-    dimension: int
-
-
-_ONLY = {
-    "output_value": "sentence_embedding",
-    "precision": "float32",
-    "convert_to_numpy": True,
-    "convert_to_tensor": False,
-    "device": "cpu",
-}
-
-
-def _check_accepted(owner: str, **options: Any) -> None:
-    """Raise ValueError for an option of sentence_transformers with a value that has no meaning here."""
-    for name, value in options.items():
-        if value != _ONLY[name] and not (name == "device" and str(value) in ("cpu", "None")):
-            raise ValueError(f"{owner}: {name} must be {_ONLY[name]!r}, got {checks.shown(value)}")
-
-
-def _check_prompts(prompts: Any) -> dict[str, str]:
-    if not isinstance(prompts, Mapping | None):
-        raise TypeError(f"SentenceEncoder: prompts must be a mapping of names to texts, got {checks.shown(prompts)}")
-    checks.texts("SentenceEncoder: the names of prompts", list(prompts or ()))
-    return {
-        name: checks.text(f"SentenceEncoder: prompts[{checks.shown(name)}]", text)
-        for name, text in (prompts or {}).items()
-    }
-
-
-def _texts(sentences: list[Any]) -> list[str]:
-    """`sentences`, or the texts of mteb's batches."""
-    if not sentences or not isinstance(sentences[0], Mapping):
-        return sentences
-    texts: list[str] = []
-    for i, batch in enumerate(sentences):
-        if not isinstance(batch, Mapping) or "text" not in batch:
-            raise TypeError(f"encode: sentences[{i}] must have 'text', as batches of mteb, got {checks.shown(batch)}")
-        texts += batch["text"]
-    return texts
-
-
-def _as_list(owner: str, sentences: Iterable[str], name: str = "sentences") -> list[str]:
-    if isinstance(sentences, (str, bytes, *checks.UNORDERED)) or not isinstance(sentences, Iterable):
-        wanted = "a str or an iterable of str" if owner == "encode" else "an iterable of str"
-        raise TypeError(f"{owner}: {name} must be {wanted}, got {type(sentences).__name__}")
-    return list(sentences)

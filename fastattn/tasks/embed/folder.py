@@ -12,7 +12,7 @@ from fastattn import checks
 from fastattn.checks import choice, config_integer, integer, listed, shown
 from fastattn.files import is_inside, replacing
 from fastattn.formats.hugging_face import read_json, read_json_array, shard_names
-from fastattn.hub import Files
+from fastattn.hub import Files, find_model
 from fastattn.models.registry import encoder_family
 from fastattn.tasks.embed.similarity import SIMILARITIES
 from fastattn.text import tokenizer_files
@@ -142,6 +142,11 @@ FILES = Files(
     more=_missing_files,
     organization="sentence-transformers",
 )
+
+
+def find_start(start: str | os.PathLike[str]) -> Path:
+    """The folder of the model to train from. Raises TypeError for what is no name, and as `find_model`."""
+    return find_model(checks.path("for_training: start", start), FILES)
 
 
 def _read_modules(path: Path) -> list[tuple[str, Path]]:

@@ -18,7 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fastattn.tasks.base import START, AboveZero, AdamWRecipe, Count, OptionError, Options
+from fastattn.errors import OptionError
+from fastattn.tasks.base import START, AboveZero, AdamWRecipe, Count, Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class PredictPairOptions(PairOptions):
         format: the format of the input (default: by the end of its name, tsv for standard input)
     """
 
-    format: Literal["tsv", "csv", "jsonl"] | None = None
+    format: Literal["tsv", "csv", "jsonl", "parquet"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

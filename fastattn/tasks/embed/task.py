@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from fastattn import checks, ragged
 from fastattn import functional as F
 from fastattn._types import FloatArray
-from fastattn.hub import find_model
+from fastattn.errors import OptionError
 from fastattn.models.registry import encoder_family
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.data import TextPairs, read_pairs, unique
 from fastattn.tasks.embed.encoder import SentenceEncoder
 from fastattn.tasks.embed.evaluation import correlations, evaluate_retrieval, evaluate_similarity
-from fastattn.tasks.embed.folder import FILES, MODULES, read_sentence_folder
+from fastattn.tasks.embed.folder import find_start, read_sentence_folder
 from fastattn.tasks.embed.recipe import EmbedRecipe
-from fastattn.tasks.heads import architectures_in
+from fastattn.tasks.heads import check_encoder
 from fastattn.text import gather, parse_rows
 from fastattn.text.tables import table_format
 from fastattn.training import TokenBatches
+from fastattn.training.metrics import check_scores
 
 
 class Embedder(Task):
@@ -50,20 +51,12 @@ class Embedder(Task):
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Embedder:
-        """Load a frozen `SentenceEncoder`. See `Task`. A BERT folder with another head is refused."""
-        folder = find_model(name_or_folder, FILES, **hub)
-        cls.check_folder(folder)
-        return cls(SentenceEncoder(folder))
+        """Load a frozen `SentenceEncoder`. See `Task`."""
+        return cls(SentenceEncoder(name_or_folder, **hub))
 
     @classmethod
     def check_folder(cls, folder: Path) -> None:
-        if not os.path.lexists(folder / MODULES):
-            named = architectures_in(folder)
-            if any("For" in name for name in named):
-                found = checks.listed(named)
-                raise ValueError(
-                    f"{folder}: not a sentence encoder, its architecture is {found}; `fastattn train embed` makes one"
-                )
+        check_encoder(folder)
         encoder_family(read_sentence_folder(folder).transformer, of_tokens=True)
 
     @classmethod
@@ -83,7 +76,7 @@ class Embedder(Task):
         recipe = make_recipe(EmbedRecipe, recipe, options)
         loss_of(recipe, _check("for_training", data))
         manual_seed(recipe.seed)
-        embedder = cls(SentenceEncoder(start, trainable=True), recipe)
+        embedder = cls(SentenceEncoder(find_start(start), trainable=True), recipe)
         embedder.base_model = model_name(start)
         return embedder
 
@@ -156,8 +149,8 @@ class Embedder(Task):
 
     def check(self, data: TextPairs) -> None:
         scores = _check("evaluate", data).scores
-        if scores is not None and len(set(scores.tolist())) < 2:
-            raise ValueError(f"{data.places[0]}: all scores are {scores[0]:g}, so nothing correlates with them")
+        if scores is not None:
+            check_scores(scores, data.places)
 
     def configuration(self, data: TextPairs) -> dict[str, Any]:
         modules = [type(module).__name__ for module in self.model]
@@ -173,9 +166,10 @@ class Embedder(Task):
         given = options.reading
         texts, score = given["texts"] or ("sentence1", "sentence2"), given["score"] or "score"
         if len(texts) != 2:
-            raise ValueError(f"texts must name two columns, got {', '.join(texts)}")
+            raise OptionError("{texts} must name two columns, got {}", ", ".join(texts))
         kind = options.format or ("tsv" if name == "standard input" else table_format(name))
-        rows = list(parse_rows(lines, name, texts, format=kind, optional=[score], names=given["names"]))
+        groups = {"texts": [texts]}
+        rows = list(parse_rows(lines, name, [], format=kind, optional=[score], one_of=groups, names=given["names"]))
         scored = rows[0][score] is not None
         columns = [[row.text(column) for row in rows] for column in texts]
         return columns, [row.number(score) for row in rows] if scored else None

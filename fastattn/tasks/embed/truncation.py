@@ -19,6 +19,7 @@ class TruncationWarning(UserWarning):
         limit: the limit in tokens.
         index: the first text that was cut.
         tokens: its length in tokens.
+        counts: these numbers as text.
     """
 
     def __init__(self, truncated: int, total: int, limit: int, index: int, tokens: int) -> None:
@@ -26,6 +27,10 @@ class TruncationWarning(UserWarning):
             "texts longer than max_seq_length tokens were truncated; the warning's attributes say how many"
         )
         self.truncated, self.total, self.limit, self.index, self.tokens = truncated, total, limit, index, tokens
+
+    @property
+    def counts(self) -> str:
+        return f"{self.truncated} of {self.total} texts have more than {self.limit} tokens and were cut"
 
 
 class TextTooLongError(ValueError):

@@ -22,6 +22,7 @@ from fastattn.tasks.base import Predictor
 from fastattn.tasks.embed.folder import FILES
 from fastattn.tasks.fill.recipe import FillOptions
 from fastattn.tasks.heads import head_of
+from fastattn.tasks.limits import token_limit
 from fastattn.text import Tokenizer, gather, token_budget_batches, tokens_per_batch
 
 HEADS = ("MaskedLM", "PreTraining")
@@ -53,27 +54,30 @@ class Filler(Predictor):
 
     heads = HEADS
 
-    def __init__(self, model: Any, folder: Path) -> None:
-        """Combine a model and the tokenizer in `folder`. Raises ValueError for a tokenizer without a mask."""
-        self.model, self.tokenizer, self._folder = model, Tokenizer.from_pretrained(folder), folder
-        self.tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
-        if self.tokenizer.mask_token_id is None:
-            raise ValueError(f"{folder}: the tokenizer has no mask")
-        self.mask_token: str = self.tokenizer.tokens([self.tokenizer.mask_token_id])[0]
+    def __init__(self, model: Any, tokenizer: Tokenizer, folder: Path | None = None) -> None:
+        """Combine a model and its tokenizer, which were read from `folder`. Raises ValueError for a tokenizer without a
+        mask."""
+        self.model, self.tokenizer, self._folder = model, tokenizer, folder
+        if tokenizer.mask_token_id is None:
+            raise ValueError(f"{folder or 'Filler'}: the tokenizer has no mask")
+        self.mask_token: str = tokenizer.tokens([tokenizer.mask_token_id])[0]
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Filler:
         """Load what BertForMaskedLM or BertForPreTraining wrote, here or in transformers, frozen. See `Predictor`."""
         folder = find_model(name_or_folder, FILES, **hub)
         cls.check_folder(folder)
-        return cls(load_head(folder, HEADS[0], trainable=False, new_head="refuse"), folder)
+        model = load_head(folder, HEADS[0], trainable=False, new_head="refuse")
+        tokenizer = Tokenizer.from_pretrained(folder)
+        tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
+        return cls(model, tokenizer, folder)
 
     @classmethod
     def check_folder(cls, folder: Path) -> None:
         head_of(folder, *HEADS, refusal="has no head for masked words")
 
     def __repr__(self) -> str:
-        return f"Filler({str(self._folder)!r})"
+        return f"Filler({type(self.model).__name__ if self._folder is None else str(self._folder)!r})"
 
     def __call__(
         self, inputs: str | Sequence[str], /, *, top_k: int = 5, targets: str | Sequence[str] | None = None
@@ -102,8 +106,7 @@ class Filler(Predictor):
     def _fill(self, texts: list[str], options: FillOptions, names: Sequence[str]) -> list[list[Any]]:
         config, targets = self.model.config, self._targets(options.targets)
         tokens = self.tokenizer.encode(texts, name="Filler: inputs", rows=config.vocab_size)
-        limits = self.tokenizer.model_max_length, config.max_position_embeddings
-        longest = min(limit for limit in limits if limit)
+        longest = token_limit(self.tokenizer, config)
         masked = tokens.ids == self.tokenizer.mask_token_id
         counts = np.bincount(np.repeat(np.arange(len(texts)), tokens.lengths)[masked], minlength=len(texts))
         for name, length, count in zip(names, tokens.lengths.tolist(), counts.tolist(), strict=True):
@@ -117,7 +120,7 @@ class Filler(Predictor):
             for batch in token_budget_batches(tokens.lengths + _COST * counts, budget):
                 ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, batch)
                 places = np.flatnonzero(ids == self.tokenizer.mask_token_id)
-                logits = np.asarray(self.model.forward_ragged(ids, cu_seqlens, places=places).logits)
+                logits = word_scores(self.model.forward_ragged(ids, cu_seqlens, places=places))
                 scores = np.asarray(F.softmax(logits, dim=1))
                 owners = np.searchsorted(cu_seqlens, places, side="right") - 1
                 for place, owner, row in zip(places, owners, scores, strict=True):
@@ -179,6 +182,11 @@ class Filler(Predictor):
     def predict(self, data: Input, options: FillOptions) -> tuple[Iterable[str], Iterable[str]]:
         names = [f"{data.name}:{number}" for number in range(1, len(data.texts) + 1)]
         return (json_line(words) for words in self._fill(data.texts, options, names)), []
+
+
+def word_scores(output: Any) -> NDArray[np.float32]:
+    """The scores of words in the output of a model with a head for masked words."""
+    return np.asarray(output.prediction_logits if hasattr(output, "prediction_logits") else output.logits)
 
 
 def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -23,7 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, Fraction, OptionError, Probability
+from fastattn.errors import OptionError
+from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, Fraction, Probability
 
 
 @dataclass(frozen=True, kw_only=True)

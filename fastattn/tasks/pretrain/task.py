@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn import checks, runtime
+from fastattn import checks
 from fastattn import functional as F
 from fastattn.autograd import no_grad
 from fastattn.formats import hugging_face
@@ -19,9 +19,11 @@ from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
 from fastattn.models.registry import family, load_head
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe, model_name
-from fastattn.tasks.embed.folder import FILES, read_sentence_folder
+from fastattn.tasks.base import Task, make_recipe, metric_text, model_name
+from fastattn.tasks.embed.folder import FILES, find_start, read_sentence_folder
+from fastattn.tasks.fill.task import Filler, word_scores
 from fastattn.tasks.heads import head_of
+from fastattn.tasks.limits import check_positions
 from fastattn.tasks.pretrain.recipe import PretrainRecipe
 from fastattn.text import (
     Documents,
@@ -30,9 +32,6 @@ from fastattn.text import (
     TokenizedDocuments,
     Tokenizer,
     continuing_ids,
-    gather,
-    token_budget_batches,
-    tokens_per_batch,
     train_wordpiece,
 )
 
@@ -55,8 +54,8 @@ class Pretrainer(Task):
         next_sentence: whether the model has a head for next sentences.
 
     >>> bert = Pretrainer.from_pretrained("path/to/bert")                   # doctest: +SKIP
-    >>> bert(["The [MASK] sleeps .", "Go !"])                               # doctest: +SKIP
-    [['cat'], []]
+    >>> bert("The [MASK] sleeps.", top_k=1)[0]["token_str"]                 # doctest: +SKIP
+    'cat'
     """
 
     heads = tuple(HEADS.values())
@@ -110,36 +109,20 @@ class Pretrainer(Task):
             head: Any = family("bert").head(kind)
             return cls(head(_new_config(recipe, tokenizer)), tokenizer, recipe)
         recipe.check_start()
-        folder = read_sentence_folder(find_model(start, FILES)).transformer
+        folder = read_sentence_folder(find_start(start)).transformer
         changes = {}
         if recipe.dropout is not None:
             changes = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
         manual_seed(recipe.seed)
         model = load_head(folder, kind, trainable=True, new_head="draw", **changes)
+        check_positions("max_seq_length", recipe.max_seq_length, model.config)  # before the text is read
         task = cls(model, Tokenizer.from_pretrained(folder), recipe)
         task.base_model = model_name(start)
         return task
 
-    def __call__(self, inputs: Iterable[str]) -> list[list[str]]:
-        """The most likely wordpiece for each mask of each text, in their order. The model must be in evaluation mode.
-
-        Raises as `Tokenizer.encode`; a text that is longer than the model's positions is cut.
-        """
-        limit = self.model.config.max_position_embeddings
-        length = min(self.tokenizer.model_max_length or limit, limit)
-        texts = self.tokenizer.encode(list(inputs), length, name="inputs", rows=self.model.config.vocab_size)
-        found: list[list[str]] = [[] for _ in texts.lengths]
-        with no_grad():
-            for batch in token_budget_batches(texts.lengths, tokens_per_batch(runtime.num_threads())):
-                ids, cu_seqlens = gather(texts.ids, texts.cu_seqlens, batch)
-                places = np.flatnonzero(ids == self._mask)
-                if len(places):
-                    output = self.model.forward_ragged(ids, cu_seqlens, places=places)
-                    owners = batch[np.searchsorted(cu_seqlens, places, side="right") - 1]
-                    words = _scores(output)[:, : self.tokenizer.vocab_size].argmax(axis=1)
-                    for owner, word in zip(owners, self.tokenizer.tokens(words), strict=True):
-                        found[owner].append(word)
-        return found
+    def __call__(self, inputs: Any, /, **options: Any) -> list[Any]:
+        """The words for each mask, as `Filler` gives them, with its options. The model must be in evaluation mode."""
+        return Filler(self.model, self.tokenizer)(inputs, **options)
 
     def batches(self, data: Data) -> PretrainingBatches:
         """Batches of the recipe. Raises ValueError for a text without words or, for next sentences, one document."""
@@ -164,9 +147,8 @@ class Pretrainer(Task):
         return documents
 
     def _batches(self, documents: TokenizedDocuments, **options: Any) -> PretrainingBatches:
-        recipe, limit = self.recipe, self.model.config.max_position_embeddings
-        if recipe.max_seq_length > limit:
-            raise ValueError(f"max_seq_length is {recipe.max_seq_length}, but max_position_embeddings is {limit}")
+        recipe = self.recipe
+        check_positions("max_seq_length", recipe.max_seq_length, self.model.config)
         masking = Masking(
             self._mask,
             min(self.tokenizer.vocab_size, self.model.config.vocab_size),
@@ -216,7 +198,7 @@ class Pretrainer(Task):
                     labels, following = batch.pop("labels"), batch.pop("next_sentence_label", None)
                     places = np.flatnonzero(labels != IGNORE_INDEX)
                     output, gold = self.model.forward_ragged(**batch, places=places), labels[places]
-                    scores = _scores(output)
+                    scores = word_scores(output)
                     total["loss"] += float(np.asarray(F.cross_entropy(scores, gold))) * len(gold)
                     total["right"] += int((scores.argmax(axis=1) == gold).sum())
                     total["words"] += len(gold)
@@ -251,15 +233,15 @@ class Pretrainer(Task):
         return _text(data).crc32
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
-        known = {name: math.nan if value is None else value for name, value in metrics.items()}
+        known = {name: metric_text(value, 2 if name == "perplexity" else 4) for name, value in metrics.items()}
         told = (
-            f"masked words: loss {known['masked_loss']:.4f}, perplexity {known['perplexity']:.2f}, "
-            f"accuracy {known['masked_accuracy']:.4f}"
+            f"masked words: loss {known['masked_loss']}, perplexity {known['perplexity']}, "
+            f"accuracy {known['masked_accuracy']}"
         )
         if "next_sentence_accuracy" not in known:
             return told
         right, share = known["next_sentence_accuracy"], known["random_share"]
-        return f"{told}; next sentences: accuracy {right:.4f} ({share:.4f} are random)"
+        return f"{told}; next sentences: accuracy {right} ({share} are random)"
 
     def report(self, evaluations: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         entries = list(evaluations)
@@ -282,12 +264,6 @@ class Pretrainer(Task):
         checks.path("save_pretrained: folder", folder)
         self.tokenizer.save_pretrained(folder)
         self.model.save_pretrained(folder)
-
-
-def _scores(output: Any) -> Any:
-    """The scores of the places that were asked for."""
-    found = output.prediction_logits if hasattr(output, "prediction_logits") else output.logits
-    return np.asarray(found)
 
 
 def _text(data: Data) -> Documents:

@@ -18,6 +18,7 @@ from fastattn.tasks.sequences.recipe import SequenceRecipe
 from fastattn.tasks.sequences.task import Inputs, SequenceTask
 from fastattn.text import LabelledTexts, Row
 from fastattn.training import pearson_correlation, spearman_correlation
+from fastattn.training.metrics import check_scores
 
 
 class Regressor(SequenceTask):
@@ -61,6 +62,10 @@ class Regressor(SequenceTask):
     def __call__(self, inputs: Inputs) -> list[float]:
         """The number of each text or pair of texts. Raises as `logits` does."""
         return [float(value) for value in self.logits(inputs)[:, 0]]
+
+    def check(self, data: LabelledTexts) -> None:
+        super().check(data)
+        check_scores(data.labels, data.places)
 
     def evaluate(self, data: LabelledTexts) -> dict[str, float]:
         """`pearson` and `spearman`, the correlations with the numbers of the data. Raises as `check` does."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastattn import checks
 from fastattn import functional as F
 from fastattn.autograd import Tensor
+from fastattn.tasks.limits import token_limit
 from fastattn.tasks.rerank.task import Reranker
 
 
@@ -31,7 +32,7 @@ class CrossEncoder:
             sigmoid for one score and nothing for several.
         revision, token, local_files_only: as for `fastattn.hub.find_model`.
 
-    Raises as `Reranker.from_pretrained` does.
+    Raises as `Reranker.from_pretrained` does, and ValueError for a `max_length` beyond the model's positions.
 
     >>> model = CrossEncoder("path/to/cross-encoder")                               # doctest: +SKIP
     >>> model.predict([("How many live in Berlin?", "3.5 million.")])               # doctest: +SKIP
@@ -53,7 +54,8 @@ class CrossEncoder:
         )
         if max_length is not None:
             wanted = checks.integer("CrossEncoder: max_length", max_length)
-            self._reranker.max_length = min(wanted, self._reranker.max_length)
+            own = self._reranker
+            own.max_length = token_limit(own.tokenizer, own.model.config, wanted)
         self.activation_fn = activation_fn
 
     @classmethod

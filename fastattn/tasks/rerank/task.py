@@ -106,18 +106,18 @@ class Reranker(Regressor):
         checks.text("rank: query", query)
         texts = checks.texts("rank: documents", documents)
         count = len(texts) if top_k is None else checks.integer("rank: top_k", top_k)
-        self._check_one_score("rank")
+        self._check_one_score()
         scores = self._scores(self._logits([query] * len(texts), texts))
         found: list[dict[str, Any]] = [{"corpus_id": i, "score": float(scores[i])} for i in _best_first(scores)[:count]]
         return [{**entry, "text": texts[entry["corpus_id"]]} for entry in found] if return_documents else found
 
-    def _check_one_score(self, owner: str) -> None:
+    def _check_one_score(self) -> None:
         if (count := self.model.config.num_labels) != 1:
-            raise ValueError(f"{owner}: the model must give one score, but it gives {count}")
+            raise ValueError(f"{self._folder}: the model must give one score, but it gives {count}")
 
     def evaluate(self, data: LabelledTexts) -> dict[str, float]:
         """`pearson` and `spearman`, the correlations with the scores of the data. Raises as `check` does."""
-        self._check_one_score("evaluate")
+        self._check_one_score()
         return super().evaluate(data)
 
     def _metrics(self, logits: NDArray[np.float32], data: LabelledTexts) -> dict[str, float]:
@@ -136,7 +136,7 @@ class Reranker(Regressor):
         return LabelledTexts([options.query] * len(data), data.texts, data.labels, data.places)
 
     def predict(self, data: LabelledTexts, options: Any) -> tuple[Iterable[str], Iterable[str]]:
-        self._check_one_score("predict")
+        self._check_one_score()
         return super().predict(data, options)
 
     def _answers(self, logits: NDArray[np.float32], data: LabelledTexts, options: Any) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fastattn.tasks.base import START, Count, OptionError, Options, TokenRecipe
+from fastattn.errors import OptionError
+from fastattn.tasks.base import START, Count, Options, TokenRecipe
 
 TABLE = "TSV, CSV, JSON lines or Parquet"
 
@@ -30,7 +31,7 @@ class TableOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.columns is not None and not 1 <= len(self.columns) <= 2:
-            raise OptionError(f"{{columns}} must be one or two, got {len(self.columns)}")
+            raise OptionError("{columns} must be one or two, got {}", len(self.columns))
 
     @property
     def table(self) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from fastattn.hub import find_model
 from fastattn.models.registry import family_of, load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, model_name
-from fastattn.tasks.embed.folder import FILES, read_transformer_folder
+from fastattn.tasks.embed.folder import FILES, find_start, read_transformer_folder
 from fastattn.tasks.heads import head_of
+from fastattn.tasks.limits import token_limit
 from fastattn.tasks.sequences.answers import written
 from fastattn.tasks.sequences.recipe import SequenceRecipe
 from fastattn.text import (
@@ -73,8 +74,7 @@ class SequenceTask(Task):
         transformer, lowercase = read_transformer_folder(folder)
         self.tokenizer = Tokenizer.from_pretrained(transformer, lowercase=lowercase)
         self.tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
-        limits = self.recipe.max_length, self.tokenizer.model_max_length, model.config.max_position_embeddings
-        self.max_length: int = min(limit for limit in limits if limit is not None)
+        self.max_length: int = token_limit(self.tokenizer, model.config, self.recipe.max_length)
         self._folder = folder
 
     @classmethod
@@ -116,7 +116,7 @@ class SequenceTask(Task):
         """
         recipe = make_recipe(cls.recipe_class, recipe, options)
         fields = cls._fields(_checked("for_training", data), recipe)
-        folder = find_model(start, FILES)
+        folder = find_start(start)
         manual_seed(recipe.seed)
         transformer, _ = read_transformer_folder(folder)
         model = load_head(transformer, HEAD, trainable=True, new_head="draw", **fields)
@@ -242,10 +242,7 @@ class SequenceTask(Task):
             if options.names is options.columns is options.label is None:
                 return plain_texts(lines, name)
             kind = "tsv"
-        if kind == "parquet":
-            rows = partial(read_rows, name, format=kind)
-        else:
-            rows = partial(parse_rows, lines, name, format=kind, names=options.names)
+        rows = partial(parse_rows, lines, name, format=kind, names=options.names)
         return labelled_texts(rows, self._label_of, columns=options.columns, label=options.label, labelled=False)
 
     def predict(self, data: LabelledTexts, options: Any) -> tuple[Iterable[str], Iterable[str]]:

@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastattn import checks
 from fastattn.checks import shown
+from fastattn.errors import EmptyError, OptionError
 from fastattn.files import replacing
 from fastattn.formats import hugging_face
 from fastattn.tasks.embed.folder import FILES
@@ -27,10 +28,21 @@ from fastattn.text import (
 from fastattn.text.conllu import NO_TAG
 from fastattn.text.tables import FORMATS, format_by_name
 
+UPOS = "UPOS"
 LAYOUT = "tagger.json"
 TAGGER_FILES = replace(FILES, patterns=(*FILES.patterns, LAYOUT))
 
 Sentence = ConlluSentence | ConllSentence
+FORMAT_ENDS = {"conllu": (".conllu", ".conllup"), "conll": (".conll", ".iob", ".iob2", ".bio", ".bioes")}
+"""How the names of files of a format end."""
+FORMAT_NAMES = {"conllu": "CoNLL-U", "conll": "CoNLL columns"}
+
+
+class Input(NamedTuple):
+    """What to tag: sentences or, for entities, texts. `guess` says as what a file is read that nobody has named."""
+
+    data: list[Any]
+    guess: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,26 +88,45 @@ class Layout:
         with replacing(folder / LAYOUT) as (path,):
             path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
-    def changed(self, options: TagOptions) -> Layout:
-        """The layout that options of a command ask for."""
-        same = options.format in (None, "text", self.format)
-        kept = self if same else Layout(options.format or "")
+    def of_input(self, options: TagOptions, name: str) -> Layout:
+        """The layout of a file to tag: options say it, or the end of its name, or else it is that of the training data.
+
+        Raises OptionError for a file whose name says that it has other columns, of which none is named to write to.
+        """
+        format = options.format or tagged_format(name) or self.format
+        kept = self if format == self.format else Layout(format)
+        if options.format is None and kept is not self and not (options.tag_column or options.append):
+            told = "{}: these are {}, but the tagger has learnt {}; {tag_column} names the column for the tags, "
+            names = FORMAT_NAMES[format], FORMAT_NAMES[self.format]
+            raise OptionError(told + "{append} adds one to CoNLL columns, {format} names the format", name, *names)
         scheme = options.scheme or self.scheme
-        return Layout(
-            kept.format, options.word_column or kept.word_column, options.tag_column or kept.tag_column, scheme
-        )
+        return Layout(format, options.word_column or kept.word_column, options.tag_column or kept.tag_column, scheme)
+
+    def described(self, append: bool) -> str:
+        """Where words and tags are, in words."""
+        if self.format == "conllu":
+            return f"CoNLL-U, tags in {self.tag_column or UPOS}"
+        tags = "a new column" if append else f"column {self.tag_column or -1}"
+        return f"CoNLL columns, words in column {self.word_column or 0}, tags in {tags}"
 
 
-def read_tagged(source: Any, format: str, word_column: str | None, tag_column: str | None) -> list[Sentence]:
+def tagged_format(name: str) -> str | None:
+    """The format of a file of tagged sentences by the end of its name; None for another end."""
+    return next((kind for kind, ends in FORMAT_ENDS.items() if name.lower().endswith(ends)), None)
+
+
+def read_tagged(source: Any, format: str | None, word_column: str | None, tag_column: str | None) -> list[Sentence]:
     """The sentences of a file or of rows. Raises as the readers do, and ValueError for a file without tags."""
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     if path is None or path.lower().endswith(FORMATS["jsonl"] + FORMATS["parquet"]):
         return [*read_conll(source, word_column=word_column, tag_column=tag_column)]
-    if format == "conll":
+    if (format or tagged_format(path)) == "conll":
         words, tags = _number("word_column", word_column, 0), _number("tag_column", tag_column, -1)
         return [*read_conll(path, word_column=words, tag_column=tags)]
-    name = tag_column or "UPOS"
+    name = tag_column or UPOS
     sentences = read_conllu(path, name)
+    if not any(sentence.words for sentence in sentences):
+        raise EmptyError(path, "words")
     if all(tag == NO_TAG for sentence in sentences for tag in sentence.tags):
         raise ValueError(f"{path}: no word has a tag in the {name} column")
     return [*sentences]
@@ -104,15 +135,15 @@ def read_tagged(source: Any, format: str, word_column: str | None, tag_column: s
 def parse_input(lines: Iterable[bytes], name: str, layout: Layout, append: bool) -> list[Sentence]:
     """Sentences to be tagged, from the lines of a file. Raises as the readers do, and ValueError for other tables."""
     data: list[Sentence] = []
-    if format_by_name(name) in ("jsonl", "parquet"):
-        raise ValueError(f"{name}: tags are written to CoNLL-U or CoNLL columns, not to JSON lines or Parquet")
+    if format_by_name(name) in ("csv", "jsonl", "parquet"):
+        raise ValueError(f"{name}: tags are written to CoNLL-U or CoNLL columns, not to CSV, JSON lines or Parquet")
     if layout.format == "conll":
         words = _number("word_column", layout.word_column, 0)
         tags = None if append else _number("tag_column", layout.tag_column, -1)
         return [*parse_conll(lines, name, word_column=words, tag_column=tags)]
     if append:
-        raise ValueError("append needs CoNLL columns; CoNLL-U has a column for tags")
-    column = layout.tag_column or "UPOS"
+        raise OptionError("{append} needs CoNLL columns; CoNLL-U has a column for tags")
+    column = layout.tag_column or UPOS
     for sentence in parse_conllu(lines, name, column):
         if sentence.words and sentence.tag_column is None:
             raise ValueError(f"{name}:{sentence.line}: global.columns has no {column}, so there is no place for tags")
@@ -125,5 +156,5 @@ def _number(name: str, column: str | None, default: int) -> int:
     if column is None:
         return default
     if not column.removeprefix("-").isdecimal() or len(column) > 9:
-        raise ValueError(f"{name} must be the number of a column in CoNLL columns, got {shown(column)}")
+        raise OptionError(f"{{{name}}} must be the number of a column in CoNLL columns, got {{}}", shown(column))
     return int(column)

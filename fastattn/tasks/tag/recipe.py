@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastattn import checks
-from fastattn.tasks.base import START, AboveZero, OptionError, Options, TokenRecipe
+from fastattn.errors import OptionError
+from fastattn.tasks.base import START, AboveZero, Options, TokenRecipe
 
 
 def _column(name: str, value: Any) -> str:
@@ -39,11 +40,11 @@ Scheme = Literal["IOB1", "IOB2", "BIOES"]
 
 @dataclass(frozen=True, kw_only=True)
 class TagOptions(Options):
-    """Options of `fastattn predict tag`. The first four default to what the tagger has learnt.
+    """Options of `fastattn predict tag`. Columns and scheme default to what the tagger has learnt.
 
     Args:
         format: "conllu" (CoNLL-U), "conll" (CoNLL columns) or "text": one text per line, for which a line of JSON with
-            its entities is written (default: that of the training data)
+            its entities is written (default: by the end of the file's name, otherwise that of the training data)
         word_column: the number of the column of words in CoNLL columns, counted from 0
         tag_column: the column to write: a name in CoNLL-U, a number in CoNLL columns, -1 for the last one
         scheme: write tags of entities as IOB1, IOB2 or BIOES
@@ -72,7 +73,8 @@ class TagRecipe(TokenRecipe):
     """How a `Tagger` is trained. `TokenRecipe` has the other options.
 
     Args:
-        format: "conllu" (CoNLL-U) or "conll" (CoNLL columns); JSON lines and Parquet are known by their names
+        format: "conllu" (CoNLL-U) or "conll" (CoNLL columns) (default: by the end of the file's name, as JSON lines and
+            Parquet are known; otherwise CoNLL-U)
         word_column: the column of words: its number in CoNLL columns, counted from 0 (default: 0), or its name in JSON
             lines and Parquet (default: tokens)
         tag_column: the column to learn: its name in CoNLL-U (default: UPOS), its number in CoNLL columns (default: -1,
@@ -95,7 +97,7 @@ class TagRecipe(TokenRecipe):
     )
     predict_options: ClassVar[type[Options]] = TagOptions
 
-    format: Literal["conllu", "conll"] = "conllu"
+    format: Literal["conllu", "conll"] | None = None
     word_column: Column | None = None
     tag_column: Column | None = None
     scheme: Scheme | None = None

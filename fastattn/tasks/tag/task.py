@@ -17,15 +17,17 @@ from fastattn import checks, runtime
 from fastattn import functional as F
 from fastattn.autograd import no_grad
 from fastattn.checks import listed, shown
+from fastattn.errors import OptionError
 from fastattn.files import json_line, utf8_lines
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
-from fastattn.tasks.base import OptionError, Task, make_recipe, model_name
-from fastattn.tasks.embed.folder import FILES, read_sentence_folder
+from fastattn.tasks.base import Task, make_recipe, model_name
+from fastattn.tasks.embed.folder import find_start, read_sentence_folder
 from fastattn.tasks.heads import head_of
-from fastattn.tasks.tag.files import TAGGER_FILES, Layout, Sentence, parse_input, read_tagged
+from fastattn.tasks.limits import token_limit
+from fastattn.tasks.tag.files import TAGGER_FILES, Input, Layout, Sentence, parse_input, read_tagged, tagged_format
 from fastattn.tasks.tag.recipe import TagOptions, TagRecipe
 from fastattn.tasks.tag.scores import count_right, report, scores_of, tags_of
 from fastattn.tasks.tag.spans import STRATEGIES, Grouping, texts_of, windows_of
@@ -77,8 +79,7 @@ class Tagger(Task):
         self.tokenizer = Tokenizer.from_pretrained(folder)
         self.labels: tuple[str, ...] = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
         self.tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
-        limit = model.config.max_position_embeddings
-        self.max_length: int = min(self.tokenizer.model_max_length or limit, limit)
+        self.max_length: int = token_limit(self.tokenizer, model.config)
         self.layout = layout or Layout.read(folder, self.labels)
         self._folder = folder
 
@@ -121,7 +122,7 @@ class Tagger(Task):
         if len(labels) < 2:
             column = recipe.tag_column or (layout.tag_column if layout.format == "conllu" else "of tags")
             raise ValueError(f"for_training: the column {column} must have two labels or more, got {labels}")
-        folder = read_sentence_folder(find_model(start, FILES)).transformer
+        folder = read_sentence_folder(find_start(start)).transformer
         names = dict(enumerate(labels))
         manual_seed(recipe.seed)
         numbers = {name: i for i, name in names.items()}
@@ -309,7 +310,7 @@ class Tagger(Task):
     def read(
         cls,
         *sources: Any,
-        format: str = "conllu",
+        format: str | None = None,
         word_column: int | str | None = None,
         tag_column: int | str | None = None,
     ) -> list[Sentence]:
@@ -317,7 +318,8 @@ class Tagger(Task):
 
         Args:
             sources: CoNLL-U, CoNLL columns, JSON lines (.jsonl), Parquet (.parquet), or rows in memory.
-            format: "conllu" or "conll"; JSON lines, Parquet and rows have a list of words and one of tags.
+            format: "conllu" or "conll"; None decides by the end of a file's name, and takes another one for CoNLL-U.
+                JSON lines, Parquet and rows have a list of words and one of tags.
             word_column: the number of the column of words in CoNLL columns (default: 0), or its name in rows (default:
                 "tokens").
             tag_column: the column to learn: its name in CoNLL-U (default: "UPOS"), its number in CoNLL columns
@@ -331,22 +333,35 @@ class Tagger(Task):
             data += read_tagged(source, **options.reading)
         return data
 
-    def read_input(self, lines: Iterable[bytes], name: str, options: TagOptions) -> list[Sentence] | list[str]:
+    def read_input(self, lines: Iterable[bytes], name: str, options: TagOptions) -> Input:
         if options.format == "text":
             if options.append or options.word_column or options.tag_column or options.scheme:
                 raise OptionError("{append}, {word_column}, {tag_column} and {scheme} are for files with columns")
-            return [*utf8_lines(lines, name)]
+            return Input([*utf8_lines(lines, name)])
         if options.aggregation or options.stride is not None:
             raise OptionError("{aggregation} and {stride} are for {format} text")
         if options.scheme and self.layout.scheme is None:
-            raise ValueError(f"scheme {options.scheme} is for tags of entities, not for {listed(self.labels)}")
-        return parse_input(lines, name, self.layout.changed(options), options.append)
+            raise OptionError("{scheme} {} is for tags of entities, not for {}", options.scheme, listed(self.labels))
+        layout = self.layout.of_input(options, name)
+        guess = f"{name} is read as {layout.described(options.append)}; --format text reads raw text"
+        known = options.format or tagged_format(name)
+        try:
+            return Input(parse_input(lines, name, layout, options.append), None if known else guess)
+        except ValueError as error:
+            if not known:
+                error.__notes__ = [guess]  # type: ignore[attr-defined]  # add_note, which Python 3.10 does not have
+            raise
 
-    def predict(self, data: Any, options: TagOptions) -> tuple[Iterable[str], Iterable[str]]:
+    def predict(self, data: Input, options: TagOptions) -> tuple[Iterable[str], Iterable[str]]:
         if options.format == "text":
-            return self._json_lines(data, options), []
+            return self._json_lines(data.data, options), []
+        return self._retagged(data.data, options, [] if data.guess is None else [data.guess])
+
+    def _retagged(
+        self, data: list[Sentence], options: TagOptions, told: list[str]
+    ) -> tuple[Iterable[str], Iterable[str]]:
         found, scheme = self.tag([sentence.words for sentence in data]), options.scheme or self.layout.scheme
-        told = report(found, [sentence.tags for sentence in data], self.layout.scheme)
+        told += report(found, [sentence.tags for sentence in data], self.layout.scheme)
         if scheme is not None:
             found = [convert_tags(tags, scheme) for tags in found]
         return (sentence.with_tags(tags) for sentence, tags in zip(data, found, strict=True)), told

@@ -25,7 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from fastattn.tasks.base import Count, OptionError, Options, Probability, Recipe
+from fastattn.errors import OptionError
+from fastattn.tasks.base import Count, Options, Probability, Recipe
 
 if TYPE_CHECKING:
     from fastattn.training import Adam, Batches, Optimizer, Schedule

@@ -20,25 +20,21 @@ from fastattn.files import read_regular, utf8_lines
 from fastattn.formats.hugging_face import CONFIG, read_config
 from fastattn.generation import generate
 from fastattn.hub import Files, find_model
-from fastattn.models import Transformer, TransformerConfig
+from fastattn.models import Transformer
 from fastattn.random import manual_seed
-from fastattn.tasks.base import OptionError, Task, make_recipe
-from fastattn.tasks.translate.recipe import SIZES, VOCABULARY_SIZE, TranslateOptions, TranslateRecipe
+from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.translate.making import new_config, new_tokenizer
+from fastattn.tasks.translate.recipe import SIZES, TranslateOptions, TranslateRecipe
 from fastattn.text import (
-    BytePairs,
-    Characters,
     ParallelText,
-    SubwordTokenizer,
     TokenizedTexts,
     TranslationTokenizer,
     gather,
     read_parallel,
     read_translation_tokenizer,
-    sentencepiece_tokenizer,
     token_budget_batches,
 )
 from fastattn.text.parallel import split_columns
-from fastattn.text.subwords import Subwords
 from fastattn.training import PairBatches, bleu, character_error_rate, chrf, pair_arguments
 from fastattn.training.metrics import import_sacrebleu
 from fastattn.training.plot import import_matplotlib, plot_attention, plot_format
@@ -149,9 +145,9 @@ class Translator(Task):
         size = SIZES[checks.choice("for_training: start", start, SIZES)]
         if {"bleu", "chrf"} & {*recipe.measured}:
             import_sacrebleu()
-        tokenizer = _make_tokenizer(recipe, data)
+        tokenizer = new_tokenizer(recipe, data)
         manual_seed(recipe.seed)
-        return cls(Transformer(_config(recipe, size, tokenizer)), tokenizer, recipe)
+        return cls(Transformer(new_config(recipe, size, tokenizer)), tokenizer, recipe)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write model and vocabularies, each file whole or not at all."""
@@ -407,55 +403,3 @@ def _check(owner: str, data: Any) -> None:
     """Raise TypeError for data that are no pairs of texts."""
     if not isinstance(data, ParallelText):
         raise TypeError(f"{owner}: data must be a ParallelText, got {type(data).__name__}")
-
-
-def _make_tokenizer(recipe: TranslateRecipe, text: ParallelText) -> TranslationTokenizer:
-    if recipe.vocabulary_files:
-        for path in recipe.vocabulary_files:
-            if not Path(path).exists():
-                kinds = "--vocabulary is bpe, characters, or SentencePiece model files"
-                raise FileNotFoundError(errno.ENOENT, f"No such file; {kinds}", path)
-        return sentencepiece_tokenizer(*recipe.vocabulary_files, shared=recipe.shares)
-    sides = [[*text.sources, *text.targets]] if recipe.shares else [text.sources, text.targets]
-    made: list[Subwords]
-    if recipe.vocabulary == ("bpe",):
-        wanted = recipe.vocabulary_size or VOCABULARY_SIZE
-        made = [BytePairs.train(some, wanted) for some in sides]
-        least = max(side.vocab_size for side in made)
-        if recipe.vocabulary_size and least > wanted:
-            reason = f"the characters of the text and the special tokens are {least}"
-            raise OptionError(f"{{vocabulary_size}} {wanted} is too small: {reason}")
-    else:
-        made = [Characters.build(some) for some in sides]
-    return SubwordTokenizer(made[0], made[-1])
-
-
-def _config(
-    recipe: TranslateRecipe, size: tuple[int, int, int, int], tokenizer: TranslationTokenizer
-) -> TransformerConfig:
-    given = (recipe.d_model, recipe.layers, recipe.heads, recipe.ffn_dim)
-    d_model, layers, heads, ffn_dim = (own or usual for own, usual in zip(given, size, strict=True))
-    target = tokenizer.target
-    return TransformerConfig(
-        vocab_size=tokenizer.source.vocab_size,
-        decoder_vocab_size=target.vocab_size,
-        share_encoder_decoder_embeddings=recipe.shares,
-        d_model=d_model,
-        encoder_layers=layers,
-        decoder_layers=layers,
-        encoder_attention_heads=heads,
-        decoder_attention_heads=heads,
-        encoder_ffn_dim=ffn_dim,
-        decoder_ffn_dim=ffn_dim,
-        dropout=recipe.dropout,
-        attention_dropout=recipe.attention_dropout,
-        normalize_before=not (recipe.post_norm or recipe.marian),
-        position_embedding_type="marian" if recipe.marian else "sinusoidal",
-        init_std=0.02 if recipe.marian else None,
-        max_position_embeddings=recipe.max_length,
-        pad_token_id=target.pad_token_id,
-        eos_token_id=target.eos_token_id,
-        decoder_start_token_id=target.pad_token_id,
-        bos_token_id=None,
-        bad_words_ids=((target.pad_token_id,),),
-    )

@@ -1,0 +1,68 @@
+"""The arguments of a sentence encoder's methods, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastattn import checks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The options of a call of the method `owner`. The pooling leaves out `skip` leading tokens."""
+
+    owner: str
+    prompt: str
+    skip: int
+    batch_size: int | None
+    normalize: bool
+    dimension: int
+
+
+_ONLY = {
+    "output_value": "sentence_embedding",
+    "precision": "float32",
+    "convert_to_numpy": True,
+    "convert_to_tensor": False,
+    "device": "cpu",
+}
+
+
+def check_accepted(owner: str, **options: Any) -> None:
+    """Raise ValueError for an option of sentence_transformers with a value that has no meaning here."""
+    for name, value in options.items():
+        if value != _ONLY[name] and not (name == "device" and str(value) in ("cpu", "None")):
+            raise ValueError(f"{owner}: {name} must be {_ONLY[name]!r}, got {checks.shown(value)}")
+
+
+def check_prompts(prompts: Any) -> dict[str, str]:
+    """The prompts of a new encoder, by name. Raises TypeError for what is no mapping of names to texts."""
+    if not isinstance(prompts, Mapping | None):
+        raise TypeError(f"SentenceEncoder: prompts must be a mapping of names to texts, got {checks.shown(prompts)}")
+    checks.texts("SentenceEncoder: the names of prompts", list(prompts or ()))
+    return {
+        name: checks.text(f"SentenceEncoder: prompts[{checks.shown(name)}]", text)
+        for name, text in (prompts or {}).items()
+    }
+
+
+def texts_of(sentences: list[Any]) -> list[str]:
+    """`sentences`, or the texts of mteb's batches."""
+    if not sentences or not isinstance(sentences[0], Mapping):
+        return sentences
+    texts: list[str] = []
+    for i, batch in enumerate(sentences):
+        if not isinstance(batch, Mapping) or "text" not in batch:
+            raise TypeError(f"encode: sentences[{i}] must have 'text', as batches of mteb, got {checks.shown(batch)}")
+        texts += batch["text"]
+    return texts
+
+
+def as_list(owner: str, sentences: Iterable[str], name: str = "sentences") -> list[str]:
+    """Sentences as a list. Raises TypeError for a single str and for what has no order."""
+    if isinstance(sentences, (str, bytes, *checks.UNORDERED)) or not isinstance(sentences, Iterable):
+        wanted = "a str or an iterable of str" if owner == "encode" else "an iterable of str"
+        raise TypeError(f"{owner}: {name} must be {wanted}, got {type(sentences).__name__}")
+    return list(sentences)

@@ -1,0 +1,28 @@
+"""How many tokens a model reads at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastattn.errors import OptionError
+from fastattn.text import Tokenizer
+
+
+def token_limit(tokenizer: Tokenizer, config: Any, wanted: int | None = None, usual: int | None = None) -> int:
+    """The most tokens of a sequence: those that are `wanted`; otherwise the `usual` ones, as far as tokenizer and model
+    allow.
+
+    Raises as `check_positions`.
+    """
+    if wanted is not None:
+        return check_positions("max_length", wanted, config)
+    limits = usual, tokenizer.model_max_length, config.max_position_embeddings
+    return min(limit for limit in limits if limit)
+
+
+def check_positions(option: str, wanted: int, config: Any) -> int:
+    """`wanted`, the value of an option, if the model with this config has as many positions. Raises OptionError."""
+    positions = config.max_position_embeddings
+    if wanted > positions:
+        raise OptionError(f"{{{option}}} is {{}}, but the model has {{}} positions", wanted, positions)
+    return wanted

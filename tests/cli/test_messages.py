@@ -1,0 +1,125 @@
+"""Messages on the command line: flags and files, never Python's names; usage of the subcommand; warnings in a line."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+
+from helpers_sentences import write_bert
+from helpers_train import classes, command, error_of, files_of, write
+
+from fastattn import cli
+from fastattn.cli import main
+from fastattn.errors import OptionError, as_flags
+from fastattn.tasks import TASKS
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "message"),
+    [
+        ("classify", ["--max-length", "33"], "--max-length is 33, but the model has 32 positions"),
+        ("classify", ["--max-length", "3"], "--max-length must be more than the 3 special tokens, got 3"),
+        ("embed", ["--matryoshka", "99"], "--matryoshka must be from 1 to 16, got 99"),
+        ("pretrain", ["--vocab-size", "3"], "--vocab-size must be at least"),
+        ("tag", ["--scheme", "IOB2"], "--scheme IOB2 is for tags of entities"),
+        ("answer", ["--max-length", "40"], "--max-length is 40, but the model has 32 positions"),
+    ],
+)
+def test_options_are_flags(task: str, more: list[str], message: str, tmp_path: Path, capsys) -> None:
+    files = files_of(task, tmp_path)
+    if task == "classify":  # pairs have three special tokens
+        rows = "".join(f"a\tb\t{label}\n" for label in "xy")
+        files = {**files, "--train": write(tmp_path / "pairs.tsv", "sentence1\tsentence2\tlabel\n" + rows)}
+        files.pop("--eval")
+    assert error_of(command(task, files, *more), capsys).startswith(message)
+
+
+def test_functions_are_not_named(tmp_path: Path, capsys) -> None:
+    files = files_of("classify", tmp_path)
+    write(Path(files["--eval"]), "text\tlabel\nquery\tother\n")
+    error = error_of(command("classify", files), capsys)
+    assert error.startswith(f"{files['--eval']}:2: the label 'other' is none of ")
+    write(Path(files["--train"]), "text\tlabel\nquery\tother\n")
+    assert error_of(command("classify", files), capsys).startswith("data must have two classes or more")
+
+
+def test_a_file_may_have_the_name_of_a_function(tmp_path: Path, capsys, monkeypatch) -> None:
+    files = files_of("classify", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("encode").write_text("text\tlabel\n", encoding="utf-8")
+    assert error_of(command("classify", {**files, "--train": "encode"}, "--format", "tsv"), capsys) == (
+        "encode: there are no rows"
+    )
+
+
+def test_one_rule_writes_flags() -> None:
+    error = OptionError("{max_length} is {}, more than {eval} allows", "{resume}")
+    assert str(error) == "max_length is {resume}, more than evaluate_on allows"
+    assert error.as_flags == "--max-length is {resume}, more than --eval allows"
+    flags = {"stride": "--stride"}
+    assert as_flags("entities: stride must be 1", {"entities"}, flags) == "--stride must be 1"
+    assert as_flags("f:1: entities: texts must be 1", {"entities"}, flags) == "f:1: texts must be 1"
+    assert as_flags("f:1: the entities: stride", {"entities"}, flags) == "f:1: the entities: stride"
+
+
+@pytest.mark.parametrize(
+    ("words", "prog"),
+    [
+        (["train", "tag", "--model", "m", "--train", "t", "--output", "o", "--epoch", "3"], "fastattn train tag"),
+        (["predict", "fill", "--model", "m", "--nbest", "3"], "fastattn predict fill"),
+        (["embed", "--model", "m", "--normalise"], "fastattn embed"),
+    ],
+)
+def test_an_unknown_option_shows_the_usage_of_its_command(words: list[str], prog: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"usage: {prog} [-h]")
+    assert f"{prog}: error: unrecognized arguments: --" in error
+
+
+def test_warnings_are_lines(tmp_path: Path, capsys, monkeypatch) -> None:
+    files = files_of("classify", tmp_path)
+    from fastattn.tasks import Classifier
+
+    read = Classifier.read.__func__  # type: ignore[attr-defined]
+
+    def noisy(cls, *paths, **options):
+        warnings.warn("two\nlines", stacklevel=2)
+        return read(cls, *paths, **options)
+
+    monkeypatch.setattr(Classifier, "read", classmethod(noisy))
+    assert main(command("classify", files, "--epochs", "1")) == 0
+    error = capsys.readouterr().err
+    assert re.search("(?m)^fastattn train classify: warning: two lines$", error)
+    assert "UserWarning" not in error
+
+
+@pytest.mark.parametrize("task", [name for name in TASKS if name != "pretrain"])
+@pytest.mark.parametrize("head", ["classifier", "bert"])
+def test_another_head_is_refused_with_its_folder(task: str, head: str, tmp_path: Path, capsys) -> None:
+    from fastattn.tasks import Classifier
+
+    folder = write_bert(tmp_path / "bert")
+    if head == "classifier":
+        path = write(tmp_path / "train.tsv", classes(["cat sat", "query", "a b c"]))
+        Classifier.for_training(folder, Classifier.read(path)).save_pretrained(tmp_path / "classifier")
+        folder = tmp_path / "classifier"
+    if (task, head) in (("classify", "classifier"), ("embed", "bert")):
+        return
+    name = {"tag": "input.conllu", "fill": "input.txt"}.get(task, "input.tsv")
+    text = {"tag": "1\tcat" + "\t_" * 8 + "\n", "fill": "a [MASK]\n", "embed": "sentence1\tsentence2\na\tb\n"}
+    source = write(tmp_path / name, text.get(task, "query\tdocument\na\tb\n"))
+    assert main(["predict", task, "--model", str(folder), source]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"fastattn predict {task}: error: {folder}")
+
+
+def test_describe_without_a_command() -> None:
+    assert cli.describe(ValueError("encode: texts must be str")) == "encode: texts must be str"
