@@ -16,13 +16,13 @@ def token_limit(tokenizer: Tokenizer, config: Any, wanted: int | None = None, us
     """
     if wanted is not None:
         return check_positions("max_length", wanted, config)
-    limits = usual, tokenizer.model_max_length, config.max_position_embeddings
+    limits = usual, tokenizer.model_max_length, config.max_tokens
     return min(limit for limit in limits if limit)
 
 
 def check_positions(option: str, wanted: int, config: Any) -> int:
-    """`wanted`, the value of an option, if the model with this config has as many positions. Raises OptionError."""
-    positions = config.max_position_embeddings
+    """`wanted`, the value of an option, if the model with this config reads as many tokens. Raises OptionError."""
+    positions = config.max_tokens
     if wanted > positions:
         raise OptionError(f"{{{option}}} is {{}}, but the model has {{}} positions", wanted, positions)
     return wanted

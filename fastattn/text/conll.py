@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastattn import checks
@@ -37,6 +37,7 @@ class ConllSentence:
         rows: which of `lines` are the words.
         tag_column: the place of the tag in a row; None if the file has none.
         word_column: the place of the word.
+        place: file and line, or the row, for errors; "" for a sentence that was not read.
     """
 
     words: tuple[str, ...]
@@ -46,6 +47,7 @@ class ConllSentence:
     rows: tuple[int, ...]
     tag_column: int | None = -1
     word_column: int = 0
+    place: str = field(default="", compare=False)
 
     @classmethod
     def from_words(cls, words: Sequence[str], tags: Sequence[str] | None = None) -> ConllSentence:
@@ -117,7 +119,7 @@ def read_conll(
             if len(own) != len(named):
                 raise ValueError(f"{row.place}: {words} has {len(own)} words, but {tags} has {len(named)} tags")
             try:
-                found.append(ConllSentence.from_words(own, named))
+                found.append(replace(ConllSentence.from_words(own, named), place=row.place))
             except ValueError as error:
                 raise ValueError(f"{row.place}: {error}") from None
     else:
@@ -157,7 +159,8 @@ def parse_conll(
 
     def finish() -> ConllSentence:
         own, tags = (tuple(pair[i] for pair in words) for i in (0, 1))
-        found = ConllSentence(own, tags, first, tuple(kept), tuple(rows), tag_column, word_column)
+        place = f"{source}:{first}"
+        found = ConllSentence(own, tags, first, tuple(kept), tuple(rows), tag_column, word_column, place)
         kept.clear()
         words.clear()
         rows.clear()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from fastattn.checks import shown
 from fastattn.files import byte_lines, utf8_lines
@@ -47,6 +47,7 @@ class ConlluSentence:
         rows: which of `lines` are the words.
         tag_column: the place of the tag in a row; None if the file has no such column.
         tag_name: the name of that column.
+        place: file and line, for errors; "" for a sentence that was not read.
     """
 
     words: tuple[str, ...]
@@ -57,6 +58,7 @@ class ConlluSentence:
     rows: tuple[int, ...]
     tag_column: int | None = COLUMNS.index("UPOS")
     tag_name: str = "UPOS"
+    place: str = field(default="", compare=False)
 
     @classmethod
     def from_words(cls, words: Sequence[str], tags: Sequence[str] | None = None) -> ConlluSentence:
@@ -73,7 +75,7 @@ class ConlluSentence:
         lines = _Lines("ConlluSentence", 1)
         for i, (word, tag) in enumerate(zip(words, tags, strict=True), start=1):
             lines.add(f"{i}\t{word}\t_\t{tag}" + "\t_" * 6)
-        return lines.finish()
+        return replace(lines.finish(), place="")
 
     def with_tags(self, tags: Sequence[str]) -> str:
         """The sentence's lines and a blank line, with `tags` in the words' column of tags.
@@ -165,7 +167,8 @@ class _Lines:
             raise self._error(f"the sentence has {len(self.words)} words, but a range goes to {self.range_end}")
         words, tags, lines = tuple(self.words), tuple(self.tags), tuple(self.lines)
         rows = tuple(self.rows)
-        return ConlluSentence(words, tags, self.sent_id, self.first, lines, rows, self._tag, self.tag_column)
+        place = f"{self.source}:{self.first}"
+        return ConlluSentence(words, tags, self.sent_id, self.first, lines, rows, self._tag, self.tag_column, place)
 
     def _read_columns(self, names: list[str]) -> None:
         missing = [name for name in ("ID", "FORM") if name not in names]

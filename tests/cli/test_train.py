@@ -390,7 +390,7 @@ def test_other_data_are_refused(task, files, command, capsys, tmp_path):
     [
         ("bilm", b"", "text.txt: there are no words"),
         ("bilm", b" \n\n", "text.txt: there are no words"),
-        ("bilm", b"a b\n", "StreamBatches: 4 streams need as many tokens, the text has 3"),
+        ("bilm", b"a b\n", "4 streams need as many tokens, the text has 3"),
         ("bilm", b"fine\n\xff\n", "text.txt:2: not UTF-8: byte 0xff at 1"),
         ("pretrain", b"", "text.txt: there are no sentences"),
         ("pretrain", b" \n\n", "text.txt: there are no sentences"),
@@ -403,7 +403,7 @@ def test_other_data_are_refused(task, files, command, capsys, tmp_path):
         ("translate", b"", "train.tsv: there are no pairs of texts"),
         ("translate", b"a\tb\nc\n", "train.tsv:2: a line must have 2 columns with a tab between them, got 1"),
         ("translate", b"a\tb\n\xff\tc\n", "train.tsv:2: not UTF-8: byte 0xff at 1"),
-        ("translate", b"a\t" + b"b" * 600, "batches: no pair of texts has at most 512 tokens on each side"),
+        ("translate", b"a\t" + b"b" * 600, "no pair of texts has at most 512 tokens on each side"),
     ],
 )
 def test_a_text_that_cannot_be_learnt(task, text, message, tmp_path, capsys):

@@ -122,7 +122,7 @@ def test_batches_are_refused(folder: Path) -> None:
     tagger = Tagger.for_training(folder, DATA)
     with pytest.raises(ValueError, match="ConlluSentence: 2 words, but 1 tags"):
         tagged((["b", "c"], ["DET"]))
-    with pytest.raises(ValueError, match="the tag 'ADJ' of sentence 0 is none of DET, NOUN, PUNCT, VERB"):
+    with pytest.raises(ValueError, match=r"batches: data\[0\]: the tag 'ADJ' is none of DET, NOUN, PUNCT, VERB"):
         tagger.batches(tagged((["a"], ["ADJ"])))
     for data in (tagged((["a"], ["_"])), []):
         with pytest.raises(ValueError, match="batches: no word has a tag"):

@@ -220,7 +220,7 @@ def test_evaluation_counts_entities(tagger: Tagger) -> None:
 def test_other_tags_cannot_be_measured(tagger: Tagger, tmp_path: Path) -> None:
     data = [ConllSentence.from_words(["a"], ["O"]), ConlluSentence.from_words(["a", "b"], ["O", "NOUN"])]
     for call in (tagger.evaluate, tagger.check, tagger.entity_scores):
-        with pytest.raises(ValueError, match=r": data\[1\] \(line 1\): tags\[1\] must be O, or begin with B-"):
+        with pytest.raises(ValueError, match=r": data\[1\]: tags\[1\] must be O, or begin with B-"):
             call(data)
     plain = Tagger.from_pretrained(make(tmp_path, ("NOUN", "VERB")))
     with pytest.raises(ValueError, match=r"^entity_scores: the labels are no tags of entities: NOUN, VERB$"):

@@ -21,7 +21,7 @@ def tags_of(owner: str, data: Sequence[Sentence], scheme: str | None) -> Iterato
         if scheme is None or NO_TAG in sentence.tags:
             yield sentence.tags
         else:
-            yield convert_tags(sentence.tags, scheme, f"{owner}: data[{i}] (line {sentence.line}): tags")
+            yield convert_tags(sentence.tags, scheme, f"{owner}: {sentence.place or f'data[{i}]'}: tags")
 
 
 def count_right(predicted: Tags, gold: Tags) -> tuple[int, int]:

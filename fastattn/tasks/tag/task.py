@@ -258,7 +258,8 @@ class Tagger(Task):
         for i, tags in enumerate(tags_of("batches", data, self.layout.scheme)):
             for name in tags:
                 if name not in numbers:
-                    raise ValueError(f"batches: the tag {shown(name)} of sentence {i} is none of {listed(self.labels)}")
+                    place = data[i].place or f"data[{i}]"
+                    raise ValueError(f"batches: {place}: the tag {shown(name)} is none of {listed(self.labels)}")
                 ids.append(numbers[name])
         return np.array(ids, np.int64)
 

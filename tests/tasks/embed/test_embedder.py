@@ -235,14 +235,28 @@ def test_a_plain_bert_gets_mean_pooling(tmp_path: Path) -> None:
     assert [type(module).__name__ for module in SentenceEncoder(tmp_path / "out")] == ["Transformer", "Pooling"]
 
 
-def test_another_head_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", ["BertForMaskedLM", "BertForPreTraining"])
+def test_a_pretrained_bert_is_a_plain_one(head: str, tmp_path: Path) -> None:
+    start = write_bert(tmp_path / "bert")
+    plain = SentenceEncoder(start).encode("the cat")
+    config = json.loads((start / "config.json").read_text(encoding="utf-8"))
+    (start / "config.json").write_text(json.dumps({**config, "architectures": [head]}), encoding="utf-8")
+    np.testing.assert_array_equal(SentenceEncoder(start).encode("the cat"), plain)
+
+
+def test_another_head_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = write_bert(tmp_path / "bert")
     assert len(Embedder.from_pretrained(start)(["the cat"])) == 1
     with pytest.warns(UserWarning, match="drawn at random"):
         model = BertForTokenClassification.from_pretrained(start, num_labels=3)
     model.save_pretrained(start)
-    with pytest.raises(ValueError, match="not a sentence encoder, its architecture is BertForTokenClassification; "):
-        Embedder.from_pretrained(start)
+    message = f"{start}: not a sentence encoder, its architecture is BertForTokenClassification; "
+    for load in (Embedder.from_pretrained, SentenceEncoder):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            load(start)
+    assert main(["embed", "--model", str(start)]) == 1
+    assert capsys.readouterr().err.startswith(f"fastattn embed: error: {message}")
+    assert SentenceEncoder(start, trainable=True).get_embedding_dimension() == 16  # a start like any other
     config = json.loads((start / "config.json").read_text(encoding="utf-8"))
     (start / "config.json").write_text(json.dumps({**config, "architectures": "BertModel"}), encoding="utf-8")
     with pytest.raises(ValueError, match="bert: architectures must be a list of names, got 'BertModel'"):
