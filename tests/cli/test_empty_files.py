@@ -14,7 +14,7 @@ from helpers_train import FLAGS, command, error_of, files_of, write
 from fastattn.cli import main
 
 WHAT = {"tag": "words", "bilm": "words", "answer": "questions", "pretrain": "sentences", "translate": "pairs of texts"}
-ENDS = {"tag": [".conllu", ".conll", ".txt"], "answer": [".json", ".jsonl", ".csv"], "embed": [".tsv", ".jsonl"],
+ENDS = {"tag": [".conllu", ".txt"], "answer": [".json", ".jsonl", ".csv"], "embed": [".tsv", ".jsonl"],
         "bilm": [".txt"], "translate": [".txt"], "pretrain": [".txt"]}  # fmt: skip
 
 
@@ -44,6 +44,7 @@ def test_no_rows_below_the_names_of_columns(tmp_path: Path, capsys: Any) -> None
     empty, out = write(tmp_path / "empty.csv", "text,label\n"), tmp_path / "written"
     assert main(["predict", "regress", "--model", files["--output"], empty, "-o", str(out)]) == 0
     assert out.read_bytes() == b""
-    assert error_of(command("regress", {**files, "--train": empty}), capsys) == f"{empty}: there are no rows"
+    other = {**files, "--train": empty, "--output": str(tmp_path / "other")}
+    assert error_of(command("regress", other), capsys) == f"{empty}: there are no rows"
     write(tmp_path / "empty.csv", "other,label\n")
     assert main(["predict", "regress", "--model", files["--output"], empty, "-o", str(out)]) == 1
