@@ -81,7 +81,7 @@ class Transformer(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.do_lower_case = do_lower_case
-        self._positions: int = model.config.max_position_embeddings
+        self._positions: int = model.config.max_tokens
         if max_seq_length is not None:
             max_seq_length = checks.integer("Transformer: max_seq_length", max_seq_length)
         self._limit: int = min(max_seq_length or tokenizer.model_max_length or self._positions, self._positions)

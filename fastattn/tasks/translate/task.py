@@ -20,7 +20,7 @@ from fastattn.files import read_regular, utf8_lines
 from fastattn.formats.hugging_face import CONFIG, read_config
 from fastattn.generation import generate
 from fastattn.hub import Files, find_model
-from fastattn.models import Transformer
+from fastattn.models import Transformer, TransformerConfig
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe
 from fastattn.tasks.translate.making import new_config, new_tokenizer
