@@ -218,7 +218,7 @@ def table_format(path: str) -> str:
     found = format_by_name(path)
     if found is None:
         known = ", ".join(end for some in FORMATS.values() for end in some)
-        raise ValueError(f"{path}: the name of a table must end with {known}, or its format must be given")
+        raise OptionError("{}: the name of a table must end with {}, or {format} must say what it is", path, known)
     return found
 
 

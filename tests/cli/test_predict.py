@@ -254,7 +254,14 @@ def test_what_a_name_does_not_say_is_told(model, entities, tmp_path, capsys):
     assert error.endswith(f"; {path} is read as CoNLL-U, tags in UPOS; {ways}\n")
 
 
-def test_training_files_are_known_by_their_names(tmp_path):
+def test_training_files_are_known_by_their_names(tmp_path, capsys):
+    path = tmp_path / "train.txt"
+    path.write_text("New B-LOC\n", encoding="utf-8")
+    start = ["--model", str(write_bert(tmp_path / "bert")), "--output", str(tmp_path / "out")]
+    assert main(["train", "tag", *start, "--train", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"fastattn train tag: error: {path}:1: a row must have 10 columns")
+    assert f"; {path} is read as CoNLL-U: neither its name nor an option says" in error
     path = tmp_path / "train.iob2"
     path.write_text("New B-LOC\nYork I-LOC\n", encoding="utf-8")
     assert Tagger.read(path)[0].tags == ("B-LOC", "I-LOC")

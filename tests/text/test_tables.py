@@ -122,7 +122,7 @@ def test_what_is_wrong_has_file_and_line(case: tuple[str, str | bytes, str]) -> 
 
 
 def test_a_name_without_a_known_end(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a\.xls: the name of a table must end with \.tsv, .*, or its format must"):
+    with pytest.raises(ValueError, match=r"a\.xls: the name of a table must end with \.tsv, .*, or format must"):
         read_rows(tmp_path / "a.xls", ["a"])
     with pytest.raises(ValueError, match=r"^read_rows: format must be one of tsv, csv, jsonl, parquet, got 'xls'$"):
         read_rows(tmp_path / "a.tsv", ["a"], format="xls")

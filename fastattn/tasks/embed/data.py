@@ -45,7 +45,11 @@ class TextPairs:
 
 
 def read_pairs(
-    *sources: Any, texts: Sequence[str] | None = None, score: str | None = None, names: Sequence[str] | None = None
+    *sources: Any,
+    texts: Sequence[str] | None = None,
+    score: str | None = None,
+    names: Sequence[str] | None = None,
+    format: str | None = None,
 ) -> TextPairs:
     """Read tables with the columns anchor, positive and perhaps negative, or sentence1, sentence2 and score.
 
@@ -55,6 +59,7 @@ def read_pairs(
         texts: other names of the columns of texts, in the same order.
         score: another name of the column of scores. Columns named by `texts` have scores only if it is given.
         names: the columns of TSV and CSV files whose first line is a row.
+        format: "tsv", "csv", "jsonl" or "parquet"; None decides by the end of a file's name.
 
     Raises as `read_rows` does, and ValueError, with file and line, for a row without these columns, a text or a score
     of another type, and files of both kinds.
@@ -70,12 +75,12 @@ def read_pairs(
         first = len(rows)
         if texts is not None:
             found = [*texts, *([score] if score else [])]
-            rows += read_rows(source, found, names=names)
+            rows += read_rows(source, found, names=names, format=format)
             kind = list(texts), score is not None
         else:
             label = score or SCORE
             groups = {"texts": [RANKED[:2], (*SCORED, label)]}
-            rows += read_rows(source, [], optional=[*RANKED, *SCORED, label], one_of=groups, names=names)
+            rows += read_rows(source, [], optional=[*RANKED, *SCORED, label], one_of=groups, names=names, format=format)
             kind = _kind(rows[first], label)
         if first and kind != (wanted, scored):
             before, now = ", ".join(wanted), ", ".join(kind[0])

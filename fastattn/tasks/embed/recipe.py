@@ -30,16 +30,18 @@ class PairOptions(Options):
         texts: the columns of texts, if they are not anchor, positive, negative or sentence1, sentence2
         score: the column of scores (default: score, and none with --texts)
         names: the columns of a TSV or CSV file whose first line is a row
+        format: what the file is (default: by the end of its name)
     """
 
     texts: tuple[str, ...] | None = None
     score: str | None = None
     names: tuple[str, ...] | None = None
+    format: Literal["tsv", "csv", "jsonl", "parquet"] | None = None
 
     @property
     def reading(self) -> dict[str, Any]:
         """The options that `read_pairs` takes."""
-        return {"texts": self.texts, "score": self.score, "names": self.names}
+        return {"texts": self.texts, "score": self.score, "names": self.names, "format": self.format}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +49,8 @@ class PredictPairOptions(PairOptions):
     """How `fastattn predict embed` reads its pairs.
 
     Args:
-        format: the format of the input (default: by the end of its name, tsv for standard input)
+        format: what the input is (default: by the end of its name, tsv for standard input)
     """
-
-    format: Literal["tsv", "csv", "jsonl", "parquet"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

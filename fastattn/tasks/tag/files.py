@@ -124,7 +124,13 @@ def read_tagged(source: Any, format: str | None, word_column: str | None, tag_co
         words, tags = _number("word_column", word_column, 0), _number("tag_column", tag_column, -1)
         return [*read_conll(path, word_column=words, tag_column=tags)]
     name = tag_column or UPOS
-    sentences = read_conllu(path, name)
+    try:
+        sentences = read_conllu(path, name)
+    except ValueError as error:
+        if not (format or tagged_format(path)):
+            told = f"{path} is read as CoNLL-U: neither its name nor an option says that it has CoNLL columns"
+            error.__notes__ = [told]  # type: ignore[attr-defined]  # add_note, which Python 3.10 does not have
+        raise
     if not any(sentence.words for sentence in sentences):
         raise EmptyError(path, "words")
     if all(tag == NO_TAG for sentence in sentences for tag in sentence.tags):

@@ -19,7 +19,7 @@ from fastattn import functional as F
 from fastattn.autograd import no_grad
 from fastattn.cli import main
 from fastattn.models import BertForTokenClassification
-from fastattn.tasks import Embedder, SentenceEncoder, train
+from fastattn.tasks import Embedder, EmbedRecipe, SentenceEncoder, train
 from fastattn.tasks.embed import TextPairs, read_pairs
 from fastattn.tasks.embed.evaluation import correlations
 
@@ -94,6 +94,13 @@ class TestReading:
     def test_what_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             read_pairs(write(tmp_path / "a.tsv", text))
+
+    def test_a_name_that_does_not_say_what_it_is(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.txt", "anchor\tpositive\na\tb\n")
+        with pytest.raises(ValueError, match=r"a\.txt: the name of a table must end with .*, or format must say what"):
+            read_pairs(path)
+        assert read_pairs(path, format="tsv").columns == (["a"], ["b"])
+        assert EmbedRecipe(format="tsv").reading["format"] == "tsv"
 
     def test_rows_that_differ(self, tmp_path: Path) -> None:
         with pytest.raises(
