@@ -137,6 +137,8 @@ class LabelledConfig(PreTrainedConfig):
 
     sizes: ClassVar[tuple[str, ...]]
     """Fields that every config.json must have, since no default would be right."""
+    dropouts: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    """The rates of the encoder."""
     problem_type: str | None = None
     num_labels: int = None  # type: ignore[assignment]  # the length of `id2label`
     id2label: dict[int, str] = field(default_factory=dict)
@@ -240,8 +242,7 @@ class EncoderConfig(LabelledConfig):
         self._check(config_integer, "type_vocab_size", low=min(1, type(self).type_vocab_size))
         self._check_heads("hidden_size", "num_attention_heads")
         self._check(config_number, "layer_norm_eps", high=1.0, above=True)
-        dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-        self._check(config_number, *dropouts, **PROBABILITY)
+        self._check(config_number, *self.dropouts, "classifier_dropout", **PROBABILITY)
         self._check(config_number, "initializer_range", **POSITIVE)
         self._check(choice, "hidden_act", known=ACTIVATIONS)
         self._check(choice, "position_embedding_type", known=("absolute",))

@@ -1,15 +1,20 @@
-"""The head of a task's model: another one is refused by name."""
+"""What tasks ask of any family: which head a folder has, where another one is refused by name, and token types."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastattn.checks import listed
 from fastattn.formats import hugging_face
 from fastattn.models.config import architectures
 from fastattn.models.registry import family_of
 from fastattn.tasks.embed.folder import MODULES
+from fastattn.text import TokenizedTexts
 
 
 def architectures_in(folder: Path) -> list[str]:
@@ -59,3 +64,8 @@ def head_of(folder: Path, *kinds: str, refusal: str, end: str = "") -> str:
         text = str(error)
         raise ValueError(text if text.startswith(str(folder)) else f"{folder}: {text}") from None
     return kind
+
+
+def token_types(config: Any, tokens: TokenizedTexts) -> NDArray[np.int64] | None:
+    """The token types for a model with this config; None if it has one type or none, whatever the tokenizer says."""
+    return tokens.token_type_ids if config.type_vocab_size > 1 else None

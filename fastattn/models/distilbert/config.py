@@ -21,6 +21,7 @@ class DistilBertConfig(LabelledConfig):
 
     model_types = ("distilbert",)
     sizes = ("vocab_size", "dim", "n_layers", "n_heads", "hidden_dim")
+    dropouts = ("dropout", "attention_dropout")
 
     vocab_size: int = 30522
     dim: int = 768
@@ -50,8 +51,7 @@ class DistilBertConfig(LabelledConfig):
     def _check_fields(self) -> None:
         self._check_positions()
         self._check_heads("dim", "n_heads")
-        dropouts = ("dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout")
-        self._check(config_number, *dropouts, **PROBABILITY)
+        self._check(config_number, *self.dropouts, "qa_dropout", "seq_classif_dropout", **PROBABILITY)
         self._check(config_number, "initializer_range", **POSITIVE)
         self._check(choice, "activation", known=ACTIVATIONS)
         self._check(boolean, "tie_word_embeddings")

@@ -23,7 +23,7 @@ from fastattn.tasks.answer.recipe import USUAL_LENGTH, AnswerOptions, AnswerReci
 from fastattn.tasks.answer.windows import Found, answer_tokens, best_answers, encode_windows
 from fastattn.tasks.base import Task, make_recipe, metric_text, model_name
 from fastattn.tasks.embed.folder import FILES, find_start, read_sentence_folder
-from fastattn.tasks.heads import head_of
+from fastattn.tasks.heads import head_of, token_types
 from fastattn.tasks.limits import token_limit
 from fastattn.text import (
     SquadExample,
@@ -170,12 +170,13 @@ class Answerer(Task):
         if not questions:
             return []
         windows = self._encode(questions, contexts, options)
-        types, places = windows.token_type_ids, np.arange(len(windows.ids))
+        types, places = token_types(self.model.config, windows), np.arange(len(windows.ids))
         scores = np.empty((2, len(windows.ids)), np.float32)
         with no_grad():
             for batch in token_budget_batches(windows.lengths, tokens_per_batch(runtime.num_threads())):
                 rows, cu_seqlens = gather(places, windows.cu_seqlens, batch)
-                output = self.model.forward_ragged(windows.ids[rows], cu_seqlens, types[rows])
+                kinds = None if types is None else types[rows]
+                output = self.model.forward_ragged(windows.ids[rows], cu_seqlens, kinds)
                 scores[:, rows] = np.asarray(output.start_logits), np.asarray(output.end_logits)
         every = best_answers(windows, scores[0], scores[1], options.max_answer_length, count)
         return [
@@ -197,14 +198,14 @@ class Answerer(Task):
         windows = self._encode(*_texts(examples), self._options)
         spans = np.array([_span(example) for example in examples], np.int64)
         starts, ends = answer_tokens(windows, spans[:, 0], spans[:, 1])
-        ids, types, places = windows.ids, windows.token_type_ids, np.arange(len(windows.ids))
+        ids, types, places = windows.ids, token_types(self.model.config, windows), np.arange(len(windows.ids))
 
         def load(indices: NDArray[np.int64]) -> dict[str, Any]:
             rows, offsets = gather(places, windows.cu_seqlens, indices)
             return {
                 "input_ids": ids[rows],
                 "cu_seqlens": offsets,
-                "token_type_ids": types[rows],
+                "token_type_ids": None if types is None else types[rows],
                 "start_positions": starts[indices],
                 "end_positions": ends[indices],
             }

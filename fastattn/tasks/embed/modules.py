@@ -137,12 +137,13 @@ class Transformer(nn.Module):
     def forward(self, features: Features) -> dict[str, Any]:
         """Add `token_embeddings`. Padded ids, `[batch, seq]` with `attention_mask`, are packed."""
         ids, types = features["input_ids"], features.get("token_type_ids")
-        cu_seqlens, places = features.get("cu_seqlens"), None
+        cu_seqlens = features.get("cu_seqlens")
         if cu_seqlens is None:
-            mask = features["attention_mask"]
-            types = None if types is None else ragged.pack(types, mask)[0]
-            ids, cu_seqlens, places = ragged.pack(ids, mask)
-        hidden = self.model.forward_ragged(ids, cu_seqlens, types, places).last_hidden_state
+            batch = self.model.pack(ids, features["attention_mask"], types)
+            cu_seqlens = batch.cu_seqlens
+        else:
+            batch = self.model.check_ragged(ids, cu_seqlens, types)
+        hidden = self.model.encode(batch).last_hidden_state
         return {**features, "input_ids": ids, "cu_seqlens": cu_seqlens, "token_embeddings": hidden}
 
     def save(self, folder: Path) -> None:

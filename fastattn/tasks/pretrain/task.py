@@ -17,7 +17,7 @@ from fastattn.autograd import no_grad
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
-from fastattn.models.registry import family, load_head
+from fastattn.models.registry import family, family_of, load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, metric_text, model_name
 from fastattn.tasks.embed.folder import FILES, find_start, read_sentence_folder
@@ -110,9 +110,10 @@ class Pretrainer(Task):
             return cls(head(_new_config(recipe, tokenizer)), tokenizer, recipe)
         recipe.check_start()
         folder = read_sentence_folder(find_start(start)).transformer
+        _check_pairs(folder, kind)
         changes = {}
         if recipe.dropout is not None:
-            changes = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
+            changes = dict.fromkeys(family_of(folder).config.dropouts, recipe.dropout)
         manual_seed(recipe.seed)
         model = load_head(folder, kind, trainable=True, new_head="draw", **changes)
         check_positions("max_seq_length", recipe.max_seq_length, model.config)  # before the text is read
@@ -168,7 +169,12 @@ class Pretrainer(Task):
         )
 
     def loss(self, batch: Mapping[str, Any]) -> Any:
-        return self.model.forward_ragged(**batch).loss
+        return self.model.forward_ragged(**self._known(batch)).loss
+
+    def _known(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that the model takes."""
+        has_types = self.model.config.type_vocab_size > 1
+        return {name: value for name, value in batch.items() if has_types or name != "token_type_ids"}
 
     def check(self, data: Data) -> None:
         self._measure(data)
@@ -194,7 +200,7 @@ class Pretrainer(Task):
         try:
             with no_grad():
                 for each in batches.epoch(0):
-                    batch = batches.load(each)
+                    batch = self._known(batches.load(each))
                     labels, following = batch.pop("labels"), batch.pop("next_sentence_label", None)
                     places = np.flatnonzero(labels != IGNORE_INDEX)
                     output, gold = self.model.forward_ragged(**batch, places=places), labels[places]
@@ -282,7 +288,17 @@ def _documents(data: Data, recipe: PretrainRecipe) -> Documents:
 
 def _kind(folder: Path) -> str:
     """The kind of head of a model for masked words."""
-    return head_of(folder, *HEADS.values(), refusal="has no head for masked words")
+    kind = head_of(folder, *HEADS.values(), refusal="has no head for masked words")
+    _check_pairs(folder, kind)
+    return kind
+
+
+def _check_pairs(folder: Path, kind: str) -> None:
+    """Raise ValueError, naming the folder, for a family whose pre-training is another one."""
+    found = family_of(folder)
+    if kind == HEADS[True] and getattr(found.heads.get(kind), "pair_label", None) != "next_sentence_label":
+        name = found.config.__name__.removesuffix("Config")
+        raise ValueError(f"{folder}: {name} learns no next sentences; with next_sentence=False it learns masked words")
 
 
 def _new_tokenizer(data: Data, recipe: PretrainRecipe) -> Tokenizer:
@@ -301,7 +317,7 @@ def _new_config(recipe: PretrainRecipe, tokenizer: Tokenizer) -> Any:
     config, size = family("bert").config, recipe.hidden_size or 128
     changes: dict[str, Any] = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_token_id}
     if recipe.dropout is not None:
-        changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), recipe.dropout)
+        changes |= dict.fromkeys(config.dropouts, recipe.dropout)
     if recipe.config:
         return config.from_dict(hugging_face.read_json(recipe.config), recipe.config, **changes)
     sizes = {

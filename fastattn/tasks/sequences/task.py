@@ -22,7 +22,7 @@ from fastattn.models.registry import family_of, load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, model_name
 from fastattn.tasks.embed.folder import FILES, find_start, read_transformer_folder
-from fastattn.tasks.heads import head_of
+from fastattn.tasks.heads import head_of, token_types
 from fastattn.tasks.limits import token_limit
 from fastattn.tasks.sequences.answers import written
 from fastattn.tasks.sequences.recipe import SequenceRecipe
@@ -180,7 +180,7 @@ class SequenceTask(Task):
         tokens = self.tokenizer.encode(
             texts, self.max_length, text_pairs=pairs, rows=rows, name="texts", pairs_name="pairs"
         )
-        return tokens, None if pairs is None else tokens.token_type_ids
+        return tokens, None if pairs is None else token_types(self.model.config, tokens)
 
     def batches(self, data: LabelledTexts) -> TokenBatches:
         """Batches of texts or pairs. Raises ValueError, with the place, for a label that the model does not have."""

@@ -1,0 +1,147 @@
+"""Every task with every family: trained for a few steps, evaluated, saved, loaded, and asked.
+
+A family needs nothing but its row in `helpers_families`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+
+from helpers_families import ROWS, new_model
+from helpers_sentences import VOCABULARY, write_bert
+from helpers_train import conllu, questions, write
+
+from fastattn import tasks
+from fastattn.formats import hugging_face
+from fastattn.models.registry import family
+from fastattn.tasks import TASKS, SentenceEncoder, TruncationWarning
+from fastattn.training import train
+
+PAIRS = [("the cat", "query"), ("a cat sat", "the cat sat"), ("the query", "the cat"), ("a b c", "b c d")]
+SENTENCES = [["the", "cat", "sat", "."], ["a", "query"], ["the", "query", "sat"]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a task is tried: data to learn and to measure, inputs to answer, options of its recipe."""
+
+    data: Callable[[Path], Any]
+    inputs: Any
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _scored(kind: str) -> Any:
+    rows = [{"sentence1": a, "sentence2": b, "score": 0.2 * i} for i, (a, b) in enumerate(PAIRS)]
+    return getattr(tasks, kind).read(rows)
+
+
+CASES = {
+    "answer": Case(lambda folder: questions(0), questions(1, 3)),
+    "classify": Case(
+        lambda folder: tasks.Classifier.read(
+            [{"text": a, "text_pair": b, "label": "xyz"[i % 3]} for i, (a, b) in enumerate(PAIRS)]
+        ),
+        PAIRS,
+    ),
+    "embed": Case(
+        lambda folder: tasks.Embedder.read([{"anchor": a, "positive": b} for a, b in PAIRS]),
+        [a for a, _ in PAIRS],
+    ),
+    "fill": Case(lambda folder: None, ["the [MASK] sat .", "a [MASK]"]),
+    "pretrain": Case(
+        lambda folder: [[" ".join(words) for words in SENTENCES] for _ in range(3)],
+        ["the [MASK] sat ."],
+        {"next_sentence": False, "max_seq_length": 16},
+    ),
+    "regress": Case(lambda folder: _scored("Regressor"), PAIRS),
+    "rerank": Case(lambda folder: _scored("Reranker"), PAIRS),
+    "tag": Case(
+        lambda folder: tasks.Tagger.read(write(folder / "train.conllu", conllu(["the cat sat .", "query sat"] * 2))),
+        SENTENCES,
+    ),
+}
+NOT_OF_TOKENS = {"bilm", "translate"}
+"""Tasks of other families: ELMo's language model and the Transformer."""
+
+
+def write_encoder(folder: Path, name: str, kind: str = "") -> Path:
+    """A folder of a family, with the tokenizer of the tests."""
+    write_bert(folder)
+    for file in ("config.json", "model.safetensors"):
+        (folder / file).unlink()
+    model = new_model(name, kind, seed=5, vocab_size=len(VOCABULARY), pad_token_id=0, max_position_embeddings=140)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_every_task_has_a_case() -> None:
+    assert set(CASES) | NOT_OF_TOKENS == set(TASKS)
+
+
+@pytest.mark.filterwarnings("ignore:.*drawn at random:UserWarning")
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("task", CASES)
+def test_a_task_with_a_family(tmp_path: Path, task: str, name: str) -> None:
+    case, kind = CASES[task], getattr(tasks, TASKS[task][0])
+    if not hasattr(kind, "for_training"):
+        made = kind.from_pretrained(write_encoder(tmp_path / "start", name, "MaskedLM"))
+        assert len(made(case.inputs)) == len(case.inputs)
+        return
+    start, data = write_encoder(tmp_path / "start", name), case.data(tmp_path)
+    options = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, **case.options}
+    made = kind.for_training(start, data, **options)
+    before = {own: values.copy() for own, values in made.model.state_dict().items()}
+    train(made, data, tmp_path / "run", evaluate_on=data)
+    changed = [own for own, values in made.model.state_dict().items() if not np.array_equal(values, before[own])]
+    assert len(changed) > len(before) / 2
+    measured = made.evaluate(data)
+    assert measured
+    again = kind.from_pretrained(tmp_path / "run")
+    assert type(again.model).__name__ == type(made.model).__name__
+    assert again.evaluate(data).keys() <= measured.keys()
+    answers = [again(one) for one in (case.inputs, case.inputs[:1])]
+    assert len(answers[0]) == len(case.inputs)
+    assert _plain(answers[0][:1]) == _plain(answers[1])
+    again.save_pretrained(tmp_path / "saved")
+    assert _plain(kind.from_pretrained(tmp_path / "saved")(case.inputs)) == _plain(answers[0])
+
+
+def _plain(answers: Any) -> str:
+    return json.dumps(answers, default=lambda value: np.asarray(value).tolist())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_sentences(tmp_path: Path, name: str) -> None:
+    """Padded and ragged, alone and together: the same bits. The limit is the model's."""
+    encoder = SentenceEncoder(write_encoder(tmp_path, name))
+    texts = ["the cat sat", "query", "a b c d e f g"]
+    together = encoder.encode(texts)
+    assert encoder.max_seq_length <= encoder[0].model.config.max_tokens
+    for text, row in zip(texts, together, strict=True):
+        np.testing.assert_array_equal(encoder.encode(text), row)
+    padded = encoder(encoder.tokenize(texts))["sentence_embedding"]
+    np.testing.assert_allclose(padded, together, atol=1e-6)
+    with pytest.warns(TruncationWarning):
+        long = encoder.encode("cat " * 100)
+    assert np.isfinite(long).all()
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if "PreTraining" in family(name).heads and name != "bert"])
+def test_another_pre_training_is_refused(tmp_path: Path, name: str) -> None:
+    start = write_encoder(tmp_path, name)
+    message = rf"{ROWS[name].theirs} learns no next sentences; with next_sentence=False it learns masked words"
+    with pytest.raises(ValueError, match=message):
+        tasks.Pretrainer.for_training(start, [["a", "b"], ["c", "d"]])
+    write_encoder(tmp_path, name, "PreTraining")
+    with pytest.raises(ValueError, match=message):
+        tasks.Pretrainer.from_pretrained(start)
+    assert hugging_face.read_config(start)["model_type"] == name
