@@ -20,7 +20,7 @@ from fastattn.checks import choice, listed, shown
 from fastattn.files import copy_files, read_regular
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
-from fastattn.models.config import PreTrainedConfig, architectures
+from fastattn.models.config import PreTrainedConfig, architectures, code_of_its_own
 from fastattn.nn.parameter import Array
 
 Self = TypeVar("Self", bound="PreTrainedModel")
@@ -232,7 +232,12 @@ class PreTrainedModel(nn.Module, ABC):
         with hugging_face.read_state_dict(folder).renamed(cls._current_name) as tensors:
             config, tensors = cls._adapt(config, tensors, fields)
             tensors = cls._of_this_head(folder, tensors, options.get("new_head", "warn"), fields)
-            model = cls(config, tensors, **options)
+            try:
+                model = cls(config, tensors, **options)
+            except ValueError as error:
+                is_there = (folder / hugging_face.CONFIG).is_file()
+                found = hugging_face.read_config(folder) if is_there else {}
+                raise ValueError(f"{error}{code_of_its_own(found)}") from None
             model._folder = folder.absolute()
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
                 fingerprint, values = _fingerprint(cls, folder, tensors), [p.value for p in model._arrays()]

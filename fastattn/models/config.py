@@ -48,6 +48,8 @@ class PreTrainedConfig(ABC):
 
     model_types: ClassVar[tuple[str, ...]]
     """The `model_type` of the files that this class reads."""
+    dropouts: ClassVar[tuple[str, ...]] = ()
+    """Fields with the rates of dropout in an encoder."""
     holds_modules: ClassVar[bool] = False
     """`nn.Module` does not search configs for modules."""
 
@@ -137,8 +139,7 @@ class LabelledConfig(PreTrainedConfig):
 
     sizes: ClassVar[tuple[str, ...]]
     """Fields that every config.json must have, since no default would be right."""
-    dropouts: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    """The rates of the encoder."""
+    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     problem_type: str | None = None
     num_labels: int = None  # type: ignore[assignment]  # the length of `id2label`
     id2label: dict[int, str] = field(default_factory=dict)
@@ -247,6 +248,11 @@ class EncoderConfig(LabelledConfig):
         self._check(choice, "hidden_act", known=ACTIVATIONS)
         self._check(choice, "position_embedding_type", known=("absolute",))
         self._check(boolean, "tie_word_embeddings")
+
+
+def code_of_its_own(values: Mapping[str, Any]) -> str:
+    """What an error adds for a config.json that asks for code, which is never run; "" for any other."""
+    return "; its auto_map asks for code of its own, which is never run" if "auto_map" in values else ""
 
 
 def architectures(values: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from fastattn.checks import shown
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
 from fastattn.models.base import PreTrainedModel
-from fastattn.models.config import PreTrainedConfig
+from fastattn.models.config import PreTrainedConfig, code_of_its_own
 
 # model_type -> folder in fastattn/models, imported on request
 FAMILIES = {
@@ -104,11 +104,11 @@ def family_of(folder: str | os.PathLike[str]) -> Family:
     Raises FileNotFoundError for a folder without a config.json, and ValueError, naming the file, for another
     architecture.
     """
-    model_type = hugging_face.read_config(folder).get("model_type", "bert")
+    values = hugging_face.read_config(folder)
     try:
-        return family(model_type)
+        return family(values.get("model_type", "bert"))
     except ValueError as error:
-        raise ValueError(f"{Path(folder) / hugging_face.CONFIG}: {error}") from None
+        raise ValueError(f"{Path(folder) / hugging_face.CONFIG}: {error}{code_of_its_own(values)}") from None
 
 
 def load_encoder(name_or_folder: str | os.PathLike[str], **options: Any) -> Any:

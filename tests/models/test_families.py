@@ -263,3 +263,31 @@ def test_a_summary_that_is_not_here(tmp_path: Path, field: str, value: Any, mess
     with pytest.raises(ValueError, match=message):
         load_head(tmp_path, "MultipleChoice")
     assert load_encoder(tmp_path).config.summary_type == "first"
+
+
+def test_code_of_its_own_is_never_run(tmp_path: Path) -> None:
+    model = new_model("roberta")
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    fields = {**json.loads(path.read_text()), "auto_map": {"AutoModel": "code--model.Model"}}
+    (tmp_path / "model.py").write_text("raise SystemExit")
+    path.write_text(json.dumps(fields))
+    load_encoder(tmp_path)  # it has the network that its model_type says
+    path.write_text(json.dumps({**fields, "num_hidden_layers": 9}))
+    code = "; its auto_map asks for code of its own, which is never run$"
+    with pytest.raises(ValueError, match=f"num_hidden_layers is 9, but there are tensors of .*{code}"):
+        load_encoder(tmp_path)
+    path.write_text(json.dumps({**fields, "model_type": "new_bert"}))
+    with pytest.raises(ValueError, match=f"config.json: model_type is 'new_bert'; known are albert, bert, .*{code}"):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["roberta", "electra", "distilbert"])
+def test_other_labels_keep_the_layer_before_them(tmp_path: Path, name: str) -> None:
+    model = new_model(name, "SequenceClassification")
+    model.save_pretrained(tmp_path)
+    again = load_head(tmp_path, "SequenceClassification", num_labels=4, new_head="draw")
+    assert_same_bits(again.dense.weight.data, model.dense.weight.data)
+    assert again.classifier.weight.shape == (4, model.config.hidden_size)
+    with pytest.raises(ValueError, match=r"belongs to \w+ForSequenceClassification, not to \w+ForTokenClassification"):
+        load_head(tmp_path, "TokenClassification")

@@ -73,6 +73,7 @@ class ElectraForSequenceClassification(heads.SequenceClassification, ElectraHead
     unused_fields = _SUMMARY
     pools = False
     dense_activation = "gelu"
+    common_head = "classifier.out_proj."
     checkpoint_names = {"dense": "classifier.dense", "classifier": "classifier.out_proj"}  # noqa: RUF012
 
 

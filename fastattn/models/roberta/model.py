@@ -44,6 +44,7 @@ class RobertaForSequenceClassification(heads.SequenceClassification, RobertaHead
 
     pools = False
     dense_activation = "tanh"
+    common_head = "classifier.out_proj."
     checkpoint_names = {"dense": "classifier.dense", "classifier": "classifier.out_proj"}  # noqa: RUF012
 
 
