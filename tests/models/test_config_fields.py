@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers_families import ROWS, draw_fields
 from helpers_marian import MARIAN
 
 from fastattn.models import (
@@ -24,7 +25,7 @@ from fastattn.models import (
     TransformerConfig,
 )
 from fastattn.models.config import PreTrainedConfig
-from fastattn.models.registry import family_of, load_head
+from fastattn.models.registry import family, family_of, load_head
 from fastattn.tasks import Tagger
 
 VALUES: list[Any] = [
@@ -38,7 +39,9 @@ FILES: list[tuple[type[PreTrainedConfig], dict[str, Any]]] = [
     (TransformerConfig, MARIAN),
     (TransformerConfig, TransformerConfig(max_timescale=20000.0).to_dict()),
     (ElmoConfig, ELMO),
+    *((family(name).config, draw_fields(name, 0, pad_token_id=0)) for name in ROWS),
 ]
+NAMES = ["bert", "marian", "transformer", "elmo", *(f"{name} drawn" for name in ROWS)]
 
 
 def changed(kind: type[PreTrainedConfig], values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -50,7 +53,7 @@ def changed(kind: type[PreTrainedConfig], values: dict[str, Any]) -> Iterator[tu
                 yield from ((inner, {**values, name: {**values[name], inner: value}}) for inner in values[name])
 
 
-@pytest.mark.parametrize(("kind", "values"), FILES, ids=["bert", "marian", "transformer", "elmo"])
+@pytest.mark.parametrize(("kind", "values"), FILES, ids=NAMES)
 def test_every_field_is_checked(kind: type[PreTrainedConfig], values: dict[str, Any]) -> None:
     errors = []
     for name, file in changed(kind, values):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_families import HEADS, ROWS, new_model
 from helpers_marian import random_transformer
 
 from fastattn import models
@@ -22,10 +23,14 @@ COUNT = 200_000
 """As objects or as rows this many take more than `ROOM`."""
 ROOM = 8 * 2**20
 ELMO: dict[str, Any] = {"filters": ((1, 4), (2, 5)), "dim": 10, "projection_dim": 6, "vocabulary_size": 7}
-SIZES = {
-    kind: [field.name for field in fields(kind.config_class) if str(field.type).startswith("int")]
-    for kind in (models.BertModel, Transformer, Elmo)
-}
+
+
+def sizes(kind: Any) -> list[str]:
+    return [field.name for field in fields(kind.config_class) if str(field.type).startswith("int")]
+
+
+SIZES = {kind: sizes(kind) for kind in (models.BertModel, Transformer, Elmo)}
+LABELLED = ("SequenceClassification", "TokenClassification", "MultipleChoice")
 
 
 def places(values: Any, name: str) -> Iterator[dict[str, Any]]:
@@ -78,6 +83,17 @@ def test_bert(folder: Any, kind: str, name: str) -> None:
     assert peak < ROOM
     labelled = kind in ("BertForSequenceClassification", "BertForTokenClassification", "BertForMultipleChoice")
     assert message.startswith(str(folder.path)) or (name == "num_labels" and not labelled)
+
+
+@pytest.mark.parametrize(("name", "kind"), [*((name, "") for name in ROWS), *HEADS])
+def test_every_family(tmp_path: Path, name: str, kind: str) -> None:
+    model = new_model(name, kind)
+    for field in sizes(type(model)):
+        model.save_pretrained(tmp_path)
+        change(tmp_path, field, COUNT)
+        message, peak = load(type(model), tmp_path)
+        assert peak < ROOM, field
+        assert message.startswith(str(tmp_path)) or (field == "num_labels" and kind not in LABELLED), field
 
 
 @pytest.mark.parametrize("name", SIZES[Transformer])

@@ -140,10 +140,10 @@ class Transformer(nn.Module):
         cu_seqlens = features.get("cu_seqlens")
         if cu_seqlens is None:
             batch = self.model.pack(ids, features["attention_mask"], types)
-            cu_seqlens = batch.cu_seqlens
+            cu_seqlens, output = batch.cu_seqlens, self.model.encode(batch)
         else:
-            batch = self.model.check_ragged(ids, cu_seqlens, types)
-        hidden = self.model.encode(batch).last_hidden_state
+            output = self.model.forward_ragged(ids, cu_seqlens, types)
+        hidden = output.last_hidden_state
         return {**features, "input_ids": ids, "cu_seqlens": cu_seqlens, "token_embeddings": hidden}
 
     def save(self, folder: Path) -> None:
