@@ -140,7 +140,7 @@ class Transformer(nn.Module):
         cu_seqlens = features.get("cu_seqlens")
         if cu_seqlens is None:
             batch = self.model.pack(ids, features["attention_mask"], types)
-            cu_seqlens, output = batch.cu_seqlens, self.model.encode(batch)
+            ids, cu_seqlens, output = batch.ids, batch.cu_seqlens, self.model.encode(batch)
         else:
             output = self.model.forward_ragged(ids, cu_seqlens, types)
         hidden = output.last_hidden_state
