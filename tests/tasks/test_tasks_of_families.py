@@ -78,7 +78,7 @@ def write_encoder(folder: Path, name: str, kind: str = "") -> Path:
     write_bert(folder)
     for file in ("config.json", "model.safetensors"):
         (folder / file).unlink()
-    model = new_model(name, kind, seed=5, vocab_size=len(VOCABULARY), pad_token_id=0, max_position_embeddings=140)
+    model = new_model(name, kind, seed=5, vocab_size=len(VOCABULARY), pad_token_id=1, max_position_embeddings=140)
     model.save_pretrained(folder)
     return folder
 
