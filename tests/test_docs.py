@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+import fastattn
 from fastattn import tasks
 from fastattn.cli import COMMANDS, build_parser
 
@@ -72,6 +73,17 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / name).resolve() if name else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_the_family_of_the_worked_example() -> None:
+    """Its blocks are the files that its headings name."""
+    text = (ROOT / "docs/design/adding-a-family.md").read_text(encoding="utf-8")
+    found = re.findall(r"^## \d\. `(fastattn/\S+\.py)`$(?:(?!^## ).)*?^```python\n(.*?)^```$", text, re.M | re.S)
+    assert [path for path, _ in found] == [
+        f"fastattn/models/distilbert/{name}.py" for name in ("config", "model", "__init__")
+    ]
+    for path, block in found:
+        assert block == Path(fastattn.__file__).parents[1].joinpath(path).read_text(encoding="utf-8"), path
 
 
 def commands(text: str) -> Iterator[list[str]]:
