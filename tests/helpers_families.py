@@ -85,7 +85,7 @@ def _albert(rng: Generator) -> dict[str, Any]:
 
 
 def _mpnet(rng: Generator) -> dict[str, Any]:
-    fields = {**shared(rng), "pad_token_id": 1, "relative_attention_num_buckets": int(rng.integers(32, 40))}
+    fields = {**shared(rng), "relative_attention_num_buckets": int(rng.integers(32, 40))}
     del fields["type_vocab_size"]
     return fields
 

@@ -176,9 +176,14 @@ class LabelledConfig(PreTrainedConfig):
             )
 
     @property
+    def uncounted(self) -> int | None:
+        """The id that positions do not count, which begin after it; None if they are the columns."""
+        return None
+
+    @property
     def first_position(self) -> int:
-        """The position of the first token. Families with another one count the ids that are no `pad_token_id`."""
-        return 0
+        """The position of the first token."""
+        return 0 if self.uncounted is None else self.uncounted + 1
 
     @property
     def max_tokens(self) -> int:

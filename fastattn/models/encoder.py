@@ -84,9 +84,10 @@ class Embeddings(nn.Module):
     """
 
     def __init__(self, config: Any, dim: int | None = None) -> None:
-        dim, std, padding = dim or config.hidden_size, config.initializer_range, config.pad_token_id
-        row = padding if config.first_position else None
-        self.word_embeddings = nn.Embedding(config.vocab_size, dim, padding, std=std)
+        dim, std, row = dim or config.hidden_size, config.initializer_range, config.uncounted
+        self.word_embeddings = nn.Embedding(
+            config.vocab_size, dim, config.pad_token_id if row is None else row, std=std
+        )
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, dim, row, std=std)
         types = config.type_vocab_size
         self.token_type_embeddings = nn.Embedding(types, dim, std=std) if types else None
@@ -205,8 +206,8 @@ class Encoder(EncoderFamily):
         mask means that all are tokens. The position of a token is its column, even after left padding and gaps, and the
         pooler reads the first token that the mask keeps. Padding ids are not read.
 
-        Families that count positions from `pad_token_id + 1` (RoBERTa) count the ids that are no `pad_token_id`, also
-        where the mask is 0. The id `pad_token_id` has itself as its position.
+        Families with a `config.uncounted` (RoBERTa: `pad_token_id`) count positions from the number after it, and only
+        the other ids, also where the mask is 0. The id itself has itself as its position.
 
         Raises TypeError for ids or a mask that are not integers. Raises ValueError for shapes that differ, ids outside
         the vocabulary and positions >= `max_position_embeddings`.
@@ -243,18 +244,17 @@ class Encoder(EncoderFamily):
         position_ids: ArrayLike | None = None,
     ) -> Batch:
         """A ragged batch for `encode`; arguments and errors are as in `forward_ragged`."""
-        tokens = pack_ragged(type(self).__name__, "input_ids", input_ids, cu_seqlens, position_ids, **self._counted())
+        tokens = pack_ragged(
+            type(self).__name__, "input_ids", input_ids, cu_seqlens, position_ids, uncounted=self.config.uncounted
+        )
         return self._checked(tokens, token_type_ids, given_positions=position_ids is not None)
 
     def pack(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
     ) -> Batch:
         """A padded batch with its padding removed; arguments and errors are as in the padded call."""
-        tokens = pack(type(self).__name__, "input_ids", input_ids, attention_mask, **self._counted())
+        tokens = pack(type(self).__name__, "input_ids", input_ids, attention_mask, uncounted=self.config.uncounted)
         return self._checked(tokens, token_type_ids)
-
-    def _counted(self) -> dict[str, Any]:
-        return {"uncounted": self.config.pad_token_id} if self.config.first_position else {}
 
     def _checked(self, batch: Tokens, token_type_ids: ArrayLike | None, given_positions: bool = False) -> Batch:
         config, owner = self.config, type(self).__name__

@@ -16,7 +16,7 @@ class MPNetConfig(EncoderConfig):
     """The shape of an MPNet model, field by field as in Hugging Face's config.json; the defaults are transformers'.
 
     As in transformers, distances have 32 buckets, so `relative_attention_num_buckets`, the rows of their table, is at
-    least 32, and the padding is 1. Labels are as in `BertConfig`.
+    least 32, and positions do not count the id 1, whatever `pad_token_id` is. Labels are as in `BertConfig`.
 
     Raises ValueError, naming the field and the value, for a value that no such model can have.
     """
@@ -31,11 +31,10 @@ class MPNetConfig(EncoderConfig):
     def _check_fields(self) -> None:
         super()._check_fields()
         self._check(config_integer, "relative_attention_num_buckets", low=BUCKETS)
-        for name, known in (("type_vocab_size", 0), ("pad_token_id", 1)):
-            if getattr(self, name) != known:
-                raise ValueError(f"{name} must be {known}, got {shown(getattr(self, name))}")
+        if self.type_vocab_size != 0:
+            raise ValueError(f"type_vocab_size must be 0, got {shown(self.type_vocab_size)}")
 
     @property
-    def first_position(self) -> int:
-        """The position of the first token."""
-        return 2
+    def uncounted(self) -> int:
+        """The id that positions do not count."""
+        return 1

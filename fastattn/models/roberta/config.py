@@ -32,9 +32,9 @@ class RobertaConfig(EncoderConfig):
         super()._check_fields()
 
     @property
-    def first_position(self) -> int:
-        """The position of the first token."""
-        return self.pad_token_id + 1
+    def uncounted(self) -> int:
+        """The id that positions do not count."""
+        return self.pad_token_id
 
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
         """The object to write to config.json for a model of class `architecture`."""

@@ -109,7 +109,6 @@ def test_gaps_are_refused() -> None:
             16,
             "relative_attention_num_buckets must be an integer of at least 32, got 16",
         ),
-        ("pad_token_id", 0, "pad_token_id must be 1, got 0"),
         ("type_vocab_size", 2, "type_vocab_size must be 0, got 2"),
         ("max_position_embeddings", 2, r"max_position_embeddings must be more than pad_token_id \+ 1 = 2, got 2"),
     ],
