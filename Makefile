@@ -45,7 +45,8 @@ parity:
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity.txt
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,elmo,train,translate,parquet,test]"
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
-	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers|seqeval|datasets|sklearn)' tests --include='*.py')
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/bundle.txt
+	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers|sentence_transformers|seqeval|datasets|sklearn|tensorflow)' tests --include='*.py')
 
 # The sdist, built without OpenMP, installed by pip alone and tested where the source tree cannot be seen, with NaN in
 # every result that is not computed yet.

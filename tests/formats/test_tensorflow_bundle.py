@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ VARIABLES = {
     "none": np.zeros((0, 4), np.float32),
 }
 SPLIT = {"bert/embeddings/word_embeddings": (0, 7), "bert/embeddings/position_embeddings": (1, 4)}
+SAVED = ".ATTRIBUTES/VARIABLE_VALUE"  # how tf.train.Checkpoint's names end
 WHOLE = bundle(VARIABLES)
 IN_PARTS = bundle(VARIABLES, 3, SPLIT)
 
@@ -339,6 +341,23 @@ class TestChecksum:
         assert crc32c(data) == self.by_bytes(data)
         assert crc32c(data, 12345) == self.by_bytes(data, 12345)
         assert crc32c(np.frombuffer(data, np.uint8)) == crc32c(data[size // 3 :], crc32c(data[: size // 3]))
+
+
+def test_a_checkpoint_that_somebody_published() -> None:
+    """basic-pitch has one network as TensorFlow saved it and as ONNX, in which the same weights are in another order."""
+    spec = importlib.util.find_spec("basic_pitch")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("basic-pitch is missing: pip install --no-deps basic-pitch==0.4.0")
+    folder = Path(spec.submodule_search_locations[0]) / "saved_models" / "icassp_2022"
+    network = (folder / "nmp.onnx").read_bytes()
+    with read_tensors(folder / "nmp" / "variables" / "variables") as tensors:
+        arrays = {name: tensors[name] for name in tensors if tensors.dtype(name) != "string"}
+    assert len(arrays) == 73
+    layers = {name.split("/")[0]: array for name, array in arrays.items() if name.endswith("kernel/" + SAVED)}
+    shared = [name for name, array in layers.items() if array.transpose(3, 2, 0, 1).tobytes() in network]
+    assert shared == [f"layer_with_weights-{i}" for i in (3, 4, 7, 8)]  # the two others are multiplied by a norm's gain
+    for name in shared:
+        assert arrays[f"{name}/bias/{SAVED}"].tobytes() in network
 
 
 def test_a_checkpoint_of_tensorflow(tmp_path: Path) -> None:
