@@ -16,7 +16,7 @@ import stat
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,8 +32,8 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     """Yield new empty files next to `paths`, to be written. On exit they replace `paths` together, or are removed.
 
     Their names cannot be guessed, and they have the permissions of any new file. Their contents are on disk before
-    they are renamed. What a killed process left of the same files is removed. Raises OSError, naming the path, for a
-    file that cannot be created.
+    they are renamed. What a killed process left of the same files is removed. An OSError names the file that could not
+    be written, or the first of `paths` if it names none, such as that of a full disk.
     """
     token = secrets.token_hex(8)
     temporary = [path.with_name(f".{path.name}.{token}.tmp") for path in paths]
@@ -42,18 +42,17 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
             names = "|".join(re.escape(path.name) for path in paths if path.parent == folder)
             folders.enter_context(_writing(folder, names))
         try:
-            for source, path in zip(temporary, paths, strict=True):
-                try:
-                    os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-                except OSError as error:
-                    error.filename = str(path)
-                    raise
+            for source in temporary:
+                os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             yield temporary
             for path in temporary:
                 _flush(path)
             for source, path in zip(temporary, paths, strict=True):
                 os.replace(source, path)
             _flush(paths[0].parent)
+        except OSError as error:
+            _name(error, dict(zip(temporary, paths, strict=True)), paths[0])
+            raise
         finally:
             for path in temporary:
                 with contextlib.suppress(OSError):
@@ -65,7 +64,7 @@ def making(folder: Path) -> Iterator[Path]:
     """Yield a new folder next to `folder`, to be filled. On exit it gets this name, or is removed.
 
     What a killed process left of the same folder is removed. A folder of this name is replaced, with all that is in
-    it: it is renamed, then removed.
+    it: it is renamed, then removed. An OSError names the file in `folder` that could not be written, or `folder`.
     """
     folder = Path(os.path.realpath(folder))
     token = secrets.token_hex(8)
@@ -82,8 +81,22 @@ def making(folder: Path) -> Iterator[Path]:
             os.rename(temporary, folder)
             _flush(folder.parent)
             shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            _name(error, {temporary: folder}, folder)
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _name(error: OSError, final: Mapping[Path, Path], path: Path) -> None:
+    """Give an error of the system the final name of a temporary file or folder, or `path` if it names no file."""
+    if error.errno is None:  # a message that somebody wrote
+        return
+    name = os.fspath(path if error.filename is None else error.filename)
+    for source, target in final.items():
+        if isinstance(name, str) and (name == str(source) or name.startswith(f"{source}{os.sep}")):
+            name = f"{target}{name[len(str(source)) :]}"
+    error.filename = name
 
 
 def remove_abandoned(folder: Path, names: str) -> None:
@@ -179,6 +192,9 @@ def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(descriptor)
 

@@ -125,6 +125,42 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "missing" / "a")
 
 
+def full(path: Path | None = None) -> OSError:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    error.filename = path and str(path)
+    return error
+
+
+def test_an_error_of_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    with pytest.raises(OSError, match="No space left") as caught, files.replacing(*paths):
+        raise full()
+    assert caught.value.filename == str(paths[0])
+    with pytest.raises(OSError, match="No space left") as caught, files.replacing(*paths) as (_, second):
+        raise full(second)
+    assert caught.value.filename == str(paths[1])
+    with pytest.raises(OSError, match=r"^told$") as caught, files.replacing(*paths):
+        raise OSError("told")
+    with pytest.raises(OSError, match="No space left") as caught, files.making(tmp_path / "c"):
+        raise full()
+    assert caught.value.filename == str(tmp_path / "c")
+    with pytest.raises(OSError, match="No space left") as caught, files.making(tmp_path / "c") as folder:
+        raise full(folder / "d" / "e")
+    assert caught.value.filename == str(tmp_path / "c" / "d" / "e")
+    flushed: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(descriptor)
+        if len(flushed) == 2:
+            raise full()
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left") as caught, files.replacing(*paths):
+        pass
+    assert caught.value.filename == str(paths[1])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("size", [1, 3, 5, 1000])
 def test_lines_in_chunks(tmp_path: Path, size: int) -> None:
     path = tmp_path / "text"

@@ -110,12 +110,8 @@ def write_card(folder: str | os.PathLike[str], text: str) -> None:
     if os.path.lexists(path) and not _is_ours(path):
         logger.info("%s is not of a run, and stays as it is; no model card is written", path)
         return
-    try:
-        with replacing(path) as (temporary,):
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        error.filename = str(path)
-        raise
+    with replacing(path) as (temporary,):
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _is_ours(path: Path) -> bool:

@@ -61,8 +61,13 @@ def _take(path: Path) -> int:
             return descriptor
         with contextlib.suppress(FileNotFoundError):  # who had the lock has just removed the file
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                os.truncate(descriptor, 0)
-                os.write(descriptor, b"%d\n" % os.getpid())
+                try:
+                    os.truncate(descriptor, 0)
+                    os.write(descriptor, b"%d\n" % os.getpid())
+                except OSError as error:  # a full disk
+                    os.close(descriptor)
+                    error.filename = str(path)
+                    raise
                 return descriptor
         os.close(descriptor)
 

@@ -1,7 +1,4 @@
-"""Runs that are stopped, killed, or continued with something else than they were begun with.
-
-FASTATTN_KILLS says how many processes are killed at random moments (default 6).
-"""
+"""Runs that are stopped, killed, or continued with something else than they were begun with."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from fastattn.random import manual_seed
 from fastattn.training import SGD, DamagedStateWarning, run_log, run_state
 from fastattn.training.run_state import OtherRunError, read_state, saved_states, write_state
 
-KILLS = int(os.environ.get("FASTATTN_KILLS", "6"))
+KILLS = 6
 
 
 def states(folder: Path) -> list[Path]:

@@ -143,3 +143,16 @@ def test_a_pipe_in_the_place_of_the_lock_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / LOCK)
     with no_hang(), pytest.raises(ValueError, match=f"{tmp_path / LOCK}: not a regular file"):
         Run(tmp_path).trainer.train()
+
+
+def test_a_full_disk_is_named_and_holds_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_lock.os, "write", full)
+        with pytest.raises(OSError, match="No space left on device") as caught, locked(tmp_path):
+            raise AssertionError("must not be reached")
+    assert caught.value.filename == str(tmp_path / LOCK)
+    with locked(tmp_path):
+        assert (tmp_path / LOCK).exists()
