@@ -344,7 +344,7 @@ class TestChecksum:
 
 
 def test_a_checkpoint_that_somebody_published() -> None:
-    """basic-pitch has one network as TensorFlow saved it and as ONNX, in which the same weights are in another order."""
+    """basic-pitch has one network as TensorFlow saved it and as ONNX, which has the same weights in another order."""
     spec = importlib.util.find_spec("basic_pitch")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("basic-pitch is missing: pip install --no-deps basic-pitch==0.4.0")

@@ -243,22 +243,3 @@ def test_what_cannot_be_trained_or_loaded(data: Documents, tmp_path: Path) -> No
         bert = Pretrainer.for_training(small, data, max_seq_length=16)
     with pytest.raises(ValueError, match="has the token 'dog'"):
         bert.batches(data)
-
-
-def test_transformers_reads_the_folder(data: Documents, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="needs PyTorch")
-    transformers = pytest.importorskip("transformers", reason="needs transformers")
-    bert = Pretrainer.for_training(None, data, **SMALL, epochs=1)
-    train(bert, data, tmp_path / "out")
-    ours = Pretrainer.from_pretrained(tmp_path / "out")
-    theirs = transformers.BertForPreTraining.from_pretrained(tmp_path / "out").eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    encoded = tokenizer("the cat [MASK] .", "the dog sat .", return_tensors="pt")
-    with torch.no_grad():
-        expected = theirs(**encoded)
-    ids, types = encoded["input_ids"].numpy(), encoded["token_type_ids"].numpy()
-    found = ours.model(ids, token_type_ids=types)
-    for name in ("prediction_logits", "seq_relationship_logits"):
-        wanted = expected[name].numpy()
-        np.testing.assert_allclose(getattr(found, name), wanted, rtol=0, atol=2e-5 * abs(wanted).max())
-    assert weights(tmp_path / "out")

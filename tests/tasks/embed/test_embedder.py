@@ -270,15 +270,6 @@ def test_another_head_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
         Embedder.from_pretrained(start)
 
 
-def test_sentence_transformers_gives_the_same_embeddings(folder: Path, tmp_path: Path) -> None:
-    module = pytest.importorskip("sentence_transformers", reason="compares with sentence-transformers")
-    data = Embedder.read(TRIPLES)
-    embedder = Embedder.for_training(folder, data, epochs=2, learning_rate=0.01, plot=False)
-    train(embedder, data, tmp_path / "out")
-    theirs = module.SentenceTransformer(str(tmp_path / "out")).encode(TEXTS)
-    np.testing.assert_allclose(embedder(TEXTS), theirs, atol=1e-6)
-
-
 def test_pairs_get_their_similarity(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = "".join(f"{row['sentence1']}\t{row['sentence2']}\t{row['score']}\n" for row in SCORED)
     path = write(tmp_path / "pairs.tsv", rows)
