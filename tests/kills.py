@@ -215,7 +215,7 @@ class Reference:
         """A run that was resumed to its end has left what this one has."""
         assert ended.status == 0, ended
         assert ended.output.replace(str(folder), "") == self.output
-        assert names(folder) == names(self.folder)
+        assert names(folder) == names(self.folder), {*names(folder)} ^ {*names(self.folder)}
         assert contents(folder) == self.final
         assert log_of(folder) == log_of(self.folder)
         for _, path in saved_states(folder / STATES):

@@ -226,6 +226,7 @@ class Trainer:
                 while not (self.finished or self._stopped):
                     self._train_epoch(report, interrupted)
                 self._save(report)
+                self._remove_old()  # also of a run that was killed when its last state was saved
                 self._tell("on_train_end", report)
             finally:
                 self.model.eval()
@@ -357,8 +358,11 @@ class Trainer:
         self._files.write(self.step, tensors, values)
         self._unsaved = False
         if not ended:
-            self._files.remove_old(self.step, self._epoch_ends, None if self.best is None else self.best["step"])
+            self._remove_old()
             self._tell("on_save", report, self._files.saved)
+
+    def _remove_old(self) -> None:
+        self._files.remove_old(self.step, self._epoch_ends, None if self.best is None else self.best["step"])
 
     def resume(self) -> bool:
         """Go on from the newest state in `folder` that can be read. Returns whether there is one.

@@ -142,6 +142,17 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     assert (tmp_path / "log.jsonl").read_bytes() == log
 
 
+def test_a_run_that_was_killed_before_it_removed_old_states(tmp_path: Path) -> None:
+    Run(tmp_path, keep=1).trainer.train()
+    (last,) = states(tmp_path)
+    shutil.copy(last, last.with_name("step-00000015.safetensors"))
+    last.with_name(f".{last.name}.0123456789abcdef.tmp").touch()
+    run = Run(tmp_path, keep=1)
+    assert run.trainer.resume()
+    run.trainer.train()
+    assert list(last.parent.iterdir()) == [last]
+
+
 def test_a_new_run_does_not_overwrite_an_old_one(tmp_path: Path) -> None:
     Run(tmp_path, epochs=1).trainer.train()
     with pytest.raises(ValueError, match="states: holds states of a run; resume it, or choose another folder"):
