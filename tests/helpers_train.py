@@ -192,3 +192,19 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     _, found, message = capsys.readouterr().err.partition(f"fastattn train {arguments[1]}: error: ")
     assert found
     return message.strip()
+
+
+ENDING = {"answer": "jsonl"}
+"""What the names of files end with, if it is not tsv."""
+OTHER_TEXT = {
+    "answer": json_lines(questions(3, 3)),
+    "classify": classes(["query", "cat sat", "a b c"]),
+    "regress": scored(["query", "a b c"]),
+    "rerank": scored(["query", "a b c"]),
+    "embed": alike("others"),
+    "tag": conllu(["the query"]),
+    "bilm": "the dog .\n",
+    "translate": tsv(pairs(3)),
+    "pretrain": documents(3),
+}
+"""Other data of a task."""

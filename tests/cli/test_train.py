@@ -16,20 +16,7 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 import helpers_train
 from helpers_cases import TRAINED
 from helpers_runs import interrupt, kill_at, log_of, weights
-from helpers_train import (
-    alike,
-    classes,
-    conllu,
-    documents,
-    error_of,
-    files_of,
-    json_lines,
-    pairs,
-    questions,
-    scored,
-    tsv,
-    write,
-)
+from helpers_train import ENDING, OTHER_TEXT, error_of, files_of, write
 
 from fastattn import tasks
 from fastattn.cli import INTERRUPTED, main
@@ -39,18 +26,6 @@ from fastattn.training.run_lock import locked
 from fastattn.training.run_state import read_state, saved_states
 
 ONE_EPOCH, TWO_EPOCHS = ("--epochs", "1"), ("--epochs", "2")
-ENDING = {"answer": "jsonl"}
-OTHER_TEXT = {
-    "answer": json_lines(questions(3, 3)),
-    "classify": classes(["query", "cat sat", "a b c"]),
-    "regress": scored(["query", "a b c"]),
-    "rerank": scored(["query", "a b c"]),
-    "embed": alike("others"),
-    "tag": conllu(["the query"]),
-    "bilm": "the dog .\n",
-    "translate": tsv(pairs(3)),
-    "pretrain": documents(3),
-}
 
 
 def repeated(text: str) -> str:
@@ -75,6 +50,10 @@ def command(task: str) -> Any:
     return partial(helpers_train.command, task)
 
 
+def recipe_of(task: str) -> Any:
+    return getattr(tasks, tasks.TASKS[task][1])()
+
+
 def states(folder: str | Path) -> list[tuple[int, Path]]:
     return saved_states(Path(folder, "states"))
 
@@ -88,10 +67,9 @@ def test_lines_where_there_is_no_terminal(task, files, command, capsys):
     assert main(command(files, *TWO_EPOCHS)) == 0
     log, errors = log_of(files["--output"]), capsys.readouterr().err.splitlines()
     lines = [line for line in errors if line.startswith("step ")]
-    metric = {"embed": "spearman_cosine", "classify": "accuracy", "answer": "f1",
-              "regress": "pearson", "rerank": "pearson",
-              "tag": "accuracy", "bilm": "perplexity", "translate": "cer", "pretrain": "masked_loss"}[task]  # fmt: skip
-    evaluated = [record["step"] for record in log if "metrics" in record]
+    evaluations = [record for record in log if "metrics" in record]
+    metric = recipe_of(task).metric or next(iter(evaluations[0]["metrics"]))
+    evaluated = [record["step"] for record in evaluations]
     assert len(evaluated) == 2
     total = evaluated[-1]
     assert lines[0].startswith("step 1 of ")
@@ -185,26 +163,18 @@ def test_other_epochs(task, files, command, capsys):
 
 @pytest.mark.parametrize("more", [(), ("--ema", "0.9")])
 def test_patience_keeps_the_best_model(task, files, command, monkeypatch, more):
-    perplexities, names = [9.0, 5.0, 7.0, 6.0, 3.0], ("", "forward_", "backward_", "unigram_")
-    correlations = {"pearson": [0.5] * 5, "spearman": [0.5, 0.9, 0.7, 0.8, 0.95]}
-    metrics = {
-        "classify": {"accuracy": [0.5, 0.9, 0.7, 0.8, 0.95]},
-        "regress": correlations,
-        "rerank": correlations,
-        "embed": {"spearman_cosine": [0.5, 0.9, 0.7, 0.8, 0.95]},
-        "tag": {"accuracy": [0.5, 0.9, 0.7, 0.8, 0.95]},
-        "bilm": {f"{name}perplexity": perplexities for name in names},
-        "answer": {"exact_match": [1.0] * 5, "f1": [50.0, 90.0, 70.0, 80.0, 95.0]},
-        "translate": {"loss": [1.0] * 5, "cer": [0.9, 0.5, 0.7, 0.6, 0.3]},
-        "pretrain": {f"{name}": perplexities for name in ("masked_loss", "perplexity", "masked_accuracy")},
-    }[task]
+    kind, recipe = getattr(tasks, tasks.TASKS[task][0]), recipe_of(task)
+    values = [0.5, 0.9, 0.7, 0.8, 0.95] if recipe.higher_is_better else [9.0, 5.0, 7.0, 6.0, 3.0]
     seen: list[dict[str, bytes]] = []
+    measure = kind.evaluate
 
-    def evaluate(task: Any, _: Any) -> dict[str, float]:
+    def evaluate(task: Any, data: Any) -> dict[str, float]:
+        """The metric that compares models, which gets better and worse, among others that do not change."""
         seen.append({name: array.tobytes() for name, array in task.model.state_dict().items()})
-        return {name: values[len(seen) - 1] for name, values in metrics.items()}
+        names = [*measure(task, data)]
+        return {**dict.fromkeys(names, 1.0), recipe.metric or names[0]: values[len(seen) - 1]}
 
-    monkeypatch.setattr(getattr(tasks, tasks.TASKS[task][0]), "evaluate", evaluate)
+    monkeypatch.setattr(kind, "evaluate", evaluate)
     assert main(command(files, "--epochs", "5", "--patience", "2", *more)) == 0
     assert len(seen) == 4
     assert sorted(weights(files["--output"]).values()) == sorted(seen[1].values())  # an encoder has other names
