@@ -161,6 +161,18 @@ def dense(path: str, inputs: int, outputs: int, **options: Any) -> Callable[[Pat
     return lambda folder: write_dense(folder, path, inputs, outputs, **options)
 
 
+def write_layer_norm(folder: Path, path: str, size: int) -> dict[str, Any]:
+    """A LayerNorm module."""
+    write_json(folder / path / "config.json", {"dimension": size})
+    tensors = {"norm.weight": 1 + pattern(size, salt=53, scale=0.5), "norm.bias": pattern(size, salt=54, scale=0.5)}
+    save_file(tensors, folder / path / "model.safetensors", {"format": "pt"})
+    return module("LayerNorm", path)
+
+
+def layer_norm(path: str, size: int) -> Callable[[Path], dict[str, Any]]:
+    return lambda folder: write_layer_norm(folder, path, size)
+
+
 def normalize(path: str) -> Callable[[Path], dict[str, Any]]:
     return lambda folder: module("Normalize", path)
 
@@ -225,6 +237,9 @@ CASES: dict[str, Case] = {
                 normalize("4_Normalize"),
             ],
         )
+    ),
+    "layer_norm": Case(
+        lambda folder: write_model(folder, layers=[layer_norm("2_LayerNorm", HIDDEN), dense("3_Dense", HIDDEN, 6)])
     ),
     "normalize": Case(lambda folder: write_model(folder, layers=[normalize("2_Normalize")])),
     "default_prompt": Case(

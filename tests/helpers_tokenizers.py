@@ -169,6 +169,7 @@ _BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _MPNET = ["<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>"]
 XLM = "sentencepiece.bpe.model"
 KINDS: dict[str, Callable[[Path], Path]] = {
+    "bert": lambda folder: write_word_pieces(folder, "bert", _BERT, {"tokenizer_class": "BertTokenizer"}),
     "roberta": write_byte_pairs,
     "roberta with a prefix space": lambda folder: write_byte_pairs(
         folder, config={"tokenizer_class": "RobertaTokenizerFast", "add_prefix_space": True, "trim_offsets": False}

@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from fastattn.tasks.embed.encoder import SentenceEncoder
     from fastattn.tasks.embed.evaluation import evaluate_retrieval, evaluate_similarity
     from fastattn.tasks.embed.mining import mine_hard_negatives
-    from fastattn.tasks.embed.modules import Dense, Normalize, Pooling, Transformer
+    from fastattn.tasks.embed.modules import Dense, LayerNorm, Normalize, Pooling, Transformer
     from fastattn.tasks.embed.search import paraphrase_mining, paraphrase_mining_embeddings, semantic_search
     from fastattn.tasks.embed.truncation import TextTooLongError, TruncationWarning
 
 __all__ = [
     "Dense",
+    "LayerNorm",
     "Normalize",
     "Pooling",
     "SentenceEncoder",
@@ -38,7 +39,7 @@ __getattr__ = lazy(
         "encoder": "SentenceEncoder",
         "evaluation": "evaluate_retrieval evaluate_similarity",
         "mining": "mine_hard_negatives",
-        "modules": "Dense Normalize Pooling Transformer",
+        "modules": "Dense LayerNorm Normalize Pooling Transformer",
         "search": "paraphrase_mining paraphrase_mining_embeddings semantic_search",
         "truncation": "TextTooLongError TruncationWarning",
     },

@@ -26,7 +26,7 @@ from fastattn.tasks.embed.folder import (
     read_sentence_folder,
     write_json,
 )
-from fastattn.tasks.embed.modules import Dense, Normalize, Pooling, Transformer, check_modules, load_modules
+from fastattn.tasks.embed.modules import KINDS, Transformer, check_modules, load_modules
 from fastattn.tasks.embed.similarity import SIMILARITIES, similarity, similarity_pairwise
 from fastattn.tasks.embed.truncation import TRUNCATION, Cut
 from fastattn.tasks.heads import check_encoder
@@ -39,10 +39,10 @@ QUERY, DOCUMENT = ("query",), ("document", "passage", "corpus")
 class SentenceEncoder(nn.Sequential):
     """Sentence embeddings, with the meanings of `sentence_transformers.SentenceTransformer`.
 
-    It reads sentence-transformers folders (Transformer, Pooling, Dense, Normalize; prompts and limits) and plain BERT
-    folders, which get mean pooling. A model that was trained for another task, such as a classifier, is refused, unless
-    you load it to train it. The bits of an embedding do not depend on the other texts, their order or the
-    number of threads. Many threads may call `encode` at once.
+    It reads sentence-transformers folders (Transformer, Pooling, Dense, LayerNorm, Normalize; prompts and limits) and
+    plain encoders, which get mean pooling. A model that was trained for another task, such as a classifier, is refused,
+    unless you load it to train it. The bits of an embedding do not depend on the other texts, their order or the number
+    of threads. Many threads may call `encode` at once.
 
     An encoder is a sequence of modules: `encoder[0]`, `len(encoder)` and iteration work. With `trainable`, `embed`
     returns Tensors, from which you compute a loss. A pickle of a frozen encoder holds the folder's name and a checksum
@@ -137,7 +137,7 @@ class SentenceEncoder(nn.Sequential):
         entries = []
         for i, layer in enumerate(self):
             kind = type(layer)
-            if kind not in (Transformer, Pooling, Dense, Normalize):
+            if kind not in KINDS:
                 raise TypeError(f"save_pretrained: module {i} must be one of fastattn's, got {kind.__name__}")
             name, place = kind.__name__, f"{i}_{kind.__name__}" if i else ""
             entries.append({"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{name}"})
@@ -451,7 +451,7 @@ class SentenceEncoder(nn.Sequential):
         embeddings = np.empty((len(tokens.lengths), plan.dimension), np.float32)
         budget = tokens_per_batch(runtime.num_threads())
         # A module that we have not written may look at arrays that are not yet computed.
-        ours = self.frozen and all(type(module) in (Transformer, Pooling, Dense, Normalize) for module in self)
+        ours = self.frozen and all(type(module) in KINDS for module in self)
         with no_grad():
             for indices in token_budget_batches(tokens.lengths, budget, plan.batch_size):
                 input_ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)

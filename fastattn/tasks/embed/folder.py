@@ -44,7 +44,8 @@ class SentenceFolder:
     """The description of a sentence encoder.
 
     Attributes:
-        modules: kind, folder and options of each: a Transformer, a Pooling, then Dense and Normalize in any order.
+        modules: kind, folder and options of each: a Transformer, a Pooling, then Dense, LayerNorm and Normalize in any
+            order.
         options: `prompts`, `default_prompt_name`, `similarity_fn_name` and `truncate_dim` of the encoder.
     """
 
@@ -106,6 +107,7 @@ _REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
     "Transformer": (("config.json",), _WEIGHTS, tokenizer_files.VOCABULARIES),
     "Pooling": (("config.json",),),
     "Dense": (("config.json",), _WEIGHTS[:1]),
+    "LayerNorm": (("config.json",), _WEIGHTS[:1]),
     "Normalize": (),
 }
 
@@ -205,6 +207,11 @@ def _read_dense(folder: Path) -> dict[str, Any]:
     }
 
 
+def _read_layer_norm(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    return {"dimension": config_integer(f"{path}: dimension", read_json(path).get("dimension"))}
+
+
 def _read_normalize(folder: Path) -> dict[str, Any]:
     """Refuse Dense and Normalize modules that work on token vectors."""
     path = folder / "config.json"
@@ -230,6 +237,7 @@ _READERS = {
     "Transformer": _read_transformer,
     "Pooling": _read_pooling,
     "Dense": _read_dense,
+    "LayerNorm": _read_layer_norm,
     "Normalize": _read_normalize,
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,9 +31,10 @@ from fastattn.tasks.embed.folder import (
 )
 from fastattn.text import TokenizedTexts, Tokenizer
 
-__all__ = ["Dense", "Normalize", "Pooling", "Transformer"]
+__all__ = ["Dense", "LayerNorm", "Normalize", "Pooling", "Transformer"]
 
 Features = Mapping[str, Any]
+Self = TypeVar("Self", bound="Weighted")
 
 
 def load_modules(description: SentenceFolder, trainable: bool) -> list[nn.Module]:
@@ -45,8 +46,11 @@ def load_modules(description: SentenceFolder, trainable: bool) -> list[nn.Module
             modules.append(transformer)
         elif kind == "Pooling":
             modules.append(Pooling(transformer.get_embedding_dimension(), **options))
+        elif kind == "Normalize":
+            modules.append(Normalize())
         else:
-            modules.append(Dense.from_pretrained(folder, trainable=trainable, **options) if options else Normalize())
+            weighted: type[Dense] | type[LayerNorm] = {"Dense": Dense, "LayerNorm": LayerNorm}[kind]
+            modules.append(weighted.from_pretrained(folder, trainable=trainable, **options))
     return modules
 
 
@@ -58,7 +62,7 @@ def check_modules(modules: Sequence[nn.Module], source: str) -> None:
         raise ValueError(f"{source}: the first two modules must be Transformer and Pooling, got {checks.shown(got)}")
     dimension = 0
     for i, module in enumerate(modules):
-        name = {Pooling: "embedding_dimension", Dense: "in_features"}.get(type(module), "")
+        name = {Pooling: "embedding_dimension", Dense: "in_features", LayerNorm: "dimension"}.get(type(module), "")
         wanted = getattr(module, name, dimension)
         if wanted != dimension:
             raise ValueError(f"{source}: module {i}: {name} is {wanted}, but the module before gives {dimension}")
@@ -212,7 +216,24 @@ class Pooling(nn.Module):
         write_json(folder / "config.json", {**config, "include_prompt": self.include_prompt})
 
 
-class Dense(nn.Module):
+class Weighted(nn.Module):
+    """A module with weights of its own."""
+
+    @classmethod
+    def from_pretrained(cls: type[Self], folder: Path, *, trainable: bool | None = None, **options: Any) -> Self:
+        """Read the weights of a folder. `options` are those of the constructor. Raises ValueError for other weights."""
+        with init.uninitialized():
+            module = cls(**options)
+        with read_state_dict(folder) as tensors:
+            problems = [f"tensor {checks.shown(name)} {text}" for name, text in module.problems(tensors)]
+            if problems:
+                raise ValueError(f"{tensors.source}: {checks.listed(problems, '; ')}")
+            module.load(tensors, freeze=not trainable)
+        module.eval()
+        return module
+
+
+class Dense(Weighted):
     """`sentence_embedding` x to `activation(x weight^T + bias)`. `use_residual` adds x, or a projection of x.
 
     `activation_function` is "Tanh", "ReLU", "GELU", "SiLU" or "Identity", as in `torch.nn`. New weights are drawn
@@ -247,19 +268,6 @@ class Dense(nn.Module):
         projects = use_residual and in_features != out_features
         self.projection = Parameter(shape, first, packed=True) if projects else None
 
-    @classmethod
-    def from_pretrained(cls, folder: Path, *, trainable: bool | None = None, **options: Any) -> Dense:
-        """Read the weights of a folder. `options` are those of the constructor. Raises ValueError for other weights."""
-        with init.uninitialized():
-            dense = cls(**options)
-        with read_state_dict(folder) as tensors:
-            problems = [f"tensor {checks.shown(name)} {text}" for name, text in dense.problems(tensors)]
-            if problems:
-                raise ValueError(f"{tensors.source}: {checks.listed(problems, '; ')}")
-            dense.load(tensors, freeze=not trainable)
-        dense.eval()
-        return dense
-
     def get_embedding_dimension(self) -> int:
         """Length of a text's vector."""
         return self.out_features
@@ -288,6 +296,31 @@ class Dense(nn.Module):
         write_checkpoint(folder, config, self.state_dict())
 
 
+class LayerNorm(Weighted):
+    """Layer normalisation of `sentence_embedding`, of `dimension` numbers.
+
+    >>> norm = LayerNorm(2)
+    >>> norm({"sentence_embedding": np.array([[1, 3]], np.float32)})["sentence_embedding"].numpy().round(3).tolist()
+    [[-1.0, 1.0]]
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = checks.integer("LayerNorm: dimension", dimension)
+        self.norm = nn.LayerNorm(self.dimension)
+
+    def get_embedding_dimension(self) -> int:
+        """Length of a text's vector."""
+        return self.dimension
+
+    def forward(self, features: Features) -> dict[str, Any]:
+        """Replace `sentence_embedding`."""
+        return {**features, "sentence_embedding": self.norm(features["sentence_embedding"])}
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors."""
+        write_checkpoint(folder, {"dimension": self.dimension}, self.state_dict())
+
+
 class Normalize(nn.Module):
     """Scales `sentence_embedding` to length 1."""
 
@@ -297,3 +330,7 @@ class Normalize(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write nothing."""
+
+
+KINDS = (Transformer, Pooling, Dense, LayerNorm, Normalize)
+"""The modules that sentence-transformers has too."""

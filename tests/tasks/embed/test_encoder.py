@@ -24,6 +24,7 @@ from helpers_sentences import (
     HIDDEN,
     TEXTS,
     dense,
+    layer_norm,
     normalize,
     pattern,
     write_bert,
@@ -261,6 +262,18 @@ def test_dense_layers_must_fit(tmp_path):
         SentenceEncoder(folder)
     (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
     with pytest.raises(FileNotFoundError, match="2_Dense"):
+        SentenceEncoder(folder)
+
+
+def test_layer_norms_must_fit(tmp_path):
+    folder = write_model(tmp_path / "a", layers=[layer_norm("2_LayerNorm", HIDDEN + 1)])
+    with pytest.raises(ValueError, match="dimension is 17, but the module before gives 16"):
+        SentenceEncoder(folder)
+    (folder / "2_LayerNorm" / "config.json").write_text('{"dimension": 16}')
+    with pytest.raises(ValueError, match=r"2_LayerNorm.*'norm.weight' must have shape \(16,\), got \(17,\)"):
+        SentenceEncoder(folder)
+    (folder / "2_LayerNorm" / "config.json").write_text('{"dimension": 0}')
+    with pytest.raises(ValueError, match=r"2_LayerNorm/config\.json: dimension must be"):
         SentenceEncoder(folder)
 
 
