@@ -170,8 +170,8 @@ class Template:
         trailing: the ids of those behind the last text.
     """
 
-    def __init__(self, backend: Any, pair: bool) -> None:
-        """Ask a tokenizer of the library. Raises its errors."""
+    def __init__(self, backend: Any, pair: bool, typed: bool = True) -> None:
+        """Ask a tokenizer of the library. Raises its errors. All token types are 0 unless `typed`."""
         encoding = backend.encode("a", "a") if pair else backend.encode("a")
         self._runs: list[Run] = []
         fields = zip(encoding.sequence_ids, encoding.ids, encoding.type_ids, strict=True)
@@ -180,7 +180,7 @@ class Template:
             if not self._runs or self._runs[-1].sequence != sequence:
                 self._runs.append(Run(sequence, [], []))
             self._runs[-1].ids.append(number)
-            self._runs[-1].types.append(kind)
+            self._runs[-1].types.append(kind if typed else 0)
         for text in range(1 + pair):
             if all(run.sequence != text for run in self._runs):  # no token for an "a"
                 self._runs.append(Run(text, [], [0]))

@@ -51,7 +51,9 @@ class Tokenizer:
         with library_errors(f"{source}: not a tokenizer that can be used"):
             backend.no_padding()
             backend.no_truncation()
-            self._templates = Template(backend, pair=False), Template(backend, pair=True)
+            types = (config or {}).get("model_input_names")
+            typed = not isinstance(types, list) or "token_type_ids" in types
+            self._templates = Template(backend, pair=False, typed=typed), Template(backend, pair=True, typed=typed)
             special = special_ids(backend, config or {})
         self._backend = backend
         self._cuts_left = truncation_side == "left"

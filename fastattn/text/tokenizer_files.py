@@ -47,6 +47,9 @@ def read_tokenizer(folder: Path) -> tuple[Any, dict[str, Any]]:
     """
     library = import_tokenizers()
     config = _read_config(folder)
+    _, _, named = named_kind(folder, config)
+    if named is not None and not named.types:
+        config.setdefault("model_input_names", ["input_ids", "attention_mask"])
     usual: list[_Token]
     whole: list[str]
     flags: Mapping[str, Mapping[str, bool]]

@@ -76,6 +76,7 @@ class Kind:
         finish: gives a tokenizer its normalizer, pre-tokenizer, post-processor and decoder.
         flags: the flags of special tokens by their names, where they are not the usual ones.
         steps: the classes of normalizer and pre-tokenizer without which a tokenizer.json keeps its own.
+        types: whether models get the token types, unless the config's `model_input_names` says it.
     """
 
     files: tuple[str, ...]
@@ -85,6 +86,7 @@ class Kind:
     finish: Callable[[Any, Path, Mapping[str, Any], Special], None]
     flags: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
+    types: bool = True
 
     def tokens(self, config: Mapping[str, Any]) -> dict[str, str]:
         """Its special tokens with a config."""
@@ -325,6 +327,7 @@ KINDS = {
         {**_BRACKETS, "bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>"},
         _unigram(ALBERT_PIECES, lambda pieces, _: pieces, 1),
         _finish_albert,
+        types=False,
     ),
 }
 """The kinds by the names of their classes without "Tokenizer"; a `model_type` is such a name in lower case with "-" or

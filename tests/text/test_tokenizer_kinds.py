@@ -49,7 +49,9 @@ def check_same(ours: Tokenizer, theirs: Any, texts: list[str] = TEXTS[:1000]) ->
     first, second = texts[:300], texts[300:600]
     pairs, expected = ours.encode(first, text_pairs=second), theirs(first, second, return_token_type_ids=True)
     assert pairs.ids.tolist() == [*chain.from_iterable(expected["input_ids"])]
-    assert pairs.token_type_ids.tolist() == [*chain.from_iterable(expected["token_type_ids"])]
+    types = [*chain.from_iterable(expected["token_type_ids"])]
+    typed = "token_type_ids" in theirs.model_input_names  # else a model of theirs gets none
+    assert pairs.token_type_ids.tolist() == (types if typed else [0] * len(types))
     rows = [ids.tolist() for ids in ours.encode(first)]
     for skip in (False, True):
         decoded = [theirs.decode(ids, skip_special_tokens=skip, clean_up_tokenization_spaces=False) for ids in rows]
@@ -127,6 +129,21 @@ def test_ids_of_sentencepiece_are_moved(tmp_path: Path, kind: str, moved: int, s
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     expected = [[cls, *(i + moved for i in model.encode(text)), sep] for text in plain]
     assert [ids.tolist() for ids in tokenizer.encode(plain)] == expected
+
+
+def test_token_types_that_a_model_does_not_get(tmp_path: Path) -> None:
+    """ALBERT gets none in transformers 5, unless the config names them; any tokenizer may leave them out."""
+    folder = KINDS["bert"](tmp_path)
+    types = [0] * 3 + [1] * 2
+    for names in (None, ["input_ids", "token_type_ids", "attention_mask"], ["input_ids", "attention_mask"]):
+        change(folder, "tokenizer_config.json", **({} if names is None else {"model_input_names": names}))
+        tokens = Tokenizer.from_pretrained(folder).encode(["a"], text_pairs=["b"])
+        assert tokens.token_type_ids.tolist() == ([0] * 5 if names == ["input_ids", "attention_mask"] else types)
+    pytest.importorskip("sentencepiece")
+    for names in ([], ["input_ids", "token_type_ids"]):
+        folder = write_albert(tmp_path / str(len(names)), {"model_input_names": names} if names else None)
+        tokens = Tokenizer.from_pretrained(folder).encode(["a"], text_pairs=["b"])
+        assert tokens.token_type_ids.any() == bool(names)
 
 
 def test_pairs_and_windows_of_two_ends(tmp_path: Path) -> None:
