@@ -20,6 +20,7 @@ from fastattn.models import registry
 from fastattn.models.config import architectures
 from fastattn.tasks.base import Recipe
 from fastattn.tasks.embed.folder import FILES, MODULES, read_sentence_folder
+from fastattn.tasks.heads import check_encoder
 from fastattn.text import Tokenizer
 from fastattn.text.tokenizer_files import VOCABULARIES
 
@@ -158,7 +159,7 @@ def _reads_tokens(family: registry.Family) -> bool:
 def _find_uses(facts: dict[str, Any], folder: Path, transformer: Path, family: registry.Family) -> None:
     """Fill `can`, `can_train`, `cannot` and `others`."""
     usable, encodes = not facts["problems"], family.encoder is not None
-    if usable and encodes:
+    if usable and encodes and not _refusal(check_encoder, folder):
         facts["can"].append("embed")
     for name, (task_name, usage_name) in tasks.TASKS.items():
         task, usage = getattr(tasks, task_name), getattr(tasks, usage_name)
@@ -167,17 +168,20 @@ def _find_uses(facts: dict[str, Any], folder: Path, transformer: Path, family: r
             facts["can_train"].append(name)
         if usage.predicting is None:
             continue
-        try:
-            task.check_folder(folder)
-        except (OSError, ValueError) as error:
-            reason = str(error).removeprefix(f"{folder}: ").removeprefix(f"{transformer}: ")
-            if fits:
-                facts["cannot"][name] = reason
-            else:
-                facts["others"].append(name)
-        else:
-            if usable:
-                facts["can"].append(f"predict {name}")
+        reason = _refusal(task.check_folder, folder).removeprefix(f"{folder}: ").removeprefix(f"{transformer}: ")
+        if reason and fits:
+            facts["cannot"][name] = reason
+        elif reason:
+            facts["others"].append(name)
+        elif usable:
+            facts["can"].append(f"predict {name}")
+
+
+def _refusal(check: Callable[[Path], None], folder: Path) -> str:
+    """Why a folder is refused, or an empty string."""
+    reasons: list[str] = []
+    _tried(reasons, lambda: check(folder))
+    return reasons[0] if reasons else ""
 
 
 def render(facts: Mapping[str, Any]) -> str:
