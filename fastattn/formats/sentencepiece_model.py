@@ -74,5 +74,5 @@ def _piece(data: Any) -> tuple[str, float, int]:
     bits = integer(fields, 2)
     score = struct.unpack("<f", bits.to_bytes(4, "little"))[0] if bits < 2**32 else math.nan
     if not math.isfinite(score):
-        raise ValueError(f"the score of the piece {shown(text)} must be finite")
+        raise ValueError(f"the score of the piece {shown(text)} must be finite, got {score}")
     return text, score, integer(fields, 3, _NORMAL)

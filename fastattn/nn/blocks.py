@@ -74,7 +74,7 @@ class Block(Module):
         elif gated:
             raise ValueError(f"{name}: activation must not be None if gated")
         if not (attention_norm or norm_first):
-            raise ValueError(f"{name}: attention_norm must be True without norm_first")
+            raise ValueError(f"{name}: attention_norm must be True without norm_first, got False")
         self.self_attn = attention(self_attention=True, fused=fused, rotary_theta=rotary_theta, window=window)
         self.self_attn_layer_norm = norm() if attention_norm else None
         if cross_attention:
