@@ -35,8 +35,8 @@ def rotary_embedding_backward(
 ) -> FloatArray:
     """The gradient of `rotary_embedding` with respect to x: dy, turned back.
 
-    dy `[tokens, parts, heads, D]`, float32; `position_ids` and `table` are those of the forward call, and `out` may be dy.
-    Returns an array of dy's shape.
+    dy `[tokens, parts, heads, D]`, float32; `position_ids` and `table` are those of the forward call, and `out` may be
+    dy. Returns an array of dy's shape.
 
     Raises what `rotary_embedding` raises.
 
