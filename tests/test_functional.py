@@ -305,3 +305,17 @@ def test_cu_seqlens_of_any_integers(rng: np.random.Generator, name: str) -> None
         call([0, 2**32 + 3])
     with pytest.raises(ValueError, match=r"cu_seqlens\S* must not be negative, got -4294967296$"):
         call([0, -(2**32), 3])
+
+
+def test_rows_of_padding_get_no_gradient() -> None:
+    """In the tables of words and of positions, as with torch's `padding_idx`."""
+    words, places = (Tensor(np.ones((5, 2), np.float32), requires_grad=True) for _ in range(2))
+    ids = np.array([0, 3, 3, 4])
+    options: dict[str, Any] = {"padding_idx": 3, "position_padding_idx": 0}
+    F.embedding_sum(ids, words, position_ids=ids, position_weight=places, **options).backward(
+        np.ones((4, 2), np.float32)
+    )
+    assert words.grad is not None
+    assert places.grad is not None
+    assert words.grad[:, 0].tolist() == [1, 0, 0, 0, 1]
+    assert places.grad[:, 0].tolist() == [0, 0, 0, 2, 1]

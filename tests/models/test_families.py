@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import array, assert_same_bits
+from helpers_checkpoints import write_torch
 from helpers_families import HEADS, ROWS, draw_fields, make_call, new_model
 
 import fastattn
 from fastattn import Tensor, models, no_grad, ragged
+from fastattn.models.convert import convert_checkpoint
 from fastattn.models.encoder import EncoderFamily
 from fastattn.models.registry import FAMILIES, family, load_encoder, load_head
 from fastattn.training import Adam
@@ -115,6 +117,18 @@ class TestHeads:
             optimizer.step()
             losses.append(float(loss))
         assert losses[-1] < losses[0]
+
+    def test_converted(self, tmp_path: Path, name: str, kind: str) -> None:
+        """A folder with a pytorch_model.bin, the constants of old versions among its tensors."""
+        model = new_model(name, kind)
+        model.save_pretrained(tmp_path / "old")
+        (tmp_path / "old" / "model.safetensors").unlink()
+        buffers = {own: np.zeros(3, np.float32) for own in model.passed_over}
+        write_torch(tmp_path / "old" / "pytorch_model.bin", {**model.state_dict(), **buffers})
+        assert convert_checkpoint(tmp_path / "old", tmp_path / "new").model is type(model)
+        again = load_head(tmp_path / "new", kind, new_head="refuse").state_dict()
+        for own, values in model.state_dict().items():
+            assert_same_bits(again[own], values)
 
     def test_pickled(self, tmp_path: Path, name: str, kind: str) -> None:
         model = new_model(name, kind)

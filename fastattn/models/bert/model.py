@@ -16,7 +16,11 @@ from fastattn.models.encoder import Encoder
 
 
 class BertModel(Encoder):
-    """A BERT encoder."""
+    """A BERT encoder. A loaded model is frozen unless `trainable` is set.
+
+    Any number of threads may call it at once. The names of `tensors` match Hugging Face's `BertModel`. Without
+    `add_pooling_layer`, or without `pooler.dense.weight` among the tensors, the model has no pooler.
+    """
 
     config_class = BertConfig
     prefix = "bert."
