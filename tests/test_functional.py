@@ -311,10 +311,8 @@ def test_rows_of_padding_get_no_gradient() -> None:
     """In the tables of words and of positions, as with torch's `padding_idx`."""
     words, places = (Tensor(np.ones((5, 2), np.float32), requires_grad=True) for _ in range(2))
     ids = np.array([0, 3, 3, 4])
-    options: dict[str, Any] = {"padding_idx": 3, "position_padding_idx": 0}
-    F.embedding_sum(ids, words, position_ids=ids, position_weight=places, **options).backward(
-        np.ones((4, 2), np.float32)
-    )
+    y = F.embedding_sum(ids, words, position_ids=ids, position_weight=places, padding_idx=3, position_padding_idx=0)
+    y.backward(np.ones((4, 2), np.float32))
     assert words.grad is not None
     assert places.grad is not None
     assert words.grad[:, 0].tolist() == [1, 0, 0, 0, 1]

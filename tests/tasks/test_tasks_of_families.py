@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
+from helpers import array
 from helpers_families import ROWS, new_model
 from helpers_sentences import VOCABULARY, write_bert
 from helpers_train import conllu, questions, write
@@ -145,3 +146,29 @@ def test_another_pre_training_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=message):
         tasks.Pretrainer.from_pretrained(start)
     assert hugging_face.read_config(start)["model_type"] == name
+
+
+@pytest.mark.filterwarnings("default", "ignore:.*drawn at random:UserWarning")  # theirs are not our errors
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [
+        ("answer", "QuestionAnswering"),
+        ("classify", "SequenceClassification"),
+        ("pretrain", "MaskedLM"),
+        ("tag", "TokenClassification"),
+    ],
+)
+def test_transformers_reads_what_a_task_saves(tmp_path: Path, task: str, head: str, name: str) -> None:
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    case, kind = CASES[task], getattr(tasks, TASKS[task][0])
+    made = kind.for_training(write_encoder(tmp_path / "start", name), case.data(tmp_path), **case.options)
+    made.save_pretrained(tmp_path / "saved")
+    theirs = getattr(transformers, f"AutoModelFor{head}").from_pretrained(tmp_path / "saved").eval()
+    assert type(theirs).__name__ == f"{ROWS[name].theirs}For{head}"
+    ids = made.tokenizer.encode(["the cat sat ."]).ids[None]
+    ours = made.model.eval()(ids)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(ids))
+    for field_name, value in expected.items():
+        np.testing.assert_allclose(array(getattr(ours, field_name)), value.numpy(), rtol=0, atol=1e-5)
