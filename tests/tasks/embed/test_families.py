@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 
 from fastattn import SentenceEncoder
 from fastattn.tasks import CrossEncoder
+from fastattn.tasks.description import describe
 from fastattn.text import Tokenizer
 
 LIMIT = 24
@@ -121,3 +122,16 @@ def test_cross_encoders_of_each_family(tmp_path: Path, name: str, labels: int) -
     np.testing.assert_allclose(again.predict(PAIRS), expected, atol=1e-5)
     theirs.save_pretrained(str(tmp_path / "theirs"))
     np.testing.assert_array_equal(CrossEncoder(tmp_path / "theirs").predict(PAIRS), expected)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_info_knows_each_family(tmp_path: Path, name: str) -> None:
+    size = write_family(name, tmp_path)
+    facts = describe(tmp_path)
+    assert facts["problems"] == []
+    assert facts["model_type"] == name
+    assert facts["sizes"]["hidden"] == size
+    assert {"layers", "heads", "vocabulary", "positions"} < facts["sizes"].keys()
+    assert facts["sizes"]["vocabulary"] == facts["tokenizer"]["tokens"]
+    assert facts["can"] == ["embed", "predict embed"]
+    assert {"classify", "rerank", "tag", "answer", "embed"} <= set(facts["can_train"])
