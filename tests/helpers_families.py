@@ -18,6 +18,7 @@ from numpy.random import Generator
 import fastattn
 from fastattn.models.config import ACTIVATIONS
 from fastattn.models.registry import Family, family
+from fastattn.models.rotary import GATED
 
 LABELS, CHOICES = 3, 3
 
@@ -90,13 +91,45 @@ def _mpnet(rng: Generator) -> dict[str, Any]:
     return fields
 
 
+def _rotary(rng: Generator) -> dict[str, Any]:
+    fields, heads = shared(rng), int(rng.integers(1, 5))
+    sizes = {"num_attention_heads": heads, "hidden_size": heads * 2 * int(rng.integers(1, 5))}
+    theta = {"rope_type": "default", "rope_theta": float(rng.choice([10.0, 1000.0]))}
+    return {**fields, **sizes, "hidden_act": str(rng.choice([*GATED])), "rope_parameters": theta}
+
+
+def _gte(rng: Generator) -> dict[str, Any]:
+    return {**_rotary(rng), "type_vocab_size": int(rng.integers(0, 3))}
+
+
+def _modernbert(rng: Generator) -> dict[str, Any]:
+    fields, switches = _rotary(rng), ("norm", "attention", "mlp", "decoder", "classifier")
+    thetas = zip(("full_attention", "sliding_attention"), rng.choice([10.0, 1000.0], 2).tolist(), strict=True)
+    dropped = ("hidden_act", "layer_norm_eps", "type_vocab_size")
+    return {
+        **{name: value for name, value in fields.items() if name not in dropped},
+        **{f"{name}_bias": bool(rng.integers(2)) for name in switches},
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1),
+        "rope_parameters": {name: {"rope_type": "default", "rope_theta": theta} for name, theta in thetas},
+        "hidden_activation": fields["hidden_act"],
+        "norm_eps": fields["layer_norm_eps"],
+        "local_attention": int(rng.integers(1, 9)),
+        "global_attn_every_n_layers": int(rng.integers(1, 4)),
+        "classifier_pooling": str(rng.choice(["cls", "mean"])),
+        "classifier_activation": str(rng.choice([*ACTIVATIONS])),
+    }
+
+
 ROWS = {
     "albert": Row("Albert", _albert, "sentence_order_label"),
     "bert": Row("Bert", shared, "next_sentence_label"),
     "camembert": Row("Camembert", shared, configurations=6),
     "distilbert": Row("DistilBert", _distilbert),
     "electra": Row("Electra", _electra),
+    "gte": Row("Gte", _gte),
+    "modernbert": Row("ModernBert", _modernbert),
     "mpnet": Row("MPNet", _mpnet),
+    "nomic_bert": Row("NomicBert", _rotary),
     "roberta": Row("Roberta", shared),
     "xlm-roberta": Row("XLMRoberta", shared, configurations=6),
 }
@@ -137,7 +170,8 @@ def make_call(kind: str, config: Any, pair_label: str, rng: Generator, batch: in
     mask = np.ones(shape, np.int64)
     if kind != "QuestionAnswering":  # where transformers' softmax counts the padding
         mask[0, ..., seq - 3 :] = 0
-        if not hasattr(config, "relative_attention_num_buckets"):  # a gap changes distances, and is refused
+        # windows and a bias count tokens, and a gap changes their distances
+        if not {"local_attention", "relative_attention_num_buckets"} & set(config.__dataclass_fields__):
             mask[1, ..., 2] = 0
     call: dict[str, Any] = {"input_ids": rng.integers(0, config.vocab_size, shape), "attention_mask": mask}
     call["input_ids"][..., 0] = config.vocab_size - 1

@@ -18,7 +18,7 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -162,21 +162,38 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         places = (0, size // 2, max(0, size - _SAMPLE))
         return b"".join(os.pread(entry.file.fileno(), min(_SAMPLE, size), entry.start + place) for place in places)
 
-    def renamed(self, rename: Callable[[str], str | None]) -> StateDict:
+    def renamed(self, rename: Callable[[str], str | list[str] | None]) -> StateDict:
         """The same tensors under the names `rename` gives them, without those that get None.
 
-        Raises ValueError for a name given twice, and closes the files.
+        Several names share the rows of a tensor evenly, in their order. Raises ValueError for a name given twice and
+        for rows that cannot be shared, and closes the files.
         """
         entries: dict[str, _Entry] = {}
-        for name, entry in self._entries.items():
-            new = rename(name)
-            if new is None:
-                continue
-            other = entries.setdefault(new, entry)
-            if other is not entry:
-                self.close()
-                raise ValueError(f"{self.source}: tensors {shown(other.name)} and {shown(entry.name)} mean the same")
+        try:
+            for name, entry in self._entries.items():
+                found = rename(name)
+                names = [] if found is None else [found] if isinstance(found, str) else found
+                for new, part in zip(names, self._shared(entry, len(names)), strict=True):
+                    if (other := entries.setdefault(new, part)) is not part:
+                        both = f"{shown(other.name)} and {shown(entry.name)}"
+                        raise ValueError(f"{self.source}: tensors {both} mean the same")
+        except ValueError:
+            self.close()
+            raise
         return StateDict(self.source, entries, self._files)
+
+    def _shared(self, entry: _Entry, count: int) -> list[_Entry]:
+        """The places of `count` tensors that are stacked in one."""
+        if count < 2:
+            return [entry] * count
+        rows = entry.shape[0] if entry.shape else 0
+        if rows == 0 or rows % count:
+            raise ValueError(
+                f"{self.source}: tensor {shown(entry.name)} must have rows for {count} tensors, got shape {entry.shape}"
+            )
+        shape = (rows // count, *entry.shape[1:])
+        size = math.prod(shape) * _ITEM_SIZES.get(entry.dtype, 0)
+        return [replace(entry, shape=shape, start=entry.start + i * size) for i in range(count)]
 
     def close(self) -> None:
         """Close the files; only names and shapes remain."""

@@ -47,6 +47,20 @@ if TYPE_CHECKING:
     from fastattn.models.elmo.language_model import BidirectionalLanguageModel as BidirectionalLanguageModel
     from fastattn.models.elmo.model import Elmo as Elmo
     from fastattn.models.elmo.model import ElmoOutput as ElmoOutput
+    from fastattn.models.gte.config import GteConfig as GteConfig
+    from fastattn.models.gte.model import GteForMaskedLM as GteForMaskedLM
+    from fastattn.models.gte.model import GteForSequenceClassification as GteForSequenceClassification
+    from fastattn.models.gte.model import GteForTokenClassification as GteForTokenClassification
+    from fastattn.models.gte.model import GteModel as GteModel
+    from fastattn.models.modernbert.config import ModernBertConfig as ModernBertConfig
+    from fastattn.models.modernbert.heads import ModernBertForMaskedLM as ModernBertForMaskedLM
+    from fastattn.models.modernbert.heads import ModernBertForMultipleChoice as ModernBertForMultipleChoice
+    from fastattn.models.modernbert.heads import ModernBertForQuestionAnswering as ModernBertForQuestionAnswering
+    from fastattn.models.modernbert.heads import (
+        ModernBertForSequenceClassification as ModernBertForSequenceClassification,
+    )
+    from fastattn.models.modernbert.heads import ModernBertForTokenClassification as ModernBertForTokenClassification
+    from fastattn.models.modernbert.model import ModernBertModel as ModernBertModel
     from fastattn.models.mpnet.config import MPNetConfig as MPNetConfig
     from fastattn.models.mpnet.model import MPNetForMaskedLM as MPNetForMaskedLM
     from fastattn.models.mpnet.model import MPNetForMultipleChoice as MPNetForMultipleChoice
@@ -54,6 +68,13 @@ if TYPE_CHECKING:
     from fastattn.models.mpnet.model import MPNetForSequenceClassification as MPNetForSequenceClassification
     from fastattn.models.mpnet.model import MPNetForTokenClassification as MPNetForTokenClassification
     from fastattn.models.mpnet.model import MPNetModel as MPNetModel
+    from fastattn.models.nomic_bert.config import NomicBertConfig as NomicBertConfig
+    from fastattn.models.nomic_bert.model import NomicBertForMaskedLM as NomicBertForMaskedLM
+    from fastattn.models.nomic_bert.model import (
+        NomicBertForSequenceClassification as NomicBertForSequenceClassification,
+    )
+    from fastattn.models.nomic_bert.model import NomicBertForTokenClassification as NomicBertForTokenClassification
+    from fastattn.models.nomic_bert.model import NomicBertModel as NomicBertModel
     from fastattn.models.outputs import EncoderOutput as EncoderOutput
     from fastattn.models.roberta.config import RobertaConfig as RobertaConfig
     from fastattn.models.roberta.model import RobertaForMaskedLM as RobertaForMaskedLM
@@ -78,8 +99,13 @@ _HOMES = {
     "ElectraForQuestionAnswering ElectraForSequenceClassification ElectraForTokenClassification ElectraModel",
     "elmo": "BidirectionalLanguageModel Elmo ElmoConfig",
     "elmo.model": "ElmoOutput",
+    "gte": "GteConfig GteForMaskedLM GteForSequenceClassification GteForTokenClassification GteModel",
+    "modernbert": "ModernBertConfig ModernBertForMaskedLM ModernBertForMultipleChoice ModernBertForQuestionAnswering "
+    "ModernBertForSequenceClassification ModernBertForTokenClassification ModernBertModel",
     "mpnet": "MPNetConfig MPNetForMaskedLM MPNetForMultipleChoice MPNetForQuestionAnswering "
     "MPNetForSequenceClassification MPNetForTokenClassification MPNetModel",
+    "nomic_bert": "NomicBertConfig NomicBertForMaskedLM NomicBertForSequenceClassification "
+    "NomicBertForTokenClassification NomicBertModel",
     "outputs": "EncoderOutput",
     "roberta": "RobertaConfig RobertaForMaskedLM RobertaForMultipleChoice RobertaForQuestionAnswering "
     "RobertaForSequenceClassification RobertaForTokenClassification RobertaModel",

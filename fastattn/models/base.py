@@ -77,6 +77,12 @@ class PreTrainedModel(nn.Module, ABC):
     """Prefixes of the names that follow `prefix` in this model. The encoder itself has none."""
     old_endings: ClassVar[Mapping[str, str]] = {}
     """Maps suffixes of names in old checkpoints to the current suffixes."""
+    other_prefixes: ClassVar[tuple[str, ...]] = ()
+    """What stands in place of `prefix` in checkpoints of other code."""
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """Maps parts of names in checkpoints of other code to the names here."""
+    stacked: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Maps parts of names in checkpoints of other code, which stack several tensors, to the names of these tensors."""
 
     common_head: ClassVar[str] = ""
     """The prefix of the names of the head's weights, if other heads share it."""
@@ -229,7 +235,7 @@ class PreTrainedModel(nn.Module, ABC):
         fields = {name: value for name, value in changes.items() if name not in cls.options}
         options |= {name: value for name, value in changes.items() if name in cls.options}
         config = cls._read_config(folder, fields)
-        with hugging_face.read_state_dict(folder).renamed(cls._current_name) as tensors:
+        with hugging_face.read_state_dict(folder).renamed(cls._current_names) as tensors:
             config, tensors = cls._adapt(config, tensors, fields)
             tensors = cls._of_this_head(folder, tensors, options.get("new_head", "warn"), fields)
             try:
@@ -277,8 +283,20 @@ class PreTrainedModel(nn.Module, ABC):
         return bool(now != before)
 
     @classmethod
+    def _current_names(cls, name: str) -> list[str]:
+        """The names in this model for the tensors that a checkpoint has, stacked, under this name."""
+        for part, several in cls.stacked.items():
+            if part in name:
+                return [cls._current_name(name.replace(part, each)) for each in several]
+        return [cls._current_name(name)]
+
+    @classmethod
     def _current_name(cls, name: str) -> str:
         """The name in this model for a tensor of a checkpoint."""
+        for begin in cls.other_prefixes:
+            name = name.removeprefix(begin)
+        for part, new in cls.other_names.items():
+            name = name.replace(part, new)
         for old, new in cls.old_endings.items():
             if name.endswith(old):
                 name = name.removesuffix(old) + new

@@ -225,6 +225,8 @@ class EncoderConfig(LabelledConfig):
     """
 
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    fewest_types: ClassVar[int] = 1
+    position_types: ClassVar[tuple[str, ...]] = ("absolute",)
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -245,13 +247,13 @@ class EncoderConfig(LabelledConfig):
 
     def _check_fields(self) -> None:
         self._check_positions()
-        self._check(config_integer, "type_vocab_size", low=min(1, type(self).type_vocab_size))
+        self._check(config_integer, "type_vocab_size", low=self.fewest_types)
         self._check_heads("hidden_size", "num_attention_heads")
         self._check(config_number, "layer_norm_eps", high=1.0, above=True)
         self._check(config_number, *self.dropouts, "classifier_dropout", **PROBABILITY)
         self._check(config_number, "initializer_range", **POSITIVE)
         self._check(choice, "hidden_act", known=ACTIVATIONS)
-        self._check(choice, "position_embedding_type", known=("absolute",))
+        self._check(choice, "position_embedding_type", known=self.position_types)
         self._check(boolean, "tie_word_embeddings")
 
 

@@ -80,19 +80,22 @@ class Batch(Tokens):
 class Embeddings(nn.Module):
     """The normalised sum of word, position and token type rows: `[tokens]` to `[tokens, dim]`.
 
-    `dim` is `config.hidden_size` by default. Without token types in the config there is no such table.
+    `dim` is `config.hidden_size` by default. Without token types in the config there is no such table, and without
+    `positions` none of positions. The norm has a bias unless `norm_bias` is False.
     """
 
-    def __init__(self, config: Any, dim: int | None = None) -> None:
+    def __init__(self, config: Any, dim: int | None = None, *, positions: bool = True, norm_bias: bool = True) -> None:
         dim, std, row = dim or config.hidden_size, config.initializer_range, config.uncounted
         self.word_embeddings = nn.Embedding(
             config.vocab_size, dim, config.pad_token_id if row is None else row, std=std
         )
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, dim, row, std=std)
+        self.position_embeddings = (
+            nn.Embedding(config.max_position_embeddings, dim, row, std=std) if positions else None
+        )
         types = config.type_vocab_size
         self.token_type_embeddings = nn.Embedding(types, dim, std=std) if types else None
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.LayerNorm = nn.LayerNorm(dim, config.layer_norm_eps)
+        self.LayerNorm = nn.LayerNorm(dim, config.layer_norm_eps, bias=norm_bias)
 
     def forward(
         self, input_ids: NDArray[np.int64], token_type_ids: NDArray[np.int64] | None, position_ids: NDArray[np.int64]
@@ -101,23 +104,24 @@ class Embeddings(nn.Module):
             self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.LayerNorm,
         )  # fmt: skip
         weight, kinds = words.weight, None if types is None else types.weight
+        rows = None if places is None else places.weight
         # If nothing is recorded, the norm is computed in the same pass, whether the model trains or not.
         quiet = not (mode.grad or self.training)
         x = F.embedding_sum(
             input_ids,
             weight,
-            position_ids=position_ids,
-            position_weight=places.weight,
+            position_ids=None if places is None else position_ids,
+            position_weight=rows,
             token_type_ids=token_type_ids,
             token_type_weight=kinds,
             norm_weight=norm.weight,
             norm_bias=norm.bias,
             eps=norm.eps,
             padding_idx=words.padding_idx,
-            position_padding_idx=places.padding_idx,
+            position_padding_idx=None if places is None else places.padding_idx,
             out=np.empty((len(input_ids), weight.shape[1]), weight.dtype) if quiet else None,
         )
-        if quiet and tensors(weight, places.weight, kinds, norm.weight, norm.bias):
+        if quiet and tensors(weight, rows, kinds, norm.weight, norm.bias):
             return Tensor(x)
         return self.dropout(x)
 
@@ -154,10 +158,14 @@ class Encoder(EncoderFamily):
     checkpoint_names: Mapping[str, str] = BERT_NAMES
     pools: ClassVar[bool] = True
     """Whether the family has a pooler."""
+    gapless: ClassVar[bool] = False
+    """Whether attention looks at the distance of two tokens, which padding between them would change."""
 
     embeddings: Embeddings
     layers: list[nn.EncoderBlock]
     pooler: nn.Linear | None
+    final_norm: nn.LayerNorm | None = None
+    """The norm after the last block, if its blocks are `norm_first`."""
 
     def __init__(
         self,
@@ -252,8 +260,17 @@ class Encoder(EncoderFamily):
     def pack(
         self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
     ) -> Batch:
-        """A padded batch with its padding removed; arguments and errors are as in the padded call."""
+        """A padded batch with its padding removed; arguments and errors are as in the padded call.
+
+        Raises ValueError too for a mask with gaps if the family is `gapless`.
+        """
         tokens = pack(type(self).__name__, "input_ids", input_ids, attention_mask, uncounted=self.config.uncounted)
+        if self.gapless and tokens.mask is not None:
+            begins = np.diff(tokens.mask.astype(np.int8), axis=1, prepend=0) == 1
+            several = np.flatnonzero(begins.sum(axis=1) > 1)
+            if len(several):
+                wanted = f"{type(self).__name__}: attention_mask must keep neighbouring tokens"
+                raise ValueError(f"{wanted}, got a gap in row {several[0]}")
         return self._checked(tokens, token_type_ids)
 
     def _checked(self, batch: Tokens, token_type_ids: ArrayLike | None, given_positions: bool = False) -> Batch:
@@ -291,8 +308,12 @@ class Encoder(EncoderFamily):
         states: Any = [x] if output_hidden_states else None
         attentions: Any = [] if output_attentions else None
         checkpointing = self.gradient_checkpointing
-        kept = {"states": states, "attn_weights": attentions}
-        x = nn.encode(self.blocks(), x, cu_seqlens, self.position_bias(), **kept, checkpointing=checkpointing)
+        given = {"position_ids": batch.position_ids, "states": states, "attn_weights": attentions}
+        x = nn.encode(self.blocks(), x, cu_seqlens, self.position_bias(), **given, checkpointing=checkpointing)
+        if self.final_norm is not None:
+            x = self.final_norm(x, out=x if states is None and isinstance(x, np.ndarray) else None)
+            if states is not None:
+                states[-1] = x
         pooled = None if self.pooler is None else self._pool(self.pooler, x, cu_seqlens)
         extras = (given and tuple(given if self.frozen else map(as_tensor, given)) for given in (states, attentions))
         return EncoderOutput(x, pooled, *extras)

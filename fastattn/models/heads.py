@@ -57,6 +57,9 @@ class HeadModel(EncoderFamily):
             cls.config_class = encoder.config_class
             cls.required = cls.whole = tuple(begin + name for name in encoder.whole)
             cls.passed_over = tuple(begin + name for name in encoder.passed_over)
+            cls.other_prefixes, cls.other_names, cls.stacked = (
+                encoder.other_prefixes, encoder.other_names, encoder.stacked,
+            )  # fmt: skip
             cls.prefixed = (*encoder.whole, "pooler.")
             cls.layer_names = {field: begin + name for field, name in encoder.layer_names.items()}
 

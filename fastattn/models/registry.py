@@ -27,8 +27,11 @@ FAMILIES = {
     "electra": "electra",
     "elmo": "elmo",
     "fastattn-transformer": "transformer",
+    "gte": "gte",
     "marian": "transformer",
+    "modernbert": "modernbert",
     "mpnet": "mpnet",
+    "nomic_bert": "nomic_bert",
     "roberta": "roberta",
     "xlm-roberta": "roberta",
 }

@@ -150,6 +150,24 @@ def test_renamed(tmp_path: Path) -> None:
             tensors.renamed(lambda name: name.removesuffix("bias").removesuffix("weight"))
 
 
+def test_tensors_that_are_stacked_in_one(tmp_path: Path) -> None:
+    """Several names share its rows; each part is read alone, in every dtype of a file."""
+    rows = np.arange(24, dtype=np.float16).reshape(6, 4)
+    save_file({"all": rows, "one": rows[0]}, tmp_path / "model.safetensors")
+    with read_state_dict(tmp_path) as tensors:
+        parts = tensors.renamed(lambda name: ["a", "b", "c"] if name == "all" else name)
+        assert sorted(parts) == ["a", "b", "c", "one"]
+        for i, name in enumerate("abc"):
+            assert parts.shape(name) == (2, 4)
+            np.testing.assert_array_equal(parts[name], rows[2 * i : 2 * i + 2])
+        assert parts.sample("a") != parts.sample("b")
+        with pytest.raises(ValueError, match=r"tensors 'one' and 'all' mean the same|tensors 'all' and 'one' mean"):
+            tensors.renamed(lambda name: ["a", "one"] if name == "all" else name)
+    message = r"tensor 'all' must have rows for 5 tensors, got shape \(6, 4\)"
+    with read_state_dict(tmp_path) as tensors, pytest.raises(ValueError, match=message):
+        tensors.renamed(lambda name: list("abcde") if name == "all" else name)
+
+
 class TestSharded:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:

@@ -21,6 +21,8 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers, the other side of the parity tests, is not installed"
 )
 
+from helpers_rotary_torch import in_double  # noqa: E402 - imports torch
+
 pytestmark = pytest.mark.filterwarnings("default")  # theirs are not our errors
 
 torch.set_num_threads(1)  # the arrays are small
@@ -93,7 +95,7 @@ def test_random_configurations_in_float64(name: str, seed: int, monkeypatch: pyt
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # ELECTRA's loss would be in float32
     row, found = ROWS[name], family(name)
     for kind in ("", *found.heads):
-        theirs = random_model(name, kind, seed).double()
+        theirs = in_double(random_model(name, kind, seed))
         config = found.config.from_dict(theirs.config.to_dict())
         call = make_call(kind, config, row.pair_label, np.random.default_rng(seed))
         ours: Any = (found.head(kind) if kind else found.encoder)(config)  # type: ignore[misc]  # each row has one
@@ -149,7 +151,7 @@ def test_float32_and_folders_both_ways(tmp_path: Path, name: str, kind: str) -> 
         assert list(states[0]) == list(states[1])
         assert all(torch.equal(states[0][own], states[1][own]) for own in states[0])
 
-        theirs = theirs.double()
+        theirs = in_double(theirs)
         expected, actual = theirs_of(theirs, call), ours(**call, output_hidden_states=True, output_attentions=True)
         compare(actual, expected, call, 1e-4)
         assert actual.loss.item() == pytest.approx(expected.loss.item(), rel=2e-5)

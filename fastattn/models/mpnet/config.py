@@ -22,6 +22,7 @@ class MPNetConfig(EncoderConfig):
     """
 
     model_types = ("mpnet",)
+    fewest_types = 0
 
     vocab_size: int = 30527
     type_vocab_size: int = 0

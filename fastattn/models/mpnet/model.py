@@ -11,11 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fastattn import nn
 from fastattn.models import heads
-from fastattn.models.encoder import BERT_NAMES, Batch, Encoder
+from fastattn.models.encoder import BERT_NAMES, Encoder
 from fastattn.models.masked_lm import MaskedLM
 from fastattn.models.mpnet.config import BUCKETS, MPNetConfig
 
@@ -40,6 +39,7 @@ class MPNetModel(Encoder):
 
     config_class = MPNetConfig
     prefix = "mpnet."
+    gapless = True
     checkpoint_names = BERT_NAMES | {
         "layers.{}.self_attn.q_proj": "encoder.layer.{}.attention.attn.q",
         "layers.{}.self_attn.k_proj": "encoder.layer.{}.attention.attn.k",
@@ -57,21 +57,6 @@ class MPNetModel(Encoder):
 
     def position_bias(self) -> Any:
         return self.relative_attention_bias(_DISTANCES)
-
-    def pack(
-        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, token_type_ids: ArrayLike | None = None
-    ) -> Batch:
-        """As for every encoder. Raises ValueError too for a mask with gaps, in which distances would be others."""
-        batch = super().pack(input_ids, attention_mask, token_type_ids)
-        if batch.mask is not None:
-            begins = np.diff(batch.mask.astype(np.int8), axis=1, prepend=0) == 1
-            several = np.flatnonzero(begins.sum(axis=1) > 1)
-            if len(several):
-                raise ValueError(
-                    f"{type(self).__name__}: attention_mask must keep neighbouring tokens, "
-                    f"got a gap in row {several[0]}"
-                )
-        return batch
 
 
 class MPNetHead(heads.HeadModel):
