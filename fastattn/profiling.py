@@ -74,7 +74,8 @@ class Profile:
     def outside(self) -> float:
         """The seconds that threads spent outside of kernels.
 
-        In the thread of the `with` block, this is all of its time. In other threads, it is the time between calls.
+        In the thread of the `with` block, this is all of its time, also while the block runs. In other threads, it is
+        the time between calls. `table()` does not count itself.
         """
         return self._core.read()[1]
 
@@ -145,10 +146,15 @@ def profile() -> Iterator[Profile]:
 
 def profile_process(target: str) -> None:
     """Profile from now on, and print the table when the process ends: to stderr for "1", else to the end of a file."""
-    found = Profile(of_thread=False)
+    from multiprocessing import util
+
+    found, shown = Profile(of_thread=False), list[bool]()
     found._core.start()
 
     def show() -> None:
+        if shown:
+            return
+        shown.append(True)
         found._core.stop()
         table = found.table()
         if not table:
@@ -163,7 +169,13 @@ def profile_process(target: str) -> None:
         with suppress(OSError):
             print(table, file=sys.stderr)
 
+    def show_at_end(*_: object) -> None:
+        util.Finalize(None, show, exitpriority=-1)
+
     atexit.register(show)
+    # A child of multiprocessing ends without atexit, and begins without what its parent has registered.
+    show_at_end()
+    util.register_after_fork(found, show_at_end)
 
 
 def _by_time(rows: Iterator[ProfileRow]) -> list[ProfileRow]:

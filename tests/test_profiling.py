@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -165,6 +167,23 @@ def test_the_time_outside_of_kernels() -> None:
         assert calls.outside >= 0.02
 
 
+def test_a_profile_is_read_in_its_block() -> None:
+    """Its time is up to date, and a table counts neither its own time nor what it wakes and gives up."""
+    with fastattn.profile() as calls:
+        kernels.gelu(X)
+        time.sleep(0.02)
+        first = calls.outside
+        counters = calls.counters
+        begin = time.perf_counter()
+        for _ in range(3):
+            calls.table()
+        took = time.perf_counter() - begin
+        assert calls.counters == counters
+        grew = calls.outside - first
+    assert first >= 0.02
+    assert 0 <= grew < took - 0.29  # a table measures for 0.1 s
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
 def test_a_child_begins_an_empty_profile() -> None:
     code = """
@@ -288,6 +307,30 @@ def test_each_process_appends_its_table_to_a_file(tmp_path: Path) -> None:
     assert (run.stderr, run.returncode) == ("", 0)
     lines = (tmp_path / "table").read_text().splitlines()
     assert [line.split()[0] for line in lines if "_forward" in line] == ["softmax_forward", "activation_forward"]
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_children_of_multiprocessing_print_their_tables(method: str, tmp_path: Path) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} on this system")
+    code = f"""
+    import multiprocessing, numpy as np
+    from fastattn import kernels
+    def call():
+        kernels.softmax(np.ones((2, 3), np.float32))
+    if __name__ == "__main__":
+        kernels.gelu(np.ones((2, 3), np.float32))
+        child = multiprocessing.get_context({method!r}).Process(target=call)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+    """
+    script, table = tmp_path / "script.py", tmp_path / "table"
+    script.write_text(textwrap.dedent(code))
+    run = python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", FASTATTN_PROFILE=str(table))
+    assert (run.stderr, run.returncode) == ("", 0)
+    found = [line.split()[0] for line in table.read_text().splitlines() if "_forward" in line]
+    assert found == ["softmax_forward", "activation_forward"]
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:

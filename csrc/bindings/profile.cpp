@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <functional>
 #include <limits>
 #include <mutex>
 #include <string>
@@ -23,11 +22,17 @@ thread_local i64 last_end = 0;  // of a profiled call of this thread
 struct Counters {
     std::uint64_t locks_given_up, workers_woken, waits;
     static Counters read() { return {fastattn::bindings::locks_given_up(), fastattn::workers_woken(), all_waits()}; }
-    py::dict since(const Counters& before) const {
+    Counters operator+(const Counters& other) const {
+        return {locks_given_up + other.locks_given_up, workers_woken + other.workers_woken, waits + other.waits};
+    }
+    Counters operator-(const Counters& other) const {
+        return {locks_given_up - other.locks_given_up, workers_woken - other.workers_woken, waits - other.waits};
+    }
+    py::dict dict() const {
         py::dict dict;
-        dict["locks_given_up"] = locks_given_up - before.locks_given_up;
-        dict["workers_woken"] = workers_woken - before.workers_woken;
-        dict["waits"] = waits - before.waits;
+        dict["locks_given_up"] = locks_given_up;
+        dict["workers_woken"] = workers_woken;
+        dict["waits"] = waits;
         return dict;
     }
 };
@@ -70,10 +75,12 @@ public:
     void start();
     void stop();
     py::tuple read() const;
+    void leave_out(i64 ns, const Counters& counted);
     void add(const Work& work, const Sum& sum, i64 entered);
     void restart();
 
 private:
+    i64 tail() const;
     const bool of_thread_;  // the time that the thread which starts it spends before its first call and after its last
     const void* thread_ = nullptr;
     bool runs_ = false;
@@ -115,11 +122,19 @@ void Profile::start() {
 void Profile::stop() {
     const std::lock_guard<std::mutex> lock(mutex);
     if (!runs_) return;
-    if (thread_ == &last_end) outside_ += now() - std::max(last_end, begin_);
+    outside_ += tail();
     running.erase(std::find(running.begin(), running.end(), this));
     runs_ = false;
     after_ = Counters::read();
     profiling = !running.empty();
+}
+
+// Of the time outside of kernels: what is not yet added to the sum.
+i64 Profile::tail() const { return runs_ && thread_ == &last_end ? now() - std::max(last_end, begin_) : 0; }
+
+void Profile::leave_out(i64 ns, const Counters& counted) {
+    before_ = before_ + counted;
+    if (thread_ == &last_end || last_end >= begin_) outside_ -= ns;
 }
 
 void Profile::add(const Work& work, const Sum& sum, i64 entered) {
@@ -142,7 +157,7 @@ void Profile::add(const Work& work, const Sum& sum, i64 entered) {
 py::tuple Profile::read() const {
     std::unique_lock<std::mutex> lock(mutex);
     const std::vector<std::pair<Work, Sum>> sums(sums_.begin(), sums_.end());
-    const i64 outside = outside_, threads = threads_;
+    const i64 outside = outside_ + tail(), threads = threads_;
     const Counters before = before_, after = runs_ ? Counters::read() : after_;
     lock.unlock();  // Python may call kernels from here on, if only to free what it no longer needs
     py::list rows;
@@ -150,7 +165,7 @@ py::tuple Profile::read() const {
         rows.append(py::make_tuple(work.kernel, shape_of(work), sum.calls, double(sum.ns) * 1e-9,
                                    double(sum.least) * 1e-9, sum.flops, sum.bytes, sum.waits.times,
                                    double(sum.waits.ns) * 1e-9));
-    return py::make_tuple(rows, double(outside) * 1e-9, threads, after.since(before));
+    return py::make_tuple(rows, double(outside) * 1e-9, threads, (after - before).dict());
 }
 
 }  // namespace
@@ -172,6 +187,14 @@ void run_profiled(KernelCall call, AnyKernel kernel, const void* args) {
     last_end = now();
 }
 
+void unprofiled(const std::function<void()>& f) {
+    const i64 begin = now();
+    const Counters before = Counters::read();
+    f();
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (Profile* const profile : running) profile->leave_out(now() - begin, Counters::read() - before);
+}
+
 void bind_profile(py::module_& m) {
     pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); },
                    [] {
@@ -183,7 +206,7 @@ void bind_profile(py::module_& m) {
         .def("start", &Profile::start)
         .def("stop", &Profile::stop)
         .def("read", &Profile::read);
-    m.def("counters", [] { return Counters::read().since({}); }, "What kernels have counted since the process began.");
+    m.def("counters", [] { return Counters::read().dict(); }, "What kernels have counted since the process began.");
 }
 
 }  // namespace fastattn::bindings

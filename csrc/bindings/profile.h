@@ -2,6 +2,8 @@
 // fastattn.profile().
 #pragma once
 
+#include <functional>
+
 #include "../workers.h"
 #include "work.h"
 
@@ -13,6 +15,9 @@ template <typename Args>
 void call_kernel(AnyKernel kernel, const void* args) {
     reinterpret_cast<void (*)(const Args&)>(kernel)(*static_cast<const Args*>(args));
 }
+
+// Calls f() so that no profile takes note of it.
+void unprofiled(const std::function<void()>& f);
 
 void run_profiled(KernelCall call, AnyKernel kernel, const void* args);
 

@@ -31,13 +31,12 @@ double fma_peak(double seconds) {
     double flops_of[64] = {};
     const i64 threads = std::min(num_threads(), 64);
     const auto begin = clock::now();
-    without_lock([&] {
-        parallel_for(threads, 1, [&](i64 thread, i64, float*) {
-            const auto begin = clock::now();
-            do flops_of[thread] += kernels().fma_burst(20000);
-            while (std::chrono::duration<double>(clock::now() - begin).count() < seconds);
-        });
-    });
+    const auto burst = [&](i64 thread, i64, float*) {
+        const auto begin = clock::now();
+        do flops_of[thread] += kernels().fma_burst(20000);
+        while (std::chrono::duration<double>(clock::now() - begin).count() < seconds);
+    };
+    unprofiled([&] { without_lock([&] { parallel_for(threads, 1, burst); }); });
     const double elapsed = std::chrono::duration<double>(clock::now() - begin).count();
     double total = 0;
     for (const double flops : flops_of) total += flops;
