@@ -167,6 +167,7 @@ def _infer(
     """
     ops, first, attention = mode.ops, block.norm_first, block.self_attn
     norm: Any = block.self_attn_layer_norm
+    normed = w.output
     _linear(ops, attention.stacked, _norm(ops, norm, x, w.output) if first and norm else x, w.query_key_value)
     if turn is not None:
         ops.rotary_embedding(w.parts, turn[1], turn[0], out=w.parts)
@@ -193,12 +194,12 @@ def _infer(
             key, value = w.memory_key, w.memory_value
         _attend(ops, w.cross_query, key, value, w.heads, cross, cross_weights)
         if first:
-            x = _linear(ops, attention.out_proj, w.context, w.second_sum, x)
+            x, normed = _linear(ops, attention.out_proj, w.context, w.output, x), w.sum
         else:
             x = _norm(ops, norm, _linear(ops, attention.out_proj, w.context, w.output), x, x)
 
     norm = block.final_layer_norm
-    hidden = _linear(ops, block.fc1, _norm(ops, norm, x, w.output) if first else x, w.hidden)
+    hidden = _linear(ops, block.fc1, _norm(ops, norm, x, normed) if first else x, w.hidden)
     if block.gate is not None:
         hidden = ops.gated_activation(hidden, block.gate, out=w.gated)
     if first:
@@ -244,7 +245,8 @@ class Workspace:
     - `hidden` `[tokens, hidden_dim]`: the inner layer of the feed-forward network, twice as wide if it is gated; then
       its first half, `gated`, holds the product
     - `output` `[tokens, dim]`: the result of a sub-layer, or its input with `norm_first`
-    - `sum`, with cross-attention `second_sum` `[tokens, dim]`, with `norm_first`: the values between the sub-layers
+    - `sum` `[tokens, dim]`, with `norm_first`: the values after self-attention. After cross-attention they are in
+      `output`, and the input of the last sub-layer is here
     """
 
     def __init__(self, block: Block, tokens: int, memory_tokens: int, dtype: DTypeLike) -> None:
@@ -253,12 +255,12 @@ class Workspace:
         dim = heads * head_dim
         part = tokens * dim
         shared = max(4 * part, tokens * hidden_dim, 2 * part + 2 * memory_tokens * dim)
-        sums = (1 + crosses) * norm_first
-        memory = np.empty((1 + sums) * part + shared, dtype)
-        self.output, *others = memory[: (1 + sums) * part].reshape(1 + sums, tokens, dim)
+        own = (1 + norm_first) * part
+        memory = np.empty(own + shared, dtype)
+        self.output, *others = memory[:own].reshape(1 + norm_first, tokens, dim)
         if norm_first:
-            self.sum, self.second_sum = others[0], others[-1]
-        memory = memory[(1 + sums) * part :]
+            self.sum = others[0]
+        memory = memory[own:]
         self.hidden = memory[: tokens * hidden_dim].reshape(tokens, hidden_dim)
         self.gated = self.hidden[:, : hidden_dim // 2]
         self.context = memory[:part].reshape(tokens, dim)
