@@ -17,6 +17,7 @@ std::atomic<int> budget{1};                       // threads that compute at onc
 std::atomic<const char*> budget_reason{nullptr};  // null: set_num_threads
 
 thread_local Offer* together = nullptr;  // of the pass that this thread computes
+thread_local int budget_together = 1;
 // For parallel_for and parallel_phases; for shared_scratch; for layer_scratch.
 thread_local Scratch of_caller, of_call, of_layer;
 
@@ -28,10 +29,12 @@ float* or_throw(float* scratch) {
 void compute(const Job& job, i64 scratch_floats) {
     const i64 units = (scratch_floats + scratch_unit - 1) / scratch_unit;
     float* const scratch = units ? or_throw(of_caller.reserve(units * scratch_unit)) : nullptr;
-    const int helpers = std::min(budget.load(std::memory_order_relaxed) - 1, most_helpers);
+    const int now = budget.load(std::memory_order_relaxed);
+    const int helpers = std::min((together ? budget_together : now) - 1, most_helpers);
     if (helpers > 0 && job.pieces > 1 && units <= most_scratch_units) {
-        if (together && *together) return together->run(job, units, helpers, scratch);
-        if (Offer offer; offer) return offer.run(job, units, helpers, scratch);
+        const int workers = std::min(now - 1, most_helpers);
+        if (together && *together) return together->run(job, units, helpers, workers, scratch);
+        if (Offer offer; offer) return offer.run(job, units, helpers, workers, scratch);
     }
     for (i64 phase = 0; phase < job.phases; ++phase)
         for (i64 piece = 0; piece < job.pieces; ++piece) job.body(job.context, phase, piece, scratch);
@@ -58,7 +61,10 @@ void parallel_phases(i64 phases, i64 pieces, PhaseBody body, const void* context
     compute({body, context, phases, pieces}, scratch_floats);
 }
 
-Together::Together() : offer_(std::make_unique<Offer>(true)) { together = offer_.get(); }
+Together::Together(int threads) : offer_(std::make_unique<Offer>(true)) {
+    together = offer_.get();
+    budget_together = threads;
+}
 
 Together::~Together() { together = nullptr; }
 

@@ -45,11 +45,11 @@ static inline void parallel_phases(i64 phases, i64 pieces, const Body& body, i64
     parallel_phases(phases, pieces, call, &body, scratch_floats);
 }
 
-// While one lives on a thread, the jobs of the thread are those of one pass: the workers that the first one wakes stay
-// awake.
+// While one lives on a thread, the jobs of the thread are those of one pass: they have the budget `threads`, and the
+// workers that the first one wakes stay awake.
 class Together {
 public:
-    Together();
+    explicit Together(int threads);
     ~Together();
     Together(const Together&) = delete;
     Together& operator=(const Together&) = delete;

@@ -102,12 +102,16 @@ private:
 };
 
 // How long a worker with nothing to do keeps its processor: 200 to 400 us, since Python needs that long between two
-// steps of a decoder; not at all or for ever with OMP_WAIT_POLICY.
+// steps of a decoder, and until the end of a pass; not at all or for ever with OMP_WAIT_POLICY.
 struct Policy {
     int spins = 8000, yields = 100;
+    bool stays = true;
     Policy() {
         const char* const policy = std::getenv("OMP_WAIT_POLICY");
-        if (policy && strcasecmp(policy, "passive") == 0) spins = yields = 0;
+        if (policy && strcasecmp(policy, "passive") == 0) {
+            stays = false;
+            spins = yields = 0;
+        }
         if (policy && strcasecmp(policy, "active") == 0) spins = std::numeric_limits<int>::max() / 2;
     }
 };
@@ -159,7 +163,7 @@ void work(int worker) {
             patience.reset();
             continue;
         }
-        if (patience.wait() || board.passes.load(std::memory_order_relaxed)) continue;
+        if (patience.wait() || (policy.stays && board.passes.load(std::memory_order_relaxed))) continue;
         of_worker.free_if_old();
         std::unique_lock<std::mutex> lock(team.mutex);
         if (worker > team.wanted) {
@@ -277,8 +281,8 @@ Offer::~Offer() {
 
 std::uint64_t Offer::bit() const { return std::uint64_t{1} << (slot_ - board.slot); }
 
-void Offer::run(const Job& job, i64 units, int helpers, float* scratch) {
-    want_workers(helpers);
+void Offer::run(const Job& job, i64 units, int helpers, int workers, float* scratch) {
+    want_workers(workers);
     slot_->open(job, static_cast<int>(std::min<i64>({helpers + 1, job.pieces, Slot::most_shares})), units, helpers);
     board.open.fetch_or(bit(), std::memory_order_seq_cst);
     wake_workers(pass_ ? helpers : static_cast<int>(std::min<i64>(helpers, job.pieces - 1)));  // a pass wakes once

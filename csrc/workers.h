@@ -14,8 +14,9 @@ public:
     Offer& operator=(const Offer&) = delete;
     explicit operator bool() const { return slot_; }
 
-    // Computes a job together with up to `helpers` others, who take `units` of scratch_unit floats each.
-    void run(const Job& job, i64 units, int helpers, float* scratch);
+    // Computes a job together with up to `helpers` of the process's `workers`, who take `units` of scratch_unit floats
+    // each.
+    void run(const Job& job, i64 units, int helpers, int workers, float* scratch);
 
 private:
     std::uint64_t bit() const;

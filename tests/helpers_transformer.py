@@ -87,3 +87,10 @@ def make_model(name: str, **changes: Any) -> Transformer:
     model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}))
     model.eval()
     return model
+
+
+def small_transformer(**changes: Any) -> Transformer:
+    sizes = {"d_model": 16, "max_position_embeddings": 128}
+    for side in ("encoder", "decoder"):
+        sizes |= {f"{side}_layers": 3, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 24}
+    return Transformer(TransformerConfig(vocab_size=50, **{**sizes, **changes})).eval().freeze()

@@ -154,9 +154,37 @@ def test_the_table_of_kernels_is_read_once(arrays: Any) -> None:
         pytest.skip("this machine has one instruction set")
     x, w = arrays
     expected = kernels.linear(x, w)
+    gradients = kernels.linear_backward(expected, x, w)
     with _core.Pass(), fastattn.use_isa("generic"):
         y = kernels.linear(x, w)
+        at_once = kernels.linear_backward(expected, x, w)
     assert_same_bits(y, expected)
+    for ours, theirs in zip(at_once, gradients, strict=True):
+        assert_same_bits(ours, theirs)
+
+
+def test_the_budget_of_threads_is_read_once() -> None:
+    """A pass that begins with one thread starts no other, and takes the next pass's number no earlier."""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("this system does not list threads")
+    code = """
+    import os, numpy as np, fastattn
+    from fastattn import _core, kernels
+    x = np.ones((600, 400), np.float32)
+    def started():
+        return len(os.listdir("/proc/self/task")) - before
+    before = len(os.listdir("/proc/self/task"))
+    with _core.Pass():
+        kernels.linear(x, x)
+        fastattn.set_num_threads(4)
+        _core.run_pass()
+        kernels.linear_backward(kernels.linear(x, x), x, x)
+    print(started())
+    with _core.Pass():
+        kernels.linear(x, x)
+    print(started())
+    """
+    assert output(code, FASTATTN_NUM_THREADS="1").split() == ["0", "3"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no alarm on this system")
@@ -308,6 +336,43 @@ def test_poison_shows_who_reads_too_early() -> None:
     assert output(code, FASTATTN_POISON="1") == "True True False True 4.0"
 
 
+def test_poison_fills_every_unfinished_result() -> None:
+    """Second results, buffers that a kernel before still reads, and rows that are written into an array."""
+    code = """
+    import numpy as np
+    from fastattn import _core, kernels
+    q, ends = np.ones((12, 2, 8), np.float32), np.array([0, 5, 12], np.int32)
+    x, target = np.ones((12, 16), np.float32), np.arange(12)
+    attend = lambda: kernels.scaled_dot_product_attention(q, q, q, cu_seqlens_q=ends, return_attn_weights=True)
+    expected = [*attend(), *kernels.cross_entropy(x, target), *kernels.layer_norm(x, return_stats=True)]
+    expected += [kernels.linear(x, x), x + 1, x]
+    with _core.Pass():
+        found = [*attend(), *kernels.cross_entropy(x, target), *kernels.layer_norm(x, return_stats=True)]
+        used, rows = x.copy(), x + 1
+        found += [kernels.linear(used, x), kernels.scatter_rows(x[:3], np.arange(3), rows), used]
+        kernels.linear(x[:, :3], x[:, :3], out=np.empty((12, 12), np.float32))
+        kernels.linear(x, np.ones((16, 16), np.float32), out=used)
+        early = [bool(np.isnan(array).all()) for array in found]
+        try:
+            kernels.linear(x, x, out=rows)  # of another shape
+        except ValueError:
+            pass
+    expected[-2][:3], expected[-1] = 1, np.full((12, 16), 16, np.float32)
+    print(all(early), [a.tobytes() == b.tobytes() for a, b in zip(found, expected)].count(False), rows is found[-2])
+    kept = np.zeros((3, 3), np.float32)
+    try:
+        with _core.Pass():
+            kernels.linear(kept, kept, out=np.empty((3, 3), np.float32))
+            kernels.gelu(kept, out=kept)
+            raise KeyError
+    except KeyError:
+        print(kept.sum())
+    with _core.Pass():
+        print(kernels.PackedMatrix(x).unpack().sum())
+    """
+    assert output(code, FASTATTN_POISON="1").splitlines() == ["True 0 True", "0.0", "192.0"]
+
+
 def test_many_threads_with_a_pass_each() -> None:
     model = BertModel(
         BertConfig(vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128)
@@ -347,6 +412,25 @@ def test_a_finalizer_at_the_end_of_a_failed_pass_has_a_list_of_its_own() -> None
                 del x
             raise KeyError
     assert seen == [8.0] * 200
+
+
+def test_a_thread_that_ends_within_a_pass_keeps_nothing(arrays: Any) -> None:
+    x, w = arrays
+    counts = sys.getrefcount(x), sys.getrefcount(w)
+
+    def call() -> None:
+        _core.Pass().__enter__()
+        kernels.linear(x, w)
+        kernels.linear(x, w)
+
+    for _ in range(3):
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+    end = time.monotonic() + 60
+    while (sys.getrefcount(x), sys.getrefcount(w)) != counts and time.monotonic() < end:
+        time.sleep(0.01)  # Python clears the state of a thread after it has been joined
+    assert (sys.getrefcount(x), sys.getrefcount(w)) == counts
 
 
 def test_functions_that_read_compute_the_pass_first() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits, normal
 from helpers_runtime import output
+from helpers_transformer import small_transformer
 
 import fastattn
 from fastattn import _core, kernels, nn
@@ -28,21 +29,11 @@ from fastattn.models import (
     BidirectionalLanguageModel,
     Elmo,
     ElmoConfig,
-    Transformer,
-    TransformerConfig,
 )
 from fastattn.runtime import counters
 from fastattn.tasks import WordEncoder
-from fastattn.tasks.embed.modules import Pooling
 
 ROOT = Path(__file__).parents[1]
-
-
-def transformer(**changes: Any) -> Transformer:
-    sizes = {"d_model": 16, "max_position_embeddings": 128}
-    for side in ("encoder", "decoder"):
-        sizes |= {f"{side}_layers": 3, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 24}
-    return Transformer(TransformerConfig(vocab_size=50, **{**sizes, **changes})).eval().freeze()
 
 
 @pytest.mark.parametrize(("heads", "team"), [(2, 2), (4, 2), (4, 4)])
@@ -76,7 +67,7 @@ def test_the_transformer_reads_nothing_before_its_pass_ends() -> None:
 
     In a pass around it, nothing is computed; so its own pass gives up the lock once, unless it takes 100 ms.
     """
-    model = transformer()
+    model = small_transformer()
     ids, offsets = np.arange(2, 14).reshape(3, 4), [0, 5, 12]
     mask = np.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]])
 
@@ -197,54 +188,6 @@ def test_reading_words_in_a_pass_takes_no_more_memory(name: str, monkeypatch: py
     assert peaks[0] <= peaks[1] + 60_000  # the features of the words, and the ids
 
 
-def test_a_pass_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = BertConfig(
-        vocab_size=50, hidden_size=64, num_hidden_layers=4, num_attention_heads=2, intermediate_size=128
-    )
-    model, ids = BertModel(config).freeze(), np.arange(40).repeat(20).reshape(8, 100)
-    peaks = []
-    for context in (_core.Pass, nullcontext):
-        monkeypatch.setattr(_core, "Pass", context)
-        model(ids)
-        tracemalloc.start()
-        model(ids)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] > 800 * 64 * 4  # the states of one layer
-    assert peaks[0] <= peaks[1] + 20_000  # the ids
-
-
-@pytest.mark.parametrize("norm_first", [False, True])
-@pytest.mark.parametrize("part", ["encode", "decode", "steps"])
-def test_a_pass_of_the_transformer_takes_no_more_memory(
-    monkeypatch: pytest.MonkeyPatch, part: str, norm_first: bool
-) -> None:
-    sizes = {"d_model": 64, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "normalize_before": norm_first}
-    model, offsets = transformer(**sizes), np.arange(0, 801, 100)
-    ids = np.arange(40).repeat(20)
-    memory, peaks = model.encode_ragged(ids, offsets), []
-
-    def call() -> None:
-        if part == "encode":
-            model.encode_ragged(ids, offsets)
-        elif part == "decode":
-            model.decode_ragged(ids, offsets, memory, offsets)
-        else:
-            decoder = model.begin(ids.reshape(8, 100), max_length=20)
-            for _ in range(20):
-                decoder.step(np.full(8, 3))
-
-    for context in (_core.Pass, nullcontext):
-        monkeypatch.setattr(_core, "Pass", context)
-        call()
-        tracemalloc.start()
-        call()
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] > 800 * 64 * 4
-    assert peaks[0] <= peaks[1] + 30_000  # the ids and positions
-
-
 def test_models_read_nothing_too_early() -> None:
     """The suites of what computes in passes, with NaN in every result that is not computed yet."""
     if not (ROOT / "pyproject.toml").exists():
@@ -338,19 +281,3 @@ def test_a_head_computes_with_its_encoder() -> None:
             model(ids, mask)
             releases.append(counters()["locks_given_up"] - before)
         assert min(releases) == 1
-
-
-def test_pooling_without_the_prompt_takes_no_more_memory_in_a_pass() -> None:
-    model, pooling = small_bert(), Pooling(64, "mean", include_prompt=False).freeze()
-    ids, offsets, peaks = np.arange(1600) % 50, np.arange(0, 1601, 32, dtype=np.int32), []
-
-    for context in (nullcontext, _core.Pass, nullcontext):  # the first call fills caches
-        tracemalloc.start()
-        with context():
-            hidden = model.forward_ragged(ids, offsets).last_hidden_state
-            pooling({"token_embeddings": hidden, "cu_seqlens": offsets, "prompt_length": 3})
-            del hidden
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[2] > 1600 * 64 * 4
-    assert peaks[1] <= peaks[2] + 30_000

@@ -41,8 +41,8 @@ FAULTS = {
         "pieces", "-O2", "pieces.h", "left(word) > 0 && thread <= last_thread(word)", "left(word) > 0"
     ),
     "a budget that ignores what is lent": (
-        "team", "-O2", "workers.cpp", "    want_workers(helpers);",
-        "    want_workers(helpers *= __builtin_popcountll(board.taken));",
+        "team", "-O2", "workers.cpp", "    want_workers(workers);",
+        "    want_workers(workers = helpers *= __builtin_popcountll(board.taken));",
     ),
     "no cap on pieces": ("team", "-O2", "parallel.cpp", "std::max(grain, n / most_pieces_of_job + 1)", "grain"),
     "a child that does not reset its workers": ("team", "-O2 -DPATIENCE=2", "workers.cpp", "new (&team) Team;", ""),
@@ -251,3 +251,26 @@ print(fastattn.build_info()["openmp"], *places()[before:])
 def test_the_wait_policy_changes_no_result(policy: str) -> None:
     code = COMPUTE + "print(all(np.array_equal(compute(), expected) for _ in range(50)))"
     assert output(code, FASTATTN_NUM_THREADS="2", OMP_WAIT_POLICY=policy) == "True"
+
+
+def test_a_passive_worker_sleeps_within_a_pass() -> None:
+    """It is woken again for the next kernel that has work for two."""
+    code = (
+        COMPUTE
+        + """
+from fastattn import _core
+from fastattn.runtime import counters
+small = [np.ones((1, 64), np.float32), np.ones((16, 64), np.float32)]
+most, end = 0, time.monotonic() + 60
+while most < 2 and time.monotonic() < end:
+    before = counters()["workers_woken"]
+    with _core.Pass():
+        for _ in range(4):
+            kernels.linear(x, x)
+            for _ in range(3000):
+                kernels.linear(*small)  # has one piece
+    most = max(most, counters()["workers_woken"] - before)
+print(most >= 2)
+"""
+    )
+    assert output(code, FASTATTN_NUM_THREADS="2", OMP_WAIT_POLICY="passive") == "True"

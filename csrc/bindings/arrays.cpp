@@ -1,6 +1,5 @@
 #include "arrays.h"
 
-#include <cmath>
 #include <cstdlib>
 #include <limits>
 
@@ -55,17 +54,6 @@ bool is_masked(py::handle array) {
            py::isinstance(array, py::module_::import("numpy.ma").attr("MaskedArray"));
 }
 
-std::string type_name(py::handle object) { return shown(py::type::handle_of(object).attr("__name__")); }
-
-// Escapes what UTF-8 cannot encode.
-std::string utf8(py::handle text) {
-    Py_ssize_t size = 0;
-    if (const char* const known = PyUnicode_AsUTF8AndSize(text.ptr(), &size))
-        return {known, static_cast<std::size_t>(size)};
-    PyErr_Clear();
-    return py::reinterpret_steal<py::bytes>(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace"));
-}
-
 // The dtype is right and in native byte order.
 bool has_dtype(py::handle object, Dtype dtype) {
     const auto* proxy = py::detail::array_proxy(object.ptr());
@@ -76,9 +64,6 @@ bool has_dtype(py::handle object, Dtype dtype) {
 }
 
 }  // namespace
-
-void value_error(const std::string& message) { throw py::value_error(message); }
-void type_error(const std::string& message) { throw py::type_error(message); }
 
 Shape::Shape(std::initializer_list<i64> axes) : ndim(static_cast<int>(axes.size())) {
     std::copy(axes.begin(), axes.end(), axes_);
@@ -131,12 +116,7 @@ Array array(const char* function, const char* argument, py::handle object, Dtype
         value_error(a.where.str() + " must have at most " + std::to_string(most) +
                     (a.size() > 0 ? " elements" : " rows without elements") + ", got shape " + a.shape.str());
     if (!aligned) value_error(a.where.str() + " must be aligned to its item size");
-    if (Pass* const pass = Pass::current()) {
-        const char *begin, *end;
-        pass->keep(object);
-        a.bytes(&begin, &end);
-        pass->meet(begin, end);
-    }
+    if (Pass* const pass = Pass::current()) pass->keep(object);
     return a;
 }
 
@@ -283,6 +263,8 @@ py::object new_floats(const Shape& shape, bool zeroed) {
             throw py::error_already_set();
         }
     const auto bytes = static_cast<std::size_t>(signed_bytes);
+    Pass* const pass = Pass::current();
+    if (pass) pass->make_room(signed_bytes);
     py::array_t<float> fresh;
     if (keeps_memory() && bytes >= worth_keeping) {
         auto* block = new Block(take_memory(bytes));
@@ -296,16 +278,19 @@ py::object new_floats(const Shape& shape, bool zeroed) {
         fresh = py::array_t<float>(dims);
     }
     if (zeroed) std::memset(fresh.mutable_data(), 0, static_cast<std::size_t>(fresh.nbytes()));
-    if (Pass* const pass = Pass::current()) pass->keep(fresh);
+    if (pass) {
+        pass->keep(fresh);
+        pass->poison(fresh.mutable_data(), bytes);
+    }
     return std::move(fresh);
 }
 
 Output accumulator(const char* function, const char* argument, py::handle given, const Shape& shape) {
-    if (!given.is_none()) return Output(function, argument, given, shape, true);
-    return Output(function, argument, new_floats(shape, true), shape, true);
+    if (!given.is_none()) return Output(function, argument, given, shape);
+    return Output(function, argument, new_floats(shape, true), shape);
 }
 
-Output::Output(const char* function, const char* argument, py::handle given, const Shape& shape, bool accumulates) {
+Output::Output(const char* function, const char* argument, py::handle given, const Shape& shape) {
     object = given.is_none() ? new_floats(shape) : py::reinterpret_borrow<py::object>(given);
     array_ = floats(function, argument, object);
     if (!given.is_none()) {
@@ -313,8 +298,9 @@ Output::Output(const char* function, const char* argument, py::handle given, con
         if (!py::reinterpret_borrow<py::array>(given).writeable())
             value_error(array_.where.str() + " must be writable, got a read-only array");
         array_.expect_contiguous();
+        if (Pass* const pass = Pass::current())
+            pass->poison(data(), static_cast<std::size_t>(array_.size()) * sizeof(float));
     }
-    if (Pass* const pass = Pass::current(); pass && !accumulates) pass->poison(data(), array_.size());
 }
 
 const Output& Output::apart_from(const Array& input, bool in_place) const {
@@ -373,104 +359,6 @@ Copy<i64> ids(const Array& array, i64 rows, const char* table) {
             value_error(array.where.str() + " must be in [0, " + std::to_string(rows) + "), the rows of " + table +
                         ", got " + std::to_string(id) + " at index " + std::to_string(i));
         });
-}
-
-namespace {
-
-double number(const char* function, const char* argument, py::handle value) {
-    const double x = PyFloat_AsDouble(value.ptr());
-    if (x == -1.0 && PyErr_Occurred()) {
-        const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError) && PyLong_Check(value.ptr());
-        PyErr_Clear();
-        if (too_large) return std::numeric_limits<double>::infinity();
-        type_error(Where{function, argument}.str() + " must be a number, got " + type_name(value));
-    }
-    return x;
-}
-
-}  // namespace
-
-double positive(const char* function, const char* argument, py::handle value) {
-    const double x = number(function, argument, value);
-    if (!(x > 0) || !std::isfinite(x))
-        value_error(Where{function, argument}.str() + " must be positive and finite, got " + shown(value));
-    return x;
-}
-
-double not_negative(const char* function, const char* argument, py::handle value) {
-    const double x = number(function, argument, value);
-    if (!(x >= 0) || !std::isfinite(x))
-        value_error(Where{function, argument}.str() + " must be finite and not negative, got " + shown(value));
-    return x;
-}
-
-double fraction(const char* function, const char* argument, py::handle value) {
-    const double x = number(function, argument, value);
-    if (!(x >= 0 && x < 1)) value_error(Where{function, argument}.str() + " must be in [0, 1), got " + shown(value));
-    return x;
-}
-
-namespace {
-
-py::object index(const char* function, const char* argument, py::handle value) {
-    PyObject* const exact = PyNumber_Index(value.ptr());
-    if (!exact) {
-        PyErr_Clear();
-        type_error(Where{function, argument}.str() + " must be an integer, got " + type_name(value));
-    }
-    return py::reinterpret_steal<py::object>(exact);
-}
-
-}  // namespace
-
-i64 integer(const char* function, const char* argument, py::handle value) {
-    const i64 n = PyLong_AsLongLong(index(function, argument, value).ptr());
-    if (n == -1 && PyErr_Occurred()) {
-        PyErr_Clear();
-        value_error(Where{function, argument}.str() + " must fit into 64 bits, got " + shown(value));
-    }
-    return n;
-}
-
-Dropout dropout(const char* function, const char* p_name, py::handle p, py::handle seed) {
-    const std::uint64_t bits = PyLong_AsUnsignedLongLong(index(function, "seed", seed).ptr());
-    if (PyErr_Occurred()) {
-        PyErr_Clear();
-        value_error(Where{function, "seed"}.str() + " must be in [0, 2^64), got " + shown(seed));
-    }
-    return {fraction(function, p_name, p), bits};
-}
-
-std::string text(const char* function, const char* argument, py::handle value) {
-    if (!py::isinstance<py::str>(value))
-        type_error(Where{function, argument}.str() + " must be a string, got " + type_name(value));
-    return utf8(value);
-}
-
-std::string shown(py::handle value) {
-    constexpr std::size_t longest_shown = 200;
-    const auto text = py::reinterpret_steal<py::object>(PyObject_Str(value.ptr()));
-    if (!text) {  // such as an integer with more digits than Python prints
-        PyErr_Clear();
-        return std::string("a value of ") + Py_TYPE(value.ptr())->tp_name;
-    }
-    std::string result = utf8(text);
-    if (result.size() <= longest_shown) return result;
-    std::size_t end = longest_shown;
-    while ((result[end] & 0xC0) == 0x80) --end;  // inside a character
-    return result.substr(0, end) + " ...";
-}
-
-bool boolean(const char* function, const char* argument, py::handle value) {
-    if (value.ptr() == Py_True || value.ptr() == Py_False) return value.ptr() == Py_True;
-    const std::string type = Py_TYPE(value.ptr())->tp_name;
-    if (type != "numpy.bool" && type != "numpy.bool_")
-        type_error(Where{function, argument}.str() + " must be True or False, got " + type_name(value));
-    return value.cast<bool>();
-}
-
-void bad_choice(const char* function, const char* argument, const std::string& got, const std::string& names) {
-    value_error(Where{function, argument}.str() + " must be one of " + names + ", got '" + got + "'");
 }
 
 }  // namespace fastattn::bindings

@@ -13,6 +13,7 @@
 
 #include "../denormals.h"
 #include "../dispatch.h"
+#include "../parallel.h"
 #include "pass.h"
 
 namespace fastattn::bindings {
@@ -110,7 +111,7 @@ py::tuple items(const char* function, const char* argument, py::handle object, i
 // A result: `given` (checked: float32, writable, contiguous, right shape) or, when it is None, a new array.
 class Output {
 public:
-    Output(const char* function, const char* argument, py::handle given, const Shape& shape, bool accumulates = false);
+    Output(const char* function, const char* argument, py::handle given, const Shape& shape);
     // The result must not overlap `input`, unless `in_place` allows it to be exactly the input's memory.
     const Output& apart_from(const Array& input, bool in_place = false) const;
     float* data() const { return array_.as<float>(); }
@@ -191,6 +192,7 @@ struct Choice {
 };
 std::string text(const char* function, const char* argument, py::handle value);
 std::string shown(py::handle value);  // its str(), for a message
+std::string type_name(py::handle object);
 [[noreturn]] void bad_choice(const char* function, const char* argument, const std::string& got,
                              const std::string& names);
 template <typename Enum, std::size_t N>
@@ -215,22 +217,31 @@ struct InitializedCaster : py::detail::type_caster_base<T> {
     }
 };
 
+// The pass's, or the table in use.
+inline const KernelTable& kernels_of_call() {
+    const Pass* const pass = Pass::current();
+    return pass ? pass->kernels() : kernels();
+}
+
 // Runs call(kernel, &args) without the lock, after the kernels of the pass so far.
 template <typename Args>
 void compute_now(KernelCall call, AnyKernel kernel, const Args& args) {
-    run_pass();
+    Pass* const pass = Pass::current();
+    if (pass) pass->run();
     without_lock([&] {
         const FlushDenormals flush;  // what a kernel does between its loops, too
+        if (!pass) return run_kernel(call, kernel, &args);
+        const Together together(pass->threads());
         run_kernel(call, kernel, &args);
     });
 }
-// Runs a kernel of the table in use.
+// Runs a kernel of the call's table.
 template <typename Args>
 void compute_now(void (*KernelTable::*kernel)(const Args&), const Args& args) {
-    compute_now(&call_kernel<Args>, reinterpret_cast<AnyKernel>(kernels().*kernel), args);
+    compute_now(&call_kernel<Args>, reinterpret_cast<AnyKernel>(kernels_of_call().*kernel), args);
 }
 
-// Runs a kernel of the table in use without the lock: at once, or with the others of a pass. Everything that the
+// Runs a kernel of the call's table without the lock: at once, or with the others of a pass. Everything that the
 // arguments point to is an array, or a Copy, or outlives the pass.
 template <typename Args>
 void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) {

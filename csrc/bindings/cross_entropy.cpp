@@ -39,7 +39,10 @@ py::object cross_entropy(py::handle logits_, py::handle target_, py::handle igno
     py::array_t<double> lse(args.rows);
     args.loss = loss.data();
     args.lse = lse.mutable_data();
-    if (Pass* const pass = Pass::current()) pass->keep(lse);
+    if (Pass* const pass = Pass::current()) {
+        pass->keep(lse);
+        pass->poison(args.lse, static_cast<std::size_t>(lse.nbytes()));
+    }
     compute(&KernelTable::cross_entropy_forward, args);
     return py::make_tuple(loss.object, lse);
 }

@@ -14,13 +14,13 @@ LinearGradients::LinearGradients(const char* function, LinearBackward& args, con
                                  py::handle dweight_, py::handle dbias_) {
     if (boolean(function, "need_dx", need_dx)) args.dx = data_of(dx = new_floats(x.shape));
     if (boolean(function, "need_dweight", need_dweight)) {
-        const Output out(function, "dweight", dweight_, {args.n, args.k}, !dweight_.is_none());
+        const Output out(function, "dweight", dweight_, {args.n, args.k});
         args.dweight = occupied.take(out);
         args.add_to_dweight = !dweight_.is_none();
         dweight = out.object;
     }
     if (boolean(function, "need_dbias", need_dbias)) {
-        const Output out(function, "dbias", dbias_, {args.n}, !dbias_.is_none());
+        const Output out(function, "dbias", dbias_, {args.n});
         args.dbias = occupied.take(out);
         args.add_to_dbias = !dbias_.is_none();
         dbias = out.object;

@@ -34,6 +34,7 @@ void bind_packing(py::module_& m) {
         .def("unpack",
              [](const PackedMatrix& w) {
                  py::object plain = new_floats({w.n(), w.k()});
+                 run_pass();  // it holds NaN until then
                  without_lock([&] { w.unpack(data_of(plain)); });
                  plain.attr("flags").attr("writeable") = false;
                  return plain;

@@ -2,11 +2,9 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
-#include <limits>
 #include <utility>
 #ifdef __GLIBCXX__
 #include <cxxabi.h>
@@ -63,8 +61,19 @@ Pass* Pass::current() { return of_thread.depth_ > 0 ? &of_thread : nullptr; }
 bool Pass::enter() {
     if (of_thread.depth_++ > 0) return other_code_until(of_thread.frame_);
     of_thread.kernels_ = &fastattn::kernels();
+    of_thread.threads_ = num_threads();
     of_thread.frame_ = PyEval_GetFrame();
+    of_thread.end_with_thread();
     return false;
+}
+
+// A thread that ends within a pass gives back its objects while Python clears the thread's state: later it has no lock.
+void Pass::end_with_thread() {
+    if (std::exchange(ends_with_thread_, true)) return;
+    const py::capsule end(this, [](void* pass) {
+        if (pass == &of_thread) of_thread.list_.clear();
+    });
+    if (PyObject* const state = PyThreadState_GetDict()) PyDict_SetItemString(state, "fastattn pass", end.ptr());
 }
 
 void Pass::exit(bool failed, bool apart) {
@@ -90,36 +99,45 @@ void Pass::exit(bool failed, bool apart) {
 }
 
 void Pass::run() {
+    kept_ = fresh_ = 0;
+    list_.heal();
     if (list_.calls.empty()) return;
     List list = std::exchange(list_, {});
     const auto checked = list.objects.begin() + static_cast<std::ptrdiff_t>(list.of_calls);
     list_.objects.assign(checked, list.objects.end());
     list.objects.erase(checked, list.objects.end());
-    list.compute();
+    list.compute(threads_);
     list.clear();
     if (list_.is_empty()) std::swap(list, list_);
+}
+
+void Pass::make_room(i64 bytes) {
+    constexpr i64 most = 512 << 10;
+    if (kept_ > most && (fresh_ += bytes) > most) run();
 }
 
 void NoPass::enter() {
     run_pass();
     depth_ = std::exchange(of_thread.depth_, 0);
+    threads_ = of_thread.threads_;
     kernels_ = of_thread.kernels_;
     frame_ = of_thread.frame_;
 }
 
 void NoPass::exit() {
     of_thread.depth_ = depth_;
+    of_thread.threads_ = threads_;
     of_thread.kernels_ = kernels_;
     of_thread.frame_ = frame_;
 }
 
-void Pass::List::compute() const {
+void Pass::List::compute(int threads) const {
     for (std::size_t next = 0; next < calls.size();) {
         without_lock([&] {
             using clock = std::chrono::steady_clock;
             const auto end = clock::now() + std::chrono::milliseconds(100);
             const FlushDenormals flush;  // also covers what a kernel does between its loops
-            const Together together;
+            const Together together(threads);
             do {
                 const Call& call = calls[next];
                 run_kernel(call.call, call.kernel, &args[call.args]);
@@ -129,27 +147,28 @@ void Pass::List::compute() const {
     }
 }
 
+void Pass::List::heal() {
+    for (; !poisoned.empty(); poisoned.pop_back())
+        poisoned.back().held.copy(poisoned.back().begin, poisoned.back().held.size());
+}
+
 void Pass::List::clear() {
+    heal();
     calls.clear();
     args.clear();
     memory.clear();
-    met.clear();
     of_calls = 0;
     for (PyObject* const object : objects) Py_DECREF(object);
     objects.clear();
 }
 
-void Pass::meet(const char* begin, const char* end) {
-    if (poisons) list_.met.emplace_back(begin, end);
-}
-
-void Pass::poison(float* result, i64 count) {
+void Pass::poison(void* result, std::size_t bytes) {
     if (!poisons) return;
-    const auto* const begin = reinterpret_cast<const char*>(result);
-    const auto* const end = reinterpret_cast<const char*>(result + count);
-    for (std::size_t i = 0; i + 1 < list_.met.size(); ++i)
-        if (list_.met[i].first < end && begin < list_.met[i].second) return;
-    std::fill_n(result, count, std::numeric_limits<float>::quiet_NaN());
+    auto* const begin = static_cast<char*>(result);
+    for (const Poisoned& each : list_.poisoned)
+        if (each.begin <= begin && begin + bytes <= each.begin + each.held.size()) return;
+    list_.poisoned.push_back({begin, std::string(begin, bytes)});
+    std::memset(begin, 0xFF, bytes);  // NaN
 }
 
 void bind_pass(py::module_& m) {
@@ -162,6 +181,12 @@ void bind_pass(py::module_& m) {
         .def(py::init<>())
         .def("__enter__", [](py::handle self) { return self.cast<NoPass&>().enter(), self; })
         .def("__exit__", [](NoPass& self, py::handle, py::handle, py::handle) { self.exit(); });
+    m.def(
+        "pass_keeps",
+        [](i64 bytes) {
+            if (Pass* const pass = Pass::current()) pass->keeps(bytes);
+        },
+        "So many bytes live on for kernels of this thread's pass alone. Before large results, it computes them.");
     m.def("run_pass", &run_pass, "Compute what was called in this thread's pass, if there is one.");
 }
 

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -43,7 +44,7 @@ void without_lock(const F& f) {
 
 class Pass {
 public:
-    ~Pass() { list_.objects.clear(); }  // a thread that ends within a pass has no lock to give them back
+    ~Pass() { list_.objects.clear(); }  // without the interpreter's lock; see end_with_thread
     static Pass* current();             // this thread's, or null
 
     // Python's `with`, on one thread; they may be nested, and the outermost one ends the pass. Code that is not ours
@@ -74,12 +75,16 @@ public:
         list_.objects.push_back(object.ptr());
     }
     void keep(void* memory, void (*free)(void*)) { list_.memory.emplace_back(memory, free); }
-    // FASTATTN_POISON: a result holds NaN until it is computed, so that tests see who reads it too early. Memory that
-    // the pass has met before is left alone: a kernel that was added may still have to read it.
-    void poison(float* result, i64 count);  // which was the last one met
-    void meet(const char* begin, const char* end);
-    // The table that the pass began with.
+    // FASTATTN_POISON: a result holds NaN until it is computed, so that tests see who reads it too early. What it held
+    // comes back before the kernels begin: some add to it, or are to read it before it changes.
+    void poison(void* result, std::size_t bytes);
+    // Computes all that was added if more than 512 kB of new results would lie beside more than 512 kB that the pass
+    // alone keeps.
+    void make_room(i64 bytes);
+    void keeps(i64 bytes) { kept_ += bytes; }
+    // The table and the budget that the pass began with.
     const KernelTable& kernels() const { return *kernels_; }
+    int threads() const { return threads_; }
 
 private:
     struct alignas(std::max_align_t) Word {
@@ -90,28 +95,37 @@ private:
         AnyKernel kernel;
         std::size_t args;  // where they begin
     };
+    struct Poisoned {
+        char* begin;
+        std::string held;
+    };
     struct List {
         std::vector<Call> calls;
         std::vector<Word> args;
         std::vector<PyObject*> objects;
         std::size_t of_calls = 0;  // the others belong to a call that is still being checked
         std::vector<std::unique_ptr<void, void (*)(void*)>> memory;
-        std::vector<std::pair<const char*, const char*>> met;
+        std::vector<Poisoned> poisoned;
         List() = default;
         List(List&&) = default;
         List& operator=(List&&) = default;  // to an empty one
         ~List() { clear(); }
-        void compute() const;
+        void compute(int threads) const;
+        void heal();
         void clear();
         bool is_empty() const { return calls.empty() && objects.empty() && memory.empty(); }
     };
 
     friend class NoPass;
 
-    int depth_ = 0;
+    void end_with_thread();
+
+    int depth_ = 0, threads_ = 1;
     const KernelTable* kernels_ = nullptr;
     const void* frame_ = nullptr;  // of the outermost `with`
     List list_;
+    i64 kept_ = 0, fresh_ = 0;  // bytes that the pass alone keeps, and of results since
+    bool ends_with_thread_ = false;
 };
 
 // Python's `with` around code that knows nothing of passes: in it, kernels are computed at once.
@@ -121,7 +135,7 @@ public:
     void exit();
 
 private:
-    int depth_ = 0;
+    int depth_ = 0, threads_ = 1;
     const KernelTable* kernels_ = nullptr;
     const void* frame_ = nullptr;
 };

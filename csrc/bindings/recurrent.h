@@ -166,7 +166,7 @@ public:
     void compute(void (*KernelTable::*kernel)(const Args&), const Args& args) const {
         Pass* const pass = reserve || layer_.has_own_panels() ? nullptr : Pass::current();
         RecurrentCall<Args> call{args, {}};
-        const auto chosen = reinterpret_cast<AnyKernel>((pass ? pass->kernels() : kernels()).*kernel);
+        const auto chosen = reinterpret_cast<AnyKernel>(kernels_of_call().*kernel);
         for (i64 i = 0; i < layer_.directions; ++i) call.is_gathered[i] = layer_.is_gathered(i);
         if (pass) return pass->add(&RecurrentCall<Args>::run, chosen, call);
         compute_now(&RecurrentCall<Args>::run, chosen, call);

@@ -18,7 +18,7 @@ py::object scatter_rows(py::handle x_, py::handle rows_, py::handle into_) {
     const char* const f = "scatter_rows";
     const Array x = floats(f, "x", x_).expect_ndim(2).expect_contiguous_rows();
     const Array given = floats(f, "into", into_).expect_ndim(2);
-    const Output into(f, "into", into_, {given.shape[0], x.shape[1]}, true);
+    const Output into(f, "into", into_, {given.shape[0], x.shape[1]});
     const Array rows = array(f, "rows", rows_, Dtype::int64).expect_shape({x.shape[0]});
     const Copy<i64> places = ids(rows, given.shape[0], "into");
     expect_distinct(rows, places.get());

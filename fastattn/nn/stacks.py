@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from fastattn._core import pass_keeps
 from fastattn.autograd import Tensor, checkpoint, mode, recording, tensors, values
 from fastattn.nn.blocks import Block, DecoderBlock, EncoderBlock
 from fastattn.nn.cache import Cache
@@ -144,6 +145,8 @@ def _run(
                     found[-1] = Tensor(found[-1])
         if states is not None:
             states.append(x)
+    if workspace is not None:
+        pass_keeps(workspace.nbytes)
     return x
 
 
@@ -257,6 +260,7 @@ class Workspace:
         shared = max(4 * part, tokens * hidden_dim, 2 * part + 2 * memory_tokens * dim)
         own = (1 + norm_first) * part
         memory = np.empty(own + shared, dtype)
+        self.nbytes = memory.nbytes
         self.output, *others = memory[:own].reshape(1 + norm_first, tokens, dim)
         if norm_first:
             self.sum = others[0]

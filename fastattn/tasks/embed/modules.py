@@ -191,7 +191,6 @@ class Pooling(nn.Module):
         modes = [POOLING_MODES[mode][1] for mode in self.pooling_mode]
         skip = 0 if self.include_prompt else features.get("prompt_length", 0)
         if skip:
-            _core.run_pass()  # which holds the buffers of the encoder
             hidden = F.gather_rows(hidden, np.flatnonzero(ragged.positions(cu_seqlens) >= skip))
             cu_seqlens = ragged.cu_seqlens(np.maximum(ragged.lengths(cu_seqlens) - skip, 0))
         parts = [F.pooling(hidden, cu_seqlens, mode) for mode in modes]
