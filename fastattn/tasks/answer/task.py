@@ -95,7 +95,7 @@ class Answerer(Task):
         """Load a model to train.
 
         Args:
-            start: a BERT or sentence-transformers model, as for `SentenceEncoder`. A missing head is drawn at random.
+            start: an encoder, as for `SentenceEncoder`. A missing head is drawn at random.
             data: the questions, as `read` returns them, or anything that `read_squad` takes.
             recipe: the recipe; None is `AnswerRecipe()`.
             options: replace fields of the recipe.

@@ -1,4 +1,4 @@
-"""Sentences in, embeddings out, from a sentence-transformers or BERT folder."""
+"""Sentences in, embeddings out, from a sentence-transformers folder or that of an encoder."""
 
 from __future__ import annotations
 

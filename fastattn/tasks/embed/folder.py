@@ -59,7 +59,7 @@ class SentenceFolder:
 
 
 def read_sentence_folder(folder: Path) -> SentenceFolder:
-    """Read a sentence-transformers folder, or a plain BERT folder, which gets mean pooling as it does there.
+    """Read a sentence-transformers folder, or that of a plain encoder, which gets mean pooling as it does there.
 
     Raises FileNotFoundError for a missing file, and ValueError, by name, for a damaged file and for a module, pooling
     mode, activation or option that fastattn does not have.

@@ -106,7 +106,7 @@ class SequenceTask(Task):
         """Load a model to train.
 
         Args:
-            start: a BERT or sentence-transformers model, as for `SentenceEncoder`. The layer over its first token is
+            start: an encoder, as for `SentenceEncoder`. The layer over its first token is
                 drawn at random unless it has one for the same labels.
             data: texts or pairs and their labels, from `read`.
             recipe: the recipe; None is the default one.

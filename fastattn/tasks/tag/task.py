@@ -101,7 +101,7 @@ class Tagger(Task):
         """Load a model to train as a tagger.
 
         Args:
-            start: a BERT or sentence-transformers model, as for `SentenceEncoder`. A missing classifier is drawn at
+            start: an encoder, as for `SentenceEncoder`. A missing classifier is drawn at
                 random.
             data: the sentences, whose tags become the labels.
             recipe: the recipe; None is `TagRecipe()`.
