@@ -22,6 +22,7 @@ from helpers_tokenizers import KINDS, NEEDS_SENTENCEPIECE, SENTENCES, mixed_text
 from safetensors.numpy import save_file
 
 from fastattn import SentenceEncoder
+from fastattn.models.registry import family
 from fastattn.tasks import CrossEncoder
 from fastattn.tasks.description import describe
 from fastattn.text import Tokenizer
@@ -134,4 +135,5 @@ def test_info_knows_each_family(tmp_path: Path, name: str) -> None:
     assert {"layers", "heads", "vocabulary", "positions"} < facts["sizes"].keys()
     assert facts["sizes"]["vocabulary"] == facts["tokenizer"]["tokens"]
     assert facts["can"] == ["embed", "predict embed"]
-    assert {"classify", "rerank", "tag", "answer", "embed"} <= set(facts["can_train"])
+    assert {"classify", "rerank", "tag", "embed"} <= set(facts["can_train"])
+    assert ("answer" in facts["can_train"]) == ("QuestionAnswering" in family(name).heads)
