@@ -140,7 +140,7 @@ def table(outcomes: list[Outcome]) -> Table:
             work = [each.processor_seconds / same.processor_seconds for each, same in pairs]
             rows.append(
                 [
-                    f"{name}, {runs[0].epochs} epochs",
+                    f"{name}, epochs: {runs[0].epochs}",
                     runtime,
                     ", ".join(f"{100 * score:.2f}" for score in scores),
                     f"{100 * np.mean(scores):.2f} ({100 * _spread(scores):.2f})" if scores else "",
