@@ -25,6 +25,8 @@ CASES = (
     "minilm-l6-1x32",
     "minilm-l6-1x128",
     "minilm-l6-32x128",
+    "modernbert-base-1x512",
+    "modernbert-base-1x2048",
     "transformer-base-encoder-8x128",
 )
 TOLERANCE = 1e-3  # hidden states are layer-normalised, so this is absolute

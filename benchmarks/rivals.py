@@ -65,8 +65,8 @@ class Fastattn(Runtime):
             self.encode = encode
         else:
             # no pooler, as for the rivals: hidden states are compared
-            bert = models.BertModel.from_pretrained(folder, add_pooling_layer=False)
-            self.encode = lambda ids, mask: bert(ids, attention_mask=mask).last_hidden_state
+            encoder = importlib.import_module("fastattn.models.registry").load_encoder(folder)
+            self.encode = lambda ids, mask: encoder(ids, attention_mask=mask).last_hidden_state
 
     def run(self, ids: Ids, mask: Ids) -> Floats:
         hidden: Floats = self.encode(ids, mask)
@@ -248,8 +248,10 @@ def transformers_encoder(folder: Path, attention: str) -> Any:
     transformers = importlib.import_module("transformers")
     if is_marian(folder):
         return transformers.MarianModel.from_pretrained(folder, attn_implementation=attention).get_encoder().eval()
-    options = {"add_pooling_layer": False, "attn_implementation": attention}
-    return transformers.BertModel.from_pretrained(folder, **options).eval()
+    options: dict[str, Any] = {"attn_implementation": attention}
+    if json.loads((folder / "config.json").read_text())["model_type"] == "bert":
+        options["add_pooling_layer"] = False
+    return transformers.AutoModel.from_pretrained(folder, **options).eval()
 
 
 def hidden_states_only(folder: Path) -> Any:

@@ -35,6 +35,12 @@ SIZES: dict[str, dict[str, int]] = {
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
     },
+    "modernbert-base": {
+        "hidden_size": 768,
+        "intermediate_size": 1152,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 12,
+    },
     "transformer-base-encoder": {
         "hidden_size": 512,
         "intermediate_size": 2048,
@@ -75,6 +81,11 @@ def model_folder(name: str, cache: Path) -> Path:
 
         partial = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}.partial")
         partial.mkdir(parents=True)
+        if name.startswith("modernbert"):
+            models = importlib.import_module("fastattn.models")
+            models.ModernBertModel(models.ModernBertConfig(**SIZES[name])).save_pretrained(partial)
+            partial.rename(folder)
+            return folder
         (partial / "config.json").write_text(json.dumps(config(name), indent=2))
         save_file(dict(random_state(name)), partial / "model.safetensors", metadata={"format": "pt"})
         words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map("word{}".format, range(5, VOCABULARY))]
@@ -138,8 +149,13 @@ def random_state(name: str, seed: int = 0) -> Iterator[tuple[str, npt.NDArray[np
 
 
 def flops(name: str, batch: int, length: int) -> float:
-    """Multiplications and additions of one forward pass: the matrix products and attention's two."""
-    size = SIZES[name]
-    dim, inner = size["hidden_size"], size["intermediate_size"]
-    per_token = 2 * (4 * dim * dim + 2 * dim * inner) + 4 * length * dim
-    return float(batch * length * size["num_hidden_layers"] * per_token)
+    """Multiplications and additions of one forward pass: the matrix products and attention's two.
+
+    In two of three layers of ModernBERT a token sees 129 tokens.
+    """
+    size, modern = SIZES[name], name.startswith("modernbert")
+    dim, inner, layers = size["hidden_size"], size["intermediate_size"], size["num_hidden_layers"]
+    products = layers * 2 * (4 * dim * dim + (3 if modern else 2) * dim * inner)
+    near = layers * 2 // 3 if modern else 0
+    seen = (layers - near) * length + near * min(length, 129)
+    return float(batch * length * (products + 4 * seen * dim))
