@@ -121,9 +121,10 @@ def _run(
     workspace: Workspace | None = None
     turns: dict[Any, Turn] = {}
     read = memory.data if isinstance(memory, Tensor) else memory
+    given = [argument for argument in arguments if isinstance(argument, Tensor)]
     for block in blocks:
-        tensor = not block.frozen or tensors(x, *arguments)
-        if block.training or (tensor and mode.grad and (recording(x, *arguments) or block.records())):
+        tensor = not block.frozen or tensors(x, *given)
+        if block.training or (tensor and mode.grad and (recording(x, *given) or block.records())):
             if checkpointing and weights["attn_weights"] is None:
                 x = checkpoint(block, x, *arguments)
             else:
