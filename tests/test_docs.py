@@ -6,8 +6,12 @@ import argparse
 import ast
 import contextlib
 import io
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +21,7 @@ import numpy as np
 import pytest
 
 import fastattn
-from fastattn import tasks
+from fastattn import _core, tasks
 from fastattn.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +88,55 @@ def test_the_family_of_the_worked_example() -> None:
     ]
     for path, block in found:
         assert block == Path(fastattn.__file__).parents[1].joinpath(path).read_text(encoding="utf-8"), path
+
+
+PLACES = {
+    "    from fastattn.tasks.topic": ("fastattn/tasks/__init__.py", "if TYPE_CHECKING:\n"),
+    '    "TopicModel",': ("fastattn/tasks/__init__.py", "__all__ = [\n"),
+    '    "topic": ("TopicModel"': ("fastattn/tasks/__init__.py", "TASKS = {\n"),
+    '    "topic": ["--batch-size"': ("tests/helpers_train.py", "FLAGS = {\n"),
+    '    if task == "topic":': ("tests/helpers_train.py", '    output = {"--output": str(folder / "out")}\n'),
+    '    "topic": tsv(': ("tests/helpers_train.py", "OTHER_TEXT = {\n"),
+    '    "topic": Case(': ("tests/helpers_cases.py", "CASES = {\n"),
+    '    "topic": Trial(': ("tests/helpers_tasks.py", "TRIALS = {\n"),
+}
+"""Where the lines of docs/design/adding-a-task.md go, by how they begin: the file, and the line above."""
+OF_A_TASK = [
+    "tests/tasks/test_topic.py",
+    "tests/tasks/test_protocol.py",
+    "tests/tasks/test_tasks_of_families.py::test_every_task_has_a_case",
+    "tests/tasks/test_tasks_of_families.py::test_a_task_with_a_family[topic-bert]",
+    "tests/cli/test_empty_files.py::test_an_empty_file[topic]",
+    "tests/cli/test_messages.py::test_another_head_is_refused_with_its_folder[bert-topic]",
+    "tests/cli/test_info_model.py",
+    "tests/test_kills.py::test_every_task_has_a_run",
+]
+
+
+def test_the_task_of_the_worked_example(tmp_path: Path) -> None:
+    """Its blocks, added where the page says, are a task that passes the tests all tasks share."""
+    pytest.importorskip("tokenizers", reason="needs the tokenizers library")
+    page = ROOT / "docs/design/adding-a-task.md"
+    for name, folder in (("fastattn", Path(fastattn.__file__).parent), ("tests", ROOT / "tests")):
+        shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "data", "csrc"))
+    shutil.copy(_core.__file__, tmp_path / "fastattn")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    text = page.read_text(encoding="utf-8")
+    for path, block in re.findall(r"^## \d\. `(\S+\.py)`$(?:(?!^## ).)*?^```python\n(.*?)^```$", text, re.M | re.S):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(block, encoding="utf-8")
+    added = [block.text for block in blocks(page) if not block.language and block.text.startswith("    ")]
+    assert len(added) == len(PLACES)
+    for lines, (start, (path, above)) in zip(added, PLACES.items(), strict=True):
+        assert lines.startswith(start)
+        before = (tmp_path / path).read_text(encoding="utf-8")
+        assert before.count(above) == 1, (path, above)
+        (tmp_path / path).write_text(before.replace(above, above + lines), encoding="utf-8")
+    command = [sys.executable, "-S", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *OF_A_TASK]
+    # -S: an editable install would find the original first
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def commands(text: str) -> Iterator[list[str]]:

@@ -9,30 +9,27 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
-from helpers_train import FLAGS, command, error_of, files_of, write
+from helpers_cases import TRAINED
+from helpers_tasks import TRIALS
+from helpers_train import command, error_of, files_of, write
 
 from fastattn.cli import main
 
-WHAT = {"tag": "words", "bilm": "words", "answer": "questions", "pretrain": "sentences", "translate": "pairs of texts"}
-ENDS = {"tag": [".conllu", ".txt"], "answer": [".json", ".jsonl", ".csv"], "embed": [".tsv", ".jsonl"],
-        "bilm": [".txt"], "translate": [".txt"], "pretrain": [".txt"]}  # fmt: skip
 
-
-@pytest.mark.parametrize("task", FLAGS)
+@pytest.mark.parametrize("task", TRAINED)
 def test_an_empty_file(task: str, tmp_path: Path, capsys: Any) -> None:
     files = files_of(task, tmp_path)
     train = "train" if "train" in files else "--train"
     for flag in (train, "--eval"):
         for content in ("", "\n \n"):
             empty = write(tmp_path / f"empty{Path(files[flag]).suffix}", content)
-            what = WHAT.get(task, "rows")
             if task == "tag" and content:
                 write(Path(empty), "\n\n")
             error = error_of(command(task, {**files, flag: empty}), capsys)
-            assert error == f"{empty}: there are no {what}"
+            assert error == f"{empty}: there are no {TRIALS[task].nothing}"
     assert main(command(task, files, "--epochs", "1")) == 0
     use = "fill" if task == "pretrain" else task
-    for end in ENDS.get(task, [".tsv", ".csv", ".jsonl", ".txt"]):
+    for end in TRIALS[task].ends:
         empty, out = write(tmp_path / f"empty{end}", ""), tmp_path / "written"
         assert main(["predict", use, "--model", files["--output"], empty, "-o", str(out)]) == 0
         assert out.read_bytes() == b""

@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
+from helpers_cases import TRAINED
 from helpers_sentences import HIDDEN, POSITIONS, VOCABULARY, module, write_bert, write_json, write_pooling
+from helpers_tasks import MODELS, PREDICTED, of_encoders, taking
 
 from fastattn.cli import main
 from fastattn.tasks import TASKS
-
-LABELS = {"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 0, "yes": 1}}
 
 
 def facts_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -50,10 +50,10 @@ def test_a_plain_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert facts["tokenizer"]["file"] == "vocab.txt"
     assert facts["tokenizer"]["max_length"] == POSITIONS
     assert facts["tokenizer"]["special"]["mask"] == "[MASK]"
-    assert facts["can"] == ["embed", "predict embed"]
-    assert {"classify", "regress", "rerank", "embed", "tag", "answer", "pretrain"} == set(facts["can_train"])
-    assert set(facts["cannot"]) == {"classify", "regress", "rerank", "tag", "answer", "fill"}
-    assert facts["others"] == ["bilm", "translate"]
+    assert facts["can"] == ["embed", *(f"predict {name}" for name in TASKS if name in taking("plain"))]
+    assert set(facts["can_train"]) == of_encoders({*TRAINED})
+    assert set(facts["cannot"]) == of_encoders(PREDICTED) - taking("plain")
+    assert set(facts["others"]) == PREDICTED - of_encoders(PREDICTED)
     assert facts["problems"] == []
 
 
@@ -68,35 +68,24 @@ def test_a_sentence_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "similarity dot, prompts query 'query: '" in text
 
 
-@pytest.mark.parametrize(
-    ("architecture", "more", "can"),
-    [
-        ("BertForSequenceClassification", LABELS, {"classify", "rerank"}),
-        ("BertForSequenceClassification", {"num_labels": 1}, {"regress", "rerank"}),
-        ("BertForTokenClassification", LABELS, {"tag"}),
-        ("BertForQuestionAnswering", {}, {"answer"}),
-        ("BertForMaskedLM", {}, {"fill"}),
-        ("BertForPreTraining", {}, {"fill"}),
-    ],
-)
-def test_heads(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], architecture: str, more: dict[str, Any], can: set[str]
-) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
+    architecture, more = MODELS[model]
     facts = facts_of(write_bert(tmp_path, architectures=[architecture], **more), capsys)
-    plain = {"embed", "predict embed"} if can == {"fill"} else set()  # not trained for a task yet
+    can = taking(model)
+    plain = {"embed"} if "embed" in can else set()  # not trained for a task yet
     assert set(facts["can"]) == {*plain, *(f"predict {name}" for name in can)}
-    assert not can & set(facts["cannot"])
+    assert set(facts["cannot"]) == of_encoders(PREDICTED) - can
     assert plain or architecture in facts["cannot"]["embed"]
     if "Classification" in architecture:
-        assert len(facts["labels"]) == (1 if "num_labels" in more else 2)
+        assert len(facts["labels"]) == len(more.get("id2label", "1"))
 
 
 def test_reasons_are_those_of_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_bert(tmp_path, architectures=["BertForSequenceClassification"], **LABELS)
+    folder = write_bert(tmp_path, architectures=["BertForSequenceClassification"], **MODELS["two classes"][1])
     reasons = facts_of(folder, capsys)["cannot"]
-    assert set(reasons) == {"regress", "embed", "tag", "answer", "fill"}
+    assert set(reasons) == of_encoders(PREDICTED) - taking("two classes")
     for name, reason in reasons.items():
-        assert name in TASKS
         assert main(["predict", name, "--model", str(folder), "/dev/null"]) == 1
         assert reason in capsys.readouterr().err
 

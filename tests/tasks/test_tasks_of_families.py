@@ -1,13 +1,11 @@
 """Every task with every family: trained for a few steps, evaluated, saved, loaded, and asked.
 
-A family needs nothing but its row in `helpers_families`.
+A family needs nothing but its row in `helpers_families`, a task its row in `helpers_tasks`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 from helpers import array
 from helpers_families import ROWS, new_model
 from helpers_sentences import VOCABULARY, write_bert
-from helpers_train import conllu, questions, write
+from helpers_tasks import TRIALS
 
 from fastattn import tasks
 from fastattn.formats import hugging_face
@@ -27,57 +25,7 @@ from fastattn.models.registry import family
 from fastattn.tasks import TASKS, SentenceEncoder, TruncationWarning
 from fastattn.training import train
 
-PAIRS = [("the cat", "query"), ("a cat sat", "the cat sat"), ("the query", "the cat"), ("a b c", "b c d")]
-SENTENCES = [["the", "cat", "sat", "."], ["a", "query"], ["the", "query", "sat"]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """How a task is tried: the head of its model, data to learn and to measure, inputs to answer, options of its
-    recipe."""
-
-    head: str
-    data: Callable[[Path], Any]
-    inputs: Any
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def _scored(kind: str) -> Any:
-    rows = [{"sentence1": a, "sentence2": b, "score": 0.2 * i} for i, (a, b) in enumerate(PAIRS)]
-    return getattr(tasks, kind).read(rows)
-
-
-CASES = {
-    "answer": Case("QuestionAnswering", lambda folder: questions(0), questions(1, 3)),
-    "classify": Case(
-        "SequenceClassification",
-        lambda folder: tasks.Classifier.read(
-            [{"text": a, "text_pair": b, "label": "xyz"[i % 3]} for i, (a, b) in enumerate(PAIRS)]
-        ),
-        PAIRS,
-    ),
-    "embed": Case(
-        "",
-        lambda folder: tasks.Embedder.read([{"anchor": a, "positive": b} for a, b in PAIRS]),
-        [a for a, _ in PAIRS],
-    ),
-    "fill": Case("MaskedLM", lambda folder: None, ["the [MASK] sat .", "a [MASK]"]),
-    "pretrain": Case(
-        "MaskedLM",
-        lambda folder: [[" ".join(words) for words in SENTENCES] for _ in range(3)],
-        ["the [MASK] sat ."],
-        {"next_sentence": False, "max_seq_length": 16},
-    ),
-    "regress": Case("SequenceClassification", lambda folder: _scored("Regressor"), PAIRS),
-    "rerank": Case("SequenceClassification", lambda folder: _scored("Reranker"), PAIRS),
-    "tag": Case(
-        "TokenClassification",
-        lambda folder: tasks.Tagger.read(write(folder / "train.conllu", conllu(["the cat sat .", "query sat"] * 2))),
-        SENTENCES,
-    ),
-}
-NOT_OF_TOKENS = {"bilm", "translate"}
-"""Tasks of other families: ELMo's language model and the Transformer."""
+CASES = {name: trial for name, trial in TRIALS.items() if trial.head is not None}
 
 
 def write_encoder(folder: Path, name: str, kind: str = "") -> Path:
@@ -91,7 +39,7 @@ def write_encoder(folder: Path, name: str, kind: str = "") -> Path:
 
 
 def test_every_task_has_a_case() -> None:
-    assert set(CASES) | NOT_OF_TOKENS == set(TASKS)
+    assert set(TRIALS) == set(TASKS)
 
 
 @pytest.mark.filterwarnings("ignore:.*drawn at random:UserWarning")
