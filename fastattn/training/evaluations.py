@@ -67,11 +67,15 @@ class Evaluations:
                 raise ValueError(f"its evaluations have no {shown(self._metric)}, only {', '.join(entry['metrics'])}")
         self.entries = entries
 
-    def latest(self) -> list[str]:
-        """The metrics of the last evaluation, each as text that tells it from a training step's."""
-        metrics = self.entries[-1]["metrics"] if self.entries else {}
+    def latest(self, step: int) -> list[str]:
+        """The metrics of the last evaluation, each as text that tells it from a training step's. One that does not
+        follow `step` is told with its own."""
+        if not self.entries:
+            return []
+        metrics, measured = self.entries[-1]["metrics"], self.entries[-1]["step"]
         told = {name: "undefined" if value is None else f"{value:.4f}" for name, value in metrics.items()}
-        return [f"eval {name} {value}" for name, value in told.items()]
+        after = "" if measured == step else f" (step {measured})"
+        return [f"eval {name} {value}{after}" for name, value in told.items()]
 
     def warn_of_undefined(self) -> None:
         """Warn if the last evaluation has no metric for patience to compare it by."""

@@ -107,6 +107,9 @@ def train(
                 before, now = trainer.planned[-2][1], trainer.epochs
                 told = "%d epochs now, in place of %d: the learning rate is that of %d epochs from step %d on"
                 logger.info(told, now, before, now, trainer.step + 1)
+            if evaluate_on is None and trainer.evaluations:
+                told = "nothing is measured from here on: no data to evaluate on; the last evaluation was after step %d"
+                logger.info(told, trainer.evaluations[-1]["step"])
         trainer.train()
         weights = _load_weights(task, trainer, average, folder)
         task.save_pretrained(folder)

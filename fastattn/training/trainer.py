@@ -252,7 +252,7 @@ class Trainer:
             start = time.perf_counter()
             group = batches[self._batch : self._batch + self._accumulation]
             record = {"step": self.step + 1, "epoch": self.epoch + 1, **self._train_step(group, report)}
-            report.step(record, time.perf_counter() - start, self._evaluations.latest(), total)
+            report.step(record, time.perf_counter() - start, self._evaluations.latest(record["step"]), total)
             self.step, self._batch, self._unsaved = self.step + 1, self._batch + len(group), True
             if self._batch == len(batches):
                 self.epoch, self._batch = self.epoch + 1, 0
@@ -326,7 +326,7 @@ class Trainer:
         if self.folder is None and self.best is record:
             self._best = {name: np.array(x) for name, x in self._trained.weights().items()}
         self._unsaved = True
-        report.evaluation(self._evaluations.latest())
+        report.evaluation(self._evaluations.latest(self.step))
         self._evaluations.warn_of_undefined()
         self._tell("on_evaluate", report, metrics)
 

@@ -143,6 +143,18 @@ def test_a_finished_run_may_be_resumed(files, command, capsys):
     assert f"continuing after step {states(files['--output'])[0][0]}" in capsys.readouterr().err
 
 
+def test_a_run_that_goes_on_without_eval_says_so(task, files, command, capsys):
+    run = partial(command, files, "--save-every", "1")
+    assert main(run(*ONE_EPOCH)) == 0
+    step = states(files["--output"])[0][0]
+    capsys.readouterr()
+    assert main(run(*TWO_EPOCHS, "--resume", eval=None)) == 0
+    errors = capsys.readouterr().err
+    told = "nothing is measured from here on: no data to evaluate on; the last evaluation was after step"
+    assert f"{told} {step}\n" in errors
+    assert len(re.findall(r", eval ", errors)) == len(re.findall(rf", eval [^,]* \(step {step}\)", errors))
+
+
 def test_other_epochs(task, files, command, capsys):
     """A run of one epoch goes on to three, killed on the way or not, and not back to two."""
     run = partial(command, files, "--save-every", "1")
