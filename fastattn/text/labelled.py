@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastattn import checks
+from fastattn.checks import shown
 from fastattn.errors import OptionError
 from fastattn.files import utf8_lines
-from fastattn.text.tables import Row
+from fastattn.text.tables import Row, format_by_name
 
 TEXT_COLUMNS = (("sentence1", "sentence2"), ("query", "document"), ("sentence",), ("text",))
 """Where the texts are unless somebody says: the first of these that a table has."""
@@ -90,12 +91,12 @@ def labelled_texts(
     >>> data.texts, data.pairs, data.labels
     (['a fine film'], None, [1.0])
     """
-    if columns is not None and not 1 <= len(columns := checks.texts("columns", columns)) <= 2:
-        raise ValueError(f"columns must be one or two, got {len(columns)}")
+    if columns is not None:
+        check_text_columns(columns := checks.texts("columns", columns))
     needed = [*(columns or ()), *([label] if label else ())]
-    one_of: dict[str, Sequence[Sequence[str]]] = {} if columns else {"columns": TEXT_COLUMNS}
+    one_of: dict[str, Sequence[Sequence[str]]] = {} if columns else {"{columns}": TEXT_COLUMNS}
     if label is None and labelled:
-        one_of["label"] = [(name,) for name in LABEL_COLUMNS]
+        one_of["{label}"] = [(name,) for name in LABEL_COLUMNS]
     found = LabelledTexts([], None, [], [])
     for row in rows(needed, optional=() if label else LABEL_COLUMNS, one_of=one_of):
         if not found.texts:
@@ -112,6 +113,14 @@ def labelled_texts(
         found.labels.append(None if missing else label_of(row, str(label)))
         found.places.append(row.place)
     return found
+
+
+def check_text_columns(columns: Sequence[str]) -> None:
+    """Raise OptionError unless one or two columns are named. A file after them on the command line is taken as one."""
+    if not 1 <= len(columns) <= 2:
+        names = ", ".join(map(shown, columns)) or "none"
+        hint = "; the file stands before it" if columns and format_by_name(columns[-1]) else ""
+        raise OptionError("{columns} takes one or two names, got {}{}", names, hint)
 
 
 def _columns_of(row: Row) -> tuple[str, ...]:

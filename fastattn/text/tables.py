@@ -96,7 +96,7 @@ def read_rows(
             the numbers of a ClassLabel become their names, and -1 None.
         columns: the columns that every row must have.
         optional: columns that may be missing, and are None then.
-        one_of: groups of such columns, of which the source must have one, by the option that names others.
+        one_of: groups of such columns, of which the source must have one, by the options that name others, in braces.
         names: the columns of a TSV or CSV file whose first line is a row; None if the first line names them.
         format: "tsv", "csv", "jsonl" or "parquet"; None decides by the end of the file's name.
 
@@ -159,16 +159,17 @@ class _Columns:
     optional: tuple[str, ...]
     one_of: Mapping[str, Sequence[Sequence[str]]]
 
-    def check(self, there: Iterable[str], place: str) -> None:
+    def check(self, there: Iterable[str], place: str, hint: str = "") -> None:
         """Raise ValueError for a column or a group that is missing, and for a column that occurs twice."""
         found = list(there)
         for column in self.needed:
             if column not in found:
                 raise ValueError(f"{place}: there is no column {shown(column)}, only {listed([*map(repr, found)])}")
-        for option, groups in self.one_of.items():
+        for options, groups in self.one_of.items():
             if not any(_has(found, group) for group in groups):
-                wanted = listed([" with ".join(group) for group in groups])
-                told = f"{{}}: there is none of the columns {{}}, only {{}}; {{{option}}} names others"
+                wanted = ", or ".join(" and ".join(", ".join(group).rsplit(", ", 1)) for group in groups)
+                name = "name" if " and " in options else "names"
+                told = f"{{}}: the columns must include {{}}, got {{}}; {options} {name} others{hint}"
                 raise OptionError(told, place, wanted, listed([*map(repr, found)]))
         for column in self.needed + self.optional:
             if found.count(column) > 1:
@@ -251,7 +252,7 @@ def _table(
         if not names:
             return
         names, origin = tuple(column.strip() for column in names), f"line {first} has"
-        wanted.check(names, f"{name}:{first}")
+        wanted.check(names, f"{name}:{first}", f"; {{names}}, if line {first} is a row")
     else:
         wanted.check(checks.texts("read_rows: names", names), f"{name}: names")
     for number, record in records:

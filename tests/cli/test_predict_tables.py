@@ -94,5 +94,8 @@ def test_missing_columns_are_told_with_those_that_are_there(
     arguments = [str(path)] if verb == "predict" else ["--train", str(path), "--output", str(tmp_path / "out")]
     assert main([verb, task, "--model", str(folders[task]), *arguments]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"fastattn {verb} {task}: error: {path}:1: there is none of the columns ")
-    assert error.endswith(f"only 'first', 'second', 'label', 'score'; {flag} names others\n")
+    assert error.startswith(f"fastattn {verb} {task}: error: {path}:1: the columns must include ")
+    told = f"{flag} names others"
+    if (verb, task) == ("train", "embed"):
+        told = "--texts and --score name others"
+    assert error.endswith(f"got 'first', 'second', 'label', 'score'; {told}; --names, if line 1 is a row\n")

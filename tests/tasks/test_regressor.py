@@ -162,12 +162,12 @@ def test_a_run_on_files_without_names(tmp_path: Path, capfd: Any) -> None:
         ("", "{path}: there are no rows"),
         (
             "sentence1\tscore\na\t1\n",
-            "{path}:1: there is none of the columns sentence1 with sentence2, query with document, sentence, text, "
-            "only 'sentence1', 'score'; --columns names others",
+            "{path}:1: the columns must include sentence1 and sentence2, or query and document, or sentence, or text, "
+            "got 'sentence1', 'score'; --columns names others; --names, if line 1 is a row",
         ),
         ("sentence\tlabel\na\t1\nb\n", "{path}:3: a row must have 2 columns, as line 1 has, got 1: 'b'"),
         ("sentence\tlabel\na\tmuch\n", "{path}:2: label must be a number, got 'much'"),
-        ("sentence\tgrade\na\t1\n", "{path}:1: there is none of the columns label, score, only 'sentence', 'grade'"),
+        ("sentence\tgrade\na\t1\n", "{path}:1: the columns must include label, or score, got 'sentence', 'grade'"),
     ],
 )
 def test_files_that_cannot_be_learnt(text: str, message: str, tmp_path: Path, capfd: Any) -> None:

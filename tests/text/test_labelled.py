@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ def test_columns_that_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([{"a": "x", "label": 1}], {}, r"rows\[0\]: there is none of the columns sentence1 with sentence2, query with "
-         r"document, sentence, text, only 'a', 'label'; columns names others$"),
-        ([{"text": "x"}], {}, r"rows\[0\]: there is none of the columns label, score, only 'text'; label names"),
+        ([{"a": "x", "label": 1}], {}, r"rows\[0\]: the columns must include sentence1 and sentence2, or "
+         r"query and document, or sentence, or text, got 'a', 'label'; columns names others$"),
+        ([{"text": "x"}], {}, r"rows\[0\]: the columns must include label, or score, got 'text'; label names"),
         ([{"text": "x", "label": None}], {}, r"rows\[0\]: there is no label$"),
         ([{"text": None, "label": 1}], {}, r"rows\[0\]: there is no text; columns names other columns$"),
         ([{"text": "x"}], {"label": "class"}, r"rows\[0\]: there is no column 'class', only 'text'"),
@@ -110,8 +111,13 @@ def test_the_checksum_is_of_texts_and_labels() -> None:
 
 def test_texts_are_in_one_or_two_columns() -> None:
     rows = [{"query": "a", "document": "b", "title": "c", "label": 1}]
-    for columns in ([], ["query", "document", "title"]):
-        with pytest.raises(ValueError, match=f"^columns must be one or two, got {len(columns)}$"):
+    wrong = {
+        (): "none",
+        ("query", "document", "title"): "'query', 'document', 'title'",
+        ("query", "document", "a.tsv"): "'query', 'document', 'a.tsv'; the file stands before it",
+    }
+    for columns, told in wrong.items():
+        with pytest.raises(ValueError, match=f"^columns takes one or two names, got {re.escape(told)}$"):
             read(rows, columns=columns)
     with pytest.raises(TypeError, match=r"^columns must be a sequence of str, got the str 'query'$"):
         read(rows, columns="query")

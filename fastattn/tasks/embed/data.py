@@ -79,7 +79,7 @@ def read_pairs(
             kind = list(texts), score is not None
         else:
             label = score or SCORE
-            groups = {"texts": [RANKED[:2], (*SCORED, label)]}
+            groups = {"{texts} and {score}": [RANKED[:2], (*SCORED, label)]}
             rows += read_rows(source, [], optional=[*RANKED, *SCORED, label], one_of=groups, names=names, format=format)
             kind = _kind(rows[first], label)
         if first and kind != (wanted, scored):

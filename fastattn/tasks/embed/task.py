@@ -168,7 +168,7 @@ class Embedder(Task):
         if len(texts) != 2:
             raise OptionError("{texts} must name two columns, got {}", ", ".join(texts))
         kind = options.format or ("tsv" if name == "standard input" else table_format(name))
-        groups = {"texts": [texts]}
+        groups = {"{texts}": [texts]}
         rows = list(parse_rows(lines, name, [], format=kind, optional=[score], one_of=groups, names=given["names"]))
         scored = rows[0][score] is not None
         columns = [[row.text(column) for row in rows] for column in texts]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fastattn.errors import OptionError
 from fastattn.tasks.base import START, Count, Options, TokenRecipe
+from fastattn.text.labelled import check_text_columns
 
 TABLE = "TSV, CSV, JSON lines or Parquet"
 
@@ -30,8 +30,8 @@ class TableOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.columns is not None and not 1 <= len(self.columns) <= 2:
-            raise OptionError("{columns} must be one or two, got {}", len(self.columns))
+        if self.columns is not None:
+            check_text_columns(self.columns)
 
     @property
     def table(self) -> dict[str, Any]:

@@ -79,12 +79,12 @@ class TestReading:
         [
             (
                 "text\tlabel\na\tb\n",
-                "a.tsv:1: there is none of the columns anchor with positive, .*, only 'text', ",
+                "a.tsv:1: the columns must include anchor and positive, or sentence1, sentence2 and score, got 'text'",
             ),
-            ("anchor\tnegative\na\tb\n", "a.tsv:1: there is none of the columns .*, only 'anchor', 'negative'; "),
+            ("anchor\tnegative\na\tb\n", "a.tsv:1: the columns must include .*, got 'anchor', 'negative'; "),
             (
                 "sentence1\tsentence2\na\tb\n",
-                "a.tsv:1: there is none of the .*, only 'sentence1', 'sentence2'; ",
+                "a.tsv:1: the columns must .*, got 'sentence1', 'sentence2'; texts and score name others; names, if",
             ),
             ("sentence1\tsentence2\tscore\na\tb\tx\n", "a.tsv:2: score must be a number, got 'x'"),
             ("anchor\tpositive\na\n", "a.tsv:2: a row must have 2 columns"),
@@ -104,7 +104,7 @@ class TestReading:
 
     def test_rows_that_differ(self, tmp_path: Path) -> None:
         with pytest.raises(
-            ValueError, match=r"rows\[4\]: there is none of the columns anchor with positive, .*, only 'anchor'; texts"
+            ValueError, match=r"rows\[4\]: the columns must include anchor and positive, .*, got 'anchor'; texts"
         ):
             read_pairs([*TRIPLES, {"anchor": "a"}])
         with pytest.raises(ValueError, match=r"a.tsv:2: the columns must be those of rows\[0\], anchor, positive, neg"):
