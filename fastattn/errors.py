@@ -8,10 +8,11 @@ A call without an error pays for one more call, and for no check.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
@@ -170,6 +171,23 @@ class OptionError(ValueError):
     def _filled(self, spelled: Callable[[str], str]) -> str:
         rest = iter(self._values)
         return re.sub(r"{(\w*)}", lambda match: spelled(match[1]) if match[1] else str(next(rest)), self._template)
+
+
+@contextlib.contextmanager
+def fields_as_options(**options: str) -> Iterator[None]:
+    """Inside the `with` block, a ValueError that names fields of a configuration names the options they come from.
+
+    >>> with fields_as_options(num_attention_heads="heads"):
+    ...     raise ValueError("num_attention_heads must be 2, got 3")
+    Traceback (most recent call last):
+    fastattn.errors.OptionError: heads must be 2, got 3
+    """
+    try:
+        yield
+    except ValueError as error:
+        names = re.compile(rf"\b(?:{'|'.join(options)})\b")
+        message = re.sub(r"[{}]", "", str(error))  # braces are for options
+        raise OptionError(names.sub(lambda name: f"{{{options[name[0]]}}}", message)) from None
 
 
 def as_flags(message: str, owners: Collection[str], flags: Mapping[str, str]) -> str:

@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments, unknown = build_parser().parse_known_args(argv)
     if unknown:  # argparse would print the usage of `fastattn` alone
-        arguments.parser.error(f"unrecognized arguments: {checks.listed(unknown, ' ')}")
+        named = [word for word in unknown if word.startswith("-")]  # what follows may be the value of another
+        arguments.parser.error(f"unrecognized arguments: {checks.listed(named or unknown, ' ')}")
     try:
         with _warnings_as_lines(arguments):
             status: int = arguments.run(arguments)

@@ -26,6 +26,13 @@ from fastattn.errors import OptionError, as_flags
         ("classify", ["--max-length", "3"], "--max-length must be more than the 3 special tokens, got 3"),
         ("embed", ["--matryoshka", "99"], "--matryoshka must be from 1 to 16, got 99"),
         ("pretrain", ["--vocab-size", "3"], "--vocab-size must be at least"),
+        ("pretrain", ["--heads", "3"], "--hidden-size must be a multiple of --heads, got "),
+        ("translate", ["--heads", "3"], "--d-model must be a multiple of --heads, got "),
+        (
+            "classify",
+            ["--columns", "a", "b", "c.tsv"],
+            "--columns takes one or two names, got 'a', 'b', 'c.tsv'; the file stands before it",
+        ),
         ("tag", ["--scheme", "IOB2"], "--scheme IOB2 is for tags of entities"),
         ("answer", ["--max-length", "40"], "--max-length is 40, but the model has 32 positions"),
     ],
@@ -73,6 +80,7 @@ def test_one_rule_writes_flags() -> None:
         (["train", "tag", "--model", "m", "--train", "t", "--output", "o", "--epoch", "3"], "fastattn train tag"),
         (["predict", "fill", "--model", "m", "--nbest", "3"], "fastattn predict fill"),
         (["embed", "--model", "m", "--normalise"], "fastattn embed"),
+        (["predict", "embed", "--model", "m", "s.tsv", "--nbest", "3"], "fastattn predict embed"),
     ],
 )
 def test_an_unknown_option_shows_the_usage_of_its_command(words: list[str], prog: str, capsys) -> None:
@@ -81,7 +89,8 @@ def test_an_unknown_option_shows_the_usage_of_its_command(words: list[str], prog
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith(f"usage: {prog} [-h]")
-    assert f"{prog}: error: unrecognized arguments: --" in error
+    option = next(word for word in words if word in ("--epoch", "--nbest", "--normalise"))
+    assert f"{prog}: error: unrecognized arguments: {option}\n" in error
 
 
 def test_warnings_are_lines(tmp_path: Path, capsys, monkeypatch) -> None:

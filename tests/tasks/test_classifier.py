@@ -309,7 +309,7 @@ def test_predictions_of_tables(learnt: Path, tmp_path: Path, capfd: Any) -> None
     for row, numbers in zip(rows, expected, strict=True):
         assert list(row["probabilities"]) == ["animal", "other", "thing"]
         np.testing.assert_allclose(list(row["probabilities"].values()), numbers, rtol=1e-6)
-    assert errors == f"not measured: {table}:2: evaluate: the label '-1' is none of animal, other, thing\n"
+    assert errors == f"not measured: {table}:2: the label '-1' is none of animal, other, thing\n"
     output, _ = predict(learnt / "out", str(table), *more[:3], capfd=capfd)
     assert output[0] == "label\tprobabilities.animal\tprobabilities.other\tprobabilities.thing"
 

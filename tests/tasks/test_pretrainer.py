@@ -217,7 +217,7 @@ def test_a_config_with_the_sizes(data: Documents, tmp_path: Path) -> None:
         ({"start": "m", "layers": 2}, "layers is for a new model, not for model, which has its own"),
         ({"start": "m", "vocab_size": 99}, "vocab_size is for a new model"),
         ({"vocab_size": 9}, "vocab_size must be at least .* for the characters of the text, got 9"),
-        ({"hidden_size": 10, "heads": 3}, "hidden_size must be a multiple of num_attention_heads, got 10 and 3"),
+        ({"hidden_size": 10, "heads": 3}, "hidden_size must be a multiple of heads, got 10 and 3"),
         ({"masked_lm_prob": 1.5}, "PretrainRecipe: masked_lm_prob must be a number in"),
     ],
 )

@@ -193,8 +193,8 @@ def test_predictions(folder: Path, encoder: CrossEncoder, tmp_path: Path, capfd:
         ranks = [row["document"] for row in found if row["query"] == query]
         assert ranks == [entry["text"] for entry in encoder.rank(query, DOCUMENTS, return_documents=True)]
     for text, more, message in (
-        ("a\tb\n", ("--query", "x"), "documents.txt:1: there are pairs, but the query is given: 'x'"),
-        ("a\n", (), "documents.txt:1: a query and a document are needed, got a text; or give the query"),
+        ("a\tb\n", ("--query", "x"), "documents.txt:1: there are pairs, but --query is given: 'x'"),
+        ("a\n", (), "documents.txt:1: a query and a document are needed, got a text; or give --query"),
     ):
         documents.write_text(text, encoding="utf-8")
         assert main([*arguments, str(documents), *more]) == 1

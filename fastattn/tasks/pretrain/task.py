@@ -14,6 +14,7 @@ import numpy as np
 from fastattn import checks
 from fastattn import functional as F
 from fastattn.autograd import no_grad
+from fastattn.errors import fields_as_options
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
@@ -327,4 +328,5 @@ def _new_config(recipe: PretrainRecipe, tokenizer: Tokenizer) -> Any:
         "intermediate_size": recipe.intermediate_size or 4 * size,
         "max_position_embeddings": max(_POSITIONS, recipe.max_seq_length),
     }
-    return config(**sizes, **changes)
+    with fields_as_options(hidden_size="hidden_size", num_attention_heads="heads"):
+        return config(**sizes, **changes)

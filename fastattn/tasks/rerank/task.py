@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastattn import checks
 from fastattn import functional as F
 from fastattn.checks import shown
+from fastattn.errors import OptionError
 from fastattn.tasks.regress.task import Regressor
 from fastattn.tasks.rerank.recipe import RerankRecipe
 from fastattn.tasks.sequences.answers import number
@@ -129,10 +130,11 @@ class Reranker(Regressor):
         data = super().read_input(lines, name, options)
         if options.query is None:
             if data.pairs is None and len(data):
-                raise ValueError(f"{data.places[0]}: a query and a document are needed, got a text; or give the query")
+                told = "{}: a query and a document are needed, got a text; or give {query}"
+                raise OptionError(told, data.places[0])
             return data
         if data.pairs is not None:
-            raise ValueError(f"{data.places[0]}: there are pairs, but the query is given: {shown(options.query)}")
+            raise OptionError("{}: there are pairs, but {query} is given: {}", data.places[0], shown(options.query))
         return LabelledTexts([options.query] * len(data), data.texts, data.labels, data.places)
 
     def predict(self, data: LabelledTexts, options: Any) -> tuple[Iterable[str], Iterable[str]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastattn import checks, runtime
 from fastattn.autograd import no_grad
 from fastattn.checks import shown
+from fastattn.errors import as_flags
 from fastattn.formats import hugging_face
 from fastattn.hub import find_model
 from fastattn.models.registry import family_of, load_head
@@ -253,7 +254,7 @@ class SequenceTask(Task):
                 self.check(data)
                 told = [self.show(self._metrics(logits, data))]
             except ValueError as error:  # a test set whose labels are withheld may have others in their place
-                told = [f"not measured: {error}"]
+                told = [f"not measured: {as_flags(str(error), {'evaluate'}, {})}"]
         return written(self._answers(logits, data, options), options.answers), told
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

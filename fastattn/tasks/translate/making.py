@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from fastattn.errors import OptionError
+from fastattn.errors import OptionError, fields_as_options
 from fastattn.models import TransformerConfig
 from fastattn.tasks.translate.recipe import VOCABULARY_SIZE, TranslateRecipe
 from fastattn.text import (
@@ -51,26 +51,28 @@ def new_config(
     given = (recipe.d_model, recipe.layers, recipe.heads, recipe.ffn_dim)
     d_model, layers, heads, ffn_dim = (own or usual for own, usual in zip(given, size, strict=True))
     target = tokenizer.target
-    return TransformerConfig(
-        vocab_size=tokenizer.source.vocab_size,
-        decoder_vocab_size=target.vocab_size,
-        share_encoder_decoder_embeddings=recipe.shares,
-        d_model=d_model,
-        encoder_layers=layers,
-        decoder_layers=layers,
-        encoder_attention_heads=heads,
-        decoder_attention_heads=heads,
-        encoder_ffn_dim=ffn_dim,
-        decoder_ffn_dim=ffn_dim,
-        dropout=recipe.dropout,
-        attention_dropout=recipe.attention_dropout,
-        normalize_before=not (recipe.post_norm or recipe.marian),
-        position_embedding_type="marian" if recipe.marian else "sinusoidal",
-        init_std=0.02 if recipe.marian else None,
-        max_position_embeddings=recipe.max_length,
-        pad_token_id=target.pad_token_id,
-        eos_token_id=target.eos_token_id,
-        decoder_start_token_id=target.pad_token_id,
-        bos_token_id=None,
-        bad_words_ids=((target.pad_token_id,),),
-    )
+    heads_of = {"encoder_attention_heads": "heads", "decoder_attention_heads": "heads"}
+    with fields_as_options(d_model="d_model", **heads_of):
+        return TransformerConfig(
+            vocab_size=tokenizer.source.vocab_size,
+            decoder_vocab_size=target.vocab_size,
+            share_encoder_decoder_embeddings=recipe.shares,
+            d_model=d_model,
+            encoder_layers=layers,
+            decoder_layers=layers,
+            encoder_attention_heads=heads,
+            decoder_attention_heads=heads,
+            encoder_ffn_dim=ffn_dim,
+            decoder_ffn_dim=ffn_dim,
+            dropout=recipe.dropout,
+            attention_dropout=recipe.attention_dropout,
+            normalize_before=not (recipe.post_norm or recipe.marian),
+            position_embedding_type="marian" if recipe.marian else "sinusoidal",
+            init_std=0.02 if recipe.marian else None,
+            max_position_embeddings=recipe.max_length,
+            pad_token_id=target.pad_token_id,
+            eos_token_id=target.eos_token_id,
+            decoder_start_token_id=target.pad_token_id,
+            bos_token_id=None,
+            bad_words_ids=((target.pad_token_id,),),
+        )
