@@ -74,8 +74,8 @@ class Evaluations:
             return []
         metrics, measured = self.entries[-1]["metrics"], self.entries[-1]["step"]
         told = {name: "undefined" if value is None else f"{value:.4f}" for name, value in metrics.items()}
-        after = "" if measured == step else f" (step {measured})"
-        return [f"eval {name} {value}{after}" for name, value in told.items()]
+        texts = [f"eval {name} {value}" for name, value in told.items()]
+        return texts if measured == step else [f"after step {measured}: {texts[0]}", *texts[1:]]
 
     def warn_of_undefined(self) -> None:
         """Warn if the last evaluation has no metric for patience to compare it by."""
