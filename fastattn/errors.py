@@ -160,7 +160,8 @@ class OptionError(ValueError):
 
     def __init__(self, template: str, *values: Any) -> None:
         self._template, self._values = template, values
-        names = {"eval": "evaluate_on", "no_shared": "shared=False", "resume": "resume=True", "output": "folder"}
+        names = {"eval": "evaluate_on", "no_shared": "shared=False", "no_next_sentence": "next_sentence=False",
+                 "resume": "resume=True", "output": "folder"}  # fmt: skip
         super().__init__(self._filled(lambda name: names.get(name, name)))
 
     @property

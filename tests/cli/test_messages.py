@@ -68,6 +68,8 @@ def test_one_rule_writes_flags() -> None:
     error = OptionError("{max_length} is {}, more than {eval} allows", "{resume}")
     assert str(error) == "max_length is {resume}, more than evaluate_on allows"
     assert error.as_flags == "--max-length is {resume}, more than --eval allows"
+    error = OptionError("with {no_next_sentence}")
+    assert (str(error), error.as_flags) == ("with next_sentence=False", "with --no-next-sentence")
     flags = {"stride": "--stride"}
     assert as_flags("entities: stride must be 1", {"entities"}, flags) == "--stride must be 1"
     assert as_flags("f:1: entities: texts must be 1", {"entities"}, flags) == "f:1: texts must be 1"

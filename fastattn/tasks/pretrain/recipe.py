@@ -10,7 +10,8 @@ the model trains, unless --static-masks is given. The text may be larger than me
 temporary files in TMPDIR, 4 bytes each.
 
 Without --model the model is new, and a WordPiece vocabulary is trained from the text. With --model the run continues
-from a BERT, with its tokenizer: --learning-rate 5e-5 suits it.
+from a BERT, or with --no-next-sentence from a model of another family, with its tokenizer: --learning-rate 5e-5 suits
+it.
 
 The optimizer is AdamW (betas 0.9 and 0.999, eps 1e-6, no weight decay of biases and LayerNorm). The rate rises
 linearly, then falls linearly to 0. Gradients are clipped to --max-norm. With --eval, the loss, the accuracy and the

@@ -14,7 +14,7 @@ import numpy as np
 from fastattn import checks
 from fastattn import functional as F
 from fastattn.autograd import no_grad
-from fastattn.errors import fields_as_options
+from fastattn.errors import OptionError, fields_as_options
 from fastattn.formats import hugging_face
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
@@ -299,7 +299,8 @@ def _check_pairs(folder: Path, kind: str) -> None:
     found = family_of(folder)
     if kind == HEADS[True] and getattr(found.heads.get(kind), "pair_label", None) != "next_sentence_label":
         name = found.config.__name__.removesuffix("Config")
-        raise ValueError(f"{folder}: {name} learns no next sentences; with next_sentence=False it learns masked words")
+        told = "{}: {} learns no next sentences; with {no_next_sentence} it learns masked words"
+        raise OptionError(told, folder, name)
 
 
 def _new_tokenizer(data: Data, recipe: PretrainRecipe) -> Tokenizer:
