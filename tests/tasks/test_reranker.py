@@ -67,6 +67,60 @@ def test_ranks(encoder: CrossEncoder) -> None:
     assert encoder.rank("the cat", []) == []
 
 
+def test_the_options_of_sentence_transformers(folder: Path, encoder: CrossEncoder) -> None:
+    scores = encoder.predict(PAIRS)
+    ranks = encoder.rank("the cat", DOCUMENTS)
+    options: dict[str, Any] = {"batch_size": 2, "show_progress_bar": False, "prompt_name": None, "prompt": None}
+    options |= {"device": "cpu", "pool": None, "chunk_size": None}
+    more = {"convert_to_numpy": True, "convert_to_tensor": False, "apply_softmax": None}
+    np.testing.assert_array_equal(encoder.predict(PAIRS, **options, **more), scores)
+    np.testing.assert_array_equal(encoder.predict(PAIRS, None, None, 2, False), scores)
+    assert encoder.rank("the cat", DOCUMENTS, **options) == ranks
+    worst = encoder.rank("the cat", DOCUMENTS, activation_fn=lambda logits: -logits, top_k=1)
+    assert encoder.predict([("the cat", DOCUMENTS[worst[0]["corpus_id"]])])[0] == ranks[-1]["score"]
+    np.testing.assert_array_equal(CrossEncoder(folder, device="cpu").predict(PAIRS), scores)
+    for name, value in {"device": "cuda", "prompt": "query: ", "prompt_name": "query", "pool": {}}.items():
+        with pytest.raises(ValueError, match=f"^predict: {name} must be "):
+            encoder.predict(PAIRS, **{name: value})
+        with pytest.raises(ValueError, match=f"^rank: {name} must be "):
+            encoder.rank("a", ["b"], **{name: value})
+    with pytest.raises(ValueError, match=r"^predict: convert_to_tensor must be False, got True$"):
+        encoder.predict(PAIRS, convert_to_tensor=True)
+    with pytest.raises(ValueError, match=r"^predict: batch_size must be a positive integer, got 0$"):
+        encoder.predict(PAIRS, batch_size=0)
+    with pytest.raises(ValueError, match=r"^CrossEncoder: device must be 'cpu', got 'cuda'$"):
+        CrossEncoder(folder, device="cuda")
+
+
+def test_a_pass_has_at_most_a_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, passes = CrossEncoder(folder), []
+    model, forward = encoder._reranker.model, encoder._reranker.model.forward_ragged
+
+    def counted(**batch: Any) -> Any:
+        passes.append(len(batch["cu_seqlens"]) - 1)
+        return forward(**batch)
+
+    monkeypatch.setattr(model, "forward_ragged", counted)
+    encoder.predict(PAIRS, batch_size=2)
+    assert sorted(passes) == [1, 2, 2]
+
+
+def test_evaluators_of_sentence_transformers(folder: Path, encoder: CrossEncoder) -> None:
+    pytest.importorskip("sentence_transformers", reason="compares with sentence-transformers")
+    from sentence_transformers import CrossEncoder as Theirs
+    from sentence_transformers.cross_encoder import evaluation
+
+    scores = [0.1, 0.9, 0.4, 0.3, 0.6]
+    samples = [{"query": "the cat", "positive": ["the cat sat"], "negative": ["query", "a b c"]}]
+    for evaluator in (
+        evaluation.CrossEncoderCorrelationEvaluator(PAIRS, scores, write_csv=False),
+        evaluation.CrossEncoderRerankingEvaluator(samples, batch_size=2, write_csv=False),
+    ):
+        wanted = evaluator(Theirs(str(folder), device="cpu"))
+        found: Any = evaluator(encoder)
+        assert found == pytest.approx(wanted, abs=1e-4)
+
+
 def test_what_is_refused(encoder: CrossEncoder, tmp_path: Path) -> None:
     for wrong, message in (
         ("the cat", r"^predict: inputs must be a sequence of pairs of str, got the str"),

@@ -1,7 +1,8 @@
-"""The arguments of a sentence encoder's methods, checked."""
+"""The arguments of the methods of sentence-transformers, checked."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,10 @@ _ONLY = {
     "convert_to_numpy": True,
     "convert_to_tensor": False,
     "device": "cpu",
+    "prompt_name": None,
+    "prompt": None,
+    "pool": None,
+    "chunk_size": None,
 }
 
 
@@ -35,6 +40,13 @@ def check_accepted(owner: str, **options: Any) -> None:
     for name, value in options.items():
         if value != _ONLY[name] and not (name == "device" and str(value) in ("cpu", "None")):
             raise ValueError(f"{owner}: {name} must be {_ONLY[name]!r}, got {checks.shown(value)}")
+
+
+def shows_progress(owner: str, show_progress_bar: bool | None) -> bool:
+    """Whether a call shows a progress bar: None means if the logger "fastattn" is at INFO or DEBUG."""
+    if show_progress_bar is None:
+        return logging.getLogger("fastattn").getEffectiveLevel() in (logging.INFO, logging.DEBUG)
+    return checks.boolean(f"{owner}: show_progress_bar", show_progress_bar)
 
 
 def check_prompts(prompts: Any) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -17,7 +16,7 @@ from fastattn._types import FloatArray
 from fastattn.autograd import Tensor, no_grad, values
 from fastattn.hub import find_model
 from fastattn.progress import progress_bar
-from fastattn.tasks.embed.arguments import Plan, as_list, check_accepted, check_prompts, texts_of
+from fastattn.tasks.embed.arguments import Plan, as_list, check_accepted, check_prompts, shows_progress, texts_of
 from fastattn.tasks.embed.folder import (
     DEFAULT_PROMPTS,
     ENCODER_OPTIONS,
@@ -318,15 +317,11 @@ class SentenceEncoder(nn.Sequential):
             checks.choice("encode: prompt_type", kind, ("query", "document", "passage"))
             prompt_name = self._first_prompt(*(QUERY if kind == "query" else DOCUMENT))
         plan = self._plan("encode", prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim)
-        if show_progress_bar is not None:
-            show_progress_bar = checks.boolean("encode: show_progress_bar", show_progress_bar)
+        show = shows_progress("encode", show_progress_bar)
         cut = Cut()
         tokens = self._tokenize(texts, plan, cut)
         cut.warn(self.max_seq_length, self._truncation)
-        if show_progress_bar is None:
-            level = logging.getLogger("fastattn").getEffectiveLevel()
-            show_progress_bar = level in (logging.INFO, logging.DEBUG)
-        with progress_bar(len(texts), show=show_progress_bar) as advance:
+        with progress_bar(len(texts), show=show) as advance:
             embeddings = self._run(tokens, plan, advance)
         return embeddings[0] if single else embeddings
 

@@ -104,11 +104,22 @@ class Reranker(Regressor):
 
         Raises ValueError for a model with several scores, and otherwise as `logits` does.
         """
+        return self._rank(query, documents, top_k, return_documents, lambda pairs: self._scores(self._logits(*pairs)))
+
+    def _rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None,
+        return_documents: bool,
+        scored: Callable[[tuple[list[str], list[str]]], NDArray[np.float32]],
+    ) -> list[dict[str, Any]]:
+        """`rank`, with the scores that `scored` gives for queries and documents."""
         checks.text("rank: query", query)
         texts = checks.texts("rank: documents", documents)
         count = len(texts) if top_k is None else checks.integer("rank: top_k", top_k)
         self._check_one_score()
-        scores = self._scores(self._logits([query] * len(texts), texts))
+        scores = scored(([query] * len(texts), texts))
         found: list[dict[str, Any]] = [{"corpus_id": i, "score": float(scores[i])} for i in _best_first(scores)[:count]]
         return [{**entry, "text": texts[entry["corpus_id"]]} for entry in found] if return_documents else found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -165,12 +165,20 @@ class SequenceTask(Task):
         texts, pairs = split_pairs("inputs", inputs)
         return self._logits(texts, pairs)
 
-    def _logits(self, texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
+    def _logits(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        batch_size: int | None = None,
+        advance: Callable[[int], Any] = int,
+    ) -> NDArray[np.float32]:
+        """The logits, of at most `batch_size` inputs in a pass. `advance` gets the number of inputs done."""
         tokens, kinds = self._encode(texts, pairs)
         found = np.empty((len(tokens), self.model.config.num_labels), np.float32)
         with no_grad():
-            for batch in token_budget_batches(tokens.lengths, tokens_per_batch(runtime.num_threads())):
+            for batch in token_budget_batches(tokens.lengths, tokens_per_batch(runtime.num_threads()), batch_size):
                 found[batch] = np.asarray(self.model.forward_ragged(**_gathered(tokens, kinds, batch)).logits)
+                advance(len(batch))
         return found
 
     def _encode(
