@@ -27,6 +27,7 @@ __all__ = [
     "choice",
     "config_integer",
     "config_number",
+    "counted",
     "integer",
     "integers",
     "listed",
@@ -229,6 +230,11 @@ def listed(items: Collection[Any], separator: str = ", ", most: int = 10) -> str
     """
     first = separator.join(printable(str(item)) for item in itertools.islice(items, most))
     return first + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def counted(count: int, unit: str) -> str:
+    """A count with its unit, such as "1 epoch" or "2 epochs"."""
+    return f"{count} {unit}{'' if count == 1 else 's'}"
 
 
 def printable(text: str, most: int = 10_000) -> str:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from fastattn import _core, runtime
+from fastattn.checks import counted
 
 __all__ = ["Profile", "ProfileRow", "profile"]
 
@@ -103,7 +104,7 @@ class Profile:
         total = sum(row.seconds for row in rows) + outside
         peak = max(_core.fma_peak(BURST) for _ in range(BURSTS))
         lines = [HEADER, *(_cells(row, total, peak) for row in rows)]
-        of_threads = f"{threads} thread{'s' if threads > 1 else ''}"
+        of_threads = counted(threads, "thread")
         lines.append(
             ("outside of kernels", of_threads, "", f"{1e3 * outside:.2f}", f"{outside / total:.1%}", *[""] * 7)
         )

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from fastattn import nn
-from fastattn.checks import choice, listed, shown
+from fastattn.checks import choice, counted, listed, shown
 from fastattn.files import copy_files, read_regular
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
@@ -318,7 +318,8 @@ class PreTrainedModel(nn.Module, ABC):
                     "torch.compile"
                 )
             last = f", the last one numbered {max(numbers)}" if numbers else ""
-            raise ValueError(f"{source}: {field} is {layers}, but there are tensors of {len(numbers)} layers{last}")
+            found = counted(len(numbers), "layer")
+            raise ValueError(f"{source}: {field} is {layers}, but there are tensors of {found}{last}")
 
     @classmethod
     def _source(cls, tensors: Mapping[str, Array]) -> str:

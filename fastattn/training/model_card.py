@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastattn
-from fastattn.checks import listed, printable
+from fastattn.checks import counted, listed, printable
 from fastattn.files import read_regular, replacing
 from fastattn.formats.hugging_face import read_json
 from fastattn.training.trainer import Trainer
@@ -148,7 +148,7 @@ def _scores(evaluations: Sequence[Mapping[str, Any]], scores: Mapping[str, Metri
 
 def _planned(planned: Sequence[Sequence[int]]) -> Iterator[str]:
     if len(planned) > 1:
-        told = [f"{epochs} epochs from step {step + 1} on" for step, epochs in planned]
+        told = [f"{counted(epochs, 'epoch')} from step {step + 1} on" for step, epochs in planned]
         yield from (f"The run was resumed with another length: {', '.join(told)}. The rate follows each.", "")
 
 

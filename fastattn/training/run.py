@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fastattn.checks import counted
 from fastattn.errors import OptionError
 from fastattn.training.averaging import ExponentialMovingAverage, average_states
 from fastattn.training.callbacks import TrainerCallback
@@ -104,8 +105,8 @@ def train(
         if resumed:
             logger.info("continuing after step %d", trainer.step)
             if len(trainer.planned) > 1 and trainer.planned[-1][0] == trainer.step:
-                before, now = trainer.planned[-2][1], trainer.epochs
-                told = "%d epochs now, in place of %d: the learning rate is that of %d epochs from step %d on"
+                before, now = trainer.planned[-2][1], counted(trainer.epochs, "epoch")
+                told = "%s now, in place of %d: the learning rate is that of %s from step %d on"
                 logger.info(told, now, before, now, trainer.step + 1)
             if evaluate_on is None and trainer.evaluations:
                 told = "nothing is measured from here on: no data to evaluate on; the last evaluation was after step %d"
@@ -135,7 +136,7 @@ def _load_weights(
         return f"the moving averages of all steps, with a decay of {average.decay}"
     if recipe.averaged > 1 and trainer.epoch:  # a callback may have stopped the run before
         task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
-        return f"the mean of those at the ends of the last {min(recipe.averaged, trainer.epoch)} epochs"
+        return f"the mean of those at the ends of the last {counted(min(recipe.averaged, trainer.epoch), 'epoch')}"
     return "those of the last step"
 
 

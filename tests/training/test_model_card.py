@@ -112,13 +112,21 @@ def test_the_page(tmp_path: Path) -> None:
     assert "plot" not in text  # says nothing of the model
 
 
-def test_a_run_of_two_lengths(tmp_path: Path) -> None:
-    Run(tmp_path, epochs=3).trainer.train()
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (1, "1 epoch from step 1 on, 4 epochs from step 9 on"),
+        (3, "3 epochs from step 1 on, 4 epochs from step 24 on"),
+    ],
+)
+def test_a_run_of_two_lengths(before: int, told: str, tmp_path: Path) -> None:
+    Run(tmp_path, epochs=before).trainer.train()
     run = Run(tmp_path, epochs=4)
     run.trainer.resume()
     run.trainer.train()
-    told = "The run was resumed with another length: 3 epochs from step 1 on, 4 epochs from step 24 on."
-    assert told in model_card(Task(run), tmp_path, run.trainer, [], {}, "")
+    assert f"The run was resumed with another length: {told}." in model_card(
+        Task(run), tmp_path, run.trainer, [], {}, ""
+    )
 
 
 def test_data_are_named_without_their_folders() -> None:
