@@ -100,7 +100,7 @@ TRIALS = {
     "regress": Trial("SequenceClassification", ("number",), lambda folder: _scored("Regressor"), PAIRS),
     "rerank": Trial(
         "SequenceClassification",
-        ("number", "two classes", "three classes"),
+        ("number",),
         lambda folder: _scored("Reranker"),
         PAIRS,
     ),

@@ -332,6 +332,11 @@ class Predictor(ABC):
     def check_folder(cls, folder: Path) -> None:
         """Raise what `from_pretrained` raises for a model that is another kind of model, before any weight is read."""
 
+    @classmethod
+    def check_predicting(cls, folder: Path) -> None:
+        """Raise what `check_folder` raises, and what `predict` raises whatever the data, before any weight is read."""
+        cls.check_folder(folder)
+
     @abstractmethod
     def __call__(self, inputs: Any, /) -> list[Any]:
         """An answer for each input. Its bits do not depend on the other inputs. Many threads may call at once."""

@@ -168,7 +168,7 @@ def _find_uses(facts: dict[str, Any], folder: Path, transformer: Path, family: r
             facts["can_train"].append(name)
         if usage.predicting is None:
             continue
-        reason = _refusal(task.check_folder, folder).removeprefix(f"{folder}: ").removeprefix(f"{transformer}: ")
+        reason = _refusal(task.check_predicting, folder).removeprefix(f"{folder}: ").removeprefix(f"{transformer}: ")
         if reason and fits:
             facts["cannot"][name] = reason
         elif reason:

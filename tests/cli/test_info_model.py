@@ -16,6 +16,7 @@ from helpers_sentences import HIDDEN, POSITIONS, VOCABULARY, module, write_bert,
 from helpers_tasks import MODELS, PREDICTED, of_encoders, taking
 
 from fastattn.cli import main
+from fastattn.models.registry import load_head
 from fastattn.tasks import TASKS
 
 
@@ -29,6 +30,16 @@ def text_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What it prints; a long line goes on in the next one."""
     assert main(["info", str(folder)]) == 0
     return re.sub(r"\n {11}", " ", capsys.readouterr().out)
+
+
+def write_head(folder: Path, model: str) -> Path:
+    """One of the `MODELS`, with the weights of its head."""
+    architecture, fields = MODELS[model]
+    write_bert(folder, architectures=[architecture])
+    if kind := architecture.partition("For")[2]:
+        fields = {name: {int(i): x for i, x in v.items()} if name == "id2label" else v for name, v in fields.items()}
+        load_head(folder, kind, new_head="draw", **fields).save_pretrained(folder)
+    return folder
 
 
 def change(folder: Path, name: str, **values: Any) -> None:
@@ -71,7 +82,7 @@ def test_a_sentence_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("model", MODELS)
 def test_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
     architecture, more = MODELS[model]
-    facts = facts_of(write_bert(tmp_path, architectures=[architecture], **more), capsys)
+    facts = facts_of(write_head(tmp_path, model), capsys)
     can = taking(model)
     plain = {"embed"} if "embed" in can else set()  # not trained for a task yet
     assert set(facts["can"]) == {*plain, *(f"predict {name}" for name in can)}
@@ -82,9 +93,10 @@ def test_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str) -
 
 
 def test_reasons_are_those_of_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_bert(tmp_path, architectures=["BertForSequenceClassification"], **MODELS["two classes"][1])
+    folder = write_head(tmp_path, "two classes")
     reasons = facts_of(folder, capsys)["cannot"]
     assert set(reasons) == of_encoders(PREDICTED) - taking("two classes")
+    assert reasons["rerank"] == "the model must give one score, but it gives 2"
     for name, reason in reasons.items():
         assert main(["predict", name, "--model", str(folder), "/dev/null"]) == 1
         assert reason in capsys.readouterr().err

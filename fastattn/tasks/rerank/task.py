@@ -13,11 +13,12 @@ from fastattn import checks
 from fastattn import functional as F
 from fastattn.checks import shown
 from fastattn.errors import OptionError
+from fastattn.tasks.embed.folder import read_transformer_folder
 from fastattn.tasks.regress.task import Regressor
 from fastattn.tasks.rerank.recipe import RerankRecipe
 from fastattn.tasks.sequences.answers import number
 from fastattn.tasks.sequences.folder import IDENTITY, SIGMOID, activation_field, read_activation
-from fastattn.tasks.sequences.task import Inputs
+from fastattn.tasks.sequences.task import Inputs, config_of
 from fastattn.text import LabelledTexts
 from fastattn.training import pearson_correlation, spearman_correlation
 
@@ -54,6 +55,11 @@ class Reranker(Regressor):
     @classmethod
     def _refusal(cls, folder: Path, config: Any) -> str | None:
         return None
+
+    @classmethod
+    def check_predicting(cls, folder: Path) -> None:
+        super().check_predicting(folder)
+        _check_one_score(folder, config_of(read_transformer_folder(folder)[0]))
 
     @classmethod
     def _fields(cls, data: LabelledTexts, recipe: Any) -> dict[str, Any]:
@@ -118,18 +124,14 @@ class Reranker(Regressor):
         checks.text("rank: query", query)
         texts = checks.texts("rank: documents", documents)
         count = len(texts) if top_k is None else checks.integer("rank: top_k", top_k)
-        self._check_one_score()
+        _check_one_score(self._folder, self.model.config)
         scores = scored(([query] * len(texts), texts))
         found: list[dict[str, Any]] = [{"corpus_id": i, "score": float(scores[i])} for i in _best_first(scores)[:count]]
         return [{**entry, "text": texts[entry["corpus_id"]]} for entry in found] if return_documents else found
 
-    def _check_one_score(self) -> None:
-        if (count := self.model.config.num_labels) != 1:
-            raise ValueError(f"{self._folder}: the model must give one score, but it gives {count}")
-
     def evaluate(self, data: LabelledTexts) -> dict[str, float]:
         """`pearson` and `spearman`, the correlations with the scores of the data. Raises as `check` does."""
-        self._check_one_score()
+        _check_one_score(self._folder, self.model.config)
         return super().evaluate(data)
 
     def _metrics(self, logits: NDArray[np.float32], data: LabelledTexts) -> dict[str, float]:
@@ -138,6 +140,7 @@ class Reranker(Regressor):
 
     def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> LabelledTexts:
         """Pairs as `SequenceTask` reads them, or with a query the documents that it is paired with."""
+        _check_one_score(self._folder, self.model.config)
         data = super().read_input(lines, name, options)
         if options.query is None:
             if data.pairs is None and len(data):
@@ -149,7 +152,7 @@ class Reranker(Regressor):
         return LabelledTexts([options.query] * len(data), data.texts, data.labels, data.places)
 
     def predict(self, data: LabelledTexts, options: Any) -> tuple[Iterable[str], Iterable[str]]:
-        self._check_one_score()
+        _check_one_score(self._folder, self.model.config)
         return super().predict(data, options)
 
     def _answers(self, logits: NDArray[np.float32], data: LabelledTexts, options: Any) -> Iterator[dict[str, Any]]:
@@ -164,6 +167,11 @@ class Reranker(Regressor):
 
     def _more_config(self) -> dict[str, Any]:
         return activation_field(self.activation)
+
+
+def _check_one_score(folder: Path, config: Any) -> None:
+    if config.num_labels != 1:
+        raise ValueError(f"{folder}: the model must give one score, but it gives {config.num_labels}")
 
 
 def _best_first(scores: NDArray[np.float32]) -> list[int]:

@@ -91,9 +91,7 @@ class SequenceTask(Task):
         transformer, _ = read_transformer_folder(folder)
         made = f"; `fastattn train {cls.command}` makes one"
         head_of(transformer, HEAD, refusal=f"not {cls.what}", end=made)
-        values = hugging_face.read_config(transformer)
-        source = str(transformer / hugging_face.CONFIG)
-        if reason := cls._refusal(folder, family_of(transformer).config.from_dict(values, source)):
+        if reason := cls._refusal(folder, config_of(transformer)):
             raise ValueError(f"{transformer}: not {cls.what}, {reason}{made}")
 
     @classmethod
@@ -276,6 +274,12 @@ class SequenceTask(Task):
     def _more_config(self) -> dict[str, Any]:
         """Fields of config.json that the model itself does not have."""
         return {}
+
+
+def config_of(transformer: Path) -> Any:
+    """The configuration of the model in a folder, checked."""
+    values, source = hugging_face.read_config(transformer), str(transformer / hugging_face.CONFIG)
+    return family_of(transformer).config.from_dict(values, source)
 
 
 def split_pairs(name: str, inputs: Any) -> tuple[list[str], list[str] | None]:
