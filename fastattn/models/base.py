@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import os
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -215,20 +216,36 @@ class PreTrainedModel(nn.Module, ABC):
         for name, parameter in self._names():
             if name in tensors:
                 names.setdefault(id(parameter), []).append(name)
-        known = {name for name, _ in self._names()}
-        found = [
-            (name, "is not known")
-            for name in tensors
-            if name.startswith(self.whole) and name not in known and name not in self.passed_over
-        ]
-        return found + [
+        return self._unknown(tensors) + [
             (name, f"must be {first!r}, to which the config ties it, but has other values")
             for first, *others in names.values()
             for name in others
             if not np.array_equal(tensors[name], tensors[first], equal_nan=True)
         ]
 
+    def _unknown(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
+        known = {name for name, _ in self._names()}
+        return [
+            (name, "is not known")
+            for name in tensors
+            if name.startswith(self.whole) and name not in known and name not in self.passed_over
+        ]
+
     # Loading.
+
+    @classmethod
+    def check_weights(cls, folder: Path, *, new_head: str = "warn", **options: Any) -> None:
+        """Raise what `from_pretrained` raises for tensors that are missing or unknown, or whose shapes do not fit the
+        config. Reads no tensor, unless `_adapt` does."""
+        config = cls._read_config(folder, {})
+        with hugging_face.read_state_dict(folder).renamed(cls._current_names) as tensors:
+            config, tensors = cls._adapt(config, tensors, {})
+            tensors = cls._of_this_head(folder, tensors, new_head, {})
+            with _naming_code(folder):
+                cls._check_layers(config, tensors)
+                with nn.init.uninitialized():
+                    model = cls(config, **options)
+                model._new_names(tensors, new_head, model._unknown)
 
     @classmethod
     def _load(cls: type[Self], folder: Path, changes: Mapping[str, Any], **options: Any) -> Self:
@@ -238,12 +255,8 @@ class PreTrainedModel(nn.Module, ABC):
         with hugging_face.read_state_dict(folder).renamed(cls._current_names) as tensors:
             config, tensors = cls._adapt(config, tensors, fields)
             tensors = cls._of_this_head(folder, tensors, options.get("new_head", "warn"), fields)
-            try:
+            with _naming_code(folder):
                 model = cls(config, tensors, **options)
-            except ValueError as error:
-                is_there = (folder / hugging_face.CONFIG).is_file()
-                found = hugging_face.read_config(folder) if is_there else {}
-                raise ValueError(f"{error}{code_of_its_own(found)}") from None
             model._folder = folder.absolute()
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
                 fingerprint, values = _fingerprint(cls, folder, tensors), [p.value for p in model._arrays()]
@@ -326,17 +339,7 @@ class PreTrainedModel(nn.Module, ABC):
         return str(getattr(tensors, "source", cls.__name__))
 
     def _fill(self, tensors: Mapping[str, Array], *, freeze: bool, new_head: str) -> None:
-        source, refused, new = self._source(tensors), [], []
-        for name, text in self.problems(tensors):
-            defaulted = name.startswith(self.defaulted)
-            if text != "is missing" or (name.startswith(self.required) and not defaulted):
-                refused.append((name, text))
-            elif not defaulted:
-                new.append(name)
-        if refused := refused or self._refused(tensors):
-            raise ValueError(f"{source}: {listed([f'tensor {shown(name)} {text}' for name, text in refused], '; ')}")
-        if new and new_head == "refuse":
-            raise ValueError(f"{source}: not a {type(self).__name__}, {listed(new)} are missing")
+        source, new = self._source(tensors), self._new_names(tensors, new_head, self._refused)
         if not hasattr(tensors, "source"):  # arrays read from a file are new and ours to keep
             tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
         self._drawn = tuple(new)
@@ -347,6 +350,26 @@ class PreTrainedModel(nn.Module, ABC):
                 f"{type(self).__name__}: {listed(new)} are not in {source}. They are drawn at random; train them",
                 stacklevel=5,
             )
+
+    def _new_names(
+        self, tensors: Mapping[str, Array], new_head: str, more: Callable[[Any], list[tuple[str, str]]]
+    ) -> list[str]:
+        """The names of a head's weights that `tensors` lack.
+
+        Raises ValueError for tensors that cannot be loaded; if all shapes are right, for those that `more` gives.
+        """
+        source, refused, new = self._source(tensors), [], []
+        for name, text in self.problems(tensors):
+            defaulted = name.startswith(self.defaulted)
+            if text != "is missing" or (name.startswith(self.required) and not defaulted):
+                refused.append((name, text))
+            elif not defaulted:
+                new.append(name)
+        if refused := refused or more(tensors):
+            raise ValueError(f"{source}: {listed([f'tensor {shown(name)} {text}' for name, text in refused], '; ')}")
+        if new and new_head == "refuse":
+            raise ValueError(f"{source}: not a {type(self).__name__}, {listed(new)} are missing")
+        return new
 
     # Pickling: a frozen model loaded from a folder is pickled as the folder's name, any other model with its weights.
 
@@ -369,6 +392,17 @@ class PreTrainedModel(nn.Module, ABC):
         new = memo[id(self)] = type(self).__new__(type(self))
         vars(new).update(copy.deepcopy(vars(self), memo))
         return new
+
+
+@contextlib.contextmanager
+def _naming_code(folder: Path) -> Iterator[None]:
+    """Add to a ValueError what code of its own the model in a folder names."""
+    try:
+        yield
+    except ValueError as error:
+        is_there = (folder / hugging_face.CONFIG).is_file()
+        found = hugging_face.read_config(folder) if is_there else {}
+        raise ValueError(f"{error}{code_of_its_own(found)}") from None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +77,8 @@ def describe(name_or_folder: str | os.PathLike[str], **place: Any) -> dict[str, 
     weights = _tried(problems, lambda: _weights(transformer))
     if weights is not None:
         facts["weights"] = weights
+        if family is not None and config is not None:
+            problems += _misfits(transformer, family, facts["architectures"])
     if family is None or _reads_tokens(family):
         tokenizer = _tried(problems, lambda: _tokenizer(transformer))
         if tokenizer is not None:
@@ -134,6 +137,26 @@ def _weights(folder: Path) -> dict[str, Any]:
         }
 
 
+def _misfits(folder: Path, family: registry.Family, named: list[str]) -> list[str]:
+    """Why the weights of an encoder do not fit its config, as the model that the config names says it."""
+    encoder = family.encoder
+    if encoder is None:
+        return []
+    reason = _refusal(partial(encoder.check_weights, **family.states_only), folder)
+    if not reason:
+        return []
+    heads = [head for kind, head in family.heads.items() if any(name.endswith(f"For{kind}") for name in named)]
+    return [next(filter(None, (_refusal(head.check_weights, folder) for head in heads)), reason)]
+
+
+def _headless(task: Any, folder: Path, family: registry.Family) -> str:
+    """Why the head that a task reads cannot be loaded, or an empty string."""
+    kinds = [kind for kind in task.heads if kind in family.heads]
+    if not kinds or family.encoder is None:
+        return ""
+    return _refusal(partial(family.heads[kinds[0]].check_weights, new_head="refuse"), folder)
+
+
 def _tokenizer(folder: Path) -> dict[str, Any]:
     tokenizer = Tokenizer.from_pretrained(folder)
     return {
@@ -168,7 +191,10 @@ def _find_uses(facts: dict[str, Any], folder: Path, transformer: Path, family: r
             facts["can_train"].append(name)
         if usage.predicting is None:
             continue
-        reason = _refusal(task.check_predicting, folder).removeprefix(f"{folder}: ").removeprefix(f"{transformer}: ")
+        reason = _refusal(task.check_predicting, folder)
+        if not reason and usable and fits:
+            reason = _headless(task, transformer, family)
+        reason = reason.removeprefix(f"{folder}: ").removeprefix(f"{transformer}: ")
         if reason and fits:
             facts["cannot"][name] = reason
         elif reason:
@@ -204,13 +230,13 @@ def render(facts: Mapping[str, Any]) -> str:
     if labels := facts.get("labels"):
         more = f" and {len(labels) - _LABELS} more" if len(labels) > _LABELS else ""
         rows.append(("labels", f"{len(labels)}: {', '.join(map(str, labels[:_LABELS]))}{more}"))
-    rows += _column("problem", [text.replace(f"{facts['folder']}/", "") for text in facts["problems"]])
+    rows += _column("problem", [_short(text, facts) for text in facts["problems"]])
     uses = [f"fastattn {command} --model {shlex.quote(facts['name'])}" for command in facts["can"]]
     if facts["can_train"]:
         uses.append(f"begin the training of: {', '.join(facts['can_train'])}")
     rows += _column("can", uses or ["nothing"])
     if not facts["problems"]:
-        reasons = [f"predict {name}: {reason}" for name, reason in facts["cannot"].items()]
+        reasons = [f"predict {name}: {_short(reason, facts)}" for name, reason in facts["cannot"].items()]
         if facts["others"]:
             reasons.append(f"predict {', '.join(facts['others'])}: for models of other families")
         rows += _column("cannot", reasons)
@@ -219,6 +245,11 @@ def render(facts: Mapping[str, Any]) -> str:
         wrapped = textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
         lines += [f"{label if i == 0 else '':<9}  {line}" for i, line in enumerate(wrapped)]
     return "\n".join(lines)
+
+
+def _short(text: str, facts: Mapping[str, Any]) -> str:
+    """A message without the folder before its files."""
+    return text.replace(f"{facts['folder']}/", "")
 
 
 def _column(label: str, texts: list[str]) -> list[tuple[str, str]]:

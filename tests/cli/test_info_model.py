@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
 from helpers_cases import TRAINED
+from helpers_families import new_model
 from helpers_sentences import HIDDEN, POSITIONS, VOCABULARY, module, write_bert, write_json, write_pooling
 from helpers_tasks import MODELS, PREDICTED, of_encoders, taking
 
@@ -100,6 +101,37 @@ def test_reasons_are_those_of_predict(tmp_path: Path, capsys: pytest.CaptureFixt
     for name, reason in reasons.items():
         assert main(["predict", name, "--model", str(folder), "/dev/null"]) == 1
         assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"dim": 2 * HIDDEN}, {"n_layers": 3}, {"vocab_size": 2**30}, {"n_layers": 2**31 - 1}, {"hidden_dim": 2**30}],
+)
+@pytest.mark.parametrize("kind", ["", "SequenceClassification"])
+def test_weights_that_do_not_fit(
+    wrong: dict[str, Any], kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = new_model("distilbert", kind)
+    model.save_pretrained(tmp_path)
+    change(tmp_path, "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    before = facts_of(tmp_path, capsys)
+    assert before["problems"] == []
+    assert before["can"]
+    change(tmp_path, "config.json", **wrong)
+    facts = facts_of(tmp_path, capsys)
+    with pytest.raises(ValueError, match=r"must have shape|tensors of") as refused:
+        type(model).from_pretrained(tmp_path)
+    assert facts["problems"] == [str(refused.value)]
+    assert facts["can"] == facts["can_train"] == []
+
+
+def test_a_head_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The encoder can be used; the head cannot."""
+    facts = facts_of(write_bert(tmp_path, architectures=["BertForMaskedLM"]), capsys)
+    assert facts["problems"] == []
+    assert set(facts["can"]) == {"embed", "predict embed"}
+    assert "model.safetensors: not a BertForMaskedLM, cls.predictions" in facts["cannot"]["fill"]
 
 
 def test_no_safetensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,7 +223,7 @@ class TestEncoders:
         for field in model.layer_names:
             again = type(model).from_pretrained(tmp_path, **{field: 1})
             assert set(again.state_dict()) <= set(model.state_dict())
-            with pytest.raises(ValueError, match=rf"safetensors: {field} is 7, but there are tensors of \d layers"):
+            with pytest.raises(ValueError, match=rf"safetensors: {field} is 7, but there are tensors of \d layers?"):
                 type(model).from_pretrained(tmp_path, **{field: 7})
 
     def test_a_missing_and_an_unknown_tensor(self, tmp_path: Path, name: str) -> None:
