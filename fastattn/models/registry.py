@@ -141,8 +141,9 @@ def load_head(name_or_folder: str | os.PathLike[str], kind: str, **options: Any)
     `new_head="refuse"` raises ValueError, naming the folder, for a folder with another head.
     """
     folder = _find(name_or_folder, **options)
+    found = family_of(folder)
     try:
-        model = family_of(folder).head(kind)
+        model = found.head(kind)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     return model.from_pretrained(name_or_folder, **options)

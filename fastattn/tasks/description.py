@@ -98,6 +98,8 @@ def _tried(problems: list[str], call: Callable[[], Value]) -> Value | None:
         return call()
     except (OSError, ValueError, ImportError) as error:
         text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"  # as the commands say it
         if text not in problems:
             problems.append(text)
         return None
@@ -214,7 +216,8 @@ def render(facts: Mapping[str, Any]) -> str:
     """The facts on one screen."""
     rows: list[tuple[str, str]] = [("folder", facts["folder"])]
     named = listed(facts["architectures"]) if facts["architectures"] else "no architecture named"
-    rows.append(("model", f"{facts['model_type']}, {named}"))
+    if facts["model_type"] is not None:
+        rows.append(("model", f"{facts['model_type']}, {named}"))
     if facts["sizes"]:
         rows.append(("sizes", ", ".join(f"{name} {size:,}" for name, size in facts["sizes"].items())))
     if weights := facts.get("weights"):

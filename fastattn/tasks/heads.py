@@ -58,11 +58,11 @@ def head_of(folder: Path, *kinds: str, refusal: str, end: str = "") -> str:
     if named and not found:
         raise ValueError(f"{folder}: {refusal}, its architecture is {listed(named)}{end}")
     kind = found[0] if found else kinds[0]
+    family = family_of(folder)
     try:
-        family_of(folder).head(kind)
+        family.head(kind)
     except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(str(folder)) else f"{folder}: {text}") from None
+        raise ValueError(f"{folder}: {error}") from None
     return kind
 
 

@@ -79,7 +79,7 @@ def _from_vocabulary(
     the vocabulary itself wants added."""
     missing = [name for name in kind.files if not os.path.lexists(folder / name)]
     if missing:
-        raise FileNotFoundError(f"{folder}: no {TOKENIZER} and no {' and no '.join(missing)}")
+        raise FileNotFoundError(f"{folder}: no {TOKENIZER}, nor {' with '.join(missing)}")
     source, special = str(folder / kind.files[0]), kind.tokens(config)
     backend, whole = kind.read(folder, special)
     kind.finish(backend, folder, config, special)

@@ -168,7 +168,27 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path: Path, capsys: pyt
     text = text_of(folder, capsys)
     assert "hidden_act" in text
     assert "model.safetensors: not a valid safetensors file" in text
-    assert "no tokenizer.json and no vocab.txt" in text
+    assert "no tokenizer.json, nor vocab.txt" in text
+
+
+def test_a_damaged_config_names_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write_bert(tmp_path) / "config.json").write_text("{")
+    text = text_of(tmp_path, capsys)
+    assert "problem    config.json: not valid JSON" in text
+    assert "None" not in text
+    assert "no architecture named" not in text
+    rows = tmp_path / "rows.tsv"
+    rows.write_text("text\tlabel\na\tx\nb\ty\n")
+    run = ["train", "classify", "--model", str(tmp_path), "--train", str(rows), "--output", str(tmp_path / "output")]
+    assert main(run) == 1
+    assert capsys.readouterr().err.startswith(f"fastattn train classify: error: {tmp_path}/config.json: not valid")
+
+
+def test_a_module_without_its_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bert(tmp_path)
+    write_json(folder / "modules.json", [module("Transformer", ""), write_pooling(folder, "cls")])
+    (folder / "1_Pooling" / "config.json").unlink()
+    assert "problem    1_Pooling/config.json: No such file or directory" in text_of(folder, capsys)
 
 
 def test_a_name_that_no_model_has(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,7 @@ def test_broken_files_are_named(folder):
     with pytest.raises(ValueError, match=r"vocab.txt: not UTF-8"):
         Tokenizer.from_pretrained(folder)
     (folder / "vocab.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no tokenizer.json and no vocab.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer.json, nor vocab.txt"):
         Tokenizer.from_pretrained(folder)
 
 

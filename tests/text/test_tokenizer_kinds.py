@@ -199,10 +199,10 @@ def test_the_class_comes_before_the_model_type(tmp_path: Path) -> None:
 def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
     folder = write_byte_pairs(tmp_path)
     (folder / "merges.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json and no merges\.txt$"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json, nor merges\.txt$"):
         Tokenizer.from_pretrained(folder)
     change(folder, "config.json", model_type="xlm-roberta")
-    with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json and no sentencepiece\.bpe\.model$"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json, nor sentencepiece\.bpe\.model$"):
         Tokenizer.from_pretrained(folder)
 
 

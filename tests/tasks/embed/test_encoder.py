@@ -286,7 +286,7 @@ def test_another_architecture_is_named(tmp_path):
 def test_a_model_without_a_tokenizer_is_refused(tmp_path):
     folder = write_bert(tmp_path / "m")
     (folder / "vocab.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no tokenizer.json and no vocab.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer.json, nor vocab.txt"):
         SentenceEncoder(folder)
 
 
