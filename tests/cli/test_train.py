@@ -270,7 +270,7 @@ def test_what_patience_rests_on_is_compared(task, files, command, capsys, tmp_pa
         ("regress", ["--batch-size", "5"], "--batch-size is 5, but was 4"),
         ("rerank", ["--weight-decay", "0"], "--weight-decay is 0.0, but was 0.01"),
         ("embed", ["--batch-size", "5"], "--batch-size is 5, but was 4"),
-        ("embed", ["--scale", "5"], "--scale is 5.0, but was 20.0"),
+        ("embed", ["--scale", "5"], "--scale is 5.0, but was the default"),
         ("embed", ["--matryoshka", "4"], "--matryoshka is 4, but was the default"),
         ("tag", ["--seed", "5"], "--seed is 5, but was 0"),
         ("tag", ["--weight-decay", "0"], "--weight-decay is 0.0, but was 0.01"),

@@ -112,7 +112,7 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     assert error_of(command(files, vocabulary=str(tmp_path / "no")), capsys).endswith("no: No such file or directory")
     assert error_of(command(files, "--num-sampled", "15"), capsys).endswith("below the vocabulary's 15, got 15")
     assert error_of(command(files, "--patience", "1", eval=None), capsys) == "--patience needs --eval"
-    assert error_of(command(files, "--vocabulary-size", "2"), capsys).startswith("Vocabulary: size must be at least 3")
+    assert error_of(command(files, "--vocabulary-size", "2"), capsys).startswith("size must be at least 3")
     options = Path(files["--options"])
     options.write_text("{}", encoding="utf-8")
     assert error_of(command(files), capsys).startswith(f"{options}: char_cnn is missing")
