@@ -70,7 +70,7 @@ def by_hand(
     options = AnswerOptions(**{"max_length": POSITIONS, **limits})
     windows = encode_windows(answerer.tokenizer, [question], [context], options, options.max_length, 10**6)
     found: dict[tuple[int, int], float] = defaultdict(float)
-    none, logits = [], {}
+    none, logits = [], -np.inf
     for begin, end in zip(windows.cu_seqlens[:-1], windows.cu_seqlens[1:], strict=True):
         logits_of = (forward or own)(windows.ids[None, begin:end], windows.token_type_ids[None, begin:end])
         starts, ends = (np.float64(x[0]) for x in logits_of)
@@ -83,10 +83,10 @@ def by_hand(
                 if first <= last < first + longest:
                     place = int(windows.offset_mapping[begin + first, 0]), int(windows.offset_mapping[begin + last, 1])
                     score = float(np.exp(starts[first] - totals[0] + ends[last] - totals[1]))
-                    if score > found[place]:
-                        found[place], logits[place] = score, starts[first] + ends[last]
+                    found[place] = max(found[place], score)
+                    logits = max(logits, starts[first] + ends[last])
     best = sorted(found.items(), key=lambda item: -item[1])
-    return [(score, start, end, context[start:end]) for (start, end), score in best], min(none) - logits[best[0][0]]
+    return [(score, start, end, context[start:end]) for (start, end), score in best], min(none) - logits
 
 
 @pytest.mark.parametrize("longest", [1, 4, 30])
@@ -101,6 +101,20 @@ def test_the_best_answers_are_those_of_all(answerer: Answerer, question: str, co
         np.testing.assert_allclose([answer["score"] for answer in found], [x[0] for x in wanted[:count]], rtol=1e-5)
         assert found[0]["no_answer_score"] == pytest.approx(none, abs=1e-4)
     assert answerer(question=question, context=context, max_answer_length=longest, doc_stride=6) == found[0]
+
+
+def test_the_score_of_no_answer_is_that_of_run_squad(answerer: Answerer) -> None:
+    """The highest sum of logits counts, also if it is not in the window of the answer."""
+    words, rng = CONTEXT.split(), np.random.default_rng(0)
+    for _ in range(20):
+        context = " ".join(rng.choice(words, 40))
+        wanted, none = by_hand(answerer, "the cat", context, 5, doc_stride=6)
+        found = answerer(question="the cat", context=context, max_answer_length=5, doc_stride=6)
+        assert found["answer"] == wanted[0][3]
+        assert found["no_answer_score"] == pytest.approx(none, abs=1e-4)
+        limits = {"max_answer_length": 5, "doc_stride": 6, "null_score_diff_threshold": none - 0.01}
+        assert answerer(question="the cat", context=context, **limits)["answer"] == ""
+    assert answerer(question="the cat", context=context, n_best=3, max_answer_length=5, doc_stride=6)[0] == found
 
 
 def test_ways_to_ask(answerer: Answerer) -> None:

@@ -138,8 +138,8 @@ class Answerer(Task):
         - `answer`: a part of the context, or "" for no answer.
         - `score`: the probability of its first token times that of its last one, in the window where it is highest.
         - `start` and `end`: its first character, and the one behind it.
-        - `no_answer_score`: by how much the score of no answer is above that of the best answer, in logits, as
-          run_squad counts it; None in a context without tokens.
+        - `no_answer_score`: by how much the score of no answer, where it is lowest among the windows, is above the
+          highest score of a span in any window, in logits, as run_squad counts it; None in a context without tokens.
 
         There is no answer if `no_answer_score` is above `null_score_diff_threshold`, unless this is None, and in a
         context without tokens. Raises TypeError or ValueError for what are no questions and contexts, naming them.
@@ -297,7 +297,7 @@ def _span(example: SquadExample) -> tuple[int, int]:
 
 def _described(found: Found, context: str, threshold: float | None, count: int) -> list[dict[str, Any]]:
     """The answers of a question. One that is none stands among them if there is a `threshold` or no other."""
-    difference = found.none_logits - found.spans[0].logits if found.spans else None
+    difference = found.none_logits - found.best_logits if found.spans else None
     answers: list[dict[str, Any]] = [
         {"score": span.score, "start": span.start, "end": span.end, "answer": context[span.start : span.end]}
         for span in found.spans

@@ -100,12 +100,13 @@ class Found(NamedTuple):
     """The best answers of a text, the best one first.
 
     `none` says how probable it is that there is none, and `none_logits` has the sum of the scores, both from the window
-    where they are lowest.
+    where they are lowest. `best_logits` is the highest sum of the scores of a span in any window.
     """
 
     spans: list[Span]
     none: float
     none_logits: float
+    best_logits: float
 
 
 def best_answers(
@@ -127,6 +128,7 @@ def best_answers(
     for begin, stop in zip(texts, [*texts[1:], len(owners)], strict=True):
         spans: dict[tuple[int, int], Span] = {}
         none = none_logits = np.inf
+        best_logits = -np.inf
         for window in range(begin, stop):
             first, last = bounds[window], bounds[window + 1]
             tokens = first + np.flatnonzero(inside[first:last])
@@ -136,12 +138,13 @@ def best_answers(
             first_shares, last_shares = kernels.softmax(own).astype(np.float64)
             none = min(none, float(first_shares[0] * last_shares[0]))
             for i, j, total in _best(starts[1:], ends[1:], max_answer_length, count):
+                best_logits = max(best_logits, float(total))
                 place = int(offsets[tokens[i], 0]), int(offsets[tokens[j], 1])
                 span = Span(float(first_shares[i + 1] * last_shares[j + 1]), *place, float(total))
                 if place not in spans or spans[place].score < span.score:
                     spans[place] = span
         best = sorted(spans.values(), key=lambda span: (-span.score, -span.logits, span.start, span.end))
-        yield Found(best[:count], none, none_logits)
+        yield Found(best[:count], none, none_logits, best_logits)
 
 
 def _best(
