@@ -32,7 +32,7 @@ class ConllSentence:
     Attributes:
         words: the words.
         tags: the tag of each word, "_" in a file without tags.
-        line: the number of the sentence's first line in its file, counted from 1.
+        line: the number of the sentence's first line in its file, counted from 1; 0 in a row of a table.
         lines: all lines, comments included, without their ends.
         rows: which of `lines` are the words.
         tag_column: the place of the tag in a row; None if the file has none.
@@ -119,7 +119,7 @@ def read_conll(
             if len(own) != len(named):
                 raise ValueError(f"{row.place}: {words} has {len(own)} words, but {tags} has {len(named)} tags")
             try:
-                found.append(replace(ConllSentence.from_words(own, named), place=row.place))
+                found.append(replace(ConllSentence.from_words(own, named), line=0, place=row.place))
             except ValueError as error:
                 raise ValueError(f"{row.place}: {error}") from None
     else:

@@ -175,4 +175,4 @@ def test_entities_are_learnt_and_scored(files, tmp_path, capsys):
     other.write_text("the O\ncat NOUN\n", encoding="utf-8")
     both |= {"eval": str(other), "output": str(tmp_path / "other")}
     error = error_of(command(files, *more, **both), capsys)
-    assert error.startswith(f"{other}:1: tags[1] must be O, or begin with B-")
+    assert error.startswith(f"{other}:2: the tag 'NOUN' is none of B-X, E-X, O, S-X")

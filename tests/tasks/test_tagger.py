@@ -143,9 +143,24 @@ def test_matrices_decay_and_biases_and_norms_do_not(folder: Path) -> None:
 def test_evaluation(tagger: Tagger) -> None:
     words = ["the", "cat", "sat"]
     found = tagger.tag([words])[0]
-    right = [found[0], "_", "none"]
+    right = [found[0], "_", next(label for label in LABELS if label != found[2])]
     assert tagger.evaluate([ConlluSentence.from_words(words, right)]) == {"accuracy": 0.5}
     assert np.isnan(tagger.evaluate([])["accuracy"])
+
+
+def test_a_tag_that_is_no_label_is_named(tagger: Tagger, tmp_path: Path) -> None:
+    path = tmp_path / "eval.conllu"
+    rows = [f"{i}\t{word}\t_\t{tag}" + "\t_" * 6 for i, word, tag in ((1, "the", "DET"), (2, "cat", "z"))]
+    path.write_text("# one\n" + "".join(f"{row}\n" for row in rows) + "\n", encoding="utf-8")
+    message = rf"^{path}:3: evaluate: the tag 'z' is none of {', '.join(LABELS)}$"
+    data = Tagger.read(path)
+    for call in (tagger.check, tagger.evaluate):
+        with pytest.raises(ValueError, match=message):
+            call(data)
+    lines = tmp_path / "eval.jsonl"
+    lines.write_text('{"tokens": ["the", "cat"], "tags": ["DET", "z"]}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"^{lines}:1: evaluate: the tag 'z' is none of"):
+        tagger.check(Tagger.read(lines))
 
 
 def test_a_new_head_is_drawn_from_the_seed(tmp_path: Path) -> None:

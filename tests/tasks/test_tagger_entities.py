@@ -217,10 +217,21 @@ def test_evaluation_counts_entities(tagger: Tagger) -> None:
     assert (nothing["f1"], nothing["precision"], nothing["recall"]) == (0, 0, 0)
 
 
+def test_a_type_of_entity_that_is_no_label_is_named(tagger: Tagger, tmp_path: Path) -> None:
+    other = make(tmp_path, ("B-LOC", "I-LOC", "B-PER", "O"))
+    known = [ConllSentence.from_words(["a", "b", "c"], tags) for tags in (["I-PER", "S-LOC", "O"], ["B-LOC", "_", "_"])]
+    assert set(Tagger.from_pretrained(other).evaluate(known)) == {"f1", "precision", "recall", "accuracy"}
+    path = tmp_path / "eval.conll"
+    path.write_text("a O\n\na B-LOC\nb B-DATE\nc _\n", encoding="utf-8")
+    for call in (tagger.check, tagger.evaluate, tagger.entity_scores):
+        with pytest.raises(ValueError, match=rf"^{path}:4: \w+: the tag 'B-DATE' is none of B-LOC, B-PER"):
+            call(Tagger.read(path))
+
+
 def test_other_tags_cannot_be_measured(tagger: Tagger, tmp_path: Path) -> None:
     data = [ConllSentence.from_words(["a"], ["O"]), ConlluSentence.from_words(["a", "b"], ["O", "NOUN"])]
     for call in (tagger.evaluate, tagger.check, tagger.entity_scores):
-        with pytest.raises(ValueError, match=r": data\[1\]: tags\[1\] must be O, or begin with B-"):
+        with pytest.raises(ValueError, match=r"^data\[1\]: \w+: the tag 'NOUN' is none of B-LOC, B-PER, O$"):
             call(data)
     plain = Tagger.from_pretrained(make(tmp_path, ("NOUN", "VERB")))
     with pytest.raises(ValueError, match=r"^entity_scores: the labels are no tags of entities: NOUN, VERB$"):

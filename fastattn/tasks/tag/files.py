@@ -157,6 +157,12 @@ def parse_input(lines: Iterable[bytes], name: str, layout: Layout, append: bool)
     return data
 
 
+def place_of(sentence: Sentence, word: int) -> str:
+    """The file and the line of a word, or the row of a table; "" in a sentence that was not read."""
+    source, colon, line = sentence.place.rpartition(":")
+    return f"{source}:{int(line) + sentence.rows[word]}" if colon and line == str(sentence.line) else sentence.place
+
+
 def _number(name: str, column: str | None, default: int) -> int:
     """The number of a column."""
     if column is None:

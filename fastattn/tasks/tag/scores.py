@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fastattn.tasks.tag.files import Sentence
+from fastattn.checks import listed, shown
+from fastattn.tasks.tag.files import Sentence, place_of
 from fastattn.text import convert_tags, scheme_of
 from fastattn.text.conllu import NO_TAG
+from fastattn.text.entities import OUTSIDE
 from fastattn.training import EntityScore, entity_scores
 
 Tags = Sequence[Sequence[str]]
@@ -22,6 +24,25 @@ def tags_of(owner: str, data: Sequence[Sentence], scheme: str | None) -> Iterato
             yield sentence.tags
         else:
             yield convert_tags(sentence.tags, scheme, f"{owner}: {sentence.place or f'data[{i}]'}: tags")
+
+
+def check_tags(owner: str, data: Sequence[Sentence], labels: Sequence[str], scheme: str | None) -> None:
+    """Raise ValueError, with the place and `owner`, for a tag that is none of `labels`, whose scheme this is.
+
+    Tags of entities are compared by their types: I-PER is known if B-PER is a label.
+    """
+    known = {NO_TAG, *(_kind(label, scheme) for label in labels), *([OUTSIDE] if scheme else [])}
+    for i, sentence in enumerate(data):
+        for j, tag in enumerate(sentence.tags):
+            if _kind(tag, scheme) not in known:
+                place = place_of(sentence, j) or f"data[{i}]"
+                raise ValueError(f"{place}: {owner}: the tag {shown(tag)} is none of {listed(labels)}")
+
+
+def _kind(tag: str, scheme: str | None) -> str:
+    """What a tag names: a type of entities, or itself."""
+    named = scheme is not None and tag[:1] in ("B", "I", "E", "S") and tag[1:2] in ("", "-")
+    return f"-{tag[2:] or NO_TAG}" if named else tag
 
 
 def count_right(predicted: Tags, gold: Tags) -> tuple[int, int]:

@@ -29,7 +29,7 @@ from fastattn.tasks.heads import head_of
 from fastattn.tasks.limits import token_limit
 from fastattn.tasks.tag.files import TAGGER_FILES, Input, Layout, Sentence, parse_input, read_tagged, tagged_format
 from fastattn.tasks.tag.recipe import TagOptions, TagRecipe
-from fastattn.tasks.tag.scores import count_right, report, scores_of, tags_of
+from fastattn.tasks.tag.scores import check_tags, count_right, report, scores_of, tags_of
 from fastattn.tasks.tag.spans import STRATEGIES, Grouping, texts_of, windows_of
 from fastattn.text import (
     TokenizedWords,
@@ -272,7 +272,8 @@ class Tagger(Task):
         For tags of entities, `f1`, `precision` and `recall` of entities come first, as seqeval counts them.
         `entity_scores` has them by type.
 
-        Raises ValueError for tags that are none of entities, if the labels are.
+        Raises ValueError, with file and line, for a tag that is none of `labels`; for tags of entities, of a type that
+        is not among them.
         """
         found, gold = self._tag_all("evaluate", data)
         right, total = count_right(found, gold)
@@ -285,8 +286,8 @@ class Tagger(Task):
     def entity_scores(self, data: Data) -> tuple[EntityScore, dict[str, EntityScore]]:
         """Precision, recall and F1 of all entities together, and by type; see `fastattn.training.entity_scores`.
 
-        Sentences in which a word has no tag do not count. Raises ValueError for labels or tags that are none of
-        entities.
+        Sentences in which a word has no tag do not count. Raises ValueError as `evaluate` does, and for labels that are
+        no tags of entities.
         """
         if self.layout.scheme is None:
             raise ValueError(f"entity_scores: the labels are no tags of entities: {listed(self.labels)}")
@@ -294,12 +295,12 @@ class Tagger(Task):
 
     def _tag_all(self, owner: str, data: Data) -> tuple[list[list[str]], list[Sequence[str]]]:
         """The labels of words, and the right ones."""
-        gold = [*tags_of(owner, _check(owner, data), self.layout.scheme)]
+        check_tags(owner, _check(owner, data), self.labels, self.layout.scheme)
+        gold = [*tags_of(owner, data, self.layout.scheme)]
         return self.tag([sentence.words for sentence in data]), gold
 
     def check(self, data: Data) -> None:
-        for _ in tags_of("evaluate", _check("evaluate", data), self.layout.scheme):
-            pass
+        check_tags("evaluate", _check("evaluate", data), self.labels, self.layout.scheme)
 
     def configuration(self, data: Data) -> dict[str, Any]:
         return {"config": self.model.config.to_dict(), "train_crc32": self.checksum(data)}
@@ -362,7 +363,11 @@ class Tagger(Task):
         self, data: list[Sentence], options: TagOptions, told: list[str]
     ) -> tuple[Iterable[str], Iterable[str]]:
         found, scheme = self.tag([sentence.words for sentence in data]), options.scheme or self.layout.scheme
-        told += report(found, [sentence.tags for sentence in data], self.layout.scheme)
+        try:
+            self.check(data)
+            told += report(found, [sentence.tags for sentence in data], self.layout.scheme)
+        except ValueError as error:  # other tags may stand in the place of those that are withheld
+            told.append(f"not measured: {error}")
         if scheme is not None:
             found = [convert_tags(tags, scheme) for tags in found]
         return (sentence.with_tags(tags) for sentence, tags in zip(data, found, strict=True)), told
