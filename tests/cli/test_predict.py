@@ -262,6 +262,23 @@ def test_what_a_name_does_not_say_is_told(model, entities, tmp_path, capsys):
     assert error.endswith(f"; {path} is read as CoNLL-U, tags in UPOS; {ways}\n")
 
 
+def test_raw_text_is_not_overwritten(entities, tmp_path, capsys):
+    path, out = tmp_path / "texts.txt", tmp_path / "out.txt"
+    path.write_text("Ada Lovelace lived in London.\n", encoding="utf-8")
+    assert predict(entities, path, "-o", str(out)) == 1
+    assert capsys.readouterr().err == (
+        f"fastattn predict tag: error: {path}:1: the tag 'lived' is none of B-LOC, I-LOC, O; "
+        "--format conll overwrites the column; "
+        f"{path} is read as CoNLL columns, words in column 1, tags in column 2; --format text reads raw text\n"
+    )
+    assert not out.exists()
+    for more in (["--format", "conll"], ["--tag-column", "2"], ["--append"]):
+        assert predict(entities, path, "-o", str(out), *more) == 0
+    assert out.read_text(encoding="utf-8").startswith("Ada Lovelace lived in London. ")
+    path.write_text(COLUMNS.replace("York O", "York E-LOC").replace("sat O", "sat _"), encoding="utf-8")
+    assert predict(entities, path, "-o", str(out)) == 0
+
+
 def test_training_files_are_known_by_their_names(tmp_path, capsys):
     path = tmp_path / "train.txt"
     path.write_text("New B-LOC\n", encoding="utf-8")

@@ -348,11 +348,21 @@ class Tagger(Task):
         guess = f"{name} is read as {layout.described(options.append)}; --format text reads raw text"
         known = options.format or tagged_format(name)
         try:
-            return Input(parse_input(lines, name, layout, options.append), None if known else guess)
+            data = parse_input(lines, name, layout, options.append)
+            if not known and not options.tag_column and layout.format == "conll":
+                self._check_guess(data)
+            return Input(data, None if known else guess)
         except ValueError as error:
             if not known:
                 error.__notes__ = [guess]  # type: ignore[attr-defined]  # add_note, which Python 3.10 does not have
             raise
+
+    def _check_guess(self, data: list[Sentence]) -> None:
+        """Raise OptionError if what would be overwritten are other words than tags, as in raw text."""
+        try:
+            check_tags("read_input", data, self.labels, self.layout.scheme)
+        except ValueError as error:
+            raise OptionError("{}; {format} conll overwrites the column", error) from None
 
     def predict(self, data: Input, options: TagOptions) -> tuple[Iterable[str], Iterable[str]]:
         if options.format == "text":
