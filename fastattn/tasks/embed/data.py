@@ -62,7 +62,7 @@ def read_pairs(
         format: "tsv", "csv", "jsonl" or "parquet"; None decides by the end of a file's name.
 
     Raises as `read_rows` does, and ValueError, with file and line, for a row without these columns, a text or a score
-    of another type, and files of both kinds.
+    of another type, an empty text without a score, and files of both kinds.
 
     >>> data = read_pairs([{"anchor": "Who?", "positive": "Me."}])
     >>> data.columns, data.scores
@@ -88,7 +88,8 @@ def read_pairs(
         wanted, scored = kind
     if len(wanted) < 2 or (scored and len(wanted) > 2):
         raise OptionError("{texts} must name two columns, or more without scores, got {}", ", ".join(wanted))
-    columns = tuple([row.text(name) for row in rows] for name in wanted)
+    read = Row.text if scored else _filled
+    columns = tuple([read(row, name) for row in rows] for name in wanted)
     scores = np.array([row.number(score or SCORE) for row in rows], np.float64) if scored else None
     return TextPairs(columns, scores, [row.place for row in rows])
 
@@ -103,6 +104,14 @@ def _kind(row: Row, score: str) -> tuple[list[str], bool]:
     found = ", ".join([*there, *([score] if row[score] is not None else [])]) or "none of these"
     told = "{}: the columns must be anchor and positive (and negatives), or sentence1, sentence2 and {}, got {}; "
     raise OptionError(told + "{texts} names others", row.place, score, found)
+
+
+def _filled(row: Row, column: str) -> str:
+    """A text of a row. An empty one would be learnt as if it were a negative, or the answer."""
+    text = row.text(column)
+    if not text.strip():
+        raise ValueError(f"{row.place}: {column} is empty")
+    return text
 
 
 def unique(texts: Iterable[str]) -> dict[str, int]:

@@ -64,7 +64,8 @@ def evaluate_retrieval(
         accuracy_at_k, precision_recall_at_k, mrr_at_k, ndcg_at_k, map_at_k: how many documents each metric looks at.
 
     Returns "cosine_ndcg@10", "cosine_mrr@10", "cosine_map@100" and others. Of equal scores, the document with the
-    lowest id is the first. Raises ValueError if no query counts or the corpus is empty.
+    lowest id is the first. Raises ValueError if no query counts or the corpus is empty, and TypeError for
+    ids of documents without an order, such as 1 and "a".
     """
     cutoffs = {
         "ndcg": ndcg_at_k, "mrr": mrr_at_k, "map": map_at_k,
@@ -79,7 +80,11 @@ def evaluate_retrieval(
             "evaluate_retrieval: there must be a document, and a query with a relevant one, "
             f"got {len(corpus)} documents and {len(counted)} such queries"
         )
-    documents = sorted(corpus)
+    try:
+        documents = sorted(corpus)
+    except TypeError:
+        kinds = ", ".join(sorted({type(document).__name__ for document in corpus}))
+        raise TypeError(f"evaluate_retrieval: corpus must have ids that can be ordered, got {kinds}") from None
     number = {document: i for i, document in enumerate(documents)}
     relevant = [{number.get(document, -1) for document in relevant_docs[query]} for query in counted]
     sizes = [len(set(relevant_docs[query])) for query in counted]

@@ -56,22 +56,37 @@ def semantic_search(
 
 
 def paraphrase_mining(
-    encoder: SentenceEncoder, sentences: Sequence[str], *, top_k: int = 100, max_pairs: int = 500000, **options: Any
+    encoder: SentenceEncoder,
+    sentences: Sequence[str],
+    *,
+    top_k: int = 100,
+    max_pairs: int = 500000,
+    score_function: str = "cosine",
+    query_chunk_size: int = QUERIES,
+    corpus_chunk_size: int = CORPUS,
+    **options: Any,
 ) -> list[list[Any]]:
     """The pairs of sentences that are most alike, as `[score, i, j]` with i < j, the best first.
 
     Args:
         encoder: embeds the sentences.
         sentences: a list of str.
-        top_k, max_pairs: as for `paraphrase_mining_embeddings`.
+        top_k, max_pairs, score_function, query_chunk_size, corpus_chunk_size: as for `paraphrase_mining_embeddings`.
         options: those of `SentenceEncoder.encode`.
 
-    Raises as `encode` does.
+    Raises as `encode` and `paraphrase_mining_embeddings` do.
 
     >>> paraphrase_mining(encoder, ["A cat sleeps.", "It rains.", "A kitten naps."])[0]    # doctest: +SKIP
     [0.7331, 0, 2]
     """
-    return paraphrase_mining_embeddings(encoder.encode(list(sentences), **options), top_k=top_k, max_pairs=max_pairs)
+    return paraphrase_mining_embeddings(
+        encoder.encode(list(sentences), **options),
+        top_k=top_k,
+        max_pairs=max_pairs,
+        score_function=score_function,
+        query_chunk_size=query_chunk_size,
+        corpus_chunk_size=corpus_chunk_size,
+    )
 
 
 def paraphrase_mining_embeddings(

@@ -56,6 +56,8 @@ def test_what_cannot_be_measured(encoder: SentenceEncoder) -> None:
     for queries, corpus, relevant in (({}, CORPUS, {}), (QUERIES, {}, RELEVANT), (QUERIES, CORPUS, {"q1": set()})):
         with pytest.raises(ValueError, match="evaluate_retrieval: there must be a document, and a query with"):
             evaluate_retrieval(encoder, queries, corpus, relevant)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"evaluate_retrieval: corpus must have ids that can be ordered, got int, str$"):
+        evaluate_retrieval(encoder, {1: "cat"}, {1: "cat", "b": "sat"}, {1: [1]})
     with pytest.raises(ValueError, match="evaluate_retrieval: mrr_at_k must be a positive integer, got 0"):
         evaluate_retrieval(encoder, QUERIES, CORPUS, RELEVANT, mrr_at_k=[0])
 

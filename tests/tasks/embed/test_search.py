@@ -127,6 +127,19 @@ def test_paraphrases_of_sentences(encoder: SentenceEncoder) -> None:
     assert paraphrase_mining(encoder, sentences, max_pairs=1, truncate_dim=3)[0][1:] == [0, 2]
 
 
+def test_paraphrases_of_sentences_have_the_options_of_embeddings(encoder: SentenceEncoder) -> None:
+    sentences = [f"{a} {b}" for a in ("the cat", "query", "abc") for b in ("sat", "zz", ".")]
+    embeddings = encoder.encode(sentences)
+    chunks = {"query_chunk_size": 2, "corpus_chunk_size": 4}
+    for options in (chunks, {"score_function": "dot"}, {"score_function": "euclidean", **chunks}):
+        wanted = paraphrase_mining_embeddings(embeddings, **options)
+        assert paraphrase_mining(encoder, sentences, **options) == wanted
+    with pytest.raises(ValueError, match="query_chunk_size must be"):
+        paraphrase_mining(encoder, sentences, query_chunk_size=0)
+    with pytest.raises((TypeError, ValueError), match="score_function must be"):
+        paraphrase_mining(encoder, sentences, score_function=np.dot)
+
+
 MINING: list[dict[str, Any]] = [
     {},
     {"num_negatives": 2, "output_scores": True},
