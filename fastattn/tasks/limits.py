@@ -8,14 +8,20 @@ from fastattn.errors import OptionError
 from fastattn.text import Tokenizer
 
 
-def token_limit(tokenizer: Tokenizer, config: Any, wanted: int | None = None, usual: int | None = None) -> int:
-    """The most tokens of a sequence: those that are `wanted`; otherwise the `usual` ones, as far as tokenizer and model
-    allow.
+def token_limit(
+    tokenizer: Tokenizer,
+    config: Any,
+    wanted: int | None = None,
+    usual: int | None = None,
+    option: str = "max_length",
+) -> int:
+    """The most tokens of a sequence: those that are `wanted` by an option; otherwise the `usual` ones, as far as
+    tokenizer and model allow.
 
     Raises as `check_positions`.
     """
     if wanted is not None:
-        return check_positions("max_length", wanted, config)
+        return check_positions(option, wanted, config)
     limits = usual, tokenizer.model_max_length, config.max_tokens
     return min(limit for limit in limits if limit)
 

@@ -226,6 +226,12 @@ def test_options_that_do_not_go_together(data: Documents, options: dict[str, Any
         Pretrainer.for_training(options.pop("start", None), data, **options)
 
 
+def test_instances_are_as_long_as_the_model_reads(data: Documents, tmp_path: Path) -> None:
+    for start, length in ((write_bert(tmp_path / "bert"), 32), (None, 128)):
+        bert = Pretrainer.for_training(start, data)
+        assert bert.batches(data).settings["room"] == length - 3
+
+
 def test_what_cannot_be_trained_or_loaded(data: Documents, tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "plain")
     with pytest.raises(ValueError, match="has no head for masked words, its architecture is BertModel"):

@@ -27,6 +27,9 @@ from typing import Any, ClassVar
 from fastattn.errors import OptionError
 from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, Fraction, Probability
 
+USUAL_LENGTH = 128
+"""The `max_seq_length` of a model that reads as much."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainRecipe(AdamWRecipe):
@@ -45,7 +48,8 @@ class PretrainRecipe(AdamWRecipe):
         heads: attention heads of each layer (default: one for every 64 of --hidden-size)
         intermediate_size: width of the feed-forward layers (default: 4 times --hidden-size)
         dropout: dropout of hidden states and of attention (default: as in --config or --model, otherwise 0.1)
-        max_seq_length: the most wordpieces of an instance, special tokens included
+        max_seq_length: the most wordpieces of an instance, special tokens included (default: 128, or what the model
+            reads)
         max_predictions_per_seq: the most hidden words of an instance
         masked_lm_prob: share of the wordpieces to predict
         short_seq_prob: share of the documents with shorter instances
@@ -80,7 +84,7 @@ class PretrainRecipe(AdamWRecipe):
     heads: Count | None = None
     intermediate_size: Count | None = None
     dropout: Probability | None = None
-    max_seq_length: Count = 128
+    max_seq_length: Count | None = None
     max_predictions_per_seq: Count = 20
     masked_lm_prob: Fraction = 0.15
     short_seq_prob: Fraction = 0.1

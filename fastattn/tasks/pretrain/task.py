@@ -24,8 +24,8 @@ from fastattn.tasks.base import Task, make_recipe, metric_text, model_name
 from fastattn.tasks.embed.folder import FILES, find_start, read_sentence_folder
 from fastattn.tasks.fill.task import Filler, word_scores
 from fastattn.tasks.heads import head_of
-from fastattn.tasks.limits import check_positions
-from fastattn.tasks.pretrain.recipe import PretrainRecipe
+from fastattn.tasks.limits import token_limit
+from fastattn.tasks.pretrain.recipe import USUAL_LENGTH, PretrainRecipe
 from fastattn.text import (
     Documents,
     Masking,
@@ -69,6 +69,7 @@ class Pretrainer(Task):
             raise ValueError("the tokenizer has no mask_token, such as [MASK], which hides the words to predict")
         self._mask = tokenizer.mask_token_id
         tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
+        self._max_seq_length()  # before the text is read
         self._learnt: TokenizedDocuments | None = None
         self._measured: tuple[Documents, PretrainingBatches] | None = None
 
@@ -117,7 +118,6 @@ class Pretrainer(Task):
             changes = dict.fromkeys(family_of(folder).config.dropouts, recipe.dropout)
         manual_seed(recipe.seed)
         model = load_head(folder, kind, trainable=True, new_head="draw", **changes)
-        check_positions("max_seq_length", recipe.max_seq_length, model.config)  # before the text is read
         task = cls(model, Tokenizer.from_pretrained(folder), recipe)
         task.base_model = model_name(start)
         return task
@@ -150,7 +150,6 @@ class Pretrainer(Task):
 
     def _batches(self, documents: TokenizedDocuments, **options: Any) -> PretrainingBatches:
         recipe = self.recipe
-        check_positions("max_seq_length", recipe.max_seq_length, self.model.config)
         masking = Masking(
             self._mask,
             min(self.tokenizer.vocab_size, self.model.config.vocab_size),
@@ -164,10 +163,14 @@ class Pretrainer(Task):
             masking,
             batch_size=recipe.batch_size,
             next_sentence=self.next_sentence,
-            max_seq_length=recipe.max_seq_length,
+            max_seq_length=self._max_seq_length(),
             short_seq_prob=recipe.short_seq_prob,
             **options,
         )
+
+    def _max_seq_length(self) -> int:
+        wanted = self.recipe.max_seq_length
+        return token_limit(self.tokenizer, self.model.config, wanted, USUAL_LENGTH, "max_seq_length")
 
     def loss(self, batch: Mapping[str, Any]) -> Any:
         return self.model.forward_ragged(**self._known(batch)).loss
@@ -310,7 +313,7 @@ def _new_tokenizer(data: Data, recipe: PretrainRecipe) -> Tokenizer:
         _documents(data, recipe),
         recipe.vocab_size or _VOCABULARY,
         lowercase=recipe.do_lower_case,
-        model_max_length=max(_POSITIONS, recipe.max_seq_length),
+        model_max_length=max(_POSITIONS, recipe.max_seq_length or 0),
     )
 
 
@@ -327,7 +330,7 @@ def _new_config(recipe: PretrainRecipe, tokenizer: Tokenizer) -> Any:
         "num_hidden_layers": recipe.layers or 2,
         "num_attention_heads": recipe.heads or max(1, size // _HEAD_DIM),
         "intermediate_size": recipe.intermediate_size or 4 * size,
-        "max_position_embeddings": max(_POSITIONS, recipe.max_seq_length),
+        "max_position_embeddings": max(_POSITIONS, recipe.max_seq_length or 0),
     }
     with fields_as_options(hidden_size="hidden_size", num_attention_heads="heads"):
         return config(**sizes, **changes)
