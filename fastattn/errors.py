@@ -148,6 +148,13 @@ class EmptyError(ValueError):
         super().__init__(f"{source}: there are no {what}")
 
 
+_IN_PYTHON = {
+    "eval": "evaluate_on", "train": "data", "output": "folder", "resume": "resume=True", "no_shared": "shared=False",
+    "no_next_sentence": "next_sentence=False",
+}  # fmt: skip
+"""What Python calls the options that have another name there."""
+
+
 class OptionError(ValueError):
     """A message with names of options, which Python calls otherwise than the command line.
 
@@ -160,9 +167,7 @@ class OptionError(ValueError):
 
     def __init__(self, template: str, *values: Any) -> None:
         self._template, self._values = template, values
-        names = {"eval": "evaluate_on", "no_shared": "shared=False", "no_next_sentence": "next_sentence=False",
-                 "resume": "resume=True", "output": "folder"}  # fmt: skip
-        super().__init__(self._filled(lambda name: names.get(name, name)))
+        super().__init__(self._filled(lambda name: _IN_PYTHON.get(name, name)))
 
     @property
     def as_flags(self) -> str:

@@ -202,7 +202,7 @@ OTHER_TEXT = {
     "regress": scored(["query", "a b c"]),
     "rerank": scored(["query", "a b c"]),
     "embed": alike("others"),
-    "tag": conllu(["the query"]),
+    "tag": conllu(["the query sat ."]),
     "bilm": "the dog .\n",
     "translate": tsv(pairs(3)),
     "pretrain": documents(3),

@@ -23,6 +23,7 @@ import numpy as np
 
 from fastattn._types import IntArray
 from fastattn.checks import FRACTION, integer, number
+from fastattn.errors import OptionError
 from fastattn.text.masking import Masking
 from fastattn.text.tokenized_documents import TokenizedDocuments
 from fastattn.text.tokenizer import Tokenizer
@@ -85,7 +86,8 @@ class PretrainingBatches:
         self._passes, self._static = integer(f"{owner}: dupe_factor", dupe_factor), static_masks
         self._seed = integer(f"{owner}: seed", seed, 0)
         if self._pairs and len(documents) < 2:
-            raise ValueError(f"{documents.name}: next sentences need two documents or more, there is one")
+            told = "{}: next sentences need two documents or more, there is one; {no_next_sentence} learns masked words"
+            raise OptionError(told, documents.name)
         self.documents, self._template, self._masking = documents, template, masking
         self._shards = lru_cache(2)(self._make_shards)
         self._plan = lru_cache(_KEPT)(self._make_plan)

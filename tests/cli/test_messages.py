@@ -52,7 +52,22 @@ def test_functions_are_not_named(tmp_path: Path, capsys) -> None:
     error = error_of(command("classify", files), capsys)
     assert error.startswith(f"{files['--eval']}:2: the label 'other' is none of ")
     write(Path(files["--train"]), "text\tlabel\nquery\tother\n")
-    assert error_of(command("classify", files), capsys).startswith("data must have two classes or more")
+    assert error_of(command("classify", files), capsys) == "--train must have two classes or more, got ['other']"
+    files = files_of("rerank", tmp_path)
+    write(Path(files["--train"]), "text\tlabel\nquery\t1\n")
+    told = f"--train must be pairs, got single texts in {files['--train']}:2"
+    assert error_of(command("rerank", files), capsys) == told
+    files = files_of("tag", tmp_path)
+    write(Path(files["--train"]), "1\tcat\t_\tX" + "\t_" * 6 + "\n")
+    told = "the column UPOS must have two labels or more in --train, got ['X']"
+    assert error_of(command("tag", files), capsys) == told
+
+
+def test_masked_words_alone_are_told_by_their_flag(tmp_path: Path, capsys) -> None:
+    files = files_of("pretrain", tmp_path)
+    one = write(tmp_path / "one.txt", "a b\nc d\n")
+    told = f"{one}: next sentences need two documents or more, there is one; --no-next-sentence learns masked words"
+    assert error_of(command("pretrain", {**files, "train": one}), capsys) == told
 
 
 def test_a_file_may_have_the_name_of_a_function(tmp_path: Path, capsys, monkeypatch) -> None:

@@ -343,7 +343,7 @@ def test_other_data_are_refused(task, files, command, capsys, tmp_path):
         (
             "pretrain",
             b"a b\nc d\n",
-            "text.txt: next sentences need two documents or more, there is one",
+            "text.txt: next sentences need two documents or more, there is one; --no-next-sentence learns masked words",
         ),
         ("pretrain", b"fine\n\n\xff\n", "text.txt:3: not UTF-8: byte 0xff at 1"),
         ("translate", b"", "train.tsv: there are no pairs of texts"),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastattn import functional as F
 from fastattn.checks import listed, shown
+from fastattn.errors import OptionError
 from fastattn.tasks.classify.recipe import ClassifyRecipe
 from fastattn.tasks.sequences.answers import number
 from fastattn.tasks.sequences.task import Inputs, SequenceTask
@@ -60,7 +61,7 @@ class Classifier(SequenceTask):
         classes = recipe.labels or sorted(found, key=_order(found))
         if len(classes) < 2 - recipe.multi_label:
             wanted = "a label" if recipe.multi_label else "two classes or more"
-            raise ValueError(f"for_training: data must have {wanted}, got {list(classes)}")
+            raise OptionError("for_training: {train} must have {}, got {}", wanted, list(classes))
         names = dict(enumerate(classes))
         problem = MULTI if recipe.multi_label else SINGLE
         return {"id2label": names, "label2id": {name: i for i, name in names.items()}, "problem_type": problem}

@@ -298,7 +298,7 @@ def _kind(folder: Path) -> str:
 
 
 def _check_pairs(folder: Path, kind: str) -> None:
-    """Raise ValueError, naming the folder, for a family whose pre-training is another one."""
+    """Raise OptionError, naming the folder, for a family whose pre-training is another one."""
     found = family_of(folder)
     if kind == HEADS[True] and getattr(found.heads.get(kind), "pair_label", None) != "next_sentence_label":
         name = found.config.__name__.removesuffix("Config")

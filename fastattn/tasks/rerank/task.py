@@ -64,7 +64,7 @@ class Reranker(Regressor):
     @classmethod
     def _fields(cls, data: LabelledTexts, recipe: Any) -> dict[str, Any]:
         if data.pairs is None:
-            raise ValueError(f"for_training: data must be pairs, got single texts in {data.places[0]}")
+            raise OptionError("for_training: {train} must be pairs, got single texts in {}", data.places[0])
         return {"num_labels": 1, "problem_type": None}
 
     def _targets(self, owner: str, data: LabelledTexts) -> NDArray[np.float32]:

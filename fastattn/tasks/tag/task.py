@@ -113,7 +113,8 @@ class Tagger(Task):
         recipe = make_recipe(TagRecipe, recipe, options)
         found = scheme_of([each.tags for each in _check("for_training", data) if NO_TAG not in each.tags])
         if recipe.scheme and not found:
-            raise ValueError(f"for_training: scheme {recipe.scheme} is for tags of entities, which data does not have")
+            told = "for_training: {scheme} {} is for tags of entities, which {train} does not have"
+            raise OptionError(told, recipe.scheme)
         scheme = recipe.scheme or found
         labels = sorted({tag for tags in tags_of("for_training", data, scheme) for tag in tags} - {NO_TAG})
         if not labels:
@@ -121,7 +122,8 @@ class Tagger(Task):
         layout = Layout.of(data, scheme)
         if len(labels) < 2:
             column = recipe.tag_column or (layout.tag_column if layout.format == "conllu" else "of tags")
-            raise ValueError(f"for_training: the column {column} must have two labels or more, got {labels}")
+            told = "for_training: the column {} must have two labels or more in {train}, got {}"
+            raise OptionError(told, column, labels)
         folder = read_sentence_folder(find_start(start)).transformer
         names = dict(enumerate(labels))
         manual_seed(recipe.seed)
