@@ -204,8 +204,9 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, capsys: py
 
 
 def test_one_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    labels = {str(i): f"label {i}" for i in range(500)}
-    folder = write_bert(tmp_path, architectures=["BertForTokenClassification"], id2label=labels)
+    labels = {i: f"label {i}" for i in range(500)}
+    folder = write_bert(tmp_path, architectures=["BertForTokenClassification"])
+    load_head(folder, "TokenClassification", new_head="draw", id2label=labels).save_pretrained(folder)
     assert main(["info", str(folder)]) == 0
     text = capsys.readouterr().out
     assert "500: label 0, label 1" in text
