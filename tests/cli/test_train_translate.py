@@ -401,7 +401,7 @@ def test_files_that_do_not_fit(files, capsys, tmp_path):
     assert "at least as many --epochs, got 3" in error_of(command(files, "--average", "4", "--epochs", "3"), capsys)
     assert "--vocabulary is bpe, characters, or Sent" in error_of(command(files, vocabulary="chars"), capsys)
     assert "--no-shared needs two" in error_of(command(files, "--no-shared", vocabulary=str(short)), capsys)
-    assert "d_model must be a multiple of" in error_of(command(files, "--heads", "3"), capsys)
+    assert "--d-model must be a multiple of --heads" in error_of(command(files, "--heads", "3"), capsys)
     assert not Path(files["--output"]).exists()
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from fastattn.tasks.base import START, Count, Options, TokenRecipe
-from fastattn.text.labelled import check_text_columns
 
 TABLE = "TSV, CSV, JSON lines or Parquet"
 
@@ -31,6 +30,8 @@ class TableOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.columns is not None:
+            from fastattn.text.labelled import check_text_columns  # --help needs no text package
+
             check_text_columns(self.columns)
 
     @property
