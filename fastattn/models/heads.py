@@ -47,7 +47,7 @@ class HeadModel(EncoderFamily):
     pools: ClassVar[bool] = False
     """Whether the head reads the encoder's pooler."""
     dropouts: ClassVar[tuple[str, ...]] = ("classifier_dropout", "hidden_dropout_prob")
-    """Fields of the config with the rate of the head's dropout: the first that is not None counts."""
+    """Fields of the config with the rate of the head's dropout: the first that is not None counts. None without any."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -75,6 +75,10 @@ class HeadModel(EncoderFamily):
     def _dropout(self, config: Any) -> nn.Dropout:
         rates = (getattr(config, name) for name in self.dropouts)
         return nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
+
+    def _states(self, output: EncoderOutput) -> Any:
+        """What a layer over each token reads."""
+        return output.last_hidden_state
 
     def _run(self, batch: Batch, labels: Any, *outputs: bool) -> Any:
         """The result for a batch, with a loss unless `labels` are None; `outputs` are passed to `Encoder.encode`."""
@@ -164,16 +168,18 @@ class TokenClassification(RaggedModel):
         return batch.pack_labels(type(self).__name__, labels, self.config.num_labels)
 
     def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
-        scores = self.classifier(self.dropout(output.last_hidden_state))
+        scores = self.classifier(self.dropout(self._states(output)))
         return HeadOutput(loss_of(scores, target), batch.pad(scores), **extras)
 
 
 class QuestionAnswering(HeadModel):
-    """The first and the last token of an answer in the text. `qa_dropout` of the config acts before, if it is there."""
+    """The first and the last token of an answer in the text."""
+
+    dropouts: ClassVar[tuple[str, ...]] = ()
 
     def build(self, config: Any) -> None:
         self._build_encoder(config)
-        self.dropout = nn.Dropout(config.qa_dropout) if hasattr(config, "qa_dropout") else None
+        self.dropout = self._dropout(config)
         self.qa_outputs = nn.Linear(config.hidden_size, 2, std=config.initializer_range)
 
     def forward(
@@ -224,8 +230,7 @@ class QuestionAnswering(HeadModel):
     def _finish(
         self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]
     ) -> QuestionAnsweringOutput:
-        hidden = output.last_hidden_state
-        rows = self.qa_outputs(hidden if self.dropout is None else self.dropout(hidden))
+        rows = self.qa_outputs(self.dropout(self._states(output)))
         scores = start, end = _columns(batch.pad(rows, fill=-np.inf))
         if target is not None and len(batch.shape) == 1:  # a softmax over each sequence
             lengths = ragged.lengths(batch.cu_seqlens)

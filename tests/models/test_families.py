@@ -19,10 +19,14 @@ from helpers_families import HEADS, ROWS, draw_fields, make_call, new_model
 
 import fastattn
 from fastattn import Tensor, models, no_grad, ragged
+from fastattn.models import AlbertForPreTraining, heads
 from fastattn.models.convert import convert_checkpoint
 from fastattn.models.encoder import EncoderFamily
 from fastattn.models.registry import FAMILIES, family, load_encoder, load_head
 from fastattn.training import Adam
+
+DROPPING = (heads.TokenClassification, heads.QuestionAnswering, heads.SummaryModel, AlbertForPreTraining)
+"""The heads that take dropout."""
 
 
 def call_of(model: Any, kind: str, name: str, seed: int = 0) -> dict[str, Any]:
@@ -96,6 +100,18 @@ class TestHeads:
             assert float(other.loss) == loss
             for a, b in zip(recorded, arrays_of(other), strict=True):
                 assert_same_bits(a, array(b))
+
+    def test_dropout_of_the_head(self, name: str, kind: str) -> None:
+        """It acts while training where the head names its rate, and nowhere else."""
+        head: Any = family(name).heads[kind]
+        rates = dict.fromkeys(head.dropouts if issubclass(head, DROPPING) else (), 0.5)
+        model = new_model(name, kind, **rates)
+        call = call_of(model, kind, name)
+        quiet = [array(value).copy() for value in arrays_of(model(**call))]
+        model.train()
+        model.base_model.eval()
+        loud = [array(value) for value in arrays_of(model(**call))]
+        assert any(not np.array_equal(a, b) for a, b in zip(quiet, loud, strict=True)) == bool(rates)
 
     def test_it_trains(self, name: str, kind: str) -> None:
         """Every parameter of the loss gets a gradient, and the loss falls. Checkpointing changes no bits."""

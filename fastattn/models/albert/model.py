@@ -67,7 +67,7 @@ class AlbertHead(heads.HeadModel):
     """A model with an ALBERT encoder under a head."""
 
     encoder_class = AlbertModel
-    dropouts = ("classifier_dropout_prob",)
+    dropouts: ClassVar[tuple[str, ...]] = ("classifier_dropout_prob",)
     config: AlbertConfig
     albert: AlbertModel
 

@@ -51,6 +51,8 @@ class DistilBertForTokenClassification(heads.TokenClassification, DistilBertHead
 class DistilBertForQuestionAnswering(heads.QuestionAnswering, DistilBertHead):
     """See `models.heads.QuestionAnswering`."""
 
+    dropouts = ("qa_dropout",)
+
 
 class _FirstToken(heads.SummaryModel):
     pools = False

@@ -53,11 +53,6 @@ class ModernBertHead(heads.HeadModel):
     config: ModernBertConfig
     model: ModernBertModel
 
-    def _build_encoder(self, config: ModernBertConfig) -> None:
-        super()._build_encoder(config)
-        if not isinstance(self, ModernBertForMaskedLM):
-            self.head = PredictionHead(config)
-
 
 class ModernBertForMaskedLM(masked_lm.MaskedLM, ModernBertHead):
     """See `models.masked_lm.MaskedLM`."""
@@ -69,21 +64,15 @@ class ModernBertForMaskedLM(masked_lm.MaskedLM, ModernBertHead):
         self.predictions = Predictions(config, words)
 
 
-class ModernBertForTokenClassification(heads.TokenClassification, ModernBertHead):
-    """See `models.heads.TokenClassification`."""
+class TaskHead(ModernBertHead):
+    """A head for a task, which has the dense layer and the norm besides its own layer."""
 
-    def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> Any:
-        return super()._finish(batch, EncoderOutput(self.head(output.last_hidden_state)), target, extras)
+    def _build_encoder(self, config: ModernBertConfig) -> None:
+        super()._build_encoder(config)
+        self.head = PredictionHead(config)
 
-
-class ModernBertForQuestionAnswering(heads.QuestionAnswering, ModernBertHead):
-    """See `models.heads.QuestionAnswering`."""
-
-    dropouts = ("classifier_dropout",)
-    checkpoint_names: Mapping[str, str] = {"qa_outputs": "classifier"}
-
-    def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> Any:
-        return super()._finish(batch, EncoderOutput(self.head(output.last_hidden_state)), target, extras)
+    def _states(self, output: EncoderOutput) -> Any:
+        return self.head(output.last_hidden_state)
 
 
 class _Pooled(heads.SummaryModel):
@@ -97,9 +86,20 @@ class _Pooled(heads.SummaryModel):
         return self.classifier(self.dropout(self.head(pooled)))
 
 
-class ModernBertForSequenceClassification(_Pooled, heads.SequenceClassification, ModernBertHead):
+class ModernBertForTokenClassification(heads.TokenClassification, TaskHead):
+    """See `models.heads.TokenClassification`."""
+
+
+class ModernBertForQuestionAnswering(heads.QuestionAnswering, TaskHead):
+    """See `models.heads.QuestionAnswering`."""
+
+    dropouts = ("classifier_dropout",)
+    checkpoint_names: Mapping[str, str] = {"qa_outputs": "classifier"}
+
+
+class ModernBertForSequenceClassification(_Pooled, heads.SequenceClassification, TaskHead):
     """See `models.heads.SequenceClassification`."""
 
 
-class ModernBertForMultipleChoice(_Pooled, heads.MultipleChoice, ModernBertHead):
+class ModernBertForMultipleChoice(_Pooled, heads.MultipleChoice, TaskHead):
     """See `models.heads.MultipleChoice`."""

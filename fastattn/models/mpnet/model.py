@@ -8,7 +8,7 @@ files and results match Hugging Face's `MPNetModel`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class MPNetHead(heads.HeadModel):
     """A model with an MPNet encoder under a head."""
 
     encoder_class = MPNetModel
-    dropouts = ("hidden_dropout_prob",)
+    dropouts: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob",)
     config: MPNetConfig
     mpnet: MPNetModel
 
