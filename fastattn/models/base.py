@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import os
 import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,10 +16,11 @@ import numpy as np
 
 from fastattn import nn
 from fastattn.checks import choice, counted, listed, shown
-from fastattn.files import copy_files, read_regular
+from fastattn.files import copy_files
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
 from fastattn.models.config import PreTrainedConfig, architectures, code_of_its_own
+from fastattn.models.origin import Origin, attributes_of, fingerprint_of, from_origin
 from fastattn.nn.parameter import Array
 
 Self = TypeVar("Self", bound="PreTrainedModel")
@@ -94,7 +93,7 @@ class PreTrainedModel(nn.Module, ABC):
     config: Any
     _folder: Path | None = None  # where it was loaded from
     _drawn: tuple[str, ...] = ()  # names of the head's weights that the checkpoint lacked
-    _origin: _Origin | None = None
+    _origin: Origin | None = None
 
     def __init__(
         self,
@@ -234,33 +233,35 @@ class PreTrainedModel(nn.Module, ABC):
     # Loading.
 
     @classmethod
+    @contextlib.contextmanager
+    def _opened(cls, folder: Path, changes: Mapping[str, Any], new_head: str) -> Iterator[tuple[Any, Any]]:
+        """The config and the tensors of a folder, as a model with these `changes` of the config takes them."""
+        config = cls._read_config(folder, changes)
+        with hugging_face.read_state_dict(folder).renamed(cls._current_names) as tensors:
+            config, tensors = cls._adapt(config, tensors, changes)
+            yield config, cls._of_this_head(folder, tensors, new_head, changes)
+
+    @classmethod
     def check_weights(cls, folder: Path, *, new_head: str = "warn", **options: Any) -> None:
         """Raise what `from_pretrained` raises for tensors that are missing or unknown, or whose shapes do not fit the
         config. Reads no tensor, unless `_adapt` does."""
-        config = cls._read_config(folder, {})
-        with hugging_face.read_state_dict(folder).renamed(cls._current_names) as tensors:
-            config, tensors = cls._adapt(config, tensors, {})
-            tensors = cls._of_this_head(folder, tensors, new_head, {})
-            with _naming_code(folder):
-                cls._check_layers(config, tensors)
-                with nn.init.uninitialized():
-                    model = cls(config, **options)
-                model._new_names(tensors, new_head, model._unknown)
+        with cls._opened(folder, {}, new_head) as (config, tensors), _naming_code(folder):
+            cls._check_layers(config, tensors)
+            with nn.init.uninitialized():
+                model = cls(config, **options)
+            model._new_names(tensors, new_head, model._unknown)
 
     @classmethod
     def _load(cls: type[Self], folder: Path, changes: Mapping[str, Any], **options: Any) -> Self:
         fields = {name: value for name, value in changes.items() if name not in cls.options}
         options |= {name: value for name, value in changes.items() if name in cls.options}
-        config = cls._read_config(folder, fields)
-        with hugging_face.read_state_dict(folder).renamed(cls._current_names) as tensors:
-            config, tensors = cls._adapt(config, tensors, fields)
-            tensors = cls._of_this_head(folder, tensors, options.get("new_head", "warn"), fields)
+        with cls._opened(folder, fields, options.get("new_head", "warn")) as (config, tensors):
             with _naming_code(folder):
                 model = cls(config, tensors, **options)
             model._folder = folder.absolute()
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
-                fingerprint, values = _fingerprint(cls, folder, tensors), [p.value for p in model._arrays()]
-                model._origin = _Origin(folder.absolute(), changes, fingerprint, config, values, _attributes(model))
+                fingerprint, values = fingerprint_of(cls, folder, tensors), [p.value for p in model._arrays()]
+                model._origin = Origin(folder.absolute(), changes, fingerprint, config, values, attributes_of(model))
         return model
 
     @classmethod
@@ -378,7 +379,7 @@ class PreTrainedModel(nn.Module, ABC):
         if origin is None or not origin.is_of(self):
             return super().__reduce_ex__(protocol)
         arguments = type(self), str(origin.folder), origin.changes, origin.fingerprint
-        return _from_origin, arguments, origin.since(self) or None
+        return from_origin, arguments, origin.since(self) or None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_origin"}
@@ -403,57 +404,6 @@ def _naming_code(folder: Path) -> Iterator[None]:
         is_there = (folder / hugging_face.CONFIG).is_file()
         found = hugging_face.read_config(folder) if is_there else {}
         raise ValueError(f"{error}{code_of_its_own(found)}") from None
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """The folder that a frozen model was loaded from, and what was read."""
-
-    folder: Path
-    changes: Mapping[str, Any]
-    fingerprint: str
-    config: Any
-    values: list[Any]
-    attributes: Mapping[str, Any]
-
-    def is_of(self, model: PreTrainedModel) -> bool:
-        """Whether `model` still has the weights, submodules and config that were read."""
-        now = [parameter.value for parameter in model._arrays()]
-        same = len(now) == len(self.values) and all(a is b for a, b in zip(now, self.values, strict=True))
-        return same and bool(model.config == self.config)
-
-    def since(self, model: PreTrainedModel) -> dict[str, Any]:
-        """The attributes of `model` that were set since it was read."""
-        missing, now = object(), _attributes(model)
-        return {name: getattr(model, name) for name in now if now[name] != self.attributes.get(name, missing)}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Origin:
-        return self  # a copy of a frozen model shares its values
-
-
-def _attributes(model: PreTrainedModel) -> dict[str, Any]:
-    """The attributes of a model by name, with the values of those that are no objects."""
-    values = {name: value for name, value in vars(model).items() if name != "_origin"}
-    return {name: value if isinstance(value, bool | int | float | str) else None for name, value in values.items()}
-
-
-def _from_origin(cls: type[Self], folder: str, changes: Mapping[str, Any], fingerprint: str) -> Self:
-    """The model of a pickle. Raises ValueError if its folder has changed since."""
-    model = cls._load(Path(folder), changes, trainable=False, new_head="refuse")
-    if model._origin is None or model._origin.fingerprint != fingerprint:
-        raise ValueError(f"{folder}: the files of this model have changed since it was pickled")
-    return model
-
-
-def _fingerprint(cls: type[PreTrainedModel], folder: Path, tensors: Any) -> str:
-    """A checksum of a model's files: its JSON files, and the name, the shape and some bytes of every tensor."""
-    sha = hashlib.sha256()
-    for pattern in cls.files.patterns:
-        if pattern.endswith(".json") and pattern not in cls.tokenizer_files and (folder / pattern).is_file():
-            sha.update(f"{pattern}\0".encode() + read_regular(folder / pattern) + b"\0")
-    for name in sorted(tensors):
-        sha.update(f"{name}\0{nn.module.shape_of(tensors, name)}\0".encode() + tensors.sample(name))
-    return sha.hexdigest()
 
 
 def _number(begin: str, name: str) -> int:
