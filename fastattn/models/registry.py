@@ -76,6 +76,11 @@ class Family:
     states_only: Mapping[str, Any] = field(default_factory=dict)
     tensorflow: TensorFlowNames | None = None
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it has an encoder of tokens. ELMo's reads words."""
+        return self.encoder is not None and "max_position_embeddings" in self.config.__dataclass_fields__
+
     def head(self, kind: str) -> type[PreTrainedModel]:
         """The model with a head of this kind. Raises ValueError if the family has none."""
         if kind not in self.heads:
@@ -130,7 +135,7 @@ def encoder_family(folder: str | os.PathLike[str], *, of_tokens: bool = False) -
     name = found.config.__name__
     if found.encoder is None:
         raise ValueError(f"{folder}: {name} has no encoder to use alone")
-    if of_tokens and "max_position_embeddings" not in found.config.__dataclass_fields__:
+    if of_tokens and not found.reads_tokens:
         raise ValueError(f"{folder}: a model of {name} reads words, not tokens")
     return found
 

@@ -79,7 +79,7 @@ def describe(name_or_folder: str | os.PathLike[str], **place: Any) -> dict[str, 
         facts["weights"] = weights
         if family is not None and config is not None:
             problems += _misfits(transformer, family, facts["architectures"])
-    if family is None or _reads_tokens(family):
+    if family is None or family.reads_tokens:
         tokenizer = _tried(problems, lambda: _tokenizer(transformer))
         if tokenizer is not None:
             facts["tokenizer"] = tokenizer
@@ -174,13 +174,6 @@ def _tokenizer(folder: Path) -> dict[str, Any]:
     }
 
 
-def _reads_tokens(family: registry.Family) -> bool:
-    """Whether a family reads the ids of a tokenizer of `fastattn.text.Tokenizer`."""
-    return (
-        "max_position_embeddings" in family.config.__dataclass_fields__ and "ConditionalGeneration" not in family.heads
-    )
-
-
 def _find_uses(facts: dict[str, Any], folder: Path, transformer: Path, family: registry.Family) -> None:
     """Fill `can`, `can_train`, `cannot` and `others`."""
     usable, encodes = not facts["problems"], family.encoder is not None
@@ -188,7 +181,7 @@ def _find_uses(facts: dict[str, Any], folder: Path, transformer: Path, family: r
         facts["can"].append("embed")
     for name, (task_name, usage_name) in tasks.TASKS.items():
         task, usage = getattr(tasks, task_name), getattr(tasks, usage_name)
-        fits = encodes and _reads_tokens(family) if name == "embed" else bool(set(task.heads) & set(family.heads))
+        fits = family.reads_tokens if name == "embed" else bool(set(task.heads) & set(family.heads))
         if usable and fits and issubclass(usage, Recipe):
             facts["can_train"].append(name)
         if usage.predicting is None:
