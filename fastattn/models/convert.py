@@ -27,14 +27,14 @@ from fastattn.models.base import PreTrainedModel
 from fastattn.models.config import architectures
 from fastattn.models.registry import FAMILIES, Family, TensorFlowNames, family, family_of
 from fastattn.progress import progress_bar
+from fastattn.text import marian_tokenizer, tokenizer_files
 
 __all__ = ["Converted", "convert_checkpoint"]
 
 _SAFETENSORS = (hugging_face.WEIGHTS, hugging_face.WEIGHTS_INDEX)
 _PICKLES = (torch_pickle.WEIGHTS, torch_pickle.WEIGHTS_INDEX)
 _WEIGHTS = (".bin", ".ckpt", ".gguf", ".h5", ".index", ".meta", ".msgpack", ".onnx", ".ot", ".pt", ".pth", ".tflite")
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "source.spm", "spiece.model", "tokenizer.model",
-               "sentencepiece.bpe.model")  # fmt: skip
+_TOKENIZERS = (*tokenizer_files.VOCABULARIES, marian_tokenizer.SOURCE)
 _SHARD = re.compile(r".*\.data-\d{5}-of-\d{5}")
 
 
