@@ -37,7 +37,7 @@ from typing import (
 )
 
 from fastattn import checks
-from fastattn.errors import OptionError
+from fastattn.errors import OptionError, as_flags
 
 if TYPE_CHECKING:
     from fastattn.training import AdamW, Batches, Optimizer, Schedule
@@ -284,6 +284,15 @@ def metric_text(value: float | None, places: int = 4) -> str:
     ('0.5000', 'undefined', 'undefined')
     """
     return "undefined" if value is None or not math.isfinite(value) else f"{value:.{places}f}"
+
+
+def not_measured(error: ValueError) -> str:
+    """What `predict` tells of right answers that cannot be measured.
+
+    >>> not_measured(ValueError("test.tsv:3: evaluate: the label 'c' is none of a, b"))
+    "not measured: test.tsv:3: the label 'c' is none of a, b"
+    """
+    return f"not measured: {as_flags(str(error), {'evaluate'}, {})}"
 
 
 Self = TypeVar("Self", bound="Predictor")

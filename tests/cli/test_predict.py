@@ -92,7 +92,7 @@ def test_without_gold_tags_there_is_no_accuracy(model, tmp_path, capsys):
 def test_other_tags_are_not_measured(model, text, tmp_path, capsys):
     text.write_text(TEXT.replace("sit\tVERB", "sit\tz"), encoding="utf-8")
     assert main(["predict", "tag", "--model", str(model), str(text), "-o", str(tmp_path / "out")]) == 0
-    told = f"not measured: {text}:7: evaluate: the tag 'z' is none of ADJ, NOUN, VERB\n"
+    told = f"not measured: {text}:7: the tag 'z' is none of ADJ, NOUN, VERB\n"
     assert capsys.readouterr().err == told
     assert (tmp_path / "out").read_text(encoding="utf-8") == expected(model, text)
 

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from fastattn import checks, runtime
 from fastattn.autograd import no_grad
 from fastattn.checks import shown
-from fastattn.errors import as_flags
 from fastattn.formats import hugging_face
 from fastattn.hub import find_model
 from fastattn.models.registry import family_of, load_head
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe, model_name
+from fastattn.tasks.base import Task, make_recipe, model_name, not_measured
 from fastattn.tasks.embed.folder import FILES, find_start, read_transformer_folder
 from fastattn.tasks.heads import head_of, token_types
 from fastattn.tasks.limits import token_limit
@@ -260,7 +259,7 @@ class SequenceTask(Task):
                 self.check(data)
                 told = [self.show(self._metrics(logits, data))]
             except ValueError as error:  # a test set whose labels are withheld may have others in their place
-                told = [f"not measured: {as_flags(str(error), {'evaluate'}, {})}"]
+                told = [not_measured(error)]
         return written(self._answers(logits, data, options), options.answers), told
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

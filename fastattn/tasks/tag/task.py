@@ -23,7 +23,7 @@ from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.hub import find_model
 from fastattn.models.registry import load_head
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe, model_name
+from fastattn.tasks.base import Task, make_recipe, model_name, not_measured
 from fastattn.tasks.embed.folder import find_start, read_sentence_folder
 from fastattn.tasks.heads import head_of
 from fastattn.tasks.limits import token_limit
@@ -379,7 +379,7 @@ class Tagger(Task):
             self.check(data)
             told += report(found, [sentence.tags for sentence in data], self.layout.scheme)
         except ValueError as error:  # other tags may stand in the place of those that are withheld
-            told.append(f"not measured: {error}")
+            told.append(not_measured(error))
         if scheme is not None:
             found = [convert_tags(tags, scheme) for tags in found]
         return (sentence.with_tags(tags) for sentence, tags in zip(data, found, strict=True)), told
