@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import tempfile
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,9 +42,7 @@ def run(
     importlib.import_module("torch").set_num_threads(threads)
     importlib.import_module("transformers").set_seed(seed)
     with tempfile.TemporaryDirectory() as output:
-        found = {"classify": Classify, "regress": Regress, "tag": Tag, "answer": Answer, "embed": Embed}[task](
-            folder, train, test, recipe, {"output_dir": output, "seed": seed}, grouped
-        )
+        found = TASKS[task](folder, train, test, recipe, {"output_dir": output, "seed": seed}, grouped)
         clock = clock_callback()
         trainer = found.trainer()
         trainer.add_callback(clock)
@@ -87,16 +87,12 @@ class Padding:
         return getattr(self.collate, name)
 
 
-class TorchTask:
+class TorchTask(ABC):
     """A task. `answers` are those of the last evaluation."""
-
-    head: str
-    collator = "DataCollatorWithPadding"
 
     def __init__(
         self, folder: str, train: Rows, test: Rows, recipe: dict[str, Any], arguments: dict[str, Any], grouped: bool
     ) -> None:
-        self.transformers = importlib.import_module("transformers")
         self.folder, self.train, self.test, self.recipe, self.grouped = folder, train, test, recipe, grouped
         self.answers: list[Any] = []
         self.arguments = {
@@ -115,17 +111,33 @@ class TorchTask:
             "dataloader_pin_memory": False,
         }
 
+    @abstractmethod
     def trainer(self) -> Any:
-        self.tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.folder)
-        model = getattr(self.transformers, f"AutoModelFor{self.head}").from_pretrained(self.folder, **self.fields())
+        """The Trainer, of a model that is read from the folder."""
+
+    def metrics(self, found: dict[str, float]) -> dict[str, float] | None:
+        """Those of the Trainer, if it has any."""
+        return None
+
+
+class TransformersTask(TorchTask):
+    """A task of transformers' Trainer."""
+
+    head: str
+    collator = "DataCollatorWithPadding"
+
+    def trainer(self) -> Any:
+        transformers = importlib.import_module("transformers")
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder)
+        model = getattr(transformers, f"AutoModelFor{self.head}").from_pretrained(self.folder, **self.fields())
         dataset = importlib.import_module("datasets").Dataset
         sampling = "group_by_length" if self.grouped else "random"
-        return self.transformers.Trainer(
+        return transformers.Trainer(
             model,
-            self.transformers.TrainingArguments(**self.arguments, train_sampling_strategy=sampling),
+            transformers.TrainingArguments(**self.arguments, train_sampling_strategy=sampling),
             train_dataset=dataset.from_dict(self.features(self.train)),
             eval_dataset=dataset.from_dict(self.features(self.test)),
-            data_collator=getattr(self.transformers, self.collator)(self.tokenizer),
+            data_collator=getattr(transformers, self.collator)(self.tokenizer),
             processing_class=self.tokenizer,
             compute_metrics=self.keep_answers,
         )
@@ -134,23 +146,20 @@ class TorchTask:
         """Of the model's config."""
         return {}
 
+    @abstractmethod
     def features(self, rows: Rows) -> dict[str, Any]:
         """The columns of the Trainer's dataset."""
-        raise NotImplementedError
 
     def keep_answers(self, found: Any) -> dict[str, float]:
         self.answers = self.answers_of(found.predictions, found.label_ids)
         return {}
 
+    @abstractmethod
     def answers_of(self, logits: Any, labels: Any) -> list[Any]:
-        raise NotImplementedError
-
-    def metrics(self, found: dict[str, float]) -> dict[str, float] | None:
-        """Those of the Trainer, if it has any."""
-        return None
+        """The answers for the rows to evaluate, from the Trainer's predictions."""
 
 
-class Classify(TorchTask):
+class Classify(TransformersTask):
     head = "SequenceClassification"
 
     def fields(self) -> dict[str, Any]:
@@ -166,7 +175,7 @@ class Classify(TorchTask):
         return [self.labels[i] for i in logits.argmax(axis=1)]
 
 
-class Regress(TorchTask):
+class Regress(TransformersTask):
     head = "SequenceClassification"
 
     def fields(self) -> dict[str, Any]:
@@ -181,7 +190,7 @@ class Regress(TorchTask):
         return [float(value) for value in logits[:, 0]]
 
 
-class Tag(TorchTask):
+class Tag(TransformersTask):
     """A word has the label of its first wordpiece."""
 
     head = "TokenClassification"
@@ -215,7 +224,7 @@ class Tag(TorchTask):
         return answers
 
 
-class Answer(TorchTask):
+class Answer(TransformersTask):
     """The first and the last token of an answer in each window; the first token, [CLS], if it is not there."""
 
     head = "QuestionAnswering"
@@ -309,3 +318,12 @@ class Embed(TorchTask):
 
     def metrics(self, found: dict[str, float]) -> dict[str, float] | None:
         return {name.removeprefix("eval_"): value for name, value in found.items()}
+
+
+TASKS: dict[str, Callable[..., TorchTask]] = {
+    "classify": Classify,
+    "regress": Regress,
+    "tag": Tag,
+    "answer": Answer,
+    "embed": Embed,
+}
