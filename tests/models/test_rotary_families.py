@@ -14,7 +14,7 @@ from helpers_families import draw_fields, new_model
 import fastattn
 from fastattn import nn
 from fastattn.formats.hugging_face import write_checkpoint
-from fastattn.models import ModernBertConfig, NomicBertModel
+from fastattn.models import GteModel, ModernBertConfig, NomicBertModel
 from fastattn.models.registry import family, load_encoder, load_head
 
 ROTARY = ("gte", "modernbert", "nomic_bert")
@@ -133,6 +133,34 @@ def test_a_folder_of_the_authors_of_nomic_bert(tmp_path: Path) -> None:
     encoder = load_encoder(tmp_path)
     ids = np.array([[1, 2, 3]])
     assert_same_bits(encoder(ids).last_hidden_state, model.eval().freeze().nomic_bert(ids).last_hidden_state)
+
+
+def test_names_of_the_authors_of_gte(tmp_path: Path) -> None:
+    """Of tensors, two kinds of them stacked, in a folder of the `model_type` "gte": transformers reads it too."""
+    model = new_model("gte", "MaskedLM", num_hidden_layers=2)
+    state, theirs = model.state_dict(), {}
+    for name, array in state.items():
+        for old, new in GteModel.other_names.items():
+            name = name.replace(new, old)
+        theirs[f"new.{name.removeprefix('gte.')}" if name.startswith("gte.") else name] = array
+    for i in range(2):
+        begin = f"new.encoder.layer.{i}."
+        for stacked, parts in GteModel.stacked.items():
+            ends = [end for end in ("weight", "bias") if f"{begin}{parts[0]}{end}" in theirs]
+            for end in ends:
+                rows = [theirs.pop(f"{begin}{part}{end}") for part in parts]
+                theirs[f"{begin}{stacked}{end}"] = np.concatenate(rows)
+    assert not any(name.startswith("gte.") or "q_proj" in name or ".gate_proj" in name for name in theirs)
+    write_checkpoint(tmp_path, model.config.to_dict("GteForMaskedLM"), theirs)
+    loaded = load_head(tmp_path, "MaskedLM", new_head="refuse")
+    for name, array in loaded.state_dict().items():
+        assert_same_bits(array, state[name])
+    pytest.importorskip("torch", reason="torch, the other side of the comparison, is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers, the other side, is not installed")
+    found, report = transformers.GteForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values()), report
+    for name, tensor in found.state_dict().items():
+        assert_same_bits(tensor.numpy(), state[name])
 
 
 @pytest.mark.parametrize(
