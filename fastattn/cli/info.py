@@ -1,7 +1,8 @@
 """Show what a model is, what it can do here, and why not. Its code is never run, and no weights are loaded.
 
 Without a model: show what fastattn runs on, that is CPU, instruction set and threads with the reasons, and versions.
-FASTATTN_ISA and FASTATTN_NUM_THREADS set instruction set and threads.
+FASTATTN_ISA and FASTATTN_NUM_THREADS set instruction set and threads. With --selftest: check this machine, and end
+with status 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ CPUINFO = Path("/proc/cpuinfo")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="a folder, an installed model package, or a Hugging Face model name")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--selftest", action="store_true", help="compare every kernel here with plain NumPy, and more")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.selftest:
+        return selftest(arguments)
     if arguments.model is None:
         facts, text = collect(), render
     else:
@@ -33,6 +37,19 @@ def run(arguments: argparse.Namespace) -> int:
         facts, text = description.describe(arguments.model), description.render
     print(json.dumps(facts, indent=2) if arguments.json else printable(text(facts)))
     return 0
+
+
+def selftest(arguments: argparse.Namespace) -> int:
+    """Check this machine, print a table, and return 1 if a check fails."""
+    if arguments.model is not None:
+        arguments.parser.error("--selftest checks this machine, and takes no model")
+    from fastattn.cli import FAILED
+    from fastattn.cli import selftest as machine
+
+    checks = machine.run()
+    text = json.dumps([vars(check) for check in checks], indent=2) if arguments.json else machine.render(checks)
+    print(printable(text))
+    return 0 if all(check.good for check in checks) else FAILED
 
 
 def collect() -> dict[str, Any]:
