@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -20,6 +21,30 @@ namespace {
 thread_local Pass of_thread;  // its memory is used again by the next one
 std::atomic<std::uint64_t> locks{0};
 const bool poisons = std::getenv("FASTATTN_POISON") != nullptr;
+
+// A thread of plain Python keeps the interpreter's lock for 5 ms (sys.getswitchinterval()) after another asks for it. A
+// pass that would wait so long for the lock computes with it instead, for as long as it would wait.
+using clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+struct Lock {
+    static constexpr clock::duration dear = milliseconds(1), most = milliseconds(5), valid = milliseconds(500);
+    std::atomic<clock::duration> wait{clock::duration(0)};  // for the lock, when it was last given up
+    std::atomic<clock::time_point> until{clock::time_point()};
+
+    clock::duration worth_keeping() const {
+        const clock::duration time = wait.load(std::memory_order_relaxed);
+        if (time < dear || clock::now() > until.load(std::memory_order_relaxed)) return clock::duration(0);
+        return std::min(time, most);
+    }
+    void waited(clock::duration time) {
+        wait.store(time, std::memory_order_relaxed);
+        until.store(clock::now() + valid, std::memory_order_relaxed);
+    }
+};
+Lock lock;
+
+// A kernel of some milliseconds and more is not begun with the lock.
+bool is_long(const Work& work) { return work.flops > 2e8 || work.bytes > 5e7; }
 
 struct Scope {  // what Python's `with` holds: the pass is the thread's
     bool apart = false;
@@ -44,7 +69,9 @@ bool other_code_until(const void* last) {
 void count_lock() { locks.fetch_add(1, std::memory_order_relaxed); }
 std::uint64_t locks_given_up() { return locks.load(std::memory_order_relaxed); }
 
-void take_lock(PyThreadState* state) {
+void take_lock(PyThreadState* state, bool pass) {
+    const bool learns = pass || lock.wait.load(std::memory_order_relaxed) >= Lock::dear;
+    const clock::time_point since = learns ? clock::now() : clock::time_point();
 #ifdef __GLIBCXX__
     try {
         PyEval_RestoreThread(state);
@@ -54,6 +81,7 @@ void take_lock(PyThreadState* state) {
 #else
     PyEval_RestoreThread(state);
 #endif
+    if (learns) lock.waited(clock::now() - since);
 }
 
 Pass* Pass::current() { return of_thread.depth_ > 0 ? &of_thread : nullptr; }
@@ -132,17 +160,20 @@ void NoPass::exit() {
 }
 
 void Pass::List::compute(int threads) const {
-    for (std::size_t next = 0; next < calls.size();) {
-        without_lock([&] {
-            using clock = std::chrono::steady_clock;
-            const auto end = clock::now() + std::chrono::milliseconds(100);
-            const FlushDenormals flush;  // also covers what a kernel does between its loops
-            const Together together(threads);
-            do {
-                const Call& call = calls[next];
-                run_kernel(call.call, call.kernel, &args[call.args]);
-            } while (++next < calls.size() && clock::now() < end);
-        });
+    std::size_t next = 0;
+    const auto run = [&](clock::duration most, bool with_lock) {
+        const auto end = clock::now() + most;
+        const FlushDenormals flush;  // also covers what a kernel does between its loops
+        const Together together(threads);
+        do {
+            const Call& call = calls[next];
+            if (with_lock && is_long(work_of(call.kernel, &args[call.args]))) return;
+            run_kernel(call.call, call.kernel, &args[call.args]);
+        } while (++next < calls.size() && clock::now() < end);
+    };
+    if (const clock::duration time = lock.worth_keeping(); time > clock::duration(0)) run(time, true);
+    while (next < calls.size()) {
+        without_lock([&] { run(milliseconds(100), false); }, true);
         if (next < calls.size() && PyErr_CheckSignals() != 0) throw py::error_already_set();
     }
 }

@@ -22,15 +22,15 @@ namespace fastattn::bindings {
 namespace py = pybind11;
 
 // Takes the interpreter's lock again. In a process that is ending it does not return: the thread may not be ended,
-// since its stack holds objects that can no longer be given back.
-void take_lock(PyThreadState* state);
+// since its stack holds objects that can no longer be given back. `pass`: notes how long that took.
+void take_lock(PyThreadState* state, bool pass = false);
 void count_lock();
 std::uint64_t locks_given_up();
 
 // Calls f() while other Python threads run. The lock is given up here alone: whatever touches an object, even to return
 // it, needs it. By hand, since pybind11's guard aborts a process that ends in the meantime.
 template <typename F>
-void without_lock(const F& f) {
+void without_lock(const F& f, bool pass = false) {
     count_lock();
     PyThreadState* const state = PyEval_SaveThread();
     try {
@@ -39,7 +39,7 @@ void without_lock(const F& f) {
         take_lock(state);
         throw;
     }
-    take_lock(state);
+    take_lock(state, pass);
 }
 
 class Pass {
