@@ -1,4 +1,4 @@
-"""Code in new interpreters."""
+"""Code in new interpreters, and how often a call gives up the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
+
+from fastattn.runtime import counters
 
 VARIABLES = ("FASTATTN_ISA", "FASTATTN_NUM_THREADS", "FASTATTN_PROFILE", "OMP_NUM_THREADS")
 
@@ -34,3 +37,13 @@ def output(code: str, timeout: float = 90, **environment: str) -> str:
     run = python(code, timeout, **environment)
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
+
+
+def locks_given_up(call: Callable[[], object], least: int = 1) -> int:
+    """How often `call()` gives up the lock: the fewest of some calls, since a long pass takes it every 100 ms."""
+    counts = []
+    while len(counts) < 20 and min(counts, default=least + 1) > least:
+        before = counters()["locks_given_up"]
+        call()
+        counts.append(counters()["locks_given_up"] - before)
+    return min(counts)
