@@ -54,6 +54,7 @@ class Case:
     unit: str
     tolerance: float
     flops: float | None = None
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,7 +69,10 @@ class Series:
 
 @dataclass
 class Result:
-    """A case's numbers for JSON. `left_out` has the contenders that were not timed, and why."""
+    """A case's numbers for JSON.
+
+    `left_out` has the contenders that were not timed, and why; `notes` has what to say of others.
+    """
 
     case: str
     work: float
@@ -76,12 +80,13 @@ class Result:
     flops: float | None
     series: dict[str, Series] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
 
 def measure(case: Case, threads: int, rounds: int) -> Result:
     """Compare, then time; see the top of this file."""
-    result = Result(case.name, case.work, case.unit, case.flops)
+    result = Result(case.name, case.work, case.unit, case.flops, notes=case.notes)
     with ExitStack() as stack:
         workers = start(stack, case, threads, result)
         compare(workers, case, result)

@@ -20,7 +20,7 @@ from . import rivals, train, training
 from .measure import Case, Contender, Result, measure, quartiles, say
 from .models import TOLERANCE, contenders, convert
 from .report import Report, Table, machine, number, timing_rows, write
-from .weights import VOCABULARY, flops, model_folder
+from .weights import flops, model_folder, random_batch
 from .worker import Job, Worker, WorkerError, environment
 
 CALLS = 20
@@ -47,7 +47,7 @@ def mixed_job(folder: str, threads: int) -> Job:
     """Every call serves a new batch of random size, with sequences of random lengths."""
     model = rivals.Fastattn(Path(folder), Path(), threads)
     rng = np.random.default_rng(0)
-    return lambda: model.run(*mixed_batch(rng))
+    return lambda: model.run(*mixed_batch(Path(folder), rng))
 
 
 def mixed_training_job(folder: str, threads: int) -> Job:
@@ -56,17 +56,15 @@ def mixed_training_job(folder: str, threads: int) -> Job:
     rng = np.random.default_rng(0)
 
     def run() -> None:
-        ids, mask = mixed_batch(rng)
+        ids, mask = mixed_batch(Path(folder), rng)
         model.step({"input_ids": ids, "attention_mask": mask, "labels": rng.integers(0, 2, len(ids))})
 
     return run
 
 
-def mixed_batch(rng: np.random.Generator) -> tuple[rivals.Ids, rivals.Ids]:
+def mixed_batch(folder: Path, rng: np.random.Generator) -> tuple[rivals.Ids, rivals.Ids]:
     """Ids and mask of a random number of sequences of random lengths."""
-    lengths = rng.integers(1, LONGEST + 1, rng.integers(1, MOST_SEQUENCES + 1))
-    mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-    return rng.integers(1000, VOCABULARY, mask.shape) * mask, mask
+    return random_batch(folder, rng.integers(1, LONGEST + 1, rng.integers(1, MOST_SEQUENCES + 1)), rng)
 
 
 def megabytes(amount: float) -> str:
@@ -79,7 +77,7 @@ def serving_memory(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Ta
     size = (folder / "model.safetensors").stat().st_size
     convert(options.rivals, options.rivals_python, folder, options.cache, options.threads)
     arguments: dict[str, object] = {"folder": str(folder), "cache": str(options.cache)}
-    arguments |= {"threads": options.threads, "batch": 1, "length": 128}
+    arguments |= {"threads": options.threads, "lengths": [128]}
     rows = []
     for each in contenders(options.rivals, "benchmarks.models:job", options.rivals_python, arguments):
         say(f"memory of {each.name}")
@@ -106,7 +104,7 @@ def training_memory(options: argparse.Namespace, raw: list[dict[str, Any]]) -> T
     The gradients of a step exist only after most activations are freed. A second process keeps the gradients of the
     step before, as one that accumulates gradients does, so that subtraction gives the activations.
     """
-    task = train.classification("bert-base", 8, 128, options.cache)
+    task = train.classification("bert-base", [128] * 8, options.cache)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for checkpoint in (False, True):
@@ -196,9 +194,10 @@ def time_by_tokens(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Ta
             "folder": str(folder),
             "cache": str(options.cache),
         }
-        arguments |= {"threads": options.threads, "batch": batch, "length": 128}
+        lengths = [128] * batch
+        arguments |= {"threads": options.threads, "lengths": lengths}
         contender = Contender("fastattn", sys.executable, "benchmarks.models:job", arguments)
-        case = Case(name, [contender], batch * 128, "tokens/s", TOLERANCE, flops("minilm-l6", batch, 128))
+        case = Case(name, [contender], batch * 128, "tokens/s", TOLERANCE, flops("minilm-l6", lengths))
         result: Result = measure(case, options.threads, options.samples)
         raw.append({"batch": batch, **result.series["fastattn"].__dict__})
         rows += [[f"{batch * 128}", *row[2:6]] for row in timing_rows(result)]

@@ -88,7 +88,8 @@ def timing_rows(result: Result) -> list[list[str]]:
     rows = []
     for name, series in result.series.items():
         low, middle, high = (1e3 * seconds for seconds in quartiles(series.seconds))
-        row = [result.case, name, f"{number(middle)} ({number(low)}, {number(high)})"]
+        title = f"{name}, {result.notes[name]}" if name in result.notes else name
+        row = [result.case, title, f"{number(middle)} ({number(low)}, {number(high)})"]
         row.append(f"{number(result.work / middle * 1e3)} {result.unit}")
         if result.flops is None:
             row += ["", ""]

@@ -1,5 +1,5 @@
-"""One small class per runtime, all with the same methods: load a BERT, or the encoder of a MarianMT model, and turn ids
-and mask into hidden states.
+"""One small class per runtime, all with the same methods: load an encoder, perhaps a MarianMT model's, and turn ids and
+mask into hidden states.
 
 A class runs in a process of its own, perhaps with another Python, so it imports only what it needs. Each rival is set
 up as its own guide recommends for the lowest latency in float32. `convert` writes its files once, so that the process
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+NOTE = "note.txt"  # in the folder of a converted model
 
 
 class Runtime(ABC):
@@ -39,9 +40,12 @@ class Runtime(ABC):
         """Hidden states `[batch, length, dim]` of `ids` and `mask`, `[batch, length]` int64."""
 
     @staticmethod
-    def convert(folder: Path, converted: Path) -> None:
-        """Write the runtime's own format. A runtime that reads the folder itself writes nothing."""
-        return
+    def convert(folder: Path, converted: Path) -> str:
+        """Write the runtime's own format, and return what the table has to say about it.
+
+        A runtime that reads the folder itself writes nothing.
+        """
+        return ""
 
 
 class Fastattn(Runtime):
@@ -53,7 +57,7 @@ class Fastattn(Runtime):
         fastattn = importlib.import_module("fastattn")
         fastattn.set_num_threads(threads)
         models = importlib.import_module("fastattn.models")
-        if is_marian(folder):
+        if model_type(folder) == "marian":
             ragged = importlib.import_module("fastattn.ragged")
             model = models.Transformer.from_pretrained(folder)
 
@@ -74,14 +78,14 @@ class Fastattn(Runtime):
 
 
 class Torch(Runtime):
-    """transformers' model, scaled_dot_product_attention, inference mode."""
+    """transformers' model in inference mode, with scaled_dot_product_attention, its default, if the family has it."""
 
     package = "torch"
 
     def __init__(self, folder: Path, converted: Path, threads: int) -> None:
         self.torch = importlib.import_module("torch")
         self.torch.set_num_threads(threads)
-        self.model = transformers_encoder(folder, "sdpa")
+        self.model = transformers_encoder(folder)
 
     def run(self, ids: Ids, mask: Ids) -> Floats:
         with self.torch.inference_mode():
@@ -101,7 +105,10 @@ class TorchCompile(Torch):
 
 
 class OnnxRuntime(Runtime):
-    """An ONNX export fused by onnxruntime.transformers.optimizer, then the session's own optimisations."""
+    """An ONNX export fused by onnxruntime.transformers.optimizer, then the session's own optimisations.
+
+    Where it does not know a family's attention, the export is left to the session's.
+    """
 
     package = "onnxruntime"
 
@@ -109,7 +116,7 @@ class OnnxRuntime(Runtime):
         self.session = onnx_session(str(converted / "model.onnx"), threads)
 
     @staticmethod
-    def convert(folder: Path, converted: Path) -> None:
+    def convert(folder: Path, converted: Path) -> str:
         torch = importlib.import_module("torch")
         optimizer = importlib.import_module("onnxruntime.transformers.optimizer")
         settings = json.loads((folder / "config.json").read_text())
@@ -128,15 +135,17 @@ class OnnxRuntime(Runtime):
         fused = optimizer.optimize_model(
             str(converted / "exported.onnx"),
             model_type="bert",
-            num_heads=settings.get("num_attention_heads") or settings["encoder_attention_heads"],
-            hidden_size=settings.get("hidden_size") or settings["d_model"],
+            num_heads=first(settings, "num_attention_heads", "n_heads", "encoder_attention_heads"),
+            hidden_size=first(settings, "hidden_size", "dim", "d_model"),
             opt_level=0,
         )
-        attentions = fused.get_fused_operator_statistics()["Attention"]
-        if attentions != settings.get("num_hidden_layers", attentions):
-            raise RuntimeError(f"onnxruntime's optimiser fused only {attentions} attention layers")
+        layers = first(settings, "num_hidden_layers", "n_layers", "encoder_layers")
+        if fused.get_fused_operator_statistics()["Attention"] < layers:
+            (converted / "exported.onnx").rename(converted / "model.onnx")
+            return "attention not fused"
         fused.save_model_to_file(str(converted / "model.onnx"))
         (converted / "exported.onnx").unlink()
+        return ""
 
     def run(self, ids: Ids, mask: Ids) -> Floats:
         hidden: Floats = self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
@@ -163,7 +172,7 @@ class OpenVino(Runtime):
         self.request = self.core.compile_model(self.model, "CPU", self.settings).create_infer_request()
 
     @staticmethod
-    def convert(folder: Path, converted: Path) -> None:
+    def convert(folder: Path, converted: Path) -> str:
         torch = importlib.import_module("torch")
         openvino = importlib.import_module("openvino")
         any_shape = openvino.PartialShape([-1, -1])
@@ -171,6 +180,7 @@ class OpenVino(Runtime):
             hidden_states_only(folder), example_input=example(torch), input=[any_shape, any_shape]
         )
         openvino.save_model(model, converted / "model.xml", compress_to_fp16=False)
+        return ""
 
     def run(self, ids: Ids, mask: Ids) -> Floats:
         inputs = {"input_ids": ids, "attention_mask": mask}
@@ -202,9 +212,10 @@ class CTranslate2(Runtime):
         self.encoder = self.ctranslate2.Encoder(str(converted / "model"), device="cpu", **settings)
 
     @staticmethod
-    def convert(folder: Path, converted: Path) -> None:
+    def convert(folder: Path, converted: Path) -> str:
         converter = importlib.import_module("ctranslate2.converters").TransformersConverter(str(folder))
         converter.convert(str(converted / "model"), quantization="float32")
+        return ""
 
     def run(self, ids: Ids, mask: Ids) -> Floats:
         view = self.ctranslate2.StorageView.from_array
@@ -240,16 +251,21 @@ def openvino_settings(threads: int) -> dict[str, Any]:
     return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
 
 
-def is_marian(folder: Path) -> bool:
-    return bool(json.loads((folder / "config.json").read_text())["model_type"] == "marian")
+def first(settings: dict[str, Any], *names: str) -> int:
+    """The size that a family's config.json has under one of these names."""
+    return next(int(settings[name]) for name in names if name in settings)
 
 
-def transformers_encoder(folder: Path, attention: str) -> Any:
+def model_type(folder: Path) -> str:
+    return str(json.loads((folder / "config.json").read_text())["model_type"])
+
+
+def transformers_encoder(folder: Path, attention: str | None = None) -> Any:
     transformers = importlib.import_module("transformers")
-    if is_marian(folder):
+    if model_type(folder) == "marian":
         return transformers.MarianModel.from_pretrained(folder, attn_implementation=attention).get_encoder().eval()
     options: dict[str, Any] = {"attn_implementation": attention}
-    if json.loads((folder / "config.json").read_text())["model_type"] == "bert":
+    if model_type(folder) in ("bert", "mpnet", "roberta"):
         options["add_pooling_layer"] = False
     return transformers.AutoModel.from_pretrained(folder, **options).eval()
 
@@ -299,18 +315,19 @@ def converted_folder(name: str, folder: Path, cache: Path) -> Path:
     return cache / "converted" / f"{package}-{version(package)}-{digest}"
 
 
-def convert(name: str, folder: str, cache: str) -> None:
-    """Write the rival's own format, unless it exists."""
+def convert(name: str, folder: str, cache: str) -> str:
+    """Write the rival's own format, unless it exists, and return what the table has to say about it."""
     target = converted_folder(name, Path(folder), Path(cache))
-    if target.exists():
-        return
-    partial = target.with_name(f"{target.name}.{secrets.token_hex(8)}.partial")
-    partial.mkdir(parents=True)
-    try:
-        RUNTIMES[name].convert(Path(folder), partial)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if not target.exists():
+        partial = target.with_name(f"{target.name}.{secrets.token_hex(8)}.partial")
+        partial.mkdir(parents=True)
+        try:
+            if note := RUNTIMES[name].convert(Path(folder), partial):
+                (partial / NOTE).write_text(note)
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return (target / NOTE).read_text() if (target / NOTE).exists() else ""
 
 
 def load(name: str, folder: str, cache: str, threads: int) -> Runtime:

@@ -1,12 +1,12 @@
 """Training steps against PyTorch: `python -m benchmarks train`.
 
-A case is `MODEL-BATCHxLENGTH`, sequence classification of full sequences, or pairs of that length on both sides for a
-Transformer; `MODEL-ud_ewt`, part-of-speech tags for the sentences of a CoNLL-U file in their order, 32 at a time; or
-`transformer-small-transliteration`, the batches that `fastattn train translate` makes of Arabic and English names.
-`MODEL-pretrain-BATCHxLENGTH` is a step of BERT's pre-training with 20 hidden words in a sequence of 128 tokens; PyTorch
-computes the scores of words at all places, as transformers does, and in `torch-gathered` at the hidden ones.
-PyTorch's batches are padded to their longest sentence, ours are the same arrays. `MODEL-ud_ewt-4` is the first four
-batches.
+A case is `MODEL-BATCHxLENGTH` or `MODEL-BATCHxSHORTESTtoLONGEST`, sequence classification, or pairs of one length on
+both sides for a Transformer; `MODEL-ud_ewt`, part-of-speech tags for the sentences of a CoNLL-U file in their order, 32
+at a time; or `transformer-small-transliteration`, the batches that `fastattn train translate` makes of Arabic and
+English names. `MODEL-pretrain-BATCHxLENGTH` is a step of BERT's pre-training with 20 hidden words in a sequence of 128
+tokens; PyTorch computes the scores of words at all places, as transformers does, and in `torch-gathered` at the hidden
+ones. PyTorch's batches are padded to their longest sentence, ours are the same arrays. `MODEL-ud_ewt-4` is the first
+four batches.
 """
 
 from __future__ import annotations
@@ -29,13 +29,17 @@ from .measure import Case, Contender, measure
 from .models import parse_case
 from .report import Report, timing_report, write
 from .training import PRETRAINING, RUNTIMES, TRANSFORMER, Batch, write_batches
-from .weights import SIZES, VOCABULARY, flops, installed_minilm, model_folder
+from .weights import config, family, flops, installed_minilm, model_folder, random_batch
 
 CASES = (
     "bert-base-8x128",
     "bert-tiny-pretrain-32x128",
     "minilm-l6-32x128",
     "minilm-l6-ud_ewt",
+    "roberta-base-8x128",
+    "distilbert-base-8x128",
+    "mpnet-base-8x128",
+    "modernbert-base-8x128",
     "transformer-base-32x32",
     "transformer-small-transliteration-20",
 )
@@ -77,7 +81,7 @@ class Task:
         sides = [self.lengths(batch) for batch in self.batches]
         if self.head == TRANSFORMER:
             return 3 * sum(transformer.flops(self.model, self.labels, *both) for both in sides)
-        encoder = sum(flops(self.model, 1, length) for (own,) in sides for length in own.tolist())
+        encoder = sum(flops(self.model, own.tolist()) for (own,) in sides)
         return 3 * (encoder + self.head_flops)
 
     @property
@@ -85,32 +89,42 @@ class Task:
         """Of the scores of hidden words."""
         if self.head != PRETRAINING:
             return 0.0
-        dim = SIZES[self.model]["hidden_size"]
+        sizes = config(self.model)
         hidden = sum(int((batch["labels"] != IGNORE_INDEX).sum()) for batch in self.batches)
-        return 2.0 * dim * (dim + VOCABULARY) * hidden
+        return float(2 * sizes.hidden_size * (sizes.hidden_size + sizes.vocab_size) * hidden)
 
 
-def classification(model: str, batch: int, length: int, cache: Path) -> Task:
+def equal_lengths(name: str) -> tuple[str, int, int]:
+    """The model, the batch and the length of a case."""
+    model, lengths = parse_case(name)
+    if len(set(lengths)) > 1:
+        raise SystemExit(f"{name}: only classification has texts of several lengths")
+    return model, len(lengths), lengths[0]
+
+
+def classification(model: str, lengths: list[int], cache: Path) -> Task:
     rng = np.random.default_rng(1)
-    ids = rng.integers(1000, VOCABULARY, (batch, length))
-    arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": rng.integers(0, 2, batch)}
-    return Task(model, model_folder(model, cache), "BertForSequenceClassification", 2, [arrays])
+    folder, head = model_folder(model, cache), family(model).head("SequenceClassification").__name__
+    ids, mask = random_batch(folder, lengths, rng)
+    arrays = {"input_ids": ids, "attention_mask": mask, "labels": rng.integers(0, 2, len(ids))}
+    return Task(model, folder, head, 2, [arrays])
 
 
 def pretraining(model: str, batch: int, length: int, cache: Path) -> Task:
     """Full sequences of two segments, with hidden words."""
     rng = np.random.default_rng(1)
-    ids = rng.integers(1000, VOCABULARY, (batch, length))
+    folder = model_folder(model, cache)
+    ids, mask = random_batch(folder, [length] * batch, rng)
     order = rng.random(ids.shape).argsort(axis=1)
     hidden = order < round(HIDDEN_SHARE * length)
     arrays = {
         "input_ids": np.where(hidden, 4, ids),
-        "attention_mask": np.ones_like(ids),
+        "attention_mask": mask,
         "token_type_ids": np.broadcast_to(np.arange(length) >= length // 2, ids.shape).astype(np.int64),
         "labels": np.where(hidden, ids, IGNORE_INDEX),
         "next_sentence_label": rng.integers(0, 2, batch),
     }
-    return Task(model, model_folder(model, cache), PRETRAINING, 2, [arrays])
+    return Task(model, folder, PRETRAINING, 2, [arrays])
 
 
 def tagging(model: str, path: Path, limit: int | None) -> Task:
@@ -157,12 +171,12 @@ def make_task(name: str, options: argparse.Namespace) -> Task:
     if found:
         return translation(model, options, int(limit.removeprefix("-")) if limit else None)
     if name.startswith(tuple(transformer.SIZES)):
-        model, batch, length = parse_case(name)
+        model, batch, length = equal_lengths(name)
         batches = transformer.equal_pairs(batch, length)
         return Task(model, transformer.model_folder(model, options.cache), TRANSFORMER, transformer.VOCABULARY, batches)
     model, found, shape = name.partition(f"-{PRETRAIN}-")
     if found:
-        return pretraining(*parse_case(f"{model}-{shape}"), options.cache)
+        return pretraining(*equal_lengths(f"{model}-{shape}"), options.cache)
     model, found, limit = name.partition(f"-{UD}")
     if found:
         return tagging(model, options.sentences, int(limit.removeprefix("-")) if limit else None)

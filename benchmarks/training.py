@@ -1,4 +1,4 @@
-"""Training steps of a BERT with a head, or of a Transformer, in a contender's process: one class per runtime.
+"""Training steps of an encoder with a head, or of a Transformer, in a contender's process: one class per runtime.
 
 A call is a forward pass, a backward pass and a step of AdamW for each batch, with the dropout of the model's
 configuration. The losses and the changed weights of steps without dropout are compared.
@@ -24,6 +24,7 @@ Batch = dict[str, Array]  # input_ids and attention_mask [batch, length], labels
 
 TRANSFORMER = "Transformer"  # a head of its own, without a BERT
 PRETRAINING = "BertForPreTraining"
+ENCODERS = ("bert.", "distilbert.", "model.", "mpnet.", "roberta.")  # how the names of the folder's weights begin
 
 RATE = 1e-5  # AdamW's learning rate while timed: the same batches come again and again
 CHECK_STEPS = 2
@@ -56,7 +57,7 @@ class Training(ABC):
             self.model.gradient_checkpointing_enable()
         rng = np.random.default_rng(2)
         for name in sorted(self.weights):
-            if not name.startswith(("bert.embeddings.", "bert.encoder.", "model.")):
+            if not name.startswith(ENCODERS) or ".pooler." in name:
                 self.weights[name][...] = 0.02 * rng.standard_normal(self.weights[name].shape)
         self.optimize(lr=RATE)
         self.model.train()
@@ -105,7 +106,7 @@ class Fastattn(Training):
 
 
 class Torch(Training):
-    """transformers' model with scaled_dot_product_attention, or torch.nn.Transformer; PyTorch's fused AdamW."""
+    """transformers' model with its default attention, or torch.nn.Transformer; PyTorch's fused AdamW."""
 
     package = "torch"
     imports = ("torch", "transformers.models.bert.modeling_bert")
@@ -118,7 +119,7 @@ class Torch(Training):
             self.weights = self.model.weights
             return
         model = getattr(importlib.import_module("transformers"), head)
-        self.model = model.from_pretrained(folder, num_labels=labels, attn_implementation="sdpa")
+        self.model = model.from_pretrained(folder, num_labels=labels)
         self.weights = {name: each.detach().numpy() for name, each in self.model.named_parameters()}
 
     def optimize(self, **settings: float) -> None:

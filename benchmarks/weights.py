@@ -1,13 +1,16 @@
-"""Model folders that every contender loads: random weights of real sizes, or the real MiniLM if installed."""
+"""Model folders that every contender loads, with ids for them: random weights of real sizes, or the real MiniLM if it
+is installed.
+"""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +19,23 @@ import numpy.typing as npt
 
 from . import transformer
 
-SIZES: dict[str, dict[str, int]] = {
-    "bert-base": {
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-    },
-    "minilm-l6": {
-        "hidden_size": 384,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 12,
-    },
-    "bert-tiny": {
-        "hidden_size": 128,
-        "intermediate_size": 512,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    },
-    "modernbert-base": {
-        "hidden_size": 768,
-        "intermediate_size": 1152,
-        "num_hidden_layers": 22,
-        "num_attention_heads": 12,
-    },
-    "transformer-base-encoder": {
-        "hidden_size": 512,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 8,
-    },
+# A family's name, and what its checkpoint of this name has in place of the defaults of the family's configuration.
+ROBERTA = {"max_position_embeddings": 514, "layer_norm_eps": 1e-5}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert-base": ("bert", {}),
+    "minilm-l6": ("bert", {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6}),
+    "bert-tiny": (
+        "bert",
+        {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2},
+    ),
+    "roberta-base": ("roberta", {**ROBERTA, "type_vocab_size": 1}),
+    "distilbert-base": ("distilbert", {}),
+    "mpnet-base": ("mpnet", ROBERTA),
+    "modernbert-base": ("modernbert", {}),
 }
 ENCODER = "-encoder"
-VOCABULARY = 30522
-POSITIONS = 512
+FIRST_WORD = 1000  # lower ids may have a meaning of their own
+SPREAD = 0.02  # of the numbers that biases and the weights of norms get
 
 
 def default_cache() -> Path:
@@ -65,30 +50,34 @@ def installed_minilm() -> Path | None:
     return folder if folder and (folder / "model.safetensors").is_file() else None
 
 
-def model_folder(name: str, cache: Path) -> Path:
-    """A Hugging Face folder (config, weights, a vocabulary) for a model of `SIZES`; made on first use.
+def family(name: str) -> Any:
+    """The family of a model of `MODELS`."""
+    if name not in MODELS:
+        raise SystemExit(f"unknown model {name!r}; known are {', '.join(MODELS)}")
+    return importlib.import_module("fastattn.models.registry").family(MODELS[name][0])
 
-    That of an encoder is the whole Transformer's.
+
+def config(name: str) -> Any:
+    """The configuration of a model of `MODELS`."""
+    return family(name).config(**MODELS[name][1])
+
+
+def model_folder(name: str, cache: Path) -> Path:
+    """A Hugging Face folder (config, weights, a vocabulary) for a model of `MODELS`; made on first use.
+
+    The folder of an encoder is the whole Transformer's.
     """
     if name.endswith(ENCODER):
         return transformer.model_folder(name.removesuffix(ENCODER), cache)
     real = installed_minilm() if name == "minilm-l6" else None
     if real is not None:
         return real
+    sizes = config(name)
     folder = cache / f"{name}-random"
     if not folder.exists():
-        from safetensors.numpy import save_file
-
         partial = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}.partial")
-        partial.mkdir(parents=True)
-        if name.startswith("modernbert"):
-            models = importlib.import_module("fastattn.models")
-            models.ModernBertModel(models.ModernBertConfig(**SIZES[name])).save_pretrained(partial)
-            partial.rename(folder)
-            return folder
-        (partial / "config.json").write_text(json.dumps(config(name), indent=2))
-        save_file(dict(random_state(name)), partial / "model.safetensors", metadata={"format": "pt"})
-        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map("word{}".format, range(5, VOCABULARY))]
+        random_model(name).save_pretrained(partial)
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map("word{}".format, range(5, sizes.vocab_size))]
         (partial / "vocab.txt").write_text("\n".join(words) + "\n")  # for converters that ask for a tokenizer
         try:
             partial.rename(folder)
@@ -97,65 +86,48 @@ def model_folder(name: str, cache: Path) -> Path:
     return folder
 
 
-def config(name: str) -> dict[str, Any]:
-    """The config.json of a model of `SIZES`."""
-    return {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": POSITIONS,
-        "type_vocab_size": 2,
-        "position_embedding_type": "absolute",
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-        "initializer_range": 0.02,
-        "layer_norm_eps": 1e-12,
-        "pad_token_id": 0,
-        **SIZES[name],
-    }
+def random_model(name: str) -> Any:
+    """The encoder of a model of `MODELS` with random numbers everywhere, also where a new model has zeros and ones.
 
-
-def random_state(name: str, seed: int = 0) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """BERT's tensors by their Hugging Face names, without a pooler: what is timed is the hidden states."""
-    rng = np.random.default_rng(seed)
-    size = SIZES[name]
-    dim, inner = size["hidden_size"], size["intermediate_size"]
-
-    def normal(*shape: int) -> npt.NDArray[np.float32]:
-        values: npt.NDArray[np.float32] = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-        return values
-
-    def linear(prefix: str, outputs: int, inputs: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        yield f"{prefix}.weight", normal(outputs, inputs)
-        yield f"{prefix}.bias", normal(outputs)
-
-    def layer_norm(prefix: str) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-        yield f"{prefix}.weight", 1 + normal(dim)
-        yield f"{prefix}.bias", normal(dim)
-
-    for table, rows in (("word", VOCABULARY), ("position", POSITIONS), ("token_type", 2)):
-        yield f"embeddings.{table}_embeddings.weight", normal(rows, dim)
-    yield from layer_norm("embeddings.LayerNorm")
-    for index in range(size["num_hidden_layers"]):
-        layer = f"encoder.layer.{index}"
-        for part in ("query", "key", "value"):
-            yield from linear(f"{layer}.attention.self.{part}", dim, dim)
-        yield from linear(f"{layer}.attention.output.dense", dim, dim)
-        yield from layer_norm(f"{layer}.attention.output.LayerNorm")
-        yield from linear(f"{layer}.intermediate.dense", inner, dim)
-        yield from linear(f"{layer}.output.dense", dim, inner)
-        yield from layer_norm(f"{layer}.output.LayerNorm")
-
-
-def flops(name: str, batch: int, length: int) -> float:
-    """Multiplications and additions of one forward pass: the matrix products and attention's two.
-
-    In two of three layers of ModernBERT a token sees 129 tokens.
+    It has no pooler: what is timed is the hidden states.
     """
-    size, modern = SIZES[name], name.startswith("modernbert")
-    dim, inner, layers = size["hidden_size"], size["intermediate_size"], size["num_hidden_layers"]
-    products = layers * 2 * (4 * dim * dim + (3 if modern else 2) * dim * inner)
-    near = layers * 2 // 3 if modern else 0
-    seen = (layers - near) * length + near * min(length, 129)
-    return float(batch * length * (products + 4 * seen * dim))
+    found = family(name)
+    importlib.import_module("fastattn").manual_seed(0)
+    rng = np.random.default_rng(0)
+    model = found.encoder(config(name), **found.states_only)
+    for parameter in model.parameters():
+        if parameter.data.ndim == 1:
+            parameter.data[...] += np.float32(SPREAD) * rng.standard_normal(parameter.shape, np.float32)
+    return model
+
+
+def random_batch(
+    folder: Path, lengths: Sequence[int] | npt.NDArray[np.int64], rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Random ids of texts of these lengths for the model in a folder, and their mask, `[batch, longest]`.
+
+    The padding has the id that the model's family has for it.
+    """
+    settings = json.loads((folder / "config.json").read_text())
+    mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    ids = rng.integers(FIRST_WORD, settings["vocab_size"], mask.shape)
+    return np.where(mask, ids, settings.get("pad_token_id") or 0), mask.astype(np.int64)
+
+
+def flops(name: str, lengths: Sequence[int]) -> float:
+    """Multiplications and additions of one forward pass: the matrix products and attention's two, without padding.
+
+    A layer of ModernBERT has three products in place of the two of a feed-forward network, and in two of three layers a
+    token sees 129 tokens.
+    """
+    if name.endswith(ENCODER):
+        size = transformer.SIZES[name.removesuffix(ENCODER)]
+        dim, inner, layers, near, gated = size["d_model"], size["ffn_dim"], size["layers"], 0, False
+    else:
+        sizes = config(name)
+        dim, inner, layers = sizes.hidden_size, sizes.intermediate_size, sizes.num_hidden_layers
+        kinds = getattr(sizes, "layer_types", ())
+        near, gated = kinds.count("sliding_attention"), bool(kinds)
+    products = layers * 2 * (4 * dim * dim + (3 if gated else 2) * dim * inner)
+    seen = sum(length * ((layers - near) * length + near * min(length, 129)) for length in lengths)
+    return float(sum(lengths) * products + 4 * dim * seen)
