@@ -292,6 +292,21 @@ def unread_weights(folder: Path) -> str:
     return f"; {listed(names, most=3)} {'is' if len(names) == 1 else 'are'} not read: {first} first"
 
 
+def parsed_json(data: bytes | str, name: str) -> Any:
+    """The value of a text of JSON, whose bytes are UTF-8.
+
+    Raises ValueError, with `name`, for anything else, and for more levels or digits than Python's parser takes.
+
+    >>> parsed_json("[1", "a.json")
+    Traceback (most recent call last):
+    ValueError: a.json: not valid JSON: Expecting ',' delimiter: line 1 column 3 (char 2)
+    """
+    try:
+        return json.loads(data if isinstance(data, str) else data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: not valid JSON: {error}") from error
+
+
 _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -51,7 +51,7 @@ def manual_seed(seed: int) -> None:
 
     Raises ValueError for another seed.
     """
-    _set("manual_seed", seed, 0)
+    _set(checked_rng_state({"seed": seed, "counter": 0}, "manual_seed"))
 
 
 def get_rng_state() -> dict[str, int]:
@@ -62,18 +62,23 @@ def get_rng_state() -> dict[str, int]:
 
 def set_rng_state(state: Mapping[str, int]) -> None:
     """Go back to a state from `get_rng_state`. Raises ValueError if `state` is not one."""
+    _set(checked_rng_state(state))
+
+
+def checked_rng_state(state: Mapping[str, int], owner: str = "set_rng_state") -> dict[str, int]:
+    """`state`, if it is one from `get_rng_state`. Raises ValueError, naming the `owner`."""
     if set(state) != {"seed", "counter"}:
-        raise ValueError(f"set_rng_state: state must have 'seed' and 'counter', got {sorted(state)}")
-    _set("set_rng_state", state["seed"], state["counter"])
+        raise ValueError(f"{owner}: state must have 'seed' and 'counter', got {sorted(state)}")
+    wanted = "an integer in [0, 2^64)"
+    return {
+        name: integer(f"{owner}: {name}", state[name], 0, 2**64, wanted, error=ValueError)
+        for name in ("seed", "counter")
+    }
 
 
-def _set(owner: str, seed: int, counter: int) -> None:
-    seed, counter = (
-        integer(f"{owner}: {name}", value, 0, 2**64, "an integer in [0, 2^64)", error=ValueError)
-        for name, value in (("seed", seed), ("counter", counter))
-    )
+def _set(state: Mapping[str, int]) -> None:
     with _state.lock:
-        _state.seed, _state.counter = seed, counter
+        _state.seed, _state.counter = state["seed"], state["counter"]
 
 
 def next_seed() -> int:

@@ -17,6 +17,7 @@ import json
 import math
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import FileIO
@@ -27,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.checks import printable, shown
-from fastattn.files import is_inside, open_regular, read_regular, replacing, unread_weights
+from fastattn.files import is_inside, open_regular, parsed_json, read_regular, replacing, unread_weights
 from fastattn.formats.stored import read_at, widened
 
 __all__ = [
@@ -56,6 +57,8 @@ MAX_VOCABULARY = 2**27
 MAX_TENSORS = 50_000
 """Tensors of a checkpoint; a large BERT has 400."""
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""How half of a character beyond U+FFFF may be written. UTF-8 has no halves."""
 _ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 _SAMPLE = 512
 _PAGES = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
@@ -80,10 +83,13 @@ def read_json_array(path: str | os.PathLike[str], limit: int = MAX_JSON) -> list
 
 def _read_json(path: str | os.PathLike[str], limit: int, kind: type, name: str) -> Any:
     data = read_regular(path, limit)
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    value = parsed_json(data, os.fspath(path))
+    if _SURROGATE.search(data):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (UnicodeEncodeError, RecursionError) as error:
+            what = f"half of a character, {error.object[error.start]!a}" if isinstance(error, UnicodeError) else error
+            raise ValueError(f"{path}: not valid Unicode: {what}") from None
     if not isinstance(value, kind):
         raise ValueError(f"{path}: must hold a JSON {name}, got {type(value).__name__}")
     return value
@@ -285,7 +291,7 @@ def _read_header(path: Path, files: contextlib.ExitStack) -> dict[str, _Entry]:
             pass
     except SafetensorError as error:
         raise ValueError(f"{path}: not a valid safetensors file: {printable(str(error), 1000)}") from error
-    header = json.loads(text)
+    header = parsed_json(text, f"{path}: header")
     header.pop("__metadata__", None)
     return {
         name: _Entry(file, name, tensor["dtype"], tuple(tensor["shape"]), 8 + size + tensor["data_offsets"][0])

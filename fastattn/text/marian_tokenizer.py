@@ -18,7 +18,7 @@ from fastattn.hub import Files, folder_of
 from fastattn.text.subwords import check_max_length
 from fastattn.text.tokenized import TokenizedTexts
 from fastattn.text.tokenizer import length_limit
-from fastattn.text.tokenizer_kinds import CONFIG, special_token
+from fastattn.text.tokenizer_kinds import CONFIG, check_ids, special_token
 
 __all__ = ["MarianTokenizer"]
 
@@ -248,9 +248,8 @@ def sentencepiece_processor(name: str, model: bytes) -> Any:
 def _special_ids(name: str, vocabulary: Mapping[str, int], tokens: Mapping[str, str]) -> dict[str, int]:
     """The ids of the special tokens, once all ids are known to be ids, each of one token."""
     owners: dict[int, str] = {}
+    check_ids(name, vocabulary)
     for token, i in vocabulary.items():
-        if type(i) is not int or not 0 <= i < 2**31:
-            raise ValueError(f"{name}: {checks.shown(token)} must have an id, got {checks.shown(i)}")
         if owners.setdefault(i, token) != token:
             raise ValueError(f"{name}: {checks.shown(owners[i])} and {checks.shown(token)} have the same id {i}")
     for key, token in tokens.items():

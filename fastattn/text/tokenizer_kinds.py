@@ -136,6 +136,13 @@ def special_token(value: Any, default: Any) -> Any:
     return value if isinstance(value, str) else default
 
 
+def check_ids(source: str, vocabulary: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming the `source`, for a token whose id is none. Libraries cut bits of larger ones off."""
+    for token, i in vocabulary.items():
+        if type(i) is not int or not 0 <= i < 2**31:
+            raise ValueError(f"{source}: {shown(token)} must have an id, got {shown(i)}")
+
+
 def _word_pieces(folder: Path, special: Special) -> tuple[Any, Whole]:
     """WordPiece; a line of vocab.txt is a token, its number the id."""
     library, path = import_tokenizers(), folder / VOCABULARY
@@ -153,7 +160,7 @@ def _word_pieces(folder: Path, special: Special) -> tuple[Any, Whole]:
 def _byte_pairs(folder: Path, special: Special) -> tuple[Any, Whole]:
     """BPE; vocab.json has the ids, merges.txt the pairs in their order."""
     library, path = import_tokenizers(), folder / PAIRS
-    read_json(path, MAX_VOCABULARY)
+    check_ids(str(path), read_json(path, MAX_VOCABULARY))
     read_regular(folder / MERGES, MAX_VOCABULARY)
     with library_errors(f"{path} or {MERGES}: not a vocabulary that the tokenizers library reads"):
         backend = library.Tokenizer(library.models.BPE.from_file(str(path), str(folder / MERGES), fuse_unk=False))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.checks import PROBABILITY, integer, number
-from fastattn.training.run_state import STATES, read_state, saved_states, state_path, weights
+from fastattn.training.run_state import MALFORMED, STATES, read_state, saved_states, state_path, weights
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -43,7 +43,7 @@ def average_states(folder: str | os.PathLike[str], last: int, step: int | None =
     last = integer("average_states: last", last, 1)
     states = Path(folder) / STATES
     newest = next((path for number, path in saved_states(states) if step is None or number <= step), None)
-    ends = [] if newest is None else read_state(newest)[1]["epoch_ends"][-last:]
+    ends = [] if newest is None else _epoch_ends(newest)[-last:]
     if not ends:
         raise ValueError(f"average_states: no saved state at the end of an epoch in {states}")
     paths = [state_path(states, end) for end in ends]
@@ -58,6 +58,15 @@ def average_states(folder: str | os.PathLike[str], last: int, step: int | None =
         for name, tensor in tensors.items():
             sums[name] = sums.get(name, 0.0) + tensor.astype(np.float64)
     return {name: (total / len(ends)).astype(np.float32) for name, total in sums.items()}
+
+
+def _epoch_ends(path: Path) -> list[int]:
+    """The steps at which the epochs of a saved run ended. Raises ValueError for a state that does not say it."""
+    values = read_state(path)[1]
+    try:
+        return [integer("epoch_ends", end, 0) for end in values["epoch_ends"]]
+    except MALFORMED as error:
+        raise ValueError(f"{path}: not a saved state of a run: {error}") from None
 
 
 class ExponentialMovingAverage:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastattn.checks import integer
-from fastattn.training.run_state import OtherRunError, plain
+from fastattn.checks import integer, printable
+from fastattn.training.run_state import MALFORMED, OtherRunError, plain
 
 _LENGTH = ("num_training_steps", "num_warmup_steps")  # of a schedule's settings
 
@@ -24,8 +24,8 @@ def check_configuration(path: Path, values: Mapping[str, Any], configuration: An
 
     With another number of epochs, the schedule may have another length.
     """
-    there, here = values.get("configuration", {}), configuration
-    if values.get("options", {}).get("epochs") != epochs:
+    there, here, options = values.get("configuration", {}), configuration, values.get("options")
+    if not isinstance(options, Mapping) or options.get("epochs") != epochs:
         there, here = _without_length(there), _without_length(here)
     different = list(differences(there, here))
     if different:
@@ -53,7 +53,7 @@ def read_position(path: Path, values: Mapping[str, Any], epochs: int) -> tuple[i
         planned = [[integer("planned", number, 0) for number in entry] for entry in values["planned"]]
         if planned[-1][1] != epochs:
             planned = [*(entry for entry in planned if entry[0] < step), [step, epochs]]
-    except (LookupError, ValueError, TypeError) as error:
+    except MALFORMED as error:
         raise OtherRunError(f"{path}: does not fit this run: {error}", values) from error
     begun = epoch + (batch > 0)
     if begun > epochs:
@@ -71,4 +71,8 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
         for key in [*here, *(key for key in there if key not in here)]:
             yield from differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
     elif there != here:
-        yield f"{name} is {json.dumps(there)} there, {json.dumps(here)} here"
+        yield f"{printable(name, 200)} is {_json(there)} there, {_json(here)} here"
+
+
+def _json(value: Any) -> str:
+    return printable(json.dumps(value), 200)

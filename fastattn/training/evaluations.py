@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from fastattn.checks import integer, shown
+from fastattn.checks import integer, number, shown
 
 
 class Evaluations:
@@ -61,11 +61,18 @@ class Evaluations:
         return run_ended or (step % self._every == 0 if self._every else epoch_ended)
 
     def load(self, entries: list[dict[str, Any]]) -> None:
-        """Take over the evaluations of a saved run. Raises ValueError if one does not have the metric."""
+        """Take over the evaluations of a saved run. Raises ValueError if one does not have the metric, and an error of
+        `MALFORMED` for what is none."""
         for entry in entries:
+            integer("the step of an evaluation", entry["step"], 0)
+            metrics = {name: value for name, value in entry["metrics"].items() if value is not None}
+            for name, value in metrics.items():
+                number(f"the metric {shown(name)}", value, -math.inf)
+            if not entry["metrics"]:
+                raise ValueError("an evaluation has no metrics")
             if self._metric is not None and self._metric not in entry["metrics"]:
                 raise ValueError(f"its evaluations have no {shown(self._metric)}, only {', '.join(entry['metrics'])}")
-        self.entries = entries
+        self.entries = [*entries]
 
     def latest(self, step: int) -> list[str]:
         """The metrics of the last evaluation, each as text that tells it from a training step's. One that does not

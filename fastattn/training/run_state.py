@@ -23,8 +23,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.checks import shown
-from fastattn.files import open_regular, remove_abandoned, replacing
+from fastattn.checks import printable, shown
+from fastattn.files import open_regular, parsed_json, remove_abandoned, replacing
 
 Tensors = Mapping[str, NDArray[np.float32]]
 AnyBuffer = TypeVar("AnyBuffer", bytearray, memoryview)
@@ -36,6 +36,10 @@ _LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 # The names of tensors begin with these.
 MODEL, OPTIMIZER, CARRIED, AVERAGE = "model.", "optimizer.", "carried.", "average."
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+MALFORMED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What is raised where a state has something of another kind than a run writes."""
 
 
 class DamagedStateWarning(UserWarning):
@@ -51,7 +55,8 @@ class OtherRunError(ValueError):
 
     def __init__(self, message: str, values: Mapping[str, Any]) -> None:
         super().__init__(message)
-        self.options: Mapping[str, Any] = values.get("options", {})
+        options = values.get("options")
+        self.options: Mapping[str, Any] = options if isinstance(options, Mapping) else {}
 
 
 class Carried(Protocol):
@@ -158,17 +163,17 @@ def read_state(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, An
         try:
             metadata, places = _read_header(file)
             tensors = {name: _read_tensor(file, shape, start) for name, (shape, start) in places.items()}
+            crc = _crc32(metadata.get(_METADATA, ""), tensors)
         except OSError as error:
             error.filename = str(path)
             raise
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise ValueError(f"{path}: damaged, or cut short: {error}") from error
+        except MALFORMED as error:
+            raise ValueError(f"{path}: damaged, or cut short: {printable(str(error), 1000)}") from error
     if _METADATA not in metadata:
         raise ValueError(f"{path}: not a saved state of a run")
-    crc = _crc32(metadata[_METADATA], tensors)
     if crc != metadata.get(_CRC32):
-        raise ValueError(f"{path}: damaged: its CRC-32 is {crc}, but {metadata.get(_CRC32)} was written")
-    values = json.loads(metadata[_METADATA])
+        raise ValueError(f"{path}: damaged: its CRC-32 is {crc}, but {shown(metadata.get(_CRC32))} was written")
+    values = parsed_json(metadata[_METADATA], f"{path}: damaged")
     if not isinstance(values, dict):
         raise ValueError(f"{path}: not a saved state of a run")
     return tensors, values

@@ -60,7 +60,7 @@ class Schedule:
         for name, own in (("base_lrs", self._base_lrs), ("settings", self.settings)):
             if state_dict[name] != own:
                 raise ValueError(f"Schedule: {name} of the state are {state_dict[name]}, here {own}")
-        self._set(state_dict["steps"])
+        self._set(integer("Schedule: steps", state_dict["steps"], 0))
 
     def _set(self, steps: int) -> None:
         self._steps = steps

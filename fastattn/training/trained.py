@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastattn.autograd import no_grad
-from fastattn.random import get_rng_state, set_rng_state
+from fastattn.random import checked_rng_state, get_rng_state, set_rng_state
 from fastattn.training.averaging import ExponentialMovingAverage
 from fastattn.training.optimizers import Optimizer
 from fastattn.training.run_state import AVERAGE, CARRIED, MODEL, OPTIMIZER, Carried, NothingCarried, Tensors, part
@@ -114,7 +114,7 @@ class Trained:
     def restore(self, tensors: Tensors, values: Mapping[str, Any]) -> None:
         """Load what `collect` returned. The settings were compared before; so the schedule may have another length.
 
-        Raises LookupError, ValueError or TypeError, as the objects do, for what does not fit.
+        Raises an error of `MALFORMED`, as the objects do, for what does not fit.
         """
         state = {number: dict(entries) for number, entries in values["optimizer"]["state"].items()}
         for name, tensor in part(tensors, OPTIMIZER).items():
@@ -126,4 +126,4 @@ class Trained:
             self.schedule.load_state_dict({**values["schedule"], "settings": self.schedule.settings})
         if self._average is not None:
             self._average.load_state_dict(part(tensors, AVERAGE))
-        self._left, self._random = part(tensors, CARRIED), values["random"]
+        self._left, self._random = part(tensors, CARRIED), checked_rng_state(values["random"])

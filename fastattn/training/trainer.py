@@ -36,7 +36,7 @@ from fastattn.training.optimizers import Optimizer, clip_grad_norm
 from fastattn.training.plot import import_matplotlib, plot_format
 from fastattn.training.run_folder import RunFolder
 from fastattn.training.run_report import RunReport, reporting
-from fastattn.training.run_state import Carried, OtherRunError
+from fastattn.training.run_state import MALFORMED, Carried, OtherRunError
 from fastattn.training.schedules import Schedule
 from fastattn.training.trained import Trained
 
@@ -383,7 +383,7 @@ class Trainer:
         try:
             self._evaluations.load(values["evaluations"])
             self._trained.restore(tensors, values)
-        except (LookupError, ValueError, TypeError) as error:
+        except MALFORMED as error:
             raise OtherRunError(f"{path}: does not fit this run: {error}", values) from error
         self.step, self.epoch, self._batch, self._log_size, self._epoch_ends, self.planned = position
         self._files.saved = path

@@ -279,6 +279,15 @@ def test_a_file_that_is_something_else_is_refused(tmp_path: Path, data: bytes) -
         read_state_dict(tmp_path)
 
 
+@pytest.mark.parametrize("value", [b"[" * 100_000 + b"]" * 100_000, b"9" * 5000], ids=["deep", "digits"])
+def test_a_header_that_only_the_library_reads(tmp_path: Path, value: bytes) -> None:
+    """It passes over fields that it does not know, whatever they are."""
+    header = b'{"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "unknown": ' + value + b"}}"
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(ValueError, match=r"model\.safetensors: (header: not valid JSON|not a valid safetensors file)"):
+        read_state_dict(tmp_path)
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder"):
         read_config(tmp_path / "nowhere")
@@ -302,13 +311,22 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         (b"[" * 100_000, "not valid JSON"),
         (b"[1]", "must hold a JSON object, got list"),
         (b"null", "must hold a JSON object, got NoneType"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not valid JSON"),
+        (b'{"a": "\xed\xa0\x80"}', "not valid JSON"),
+        (b'{"a": "\\uD83D"}', r"not valid Unicode: half of a character, '\\ud83d'"),
+        (b'{"\\udE00": 1}', r"not valid Unicode: half of a character, '\\ude00'"),
     ],
-    ids=["empty", "cut", "not UTF-8", "deep", "list", "null"],
+    ids=["empty", "cut", "not UTF-8", "deep", "list", "null", "digits", "half", "escaped half", "half of a key"],
 )
 def test_a_config_that_is_no_object(tmp_path: Path, text: bytes, message: str) -> None:
     (tmp_path / "config.json").write_bytes(text)
     with pytest.raises(ValueError, match=rf"config\.json: {message}"):
         read_config(tmp_path)
+
+
+def test_a_whole_character_may_be_escaped(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b'{"\\ud83d\\ude00": "\\uD83D\\uDE00"}')
+    assert read_config(tmp_path) == {"\N{GRINNING FACE}": "\N{GRINNING FACE}"}
 
 
 class TestAtomicWriting:

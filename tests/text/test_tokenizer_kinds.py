@@ -227,7 +227,9 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, values: dict[str
     ("name", "text", "message"),
     [
         ("vocab.json", "[1]", r"vocab\.json: must hold a JSON object"),
-        ("vocab.json", '{"a": "b"}', r"vocab\.json or merges\.txt: not a vocabulary"),
+        ("vocab.json", '{"a": "b"}', r"vocab\.json: 'a' must have an id, got 'b'"),
+        ("vocab.json", '{"a": 4294967296}', r"vocab\.json: 'a' must have an id, got 4294967296"),
+        ("vocab.json", '{"a": -1}', r"vocab\.json: 'a' must have an id, got -1"),
         ("merges.txt", "#version: 0.2\nq\n", r"merges\.txt: not a vocabulary"),
     ],
 )

@@ -21,6 +21,13 @@ def write(folder: Path, step: int, epoch_ends: list[int], **tensors: Any) -> Non
     write_state(folder / "states", step, arrays, {"epoch_ends": epoch_ends})
 
 
+@pytest.mark.parametrize("values", [{}, {"epoch_ends": 5}, {"epoch_ends": ["a"]}, {"epoch_ends": [-1]}], ids=str)
+def test_a_state_that_does_not_say_where_epochs_ended(tmp_path: Path, values: dict[str, Any]) -> None:
+    path = write_state(tmp_path / "states", 10, {"model.a": np.zeros(1, np.float32)}, values)
+    with pytest.raises(ValueError, match=f"^{path}: not a saved state of a run"):
+        average_states(tmp_path, 1)
+
+
 def test_the_mean_of_the_last_epochs(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = rng.standard_normal((5, 3, 4)).astype(np.float32)

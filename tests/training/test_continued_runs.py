@@ -535,7 +535,18 @@ def _bits_of_one_thread() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "change", [{"step": "x"}, {"epoch": None}, {"batch": -1}, {"evaluations": 5}, {"log_size": 0.5}, {"random": ...}]
+    "change",
+    [
+        *({"step": "x"}, {"epoch": None}, {"batch": -1}, {"log_size": 0.5}, {"planned": []}, {"epoch_ends": 3}),
+        *({"random": ...}, {"random": {"seed": 1}}, {"random": {"seed": -1, "counter": 0}}, {"random": [["a"]]}),
+        *({"optimizer": []}, {"optimizer": {"state": [], "param_groups": []}}, {"schedule": None}),
+        *({"evaluations": 5}, {"evaluations": [{}]}, {"evaluations": [{"step": 1, "metrics": {}}]}),
+        *(
+            {"evaluations": [{"step": None, "metrics": {"a": 1}}]},
+            {"evaluations": [{"step": 1, "metrics": {"a": "b"}}]},
+        ),
+    ],
+    ids=str,
 )
 def test_a_state_with_other_values_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
     Run(tmp_path).trainer.train()
@@ -545,3 +556,19 @@ def test_a_state_with_other_values_is_named(tmp_path: Path, change: dict[str, An
     write_state(path.parent, int(path.stem[5:]), tensors, {k: v for k, v in values.items() if v is not ...})
     with pytest.raises(OtherRunError, match=f"{path}: does not fit this run"):
         Run(tmp_path).trainer.resume()
+
+
+@pytest.mark.parametrize(
+    "change", [{"options": 5}, {"options": []}, {"configuration": []}, {"configuration": None}], ids=str
+)
+def test_options_that_are_none(tmp_path: Path, change: dict[str, Any]) -> None:
+    Run(tmp_path).trainer.train()
+    path = saved_states(tmp_path / "states")[0][1]
+    tensors, values = read_state(path)
+    write_state(path.parent, int(path.stem[5:]), tensors, {**values, **change})
+    if "options" in change:
+        assert Run(tmp_path).trainer.resume()
+    else:
+        with pytest.raises(OtherRunError, match=f"{path}: of another model or configuration") as caught:
+            Run(tmp_path).trainer.resume()
+        assert len(str(caught.value)) < 2000

@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,27 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
         read_state(path)
     with pytest.raises(FileNotFoundError):
         read_state(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "values", ["[" * 100_000, "9" * 5000, "{", "\ud800", "[]"], ids=["deep", "digits", "cut", "half", "list"]
+)
+def test_values_that_are_none_are_named(tmp_path: Path, values: str) -> None:
+    """Behind a checksum that is right."""
+    path = tmp_path / "step-00000001.safetensors"
+    crc = zlib.crc32(values.encode("utf-8", "surrogatepass"))
+    header = json.dumps({"__metadata__": {"fastattn_run": values, "crc32": f"{crc:08x}"}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match=f"^{path}: (damaged|not a saved state of a run)"):
+        read_state(path)
+
+
+def test_a_name_that_is_no_unicode(tmp_path: Path) -> None:
+    path = tmp_path / "step-00000001.safetensors"
+    header = json.dumps({"\ud800": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match=f"^{path}: damaged"):
+        read_state(path)
 
 
 def test_only_float32_and_finite_values_are_written(tmp_path: Path) -> None:

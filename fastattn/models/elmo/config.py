@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,9 +97,9 @@ class ElmoConfig(PreTrainedConfig):
         self._check(config_number, "dropout", "lstm_dropout", **PROBABILITY)
         self._check(boolean, "use_skip_connections", "do_layer_norm", "keep_sentence_boundaries")
         self._check(choice, "activation", known=ACTIVATIONS)
-        self._check(check_filters, "filters", integer=config_integer)
-        if len(self.filters) > _MOST:
+        if isinstance(self.filters, Sized) and len(self.filters) > _MOST:
             raise ValueError(f"filters must be at most {_MOST} pairs, got {len(self.filters)}")
+        self._check(check_filters, "filters", integer=config_integer)
         width, length = max(self.filters)[0], self.max_characters_per_token
         if width > length:
             raise ValueError(f"filters must not be wider than max_characters_per_token = {length}, got {width}")

@@ -79,6 +79,7 @@ def test_rules_of_the_projections():
         ),
         ({"max_characters_per_token": 10**7}, "max_characters_per_token must be at most 1024, got 10000000"),
         ({"filters": [[1, 1]] * 1025}, "filters must be at most 1024 pairs, got 1025"),
+        ({"filters": [None] * 1025}, "filters must be at most 1024 pairs, got 1025"),
         ({"embedding": {}}, r"char_cnn.embedding.dim is missing"),
         ({"embedding": {"dim": "4"}}, "char_embedding_dim must be a positive integer, got '4'"),
         ({"n_characters": 300}, "char_cnn.n_characters must be 261 or 262, got 300"),
