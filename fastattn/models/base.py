@@ -413,7 +413,7 @@ def _number(begin: str, name: str) -> int:
 
 
 def _pattern(begin: str) -> str:
-    return re.escape(begin).replace(r"\{\}", r"(\d+)")
+    return re.escape(begin).replace(r"\{\}", r"(\d{1,9})")  # Python makes no number of thousands of digits
 
 
 def _numbers(begin: str, tensors: Mapping[str, Array]) -> set[int]:

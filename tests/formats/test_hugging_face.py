@@ -280,8 +280,7 @@ def test_a_file_that_is_something_else_is_refused(tmp_path: Path, data: bytes) -
 
 
 @pytest.mark.parametrize("value", [b"[" * 100_000 + b"]" * 100_000, b"9" * 5000], ids=["deep", "digits"])
-def test_a_header_that_only_the_library_reads(tmp_path: Path, value: bytes) -> None:
-    """It passes over fields that it does not know, whatever they are."""
+def test_an_unknown_field_that_python_cannot_read(tmp_path: Path, value: bytes) -> None:
     header = b'{"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "unknown": ' + value + b"}}"
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(ValueError, match=r"model\.safetensors: (header: not valid JSON|not a valid safetensors file)"):
@@ -419,7 +418,7 @@ class TestLimits:
             read_state_dict(tmp_path)
 
 
-@pytest.mark.parametrize("shard", ["x" * 5000, "\ud800.safetensors", "a\0b"])
+@pytest.mark.parametrize("shard", ["x" * 5000, "a\0b"])
 def test_a_shard_that_no_file_can_be(tmp_path: Path, shard: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
     message = r"index\.json: weight_map\['a'\] must be a file name, got"

@@ -32,6 +32,14 @@ def test_a_prefix_is_named(folder: Any, prefix: str, inner: str, kind: Any) -> N
         kind.from_pretrained(folder.write())
 
 
+def test_a_layer_of_thousands_of_digits(folder: Any) -> None:
+    name = f"encoder.layer.{'9' * 5000}.output.dense.bias"
+    folder.tensors[name] = np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match=r"model\.safetensors: tensor 'encoder\.layer\.999.* is not known") as error:
+        folder.load()
+    assert len(str(error.value)) < 600
+
+
 def test_the_prefix_of_a_transformer_is_named(tmp_path: Path) -> None:
     tensors = {f"module.{name}": tensor for name, tensor in marian_tensors(MARIAN).items()}
     write_checkpoint(tmp_path, MARIAN, tensors)

@@ -128,7 +128,7 @@ def test_unsupported_modules_are_refused_by_name(tmp_path, modules, message):
             {"prompts": {"q": 1}},
             "the prompt 'q' must be a string, got 1",
         ),
-        ("config_sentence_transformers.json", {"prompts": {"q": "\ud800"}}, "the prompt 'q' is not valid Unicode"),
+        ("config_sentence_transformers.json", {"prompts": {"q": "\ud800"}}, "not valid Unicode: half of a character"),
         (
             "config_sentence_transformers.json",
             {"default_prompt_name": "x"},
@@ -196,7 +196,7 @@ def test_the_shard_of_a_module_is_named_with_its_folder(tmp_path):
     assert FILES.missing(folder) == ["0_Transformer/model-1.safetensors"]
 
 
-@pytest.mark.parametrize("path", ["\ud800", "a\0b", "x" * 10**5, "../m", "/etc"])
+@pytest.mark.parametrize("path", ["a\0b", "x" * 10**5, "../m", "/etc"])
 def test_a_path_that_no_module_can_have(tmp_path, path):
     folder = write_model(tmp_path / "m")
     entries = json.loads((folder / "modules.json").read_text())
