@@ -1,6 +1,6 @@
 # make demo, make test    the README's two commands: each makes .venv, installs what it needs and runs
 # make build              compile again after a change of csrc/
-# make lint, make parity, make sdist-test    what CI adds
+# make lint, make parity, make sdist-test, make fuzz    what CI adds
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := test
-.PHONY: demo test build lint parity sdist-test bench clean
+.PHONY: demo test build lint parity sdist-test fuzz bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,12 @@ parity:
 # every result that is not computed yet.
 sdist-test:
 	.ci/sdist-test
+
+# Files that a stranger may have made, changed until something breaks: `make fuzz SECONDS=3600` before a release.
+SECONDS ?= 120
+fuzz: $(VENV)/built
+	@$(PIP) --requirement requirements/fuzz.txt
+	$(BIN)/python tests/fuzz.py --all --seconds $(SECONDS)
 
 bench: $(VENV)/built
 	$(BIN)/fastattn bench
