@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = {
-        "models": ("BERT-base and MiniLM-L6 against other runtimes", 15),
+        "models": ("encoders of every family against other runtimes", 15),
         "kernels": ("single kernels against NumPy and PyTorch", 15),
         "neighbours": ("models and training steps beside busy processes or a Python thread", 10),
         "service": ("requests a second of gunicorn beside busy processes", 5),

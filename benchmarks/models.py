@@ -41,7 +41,7 @@ def parse_case(name: str) -> tuple[str, list[int]]:
 
     `"bert-base-8x100to800"` is 8 texts of 100, 200, ... 800 tokens, in a mixed order.
     """
-    found = re.fullmatch(r"(.+)-(\d+)x(\d+)(?:to(\d+))?", name)
+    found = re.fullmatch(r"(.+)-([1-9]\d*)x([1-9]\d*)(?:to([1-9]\d*))?", name)
     if not found:
         raise SystemExit(f"unknown case {name!r}; a case is MODEL-BATCHxLENGTH or MODEL-BATCHxSHORTESTtoLONGEST")
     model, batch, low, high = found.groups()

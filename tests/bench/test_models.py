@@ -39,7 +39,9 @@ def test_names_of_cases():
     assert models.parse_case("modernbert-base-8x100to800")[1] == lengths
 
 
-@pytest.mark.parametrize("name", ["", "bert-base", "bert-base-8", "bert-base-8x", "bert-base-x8", "8x128", "b-8x1to"])
+@pytest.mark.parametrize(
+    "name", ["", "bert-base", "bert-base-8", "bert-base-8x", "bert-base-x8", "8x128", "b-8x1to", "b-0x8", "b-8x0"]
+)
 def test_a_name_that_is_no_case(name):
     with pytest.raises(SystemExit, match=f"unknown case '{name}'; a case is MODEL-BATCHxLENGTH or "):
         models.parse_case(name)
