@@ -5,7 +5,6 @@ This module knows no model. Each caller names the files that it reads with `File
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -80,7 +79,7 @@ def find_model(
     The name is looked up, in this order, as
 
     1. a folder. Then the search ends, and no connection is opened;
-    2. an installed model package (by the name of its distribution or its module) whose package folder, or `model/` in
+    2. an installed model package (by the name of its module or its distribution) whose package folder, or `model/` in
        it, holds a model. The package is not imported. It has no revisions: with `revision`, packages are skipped;
     3. a complete snapshot in the local Hugging Face cache (`HF_HUB_CACHE`, `HF_HOME`);
     4. a repository on the Hugging Face hub, unless `HF_HUB_OFFLINE` is set. It is downloaded to this cache.
@@ -137,7 +136,7 @@ def find_model(
 def _find_package(name: str, files: Files, looked: list[str]) -> Path | None:
     if "/" in name:
         return None
-    for module in dict.fromkeys(_modules_of(name)):
+    for module in _modules_of(name):
         for folder in _package_folders(module):
             for candidate in (folder / "model", folder):
                 if files.marked(candidate):
@@ -147,7 +146,12 @@ def _find_package(name: str, files: Files, looked: list[str]) -> Path | None:
 
 
 def _modules_of(name: str) -> Iterator[str]:
-    """Top-level modules that `name` may mean: the modules of the distribution `name`, then the module `name`."""
+    """Top-level modules that `name` may mean: the module `name`, then the modules of the distribution `name`."""
+    for module in (name, re.sub(r"[-.]+", "_", name), re.sub(r"[-.]+", "_", name).lower()):
+        if module.isidentifier():
+            yield module
+    import importlib.metadata  # slower to import than a module is to find
+
     try:
         distribution = importlib.metadata.distribution(name)
     except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -157,9 +161,6 @@ def _modules_of(name: str) -> Iterator[str]:
         for file in distribution.files or ():
             if len(file.parts) > 1 and file.parts[0].isidentifier():
                 yield file.parts[0]
-    for module in (name, re.sub(r"[-.]+", "_", name), re.sub(r"[-.]+", "_", name).lower()):
-        if module.isidentifier():
-            yield module
 
 
 def _package_folders(module: str) -> list[Path]:

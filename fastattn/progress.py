@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from fastattn.checks import printable
 LINE_EVERY = 30.0
 """Seconds between lines, beside those of 1, 10, 100, ... units."""
 
-logger = logging.getLogger(__name__)
 clock = time.monotonic
 
 
@@ -72,6 +70,9 @@ def _nothing(count: int = 1, note: str = "", *, line: bool = False, total: int |
 
 def _lines(total: int | None, unit: str, done: int) -> Callable[..., None]:
     """An `advance` that writes lines to the log."""
+    import logging
+
+    logger = logging.getLogger(__name__)
     known, next_count, next_time = total, 1, clock() + LINE_EVERY
     first = done
 

@@ -44,7 +44,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
 
 
 def test_an_existing_temporary_file_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "0")
+    monkeypatch.setattr(files, "_token", lambda: "0")
     (tmp_path / "victim").write_text("old")
     (tmp_path / ".a.0.tmp").symlink_to(tmp_path / "victim")
     with pytest.raises(FileExistsError), files.replacing(tmp_path / "a"):

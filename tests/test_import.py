@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+from fastattn.models import BertConfig, BertModel
 
 HEAVY = [
     "argparse",
@@ -87,3 +90,19 @@ def test_tasks_load_what_is_used() -> None:
     encoder = loaded_by("from fastattn.tasks import SentenceEncoder")
     assert not [name for name in encoder if name.startswith("fastattn.training")]
     python("from fastattn import tasks; assert tasks.__all__ == dir(tasks); [getattr(tasks, n) for n in dir(tasks)]")
+
+
+def test_a_first_embedding_loads_little(tmp_path: Path) -> None:
+    """hashlib brings OpenSSL, importlib.metadata brings email, zipfile and csv, np.unique brings numpy.ma."""
+    config = BertConfig(vocab_size=4200, hidden_size=256, num_hidden_layers=1, num_attention_heads=4)
+    BertModel(config).save_pretrained(tmp_path)
+    modules = loaded_by(
+        "from fastattn.tasks.embed.encoder import SentenceEncoder; from fastattn.models.registry import load_encoder; "
+        f"load_encoder({str(tmp_path)!r}).forward_ragged(np.arange(7), np.array([0, 7]))",
+        "import numpy as np, typing, json",
+    )
+    avoided = {"hashlib", "importlib.metadata", "logging", "numpy.ma", "shutil", "tempfile", "zipfile"}
+    assert not modules & (avoided | set(HEAVY) - {"safetensors", "urllib"})  # pathlib brings urllib
+    ours = {name for name in modules if name.startswith("fastattn.")}
+    assert not {name for name in ours if name.startswith("fastattn.text.conll") or "squad" in name}
+    assert len(ours) < 115, sorted(ours)

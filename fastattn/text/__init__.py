@@ -1,38 +1,44 @@
-"""Text in, token ids out: tokenizers, readers and batching. This package imports no model."""
+"""Text in, token ids out: tokenizers, readers and batching. This package imports no model. Names are imported on
+first use."""
 
-from fastattn.text.batching import gather, token_budget_batches, tokens_per_batch
-from fastattn.text.characters import character_ids
-from fastattn.text.conll import ConllSentence, parse_conll, read_conll
-from fastattn.text.conllu import ConlluSentence, parse_conllu, read_conllu
-from fastattn.text.documents import Documents, split_sentences
-from fastattn.text.entities import Entity, convert_tags, entities_to_tags, scheme_of, tags_to_entities
-from fastattn.text.labelled import LabelledTexts, labelled_texts, plain_texts
-from fastattn.text.language_model import (
-    Sentences,
-    StreamBatches,
-    Vocabulary,
-    read_sentences,
-    sentence_batches,
-    unigram_perplexity,
-)
-from fastattn.text.marian_tokenizer import MarianTokenizer
-from fastattn.text.masking import Masking
-from fastattn.text.parallel import ParallelText, read_parallel
-from fastattn.text.pretraining import PretrainingBatches
-from fastattn.text.squad import Answer, SquadExample, is_squad, parse_squad, read_squad
-from fastattn.text.subwords import BytePairs, Characters
-from fastattn.text.tables import Row, parse_rows, read_rows
-from fastattn.text.tokenized import TokenizedTexts
-from fastattn.text.tokenized_documents import TokenizedDocuments, continuing_ids
-from fastattn.text.tokenizer import Tokenizer
-from fastattn.text.translation_tokenizer import (
-    SubwordTokenizer,
-    TranslationTokenizer,
-    read_translation_tokenizer,
-    sentencepiece_tokenizer,
-)
-from fastattn.text.wordpiece import train_wordpiece
-from fastattn.text.words import TokenizedWords, encode_words
+from typing import TYPE_CHECKING
+
+from fastattn._lazy import lazy
+
+if TYPE_CHECKING:
+    from fastattn.text.batching import gather, token_budget_batches, tokens_per_batch
+    from fastattn.text.characters import character_ids
+    from fastattn.text.conll import ConllSentence, parse_conll, read_conll
+    from fastattn.text.conllu import ConlluSentence, parse_conllu, read_conllu
+    from fastattn.text.documents import Documents, split_sentences
+    from fastattn.text.entities import Entity, convert_tags, entities_to_tags, scheme_of, tags_to_entities
+    from fastattn.text.labelled import LabelledTexts, labelled_texts, plain_texts
+    from fastattn.text.language_model import (
+        Sentences,
+        StreamBatches,
+        Vocabulary,
+        read_sentences,
+        sentence_batches,
+        unigram_perplexity,
+    )
+    from fastattn.text.marian_tokenizer import MarianTokenizer
+    from fastattn.text.masking import Masking
+    from fastattn.text.parallel import ParallelText, read_parallel
+    from fastattn.text.pretraining import PretrainingBatches
+    from fastattn.text.squad import Answer, SquadExample, is_squad, parse_squad, read_squad
+    from fastattn.text.subwords import BytePairs, Characters
+    from fastattn.text.tables import Row, parse_rows, read_rows
+    from fastattn.text.tokenized import TokenizedTexts
+    from fastattn.text.tokenized_documents import TokenizedDocuments, continuing_ids
+    from fastattn.text.tokenizer import Tokenizer
+    from fastattn.text.translation_tokenizer import (
+        SubwordTokenizer,
+        TranslationTokenizer,
+        read_translation_tokenizer,
+        sentencepiece_tokenizer,
+    )
+    from fastattn.text.wordpiece import train_wordpiece
+    from fastattn.text.words import TokenizedWords, encode_words
 
 __all__ = [
     "Answer",
@@ -88,3 +94,35 @@ __all__ = [
     "train_wordpiece",
     "unigram_perplexity",
 ]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "batching": "gather token_budget_batches tokens_per_batch",
+        "characters": "character_ids",
+        "conll": "ConllSentence parse_conll read_conll",
+        "conllu": "ConlluSentence parse_conllu read_conllu",
+        "documents": "Documents split_sentences",
+        "entities": "Entity convert_tags entities_to_tags scheme_of tags_to_entities",
+        "labelled": "LabelledTexts labelled_texts plain_texts",
+        "language_model": "Sentences StreamBatches Vocabulary read_sentences sentence_batches unigram_perplexity",
+        "marian_tokenizer": "MarianTokenizer",
+        "masking": "Masking",
+        "parallel": "ParallelText read_parallel",
+        "pretraining": "PretrainingBatches",
+        "squad": "Answer SquadExample is_squad parse_squad read_squad",
+        "subwords": "BytePairs Characters",
+        "tables": "Row parse_rows read_rows",
+        "tokenized": "TokenizedTexts",
+        "tokenized_documents": "TokenizedDocuments continuing_ids",
+        "tokenizer": "Tokenizer",
+        "translation_tokenizer": "SubwordTokenizer TranslationTokenizer read_translation_tokenizer "
+        "sentencepiece_tokenizer",
+        "wordpiece": "train_wordpiece",
+        "words": "TokenizedWords encode_words",
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return __all__

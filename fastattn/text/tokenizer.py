@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import warnings
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks
-from fastattn.files import read_regular, replacing
+from fastattn.files import checksum, read_regular, replacing
 from fastattn.hub import folder_of
 from fastattn.text.library import by_index, import_tokenizers, library_errors
 from fastattn.text.long_texts import Cuts, flattened
@@ -348,10 +347,7 @@ def _from_origin(folder: str, lowercase: bool, fingerprint: str) -> Tokenizer:
 
 def _fingerprint(folder: Path) -> str:
     """A checksum of the files that a tokenizer is read from."""
-    sha = hashlib.sha256()
-    for name in NAMES:
-        sha.update(b"%s\0" % (read_regular(folder / name) if (folder / name).is_file() else b""))
-    return sha.hexdigest()
+    return checksum(b"%s\0" % (read_regular(folder / name) if (folder / name).is_file() else b"") for name in NAMES)
 
 
 def length_limit(config: dict[str, Any]) -> int | None:

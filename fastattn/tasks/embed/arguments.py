@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,9 +43,10 @@ def check_accepted(owner: str, **options: Any) -> None:
 
 
 def shows_progress(owner: str, show_progress_bar: bool | None) -> bool:
-    """Whether a call shows a progress bar: None means if the logger "fastattn" is at INFO or DEBUG."""
+    """Whether a call shows a progress bar: None means if the logger "fastattn" is at INFO (20) or DEBUG (10)."""
     if show_progress_bar is None:
-        return logging.getLogger("fastattn").getEffectiveLevel() in (logging.INFO, logging.DEBUG)
+        logging = sys.modules.get("logging")  # if nobody has imported it, nobody has set a level
+        return logging is not None and logging.getLogger("fastattn").getEffectiveLevel() in (10, 20)
     return checks.boolean(f"{owner}: show_progress_bar", show_progress_bar)
 
 
