@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         "translation": ("whole runs of a Transformer against PyTorch, half an hour each", 3),
         "tasks": ("whole runs of BERT's tasks against PyTorch, three quarters of an hour", 3),
         "memory": ("resident memory, import time, time by tokens", 7),
+        "coldstart": ("from a new process to the first embedding: time and memory", 15),
     }
     rivals = "of " + ", ".join(name for name in RUNTIMES if name != "fastattn")
     for name, (description, samples) in about.items():
@@ -88,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--runtimes", type=names_of, metavar="NAME,...", help="of fastattn, torch, torch-grouped"
             )
+        if name == "coldstart":
+            for package, short in (("fastembed", "fastembed"), ("sentence-transformers", "st")):
+                command.add_argument(f"--{short}-python", metavar="PATH", help=f"the Python that has {package}")
+            command.add_argument("--drop-caches", action="store_true", help="also from the disk; takes root")
         if name == "translation":
             command.add_argument("--epochs", type=positive, default=40, help="default: %(default)s")
     command = commands.add_parser("show", help="print the tables of a JSON file again")
