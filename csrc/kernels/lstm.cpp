@@ -13,10 +13,10 @@ FASTATTN_INLINE V clip(V x, float limit) {  // NaN stays
     return max(constant<V>(-limit), min(constant<V>(limit), x));
 }
 
-// 1 where x was not clipped, 0 where it was
+// The gradient where x was not clipped, 0 where it was, even if the gradient is NaN.
 template <typename V>
-FASTATTN_INLINE V not_clipped(V x, float limit) {
-    return select(less(abs(x), constant<V>(limit)), constant<V>(1.0f), constant<V>(0.0f));
+FASTATTN_INLINE V if_not_clipped(V gradient, V x, float limit) {
+    return select(equal(abs(x), constant<V>(limit)), constant<V>(0.0f), gradient);
 }
 
 // The gates of `rows` rows and the units [unit, unit + n), before their activation, in rows of 64: x's part and, unless
@@ -123,7 +123,7 @@ FASTATTN_INLINE void differentiate_units(const LstmBackward& args, const LstmBac
             const V i = at(from), f = at(from + hidden), g = at(from + 2 * hidden), o = at(from + 3 * hidden);
             const V c = at(c_row), y = tanh(c), d_m = at(dm);
             if (m) at.put(m, o * y);
-            const V dc = fma(d_m * o, fma(-y, y, one), at(dc_row)) * not_clipped(c, args.cell_clip);
+            const V dc = if_not_clipped(fma(d_m * o, fma(-y, y, one), at(dc_row)), c, args.cell_clip);
             at.put(dc_row, dc * f);
             put_gates(at, to, hidden, dc * g * i * (one - i), dc * at(c_before) * f * (one - f),
                       dc * i * fma(-g, g, one), d_m * y * o * (one - o));
@@ -161,7 +161,7 @@ void step_dh(const LstmBackward& args, const LstmBackward::Direction& d, const P
                 for_floats(0, n, [&](auto at) __attribute__((always_inline)) {
                     auto value = at(dh);
                     if (dout) value = value + at(dout);
-                    if (d.dprojection) value = value * not_clipped(at(h), args.proj_clip);
+                    if (d.dprojection) value = if_not_clipped(value, at(h), args.proj_clip);
                     at.put(to, value);
                 });
             }

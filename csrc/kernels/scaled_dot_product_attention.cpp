@@ -192,7 +192,8 @@ void write_weights(const Forward& args, const Attend& head, i64 begin, i64 end) 
                 const vf shift = set1(largest == -inf ? 0.0f : largest), divisor = set1(sum == 0.0f ? 1.0f : sum);
                 float* weights = head.weights + (row + r) * args.seqlen_k + first;
                 for_vectors(visible, [&](i64 j, i64 n) {
-                    store_n(weights + j, exp2_nonpositive(load_n(scores + j, n) - shift) / divisor, n);
+                    const vf score = load_n(scores + j, n), weight = exp2_nonpositive(score - shift) / divisor;
+                    store_n(weights + j, select(equal(score, set1(-inf)), zero(), weight), n);  // also beside NaN
                 });
             }
         }
@@ -302,17 +303,32 @@ void differentiate_scores(const Backward& args, float* probabilities, float* dsc
     const bool drops = args.dropout.p > 0.0;
     DropoutRow dropout{};
     if (drops) dropout = dropout_row(args.dropout, lse_row);
-    const vf2 s = {set1(shift), set1(shift)}, d = {set1(delta), set1(delta)}, none = {zero(), zero()};
+    const vf2 s = constant<vf2>(shift), d = constant<vf2>(delta), none = constant<vf2>(0.0f);
+    const vf2 masked = constant<vf2>(-inf);  // 0 even if the others are NaN
     for (i64 j = 0; j < keys; j += 2 * W) {
         const i64 n0 = greater(0, lesser(W, visible - j)), n1 = greater(0, lesser(W, visible - j - W));
-        vf2 p = {load_or(probabilities + j, n0, -inf), load_or(probabilities + j + W, n1, -inf)};
-        p = exp2_nonpositive(p - s);
+        const vf2 score = {load_or(probabilities + j, n0, -inf), load_or(probabilities + j + W, n1, -inf)};
+        const vf2 p = select(equal(score, masked), none, exp2_nonpositive(score - s));
         vf2 dp = load2(dscores + j);
         store2(probabilities + j, drops ? drop(dropout, p, first + j) : p);
         if (drops) dp = drop(dropout, dp, first + j);
         const vf2 ds = p * (dp - d);
         store2(dscores + j, {select(equal(p.a, zero()), none.a, ds.a), select(equal(p.b, zero()), none.b, ds.b)});
     }
+}
+
+// c[j] += the sum over r of a[r][j] times row r of the panels like the tiles, but skips weights of 0.
+void add_columns_one_by_one(float* c, i64 width, const float* a, i64 lda, i64 rows, const float* panels, i64 depth) {
+    for (i64 j = 0; j < rows; ++j)
+        for (i64 i = 0; i < width; i += W) {
+            const float* values = panels + i / panel_width * panel_width * depth + i % panel_width;
+            vf sum = load(c + j * width + i);
+            for (i64 r = 0; r < depth; ++r) {
+                const float weight = a[r * lda + j];
+                if (weight != 0.0f) sum = fma(set1(weight), load(values + r * panel_width), sum);
+            }
+            store(c + j * width + i, sum);
+        }
 }
 
 FASTATTN_INLINE void write_rows(float* to, i64 ld, const float* from, i64 width, i64 rows, i64 dim, float factor) {
@@ -367,10 +383,16 @@ void differentiate_block(const Backward& args, const Differentiate& head, i64 be
                              visible_keys(args, head, row, first, keys), keys, head.shift[row], head.delta[row]);
     }
     if (head.dposition_bias) add_bias_gradient(args, head, begin, end, first, keys);
-    multiply_values<LayoutA::columns>(head.dv + skipped * width, width, head.probabilities, backward_keys, keys,
-                                      head.dout_panels, rows, rows, true);
-    multiply_values<LayoutA::columns>(head.dk + skipped * width, width, head.dscores, backward_keys, keys,
-                                      head.query_panels, rows, rows, true);
+    // A masked key takes nothing of a query that is not finite.
+    const bool masks = is_limited(args) || args.mask;
+    const auto add_columns = [&](float* c, const float* a, const float* panels) {
+        if (!masks || all_finite(panels, width * rows))
+            multiply_values<LayoutA::columns>(c, width, a, backward_keys, keys, panels, rows, rows, true);
+        else
+            add_columns_one_by_one(c, width, a, backward_keys, keys, panels, rows);
+    };
+    add_columns(head.dv + skipped * width, head.probabilities, head.dout_panels);
+    add_columns(head.dk + skipped * width, head.dscores, head.query_panels);
     multiply_values<LayoutA::rows>(head.dq + begin * width, width, head.dscores, backward_keys, rows,
                                    head.key_value_panels + skipped * panel_width, packed, keys, true);
 }

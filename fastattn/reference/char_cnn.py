@@ -43,7 +43,7 @@ def char_cnn(
     y = np.empty((len(char_ids), sum(len(weight) for weight in filters)), embedding.dtype) if out is None else out
     argmax = np.empty(y.shape, np.int32) if return_argmax else None
     for columns, weight, bias in zip(_columns(filters), filters, biases, strict=True):
-        flat = weight.reshape(len(weight), -1)
+        flat = weight.reshape(len(weight), weight.shape[1] * weight.shape[2])
         for rows in _word_blocks(char_ids, weight):
             conv = _windows(char_ids[rows], embedding, weight.shape[1]) @ flat.T
             conv.max(axis=1, out=y[rows, columns])
@@ -98,7 +98,7 @@ def char_cnn_backward(
             windows = _windows(char_ids[rows], embedding, width)
             dconv = np.zeros((*windows.shape[:2], count), embedding.dtype)
             np.put_along_axis(dconv, argmax[rows, None, columns].astype(np.int64), d[rows, None, columns], axis=1)
-            dconv = dconv.reshape(-1, count)
+            dconv = dconv.reshape(len(windows) * windows.shape[1], count)
             if need_dweights:
                 dweight += dconv.T @ windows.reshape(-1, width * dim)
             if dx is not None:
@@ -139,7 +139,7 @@ def _check(
     for i, weight in enumerate(weights):
         plain = _plain(weight)
         if plain.ndim == 2 and plain.shape[1] % max(1, dim) == 0:  # packed
-            plain = plain.reshape(len(plain), -1, dim)
+            plain = plain.reshape(len(plain), plain.shape[1] // max(1, dim), dim)
         if plain.ndim != 3 or plain.shape[2] != dim:
             raise ValueError(f"{function}: weights[{i}] must have shape (filters, width, {dim}), got {plain.shape}")
         if not 1 <= plain.shape[1] <= char_ids.shape[1]:

@@ -68,7 +68,8 @@ def scaled_dot_product_attention(
             lse_h[...] = (np.log(total) + top)[..., 0]
             total[total == 0] = 1
             if weights is not None:
-                np.divide(s, total, out=weights[i, h, : s.shape[1], : s.shape[2]])
+                counted = True if allowed is None else allowed  # a masked key has 0 even beside NaN
+                np.divide(s, total, out=weights[i, h, : s.shape[1], : s.shape[2]], where=counted)
             if dropout_p:
                 select(s, kept(numbers, s.shape[2], dropout_p, seed), dropout_p, out=s)
             _multiply(s, v_h, allowed, y_h)

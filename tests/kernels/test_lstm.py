@@ -117,6 +117,17 @@ def test_clips(isa: str, threads: int, clips: str, projection: int) -> None:
         check(case, *expected)
 
 
+def test_what_is_clipped_has_no_gradient_even_if_it_is_nan(isa: str) -> None:
+    x, cu_seqlens = np.ones((1, 1), np.float32), np.array([0, 1], np.int32)
+    weights = [(np.zeros((16, 1), np.float32), np.zeros((16, 2), np.float32), None, np.ones((2, 4), np.float32))]
+    c0 = np.array([[[10, 0, -10, 0.1]]], np.float32)  # a step halves it; the first and the third are clipped
+    options: dict[str, Any] = {"c0": c0, "reverse": (False,), "cell_clip": 1.0}
+    *_, reserve = kernels.lstm(x, cu_seqlens, weights, **options, return_reserve=True)
+    dc_n = np.full((1, 1, 4), np.nan, np.float32)
+    *_, dc0 = kernels.lstm_backward(None, None, dc_n, x, cu_seqlens, weights, reserve, **options)
+    np.testing.assert_array_equal(dc0[0, 0], [0, np.nan, 0, np.nan])
+
+
 def test_the_calls_written_out(isa: str) -> None:
     """Every argument in its place, some by position and some by name."""
     case, (dout, dh_n, dc_n), *_ = example((3, 0, 7, 1, 4), 9, 17, 8, "both", "both")

@@ -139,6 +139,18 @@ def test_attention_with_a_bias_by_distance(alignment: str) -> None:
         np.testing.assert_allclose(y[b, h, i], expected[0], atol=1e-14)
 
 
+def test_attention_weights_of_masked_keys_beside_nan() -> None:
+    """They are 0, as those of the kernel: a masked key has no part in what is NaN."""
+    x = RNG.standard_normal((1, 1, 3, 4))
+    k = x.copy()
+    k[0, 0, 1] = np.nan
+    mask = np.array([[True, True, False], [True, False, True], [True, True, True]])
+    _, weights = reference.scaled_dot_product_attention(x, k, x, attn_mask=mask, return_attn_weights=True)
+    assert weights[0, 0, 0].tolist() == [pytest.approx(np.nan, nan_ok=True)] * 2 + [0]
+    assert np.isfinite(weights[0, 0, 1]).all()
+    assert weights[0, 0, 1, 1] == 0
+
+
 def test_rows() -> None:
     x, r, w, b = (RNG.standard_normal(shape) for shape in ((3, 5), (3, 5), (5,), (5,)))
     y, mean, rstd = reference.layer_norm(x, w, b, 0.1, residual=r, return_stats=True)
@@ -226,6 +238,16 @@ def test_char_cnn_of_nan_and_packed() -> None:
     from fastattn.kernels import PackedMatrix  # the only thing here that is compiled
 
     np.testing.assert_array_equal(reference.char_cnn(ids, letters, [PackedMatrix(weight.reshape(2, 4))], [bias]), y)
+
+
+def test_char_cnn_without_filters() -> None:
+    """A width of which there are none, as the kernel takes it."""
+    ids, letters, none = np.zeros((2, 3), np.int64), np.ones((1, 4)), np.zeros((0, 2, 4))
+    y, argmax = reference.char_cnn(ids, letters, [none], [np.zeros(0)], return_argmax=True)
+    assert y.shape == argmax.shape == (2, 0)
+    dembedding, (dweight,), (dbias,) = reference.char_cnn_backward(y, ids, letters, [none], [np.zeros(0)], y, argmax)
+    assert not dembedding.any()
+    assert (dweight.shape, dbias.shape) == ((0, 2, 4), (0,))
 
 
 def test_highway() -> None:

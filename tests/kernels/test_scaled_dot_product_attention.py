@@ -225,6 +225,19 @@ def test_a_later_key_has_no_effect(isa: str, where: str) -> None:
         assert np.isnan(y[j:]).all()
 
 
+@pytest.mark.parametrize("options", [{"window": (2, 1)}, {"is_causal": True}, {"attn_mask": None}], ids=str)
+def test_weights_of_masked_keys_beside_nan(isa: str, options: dict[str, Any]) -> None:
+    """They are 0, and those of the keys that count are NaN."""
+    given = padded(1, 1, 40, 40, 8)
+    if "attn_mask" in options:
+        options = {"attn_mask": np.random.default_rng(5).random((40, 40)) < 0.5}
+    _, clean = kernels.scaled_dot_product_attention(**given, **options, return_attn_weights=True)
+    given["q"][0, 0, 20] = np.nan
+    _, weights = kernels.scaled_dot_product_attention(**given, **options, return_attn_weights=True)
+    np.testing.assert_array_equal(np.isnan(weights[0, 0, 20]), clean[0, 0, 20] > 0)
+    assert_same_bits(np.delete(weights, 20, axis=2), np.delete(clean, 20, axis=2))
+
+
 @CAUSAL
 def test_nan_stays_in_its_sequence_and_head(isa: str, threads: int, is_causal: bool) -> None:
     given = ragged((3, 9, 0, 130, 5), None, 3, 17)

@@ -214,6 +214,24 @@ def test_a_later_key_has_no_effect(isa: str, where: str) -> None:
         assert np.isnan(dq[j:]).all()
 
 
+@pytest.mark.parametrize("where", ["q", "dout"])
+def test_an_earlier_query_has_no_effect(isa: str, where: str) -> None:
+    """Causal: a NaN at query j leaves the gradients of the keys behind j as they were, to the bit."""
+    given = ragged((300,), None, 2, 24)
+    clean = operands(given, is_causal=True)
+    _, *expected = backward(clean, is_causal=True)
+    for j in (1, 8, 128, 255, 256):
+        dirty = (clean if where == "dout" else given).copy()
+        dirty[where] = dirty[where].copy()
+        dirty[where][j] = np.nan
+        if where == "q":
+            dirty = operands(dirty, is_causal=True) | {"dout": clean["dout"]}
+        _, *gradients = backward(dirty, is_causal=True)
+        for gradient, ideal in zip(gradients, expected, strict=True):
+            assert_same_bits(gradient[j + 1 :], ideal[j + 1 :])
+            assert np.isnan(gradient[: j + 1]).all()
+
+
 @CAUSAL
 @pytest.mark.parametrize("where", ["q", "k", "v", "dout"])
 def test_nan_stays_in_its_sequence_and_head(isa: str, threads: int, where: str, is_causal: bool) -> None:
