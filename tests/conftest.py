@@ -18,8 +18,10 @@ settings.register_profile(
     deadline=None,  # the machine may be busy
     derandomize=True,  # a run says the same thing twice
     max_examples=40,
+    print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+settings.register_profile("large", settings.get_profile("fastattn"), derandomize=False, max_examples=4000)
 settings.load_profile("fastattn")
 
 
