@@ -39,22 +39,34 @@ FASTATTN_ISAS(FASTATTN_DECLARE)
 
 namespace {
 
-// The levels that CMakeLists.txt compiles for, with every feature that the compiler may use.
-#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 18 : __GNUC__ >= 12)
-bool has_x86_64_v3() { return __builtin_cpu_supports("x86-64-v3"); }
-bool has_x86_64_v4() { return __builtin_cpu_supports("x86-64-v4"); }
-#elif defined(__x86_64__)
-bool has_x86_64_v3() {
-    unsigned a, b, c, d, extended;
-    const bool known = __get_cpuid(0x80000001, &a, &b, &extended, &d) && __get_cpuid(1, &a, &b, &c, &d);
-    return known && (extended & bit_LZCNT) && (c & bit_MOVBE) && (c & bit_F16C) && __builtin_cpu_supports("avx2") &&
-           __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-           __builtin_cpu_supports("popcnt");
+#if defined(__x86_64__)
+// The processor is asked itself: the runtime library that zig links answers no to every __builtin_cpu_supports.
+struct Cpuid {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    explicit Cpuid(unsigned leaf) { __get_cpuid_count(leaf, 0, &a, &b, &c, &d); }
+};
+
+constexpr bool all(unsigned wanted, unsigned there) { return (wanted & ~there) == 0; }
+
+// Whether the system keeps these registers (Intel's manual, volume 1, 13.3) when it switches threads.
+bool system_keeps(unsigned wanted) {
+    if (!(Cpuid(1).c & bit_OSXSAVE)) return false;
+    unsigned low, high;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return all(wanted, low);
 }
-bool has_x86_64_v4() {
-    return has_x86_64_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512cd");
+
+// The levels that CMakeLists.txt compiles for, with every feature that the compiler may use.
+[[maybe_unused]] bool has_x86_64_v3() {
+    return all(bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2 | bit_CMPXCHG16B | bit_POPCNT, Cpuid(1).c) &&
+           all(bit_AVX | bit_F16C | bit_FMA | bit_MOVBE, Cpuid(1).c) &&
+           all(bit_AVX2 | bit_BMI | bit_BMI2, Cpuid(7).b) && all(bit_LAHF_LM | bit_LZCNT, Cpuid(0x80000001).c) &&
+           system_keeps(0x6);
+}
+[[maybe_unused]] bool has_x86_64_v4() {
+    return has_x86_64_v3() &&
+           all(bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL, Cpuid(7).b) &&
+           system_keeps(0xe6);
 }
 #endif
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -98,8 +99,25 @@ def test_the_processor_is_asked_for_what_the_kernels_are_compiled_for() -> None:
     if not levels.exists():
         pytest.skip("no CMakeLists.txt beside the tests")
     compiled = re.findall(r"-march=(x86-64-v\d)", levels.read_text())
-    asked = re.findall(r'__builtin_cpu_supports\("(x86-64-v\d)"\)', (ROOT / "csrc" / "dispatch.cpp").read_text())
-    assert compiled == asked == ["x86-64-v3", "x86-64-v4"]
+    asked = re.findall(r"bool has_(x86_64_v\d)", (ROOT / "csrc" / "dispatch.cpp").read_text())
+    assert compiled == [level.replace("_", "-") for level in asked] == ["x86-64-v3", "x86-64-v4"]
+
+
+LEVELS = {
+    "avx2": "pni ssse3 sse4_1 sse4_2 cx16 popcnt avx f16c fma movbe avx2 bmi1 bmi2 lahf_lm abm",
+    "avx512": "avx512f avx512bw avx512cd avx512dq avx512vl",
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="the flags of Linux on x86-64")
+def test_the_processor_has_what_the_system_says() -> None:
+    flags = set(re.findall(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0].split())
+    expected = ["generic"]
+    for isa, needed in LEVELS.items():
+        if not set(needed.split()) <= flags:
+            break
+        expected.append(isa)
+    assert fastattn.available_isas() == expected
 
 
 def test_why_an_isa_is_in_use() -> None:
