@@ -1,7 +1,7 @@
 # make demo, make test    the README's two commands: each makes .venv, installs what it needs and runs
 # make build              compile again after a change of csrc/
-# make docs               the site of the documentation, build/docs/html/index.html
 # make lint, make parity, make sdist-test, make fuzz    what CI adds
+# make wheel, make wheel-test-all, make cross-check    what a release adds
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := test
-.PHONY: demo docs test build lint parity sdist-test fuzz bench clean
+.PHONY: demo test build lint parity sdist-test fuzz wheel wheel-test wheel-test-all cross-check bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -31,7 +31,7 @@ demo: $(VENV)/built $(VENV)/model
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/built $(VENV)/model
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/built
 	@$(PIP) --requirement requirements/lint.txt
@@ -39,13 +39,6 @@ lint: $(VENV)/built
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp tests/csrc/*.h tests/csrc/*.cpp)
-
-# Warnings are errors, and so is a link that leads nowhere. Links to other sites are not followed: CI reaches none.
-docs: $(VENV)/built
-	@$(PIP) --requirement requirements/docs.txt
-	@rm -rf build/docs
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -j auto -c docs . build/docs/html
-	@echo "build/docs/html/index.html"
 
 # The tests that compare with torch, transformers and seqeval, or read other libraries' objects, beside an installed wheel.
 parity:
@@ -56,10 +49,13 @@ parity:
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/bundle.txt
 	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers|sentence_transformers|seqeval|datasets|sklearn|tensorflow)' tests --include='*.py')
 
-# The sdist, built without OpenMP, installed by pip alone and tested where the source tree cannot be seen, with NaN in
-# every result that is not computed yet.
-sdist-test:
-	.ci/sdist-test
+# The sdist is built without OpenMP and tested with NaN in every result that is not computed yet. It and the wheels are
+# tested where the source tree cannot be seen; -all: every test with every Python.
+sdist-test wheel wheel-test cross-check:
+	.ci/$@
+
+wheel-test-all:
+	.ci/wheel-test --all
 
 # Files that a stranger may have made, changed until something breaks: `make fuzz SECONDS=3600` before a release.
 SECONDS ?= 120
@@ -71,4 +67,4 @@ bench: $(VENV)/built
 	$(BIN)/fastattn bench
 
 clean:
-	rm -rf build dist $(VENV) .venv-parity
+	rm -rf build dist $(VENV) .venv-parity .venv-wheel

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tiny_run import Run
 
+import fastattn
 from fastattn.training import model_card as cards
 from fastattn.training.model_card import CARD, MARK, DataSet, describe, model_card, write_card
 
@@ -97,8 +98,8 @@ def test_the_page(tmp_path: Path) -> None:
     text = card_of(tmp_path, epochs=5, vocabulary="/home/somebody/words.txt", plot=False)
     for line in (
         MARK,
-        "Classify texts. The model has 5 parameters and starts from `some/model`. It was trained with fastattn 0.1.0 "
-        "(steps: 23, epochs: 3). Its weights are those of the last step.",
+        "Classify texts. The model has 5 parameters and starts from `some/model`. It was trained with fastattn "
+        f"{fastattn.__version__} (steps: 23, epochs: 3). Its weights are those of the last step.",
         "| train | a.tsv, b\\|c: d.tsv | 1200 | 0000abcd |",
         "| eval | 0.5 | 1e-07 |  |",
         "| 2 | 16 | 0.5 | 1e-07 |",

