@@ -273,10 +273,7 @@ class PreTrainedModel(nn.Module, ABC):
         begin, source = cls.common_head, folder / hugging_face.CONFIG
         if not begin or not any(name.startswith(begin) for name in tensors):
             return tensors
-        try:
-            named = architectures(hugging_face.read_config(folder))
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
+        named = architectures(hugging_face.read_config(folder), source)
         heads = [name for name in named if "For" in name]
         if not heads or any(name.endswith(cls.__name__[cls.__name__.index("For") :]) for name in heads):
             if new_head != "draw" or not cls._other_labels(folder, changes):

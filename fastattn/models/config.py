@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -262,11 +263,13 @@ def code_of_its_own(values: Mapping[str, Any]) -> str:
     return "; its auto_map asks for code of its own, which is never run" if "auto_map" in values else ""
 
 
-def architectures(values: Mapping[str, Any]) -> list[str]:
-    """The classes that a config.json names for its model. Raises ValueError for what is no list of names."""
+def architectures(values: Mapping[str, Any], source: str | os.PathLike[str] = "") -> list[str]:
+    """The classes that a config.json names for its model. Raises ValueError, naming the `source`, for what is no list
+    of names."""
     found = values.get("architectures") or []
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise ValueError(f"architectures must be a list of names, got {shown(found)}")
+        where = f"{os.fspath(source)}: " if source else ""
+        raise ValueError(f"{where}architectures must be a list of names, got {shown(found)}")
     return found
 
 

@@ -316,7 +316,7 @@ def _model_of(folder: Path, config: Mapping[str, Any]) -> type[PreTrainedModel] 
         found = family_of(folder)
     except ValueError:
         return None
-    for name in architectures(config):
+    for name in architectures(config, folder / hugging_face.CONFIG):
         kind = name.partition("For")[2]
         if kind in found.heads:
             return found.heads[kind]

@@ -65,7 +65,7 @@ def describe(name_or_folder: str | os.PathLike[str], **place: Any) -> dict[str, 
             facts["sentences"] = described.options
     values = _tried(problems, lambda: hugging_face.read_config(transformer)) or {}
     facts["model_type"] = values.get("model_type", "bert") if values else None
-    facts["architectures"] = _tried(problems, lambda: architectures(values)) or []
+    facts["architectures"] = _tried(problems, lambda: architectures(values, transformer / hugging_face.CONFIG)) or []
     family = _tried(problems, lambda: registry.family_of(transformer)) if values else None
     if "auto_map" in values and family is None:
         problems.append(f"{transformer / hugging_face.CONFIG}: {_REMOTE}")

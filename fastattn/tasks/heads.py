@@ -20,13 +20,9 @@ from fastattn.text import TokenizedTexts
 def architectures_in(folder: Path) -> list[str]:
     """The classes that the config.json in a folder names.
 
-    Raises as `read_config`, and ValueError, with the folder, for what is no list of names.
+    Raises as `read_config`, and ValueError, with the file, for what is no list of names.
     """
-    values = hugging_face.read_config(folder)
-    try:
-        return architectures(values)
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from None
+    return architectures(hugging_face.read_config(folder), folder / hugging_face.CONFIG)
 
 
 PRETRAINING = ("MaskedLM", "PreTraining", "NextSentencePrediction")

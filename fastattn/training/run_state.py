@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.checks import printable, shown
+from fastattn.checks import integer, printable, shown
 from fastattn.files import open_regular, parsed_json, remove_abandoned, replacing
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -33,6 +33,7 @@ STATES = "states"
 """The folder of the states, inside the folder of the run."""
 _METADATA, _CRC32 = "fastattn_run", "crc32"
 _LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
+_MOST_DIMS = 32  # of an array, in every version of NumPy
 # The names of tensors begin with these.
 MODEL, OPTIMIZER, CARRIED, AVERAGE = "model.", "optimizer.", "carried.", "average."
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
@@ -192,13 +193,20 @@ def _read_header(file: io.FileIO) -> tuple[dict[str, str], dict[str, tuple[list[
     places, end = {}, 8 + length
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         shape, (start, stop) = entry["shape"], (8 + length + offset for offset in entry["data_offsets"])
-        count = math.prod(shape)
-        if entry["dtype"] != "F32" or min([0, *shape]) < 0 or (start, stop) != (end, end + 4 * count) or stop > size:
-            raise ValueError(f"{name} is {entry} in a file of {size} bytes")
+        count = _count(shape)
+        if entry["dtype"] != "F32" or (start, stop) != (end, end + 4 * count) or stop > size:
+            raise ValueError(f"{shown(name)} is {shown(entry)} in a file of {size} bytes")
         places[name], end = (shape, start), stop
     if end != size:
         raise ValueError(f"{size} bytes, of which the tensors end at {end}")
     return metadata, places
+
+
+def _count(shape: Any) -> int:
+    """The numbers of a tensor of this shape, which is one of an array. A product with a text would be a long text."""
+    if not isinstance(shape, list) or len(shape) > _MOST_DIMS:
+        raise ValueError(f"the shape {shown(shape)}")
+    return math.prod(integer("a shape", size, 0, 2**63) for size in shape)
 
 
 def _read_tensor(file: io.FileIO, shape: list[int], start: int) -> NDArray[np.float32]:

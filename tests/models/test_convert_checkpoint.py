@@ -272,6 +272,12 @@ class TestPyTorch:
             convert_checkpoint(pickled, tmp_path / "new")
         assert os.listdir(tmp_path) == ["pickled"]
 
+    def test_architectures_that_are_none(self, tmp_path: Path, pickled: Path) -> None:
+        config = json.loads((pickled / "config.json").read_text())
+        (pickled / "config.json").write_text(json.dumps({**config, "architectures": "BertModel"}))
+        with pytest.raises(ValueError, match=rf"^{pickled}/config\.json: architectures must be a list of names"):
+            convert_checkpoint(pickled, tmp_path / "new")
+
     def test_lower_case_is_said_by_the_folder(self, tmp_path: Path, pickled: Path) -> None:
         with pytest.raises(ValueError, match="do_lower_case is for a checkpoint of TensorFlow"):
             convert_checkpoint(pickled, tmp_path / "new", do_lower_case=True)

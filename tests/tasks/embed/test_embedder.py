@@ -269,7 +269,7 @@ def test_another_head_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert SentenceEncoder(start, trainable=True).get_embedding_dimension() == 16  # a start like any other
     config = json.loads((start / "config.json").read_text(encoding="utf-8"))
     (start / "config.json").write_text(json.dumps({**config, "architectures": "BertModel"}), encoding="utf-8")
-    with pytest.raises(ValueError, match="bert: architectures must be a list of names, got 'BertModel'"):
+    with pytest.raises(ValueError, match=r"bert/config\.json: architectures must be a list of names, got 'BertModel'"):
         Embedder.from_pretrained(start)
 
 
