@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,17 @@ from safetensors.numpy import load_file, save_file
 from fastattn.formats import tensorflow_bundle, torch_pickle
 from fastattn.formats.hugging_face import write_checkpoint
 from fastattn.generation import generate
-from fastattn.models import BertConfig, BertForPreTraining, Elmo, Transformer, convert_checkpoint
+from fastattn.models import (
+    BertConfig,
+    BertForPreTraining,
+    BidirectionalLanguageModel,
+    Elmo,
+    ElmoConfig,
+    Transformer,
+    convert_checkpoint,
+)
 from fastattn.models.registry import load_encoder
-from fastattn.tasks import SentenceEncoder, Tagger, WordEncoder
+from fastattn.tasks import BiLM, CrossEncoder, SentenceEncoder, Tagger, WordEncoder
 from fastattn.tasks.description import describe
 from fastattn.training.run_state import read_state, write_state
 
@@ -91,19 +99,43 @@ def _halves(folder: Path) -> None:
     )
 
 
-def _tagger(folder: Path) -> None:
+def _classifier(folder: Path, kind: str, labels: Sequence[str], **fields: Any) -> None:
+    """A BERT with a linear head."""
     write_bert(folder)
-    tensors = load_file(folder / "model.safetensors")
-    tensors |= {"classifier.weight": pattern(3, HIDDEN, salt=1), "classifier.bias": pattern(3, salt=2)}
+    tensors = {f"bert.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    for name in ("weight", "bias"):
+        tensors[f"bert.pooler.dense.{name}"] = pattern(*(HIDDEN, HIDDEN)[: 1 + (name == "weight")], salt=3)
+    count = len(labels)
+    tensors |= {"classifier.weight": pattern(count, HIDDEN, salt=1), "classifier.bias": pattern(count, salt=2)}
     config = json.loads((folder / "config.json").read_text())
-    labels = {str(i): name for i, name in enumerate(("O", "B-PER", "I-PER"))}
-    config |= {"architectures": ["BertForTokenClassification"], "id2label": labels}
-    config |= {"label2id": {name: int(i) for i, name in labels.items()}, "classifier_dropout": 0.1}
-    heads = ("classifier.",)
-    names = {name: name if name.startswith(heads) else f"bert.{name}" for name in tensors}
-    write_checkpoint(folder, config, {names[name]: tensor for name, tensor in tensors.items()})
+    names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    config |= {"architectures": [f"BertFor{kind}Classification"], **names, "classifier_dropout": 0.1, **fields}
+    write_checkpoint(folder, config, tensors)
+
+
+def _tagger(folder: Path) -> None:
+    _classifier(folder, "Token", ("O", "B-PER", "I-PER"))
     layout = {"format": "conll", "word_column": "0", "tag_column": "-1", "scheme": "IOB2"}
     write_json(folder / "tagger.json", layout)
+
+
+def _reranker(folder: Path) -> None:
+    activation = "torch.nn.modules.activation.Sigmoid"
+    more = {"sentence_transformers": {"activation_fn": activation, "version": "5"}, "problem_type": "regression"}
+    _classifier(folder, "Sequence", ("LABEL_0",), **more, sbert_ce_default_activation_function=activation)
+
+
+def _pickled(folder: Path) -> None:
+    write_bert(folder)
+    write_torch(folder / "pytorch_model.bin", load_file(folder / "model.safetensors"))
+    (folder / "model.safetensors").unlink()
+
+
+def _bilm(folder: Path) -> None:
+    sizes: dict[str, Any] = {"filters": ((1, 4),), "dim": 5, "projection_dim": 4, "n_layers": 1, "n_highway": 1}
+    config = ElmoConfig(**sizes, vocabulary_size=5, num_sampled=2)
+    BidirectionalLanguageModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("<S>\n</S>\n<UNK>\nthe\ncat\n")
 
 
 def _family(name: str, folder: Path) -> None:
@@ -199,6 +231,14 @@ def _tag(tagger: Any) -> Any:
     return tagger.tag([["the", "cat"]])
 
 
+def _score(encoder: Any) -> Any:
+    return encoder.predict([("the cat", "a"), ("", "zz")])
+
+
+def _perplexity(model: Any) -> Any:
+    return model([["the", "cat", "sat"], ["dog"]])
+
+
 def _translate(model: Any) -> Any:
     return generate(model, np.array([[1, 2, 0]]), max_length=8)
 
@@ -242,6 +282,10 @@ def _targets() -> Iterator[tuple[str, Target]]:
         yield f"config {name}", Target(partial(_family, name), "config.json", load_encoder, as_json, _one_token)
     yield "config tagger", Target(_tagger, "config.json", Tagger.from_pretrained, as_json, _tag, tokens)
     yield "tagger layout", Target(_tagger, "tagger.json", Tagger.from_pretrained, as_json, _tag, tokens)
+    rerank = Target(_reranker, "config.json", CrossEncoder.from_pretrained, as_json, _score, tokens)
+    yield "config reranker", rerank
+    for name, mutate in (("config.json", as_json), ("vocab.txt", as_lines)):
+        yield f"bilm {name}", Target(_bilm, name, BiLM.from_pretrained, mutate, _perplexity)
     for name in ("config.json", "generation_config.json"):
         kind = name.partition(".")[0]
         yield f"{kind} marian", Target(_marian, name, Transformer.from_pretrained, as_json, _translate)
@@ -274,6 +318,8 @@ def _targets() -> Iterator[tuple[str, Target]]:
     yield "tensorflow data", Target(_google, "bert_model.ckpt.data-00000-of-00001", tensorflow, as_bytes)
     for name, mutate in (("bert_config.json", as_json), ("vocab.txt", as_lines), ("bert_model.ckpt.index", as_index)):
         yield f"convert {name}", Target(_google, name, _converted, mutate)
+    for name, mutate in (("pytorch_model.bin", as_torch), ("config.json", as_json)):
+        yield f"convert pickled {name}", Target(_pickled, name, _converted, mutate)
     state = "step-00000003.safetensors"
     yield "state", Target(_state, state, lambda folder: read_state(folder / state), as_state)
     yield "resumed run", Target(_trained, _SAVED, _resumed, as_state, _go_on)
