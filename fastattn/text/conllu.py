@@ -157,6 +157,8 @@ class _Lines:
             if match := _SENT_ID.fullmatch(line):
                 self.sent_id = match[1]
             elif match := _GLOBAL_COLUMNS.fullmatch(line):
+                if self.rows:
+                    raise self._error("global.columns must stand before the words of a sentence")
                 self._read_columns(match[1].split())
         else:
             self._add_row(line.split("\t"))

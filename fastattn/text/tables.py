@@ -342,7 +342,10 @@ def _parquet(source: str | io.BytesIO, path: str, wanted: _Columns) -> Iterator[
                 for values in batch.to_pylist():
                     number += 1
                     yield wanted.row(values, f"{path}: row {number}")
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # pyarrow raises OSError for bad bytes, too
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = path
+            raise
         raise ValueError(f"{path}: not a Parquet file that pyarrow reads: {str(error)[:500]}") from None
 
 

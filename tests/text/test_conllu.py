@@ -110,6 +110,10 @@ def test_ends_of_lines_and_files() -> None:
         (row("0." + "9" * 4301), "f:1: an id must be a number"),
         ("# global.columns = ID UPOS", "f:1: global.columns must name ID and FORM, FORM is missing"),
         ("# global.columns = ID FORM\n" + row("1"), "f:2: a row must have 2 columns with tabs between them, got 10"),
+        (
+            row("1") + "\n# global.columns = ID FORM UPOS",
+            "f:2: global.columns must stand before the words of a sentence",
+        ),
     ],
 )
 def test_malformed_lines(text: str, message: str) -> None:

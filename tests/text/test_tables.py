@@ -277,6 +277,25 @@ def test_parquet(tmp_path: Path) -> None:
         list(read_rows(path, ["text"]))
 
 
+@pytest.mark.parametrize("damage", ["text", "pages", "names"])
+def test_damaged_parquet_is_named(tmp_path: Path, damage: str) -> None:
+    """pyarrow raises OSError and UnicodeDecodeError, which name no file."""
+    pyarrow = pytest.importorskip("pyarrow", reason="reads Parquet")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    compression = "snappy" if damage == "pages" else "none"
+    parquet.write_table(pyarrow.table({"text": ["a cat" * 100], "b": [1]}), path, compression=compression)
+    old, new = {"text": (b"a cat", b"\xff cat"), "pages": (b"a cat", b"\xff" * 5), "names": (b"text", b"\xfftex")}[
+        damage
+    ]
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+    with pytest.raises(ValueError, match=r"^.*a\.parquet: "):
+        list(read_rows(path, ["b"], optional=["text"]))
+
+
 def test_parquet_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
