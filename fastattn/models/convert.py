@@ -251,7 +251,7 @@ def _convert_pickles(root: Path, pickled: list[Path], new: Path, show: bool | No
     models: dict[Path, type[PreTrainedModel]] = {}
     count = 0
     for folder in pickled:
-        config, target = read_config(folder), new / folder.relative_to(root)
+        config, target = _finite_config(folder), new / folder.relative_to(root)
         if model := _model_of(folder, config):
             models[folder] = model
         with torch_pickle.read_folder(folder) as tensors:
@@ -278,6 +278,16 @@ def _convert_pickles(root: Path, pickled: list[Path], new: Path, show: bool | No
         count -= len(tied)
         skipped += tied
     return Converted(root, next(iter(models.values()), None), count, tuple(skipped))
+
+
+def _finite_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder. Raises ValueError, naming it, for numbers that JSON does not have, such as 1e999."""
+    values = read_config(folder)
+    try:
+        json.dumps(values, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{folder / hugging_face.CONFIG}: {error}") from None
+    return values
 
 
 def _drop_tied(model: PreTrainedModel, folder: Path) -> list[str]:

@@ -278,6 +278,12 @@ class TestPyTorch:
         with pytest.raises(ValueError, match=rf"^{pickled}/config\.json: architectures must be a list of names"):
             convert_checkpoint(pickled, tmp_path / "new")
 
+    def test_numbers_that_json_does_not_have(self, tmp_path: Path, pickled: Path) -> None:
+        config = json.loads((pickled / "config.json").read_text())
+        (pickled / "config.json").write_text(json.dumps({**config, "x": float("inf")}))
+        with pytest.raises(ValueError, match=rf"^{pickled}/config\.json: Out of range float values"):
+            convert_checkpoint(pickled, tmp_path / "new")
+
     def test_lower_case_is_said_by_the_folder(self, tmp_path: Path, pickled: Path) -> None:
         with pytest.raises(ValueError, match="do_lower_case is for a checkpoint of TensorFlow"):
             convert_checkpoint(pickled, tmp_path / "new", do_lower_case=True)
