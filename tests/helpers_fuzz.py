@@ -37,7 +37,7 @@ class Target:
         name: the file in it.
         read: reads the folder. It may raise ValueError and OSError.
         mutate: changes the file's bytes.
-        use: computes with what was read. It may raise ValueError.
+        use: computes with what was read. It may raise ValueError, and OSError for another file of the folder.
         needs: the libraries without which the target cannot be read.
     """
 
@@ -76,7 +76,7 @@ def attempt(target: Target, folder: Path, data: bytes) -> bool:
             raise FoundError(f"{path}: {type(error).__name__}: {error}") from error
         try:
             target.use(found)
-        except ValueError:
+        except (ValueError, FileNotFoundError):
             return True
         except (KeyboardInterrupt, SystemExit):
             raise
