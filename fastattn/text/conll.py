@@ -139,8 +139,8 @@ def parse_conll(
     """Sentences from the lines of a UTF-8 file, which `source` names in errors.
 
     Columns have tabs between them, or spaces if the first row has no tab; then a word has no spaces. All rows have
-    equally many. A comment says `# name = value`, or begins with `# ` and stands before the first row, or has another
-    number of columns than the rows: `#` may be a word. Lines of `-DOCSTART-` are kept, but are no words.
+    equally many. A comment says `# name = value`, or begins with `#` and a space and stands before the first row, or
+    has another number of columns than the rows: `#` may be a word. Lines of `-DOCSTART-` are kept, but are no words.
 
     Args:
         lines: the lines.

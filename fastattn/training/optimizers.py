@@ -325,7 +325,7 @@ def clip_grad_norm(parameters: Iterable[Trainable], max_norm: float) -> float:
 
     Raises ValueError for a max_norm that is not above 0.
 
-    Source: Pascanu et al. 2013, algorithm 1; torch.nn.utils.clip_grad_norm_.
+    Source: Pascanu et al. 2013, algorithm 1; `torch.nn.utils.clip_grad_norm_`.
 
     >>> from fastattn.nn import Parameter
     >>> parameter = Parameter(np.zeros(2, np.float32))

