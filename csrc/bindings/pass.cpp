@@ -23,18 +23,28 @@ std::atomic<std::uint64_t> locks{0};
 const bool poisons = std::getenv("FASTATTN_POISON") != nullptr;
 
 // A thread of plain Python keeps the interpreter's lock for 5 ms (sys.getswitchinterval()) after another asks for it. A
-// pass that would wait so long for the lock computes with it instead, for as long as it would wait.
+// pass that would wait so long for the lock computes with it instead, for as long as it would wait. Not where other
+// threads have passes too: they would wait for each other, and find that the lock is dear.
 using clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 struct Lock {
-    static constexpr clock::duration dear = milliseconds(1), most = milliseconds(5), valid = milliseconds(500);
-    std::atomic<clock::duration> wait{clock::duration(0)};  // for the lock, when it was last given up
-    std::atomic<clock::time_point> until{clock::time_point()};
+    static constexpr clock::duration none{0}, dear = milliseconds(1), most = milliseconds(5), valid = milliseconds(500),
+                                              alone = milliseconds(1000);
+    std::atomic<clock::duration> wait{none};  // for the lock, when it was last given up
+    std::atomic<clock::time_point> until{clock::time_point()}, alone_since{clock::time_point()};
+    std::atomic<const void*> last_thread{nullptr};
 
-    clock::duration worth_keeping() const {
+    clock::duration worth_keeping(const void* thread) {
+#ifdef Py_GIL_DISABLED
+        return none;
+#endif
+        if (last_thread.exchange(thread, std::memory_order_relaxed) != thread)
+            alone_since.store(clock::now(), std::memory_order_relaxed);
         const clock::duration time = wait.load(std::memory_order_relaxed);
-        if (time < dear || clock::now() > until.load(std::memory_order_relaxed)) return clock::duration(0);
-        return std::min(time, most);
+        if (time < dear) return none;
+        const clock::time_point now = clock::now();
+        if (now > until.load(std::memory_order_relaxed)) return none;
+        return now > alone_since.load(std::memory_order_relaxed) + alone ? std::min(time, most) : none;
     }
     void waited(clock::duration time) {
         wait.store(time, std::memory_order_relaxed);
@@ -171,7 +181,7 @@ void Pass::List::compute(int threads) const {
             run_kernel(call.call, call.kernel, &args[call.args]);
         } while (++next < calls.size() && clock::now() < end);
     };
-    if (const clock::duration time = lock.worth_keeping(); time > clock::duration(0)) run(time, true);
+    if (const clock::duration time = lock.worth_keeping(&of_thread); time > Lock::none) run(time, true);
     while (next < calls.size()) {
         without_lock([&] { run(milliseconds(100), false); }, true);
         if (next < calls.size() && PyErr_CheckSignals() != 0) throw py::error_already_set();

@@ -177,6 +177,9 @@ def test_names_of_the_authors_of_gte(tmp_path: Path) -> None:
         ("mlp_fc1_bias", True),
         ("mlp_fc2_bias", True),
         ("moe_every_n_layers", 2),
+        ("causal", True),
+        ("scale_attn_weights", False),
+        ("scale_attn_by_inverse_layer_idx", True),
     ],
 )
 def test_options_of_the_authors_of_nomic_bert(field: str, value: Any) -> None:
@@ -184,6 +187,23 @@ def test_options_of_the_authors_of_nomic_bert(field: str, value: Any) -> None:
         family("nomic_bert").config.from_dict({**AUTHORS, field: value})
     with pytest.raises(ValueError, match="activation_function must be one of 'swiglu', 'geglu', got 'gelu'"):
         family("nomic_bert").config.from_dict({**AUTHORS, "activation_function": "gelu"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rotary_emb_fraction", 0.0), ("qkv_proj_bias", True), ("mlp_fc1_bias", True), ("mlp_fc2_bias", True)],
+)
+def test_options_that_the_authors_of_nomic_bert_leave_out(field: str, value: Any) -> None:
+    values = {name: value for name, value in AUTHORS.items() if name != field}
+    with pytest.raises(ValueError, match=rf"{field} is {value}, as it is where the field is missing; NomicBertModel"):
+        family("nomic_bert").config.from_dict(values)
+
+
+@pytest.mark.parametrize("given", [{"rope_type": "yarn", "factor": 4.0}, {"rope_type": "default", "rope_theta": 77.0}])
+def test_modern_bert_has_positions_of_each_kind_of_layer(given: dict[str, Any]) -> None:
+    values = {**draw_fields("modernbert", 0), "rope_parameters": given}
+    with pytest.raises(ValueError, match=r"rope_parameters must have 'full_attention' and .*, not 'rope_"):
+        family("modernbert").config.from_dict(values)
 
 
 def test_stacked_tensors_that_cannot_be_shared(tmp_path: Path) -> None:

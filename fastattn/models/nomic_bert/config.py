@@ -34,8 +34,14 @@ _UNSUPPORTED = {
     "mlp_fc1_bias": (False,),
     "mlp_fc2_bias": (False,),
     "moe_every_n_layers": (0, None),
+    "causal": (False,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
 }
 """Fields of the authors' code that must have one of these values."""
+
+_UNSAID = {"rotary_emb_fraction": 0.0, "qkv_proj_bias": True, "mlp_fc1_bias": True, "mlp_fc2_bias": True}
+"""What the authors' code takes where such a field is missing, if that is not one of these values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +72,10 @@ class NomicBertConfig(RotaryConfig):
 def _of_authors(values: Mapping[str, Any]) -> dict[str, Any]:
     """The object of a config.json with the names of Hugging Face."""
     for name, allowed in _UNSUPPORTED.items():
-        if name in values and values[name] not in allowed:
-            raise ValueError(f"{name} is {shown(values[name])}; NomicBertModel supports only {shown(allowed[0])}")
+        value = values.get(name, _UNSAID.get(name, allowed[0]))
+        if value not in allowed:
+            said = "" if name in values else ", as it is where the field is missing"
+            raise ValueError(f"{name} is {shown(value)}{said}; NomicBertModel supports only {shown(allowed[0])}")
     found = {_AUTHORS.get(name, name): value for name, value in values.items()}
     activation = values.get("activation_function")
     if not isinstance(activation, str) or activation not in _GATED:
