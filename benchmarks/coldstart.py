@@ -38,7 +38,8 @@ BASELINE = "import numpy, tokenizers; embedding = []"
 
 FASTATTN = """
 from fastattn import SentenceEncoder
-embedding = SentenceEncoder(given["folder"]).encode(given["text"])
+encoder = SentenceEncoder(given["folder"])
+embedding = encoder.encode(given["text"])
 """
 
 ONNXRUNTIME = """
@@ -76,7 +77,8 @@ SENTENCE_TRANSFORMERS = """
 import sentence_transformers
 import torch
 torch.set_num_threads(given["threads"])
-embedding = sentence_transformers.SentenceTransformer(given["folder"], device="cpu").encode(given["text"])
+encoder = sentence_transformers.SentenceTransformer(given["folder"], device="cpu")
+embedding = encoder.encode(given["text"])
 """
 
 PROGRAM = """

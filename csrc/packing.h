@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "kernels.h"
 #include "memory.h"
@@ -15,10 +16,19 @@ namespace fastattn {
 
 constexpr i64 panel_width = 16;
 
+// Rows of a matrix of floats in an open file, from the byte `offset` on.
+struct StoredRows {
+    int file;
+    i64 offset, rows;
+};
+
 class PackedMatrix {
 public:
     // Copies W [n, k], row stride ldw; `groups` divides n. Throws std::bad_alloc.
     PackedMatrix(const float* weight, i64 n, i64 k, i64 ldw, i64 groups = 1);
+    // Packs rows as they are read, those of the first piece first; they are never held plain. Empty if a file ends
+    // before, cannot be read or has a number that is not finite. Throws std::bad_alloc.
+    static std::unique_ptr<PackedMatrix> read(const std::vector<StoredRows>& pieces, i64 k, i64 groups);
     void unpack(float* weight) const;  // [n, k] contiguous
     PackedMatrix transposed() const;   // W^T in panels, one group
     static PackedMatrix transposed(const float* weight, i64 n, i64 k, i64 ldw);
@@ -32,7 +42,7 @@ public:
 
 private:
     struct Free {
-        Block block;  // memory that training reuses; without bytes: the system's
+        Block block;  // memory that training reuses; without data: pages of the system's; without bytes: malloc's
         void operator()(float* p) const;
     };
     static std::unique_ptr<float[], Free> allocate(i64 floats);

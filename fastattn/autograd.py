@@ -102,6 +102,8 @@ class Tensor(TensorMethods):
     grad: Array | None
     requires_grad: bool
     frozen = False
+    stored: Any = None
+    """What reads the rows of a table that are still in a file."""
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self.data = data if type(data) is np.ndarray else _as_array(data)

@@ -3,6 +3,8 @@
 
 namespace fastattn::bindings {
 
+constexpr i64 most_columns_read = 65536;  // a thread holds 16 rows
+
 void bind_packing(py::module_& m) {
     py::class_<PackedMatrix>(m, "PackedMatrix",
                              "A weight [N, K], float32, copied into the layout that `linear` reads; immutable.\n\n"
@@ -27,6 +29,31 @@ void bind_packing(py::module_& m) {
                  return packed;
              }),
              py::arg("weight"), py::arg("groups") = 1)
+        .def_static(
+            "read",
+            [](py::handle pieces_, py::handle columns_, py::handle groups_) -> py::object {
+                run_pass();
+                const char* const f = "PackedMatrix.read";
+                const i64 columns = integer(f, "columns", columns_), groups = integer(f, "groups", groups_);
+                std::vector<StoredRows> pieces;
+                i64 rows = 0;
+                for (const py::handle each : items(f, "pieces", pieces_)) {
+                    const py::tuple piece = items(f, "a piece", each, 3, 3);
+                    pieces.push_back({static_cast<int>(integer(f, "a file", piece[0])),
+                                      integer(f, "an offset", piece[1]), integer(f, "a number of rows", piece[2])});
+                    if (pieces.back().offset < 0 || pieces.back().rows < 0)
+                        value_error(std::string(f) + ": an offset and a number of rows must not be negative");
+                    rows += pieces.back().rows;
+                }
+                if (columns < 1 || columns > most_columns_read || groups < 1 || rows % groups != 0) return py::none();
+                std::unique_ptr<PackedMatrix> packed;
+                without_lock([&] { packed = PackedMatrix::read(pieces, columns, groups); });
+                return packed ? py::cast(std::move(packed)) : py::none();
+            },
+            py::arg("pieces"), py::arg("columns"), py::arg("groups") = 1,
+            "The matrix whose rows are in open files: pieces of (file descriptor, offset in bytes, rows), float32.\n\n"
+            "None if a file ends before, cannot be read or has a number that is not finite, and for rows of more\n"
+            "than 65,536 columns.")
         .def_property_readonly("groups", &PackedMatrix::groups)
         .def_property_readonly("shape", [](const PackedMatrix& w) { return py::make_tuple(w.n(), w.k()); })
         .def_property_readonly("dtype", [](const PackedMatrix&) { return py::dtype::of<float>(); })

@@ -18,7 +18,7 @@ import math
 import mmap
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from fastattn.checks import printable, shown
 from fastattn.files import is_inside, open_regular, parsed_json, read_regular, replacing, unread_weights
-from fastattn.formats.stored import read_at, widened
+from fastattn.formats.stored import StoredRows, read_at, widened
+from fastattn.kernels import PackedMatrix
 
 __all__ = [
     "MAX_JSON",
@@ -61,6 +62,8 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """How half of a character beyond U+FFFF may be written. UTF-8 has no halves."""
 _ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 _SAMPLE = 512
+_LARGE_TABLE = 2**22
+"""Bytes of a table from which its rows are read one by one."""
 _PAGES = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
 """Linux makes all pages at once, which is faster than one by one as the file is read into them."""
 
@@ -143,6 +146,25 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
             tensor = widened(_read(entry, np.uint16))
         check_finite(entry.file.name, entry.name, tensor)
         return tensor
+
+    def packed(self, names: Sequence[str], groups: int = 1) -> PackedMatrix:
+        """Tensors, one below the other, as one packed matrix. Those of dtype F32 are packed as they are read."""
+        entries = [self._entries[name] for name in names]
+        if all(entry.dtype == "F32" and entry.shape for entry in entries):
+            pieces = [(entry.file.fileno(), entry.start, entry.shape[0]) for entry in entries]
+            matrix = PackedMatrix.read(pieces, math.prod(entries[0].shape[1:]), groups)
+            if matrix is not None:
+                return matrix
+        arrays = [self[name] for name in names]  # says what is wrong
+        whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        return PackedMatrix(whole.reshape(len(whole), -1), groups)
+
+    def rows(self, name: str) -> StoredRows | None:
+        """A large matrix of dtype F32, whose rows are read when they are asked for; None for any other tensor."""
+        entry = self._entries[name]
+        if entry.dtype != "F32" or len(entry.shape) != 2 or 4 * math.prod(entry.shape) < _LARGE_TABLE:
+            return None
+        return StoredRows(entry.file, entry.name, entry.shape, entry.start)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -316,7 +338,7 @@ def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:
     else:
         pages = mmap.mmap(-1, size * np.dtype(dtype).itemsize, flags=_PAGES)
         array = np.frombuffer(pages, dtype)
-    read_at(entry.file, entry.start, array, entry.name)
+    read_at(entry.file.fileno(), str(entry.file.name), entry.start, array, entry.name)
     return array.reshape(entry.shape)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastattn.checks import shown
 
-__all__ = ["DTYPES", "Stored", "Tensors", "from_bytes", "read_at", "widened"]
+__all__ = ["DTYPES", "Stored", "StoredRows", "Tensors", "from_bytes", "read_at", "widened"]
 
 DTYPES = {
     "float32": "<f4",
@@ -87,7 +89,70 @@ class Tensors(Mapping[str, NDArray[Any]]):
         self.close()
 
 
-def read_at(file: FileIO, start: int, data: NDArray[Any], name: str) -> None:
+class StoredRows:
+    """A float32 matrix in a file whose rows are read when they are asked for, each once.
+
+    `table` is read-only and holds zeros in place of the rows that nobody has asked for; these take no memory. The file
+    stays open until the object is deleted. Any number of threads may read: two that want the same row write the same.
+    """
+
+    def __init__(self, file: FileIO, name: str, shape: tuple[int, int], start: int) -> None:
+        self._name, self._file_name, self._start = name, file.name, start
+        self._file = os.dup(file.fileno())
+        self._state = self._state_now()
+        pages = mmap.mmap(-1, 4 * math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel without huge pages
+                pages.madvise(mmap.MADV_NOHUGEPAGE)  # a row would take 2 MB
+        self._rows: NDArray[np.float32] = np.frombuffer(pages, np.float32).reshape(shape)
+        self._unread = np.ones(shape[0], bool)
+        self._left = shape[0]
+        self.table: NDArray[np.float32] = self._rows.view()
+        self.table.flags.writeable = False
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    def read(self, ids: Any) -> NDArray[np.float32]:
+        """`table`, after the rows at these int64 ids have been read. Ids beyond it, or of other types, are not its
+        affair. Raises ValueError for a number that is not finite, and for a file that has changed."""
+        if self._left and isinstance(ids, np.ndarray) and ids.dtype == np.int64:
+            ids = ids[(ids >= 0) & (ids < len(self._unread))]
+            if (unread := self._unread[ids]).any():
+                self._fetch(np.array(sorted(set(ids[unread].tolist()))))  # np.unique would import numpy.ma
+        return self.table
+
+    def read_all(self) -> NDArray[np.float32]:
+        """`table`, with all rows."""
+        if self._left:
+            self._fetch(np.flatnonzero(self._unread))
+        return self.table
+
+    def _fetch(self, rows: NDArray[np.int64]) -> None:
+        if self._state_now() != self._state:
+            raise ValueError(f"{self._file_name}: has changed since the model was loaded; load it again")
+        first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of each run of neighbours
+        for begin, end in zip(rows[first].tolist(), (rows[[*(first[1:] - 1), -1]] + 1).tolist(), strict=True):
+            new = np.empty((end - begin, self._rows.shape[1]), np.float32)
+            read_at(self._file, self._file_name, self._start + begin * new[0].nbytes, new, self._name)
+            if not np.isfinite(new).all():
+                row, column = np.argwhere(~np.isfinite(new))[0].tolist()
+                raise ValueError(
+                    f"{self._file_name}: tensor {shown(self._name)} has {new[row, column]} at {(begin + row, column)}; "
+                    "weights must be finite"
+                )
+            self._rows[begin:end] = new
+        self._unread[rows] = False
+        self._left = int(np.count_nonzero(self._unread))
+
+    def _state_now(self) -> tuple[int, ...]:
+        """What tells this file from another one, and from itself after a change."""
+        found = os.fstat(self._file)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def read_at(file: int, file_name: str, start: int, data: NDArray[Any], name: str) -> None:
     """Fill an array with the bytes of a tensor from `start`. Raises ValueError, naming both, if the file ends before.
 
     A file is not mapped: one that shrinks while it is read would end the process.
@@ -95,10 +160,10 @@ def read_at(file: FileIO, start: int, data: NDArray[Any], name: str) -> None:
     view = data.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(view):
-        count = os.preadv(file.fileno(), [view[done : done + (1 << 30)]], start + done)
+        count = os.preadv(file, [view[done : done + (1 << 30)]], start + done)
         if count == 0:
             raise ValueError(
-                f"{file.name}: truncated: tensor {shown(name)} needs {len(view)} bytes at {start}, got {done}"
+                f"{file_name}: truncated: tensor {shown(name)} needs {len(view)} bytes at {start}, got {done}"
             )
         done += count
 

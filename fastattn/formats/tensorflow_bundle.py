@@ -210,7 +210,7 @@ def _read(
     for part in sorted(parts, key=lambda part: part.begin):
         file = files[part.shard]
         data = np.empty(part.size, np.uint8)
-        read_at(file, part.start, data, name)
+        read_at(file.fileno(), str(file.name), part.start, data, name)
         if masked(crc32c(data)) != part.crc:
             raise ValueError(
                 f"{file.name}: damaged: variable {shown(name)} has another checksum than it was written with"

@@ -291,7 +291,7 @@ def _read(file: FileIO, name: str, tensor: _Tensor, start: int, check: Callable[
         raise ValueError(f"{file.name}: {error}") from None
     item = np.dtype(DTYPES[tensor.storage.dtype]).itemsize
     data = np.empty(tensor.span * item, np.uint8)
-    read_at(file, start + tensor.offset * item, data, name)
+    read_at(file.fileno(), str(file.name), start + tensor.offset * item, data, name)
     numbers = from_bytes(data, tensor.storage.dtype)
     strides = [step * numbers.itemsize for step in tensor.strides]
     return np.asarray(np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides), order="C")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from fastattn import autograd
 from fastattn._core import run_pass
 from fastattn._types import IntArray
-from fastattn.autograd import needs, record, values
+from fastattn.autograd import Tensor, needs, record, values
 from fastattn.checks import integers, operand
 from fastattn.errors import named
 from fastattn.functional._common import Array, Values, gradient, plain, reshape_out
@@ -30,6 +30,7 @@ def embedding(input: ArrayLike, weight: Values, padding_idx: int | None = None, 
     [[3.0], [1.0]]
     """
     ids = integers("embedding: input", input)
+    weight = _with_rows(weight, ids)
     arrays = plain("embedding", out, weight)
     if arrays is None:
         y = embedding_sum(ids.reshape(-1), weight, padding_idx=padding_idx)
@@ -72,6 +73,7 @@ def embedding_sum(
     [[21.0], [22.0], [13.0]]
     """
     ops = autograd.mode.ops
+    weight = _with_rows(weight, input_ids)
     ids: dict[str, Any] = {"position_ids": position_ids, "token_type_ids": token_type_ids}
     operands = (weight, position_weight, token_type_weight)
     arrays = plain("embedding_sum", out, *operands, norm_weight, norm_bias)
@@ -113,6 +115,14 @@ def embedding_sum(
     if norm_weight is None:
         return summed
     return layer_norm(summed, y.shape[1:], norm_weight, norm_bias, eps)
+
+
+def _with_rows(weight: Values, ids: Any) -> Values:
+    """The array of a frozen table of which rows are in a file, with the rows at `ids`; any other weight as it is."""
+    if isinstance(weight, Tensor) and weight.stored is not None:
+        rows: Array = weight.stored.read(ids)
+        return rows
+    return weight
 
 
 @named(x="input")

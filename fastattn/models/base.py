@@ -264,7 +264,7 @@ class PreTrainedModel(nn.Module, ABC):
                 model = cls(config, tensors, **options)
             model._folder = folder.absolute()
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
-                fingerprint, values = fingerprint_of(cls, folder, tensors), [p.value for p in model._arrays()]
+                fingerprint, values = fingerprint_of(cls, folder, tensors), [p.held for p in model._arrays()]
                 model._origin = Origin(folder.absolute(), changes, fingerprint, config, values, attributes_of(model))
         return model
 

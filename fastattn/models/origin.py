@@ -24,7 +24,7 @@ class Origin:
 
     def is_of(self, model: Any) -> bool:
         """Whether `model` still has the weights, submodules and config that were read."""
-        now = [parameter.value for parameter in model._arrays()]
+        now = [parameter.held for parameter in model._arrays()]
         same = len(now) == len(self.values) and all(a is b for a, b in zip(now, self.values, strict=True))
         return same and bool(model.config == self.config)
 

@@ -10,7 +10,7 @@ from fastattn import functional as F
 from fastattn.checks import integer
 from fastattn.nn import init
 from fastattn.nn.module import Module
-from fastattn.nn.parameter import Parameter
+from fastattn.nn.parameter import Table
 
 
 class Embedding(Module):
@@ -30,7 +30,7 @@ class Embedding(Module):
             padding_idx = integer("Embedding: padding_idx", padding_idx, -num_embeddings, num_embeddings, wanted)
             padding_idx %= num_embeddings
         self.padding_idx = padding_idx
-        self.weight = Parameter((num_embeddings, embedding_dim), init.normal(std, padding_idx))
+        self.weight = Table((num_embeddings, embedding_dim), init.normal(std, padding_idx))
 
     def forward(self, ids: ArrayLike) -> Any:
         """From `ids` `[...]` to `[..., embedding_dim]`. Raises ValueError for an id outside [0, num_embeddings).

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,11 @@ class Parameter(Tensor):
         return np.dtype(np.float32) if self.frozen or self.value is None else self.value.dtype
 
     @property
+    def held(self) -> Any:
+        """`value` as far as it is in memory."""
+        return self.value
+
+    @property
     def data(self) -> Array:
         """The values: the array itself, or a read-only copy of a packed matrix."""
         value = self.value
@@ -86,7 +93,7 @@ class Parameter(Tensor):
 
     def initialize(self) -> None:
         """Draw initial values if the parameter has none."""
-        if self.value is None and not skipped():
+        if self.held is None and not skipped():
             self.value = self._init(self.shape)
 
     def load(self, array: Array) -> None:
@@ -145,6 +152,8 @@ class Parameter(Tensor):
         return new
 
     def _freeze(self, array: Array) -> Any:
+        if isinstance(array, PackedMatrix):
+            return array
         if self.packed:
             return PackedMatrix(np.ascontiguousarray(array).reshape(len(array), -1), self.groups)
         array = np.ascontiguousarray(array).view()
@@ -156,6 +165,37 @@ class Parameter(Tensor):
             raise TypeError(f"Parameter: array must be {self.dtype}, got {array.dtype}")
         if array.shape != shape:
             raise ValueError(f"Parameter: array must have shape {shape}, got {array.shape}")
+
+
+class Table(Parameter):
+    """A matrix of which layers take rows. Rows of a large frozen one may still be in its file: `stored.read(ids)` has
+    those at some ids, `value` has all."""
+
+    __slots__ = ("_value", "stored")
+
+    @property
+    def value(self) -> Any:
+        return self._value if self.stored is None else self.stored.read_all()
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._value, self.stored = value, None
+
+    @property
+    def held(self) -> Any:
+        return self._value
+
+    def load_stored(self, stored: Any) -> None:
+        """Take a `formats.stored.StoredRows`, and freeze."""
+        self.frozen, self._requires_grad, self.grad = True, False, None
+        self._value, self.stored = stored.table, stored
+
+    def __copy__(self) -> Parameter:
+        new = object.__new__(type(self))
+        plain = (name for name in Parameter.__slots__ if name != "value")
+        for name in ("_node", "grad", *plain, *Table.__slots__):
+            setattr(new, name, getattr(self, name))
+        return new
 
 
 class ParameterRows(Tensor):
@@ -236,6 +276,30 @@ class ParameterRows(Tensor):
     def load(self, array: Array) -> None:
         """Take the values of a float32 array of this shape. Raises TypeError or ValueError for another."""
         self._whole.load_rows(self._rows, array)
+
+
+def load_frozen(
+    parts: Sequence[tuple[Parameter | ParameterRows, str]], state: Any, tables: set[int]
+) -> list[tuple[Parameter | ParameterRows, str]]:
+    """Load parameters of a module that is frozen next from the tensors of a `StateDict` with the given names: matrices
+    to be packed, and those of `tables`, by `id`, that are large. Returns the others."""
+    rest: list[tuple[Parameter | ParameterRows, str]] = []
+    wholes: dict[int, tuple[Parameter, list[tuple[Parameter | ParameterRows, str]]]] = {}
+    for parameter, name in parts:
+        whole = parameter._whole if isinstance(parameter, ParameterRows) else parameter
+        wholes.setdefault(id(whole), (whole, []))[1].append((parameter, name))
+    for whole, found in wholes.values():
+        rows = [part._rows.start if isinstance(part, ParameterRows) else 0 for part, _ in found]
+        ends = [start + part.shape[0] for start, (part, _) in zip(rows, found, strict=True) if part.shape]
+        if whole.packed and not whole.frozen and whole.value is None and [*rows, whole.shape[0]] == [0, *ends]:
+            whole.value = matrix = state.packed([name for _, name in found], whole.groups)
+            if matrix.shape != (whole.shape[0], math.prod(whole.shape[1:])):
+                raise ValueError(f"Parameter: array must have shape {whole.shape}, got {matrix.shape}")
+        elif isinstance(whole, Table) and id(whole) in tables and (stored := state.rows(found[0][1])) is not None:
+            whole.load_stored(stored)
+        else:
+            rest += found
+    return rest
 
 
 def _check_data(parameter: Parameter | ParameterRows, array: Array) -> None:

@@ -76,7 +76,7 @@ def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
 def test_nothing_is_read_before_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     read_at = tensorflow_bundle.read_at
-    monkeypatch.setattr(tensorflow_bundle, "read_at", lambda *all: (sizes.append(all[2].nbytes), read_at(*all)))
+    monkeypatch.setattr(tensorflow_bundle, "read_at", lambda *all: (sizes.append(all[3].nbytes), read_at(*all)))
     with read_tensors(write_bundle(tmp_path / "model.ckpt", VARIABLES)) as found:
         assert sizes == []
         found["half"]

@@ -102,7 +102,7 @@ def test_views_of_one_storage(tmp_path: Path) -> None:
 def test_nothing_is_read_before_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     read_at = torch_pickle.read_at
-    monkeypatch.setattr(torch_pickle, "read_at", lambda *all: (sizes.append(all[2].nbytes), read_at(*all)))
+    monkeypatch.setattr(torch_pickle, "read_at", lambda *all: (sizes.append(all[3].nbytes), read_at(*all)))
     with read_tensors(write_torch(tmp_path / "model.bin", TENSORS)) as found:
         assert sizes == []
         found["half"]
