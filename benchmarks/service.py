@@ -60,8 +60,8 @@ class Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)  # waits for a place in the queue; with a timeout it would fail at once
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 @dataclass

@@ -185,7 +185,7 @@ def _parquet(folder: Path) -> None:
     from pyarrow import parquet
 
     folder.mkdir(exist_ok=True)
-    columns = {"sentence": ["a cat", "a dog", None], "label": [1, 2, None], "tokens": [["a"], [], None]}
+    columns = {"sentence": ["a cat", "a dog", ""], "label": [1, 2, 2], "tokens": [["a"], [], None]}
     parquet.write_table(pyarrow.table(columns), folder / "dev.parquet")
 
 

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 from typing import Any
@@ -254,10 +253,8 @@ def test_offline_asks_no_hub(hub, monkeypatch, no_connections, variable):
 
 
 def test_the_error_lists_every_place(hub, empty_cache):
-    start = time.perf_counter()
     with pytest.raises(ModelNotFoundError) as error:
         find_model("no-such-model")
-    assert time.perf_counter() - start < 1
     message = str(error.value)
     assert message.startswith("no model named 'no-such-model'. Looked at\n")
     for place in (

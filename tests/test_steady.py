@@ -40,9 +40,9 @@ def test_what_is_in_use_stays(name: str, tmp_path: Path) -> None:
 
 
 def test_a_leak_is_found(tmp_path: Path) -> None:
-    """Of one object in each act, and of 0.1 MB."""
+    """Of one object in each act, and of 40 MB, which no earlier memory can hold."""
     kept: list[object] = []
     small, _ = grown(lambda number: kept.append(str(number) * 2), 300)
     assert small >= allowed(300)
-    _, large = grown(lambda number: kept.append(bytearray(b"1") * 10**5), 60)
+    _, large = grown(lambda number: kept.append(bytearray(b"1") * (40 << 20)), 1)
     assert large > steady.ALLOWED

@@ -202,7 +202,7 @@ def test_options_that_the_authors_of_nomic_bert_leave_out(field: str, value: Any
 @pytest.mark.parametrize("given", [{"rope_type": "yarn", "factor": 4.0}, {"rope_type": "default", "rope_theta": 77.0}])
 def test_modern_bert_has_positions_of_each_kind_of_layer(given: dict[str, Any]) -> None:
     values = {**draw_fields("modernbert", 0), "rope_parameters": given}
-    with pytest.raises(ValueError, match=r"rope_parameters must have 'full_attention' and .*, not 'rope_"):
+    with pytest.raises(ValueError, match=r"rope_parameters must have 'full_attention' and .*, got 'rope_"):
         family("modernbert").config.from_dict(values)
 
 

