@@ -1,7 +1,7 @@
 # make demo, make test    the README's two commands: each makes .venv, installs what it needs and runs
 # make build              compile again after a change of csrc/
 # make docs               the site of the documentation, build/docs/html/index.html
-# make lint, make parity, make sdist-test, make fuzz    what CI adds
+# make lint, make docs, make parity, make sdist-test    what CI adds; make fuzz before a release
 # make wheel, make wheel-test-all, make cross-check    what a release adds
 PYTHON ?= python3
 VENV ?= .venv
