@@ -47,8 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
     if done.do_lower_case is not None:
         print(f"tokenizer: do_lower_case is {str(done.do_lower_case).lower()}")
     if not done.tokenizer:
-        told = f"tokenizer: none, {arguments.source} has no vocab.txt; put one into {arguments.folder} to use the model"
-        print(printable(told))
+        files, them = ("source.spm and target.spm", "them") if _translates(done.model) else ("vocab.txt", "one")
+        told = f"tokenizer: none, {arguments.source} has no {files}; put {them} into {arguments.folder}"
+        print(printable(f"{told} to use the model"))
     name = "not checked, fastattn has no such model" if done.model is None else done.model.__name__
     print(printable(f"model: {arguments.folder} ({done.tensors} tensors, {name})"))
     return 0
+
+
+def _translates(model: type | None) -> bool:
+    from fastattn.models import Transformer
+
+    return model is Transformer

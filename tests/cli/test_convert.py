@@ -12,6 +12,8 @@ import pytest
 from helpers_bundles import google_variables, training_of, write_google
 from helpers_checkpoints import write_torch
 from helpers_heads import SIZES
+from helpers_marian import MarianFolder
+from safetensors.numpy import load_file
 
 from fastattn import models
 from fastattn.cli import main
@@ -66,6 +68,15 @@ def test_a_file_of_torch(tmp_path: Path, capsys: Any) -> None:
     assert main(["convert", str(old), str(new), "--overwrite"]) == 0
     assert main(["convert", str(new), str(tmp_path / "newer")]) == 1
     assert "the weights are safetensors already" in capsys.readouterr().err
+
+
+def test_a_translation_model_of_torch(tmp_path: Path, capsys: Any) -> None:
+    old, new = MarianFolder(tmp_path / "old").write(), tmp_path / "new"
+    write_torch(old / "pytorch_model.bin", load_file(old / "model.safetensors"))
+    (old / "model.safetensors").unlink()
+    assert main(["convert", str(old), str(new)]) == 0
+    told = f"tokenizer: none, {old} has no source.spm and target.spm; put them into {new} to use the model"
+    assert capsys.readouterr().out.splitlines()[1] == told
 
 
 class Bad:
