@@ -2,7 +2,7 @@
 # make build              compile again after a change of csrc/
 # make docs               the site of the documentation, build/docs/html/index.html
 # make lint, make docs, make parity, make sdist-test    what CI adds; make fuzz before a release
-# make wheel, make wheel-test-all, make cross-check    what a release adds
+# make wheel, make wheel-aarch64, make wheel-test-all, make cross-check    what a release adds
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := test
-.PHONY: demo docs test build lint parity sdist-test fuzz wheel wheel-test wheel-test-all cross-check bench clean
+.PHONY: demo docs test build lint parity sdist-test fuzz wheel wheel-aarch64 wheel-test wheel-test-all \
+	cross-check bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +62,9 @@ parity:
 # tested where the source tree cannot be seen; -all: every test with every Python.
 sdist-test wheel wheel-test cross-check:
 	.ci/$@
+
+wheel-aarch64:
+	.ci/wheel aarch64
 
 wheel-test-all:
 	.ci/wheel-test --all
