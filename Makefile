@@ -10,7 +10,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := test
-.PHONY: demo docs test build lint parity sdist-test fuzz wheel wheel-aarch64 wheel-test wheel-test-all \
+.PHONY: demo docs test build lint parity sdist-test fuzz mutants wheel wheel-aarch64 wheel-test wheel-test-all \
 	cross-check bench clean
 
 $(BIN)/python:
@@ -75,8 +75,17 @@ fuzz: $(VENV)/built
 	@$(PIP) --requirement requirements/fuzz.txt
 	$(BIN)/python tests/fuzz.py --all --seconds $(SECONDS)
 
+# Plants faults in a copy of the source, one at a time, and lists those that no test finds. MUTANTS="--seed 1": others.
+mutants: .venv-mutants/ready
+	.venv-mutants/bin/python tests/mutants.py $(MUTANTS)
+
+.venv-mutants/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-mutants
+	.venv-mutants/bin/python -m pip --disable-pip-version-check install --quiet cmake ninja $$(grep -oE '"[a-z0-9-]+>=[0-9.]+"' pyproject.toml | tr -d '"')
+	@touch $@
+
 bench: $(VENV)/built
 	$(BIN)/fastattn bench
 
 clean:
-	rm -rf build dist $(VENV) .venv-parity .venv-wheel
+	rm -rf build dist $(VENV) .venv-parity .venv-wheel .venv-mutants
