@@ -184,6 +184,18 @@ using SoftmaxBackward = RowsBackward;  // dx = y (dy - sum(dy y)); saved: y
 using LogSoftmaxForward = RowsForward;
 using LogSoftmaxBackward = RowsBackward;  // dx = dy - e^y sum(dy); saved: y
 
+// The k largest of log_softmax(x), in descending order, of equal ones the lower index first. Before that, what `ids`
+// names in a row is multiplied by its factor, or becomes -inf if the factor is infinite.
+struct LogSoftmaxTopkForward {
+    float* values;               // [rows, k]
+    i64* indices;                // [rows, k]
+    const float* x;              // [rows, dim], row stride ldx
+    const i64* ids;              // [cu_ids[rows]], ascending within a row, or null
+    const std::int32_t* cu_ids;  // [rows + 1]; given with ids
+    const float* factors;        // as ids
+    i64 rows, dim, k, ldx;       // 1 <= k <= dim < 2^31
+};
+
 // y = LayerNorm(scale * weight[input_ids] + token_type_weight[token_type_ids] + position_weight[position_ids])
 struct EmbeddingForward {
     float* y;                        // [tokens, dim]

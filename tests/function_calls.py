@@ -182,6 +182,9 @@ def kernel_calls() -> dict[str, dict[str, Any]]:
             "need_dweight": True, "need_dbias": True, "dweight": np.zeros_like(w), "dbias": np.zeros(3, np.float32)},
         "log_softmax": table,
         "log_softmax_backward": {"dy": x, "y": x2, "out": np.empty_like(x)},
+        "log_softmax_topk": {
+            "x": x, "k": 2, "ids": np.array([0, 2, 1]), "cu_ids": np.array([0, 2, 2, 3, 3], np.int32),
+            "factors": np.array([2, 0.5, np.inf], np.float32)},
         "pooling": {"x": x, "cu_seqlens": ENDS, "mode": "mean", "out": pooled},
         "pooling_backward": {
             "dy": _floats(2, 3), "x": x, "cu_seqlens": ENDS, "mode": "mean", "out": np.empty_like(x)},

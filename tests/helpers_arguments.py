@@ -42,6 +42,18 @@ def _log_softmax_backward(d: Draw) -> tuple[dict[str, Any], Shapes]:
     return given | {"y": -np.abs(given["y"])}, results
 
 
+def _log_softmax_topk(d: Draw) -> tuple[dict[str, Any], Shapes]:
+    rows, columns = d.among(0, 1, 3, 7, 40), d.size(least=1)
+    k = d.among(1, min(columns, 8), d.integer(1, columns))
+    given: dict[str, Any] = {"x": d.floats(rows, columns), "k": k, "ids": None, "cu_ids": None, "factors": None}
+    if d.flag():
+        adjusted = d.rng.random((rows, columns)) < d.among(0.0, 0.05, 1.0)
+        ids, cu_ids = adjusted.nonzero()[1].copy(), cumulative(adjusted.sum(axis=1))
+        given |= {"ids": ids, "cu_ids": cu_ids}
+        given["factors"] = d.rng.choice(np.array([0.5, 1.3, np.inf], np.float32), len(ids))
+    return given, {}
+
+
 def _gated_activation(d: Draw, backward: bool) -> tuple[dict[str, Any], Shapes]:
     rows, dim = d.rows(), d.size()
     given = {"x": d.floats(*rows, 2 * dim), "activation": d.among(*ACTIVATIONS[1:])}
@@ -358,6 +370,7 @@ CASES: dict[str, Callable[[Draw], tuple[dict[str, Any], Shapes]]] = {
     "linear_backward": _linear_backward,
     "log_softmax": lambda d: _rows(d, "x"),
     "log_softmax_backward": _log_softmax_backward,
+    "log_softmax_topk": _log_softmax_topk,
     "lstm": lambda d: _recurrent(d, 4, False),
     "lstm_backward": lambda d: _recurrent(d, 4, True),
     "lstm_cell": lambda d: _cell(d, 4),

@@ -133,6 +133,10 @@ def _highway_backward(g: dict[str, Any]) -> Measure:
     return length, size + largest(g["dy"])
 
 
+def _log_softmax_topk(g: dict[str, Any]) -> Measure:
+    return _last(g["x"]), (1 + largest(g["x"])) * max(1.0, largest(g["factors"]))
+
+
 def _embedding(g: dict[str, Any]) -> Measure:
     size = g["scale"] * largest(g["weight"]) + largest(g["position_weight"]) + largest(g["token_type_weight"])
     if g["norm_weight"] is None:
@@ -256,6 +260,7 @@ MEASURES: dict[str, Callable[[dict[str, Any]], Measure]] = {
     "linear": _linear,
     "linear_backward": _linear_backward,
     "log_softmax_backward": _log_softmax_backward,
+    "log_softmax_topk": _log_softmax_topk,
     "lstm": _recurrent,
     "lstm_backward": _recurrent,
     "lstm_cell": _cell,

@@ -320,12 +320,12 @@ float* Occupied::take(const Output& out) {
     return out.data();
 }
 
-Copy<std::int32_t> cu_seqlens(const Array& array, i64 tokens) {
+Copy<std::int32_t> cu_seqlens(const Array& array, i64 tokens, const char* what) {
     array.expect_ndim(1);
     if (array.shape[0] < 1) value_error(array.where.str() + " must have at least one element, got shape (0,)");
     const i64 batch = array.shape[0] - 1;
     if (tokens > most_tokens)
-        value_error(array.where.str() + " must end at the number of tokens, which is at most " +
+        value_error(array.where.str() + " must end at the number of " + what + ", which is at most " +
                     std::to_string(most_tokens) + ", got " + std::to_string(tokens) + " of them");
     std::int32_t last = std::numeric_limits<std::int32_t>::min(), before = 0;
     Copy<std::int32_t> values = checked_copy<std::int32_t>(
@@ -341,8 +341,8 @@ Copy<std::int32_t> cu_seqlens(const Array& array, i64 tokens) {
         });
     if (values[0] != 0) value_error(array.where.str() + " must start at 0, got " + std::to_string(values[0]));
     if (values[batch] != tokens)
-        value_error(array.where.str() + " must end at the number of tokens, " + std::to_string(tokens) + ", got " +
-                    std::to_string(values[batch]));
+        value_error(array.where.str() + " must end at the number of " + what + ", " + std::to_string(tokens) +
+                    ", got " + std::to_string(values[batch]));
     return values;
 }
 

@@ -172,8 +172,8 @@ Copy<T> checked_copy(const Array& array, const IsGood& is_good, const Refuse& re
     return copy;
 }
 
-// [batch + 1], int32, starting at 0, never decreasing, ending at `tokens`.
-Copy<std::int32_t> cu_seqlens(const Array& array, i64 tokens);
+// [batch + 1], int32, starting at 0, never decreasing, ending at `tokens`, the number of `what`.
+Copy<std::int32_t> cu_seqlens(const Array& array, i64 tokens, const char* what = "tokens");
 i64 longest(const std::int32_t* cu_seqlens, i64 batch);
 
 // Every id in [0, rows) of `table`.

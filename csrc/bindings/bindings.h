@@ -13,6 +13,7 @@ void bind_linear(py::module_& m);
 void bind_scaled_dot_product_attention(py::module_& m);
 void bind_layer_norm(py::module_& m);
 void bind_rowwise(py::module_& m);
+void bind_log_softmax_topk(py::module_& m);
 void bind_embedding(py::module_& m);
 void bind_gated_activation(py::module_& m);
 void bind_rotary_embedding(py::module_& m);

@@ -26,6 +26,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_scaled_dot_product_attention(m);
     bind_layer_norm(m);
     bind_rowwise(m);
+    bind_log_softmax_topk(m);
     bind_embedding(m);
     bind_gated_activation(m);
     bind_rotary_embedding(m);

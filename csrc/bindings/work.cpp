@@ -121,6 +121,11 @@ Work work(const LayerNormBackward& a) {
     return of_rows(a.rows, a.dim, 2 + !!a.residual + !!a.dx + !!a.dresidual, has(a.residual, "residual"));
 }
 
+Work work(const LogSoftmaxTopkForward& a) {
+    return made({{"rows", a.rows}, {"dim", a.dim}, {"k", a.k}, has(a.ids, "ids")}, 0,
+                double(a.rows) * double(a.dim + 3 * a.k));
+}
+
 Work work(const EmbeddingForward& a) {
     const int tables = 1 + !!a.token_type_ids + !!a.position_ids;
     return made({{"tokens", a.tokens}, {"dim", a.dim}, {"tables", tables}, has(a.norm_weight, "norm")}, 0,

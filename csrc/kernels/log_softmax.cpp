@@ -1,5 +1,4 @@
-#include "../simd/math.h"
-#include "row.h"
+#include "log_softmax.h"
 
 namespace fastattn::FASTATTN_ISA {
 
@@ -8,10 +7,9 @@ void log_softmax_forward(const LogSoftmaxForward& args) {
     for_rows(args.rows, args.dim, [&](i64 row) {
         float* y = args.y + row * args.dim;
         const float* x = args.x + row * args.ldx;
-        const float largest = row_max(args.dim, [&](i64 i, i64 n) { return load_or(x + i, n, -inf); });
-        const vf shift = set1(largest == -inf ? 0.0f : largest);  // a row of -inf stays -inf
-        const float sum = row_sum(args.dim, [&](i64 i, i64 n) { return exp(load_or(x + i, n, -inf) - shift); });
-        const vf log_sum = set1(sum == 0.0f ? 0.0f : __builtin_logf(sum));
+        const LogSum sum =
+            log_sum_of(x, args.dim, row_max(args.dim, [&](i64 i, i64 n) { return load_or(x + i, n, -inf); }));
+        const vf shift = set1(sum.shift), log_sum = set1(sum.log_sum);
         for_vectors(args.dim, [&](i64 i, i64 n) { store_n(y + i, load_n(x + i, n) - shift - log_sum, n); });
     });
 }

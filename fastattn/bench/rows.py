@@ -62,6 +62,14 @@ def _rotary_embedding(model: str, tokens: int, heads: int, dim: int, backward: b
     return KernelCase(kernel, f"{model} {shape}", make, 6 * FLOAT * tokens * heads * dim, 2, prepare=own_out)
 
 
+def _log_softmax_topk(model: str, rows: int, dim: int, k: int) -> KernelCase:
+    def make(rng: np.random.Generator) -> Arguments:
+        return {"x": normal(rng, rows, dim), "k": k}
+
+    shape, moved = f"{model} {k} of {rows}x{dim}", FLOAT * rows * (dim + 3 * k)
+    return KernelCase("log_softmax_topk", shape, make, moved, dim)
+
+
 CASES = [
     _layer_norm("BERT-base", 4096, 768),
     _layer_norm("MiniLM", 128, 384),
@@ -81,6 +89,8 @@ CASES = [
     _elementwise("softmax_backward", "BERT-base 12x512 attention rows", 6144, 512, "dy y"),
     _elementwise("log_softmax", "BERT-base vocabulary", 128, 30522),
     _elementwise("log_softmax_backward", "BERT-base vocabulary", 128, 30522, "dy y"),
+    _log_softmax_topk("MarianMT", 128, 32000, 8),
+    _log_softmax_topk("MarianMT", 4, 32000, 8),
     _elementwise("l2_normalize", "MiniLM", 4096, 384),
     _elementwise("l2_normalize_backward", "MiniLM", 4096, 384, "dy x"),
     _elementwise("dropout", "BERT-base", 4096, 768, p=0.1, seed=1),

@@ -99,6 +99,12 @@ def _attention(ops: Any, draw: Draw) -> Any:
     return found
 
 
+def _log_softmax_topk(ops: Any, draw: Draw) -> Any:
+    x, ids = draw(37, 131), np.arange(37) * 3
+    adjusted = {"ids": ids, "cu_ids": np.arange(38, dtype=np.int32), "factors": abs(draw(37)) + 0.5}
+    return ops.log_softmax_topk(x, 9, **adjusted)
+
+
 def _cross_entropy(ops: Any, draw: Draw) -> Any:
     logits, target, dloss = draw(37, 131), draw.ids(37, 131), draw(37)
     loss, lse = ops.cross_entropy(logits, target, label_smoothing=0.1)
@@ -162,6 +168,7 @@ CASES: dict[str, Case] = {
     "layer_norm": _layer_norm,
     "linear": _linear,
     "log_softmax": _pair("log_softmax", of_y=True),
+    "log_softmax_topk": _log_softmax_topk,
     "lstm": _lstm,
     "pooling": _pooling,
     "rotary_embedding": _rotary_embedding,

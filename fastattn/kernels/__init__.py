@@ -28,6 +28,7 @@ from .l2_normalize import l2_normalize, l2_normalize_backward
 from .layer_norm import layer_norm, layer_norm_backward
 from .linear import PackedMatrix, linear, linear_backward
 from .log_softmax import log_softmax, log_softmax_backward
+from .log_softmax_topk import log_softmax_topk
 from .lstm import lstm, lstm_backward, lstm_cell
 from .pooling import pooling, pooling_backward
 from .rotary_embedding import rotary_embedding, rotary_embedding_backward
@@ -67,6 +68,7 @@ __all__ = [
     "linear_backward",
     "log_softmax",
     "log_softmax_backward",
+    "log_softmax_topk",
     "lstm",
     "lstm_backward",
     "lstm_cell",

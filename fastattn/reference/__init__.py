@@ -42,6 +42,7 @@ from .linear import linear as linear
 from .linear import linear_backward as linear_backward
 from .log_softmax import log_softmax as log_softmax
 from .log_softmax import log_softmax_backward as log_softmax_backward
+from .log_softmax_topk import log_softmax_topk as log_softmax_topk
 from .lstm import lstm as lstm
 from .lstm import lstm_backward as lstm_backward
 from .lstm import lstm_cell as lstm_cell

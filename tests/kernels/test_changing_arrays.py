@@ -58,6 +58,16 @@ def cross_entropy_backward():
     dloss, lse = zeros(ROWS), kernels.cross_entropy(logits, np.zeros(ROWS, np.int64))[1]
     return given, lambda: kernels.cross_entropy_backward(dloss, logits, given[0], lse)
 
+def log_softmax_topk():
+    given, x = ids(), zeros(ROWS, DIM)
+    options = {"cu_ids": np.arange(ROWS + 1, dtype=np.int32), "factors": zeros(ROWS) + 2}
+    return given, lambda: kernels.log_softmax_topk(x, 4, ids=given[0], **options)
+
+def log_softmax_topk_of_offsets():
+    given, x = offsets(), zeros(ROWS, DIM)
+    options = {"ids": np.zeros(ROWS, np.int64), "factors": zeros(ROWS) + 2}
+    return given, lambda: kernels.log_softmax_topk(x, 4, cu_ids=given[0], **options)
+
 def char_cnn():
     words = ROWS // 10
     given, embedding, weight, bias = ids(words * 10), zeros(4, 8), zeros(16, 3, 8), zeros(16)
@@ -138,6 +148,8 @@ assert done, refused
         "scatter_rows()",
         "cross_entropy()",
         "cross_entropy_backward()",
+        "log_softmax_topk()",
+        "log_softmax_topk_of_offsets()",
         "char_cnn()",
         "char_cnn_backward()",
         "char_cnn_backward(places=True)",

@@ -64,6 +64,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any], tuple[str
     for name, options in (("l2_normalize", {}), ("gelu", {}), ("activation", {"function": "silu"})):
         yield name, getattr(kernels, name), {"x": x, **options}, ("x",)
         yield f"{name}_backward", getattr(kernels, f"{name}_backward"), {"dy": dy, "x": x, **options}, ("dy", "x")
+    yield "log_softmax_topk", kernels.log_softmax_topk, {"x": x, "k": 3}, ("x",)
     yield "dropout", kernels.dropout, {"x": x, "residual": more, **p}, ("x", "residual")
     yield "dropout_backward", kernels.dropout_backward, {"dy": dy, **p}, ("dy",)
 

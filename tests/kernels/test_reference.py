@@ -208,6 +208,26 @@ def test_scatter_rows() -> None:
     np.testing.assert_array_equal(into, expected)
 
 
+def test_log_softmax_topk() -> None:
+    x = RNG.standard_normal((4, 7))
+    x[0, 5] = x[0, 1] = 3
+    x[1, 1:] = -np.inf
+    x[2, 6] = np.nan
+    ids, cu_ids, factors = np.array([0, 2, 4, 5, 6]), np.array([0, 2, 3, 4, 5]), np.array([0.01, 2, 2, np.inf, 0.5])
+    adjusted = [{0: 0.01, 2: 2.0}, {4: 2.0}, {5: np.inf}, {6: 0.5}]
+    for row, own in enumerate(adjusted):
+        log_sum = math.log(math.fsum(math.exp(value) for value in x[row]))
+        y = [-math.inf if own.get(i) == math.inf else (x[row, i] - log_sum) * own.get(i, 1) for i in range(7)]
+        order = sorted(range(7), key=lambda i: (not math.isnan(y[i]), -y[i] if y[i] == y[i] else 0, i))
+        for k in (1, 3, 7):
+            values, indices = reference.log_softmax_topk(x, k, ids=ids, cu_ids=cu_ids, factors=factors)
+            assert values.shape == indices.shape == (4, k)
+            assert indices[row].tolist() == order[:k]
+            np.testing.assert_allclose(values[row], [y[i] for i in order[:k]], atol=1e-14)
+    assert reference.log_softmax_topk(x.astype(np.float16), 2)[0].dtype == np.float16
+    assert reference.log_softmax_topk(np.zeros((2, 5)), 3)[1].tolist() == [[0, 1, 2]] * 2
+
+
 @pytest.mark.parametrize(("activation", "scalar"), [("relu", lambda t: max(t, 0.0)), ("tanh", math.tanh)])
 def test_char_cnn(activation: str, scalar: Any) -> None:
     ids = np.array([[1, 4, 2, 0, 0, 0], [3, 3, 1, 2, 4, 1]])
