@@ -1,8 +1,8 @@
 # make demo, make test    the README's two commands: each makes .venv, installs what it needs and runs
 # make build              compile again after a change of csrc/
 # make docs               the site of the documentation, build/docs/html/index.html
-# make lint, make docs, make parity, make sdist-test    what CI adds; make fuzz before a release
-# make wheel, make wheel-aarch64, make wheel-test-all, make cross-check    what a release adds
+# make lint, make docs, make parity, make sdist-test, make avx512-sample    what CI adds; make fuzz before a release
+# make wheel, make wheel-aarch64, make wheel-test-all, make cross-check, make avx512-test    what a release adds
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := test
 .PHONY: demo docs test build lint parity sdist-test fuzz mutants wheel wheel-aarch64 wheel-test wheel-test-all \
-	cross-check bench clean
+	cross-check avx512-test avx512-sample bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -40,7 +40,7 @@ lint: $(VENV)/built
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp tests/csrc/*.h tests/csrc/*.cpp)
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp tests/csrc/*.h tests/csrc/*/*.h tests/csrc/*.cpp)
 
 # Warnings are errors, and so is a link that leads nowhere. Links to other sites are not followed: CI reaches none.
 docs: $(VENV)/built
@@ -68,6 +68,13 @@ wheel-aarch64:
 
 wheel-test-all:
 	.ci/wheel-test --all
+
+# The kernel tests on instruction sets that the processor need not have; -sample: some minutes.
+avx512-test:
+	.ci/avx512-test
+
+avx512-sample:
+	.ci/avx512-test 30
 
 # Files that a stranger may have made, changed until something breaks: `make fuzz SECONDS=3600` before a release.
 SECONDS ?= 120

@@ -12,9 +12,16 @@
 namespace fastattn {
 
 // One row per instruction set, worst first. CMakeLists.txt defines FASTATTN_HAS_* for the sets that it compiles.
-#define FASTATTN_ISAS(ROW) \
-    FASTATTN_ISA_GENERIC(ROW) FASTATTN_ISA_AVX2(ROW) FASTATTN_ISA_AVX512(ROW) FASTATTN_ISA_NEON(ROW)
+#define FASTATTN_ISAS(ROW)            \
+    FASTATTN_ISA_GENERIC(ROW)         \
+    FASTATTN_ISA_AVX512_EMULATED(ROW) \
+    FASTATTN_ISA_AVX2(ROW) FASTATTN_ISA_AVX512(ROW) FASTATTN_ISA_NEON(ROW)
 #define FASTATTN_ISA_GENERIC(ROW) ROW(generic, true)
+#ifdef FASTATTN_HAS_avx512_emulated
+#define FASTATTN_ISA_AVX512_EMULATED(ROW) ROW(avx512_emulated, has_x86_64_v3())
+#else
+#define FASTATTN_ISA_AVX512_EMULATED(ROW)
+#endif
 #ifdef FASTATTN_HAS_avx2
 #define FASTATTN_ISA_AVX2(ROW) ROW(avx2, has_x86_64_v3())
 #else

@@ -67,6 +67,19 @@ def test_the_reference_has_the_same_signature(name: str) -> None:
     assert plain_signature(reference) == plain_signature(getattr(fastattn.kernels, name))
 
 
+def test_avx512_is_emulated() -> None:
+    """`make avx512-test` compiles csrc/simd/avx512.h over these functions."""
+    source = LIST.parent / "simd" / "avx512.h"
+    if not source.exists():
+        pytest.skip("no csrc beside the tests")
+    used = set(re.findall(r"\b_mm512_\w+", source.read_text()))
+    emulation = (TESTS / "csrc" / "avx512" / "immintrin.h").read_text()
+    assert len(used) >= 15
+    assert used == set(re.findall(r"^FASTATTN_EMULATED \w+ (_mm512_\w+)\(", emulation, re.MULTILINE))
+    page = TESTS.parent / "docs" / "design" / "parity-and-goldens.md"
+    assert used == set(re.findall(r"`(_mm512_\w+)`", page.read_text()))
+
+
 def test_backward_follows_forward() -> None:
     """They are a pair, and stand together."""
     names = [name for name, _ in ROWS]
