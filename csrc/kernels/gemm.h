@@ -120,6 +120,10 @@ void multiply_tile(const Tile& t) {
         }
         a += step;
         b += panel_width;
+#ifdef __clang__
+        // Clang would keep other pointers instead, and shuffle all accumulators of 6 x 64 in each step.
+        asm("" : "+r"(a), "+r"(b));
+#endif
     }
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {

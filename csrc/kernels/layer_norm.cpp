@@ -21,11 +21,17 @@ struct Sum {
           drops(args.dropout.p > 0),
           dropout(dropout_row(args.dropout, row)) {}
 
-    vf operator()(i64 i, i64 n) const {
-        vf t = load_n(x + i, n);
-        if (drops) t = drop(dropout, t, i);
-        if (residual) t = t + load_n(residual + i, n);
-        return t;
+    // f(i, n, t) for each vector; x alone is not a sum. Clang would ask in each step which sum it is.
+    template <typename F>
+    void for_each(i64 dim, F f) const {
+        const auto dropped = [&](i64 i, i64 n) { return drop(dropout, load_n(x + i, n), i); };
+        const auto visit = [&](auto t) { for_vectors(dim, [&](i64 i, i64 n) { f(i, n, t(i, n)); }); };
+        if (!drops)
+            visit([&](i64 i, i64 n) { return load_n(x + i, n) + load_n(residual + i, n); });
+        else if (residual)
+            visit([&](i64 i, i64 n) { return dropped(i, n) + load_n(residual + i, n); });
+        else
+            visit(dropped);
     }
 };
 
@@ -38,7 +44,7 @@ FASTATTN_INLINE void backward_row(const LayerNormBackward& args, i64 row, const 
     const Sum sum(args, row);
     const float* t = sum.x;
     if (sum.residual || sum.drops) {
-        for_vectors(dim, [&](i64 i, i64 n) { store_n(scratch + i, sum(i, n), n); });
+        sum.for_each(dim, [&](i64 i, i64 n, vf v) { store_n(scratch + i, v, n); });
         t = scratch;
     }
     float* const dx = args.dx ? args.dx + row * dim : nullptr;
@@ -92,9 +98,9 @@ void layer_norm_forward(const LayerNormForward& args) {
         const Sum t(args, row);
         const float* source = t.x;
         if (t.residual || t.drops) {
-            for_vectors(args.dim, [&](i64 i, i64 n) {
+            t.for_each(args.dim, [&](i64 i, i64 n, vf v) {
                 __builtin_prefetch(t.next_residual + i);
-                store_n(y + i, t(i, n), n);
+                store_n(y + i, v, n);
             });
             source = y;
         }

@@ -107,12 +107,17 @@ FASTATTN_INLINE Moments normalize_row(float* y, const float* x, const float* wei
     });
     const float rstd = 1.0f / __builtin_sqrtf(square / length + eps);
     const vf scale = set1(rstd);
-    for_vectors(dim, [&](i64 i, i64 n) {
-        vf z = (load_n(x + i, n) - center) * scale;
-        if (weight) z = z * load_n(weight + i, n);
-        if (bias) z = z + load_n(bias + i, n);
-        store_n(y + i, z, n);
-    });
+    const auto write = [&](auto f) {
+        for_vectors(dim, [&](i64 i, i64 n) { store_n(y + i, f((load_n(x + i, n) - center) * scale, i, n), n); });
+    };
+    if (weight && bias)  // Clang would ask in each step
+        write([&](vf z, i64 i, i64 n) { return z * load_n(weight + i, n) + load_n(bias + i, n); });
+    else if (weight)
+        write([&](vf z, i64 i, i64 n) { return z * load_n(weight + i, n); });
+    else if (bias)
+        write([&](vf z, i64 i, i64 n) { return z + load_n(bias + i, n); });
+    else
+        write([](vf z, i64, i64) { return z; });
     return {mean, rstd};
 }
 
