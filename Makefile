@@ -1,8 +1,9 @@
 # make demo, make test    the README's two commands: each makes .venv, installs what it needs and runs
 # make build              compile again after a change of csrc/
 # make docs               the site of the documentation, build/docs/html/index.html
-# make lint, make docs, make parity, make sdist-test, make avx512-sample    what CI adds; make fuzz before a release
-# make wheel, make wheel-aarch64, make wheel-test-all, make cross-check, make avx512-test    what a release adds
+# make lint, make docs, make parity, make sdist-test, make avx512-sample    what CI adds
+# make wheel, make wheel-aarch64, make wheel-test-all, make cross-check    what a release adds,
+# with make fuzz, make avx512-test, make neon-test
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := test
 .PHONY: demo docs test build lint parity sdist-test fuzz mutants wheel wheel-aarch64 wheel-test wheel-test-all \
-	cross-check avx512-test avx512-sample bench clean
+	cross-check avx512-test avx512-sample neon-test neon-sample bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -75,6 +76,12 @@ avx512-test:
 
 avx512-sample:
 	.ci/avx512-test 30
+
+neon-test: $(VENV)/built
+	.ci/neon-test
+
+neon-sample: $(VENV)/built
+	.ci/neon-test 30
 
 # Files that a stranger may have made, changed until something breaks: `make fuzz SECONDS=3600` before a release.
 SECONDS ?= 120
