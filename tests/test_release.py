@@ -70,3 +70,18 @@ def test_pip_says_one_line_on_windows(platform: str) -> None:
         )
     else:
         assert "Windows" not in run.stderr
+
+
+def test_pythons_are_found_by_what_they_are(tmp_path: Path) -> None:
+    """A free-threaded Python also has the name of the other one."""
+    script = ROOT / ".ci" / "pythons"
+    if not script.exists():
+        pytest.skip("the tests stand alone")
+    for name in ("python3.14", "python3.14t"):
+        code = "import sys, sysconfig; sys.version_info = 3, 14; sys.executable = sys.argv.pop(1)"
+        code += "; sysconfig.get_config_var = lambda name: 1; exec(sys.argv.pop(1))"
+        (tmp_path / name).write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "{code}" {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYENV_ROOT": str(tmp_path)}
+    found = subprocess.run([script], env=env, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    assert [name for name in found if "3.14" in name] == ["python3.14t"]
