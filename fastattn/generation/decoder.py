@@ -37,6 +37,12 @@ class DecoderModel(Protocol):
     frozen: bool
 
     def begin(
-        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, *, max_length: int, use_cache: bool = True
+        self,
+        input_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        max_length: int,
+        use_cache: bool = True,
+        vocabulary: Ids | None = None,
     ) -> Decoder:
-        """Read sources `[batch, seq]`. No sequence grows beyond `max_length`."""
+        """Read sources `[batch, seq]`. No sequence grows beyond `max_length`. Words out of `vocabulary` score -inf."""

@@ -1,70 +1,97 @@
-"""The options of `generate`, checked, and the tokens that they allow."""
+"""The tokens that may follow, as transformers' logits processors have it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastattn.checks import config_integer, shown
-from fastattn.generation.decoder import DecoderModel, Ids
-from fastattn.models.generation_config import UNSUPPORTED, bad_words, token
+from fastattn import ragged
+from fastattn.generation.decoder import Ids
+from fastattn.generation.options import Options
 from fastattn.nn.parameter import Array
 
 
 class Rules:
-    """The limits of decoding; see `generate` for the arguments and errors.
+    """What the options say of the next token of each sequence.
 
-    `max_length` counts the token `start`. Any of `ends` ends a sequence, `pad` follows it, and `last` ends one that
-    reaches `max_length`. `bad` tokens and `phrases` must not occur.
+    Of each source, `prefix_lengths` has the length of the prefix, and `max_lengths` the maximum length of a result.
     """
 
-    def __init__(
-        self,
-        model: DecoderModel,
-        max_length: int | None,
-        max_new_tokens: int | None,
-        bad_words_ids: Sequence[Sequence[int]] | None,
-        forced_eos_token_id: int | None,
-        decoder_start_token_id: int | None,
-    ) -> None:
-        config, settings = model.config, model.settings
-        for name, usual in UNSUPPORTED.items():
-            value = settings.values.get(name)
-            if value not in (None, [], usual):
-                raise ValueError(f"generate: {settings.source}: {name} is {shown(value)}; only {usual!r} is supported")
-        size, limit = config.decoder_vocab_size, config.max_position_embeddings + 1  # the last token is never read
-        if max_length is not None and max_new_tokens is not None:
-            raise ValueError("generate: max_length and max_new_tokens must not both be given")
-        if max_new_tokens is not None:
-            text = f"from 1 to max_position_embeddings = {limit - 1}"
-            max_length = 1 + config_integer("generate: max_new_tokens", max_new_tokens, high=limit, wanted=text)
-        elif max_length is not None:
-            text = f"from 2 to max_position_embeddings + 1 = {limit}"
-            max_length = config_integer("generate: max_length", max_length, 2, high=limit + 1, wanted=text)
-        self.max_length = max_length or min(config.max_length or limit - 1, limit)
-        end = config.eos_token_id
-        self.ends = end if isinstance(end, tuple) else (end,)
-        self.last, self.start = config.forced_eos_token_id, config.decoder_start_token_id
-        if forced_eos_token_id is not None:
-            self.last = token("generate: forced_eos_token_id", forced_eos_token_id, size)
-        if decoder_start_token_id is not None:
-            self.start = token("generate: decoder_start_token_id", decoder_start_token_id, size)
-        pad = settings.values.get("pad_token_id", config.pad_token_id)
-        self.pad = self.ends[0] if pad is None else token(f"generate: {settings.source}: pad_token_id", pad, size)
-        words = config.bad_words_ids or ()
-        if bad_words_ids is not None:
-            words = bad_words("generate: bad_words_ids", bad_words_ids, size)
-        words = tuple(word for word in words if word not in [(end,) for end in self.ends])  # as in transformers
-        self.bad = np.array([word[0] for word in words if len(word) == 1], np.int64)
-        self.phrases = [np.array(word) for word in words if len(word) > 1]
+    def __init__(self, options: Options, sources: int, prefix_ids: Any = None) -> None:
+        self.options, self.max_lengths = options, options.limits(sources)
+        self._prefix = options.prefixes(prefix_ids, self.max_lengths)
+        self.prefix_lengths = (self._prefix >= 0).sum(1)
 
-    def choose(self, scores: Array, before: Ids) -> Ids:
-        """The next tokens, from `scores` `[sequences, vocab]`, overwritten, and `before` `[sequences, length]`."""
-        scores[:, self.bad] = -np.inf
-        for phrase in self.phrases:
+    def given(self, sources: Ids, length: int) -> Ids:
+        """The token that must be next in sequences of `length` tokens, -1 where it is free: `[sources]`."""
+        options = self.options
+        tokens: Ids = np.full(len(sources), -1)
+        if length == 1 and options.first is not None:
+            tokens[:] = options.first
+        if options.last is not None:
+            tokens[self.max_lengths[sources] == length + 1] = options.last
+        if length <= self._prefix.shape[1]:
+            prefix = self._prefix[sources, length - 1]
+            tokens = np.where(prefix >= 0, prefix, tokens)
+        return tokens
+
+    def needs_step(self, given: Ids, sources: Ids, length: int) -> bool:
+        """Whether the decoder has to read the last of `length` tokens: a token is free, or another one follows."""
+        return bool((given < 0).any() or (self.max_lengths[sources] > length + 1).any())
+
+    def is_end(self, tokens: Ids, sources: Ids, length: int) -> NDArray[np.bool_]:
+        """Whether tokens, the last of sequences that are `length` long now, end them. No token of a prefix does."""
+        ends: NDArray[np.bool_] = tokens == self.options.ends[0]
+        for end in self.options.ends[1:]:
+            ends |= tokens == end
+        ends &= length > 1 + self.prefix_lengths[sources]
+        return ends | (length >= self.max_lengths[sources])
+
+    def limit(self, scores: Array, before: Ids) -> None:
+        """Apply the rules to scores `[rows, vocabulary]`, in place. `before` `[rows, length]` is what the rows have."""
+        penalty = self.options.repetition_penalty
+        if penalty != 1.0:
+            found = np.take_along_axis(scores, before, 1)
+            changed = np.where(found < 0, found * np.float32(penalty), found / np.float32(penalty))
+            np.put_along_axis(scores, before, changed, 1)
+        rows, words = self._forbidden(before)
+        scores[rows, words] = -np.inf
+
+    def factors(self, before: Ids) -> dict[str, Any]:
+        """The rules for log-probabilities, as arguments of `log_softmax_topk`."""
+        options, size = self.options, self.options.vocab_size
+        rows, words = self._forbidden(before)
+        keys = rows * size + words
+        repeated = np.empty(0, np.int64)
+        if options.repetition_penalty != 1.0:
+            repeated = (np.arange(len(before))[:, None] * size + before).reshape(-1)
+        if not len(keys) + len(repeated):
+            return {}
+        unique, places = np.unique(np.concatenate([keys, repeated]), return_inverse=True)
+        factors = np.full(len(unique), options.repetition_penalty, np.float32)
+        factors[places[: len(keys)]] = np.inf
+        counts = np.bincount(unique // size, minlength=len(before))
+        return {"ids": unique % size, "cu_ids": ragged.cu_seqlens(counts), "factors": factors}
+
+    def _forbidden(self, before: Ids) -> tuple[Ids, Ids]:
+        """The rows and words of what must not be next."""
+        options, (rows, length) = self.options, before.shape
+        always = [options.bad]
+        if length < options.min_length:
+            always.append(options.ends)
+        each = np.concatenate(always)
+        found = [(np.repeat(np.arange(rows), len(each)), np.tile(each, rows))]
+        for phrase in options.phrases:
             head = phrase[:-1]
-            if len(head) <= before.shape[1]:
-                scores[(before[:, -len(head) :] == head).all(1), phrase[-1]] = -np.inf
-        best: Ids = scores.argmax(1)
-        return best
+            if len(head) <= length:
+                ready = np.flatnonzero((before[:, length - len(head) :] == head).all(1))
+                found.append((ready, np.full(len(ready), phrase[-1])))
+        size = options.no_repeat_ngram_size
+        if size and length >= size:
+            ngrams = np.lib.stride_tricks.sliding_window_view(before, size, axis=1)
+            again = (ngrams[:, :, :-1] == before[:, None, length - size + 1 :]).all(2)
+            ready, places = np.nonzero(again)
+            found.append((ready, ngrams[ready, places, -1]))
+        return np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])

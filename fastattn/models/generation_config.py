@@ -16,23 +16,48 @@ from fastattn.models.config import PreTrainedConfig
 
 GENERATION_CONFIG = "generation_config.json"
 
-# Unsupported options of transformers that change greedy decoding, each with its neutral value
+# The options of `fastattn.generation.generate` that are not fields of the config, with transformers' defaults
+OPTIONS: dict[str, Any] = {
+    "do_sample": False,
+    "early_stopping": False,
+    "forced_bos_token_id": None,
+    "length_penalty": 1.0,
+    "min_length": 0,
+    "no_repeat_ngram_size": 0,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "repetition_penalty": 1.0,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+}
+# Unsupported options of transformers, each with its neutral value: of any search, of beams, and of samples
 UNSUPPORTED: dict[str, Any] = {
     "begin_suppress_tokens": None,
     "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
     "exponential_decay_length_penalty": None,
-    "forced_bos_token_id": None,
     "guidance_scale": 1.0,
     "max_time": None,
-    "min_length": 0,
     "min_new_tokens": 0,
-    "no_repeat_ngram_size": 0,
-    "repetition_penalty": 1.0,
     "sequence_bias": None,
     "stop_strings": None,
     "suppress_tokens": None,
     "watermarking_config": None,
+}
+UNSUPPORTED_BEAMS: dict[str, Any] = {
+    "constraints": None,
+    "diversity_penalty": 0.0,
+    "force_words_ids": None,
+    "num_beam_groups": 1,
+    "renormalize_logits": False,
+}
+UNSUPPORTED_SAMPLES: dict[str, Any] = {
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "min_p": None,
+    "top_h": None,
+    "typical_p": 1.0,
 }
 
 # A generation_config.json overrides the first group even if it omits them, the second group only if it has them
@@ -55,7 +80,7 @@ class GenerationSettings:
         """
         path = folder / GENERATION_CONFIG
         fields: dict[str, Any] = {}
-        names = [*UNSUPPORTED]
+        names = [*OPTIONS, *UNSUPPORTED, *UNSUPPORTED_BEAMS, *UNSUPPORTED_SAMPLES]
         if os.path.lexists(path):
             values = hugging_face.read_json(path)
             fields = {name: values.get(name) for name in _DECODING}

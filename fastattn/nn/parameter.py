@@ -169,9 +169,9 @@ class Parameter(Tensor):
 
 class Table(Parameter):
     """A matrix of which layers take rows. Rows of a large frozen one may still be in its file: `stored.read(ids)` has
-    those at some ids, `value` has all."""
+    those at some ids, `value` has all. `matrix` is for a table that is also the matrix of a product."""
 
-    __slots__ = ("_value", "stored")
+    __slots__ = ("_matrix", "_value", "stored")
 
     @property
     def value(self) -> Any:
@@ -180,15 +180,25 @@ class Table(Parameter):
     @value.setter
     def value(self, value: Any) -> None:
         self._value, self.stored = value, None
+        self._matrix: PackedMatrix | None = None
 
     @property
     def held(self) -> Any:
         return self._value
 
+    @property
+    def matrix(self) -> PackedMatrix:
+        """The values, packed. A frozen table packs them once and keeps them."""
+        if not self.frozen:
+            return PackedMatrix(self.value)
+        matrix = self._matrix or PackedMatrix(self.value)
+        self._matrix = matrix
+        return matrix
+
     def load_stored(self, stored: Any) -> None:
         """Take a `formats.stored.StoredRows`, and freeze."""
         self.frozen, self._requires_grad, self.grad = True, False, None
-        self._value, self.stored = stored.table, stored
+        self._value, self.stored, self._matrix = stored.table, stored, None
 
     def __copy__(self) -> Parameter:
         new = object.__new__(type(self))

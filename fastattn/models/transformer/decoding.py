@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import _core, kernels, nn, ragged
+from fastattn import _core, nn, ragged
 from fastattn._types import IntArray
 from fastattn.autograd import Tensor, mode, no_grad, values
 from fastattn.checks import integers
@@ -20,20 +20,24 @@ class TransformerDecoder:
     """The scores of the next words of some sequences; see `fastattn.generation.Decoder`. Nothing is recorded.
 
     `model` is a `Transformer` (which imports this module) and `memory` the encoded sources. Row j belongs to source
-    `sources[j]`. Rows of the same source are adjacent, and the sources are in order.
+    `sources[j]`. Rows of the same source are adjacent, and the sources are in order: they are the queries of one
+    sequence, which share its keys and values.
     """
 
     def __init__(
-        self, model: Any, memory: Values, cu_seqlens: NDArray[np.int32], max_length: int, use_cache: bool = True
+        self,
+        model: Any,
+        memory: Values,
+        cu_seqlens: NDArray[np.int32],
+        max_length: int,
+        use_cache: bool = True,
+        vocabulary: IntArray | None = None,
     ) -> None:
         self._model, self._memory, self._cu_seqlens = model, memory, cu_seqlens
         self._set_sources(np.arange(len(cu_seqlens) - 1))
         self._ids: IntArray = np.empty((len(self.sources), 0), np.int64)  # without a cache
-        # A matrix that is also an embedding table is not packed. With a packed copy, a step of one sequence and 58101
-        # words takes half the time; packing takes as long as three steps.
-        self._weight, self._bias = model.lm_head.weight.value, model.final_logits_bias.value.reshape(-1)
-        if mode.ops is kernels and not isinstance(self._weight, kernels.PackedMatrix):
-            self._weight = kernels.PackedMatrix(self._weight)
+        self._weight, self._bias = model.output_layer(vocabulary)
+        self._vocabulary, self._vocab_size = vocabulary, model.config.decoder_vocab_size
         self._cache: Cache | None = None
         if use_cache:
             with _core.Pass():
@@ -46,9 +50,15 @@ class TransformerDecoder:
     def step(self, tokens: IntArray) -> Array:
         """Read one more token per row, `[rows]`. Returns the scores of the next, `[rows, decoder_vocab_size]`."""
         if self._cache is None:
-            return self._scores(tokens)
-        with _core.Pass():
-            return self._scores(tokens)
+            scores = self._scores(tokens)
+        else:
+            with _core.Pass():
+                scores = self._scores(tokens)
+        if self._vocabulary is None:
+            return scores
+        every = np.full((len(scores), self._vocab_size), -np.inf, scores.dtype)
+        every[:, self._vocabulary] = scores
+        return every
 
     def _scores(self, tokens: IntArray) -> Array:
         scores: Array = mode.ops.linear(self.read(tokens), self._weight, self._bias)

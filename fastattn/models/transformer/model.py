@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import functional as F
-from fastattn import nn, ragged
-from fastattn.autograd import Tensor, no_grad
+from fastattn import kernels, nn, ragged
+from fastattn.autograd import Tensor, mode, no_grad
 from fastattn.checks import FRACTION, number
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.config import ACTIVATIONS
@@ -36,7 +36,7 @@ from fastattn.models.transformer.inputs import (
 )
 from fastattn.models.transformer.pretrained import TransformerPreTrainedModel, computed_positions
 from fastattn.nn.module import Values
-from fastattn.nn.parameter import Parameter
+from fastattn.nn.parameter import Parameter, Table
 
 Weights = list[Any] | None
 
@@ -261,12 +261,19 @@ class Transformer(TransformerPreTrainedModel):
         return self._loss(hidden, words, label_smoothing, reduction)
 
     def begin(
-        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, *, max_length: int, use_cache: bool = True
+        self,
+        input_ids: ArrayLike,
+        attention_mask: ArrayLike | None = None,
+        *,
+        max_length: int,
+        use_cache: bool = True,
+        vocabulary: NDArray[np.int64] | None = None,
     ) -> TransformerDecoder:
         """Read sources to be decoded token by token; `fastattn.generation` calls this.
 
-        `input_ids` and `attention_mask` are as in a call. No sequence grows beyond `max_length`. Nothing is recorded.
-        Errors are as in a call; a model in training mode raises ValueError, since nothing is dropped.
+        `input_ids` and `attention_mask` are as in a call. No sequence grows beyond `max_length`. Only the words of
+        `vocabulary`, ids, get scores; the scores of others are -inf. Nothing is recorded. Errors are as in a call; a
+        model in training mode raises ValueError, since nothing is dropped.
         """
         if self.training:
             raise ValueError(f"{OWNER}: the model is in training mode; call eval() first")
@@ -276,7 +283,23 @@ class Transformer(TransformerPreTrainedModel):
             i = int(empty.argmax())
             raise ValueError(f"{OWNER}: input_ids must have a token in each sequence, got none in sequence {i}")
         with no_grad():
-            return TransformerDecoder(self, self._encode(source), source.cu_seqlens, max_length, use_cache)
+            memory = self._encode(source)
+            return TransformerDecoder(self, memory, source.cu_seqlens, max_length, use_cache, vocabulary)
+
+    def output_layer(self, vocabulary: NDArray[np.int64] | None = None) -> tuple[Any, Any]:
+        """The matrix and the bias of the scores, of some words or of all, as kernels take them.
+
+        A table of embeddings is packed, too, if it is the matrix. A step of one sequence and 58101 words then takes
+        half the time, and packing takes as long as three steps.
+        """
+        weight, bias = self.lm_head.weight, self.final_logits_bias.value.reshape(-1)
+        if vocabulary is not None or mode.ops is not kernels:
+            chosen = slice(None) if vocabulary is None else vocabulary
+            rows, bias = weight.data[chosen], np.ascontiguousarray(bias[chosen])
+            return rows if mode.ops is not kernels else kernels.PackedMatrix(rows), bias
+        if isinstance(weight, Table):
+            return weight.matrix, bias
+        return weight.value if weight.frozen else kernels.PackedMatrix(weight.value), bias
 
     def _target(
         self, ids: ArrayLike | None, mask: ArrayLike | None, labels: ArrayLike | None

@@ -37,10 +37,10 @@ class TransformerPreTrainedModel(PreTrainedModel):
     missing `final_logits_bias` is 0.
 
     `from_pretrained` reads folders of MarianMT and of `save_pretrained`: config.json, generation_config.json and
-    safetensors. The decoding options in generation_config.json, if it exists, replace those in config.json. Options for
-    beam search and sampling are ignored. `fastattn.generation.generate` refuses options that would change greedy
-    decoding, so the model can be used for everything else. transformers reads a folder from `save_pretrained` as a
-    `MarianMTModel` if the config is post-norm with Marian's positions (`config.is_marian`). It refuses the others by
+    safetensors. The decoding options in generation_config.json, if it exists, replace those in config.json, and are the
+    defaults of `fastattn.generation.generate`. It refuses options of transformers that it does not have and that would
+    change its result; the model can be used for everything else. transformers reads a folder from `save_pretrained` as
+    a `MarianMTModel` if the config is post-norm with Marian's positions (`config.is_marian`). It refuses the others by
     their `model_type`.
     """
 

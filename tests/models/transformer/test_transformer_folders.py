@@ -229,11 +229,11 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("name", "value", "usual"),
         [
-            ("no_repeat_ngram_size", 2, 0),
-            ("repetition_penalty", 1.5, 1.0),
+            ("encoder_no_repeat_ngram_size", 2, 0),
+            ("encoder_repetition_penalty", 1.5, 1.0),
             ("suppress_tokens", [3], None),
             ("sequence_bias", [[[3], 2.0]], None),
-            ("min_length", 4, 0),
+            ("min_new_tokens", 4, 0),
         ],
     )
     def test_settings_of_another_greedy_choice(
