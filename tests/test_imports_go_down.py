@@ -13,7 +13,7 @@ ROOT = Path(fastattn.__file__).parent
 LEVELS = (
     "_core _lazy _types checks",
     "errors files progress",
-    "random ragged runtime",
+    "lines random ragged runtime",
     "kernels reference profiling",
     "autograd _tensor_methods bench",
     "functional",

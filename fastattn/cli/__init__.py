@@ -11,13 +11,14 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
 from fastattn import __version__, checks, tasks
 from fastattn.errors import OptionError, as_flags
-from fastattn.files import byte_lines, standard_stream
+from fastattn.files import standard_stream
+from fastattn.lines import InputLines
 from fastattn.tasks.base import Options, Usage, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -208,15 +209,15 @@ def options_of(arguments: argparse.Namespace, kind: type[AnyOptions]) -> AnyOpti
 
 
 @contextlib.contextmanager
-def open_input(arguments: argparse.Namespace) -> Iterator[tuple[Iterable[bytes], str]]:
+def open_input(arguments: argparse.Namespace) -> Iterator[tuple[InputLines, str]]:
     """The lines of a command's input, and its name in errors."""
     name = arguments.input
     if name != "-":
         with open(name, "rb") as file:
-            yield byte_lines(file, name), name
+            yield InputLines(file, name), name
         return
     explain_terminal(arguments)
-    yield byte_lines(standard_stream("stdin"), "standard input"), "standard input"
+    yield InputLines(standard_stream("stdin"), "standard input"), "standard input"
 
 
 def explain_terminal(arguments: argparse.Namespace) -> None:

@@ -54,9 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
             data = task.read_input(lines, name, options)
         except EmptyError:
             data = None
-    with open_output(arguments.output) as file:
-        texts, reports = ([], []) if data is None else task.predict(data, options)
-        file.writelines(text.encode() for text in texts)
+        with open_output(arguments.output) as file:
+            texts, reports = ([], []) if data is None else task.predict(data, options)
+            for text in texts:
+                file.write(text.encode())
+                file.flush()  # somebody may wait for it
     for line in reports:
         print(printable(line), file=sys.stderr)
     return 0

@@ -62,6 +62,7 @@ class MarianVocabulary:
         self.vocab_size: int = max(self._pieces) + 1
         self.eos_token_id: int = self._special["eos_token"]
         self.pad_token_id: int = self._special["pad_token"]
+        self.unk_token_id: int = self._special["unk_token"]
 
     def encode(
         self, texts: Sequence[str], max_length: int | None = None, *, name: str = "encode: texts"
@@ -80,7 +81,7 @@ class MarianVocabulary:
         if max_length is not None:
             check_max_length(max_length)
         split = [_split_code(text) for text in checks.texts(name, texts)]
-        unknown, end = self._special["unk_token"], self.eos_token_id
+        unknown, end = self.unk_token_id, self.eos_token_id
         full_lengths = np.empty(len(split), np.int64)
         lengths = np.empty(len(split), np.int64)
         ids: list[int] = []
@@ -92,11 +93,12 @@ class MarianVocabulary:
             ids.append(end)
         return TokenizedTexts.of(ids, lengths, full_lengths)
 
-    def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
+    def decode(self, sequences: Iterable[ArrayLike], unknowns: Sequence[Sequence[str]] | None = None) -> list[str]:
         """The texts of sequences of ids, without their special tokens: what `generate` gives will do.
 
         Args:
             sequences: an array `[texts, seq]`, or a sequence of ids for each text.
+            unknowns: for each sequence, a word for each `<unk>`. None leaves them out.
 
         Raises TypeError for ids that are not integers, and ValueError for one that the vocabulary does not have.
         """
@@ -108,13 +110,29 @@ class MarianVocabulary:
                 raise TypeError(f"decode: sequences[{i}] must hold integers, got {ids.dtype}")
             if ids.ndim != 1:
                 raise ValueError(f"decode: sequences[{i}] must have one axis, got shape {ids.shape}")
-            kept = [j for j in ids.tolist() if j not in special]
-            text = self._model.decode_pieces(self._tokens(kept, f"decode: sequences[{i}]"))
+            words = iter(() if unknowns is None else unknowns[i])
+            pieces = []
+            for number, piece in zip(ids.tolist(), self._tokens(ids, f"decode: sequences[{i}]"), strict=True):
+                if number not in special:
+                    pieces.append(piece)
+                elif number == self.unk_token_id and (word := next(words, "")):
+                    pieces.append(_SPACE + word)
+            text = self._model.decode_pieces(pieces)
             text = text.replace(_SPACE, " ").strip()  # a piece that the model does not have keeps its sign
             for spaced in self._cleaned:
                 text = text.replace(spaced, spaced.strip())
             texts.append(text)
         return texts
+
+    def words(self, text: str) -> list[str]:
+        """For each token of a text, but its `</s>`, the word in the text that the token belongs to."""
+        code, rest = _split_code(text)
+        pieces = self._model.encode(rest, out_type=str)
+        numbers = np.cumsum([piece.startswith(_SPACE) for piece in pieces], dtype=np.int64)
+        words: dict[int, str] = {}
+        for number, piece in zip(numbers.tolist(), pieces, strict=True):
+            words[number] = words.get(number, "") + piece
+        return [*code, *(words[number].strip(_SPACE) for number in numbers.tolist())]
 
     def missing(self, size: int) -> list[int]:
         """The numbers below `size` that are not ids of the vocabulary."""

@@ -11,7 +11,7 @@ Two files are Moses's format, that of OPUS and Tatoeba. One file with two column
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -96,7 +96,7 @@ def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:
     name = " and ".join(files)
     if len(files) not in (1, 2):
         raise ValueError(f"parallel text must be one file with two columns, or two files, got {len(files)}")
-    pairs = split_columns(text_lines(name), name) if len(files) == 1 else _read_files(*files)
+    pairs = list(split_columns(text_lines(name), name)) if len(files) == 1 else _read_files(*files)
     kept = [(*pair, number) for number, pair in enumerate(pairs, start=1) if all(pair)]
     if not any(map(any, pairs)):
         raise EmptyError(name, "pairs of texts")
@@ -106,7 +106,7 @@ def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:
     return ParallelText(sources, targets, len(pairs) - len(kept), lines, files)
 
 
-def split_columns(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
+def split_columns(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
     """The two columns of each line, without the whitespace around them; of a blank line "" and "".
 
     Raises ValueError, with `name` and the line's number, for a line that does not have two.
@@ -114,7 +114,6 @@ def split_columns(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
     >>> split_columns(["eins\\tone", " "], "numbers.tsv")
     [('eins', 'one'), ('', '')]
     """
-    pairs = []
     for number, line in enumerate(lines, start=1):
         columns = line.split("\t") if line.strip() else ["", ""]
         while len(columns) > COLUMNS and not columns[-1].strip():
@@ -124,8 +123,7 @@ def split_columns(lines: Iterable[str], name: str) -> list[tuple[str, str]]:
             raise ValueError(
                 f"{name}:{number}: a line must have 2 columns with a tab between them, got {len(columns)}{advice}"
             )
-        pairs.append((columns[0].strip(), columns[1].strip()))
-    return pairs
+        yield columns[0].strip(), columns[1].strip()
 
 
 def _read_files(*paths: str) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,12 +40,16 @@ class Subwords(ABC):
     Attributes:
         eos_token_id: the number of `</s>`, which ends every text.
         pad_token_id: the number of `<pad>`, with which decoding begins.
+        unk_token_id: the number of `<unk>`.
         suffix: how the names of its files end.
     """
 
     eos_token_id: ClassVar[int] = SPECIAL.index(END)
     pad_token_id: ClassVar[int] = SPECIAL.index(PADDING)
+    unk_token_id: ClassVar[int] = SPECIAL.index(UNKNOWN)
     suffix: ClassVar[str]
+    _begin: ClassVar[str]
+    """How the first token of a word begins."""
 
     @property
     @abstractmethod
@@ -55,11 +60,15 @@ class Subwords(ABC):
     def _encode(self, texts: Sequence[str]) -> TokenizedTexts: ...
 
     @abstractmethod
-    def _text(self, ids: Sequence[int]) -> str:
-        """The text of ids without special tokens."""
+    def _text(self, tokens: list[str]) -> str:
+        """The text of tokens, none of them special."""
 
     @abstractmethod
     def _token(self, number: int) -> str: ...
+
+    @abstractmethod
+    def words(self, text: str) -> list[str]:
+        """For each token of a text, but its `</s>`, the word in the text that the token belongs to."""
 
     @abstractmethod
     def to_bytes(self) -> bytes:
@@ -83,11 +92,12 @@ class Subwords(ABC):
         encoded = self._encode(texts)
         return encoded if max_length is None else _cut(encoded, check_max_length(max_length))
 
-    def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
+    def decode(self, sequences: Iterable[ArrayLike], unknowns: Sequence[Sequence[str]] | None = None) -> list[str]:
         """The texts of sequences of ids, without special tokens. The results of `generate` are such sequences.
 
         Args:
             sequences: an array `[texts, seq]`, or a sequence of numbers for each text.
+            unknowns: for each sequence, a word for each `<unk>`. None leaves them out.
 
         Raises ValueError for a number that the vocabulary does not have.
         """
@@ -97,8 +107,17 @@ class Subwords(ABC):
             wrong = ids[(ids < 0) | (ids >= self.vocab_size)]
             if len(wrong):
                 raise ValueError(f"decode: sequences[{i}] has {wrong[0]}, which is not an id of the vocabulary")
-            texts.append(self._text(ids[ids >= len(SPECIAL)].tolist()))
+            words = iter(() if unknowns is None else unknowns[i])
+            found = (self._or_word(number, words) for number in ids.tolist())
+            texts.append(self._text([token for token in found if token]))
         return texts
+
+    def _or_word(self, number: int, words: Iterator[str]) -> str:
+        """The token of an id, the next word for `<unk>`, and nothing for another special token."""
+        if number >= len(SPECIAL):
+            return self._token(number)
+        word = next(words, "") if number == self.unk_token_id else ""
+        return self._begin + word if word else ""
 
     def missing(self, size: int) -> list[int]:
         """The numbers below `size` that are not ids of the vocabulary."""
@@ -146,6 +165,7 @@ class Characters(Subwords):
     """
 
     suffix = "characters.json"
+    _begin = ""
 
     def __init__(self, characters: Iterable[str], source: str = "Characters") -> None:
         self._tokens = list(SPECIAL)
@@ -193,11 +213,14 @@ class Characters(Subwords):
             lengths.append(len(text) + 1)
         return TokenizedTexts.of(ids, lengths)
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return "".join(self._tokens[number] for number in ids)
+    def _text(self, tokens: list[str]) -> str:
+        return "".join(tokens)
 
     def _token(self, number: int) -> str:
         return self._tokens[number]
+
+    def words(self, text: str) -> list[str]:
+        return list(text)
 
     def to_bytes(self) -> bytes:
         return json.dumps({"characters": self._tokens[len(SPECIAL) :]}, ensure_ascii=False).encode() + b"\n"
@@ -218,6 +241,7 @@ class BytePairs(Subwords):
     """
 
     suffix = "bpe.json"
+    _begin = "▁"
 
     def __init__(self, backend: Any, source: str = "BytePairs") -> None:
         if [backend.id_to_token(number) for number in range(len(SPECIAL))] != list(SPECIAL):
@@ -263,14 +287,20 @@ class BytePairs(Subwords):
     def _encode(self, texts: Sequence[str]) -> TokenizedTexts:
         return self._tokenizer.encode(texts)
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def _text(self, tokens: list[str]) -> str:
         with library_errors("decode: the tokenizers library cannot decode these ids"):
-            text: str = self._backend.decode(ids)
+            text: str = self._backend.decoder.decode(tokens)
         return text.strip()
 
     def _token(self, number: int) -> str:
         text: str = self._backend.id_to_token(number)
         return text
+
+    def words(self, text: str) -> list[str]:
+        with library_errors("words: the tokenizers library cannot read the text"):
+            found = self._backend.encode(text, add_special_tokens=False)
+        words, ends = text.split(), np.array([match.end() for match in re.finditer(r"\S+", text)])
+        return [words[np.searchsorted(ends, end)] if end else "" for _, end in found.offsets]
 
     def to_bytes(self) -> bytes:
         text: str = self._backend.to_str()

@@ -51,8 +51,15 @@ class Side(Protocol):
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> TokenizedTexts:
         """The ids of texts."""
 
-    def decode(self, sequences: Iterable[ArrayLike]) -> list[str]:
-        """Texts from their ids."""
+    @property
+    def unk_token_id(self) -> int:
+        """What stands for text that the vocabulary does not know."""
+
+    def decode(self, sequences: Iterable[ArrayLike], unknowns: Sequence[Sequence[str]] | None = None) -> list[str]:
+        """Texts from their ids, with a word of `unknowns` for each `<unk>`, or without them."""
+
+    def words(self, text: str) -> list[str]:
+        """For each token of a text, but its end, the word in the text that the token belongs to."""
 
     def missing(self, size: int) -> list[int]:
         """The numbers below `size` that are not ids of the vocabulary."""

@@ -14,7 +14,7 @@ from helpers_translator import LETTERS, make
 from fastattn.autograd import Tensor
 from fastattn.generation import generate
 from fastattn.tasks import TranslateRecipe, Translator
-from fastattn.tasks.translate import task
+from fastattn.tasks.translate import translations
 from fastattn.text import Characters, ParallelText, SubwordTokenizer, TokenizedTexts
 from fastattn.training.run_state import write_state
 
@@ -83,7 +83,7 @@ def test_a_text_without_tokens_is_not_computed(monkeypatch: pytest.MonkeyPatch) 
     wanted = translator.translate(["abc"])
     translator.tokenizer = SubwordTokenizer(WithoutMarks(LETTERS), Characters(LETTERS.upper()))
     asked = []
-    monkeypatch.setattr(task, "generate", lambda model, ids, *rest, **more: asked.append(len(ids)) or generate(
+    monkeypatch.setattr(translations, "generate", lambda model, ids, *rest, **more: asked.append(len(ids)) or generate(
         model, ids, *rest, **more
     ))  # fmt: skip
     assert translator.translate(["\u200b", "\ufeff", "a\u200bbc", "\u200b\ufeff"]) == ["", "", *wanted, ""]
@@ -221,7 +221,7 @@ def test_bad_texts(translator: Translator) -> None:
         translator.translate("b" * 40)
     with pytest.raises(TypeError, match=r"texts must be a sequence of str, got int"):
         translator.translate(5)  # type: ignore[call-overload]
-    with pytest.raises(ValueError, match="translate: overlong must be one of error, truncate, skip, got 'cut'"):
+    with pytest.raises(ValueError, match="translate: overlong must be one of error, truncate, skip, split, got 'cut'"):
         translator.translate(["a"], overlong="cut")
     with pytest.raises(TypeError, match=r"texts\[0\] must be str, got int"):
         translator.translate([1])  # type: ignore[list-item]

@@ -23,10 +23,12 @@ with --ema the moving average.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from fastattn import checks
 from fastattn.errors import OptionError
-from fastattn.tasks.base import Count, Options, Probability, Recipe
+from fastattn.tasks.base import AboveZero, Count, Fraction, Options, Probability, Recipe, Seed
 
 if TYPE_CHECKING:
     from fastattn.training import Adam, Batches, Optimizer, Schedule
@@ -41,6 +43,9 @@ SIZES = {  # d_model, layers of each side, heads, ffn_dim
 
 
 Overlong = Literal["error", "truncate", "skip"]
+OverlongLine = Literal["error", "truncate", "skip", "split"]
+NotNegative = Annotated[int, partial(checks.integer, low=0)]
+Power = Annotated[float, partial(checks.number, low=-10.0, high=10.0, up_to=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +58,55 @@ class TranslateOptions(Options):
         attention: draw what the translation of the first line attends to, the mean of all layers and heads, to this
             .svg or .png file
         overlong: what happens to lines of more tokens than the model reads: truncate cuts them, skip leaves their
-            translations blank; both are counted on standard error (default: error, before anything is translated)
+            translations blank, split translates them sentence by sentence; they are counted on standard error (default:
+            error)
+        num_beams: how many hypotheses a beam search keeps; 1 decodes greedily (default: the model's)
+        n_best: lines to write for each line, its best translations, at most --num-beams unless they are samples
+        length_penalty: a score is the sum of the log-probabilities over the length to this power (default: the model's,
+            or 1)
+        min_length: the least tokens of a translation, its start and end included
+        no_repeat_ngram_size: no translation has the same sequence of so many tokens twice
+        sampling_temperature: draw translations at random, with this temperature: below 1 prefers probable words
+        top_k: draw from so many words, the most probable (default: the model's, or 50; 0 is all)
+        top_p: draw from the most probable words that have this probability together
+        seed: of the samples (default: another one each time)
+        prefix: what every translation begins with
+        replace_unknowns: put the word that an unknown token attends to most in its place
+        scores: write the score of a translation before it, with a tab between them
     """
 
     pairs: bool = False
     attention: str | None = None
-    overlong: Overlong = "error"
+    overlong: OverlongLine = "error"
+    num_beams: Count | None = None
+    n_best: Count = 1
+    length_penalty: Power | None = None
+    min_length: NotNegative | None = None
+    no_repeat_ngram_size: NotNegative | None = None
+    sampling_temperature: AboveZero | None = None
+    top_k: NotNegative | None = None
+    top_p: Fraction | None = None
+    seed: Seed | None = None
+    prefix: str | None = None
+    replace_unknowns: bool = False
+    scores: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overlong == "split" and (self.n_best > 1 or self.scores):
+            raise OptionError("{overlong} split has neither {n_best} nor {scores}")
+        for name in ("top_k", "top_p", "seed"):
+            if getattr(self, name) is not None and self.sampling_temperature is None:
+                raise OptionError(f"{{{name}}} needs {{sampling_temperature}}")
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """The options of `generate`."""
+        names = ("num_beams", "length_penalty", "min_length", "no_repeat_ngram_size", "top_k", "top_p", "seed")
+        found = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.sampling_temperature is not None:
+            found |= {"do_sample": True, "temperature": self.sampling_temperature}
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +151,7 @@ class TranslateRecipe(Recipe):
     }  # fmt: skip
     pipeline_tag: ClassVar[str | None] = "translation"
     predicting: ClassVar[tuple[str, str, str]] = (
-        "Translate text, one line at a time, by greedy decoding. A blank line stays blank.",
+        "Translate text, line by line, as the lines come. A blank line stays blank.",
         "a Transformer of `fastattn train translate`, or MarianMT: a folder, a package or a Hugging Face name",
         "UTF-8 text",
     )

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import errno
+import itertools
 import logging
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import checks, ragged
+from fastattn import checks
 from fastattn.autograd import no_grad
-from fastattn.files import read_regular, utf8_lines
+from fastattn.files import read_regular
 from fastattn.formats.hugging_face import CONFIG, read_config
-from fastattn.generation import generate
+from fastattn.generation.hypotheses import score
 from fastattn.hub import Files, find_model
 from fastattn.models import Transformer, TransformerConfig
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe
+from fastattn.tasks.translate.lines import READ_AHEAD, Input, LineTranslator, read_input
 from fastattn.tasks.translate.making import new_config, new_tokenizer
 from fastattn.tasks.translate.recipe import SIZES, TranslateOptions, TranslateRecipe
+from fastattn.tasks.translate.translations import BATCH_TOKENS, DECODING, OVERLONG, Search, Searcher, Translation
 from fastattn.text import (
     ParallelText,
     TokenizedTexts,
@@ -34,10 +36,8 @@ from fastattn.text import (
     read_translation_tokenizer,
     token_budget_batches,
 )
-from fastattn.text.parallel import split_columns
 from fastattn.training import PairBatches, bleu, character_error_rate, chrf, pair_arguments
 from fastattn.training.metrics import import_sacrebleu
-from fastattn.training.plot import import_matplotlib, plot_attention, plot_format
 from fastattn.training.run_state import STATES, saved_states
 
 FILES = Files(
@@ -46,25 +46,17 @@ FILES = Files(
 )
 """The files of a translator."""
 
-BATCH_TOKENS = 4096
-"""Source tokens translated at once. Every step of decoding reads all weights, however many texts there are."""
-
-MORE_TOKENS = 50
-"""How many tokens longer than its text a translation may be (Vaswani et al. 2017, section 6.1)."""
-
-OVERLONG = {"error": "refused", "truncate": "cut", "skip": "skipped"}
-"""What can be done with texts that are too long for the model, and how that is called."""
-
 logger = logging.getLogger(__name__)
 
 
-class Translator(Task):
+class Translator(Searcher, Task):
     """A Transformer and its tokenizer.
 
-    Decoding is greedy. A translation does not depend on the other texts, their order or the number of threads. Many
-    threads may call `translate` at once. Text that the vocabulary does not know becomes `<unk>`, which a translation
-    leaves out. The translation of a blank text is empty. A number of the model that is no token of the tokenizer, such
-    as the rows that pad a table of embeddings, is never chosen.
+    A model decodes as its folder's generation_config.json says, greedily if it says nothing. A translation does not
+    depend on the other texts, their order or the number of threads. Many threads may call `translate` at once. Text
+    that the vocabulary does not know becomes `<unk>`, which a translation leaves out. The translation of a blank text
+    is empty. A number of the model that is no token of the tokenizer, such as the rows that pad a table of embeddings,
+    is never chosen.
 
     Args:
         model: a Transformer.
@@ -80,8 +72,8 @@ class Translator(Task):
     >>> translator = Translator.from_pretrained("path/to/ar2en")            # doctest: +SKIP
     >>> translator.translate(["نورمان", "سليم"])                             # doctest: +SKIP
     ['norman', 'salim']
-    >>> translator.translate("سليم")                                        # doctest: +SKIP
-    'salim'
+    >>> translator.translate("سليم", num_beams=4, n_best=2)                 # doctest: +SKIP
+    ['salim', 'saleem']
     """
 
     def __init__(
@@ -95,7 +87,7 @@ class Translator(Task):
             if has > knows:
                 raise ValueError(f"Translator: the tokenizer has {has} {side} tokens, but the model only {knows}")
         self.model, self.tokenizer, self.recipe = model, tokenizer, recipe or TranslateRecipe()
-        self.max_length: int = config.max_position_embeddings
+        self.max_length = config.max_position_embeddings
         missing = tokenizer.target.missing(config.decoder_vocab_size)
         self._bad_words = [*(config.bad_words_ids or ()), *((number,) for number in missing)]
 
@@ -179,41 +171,145 @@ class Translator(Task):
             )
         return encoded
 
-    @overload
-    def translate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too; the first signature counts
-        self, texts: str, *, batch_tokens: int = ..., overlong: str = ...
-    ) -> str: ...
-
-    @overload
-    def translate(self, texts: Sequence[str], *, batch_tokens: int = ..., overlong: str = ...) -> list[str]: ...
-
     def translate(
-        self, texts: str | Sequence[str], *, batch_tokens: int = BATCH_TOKENS, overlong: str = "error"
-    ) -> str | list[str]:
+        self,
+        texts: str | Sequence[str],
+        *,
+        n_best: int = 1,
+        return_scores: bool = False,
+        return_alignments: bool = False,
+        prefixes: str | Sequence[str] | None = None,
+        replace_unknowns: bool = False,
+        vocabulary: Sequence[str] | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        overlong: str = "error",
+        **options: Any,
+    ) -> Any:
         """Translate a text or many, at most `batch_tokens` of their tokens at once. The results do not depend on that.
 
         A text that is blank, or of which the tokenizer leaves no token (a zero-width space), becomes "". The model must
-        be in evaluation mode, as loaded.
+        be in evaluation mode, as loaded. A translation has at most 50 tokens more than its text.
 
         Args:
             texts: a str, or a sequence of str.
+            n_best: translations for each text, the best first: at most `num_beams`, or any number of samples.
+            return_scores: return each translation as a `Translation`, with score, tokens and their log-probabilities.
+            return_alignments: the same, with alignments.
+            prefixes: what translations begin with: a str for all texts, or one for each, "" for none.
+            replace_unknowns: put the word of the text that an `<unk>` attends to most in its place.
+            vocabulary: the words that translations are made of; their tokens are all that the output layer computes.
             batch_tokens: the tokens, at least 1.
             overlong: what happens to texts of more than `max_length` tokens. "error" refuses them, "truncate" cuts
-                them to the limit, and "skip" gives "" for them. How many were cut or skipped is logged.
+                them to the limit, and "skip" gives "" for them. "split" translates them sentence by sentence, and
+                gives neither scores nor more than one translation. How many there were is logged.
+            options: `num_beams`, `length_penalty`, `early_stopping`, `min_length`, `no_repeat_ngram_size`,
+                `repetition_penalty`, `do_sample`, `temperature`, `top_k`, `top_p` and `seed` of
+                `fastattn.generation.generate`. The default of each is the folder's.
 
-        Returns a str for a str, else a list. Raises as `encode`, and ValueError for another `overlong`.
+        Returns a str for a str, else a list; with `n_best` above 1, a list for each text. Raises as `encode` and
+        `generate`, and TypeError or ValueError for other arguments that are wrong, contradict each other, or have text
+        that the vocabulary does not know.
         """
         batch_tokens = checks.integer("translate: batch_tokens", batch_tokens)
+        search = self._search(
+            texts=texts,
+            n_best=n_best,
+            prefixes=prefixes,
+            replace_unknowns=replace_unknowns,
+            return_alignments=return_alignments,
+            vocabulary=vocabulary,
+            options=options,
+        )
+        details = checks.boolean("translate: return_scores", return_scores, error=TypeError) or return_alignments
         checks.choice("translate: overlong", overlong, OVERLONG)
-        if isinstance(texts, str):
-            return self.translate([texts], batch_tokens=batch_tokens, overlong=overlong)[0]
-        texts = checks.texts("translate: texts", texts)
-        encoded = self._encode_sources(texts, overlong)
+        if overlong == "split" and (details or n_best > 1):
+            raise ValueError("translate: overlong 'split' cannot be given with n_best, return_scores or alignments")
+        several = checks.texts("translate: texts", [texts] if isinstance(texts, str) else texts)
+        encoded = self._encode_sources(several, overlong)
         if long := int(encoded.truncated.sum()):
             logger.info("%d texts with more than %d tokens are %s", long, self.max_length, OVERLONG[overlong])
-        return self._decode(texts, encoded, overlong, batch_tokens)
+        found = self._find(several, encoded, search, overlong, batch_tokens)
+        results = [each if n_best > 1 else each[0] for each in found] if details else [
+            [one.text for one in each] if n_best > 1 else each[0].text for each in found
+        ]  # fmt: skip
+        return results[0] if isinstance(texts, str) else results
 
     __call__ = translate
+
+    def translate_iterable(
+        self, texts: Iterable[str], *, read_ahead: int = READ_AHEAD, **arguments: Any
+    ) -> Iterator[Any]:
+        """Translate texts as they come: an iterator over the results of `translate`, in order.
+
+        `read_ahead` texts are read, sorted by length, translated and given, then the next. No result depends on that.
+        `arguments` are those of `translate`; `prefixes` must be one str.
+        """
+        read_ahead = checks.integer("translate_iterable: read_ahead", read_ahead)
+        if isinstance(texts, str):
+            raise TypeError("translate_iterable: texts must be an iterable of str, got str")
+        if not isinstance(arguments.get("prefixes", ""), str):
+            raise TypeError("translate_iterable: prefixes must be one str, which all translations begin with")
+        rest = iter(texts)
+        while some := list(itertools.islice(rest, read_ahead)):
+            yield from self.translate(some, **arguments)
+
+    def _search(
+        self,
+        *,
+        texts: str | Sequence[str],
+        n_best: int = 1,
+        prefixes: Any = None,
+        replace_unknowns: bool = False,
+        return_alignments: bool = False,
+        vocabulary: Any = None,
+        options: Mapping[str, Any],
+    ) -> Search:
+        """The arguments of `translate`, checked."""
+        if unknown := sorted(set(options) - set(DECODING)):
+            raise TypeError(f"translate: unexpected argument {unknown[0]!r}")
+        n_best = checks.integer("translate: n_best", n_best)
+        beams = options.get("num_beams") or self.model.settings.values.get("num_beams") or 1
+        samples = options.get("do_sample") or self.model.settings.values.get("do_sample")
+        if isinstance(beams, int) and n_best > beams and not samples:
+            raise ValueError(f"translate: n_best must be at most num_beams = {beams}, got {n_best}")
+        target = self.tokenizer.target
+        found: list[NDArray[np.int64]] | None = None
+        if prefixes is not None:
+            count = 1 if isinstance(texts, str) else len(texts)
+            given = [prefixes] * count if isinstance(prefixes, str) else prefixes
+            given = checks.texts("translate: prefixes", given)
+            if len(given) != count:
+                raise ValueError(f"translate: prefixes must have a str for each of {count} texts, got {len(given)}")
+            found = [
+                ids[:-1] if text.strip() else ids[:0] for text, ids in zip(given, target.encode(given), strict=True)
+            ]
+            self._check_known("prefixes", given, found)
+            longest = self.max_length - 2
+            if (long := next((i for i, ids in enumerate(found) if len(ids) > longest), None)) is not None:
+                raise ValueError(f"translate: prefixes[{long}] has {len(found[long])} tokens, more than {longest}")
+        words: NDArray[np.int64] | None = None
+        if vocabulary is not None:
+            given = checks.texts("translate: vocabulary", vocabulary)
+            tokens = [ids[:-1] for ids in target.encode(given)]
+            self._check_known("vocabulary", given, tokens)
+            if not (words := np.unique(np.concatenate([np.empty(0, np.int64), *tokens]))).size:
+                raise ValueError("translate: vocabulary must have words, got none")
+        boolean = partial(checks.boolean, error=TypeError)
+        return Search(
+            n_best,
+            found,
+            boolean("translate: replace_unknowns", replace_unknowns),
+            boolean("translate: return_alignments", return_alignments),
+            words,
+            options,
+        )
+
+    def _check_known(self, name: str, texts: Sequence[str], ids: Sequence[NDArray[np.int64]]) -> None:
+        for i, (text, own) in enumerate(zip(texts, ids, strict=True)):
+            if (own == self.tokenizer.target.unk_token_id).any():
+                raise ValueError(
+                    f"translate: {name}[{i}] must be made of the target vocabulary, got {checks.shown(text)}"
+                )
 
     def _encode_sources(
         self, texts: Sequence[str], overlong: str, place: Callable[[int], str] = "texts[{}]".format
@@ -223,31 +319,47 @@ class Translator(Task):
             return self.encode(texts, place=place)
         return self.tokenizer.source.encode(texts, self.max_length)
 
-    def _decode(
-        self, texts: Sequence[str], encoded: TokenizedTexts, overlong: str, batch_tokens: int = BATCH_TOKENS
-    ) -> list[str]:
-        """The translations of texts, from their tokens."""
-        lengths = encoded.lengths
-        limits = np.minimum(lengths + MORE_TOKENS, self.max_length - 1)
-        wanted = (lengths > 1) & np.fromiter((bool(text.strip()) for text in texts), bool, len(texts))
-        if overlong == "skip":
-            wanted &= ~encoded.truncated
-        translations = [""] * len(texts)
-        some, end = np.flatnonzero(wanted), self.model.config.eos_token_id
-        for batch in token_budget_batches(lengths[some], batch_tokens):
-            indices = some[batch]
-            ids, cu_seqlens = gather(encoded.ids, encoded.cu_seqlens, indices)
-            mask = np.arange(lengths[indices].max()) < lengths[indices][:, None]
-            # One more than wanted: the token that a model is forced to end with is not part of the translation.
-            most = int(limits[indices].max()) + 1
-            found = generate(
-                self.model, ragged.unpack(ids, cu_seqlens), mask, max_new_tokens=most, bad_words_ids=self._bad_words
-            )
-            rows = (row[1 : 1 + limits[i]] for i, row in zip(indices, found, strict=True))
-            words = self.tokenizer.target.decode(row[np.cumsum(np.isin(row, end)) == 0] for row in rows)
-            for i, text in zip(indices, words, strict=True):
-                translations[i] = text
-        return translations
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], *, batch_tokens: int = BATCH_TOKENS
+    ) -> list[Translation]:
+        """How probable given translations are.
+
+        Args:
+            sources: texts.
+            targets: a translation of each.
+            batch_tokens: the tokens of both sides that are computed at once, at least 1.
+
+        Returns a `Translation` for each pair, whose score is the mean log-probability of its tokens, `</s>` included,
+        or what the folder's `length_penalty` makes of their sum. Raises as `encode`, also for a target that is too
+        long, and ValueError for lists of different lengths.
+        """
+        batch_tokens = checks.integer("score: batch_tokens", batch_tokens)
+        sources, targets = checks.texts("score: sources", sources), checks.texts("score: targets", targets)
+        if len(sources) != len(targets):
+            raise ValueError(f"score: targets must have a text for each of {len(sources)} sources, got {len(targets)}")
+        source = self.encode(sources, place="score: sources[{}]".format)
+        target = self.encode(targets, target=True, place="score: targets[{}]".format)
+        own = np.empty(len(target.ids), np.float32)
+        for indices, losses in self._losses(source, target, batch_tokens, "none"):
+            places = [np.arange(*target.cu_seqlens[i : i + 2]) for i in indices]
+            own[np.concatenate(places)] = -losses
+        penalty = self.model.settings.values.get("length_penalty")
+        found = []
+        for text, ids, start, end in zip(targets, target, target.cu_seqlens, target.cu_seqlens[1:], strict=False):
+            value = float(score(own[start:end].sum(), end - start, 1.0 if penalty is None else penalty))
+            found.append(Translation(text, value, self.tokenizer.target.tokens(ids), own[start:end].tolist()))
+        return found
+
+    def _losses(
+        self, source: TokenizedTexts, target: TokenizedTexts, batch_tokens: int, reduction: str
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """The loss of pairs, batch by batch: the indices of the pairs, and the loss as `reduction` has it."""
+        sides = (source.ids, source.cu_seqlens), (target.ids, target.cu_seqlens)
+        start = self.model.config.decoder_start_token_id
+        with no_grad():
+            for indices in token_budget_batches(source.lengths + target.lengths, batch_tokens):
+                arguments = pair_arguments(*sides, start, indices)
+                yield indices, self.model.loss_ragged(**arguments, reduction=reduction).data
 
     def attention(self, text: str, translation: str | None = None) -> tuple[NDArray[Any], list[str], list[str]]:
         """What each token of a translation attends to in its text, for `fastattn.training.plot_attention`.
@@ -308,7 +420,8 @@ class Translator(Task):
         overlong = self.recipe.overlong
         if overlong == "skip":
             data = data.take(np.flatnonzero(~self._overlong(data)))
-        found = self._decode(data.sources, self._encode_sources(data.sources, overlong), overlong)
+        encoded = self._encode_sources(data.sources, overlong)
+        found = [best.text for best, *_ in self._find(data.sources, encoded, Search(), overlong)]
         loss = self.cross_entropy(data)
         return {"loss": loss, **{name: functions[name](found, data.targets) for name in self.recipe.measured}}
 
@@ -321,12 +434,7 @@ class Translator(Task):
         batch_tokens = checks.integer("cross_entropy: batch_tokens", batch_tokens)
         source = self.tokenizer.source.encode(text.sources, self.max_length)
         target = self.tokenizer.target.encode(text.targets, self.max_length)
-        sides = (source.ids, source.cu_seqlens), (target.ids, target.cu_seqlens)
-        start = self.model.config.decoder_start_token_id
-        total = 0.0
-        with no_grad():
-            for indices in token_budget_batches(source.lengths + target.lengths, batch_tokens):
-                total += self.model.loss_ragged(**pair_arguments(*sides, start, indices), reduction="sum").item()
+        total = sum(float(loss) for _, loss in self._losses(source, target, batch_tokens, "sum"))
         return total / len(target.ids)
 
     def configuration(self, data: ParallelText) -> dict[str, Any]:
@@ -364,39 +472,14 @@ class Translator(Task):
             logger.info("%s: %d pairs with a blank side are left out", " and ".join(text.files), text.skipped)
         return text
 
-    def read_input(self, lines: Iterable[bytes], name: str, options: TranslateOptions) -> ParallelText:
+    def read_input(self, lines: Iterable[bytes], name: str, options: TranslateOptions) -> Input:
         """The texts, blank ones too, with their right translations, or "" if these are not known."""
-        if options.attention:
-            plot_format(options.attention)
-            import_matplotlib()
-            if not Path(options.attention).parent.is_dir():
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), options.attention)
-        texts = utf8_lines(lines, name)
-        pairs = split_columns(texts, name) if options.pairs else [(text.strip(), "") for text in texts]
-        sources, targets = tuple(source for source, _ in pairs), tuple(target for _, target in pairs)
-        return ParallelText(sources, targets, lines=tuple(range(1, len(pairs) + 1)), files=(name,))
+        return read_input(lines, name, options)
 
-    def predict(self, data: ParallelText, options: TranslateOptions) -> tuple[Iterable[str], Iterable[str]]:
-        encoded = self._encode_sources(data.sources, options.overlong, data.place)
-        found = self._decode(data.sources, encoded, options.overlong)
-        return (f"{' '.join(text.split())}\n" for text in found), self._reports(data, encoded, found, options)
-
-    def _reports(
-        self, data: ParallelText, encoded: TokenizedTexts, found: Sequence[str], options: TranslateOptions
-    ) -> Iterator[str]:
-        skipped = encoded.truncated if options.overlong == "skip" else np.zeros(len(data), bool)
-        if options.attention and not skipped.all():
-            first = int(skipped.argmin())
-            ids = encoded.ids[encoded.cu_seqlens[first] : encoded.cu_seqlens[first + 1]]
-            weights, source, target = self._attention(ids, found[first])
-            plot_attention(weights.mean(axis=(0, 1)), source, target, options.attention)
-        if long := int(encoded.truncated.sum()):
-            done = OVERLONG[options.overlong]
-            yield f"{long} of {len(data)} lines have more than {self.max_length} tokens and were {done}"
-        if options.pairs:
-            counted = [i for i in range(len(data)) if data.sources[i] and data.targets[i] and not skipped[i]]
-            rate = character_error_rate([found[i] for i in counted], [data.targets[i] for i in counted])
-            yield f"character error rate: {f'{rate:.4f} ({len(counted)} texts)' if counted else 'there are no pairs'}"
+    def predict(self, data: Input, options: TranslateOptions) -> tuple[Iterable[str], Iterable[str]]:
+        """Translations as they come: lines are read when they are needed."""
+        lines = LineTranslator(self, options)
+        return lines.run(data), lines.reports()
 
 
 def _check(owner: str, data: Any) -> None:
