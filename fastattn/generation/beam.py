@@ -86,18 +86,19 @@ class _Search:
         """Keep the hypotheses that end here, if they are among the best of their source."""
         beams = self.options.num_beams
         which[:, beams:] = False  # the others are there to go on
-        for row, i in zip(*np.nonzero(which), strict=True):
-            source, parent = self.sources[row], parents[row, i]
-            tokens_after = self.length - self.prompts[source]
-            value = score(totals[row, i], tokens_after, self.options.length_penalty)
+        rows, places = np.nonzero(which)
+        if not len(rows):
+            return
+        sources, parents = self.sources[rows], parents[rows, places]
+        ids = np.concatenate([self.ids[rows, parents], tokens[rows, places, None]], 1)
+        log_probs = np.concatenate([self.log_probs[rows, parents], steps[rows, places, None]], 1)
+        scores = score(totals[rows, places], self.length - self.prompts[sources], self.options.length_penalty)
+        for source, *hypothesis in zip(sources.tolist(), ids, log_probs, scores.tolist(), strict=True):
             found = self.finished[source]
-            if len(found) == beams and value <= found[-1].score:
-                continue
-            ids = np.append(self.ids[row, parent], tokens[row, i])
-            log_probs = np.append(self.log_probs[row, parent], steps[row, i])
-            found.append(Hypothesis(ids, log_probs, float(value)))
-            found.sort(key=lambda each: -each.score)
-            del found[beams:]
+            if len(found) < beams or hypothesis[-1] > found[-1].score:
+                found.append(Hypothesis(*hypothesis))
+                found.sort(key=lambda each: -each.score)
+                del found[beams:]
 
     def _go_on(
         self, beams: int, runs: NDArray[np.bool_], totals: Scores, parents: Ids, tokens: Ids, steps: Scores

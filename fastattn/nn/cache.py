@@ -66,8 +66,6 @@ class Cache:
         slots = self.slots[rows]
         if (np.diff(slots) > 0).all():
             self._set_slots(slots)
-            if 2 * len(slots) < self._sequences:  # free what ended
-                self._move(slots, self.capacity)
         elif len(slots) == len(self.slots):
             self._copy(slots)
         else:

@@ -111,7 +111,7 @@ def split_columns(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:
 
     Raises ValueError, with `name` and the line's number, for a line that does not have two.
 
-    >>> split_columns(["eins\\tone", " "], "numbers.tsv")
+    >>> list(split_columns(["eins\\tone", " "], "numbers.tsv"))
     [('eins', 'one'), ('', '')]
     """
     for number, line in enumerate(lines, start=1):

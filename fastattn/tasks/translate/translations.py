@@ -106,7 +106,9 @@ class Searcher:
             wanted &= ~encoded.truncated
         found = [[NOTHING] * search.n_best for _ in texts]
         some = np.flatnonzero(wanted)
-        for batch in token_budget_batches(lengths[some], batch_tokens):
+        beams = search.options.get("num_beams") or self.model.settings.values.get("num_beams") or 1
+        most = max(1, batch_tokens // max(beams, search.n_best))  # memory is that of the hypotheses
+        for batch in token_budget_batches(lengths[some], most):
             indices = some[batch]
             for i, translations in zip(indices, self._batch(texts, encoded, indices, search), strict=True):
                 found[i] = translations
@@ -132,13 +134,12 @@ class Searcher:
             vocabulary=search.vocabulary, **given,
         )  # fmt: skip
         count = search.n_best
-        ids, log_probs = [], []
-        for j, (row, own) in enumerate(zip(output.sequences, output.token_log_probs, strict=True)):
-            row, own = row[1 : 1 + limits[j // count]], own[1 : 1 + limits[j // count]]
-            ends = np.flatnonzero(np.isin(row[starts[j // count] :], config.eos_token_id))
-            stop = starts[j // count] + ends[0] + 1 if len(ends) else len(row)
-            ids.append(row[:stop])
-            log_probs.append(own[:stop])
+        body, own = output.sequences[:, 1:], output.token_log_probs[:, 1:]
+        starts, limits = np.repeat(starts, count), np.repeat(limits, count)
+        ends = np.isin(body, config.eos_token_id) & (np.arange(body.shape[1]) >= starts[:, None])
+        stops = np.minimum(np.where(ends.any(1), ends.argmax(1) + 1, limits), limits).tolist()
+        ids = [row[:stop] for row, stop in zip(body, stops, strict=True)]
+        log_probs = [row[:stop] for row, stop in zip(own, stops, strict=True)]
         aligned: list[Ids] | None = None
         unknown = self.tokenizer.target.unk_token_id
         if search.return_alignments or (search.replace_unknowns and any((row == unknown).any() for row in ids)):
@@ -146,7 +147,10 @@ class Searcher:
         words = None
         if search.replace_unknowns and aligned is not None:
             words = [self._words(texts[int(indices[j // count])], ids[j], aligned[j]) for j in range(len(ids))]
-        decoded = self.tokenizer.target.decode([row[~np.isin(row, config.eos_token_id)] for row in ids], words)
+        ended = ends[np.arange(len(ids)), np.array(stops) - 1].tolist()
+        decoded = self.tokenizer.target.decode(
+            (row[: len(row) - end] for row, end in zip(ids, ended, strict=True)), words
+        )
         for first in range(0, len(ids), count):
             yield [
                 Translation(
