@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "service": ("requests a second of gunicorn beside busy processes", 5),
         "encode": ("sentences to embeddings, tokenising included", 5),
         "train": ("training steps against PyTorch", 9),
+        "decode": ("translations word by word, greedily and with beams", 5),
         "recurrent": ("LSTM and GRU layers, and ELMo", 9),
         "translation": ("whole runs of a Transformer against PyTorch, half an hour each", 3),
         "tasks": ("whole runs of BERT's tasks against PyTorch, three quarters of an hour", 3),
@@ -80,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
             )
         if name in SENTENCES:
             command.add_argument("--sentences", type=Path, default=SENTENCES[name], help="default: %(default)s")
-        if name in ("train", "translation"):
+        if name in ("train", "translation", "decode"):
             command.add_argument("--pairs", type=Path, default=DATA / "transliteration", help="default: %(default)s")
         if name == "tasks":
             command.add_argument("--data", type=Path, default=DATA, help="default: %(default)s")

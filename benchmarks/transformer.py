@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +25,38 @@ STEP_TOKENS = 2048
 IGNORE = -100
 
 
-def model_folder(name: str, cache: Path, vocabularies: Sequence[int] = (VOCABULARY,), **options: Any) -> Path:
-    """A folder with a model of `SIZES` and random weights, MarianMT's network unless `options` say otherwise.
+def network(name: str, vocabularies: Sequence[int] = (VOCABULARY,), **options: Any) -> Any:
+    """A model of `SIZES` with random weights, MarianMT's network unless `options` say otherwise.
 
     `vocabularies` are one for both sides or one each.
     """
+    models = importlib.import_module("fastattn.models")
+    size = SIZES[name]
+    sides = {f"{side}_{part}": size[part] for side in ("encoder", "decoder") for part in ("layers", "ffn_dim")}
+    sides |= {f"{side}_attention_heads": size["heads"] for side in ("encoder", "decoder")}
+    config = models.TransformerConfig(
+        vocab_size=vocabularies[0],
+        decoder_vocab_size=vocabularies[-1],
+        share_encoder_decoder_embeddings=len(vocabularies) == 1,
+        d_model=size["d_model"],
+        **sides,
+        **{"position_embedding_type": "marian", **options},
+    )
+    importlib.import_module("fastattn").manual_seed(0)
+    return models.Transformer(config)
+
+
+def model_folder(name: str, cache: Path, vocabularies: Sequence[int] = (VOCABULARY,), **options: Any) -> Path:
+    """The folder of a `network`; made on first use."""
     parts = [name, *map(str, vocabularies), *(f"{key}-{value}" for key, value in sorted(options.items()))]
-    folder = cache / "-".join(parts)
+    return once(cache / "-".join(parts), lambda folder: network(name, vocabularies, **options).save_pretrained(folder))
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """`folder`, which `make` fills on first use, whole or not at all."""
     if not folder.exists():
-        models = importlib.import_module("fastattn.models")
-        size = SIZES[name]
-        sides = {f"{side}_{part}": size[part] for side in ("encoder", "decoder") for part in ("layers", "ffn_dim")}
-        sides |= {f"{side}_attention_heads": size["heads"] for side in ("encoder", "decoder")}
-        config = models.TransformerConfig(
-            vocab_size=vocabularies[0],
-            decoder_vocab_size=vocabularies[-1],
-            share_encoder_decoder_embeddings=len(vocabularies) == 1,
-            d_model=size["d_model"],
-            **sides,
-            **{"position_embedding_type": "marian", **options},
-        )
-        importlib.import_module("fastattn").manual_seed(0)
         partial = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}.partial")
-        models.Transformer(config).save_pretrained(partial)
+        make(partial)
         try:
             partial.rename(folder)
         except OSError:  # another process was quicker

@@ -7,8 +7,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import secrets
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,18 +70,13 @@ def model_folder(name: str, cache: Path) -> Path:
     real = installed_minilm() if name == "minilm-l6" else None
     if real is not None:
         return real
-    sizes = config(name)
-    folder = cache / f"{name}-random"
-    if not folder.exists():
-        partial = folder.with_name(f"{folder.name}.{secrets.token_hex(8)}.partial")
-        random_model(name).save_pretrained(partial)
-        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map("word{}".format, range(5, sizes.vocab_size))]
-        (partial / "vocab.txt").write_text("\n".join(words) + "\n")  # for converters that ask for a tokenizer
-        try:
-            partial.rename(folder)
-        except OSError:  # another process was quicker
-            shutil.rmtree(partial)
-    return folder
+    return transformer.once(cache / f"{name}-random", lambda folder: write_random(name, folder))
+
+
+def write_random(name: str, folder: Path) -> None:
+    random_model(name).save_pretrained(folder)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map("word{}".format, range(5, config(name).vocab_size))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")  # for converters that ask for a tokenizer
 
 
 def random_model(name: str) -> Any:
