@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastattn.tasks.tag.task import Tagger
     from fastattn.tasks.translate.recipe import TranslateRecipe
     from fastattn.tasks.translate.task import Translator
+    from fastattn.tasks.translate.translations import Translation
     from fastattn.tasks.words import WordEncoder
     from fastattn.training.run import train
 
@@ -53,6 +54,7 @@ __all__ = [
     "Tagger",
     "TextTooLongError",
     "TranslateRecipe",
+    "Translation",
     "Translator",
     "TruncationWarning",
     "WordEncoder",
@@ -81,6 +83,7 @@ __getattr__ = lazy(
         **{f"{name}.recipe": recipe for name, (_, recipe) in TASKS.items()},
         "embed": "SentenceEncoder TextTooLongError TruncationWarning",
         "rerank.cross_encoder": "CrossEncoder",
+        "translate.translations": "Translation",
         "words": "WordEncoder",
         ".training": "train",
     },

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from helpers_translator import LETTERS, make
 
-from fastattn.tasks import Translator
+from fastattn.tasks import Translation, Translator
 from fastattn.tasks.translate import translations
-from fastattn.tasks.translate.translations import Translation
 from fastattn.text import BytePairs, Characters, SubwordTokenizer
 
 TEXTS = ["abc", "", "hgfedcba", "a", "bad cab", "猫ab"]
