@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from fastattn.checks import listed
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_CONVERTED = (".ckpt.index",)
+_CONVERTED = (".ckpt.index", ".npz")
 _UNREAD = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".tflite")
 
 
@@ -291,7 +291,7 @@ def unread_weights(folder: Path) -> str:
             names += [str((part / name).relative_to(folder)) for name in found]
     if not names:
         return ""
-    converts = any(name.startswith("pytorch_model") or name.endswith(_CONVERTED) for name in names)
+    converts = any(name.startswith(("pytorch_model", "model.bin")) or name.endswith(_CONVERTED) for name in names)
     first = "run `fastattn convert`" if converts else "save the model as safetensors"
     return f"; {listed(names, most=3)} {'is' if len(names) == 1 else 'are'} not read: {first} first"
 

@@ -15,13 +15,16 @@ import numpy as np
 from helpers_bundles import SIZES, google_variables, write_google
 from helpers_checkpoints import write_torch, write_torch_legacy
 from helpers_families import ROWS, new_model
+from helpers_foreign import ForeignModel, write_ctranslate2, write_marian
 from helpers_fuzz import Target
 from helpers_marian import MARIAN, marian_tensors
 from helpers_mutations import (
     as_bytes,
+    as_ctranslate2,
     as_index,
     as_json,
     as_lines,
+    as_npz,
     as_safetensors,
     as_state,
     as_torch,
@@ -147,6 +150,10 @@ def _marian(folder: Path) -> None:
     write_checkpoint(folder, MARIAN, marian_tensors(MARIAN))
     settings = {"max_length": 6, "bad_words_ids": [[49]], "eos_token_id": 0, "forced_eos_token_id": 0}
     write_json(folder / "generation_config.json", {**settings, "decoder_start_token_id": 49, "pad_token_id": 49})
+
+
+def _foreign(write: Callable[..., Path], changes: dict[str, Any], folder: Path) -> None:
+    write(folder, ForeignModel(**changes))
 
 
 def _elmo(folder: Path) -> None:
@@ -320,6 +327,15 @@ def _targets() -> Iterator[tuple[str, Target]]:
         yield f"convert {name}", Target(_google, name, _converted, mutate)
     for name, mutate in (("pytorch_model.bin", as_torch), ("config.json", as_json)):
         yield f"convert pickled {name}", Target(_pickled, name, _converted, mutate)
+    smallest = {"encoder_layers": 1, "decoder_layers": 1}
+    for write, files in (
+        (write_marian, {"model.npz": as_npz, "decoder.yml": as_lines, "vocab.yml": as_lines}),
+        (write_ctranslate2, {"model.bin": as_ctranslate2, "shared_vocabulary.json": as_json, "config.json": as_json}),
+    ):
+        for name, mutate in files.items():
+            kind = write.__name__.removeprefix("write_")
+            make = partial(_foreign, write, smallest)
+            yield f"convert {kind} {name}", Target(make, name, _converted, mutate)
     state = "step-00000003.safetensors"
     yield "state", Target(_state, state, lambda folder: read_state(folder / state), as_state)
     yield "resumed run", Target(_trained, _SAVED, _resumed, as_state, _go_on)

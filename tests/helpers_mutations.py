@@ -12,6 +12,7 @@ import copy
 import io
 import json
 import random
+import re
 import struct
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ from typing import Any
 
 from helpers_bundles import field, fixed, table, varint
 from helpers_checkpoints import torch_zip
+from helpers_foreign import npz
 
 from fastattn.formats import protobuf, sstable
 
@@ -280,6 +282,54 @@ def as_torch(data: bytes, rng: random.Random) -> bytes:
     else:
         pickle = _pickle(pickle, rng)
     return torch_zip(pickle, storages)
+
+
+def as_npz(data: bytes, rng: random.Random) -> bytes:
+    """A file of arrays of which one has another header, other numbers or another name, behind right checksums."""
+    if rng.random() < 0.2:
+        return as_bytes(data, rng)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
+        names = [*entries]
+        name = "special:model.yml" if rng.random() < 0.4 else rng.choice(names)
+        entry, kind = entries[name], rng.randrange(8)
+        end = entry.index(b"\n") + 1
+    except (ValueError, LookupError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return as_bytes(data, rng)
+    if kind == 0:
+        del entries[name]
+    elif kind == 1:
+        entries[rng.choice((*names, "Wpos", "none_QuantMultA", f"{name}2"))] = entries.pop(name)
+    elif kind == 2:
+        entries[name] = as_bytes(entry[:end], rng) + entry[end:]
+    elif kind == 3:
+        number = str(rng.choice(INTEGERS)).encode()
+        entries[name] = re.sub(rb"\d+(?=[,)])", number, entry[:end], count=1) + entry[end:]
+    else:
+        body = as_lines(entry[end:], rng) if name.startswith("special") else as_bytes(entry[end:], rng)
+        head = re.sub(rb"\(\d+,?\)", b"(%d,)" % len(body), entry[:end]) if name.startswith("special") else entry[:end]
+        entries[name] = head + body
+    return npz(entries)
+
+
+def as_ctranslate2(data: bytes, rng: random.Random) -> bytes:
+    """A file of variables with other sizes, dtypes and numbers behind their names."""
+    names = [found.end() for found in re.finditer(rb"[a-z_0-9/]{6,}\0", data)]
+    if rng.random() < 0.3 or not names:
+        return as_bytes(data, rng)
+    place = rng.choice(names)
+    kind, found = rng.randrange(4), bytearray(data)
+    if kind == 0:
+        found[place - rng.randrange(1, 6)] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        found[place : place + 14] = as_bytes(bytes(found[place : place + 14]), rng)
+    elif kind == 2:
+        found[place + rng.randrange(14)] = rng.choice((0, 1, 2, 4, 5, 8, 255))
+    else:
+        at = place + rng.choice((0, 1, 5, 9, 10))
+        found[at : at + 4] = struct.pack("<I", rng.choice(INTEGERS) & 0xFFFFFFFF)
+    return bytes(found)
 
 
 _OPCODES = (

@@ -21,11 +21,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import helpers_hostile
 import helpers_hostile_files
+import helpers_hostile_foreign
 from helpers_hostile import Folder
 
 import fastattn
 
-FOLDERS: dict[str, Folder] = {**dict(helpers_hostile.folders()), **dict(helpers_hostile_files.folders())}
+FOLDERS: dict[str, Folder] = {
+    **dict(helpers_hostile.folders()),
+    **dict(helpers_hostile_files.folders()),
+    **dict(helpers_hostile_foreign.folders()),
+}
 SECONDS, MEMORY = 0.1, 50 << 20
 
 

@@ -1,11 +1,13 @@
-"""Convert a checkpoint of TensorFlow or PyTorch to a folder of safetensors.
+"""Convert a checkpoint of TensorFlow, PyTorch, Marian or CTranslate2 to a folder of safetensors.
 
 SOURCE is a folder with bert_config.json, vocab.txt and bert_model.ckpt.index, as google-research/bert writes it, or the
-path bert_model.ckpt; or a folder with config.json and pytorch_model.bin. Neither TensorFlow nor PyTorch is needed, and
-nothing in a file is executed: a file that calls code is refused.
+path bert_model.ckpt; a folder with config.json and pytorch_model.bin; a folder of Marian with decoder.yml, or its .npz
+file; or a folder of CTranslate2 with model.bin. None of these programs is needed, and nothing in a file is executed: a
+file that calls code is refused.
 
   fastattn convert uncased_L-12_H-768_A-12 bert-base-uncased
   fastattn convert all-MiniLM-L6-v2-pytorch all-MiniLM-L6-v2
+  fastattn convert opus-2020-02-26 opus-mt-en-de
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ import argparse
 
 from fastattn.checks import listed, printable
 
-SUMMARY = "turn a checkpoint of TensorFlow or PyTorch into safetensors"
+SUMMARY = "turn a checkpoint of TensorFlow, PyTorch, Marian or CTranslate2 into safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="folder of the checkpoint, or path of a TensorFlow one")
+    parser.add_argument("source", metavar="SOURCE", help="folder of the checkpoint, or path of its file")
     parser.add_argument("folder", metavar="FOLDER", help="folder to write")
     parser.add_argument(
         "--do-lower-case",

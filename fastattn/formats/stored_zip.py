@@ -1,4 +1,4 @@
-"""The entries of a zip file as PyTorch writes it: each stored as it is, with its CRC-32.
+"""The entries of a zip file as PyTorch and Marian write it: each stored as it is, with its CRC-32.
 
 Python's zipfile also inflates, and reads a directory of any size. Here every byte of the file belongs to one entry at
 most, so nothing becomes larger than the file.
@@ -102,7 +102,8 @@ def _entry(file: FileIO, directory: bytes, place: int, end: int) -> tuple[Entry,
         more = directory[place + named : place + named + extra]
         size, packed, header = _wide(name, more, size, packed, header)
     if flags & 1 or method or packed != size:
-        raise ValueError(f"entry {shown(name)} is {'encrypted' if flags & 1 else 'compressed'}; torch.save stores it")
+        how = "encrypted" if flags & 1 else "compressed"
+        raise ValueError(f"entry {shown(name)} is {how}; only entries that are stored as they are can be read")
     local = os.pread(file.fileno(), _LOCAL.size + named, header) if header < end else b""
     if len(local) < _LOCAL.size + named or not local.startswith(SIGNATURE) or local[_LOCAL.size :] != raw:
         raise ValueError(f"damaged: entry {shown(name)} is not where the zip file's directory says")

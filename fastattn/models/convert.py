@@ -1,7 +1,8 @@
 """Checkpoints of other libraries become folders that `from_pretrained` reads: safetensors with a config.json.
 
 TensorFlow's checkpoints have a family's own names (its `tensorflow`). A pytorch_model.bin has the names of the folder
-already. Both are read by this library alone, and nothing in them is executed.
+already. Translation models of Marian and CTranslate2 have readers in `fastattn.models.transformer`. All are read by
+this library alone, and nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Converted:
     """What a conversion did.
 
     Attributes:
-        source: what was read: an index of TensorFlow, or files of torch.save.
+        source: what was read: an index of TensorFlow, files of torch.save, or a model of Marian or CTranslate2.
         model: the class that reads the folder, or None for a model that fastattn does not have.
         tensors: how many tensors were written.
         skipped: the names of the tensors and files that were not.
@@ -76,6 +77,8 @@ def convert_checkpoint(
         source: a folder with a `bert_config.json` and a checkpoint of TensorFlow, or the path that the files of the
             checkpoint begin with (`bert_model.ckpt`); or a folder with a `pytorch_model.bin`, or with its shards and
             `pytorch_model.bin.index.json`. In a folder of sentence-transformers, its modules are converted too.
+            Or a translation model: a folder of Marian with a `decoder.yml`, or its .npz file; a folder of CTranslate2
+            with a `model.bin`, or this file.
         folder: the folder to write. Tokenizers and other small files are copied.
         do_lower_case: whether the tokenizer of a TensorFlow checkpoint lowers case. None says no if `vocab.txt` has
             pieces with capital letters.
@@ -95,10 +98,13 @@ def convert_checkpoint(
         with making(folder) as new:
             done = _convert_tensorflow(prefix, new, do_lower_case, show_progress)
             return replace(done, tokenizer=_has_tokenizer(new))
-    root, pickled = _find_pickles(source)
+    opener = _find_foreign(source)
+    root, pickled = (source, []) if opener else _find_pickles(source)
     if do_lower_case is not None:
         raise ValueError(f"{source}: do_lower_case is for a checkpoint of TensorFlow; this one has a tokenizer's files")
     with making(folder) as new:
+        if opener:
+            return _convert_foreign(source, opener, new, show_progress)
         return replace(_convert_pickles(root, pickled, new, show_progress), tokenizer=_has_tokenizer(new))
 
 
@@ -151,6 +157,30 @@ def _check_target(source: Path, folder: Path, overwrite: bool) -> None:
         raise ValueError(f"{folder}: is no model's folder (it has no {hugging_face.CONFIG}), and is not overwritten")
     if Path(os.path.realpath(source)).is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"{folder}: has the checkpoint in it, and is not overwritten")
+
+
+# Translation models of other programs.
+
+
+def _find_foreign(source: Path) -> Any:
+    """What opens a model of Marian or CTranslate2. A folder that also has files of torch or safetensors is theirs."""
+    from fastattn.models.transformer.ctranslate2 import find_ctranslate2, open_ctranslate2
+    from fastattn.models.transformer.marian_npz import find_marian, open_marian
+
+    if source.is_dir() and _has(source, (*_PICKLES, *_SAFETENSORS)):
+        return None
+    return open_marian if find_marian(source) else open_ctranslate2 if find_ctranslate2(source) else None
+
+
+def _convert_foreign(source: Path, opener: Any, new: Path, show: bool | None) -> Converted:
+    from fastattn.models.transformer.foreign import write_foreign
+    from fastattn.models.transformer.model import Transformer
+
+    with opener(source) as model:
+        count, skipped = write_foreign(new, model, show)
+        path = model.source
+    _load(Transformer, new, path)
+    return Converted(path, Transformer, count, tuple(skipped), tokenizer=(new / marian_tokenizer.SOURCE).is_file())
 
 
 # TensorFlow.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from helpers_bundles import google_variables, training_of, write_google
 from helpers_checkpoints import write_torch
+from helpers_foreign import ForeignModel, write_ctranslate2, write_marian
 from helpers_heads import SIZES
 from helpers_marian import MarianFolder
 from safetensors.numpy import load_file
@@ -77,6 +78,22 @@ def test_a_translation_model_of_torch(tmp_path: Path, capsys: Any) -> None:
     assert main(["convert", str(old), str(new)]) == 0
     told = f"tokenizer: none, {old} has no source.spm and target.spm; put them into {new} to use the model"
     assert capsys.readouterr().out.splitlines()[1] == told
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_marian, "model.npz"), (write_ctranslate2, "model.bin")])
+def test_a_translation_model_of_another_program(tmp_path: Path, capsys: Any, write: Any, name: str) -> None:
+    old, new = write(tmp_path / "old", ForeignModel()), tmp_path / "new"
+    assert main(["convert", str(old), str(new), "--no-progress"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = f"tokenizer: none, {old} has no source.spm and target.spm; put them into {new} to use the model"
+    assert [lines[0], *lines[-2:]] == [f"source: {old / name}", told, f"model: {new} (86 tensors, Transformer)"]
+    assert main(["convert", str(old / name), str(new), "--overwrite", "--do-lower-case"]) == 1
+    assert "do_lower_case is for a checkpoint of TensorFlow" in capsys.readouterr().err
+    assert main(["convert", str(old / name), str(new), "--overwrite"]) == 0
+    (old / name).write_bytes(b"no model")
+    assert main(["convert", str(old), str(tmp_path / "newer")]) == 1
+    assert capsys.readouterr().err.startswith(f"fastattn convert: error: {old / name}: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
 
 class Bad:

@@ -21,10 +21,10 @@ from fastattn.text import translation_tokenizer
 
 Self = TypeVar("Self", bound="TransformerPreTrainedModel")
 
-_SHARED = "model.shared.weight"
-_TABLES = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")
+SHARED = "model.shared.weight"
+TABLES = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")
 # Tensors that a folder may have but the model does not: positions, and a table that neither side reads
-_POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
+POSITIONS = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
 _LAYERDROP = ("encoder_layerdrop", "decoder_layerdrop")
 _LAST_BITS = 2.0**-20
 """The largest difference between stored and computed positions at which the computed ones are used."""
@@ -48,7 +48,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
     tokenizer_files = translation_tokenizer.EITHER.patterns
     files = Files((*HUGGING_FACE.patterns, GENERATION_CONFIG, *tokenizer_files), HUGGING_FACE.required)
     whole = ("model.", "lm_head.", "final_logits_bias")
-    passed_over = (*_POSITIONS, _SHARED)
+    passed_over = (*POSITIONS, SHARED)
     defaulted = ("final_logits_bias",)
     layer_names: ClassVar = {f"{side}_layers": f"model.{side}.layers.{{}}." for side in ("encoder", "decoder")}
     prefix = "model."
@@ -78,12 +78,12 @@ class TransformerPreTrainedModel(PreTrainedModel):
         """
         config, tensors = super()._adapt(config, tensors, changes)
         if config.position_embedding_type == "marian" and not all(
-            _are_computed(config, tensors[name]) for name in _POSITIONS if name in tensors
+            are_computed(config, tensors[name]) for name in POSITIONS if name in tensors
         ):
             config = config.replace(position_embedding_type="stored")
         shared = config.share_encoder_decoder_embeddings and not config.tie_word_embeddings
-        if shared and all(name in tensors for name in _TABLES):
-            first, *others = (tensors[name] for name in (*_TABLES, _SHARED) if name in tensors)
+        if shared and all(name in tensors for name in TABLES):
+            first, *others = (tensors[name] for name in (*TABLES, SHARED) if name in tensors)
             if not all(np.array_equal(first, table, equal_nan=True) for table in others):
                 config = config.replace(share_encoder_decoder_embeddings=False)
         return config, tensors
@@ -91,8 +91,8 @@ class TransformerPreTrainedModel(PreTrainedModel):
     def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
         known = {name for name, _ in self._names()}
         found = super()._refused(tensors)
-        wrong = [n for n in _POSITIONS if n in tensors and n not in known]
-        wrong = [name for name in wrong if not _are_computed(self.config, tensors[name])]
+        wrong = [n for n in POSITIONS if n in tensors and n not in known]
+        wrong = [name for name in wrong if not are_computed(self.config, tensors[name])]
         return found + [(name, "must be the positions that the config asks for") for name in wrong]
 
     @classmethod
@@ -111,7 +111,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         tensors = self.state_dict()
         if self.config.share_encoder_decoder_embeddings and not self.config.tie_word_embeddings:
-            tensors |= dict.fromkeys(_TABLES, tensors[_SHARED])  # transformers then reads two tables
+            tensors |= dict.fromkeys(TABLES, tensors[SHARED])  # transformers then reads two tables
         hugging_face.write_checkpoint(folder, self.config.to_dict(), tensors)
         self.settings.write(Path(folder), self.config)
         self._copy_tokenizer(folder)
@@ -124,7 +124,7 @@ def computed_positions(config: TransformerConfig) -> SinusoidalPositions:
     return SinusoidalPositions(config.d_model, order=order, first_position=start, max_timescale=longest)
 
 
-def _are_computed(config: TransformerConfig, table: Array) -> bool:
+def are_computed(config: TransformerConfig, table: Array) -> bool:
     """Whether a table of `[max_position_embeddings, d_model]` holds the positions that the model computes."""
     rows = config.max_position_embeddings
     return table.shape == (rows, config.d_model) and np.allclose(
