@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -13,9 +14,12 @@ def lazy(package: str, homes: Mapping[str, str], modules: str = "") -> Callable[
 
     def get(name: str) -> Any:
         if name in places:
-            return getattr(import_module(f".{places[name]}", package), name)
-        if name in modules.split():
-            return import_module(f".{name}", package)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            found = getattr(import_module(f".{places[name]}", package), name)
+        elif name in modules.split():
+            found = import_module(f".{name}", package)
+        else:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        setattr(sys.modules[package], name, found)  # looked up once
+        return found
 
     return get

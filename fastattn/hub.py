@@ -9,9 +9,8 @@ import importlib.util
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastattn.checks import listed, path, printable, shown
 from fastattn.files import read_regular, unread_weights
@@ -27,8 +26,7 @@ class ModelNotFoundError(FileNotFoundError):
     """No model has this name. The message lists every place that was searched."""
 
 
-@dataclass(frozen=True)
-class Files:
+class Files(NamedTuple):
     """The files that one kind of model reads.
 
     Attributes:

@@ -19,10 +19,9 @@ import mmap
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,8 +107,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return read_json(folder / CONFIG)
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """The place of one tensor: the entry in its header, and the offset of its first byte in the file."""
 
     file: FileIO
@@ -221,7 +219,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
             )
         shape = (rows // count, *entry.shape[1:])
         size = math.prod(shape) * _ITEM_SIZES.get(entry.dtype, 0)
-        return [replace(entry, shape=shape, start=entry.start + i * size) for i in range(count)]
+        return [entry._replace(shape=shape, start=entry.start + i * size) for i in range(count)]
 
     def close(self) -> None:
         """Close the files; only names and shapes remain."""

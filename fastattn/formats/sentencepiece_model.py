@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastattn.checks import shown
 from fastattn.files import read_regular
@@ -24,8 +23,7 @@ _KINDS = {1: "Unigram", 2: "BPE", 3: "word", 4: "character"}
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of pieces
 
 
-@dataclass(frozen=True)
-class SentencePieceModel:
+class SentencePieceModel(NamedTuple):
     """A model.
 
     Attributes:

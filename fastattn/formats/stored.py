@@ -7,10 +7,9 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +33,7 @@ DTYPES = {
 """The dtypes that are read, and NumPy's for their bytes. NumPy has no bfloat16."""
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A tensor of a file: its dtype, its shape, and the function that reads it."""
 
     dtype: str

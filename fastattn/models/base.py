@@ -9,6 +9,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -413,6 +414,7 @@ def _number(begin: str, name: str) -> int:
     return int(match[1]) if match else -1
 
 
+@cache
 def _pattern(begin: str) -> str:
     return re.escape(begin).replace(r"\{\}", r"(\d{1,9})")  # Python makes no number of thousands of digits
 

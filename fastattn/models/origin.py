@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastattn import nn
 from fastattn.files import checksum, read_regular
@@ -14,6 +14,8 @@ from fastattn.files import checksum, read_regular
 @dataclass(frozen=True)
 class Origin:
     """The folder that a frozen model was loaded from, and what was read."""
+
+    holds_modules: ClassVar[bool] = False  # nn.Module does not search what was read
 
     folder: Path
     changes: Mapping[str, Any]

@@ -11,7 +11,7 @@ from fastattn import functional as F
 from fastattn.autograd import Tensor, mode, setting
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Output:
     """An output that is indexed like transformers' `ModelOutput`: `output["loss"]`, `output[0]`, `output[:2]`.
 
@@ -20,6 +20,10 @@ class Output:
     """
 
     _prefix: ClassVar[str] = "compute_"
+
+    def __repr__(self) -> str:
+        shown = [f"{part.name}={getattr(self, part.name)!r}" for part in fields(self) if part.repr]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __getattr__(self, name: str) -> Any:
         compute = vars(self).get(f"{self._prefix}{name}")
@@ -50,7 +54,7 @@ class Output:
         return getattr(self, key if isinstance(key, str) else names[key])
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class EncoderOutput(Output):
     """The output of the encoder. The first shape is for the padded call, the second for `forward_ragged`.
 
@@ -70,7 +74,7 @@ class EncoderOutput(Output):
     attentions: tuple[Any, ...] | None = None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class HeadOutput(Output):
     """The output of a model with a head: Tensors from a trainable model, float32 arrays from a frozen one.
 
@@ -86,7 +90,7 @@ class HeadOutput(Output):
     attentions: tuple[Any, ...] | None = None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class QuestionAnsweringOutput(Output):
     """`start_logits` and `end_logits`, `[batch, seq]`, -inf at the padding. The rest is as in `HeadOutput`."""
 
@@ -97,7 +101,7 @@ class QuestionAnsweringOutput(Output):
     attentions: tuple[Any, ...] | None = None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class MaskedLMOutput(Output):
     """`logits`, `[batch, seq, vocab_size]`, 0 at the padding, are computed on first read, with the weights at that
     time. The loss does not need them. The rest is as in `HeadOutput`."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastattn.checks import shown
 from fastattn.formats import hugging_face
@@ -37,8 +36,7 @@ FAMILIES = {
 }
 
 
-@dataclass(frozen=True)
-class TensorFlowNames:
+class TensorFlowNames(NamedTuple):
     """How the authors' checkpoints of a family, written by TensorFlow, differ from its folders.
 
     Attributes:
@@ -61,8 +59,7 @@ class TensorFlowNames:
     tokenizer: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """A family: its configuration, the encoder without a head, and the models with a head, by kind of head.
 
     A kind is the part of transformers' model name after "For": "TokenClassification" in `BertForTokenClassification`.
@@ -72,8 +69,8 @@ class Family:
 
     config: type[PreTrainedConfig]
     encoder: type[PreTrainedModel] | None = None
-    heads: Mapping[str, type[PreTrainedModel]] = field(default_factory=dict)
-    states_only: Mapping[str, Any] = field(default_factory=dict)
+    heads: Mapping[str, type[PreTrainedModel]] = {}
+    states_only: Mapping[str, Any] = {}
     tensorflow: TensorFlowNames | None = None
 
     @property

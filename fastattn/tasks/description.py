@@ -8,7 +8,7 @@ import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,7 +53,7 @@ def describe(name_or_folder: str | os.PathLike[str], **place: Any) -> dict[str, 
 
     Raises ModelNotFoundError and NotADirectoryError as `find_model`. What is wrong in the folder is among `problems`.
     """
-    folder = find_model(name_or_folder, replace(FILES, more=None), **place)
+    folder = find_model(name_or_folder, FILES._replace(more=None), **place)
     problems: list[str] = []
     facts: dict[str, Any] = {"name": os.fspath(name_or_folder), "folder": str(folder)}
     transformer = folder

@@ -25,7 +25,7 @@ AT_ONCE = 1 << 18
 """The characters that are given to the library at once, about."""
 
 _ENDS = " \n\t.,;:!?\u3002\uff0c\u3001"  # a word of BERT's ends before and behind each
-_IDEOGRAPHS = "\u4e00-\u9fff"  # each is a word, if the normalizer says so
+_IDEOGRAPHS = "\u4e00", "\u9fff"  # the first and the last: each is a word, if the normalizer says so
 _BY_CHARACTER = ("BertNormalizer", "Lowercase")  # normalizers that see no more than a character
 
 
@@ -42,9 +42,9 @@ class Cuts:
         ends = [end for end in _ENDS if end not in added]
         known = words and all(step["type"] in _BY_CHARACTER for step in steps)
         self._ends = ends if known else []
-        each = any(step.get("handle_chinese_chars") for step in steps) and not re.search(f"[{_IDEOGRAPHS}]", added)
-        pattern = f"[{re.escape(''.join(ends))}{_IDEOGRAPHS if each else ''}]"
-        self._end = re.compile(pattern) if self._ends else None
+        first, last = _IDEOGRAPHS
+        each = any(step.get("handle_chinese_chars") for step in steps) and not any(first <= c <= last for c in added)
+        self._pattern = f"[{re.escape(''.join(ends))}{f'{first}-{last}' if each else ''}]"
 
     def pieces(self, text: str) -> Iterator[str]:
         """The pieces of a text, which together are the text.
@@ -52,10 +52,10 @@ class Cuts:
         A piece has at most `PIECE` characters. It is longer if there is no place to cut.
         """
         start = 0
-        while self._end is not None and len(text) - start > PIECE:
+        while self._ends and len(text) - start > PIECE:
             last = max(text.rfind(end, start, start + PIECE) for end in self._ends)
             if last < 0:
-                found = self._end.search(text, start + PIECE)
+                found = re.compile(self._pattern).search(text, start + PIECE)  # re keeps it: 2 ms that few texts need
                 if found is None:
                     break
                 last = found.start()

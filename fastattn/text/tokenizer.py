@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,9 @@ class Tokenizer:
     >>> tokenizer.encode(["Hello world", "Hi"]).ids                         # doctest: +SKIP
     array([ 101, 7592, 2088,  102,  101, 7632,  102])
     """
+
+    holds_modules: ClassVar[bool] = False
+    """`nn.Module` does not search tokenizers for modules."""
 
     def __init__(
         self,

@@ -9,13 +9,11 @@ A kind is named by the `tokenizer_class` of tokenizer_config.json or config.json
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastattn.checks import shown
 from fastattn.files import read_regular
@@ -64,8 +62,7 @@ Whole = dict[str, dict[str, bool]]
 """Tokens that are found in a text before all else, with their flags."""
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of tokenizer.
 
     Attributes:
@@ -84,7 +81,7 @@ class Kind:
     special: Special
     read: Callable[[Path, Special], tuple[Any, Whole]]
     finish: Callable[[Any, Path, Mapping[str, Any], Special], None]
-    flags: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    flags: Mapping[str, Mapping[str, bool]] = {}
     steps: tuple[str, ...] = ()
     types: bool = True
 
@@ -269,6 +266,8 @@ def _finish_albert(backend: Any, folder: Path, config: Mapping[str, Any], specia
 
 def _precompiled(backend: Any) -> list[Any]:
     """SentencePiece's own normalizer, if it is among the normalizers of a tokenizer."""
+    import base64
+
     if backend.normalizer is None:
         return []
     state = json.loads(backend.normalizer.__getstate__())

@@ -6,7 +6,7 @@ The library keeps its limit in the tokenizer itself, where the limits of two thr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ from fastattn.text.tokenized import Spans
 STRATEGIES = ("longest_first", "only_first", "only_second")
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(NamedTuple):
     """The most tokens of a text or of a pair, and what happens to longer ones. See `Tokenizer.encode`.
 
     >>> limit = Limit(10, 3, "only_second", 1)

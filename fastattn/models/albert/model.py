@@ -92,7 +92,7 @@ class AlbertForMaskedLM(MaskedLM, AlbertHead):
     """See `models.masked_lm.MaskedLM`."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class AlbertPreTrainingOutput(Output):
     """`prediction_logits` as `logits` of `MaskedLMOutput`, and `sop_logits`, `[batch, 2]`."""
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fastattn.checks import shown
 from fastattn.models.config import EncoderConfig, architectures
 
 
-@dataclass(frozen=True, kw_only=True)
 class BertConfig(EncoderConfig):
     """The shape of a BERT model, field by field as in Hugging Face's config.json; the defaults are BERT-base.
 

@@ -32,7 +32,7 @@ _PREDICTIONS = {
 }
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PreTrainingOutput(Output):
     """`prediction_logits` as `logits` of `MaskedLMOutput`, and `seq_relationship_logits`, `[batch, 2]`."""
 

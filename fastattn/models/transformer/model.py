@@ -41,7 +41,7 @@ from fastattn.nn.parameter import Parameter, Table
 Weights = list[Any] | None
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class TransformerOutput(Output):
     """The output of a call: Tensors from a trainable model, float32 arrays from a frozen one.
 

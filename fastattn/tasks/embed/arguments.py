@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastattn import checks
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The options of a call of the method `owner`. The pooling leaves out `skip` leading tokens."""
 
     owner: str

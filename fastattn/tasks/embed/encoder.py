@@ -451,10 +451,11 @@ class SentenceEncoder(nn.Sequential):
         budget = tokens_per_batch(runtime.num_threads())
         # A module that we have not written may look at arrays that are not yet computed.
         ours = self.frozen and all(type(module) in KINDS for module in self)
+        alone = len(embeddings) == 1  # nothing to sort: 10 us less
         with no_grad():
-            for indices in token_budget_batches(tokens.lengths, budget, plan.batch_size):
-                input_ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)
-                features = {"input_ids": input_ids, "cu_seqlens": cu_seqlens, "prompt_length": plan.skip}
+            for indices in [[0]] if alone else token_budget_batches(tokens.lengths, budget, plan.batch_size):
+                ragged = (tokens.ids, tokens.cu_seqlens) if alone else gather(tokens.ids, tokens.cu_seqlens, indices)
+                features = {"input_ids": ragged[0], "cu_seqlens": ragged[1], "prompt_length": plan.skip}
                 with _core.Pass() if ours else nullcontext():
                     (batch,) = values(self(features)["sentence_embedding"])
                     batch = batch[:, : plan.dimension]

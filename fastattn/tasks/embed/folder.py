@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastattn import checks
 from fastattn.checks import choice, config_integer, integer, listed, shown
@@ -39,8 +38,7 @@ TRANSFORMER_OPTIONS = "sentence_bert_config.json"
 ENCODER_OPTIONS = "config_sentence_transformers.json"
 
 
-@dataclass(frozen=True)
-class SentenceFolder:
+class SentenceFolder(NamedTuple):
     """The description of a sentence encoder.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from fastattn.text.tables import FORMATS, format_by_name
 
 UPOS = "UPOS"
 LAYOUT = "tagger.json"
-TAGGER_FILES = replace(FILES, patterns=(*FILES.patterns, LAYOUT))
+TAGGER_FILES = FILES._replace(patterns=(*FILES.patterns, LAYOUT))
 
 Sentence = ConlluSentence | ConllSentence
 FORMAT_ENDS = {"conllu": (".conllu", ".conllup"), "conll": (".conll", ".iob", ".iob2", ".bio", ".bioes")}
