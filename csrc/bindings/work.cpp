@@ -237,7 +237,8 @@ Work work(const GradientNormForward& a) {
 }  // namespace
 
 Work work_of(AnyKernel kernel, const void* args) {
-    static const std::vector<const KernelTable*> tables = kernel_tables();
+    // Never destroyed: threads outlive the end of main.
+    static const auto& tables = *new std::vector<const KernelTable*>(kernel_tables());
     for (const KernelTable* const table : tables) {
 #define FASTATTN_KERNEL(name, Args)                           \
     if (kernel == reinterpret_cast<AnyKernel>(table->name)) { \
