@@ -2,6 +2,9 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -103,9 +106,14 @@ Temporary::Temporary(std::size_t bytes)
 Temporary::~Temporary() { kept_ ? give_memory(block_) : std::free(block_.data); }
 
 void empty_memory() {
-    const std::lock_guard<std::mutex> lock(mutex);
-    drop_oldest(0);
-    most_used_bytes = used_bytes;
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        drop_oldest(0);
+        most_used_bytes = used_bytes;
+    }
+#ifdef __GLIBC__
+    malloc_trim(0);  // each thread has an arena, which keeps what was freed, also by a thread that has ended
+#endif
 }
 
 std::size_t kept_memory() {

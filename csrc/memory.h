@@ -32,7 +32,7 @@ private:
     const Block block_;
 };
 
-void empty_memory();        // returns what is kept to the system
+void empty_memory();        // returns to the system what is kept, and with glibc what malloc keeps
 std::size_t kept_memory();  // bytes
 void make_memory_fork_safe();
 

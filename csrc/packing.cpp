@@ -23,43 +23,22 @@ namespace {
 constexpr std::size_t huge_page = 1 << 21, page = 1 << 12;
 constexpr std::size_t worth_keeping = 1 << 18;
 
-// f(at, first, columns, scratch) for every panel, by several threads: it starts at the float `at` and holds `columns`
-// rows of W, starting with row `first`.
+i64 panels_of(const PackedMatrix& w) { return w.k() == 0 ? 0 : w.groups() * w.panels_of_group(); }
+
+// f(at, first, columns) for the panel p: it starts at the float `at` and holds `columns` rows of W, starting with row
+// `first`.
 template <typename F>
-void for_panels(const PackedMatrix& w, const F& f, i64 scratch_floats = 0) {
-    if (w.k() == 0) return;
-    const i64 of_group = w.n() / w.groups();
-    const auto body = [&](i64 begin, i64 end, float* scratch) {
-        for (i64 p = begin; p < end; ++p) {
-            const i64 unit = p / w.groups() * panel_width;
-            f(p * panel_width * w.k(), p % w.groups() * of_group + unit, std::min(of_group - unit, panel_width),
-              scratch);
-        }
-    };
-    parallel_for(w.groups() * w.panels_of_group(), 4, body, scratch_floats);
+void for_panel(const PackedMatrix& w, i64 p, const F& f) {
+    const i64 of_group = w.n() / w.groups(), unit = p / w.groups() * panel_width;
+    f(p * panel_width * w.k(), p % w.groups() * of_group + unit, std::min(of_group - unit, panel_width));
 }
 
-// Pages of the system's for a weight that stays: after it is freed, malloc would keep the memory between its other
-// blocks. Made at once, which costs less than one by one. Null if there are none.
-void* map_pages(std::size_t bytes) {
-#ifdef __SANITIZE_ADDRESS__
-    return nullptr;  // malloc's blocks have guards around them
-#endif
-    const std::size_t align = bytes >= huge_page ? huge_page : 0, whole = (bytes + page - 1) / page * page;
-    void* const got = mmap(nullptr, whole + align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (got == MAP_FAILED) return nullptr;
-    char* const first = static_cast<char*>(got);
-    const std::size_t before = align ? (align - reinterpret_cast<std::uintptr_t>(first) % align) % align : 0;
-    if (before) munmap(first, before);
-    if (align > before) munmap(first + before + whole, align - before);
-    char* const pages = first + before;
-#ifdef MADV_HUGEPAGE
-    if (align) madvise(pages, bytes / huge_page * huge_page, MADV_HUGEPAGE);
-#endif
-#ifdef MADV_POPULATE_WRITE
-    madvise(pages, whole, MADV_POPULATE_WRITE);
-#endif
-    return pages;
+// The same for every panel, by several threads.
+template <typename F>
+void for_panels(const PackedMatrix& w, const F& f) {
+    parallel_for(panels_of(w), 4, [&](i64 begin, i64 end, float*) {
+        for (i64 p = begin; p < end; ++p) for_panel(w, p, f);
+    });
 }
 
 bool read_bytes(int file, char* to, i64 bytes, i64 offset) {
@@ -109,13 +88,49 @@ bool all_finite(const float* values, i64 count) {
 
 }  // namespace
 
+// Pages of the system's for weights that stay: after they are freed, malloc would keep the memory between its other
+// blocks. Made at once, which costs less than one by one.
+class Pages {
+public:
+    // `data` is null if there are none.
+    explicit Pages(std::size_t bytes) : bytes_((bytes + page - 1) / page * page) {
+#ifdef __SANITIZE_ADDRESS__
+        return;  // malloc's blocks have guards around them
+#endif
+        const std::size_t align = bytes >= huge_page ? huge_page : 0;
+        void* const got = mmap(nullptr, bytes_ + align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (got == MAP_FAILED) return;
+        char* const first = static_cast<char*>(got);
+        const std::size_t before = align ? (align - reinterpret_cast<std::uintptr_t>(first) % align) % align : 0;
+        if (before) munmap(first, before);
+        if (align > before) munmap(first + before + bytes_, align - before);
+        data_ = first + before;
+#ifdef MADV_HUGEPAGE
+        if (align) madvise(data_, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+#endif
+#ifdef MADV_POPULATE_WRITE
+        madvise(data_, bytes_, MADV_POPULATE_WRITE);
+#endif
+    }
+    ~Pages() {
+        if (data_) munmap(data_, bytes_);
+    }
+    Pages(const Pages&) = delete;
+    Pages& operator=(const Pages&) = delete;
+    char* data() const { return data_; }
+
+private:
+    char* data_ = nullptr;
+    const std::size_t bytes_;
+};
+
 void PackedMatrix::Free::operator()(float* p) const {
     if (block.data)
         give_memory(block);
-    else if (block.bytes)
-        munmap(p, block.bytes);
-    else
+    else if (!pages)
         std::free(p);
+    else if (pages.use_count() > 1)
+        madvise(p, block.bytes, MADV_DONTNEED);  // the others stay
 }
 
 std::unique_ptr<float[], PackedMatrix::Free> PackedMatrix::allocate(i64 floats) {
@@ -123,7 +138,7 @@ std::unique_ptr<float[], PackedMatrix::Free> PackedMatrix::allocate(i64 floats) 
     const bool large = bytes >= huge_page;
     if (bytes >= worth_keeping && keeps_memory()) {
         const Block block = take_memory(bytes);
-        return {static_cast<float*>(block.data), Free{block}};
+        return {static_cast<float*>(block.data), Free{block, nullptr}};
     }
     void* memory = nullptr;
     if (posix_memalign(&memory, large ? huge_page : 64, bytes) != 0) throw std::bad_alloc();
@@ -138,36 +153,58 @@ std::unique_ptr<float[], PackedMatrix::Free> PackedMatrix::allocate(i64 floats) 
 PackedMatrix::PackedMatrix(i64 n, i64 k, i64 groups) : n_(n), k_(k), groups_(groups), panels_(allocate(floats())) {}
 
 PackedMatrix::PackedMatrix(const float* weight, i64 n, i64 k, i64 ldw, i64 groups) : PackedMatrix(n, k, groups) {
-    for_panels(*this, [&](i64 at, i64 first, i64 columns, float*) {
+    for_panels(*this, [&](i64 at, i64 first, i64 columns) {
         pack_panel(panels_.get() + at, weight + first * ldw, ldw, columns, k);
     });
 }
 
-std::unique_ptr<PackedMatrix> PackedMatrix::read(const std::vector<StoredRows>& pieces, i64 k, i64 groups) {
-    i64 n = 0;
-    for (const StoredRows& piece : pieces) n += piece.rows;
-    std::unique_ptr<PackedMatrix> result(new PackedMatrix(0, k, groups));
-    result->n_ = n;
-    const std::size_t bytes = static_cast<std::size_t>(result->floats()) * sizeof(float);
-    if (void* const pages = bytes >= worth_keeping ? map_pages(bytes) : nullptr)
-        result->panels_ = {static_cast<float*>(pages), Free{Block{nullptr, bytes}}};
-    else
-        result->panels_ = allocate(result->floats());
-    std::atomic<bool> good{true};
-    const auto pack = [&](i64 at, i64 first, i64 columns, float* rows) {
-        if (!good.load(std::memory_order_relaxed)) return;
-        if (read_rows(pieces, rows, first, columns, k) && all_finite(rows, columns * k))
-            pack_panel(result->panels_.get() + at, rows, k, columns, k);
-        else
-            good.store(false, std::memory_order_relaxed);
+std::vector<std::unique_ptr<PackedMatrix>> PackedMatrix::read(const std::vector<StoredMatrix>& matrices) {
+    std::vector<std::unique_ptr<PackedMatrix>> results;
+    std::vector<i64> ends;  // of the panels of each
+    std::size_t shared = 0;
+    i64 widest = 0, count = 0;
+    for (const StoredMatrix& each : matrices) {
+        PackedMatrix& w = *results.emplace_back(new PackedMatrix(0, each.k, each.groups));
+        for (const StoredRows& piece : each.pieces) w.n_ += piece.rows;
+        if (w.bytes() >= worth_keeping) shared += (w.bytes() + page - 1) / page * page;
+        ends.push_back(count += panels_of(w));
+        widest = std::max(widest, w.k());
+    }
+    const auto pages = shared ? std::make_shared<Pages>(shared) : nullptr;
+    shared = 0;
+    for (const std::unique_ptr<PackedMatrix>& w : results) {
+        if (w->bytes() < worth_keeping || !pages->data()) {
+            w->panels_ = allocate(w->floats());
+            continue;
+        }
+        const std::size_t whole = (w->bytes() + page - 1) / page * page;
+        w->panels_ = {reinterpret_cast<float*>(pages->data() + shared), Free{Block{nullptr, whole}, pages}};
+        shared += whole;
+    }
+    std::vector<std::atomic<bool>> bad(matrices.size());
+    const auto pack = [&](i64 begin, i64 end, float* rows) {
+        for (i64 p = begin; p < end; ++p) {
+            const std::size_t i =
+                static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), p) - ends.begin());
+            const PackedMatrix& w = *results[i];
+            if (bad[i].load(std::memory_order_relaxed)) continue;
+            for_panel(w, p - (i ? ends[i - 1] : 0), [&](i64 at, i64 first, i64 columns) {
+                if (read_rows(matrices[i].pieces, rows, first, columns, w.k()) && all_finite(rows, columns * w.k()))
+                    pack_panel(w.panels_.get() + at, rows, w.k(), columns, w.k());
+                else
+                    bad[i].store(true, std::memory_order_relaxed);
+            });
+        }
     };
-    for_panels(*result, pack, panel_width * k);
-    return good.load() ? std::move(result) : nullptr;
+    parallel_for(count, 4, pack, panel_width * widest);
+    for (std::size_t i = 0; i < results.size(); ++i)
+        if (bad[i].load()) results[i].reset();
+    return results;
 }
 
 PackedMatrix PackedMatrix::transposed(const float* weight, i64 n, i64 k, i64 ldw) {
     PackedMatrix result(k, n, 1);
-    for_panels(result, [&](i64 at, i64 first, i64 columns, float*) {
+    for_panels(result, [&](i64 at, i64 first, i64 columns) {
         copy_panel(result.panels_.get() + at, weight + first, ldw, columns, n);
     });
     return result;
@@ -180,7 +217,7 @@ PackedMatrix PackedMatrix::transposed() const {
 }
 
 void PackedMatrix::unpack(float* weight) const {
-    for_panels(*this, [&](i64 at, i64 first, i64 columns, float*) {
+    for_panels(*this, [&](i64 at, i64 first, i64 columns) {
         const float* panel = panels_.get() + at;
         for (i64 c = 0; c < columns; ++c)
             for (i64 i = 0; i < k_; ++i) weight[(first + c) * k_ + i] = panel[i * panel_width + c];

@@ -22,13 +22,20 @@ struct StoredRows {
     i64 offset, rows;
 };
 
+struct StoredMatrix {
+    std::vector<StoredRows> pieces;  // one below the other
+    i64 k, groups;
+};
+
+class Pages;
+
 class PackedMatrix {
 public:
     // Copies W [n, k], row stride ldw; `groups` divides n. Throws std::bad_alloc.
     PackedMatrix(const float* weight, i64 n, i64 k, i64 ldw, i64 groups = 1);
-    // Packs rows as they are read, those of the first piece first; they are never held plain. Empty if a file ends
-    // before, cannot be read or has a number that is not finite. Throws std::bad_alloc.
-    static std::unique_ptr<PackedMatrix> read(const std::vector<StoredRows>& pieces, i64 k, i64 groups);
+    // Packs the rows of matrices as they are read; they are never held plain. Empty in the place of a matrix if a file
+    // ends before, cannot be read or has a number that is not finite. Throws std::bad_alloc.
+    static std::vector<std::unique_ptr<PackedMatrix>> read(const std::vector<StoredMatrix>& matrices);
     void unpack(float* weight) const;  // [n, k] contiguous
     PackedMatrix transposed() const;   // W^T in panels, one group
     static PackedMatrix transposed(const float* weight, i64 n, i64 k, i64 ldw);
@@ -42,10 +49,12 @@ public:
 
 private:
     struct Free {
-        Block block;  // memory that training reuses; without data: pages of the system's; without bytes: malloc's
+        Block block;                   // memory that training reuses; without data: malloc's, or
+        std::shared_ptr<Pages> pages;  // pages of the system's, block.bytes of them
         void operator()(float* p) const;
     };
     static std::unique_ptr<float[], Free> allocate(i64 floats);
+    std::size_t bytes() const { return static_cast<std::size_t>(floats()) * sizeof(float); }
     PackedMatrix(i64 n, i64 k, i64 groups);
     i64 n_, k_, groups_;
     std::unique_ptr<float[], Free> panels_;

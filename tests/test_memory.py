@@ -87,6 +87,29 @@ def test_scratch_is_given_back() -> None:
     )
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc and /proc")
+def test_what_malloc_keeps_is_given_back() -> None:
+    """Of a thread that has ended, too: a small block behind its freed memory keeps malloc from giving it back."""
+    run(
+        """
+        from pathlib import Path
+        def resident():
+            return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        last = []
+        def work():
+            arrays = [np.ones(12000, np.float32) for _ in range(200)]  # 10 MB
+            last.append(np.ones(500, np.float32))
+            del arrays
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        before = resident()
+        fastattn.empty_cache()
+        assert before - resident() > 7, (before, resident())
+        """
+    )
+
+
 def test_views_keep_the_memory_alive() -> None:
     run(
         """

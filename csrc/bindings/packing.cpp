@@ -31,29 +31,44 @@ void bind_packing(py::module_& m) {
              py::arg("weight"), py::arg("groups") = 1)
         .def_static(
             "read",
-            [](py::handle pieces_, py::handle columns_, py::handle groups_) -> py::object {
+            [](py::handle matrices_) {
                 run_pass();
                 const char* const f = "PackedMatrix.read";
-                const i64 columns = integer(f, "columns", columns_), groups = integer(f, "groups", groups_);
-                std::vector<StoredRows> pieces;
-                i64 rows = 0;
-                for (const py::handle each : items(f, "pieces", pieces_)) {
-                    const py::tuple piece = items(f, "a piece", each, 3, 3);
-                    pieces.push_back({static_cast<int>(integer(f, "a file", piece[0])),
-                                      integer(f, "an offset", piece[1]), integer(f, "a number of rows", piece[2])});
-                    if (pieces.back().offset < 0 || pieces.back().rows < 0)
-                        value_error(std::string(f) + ": an offset and a number of rows must not be negative");
-                    rows += pieces.back().rows;
+                std::vector<StoredMatrix> matrices;
+                std::vector<std::size_t> places;
+                py::list results;
+                for (const py::handle each : items(f, "matrices", matrices_)) {
+                    const py::tuple given = items(f, "a matrix", each, 3, 3);
+                    StoredMatrix matrix{
+                        {}, integer(f, "a number of columns", given[1]), integer(f, "a number of groups", given[2])};
+                    i64 rows = 0;
+                    for (const py::handle part : items(f, "pieces", given[0])) {
+                        const py::tuple piece = items(f, "a piece", part, 3, 3);
+                        matrix.pieces.push_back({static_cast<int>(integer(f, "a file", piece[0])),
+                                                 integer(f, "an offset", piece[1]),
+                                                 integer(f, "a number of rows", piece[2])});
+                        if (matrix.pieces.back().offset < 0 || matrix.pieces.back().rows < 0)
+                            value_error(std::string(f) + ": an offset and a number of rows must not be negative");
+                        rows += matrix.pieces.back().rows;
+                    }
+                    const bool fits = matrix.k > 0 && matrix.k <= most_columns_read && matrix.groups > 0;
+                    if (fits && rows % matrix.groups == 0) {
+                        matrices.push_back(std::move(matrix));
+                        places.push_back(results.size());
+                    }
+                    results.append(py::none());
                 }
-                if (columns < 1 || columns > most_columns_read || groups < 1 || rows % groups != 0) return py::none();
-                std::unique_ptr<PackedMatrix> packed;
-                without_lock([&] { packed = PackedMatrix::read(pieces, columns, groups); });
-                return packed ? py::cast(std::move(packed)) : py::none();
+                std::vector<std::unique_ptr<PackedMatrix>> packed;
+                without_lock([&] { packed = PackedMatrix::read(matrices); });
+                for (std::size_t i = 0; i < places.size(); ++i)
+                    if (packed[i]) results[places[i]] = py::cast(std::move(packed[i]));
+                return results;
             },
-            py::arg("pieces"), py::arg("columns"), py::arg("groups") = 1,
-            "The matrix whose rows are in open files: pieces of (file descriptor, offset in bytes, rows), float32.\n\n"
-            "None if a file ends before, cannot be read or has a number that is not finite, and for rows of more\n"
-            "than 65,536 columns.")
+            py::arg("matrices"),
+            "Matrices whose rows are in open files: each is (pieces, columns, groups), a piece is (file descriptor,\n"
+            "offset in bytes, rows), float32.\n\n"
+            "None in the place of a matrix if a file ends before, cannot be read or has a number that is not finite,\n"
+            "and for rows of more than 65,536 columns. They share their memory's pages: less time to make them.")
         .def_property_readonly("groups", &PackedMatrix::groups)
         .def_property_readonly("shape", [](const PackedMatrix& w) { return py::make_tuple(w.n(), w.k()); })
         .def_property_readonly("dtype", [](const PackedMatrix&) { return py::dtype::of<float>(); })

@@ -62,10 +62,10 @@ void bind_runtime(py::module_& m) {
     m.def(
         "empty_memory",
         [] {
-            empty_memory();
             free_scratch();
+            without_lock([] { empty_memory(); });
         },
-        "Return them and the scratch memory of kernels to the system.");
+        "Return them, the scratch memory of kernels and what malloc keeps to the system.");
     m.def("fma_peak", &fma_peak, py::arg("seconds"),
           "The GFLOP/s that num_threads() threads reach with only FMAs on registers.");
 }

@@ -145,14 +145,23 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         check_finite(entry.file.name, entry.name, tensor)
         return tensor
 
-    def packed(self, names: Sequence[str], groups: int = 1) -> PackedMatrix:
-        """Tensors, one below the other, as one packed matrix. Those of dtype F32 are packed as they are read."""
-        entries = [self._entries[name] for name in names]
-        if all(entry.dtype == "F32" and entry.shape for entry in entries):
-            pieces = [(entry.file.fileno(), entry.start, entry.shape[0]) for entry in entries]
-            matrix = PackedMatrix.read(pieces, math.prod(entries[0].shape[1:]), groups)
-            if matrix is not None:
-                return matrix
+    def packed(self, matrices: Sequence[tuple[Sequence[str], int]]) -> Iterator[PackedMatrix]:
+        """Packed matrices: each is the names of tensors that lie one below the other, and the number of groups.
+
+        Those of dtype F32 are packed as they are read, all at once.
+        """
+        stored = {}
+        for i, (names, groups) in enumerate(matrices):
+            entries = [self._entries[name] for name in names]
+            if all(entry.dtype == "F32" and entry.shape for entry in entries):
+                pieces = [(entry.file.fileno(), entry.start, entry.shape[0]) for entry in entries]
+                stored[i] = pieces, math.prod(entries[0].shape[1:]), groups
+        read = dict(zip(stored, PackedMatrix.read(list(stored.values())), strict=True))
+        for i, (names, groups) in enumerate(matrices):
+            matrix = read.pop(i, None)
+            yield self._packed(names, groups) if matrix is None else matrix
+
+    def _packed(self, names: Sequence[str], groups: int) -> PackedMatrix:
         arrays = [self[name] for name in names]  # says what is wrong
         whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         return PackedMatrix(whole.reshape(len(whole), -1), groups)

@@ -17,9 +17,8 @@ import numpy as np
 from fastattn import _core
 from fastattn.autograd import Tensor, is_grad_enabled
 from fastattn.checks import listed, shown
-from fastattn.nn.parameter import Array, Parameter, ParameterRows, Table, load_frozen
+from fastattn.nn.parameter import AnyParameter, Array, Parameter, ParameterRows, Table, load_frozen
 
-AnyParameter = Parameter | ParameterRows
 Values = Array | Tensor
 Self = TypeVar("Self", bound="Module")
 
@@ -197,23 +196,27 @@ class Module:
         """Load the arrays of `state`, unchecked, and draw values for parameters that it does not have.
 
         With `freeze`, each layer is frozen as soon as it is loaded, so only one layer at a time is held both plain and
-        packed, and none of float32 files: their matrices are packed as they are read. Large tables of embeddings stay
-        in such files, and a row is read when it is first used. A parameter without values keeps the given array instead
-        of a copy.
+        packed, and none of float32 files: their matrices are packed as they are read, all at once. Large tables of
+        embeddings stay in such files, and a row is read when it is first used. A parameter without values keeps the
+        given array instead of a copy.
         """
         names: dict[int, str] = {}  # for a shared parameter, its first name that `state` has
         for name, parameter in self._names():
             if name in state:
                 names.setdefault(id(parameter), name)
         frozen = set(map(id, self._frozen_modules())) if freeze else set()
-        held = Counter(id(p) for module in self.modules() for _, p in module._members()[0] if isinstance(p, Table))
-        tables = {table for table, modules in held.items() if modules == 1}  # another module reads a shared one whole
-        for module in self.modules():
-            found = [(p, names.pop(id(p))) for _, p in module._named_parts()[0] if id(p) in names]
-            if id(module) in frozen and hasattr(state, "packed"):
-                found = load_frozen(found, state, tables)
+        modules = list(self.modules())
+        held = Counter(id(p) for module in modules for _, p in module._members()[0] if isinstance(p, Table))
+        tables = {table for table, count in held.items() if count == 1}  # another module reads a shared one whole
+        own = [[(p, names.pop(id(p))) for _, p in module._named_parts()[0] if id(p) in names] for module in modules]
+        loaded: set[int] = set()
+        if frozen and hasattr(state, "packed"):
+            parts = [pair for module, found in zip(modules, own, strict=True) if id(module) in frozen for pair in found]
+            loaded = load_frozen(parts, state, tables)
+        for module, found in zip(modules, own, strict=True):
             for parameter, known in found:
-                parameter.load(state[known])
+                if id(parameter) not in loaded:
+                    parameter.load(state[known])
             if id(module) in frozen:
                 module._freeze_own()
         self.initialize()

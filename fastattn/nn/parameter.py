@@ -288,28 +288,34 @@ class ParameterRows(Tensor):
         self._whole.load_rows(self._rows, array)
 
 
-def load_frozen(
-    parts: Sequence[tuple[Parameter | ParameterRows, str]], state: Any, tables: set[int]
-) -> list[tuple[Parameter | ParameterRows, str]]:
-    """Load parameters of a module that is frozen next from the tensors of a `StateDict` with the given names: matrices
-    to be packed, and those of `tables`, by `id`, that are large. Returns the others."""
-    rest: list[tuple[Parameter | ParameterRows, str]] = []
-    wholes: dict[int, tuple[Parameter, list[tuple[Parameter | ParameterRows, str]]]] = {}
+AnyParameter = Parameter | ParameterRows
+
+
+def load_frozen(parts: Sequence[tuple[AnyParameter, str]], state: Any, tables: set[int]) -> set[int]:
+    """Load parameters that are frozen next from the tensors of a `StateDict` with the given names: matrices to be
+    packed, all at once, and those of `tables`, by `id`, that are large. Returns the ids of those that are loaded."""
+    wholes: dict[int, tuple[Parameter, list[tuple[AnyParameter, str]]]] = {}
     for parameter, name in parts:
         whole = parameter._whole if isinstance(parameter, ParameterRows) else parameter
         wholes.setdefault(id(whole), (whole, []))[1].append((parameter, name))
+    loaded: set[int] = set()
+    matrices: list[tuple[Parameter, list[str]]] = []
     for whole, found in wholes.values():
         rows = [part._rows.start if isinstance(part, ParameterRows) else 0 for part, _ in found]
         ends = [start + part.shape[0] for start, (part, _) in zip(rows, found, strict=True) if part.shape]
         if whole.packed and not whole.frozen and whole.value is None and [*rows, whole.shape[0]] == [0, *ends]:
-            whole.value = matrix = state.packed([name for _, name in found], whole.groups)
-            if matrix.shape != (whole.shape[0], math.prod(whole.shape[1:])):
-                raise ValueError(f"Parameter: array must have shape {whole.shape}, got {matrix.shape}")
+            matrices.append((whole, [name for _, name in found]))
         elif isinstance(whole, Table) and id(whole) in tables and (stored := state.rows(found[0][1])) is not None:
             whole.load_stored(stored)
         else:
-            rest += found
-    return rest
+            continue
+        loaded.update(id(part) for part, _ in found)
+    packed = state.packed([(names, whole.groups) for whole, names in matrices])
+    for (whole, _), matrix in zip(matrices, packed, strict=True):
+        if matrix.shape != (whole.shape[0], math.prod(whole.shape[1:])):
+            raise ValueError(f"Parameter: array must have shape {whole.shape}, got {matrix.shape}")
+        whole.value = matrix
+    return loaded
 
 
 def _check_data(parameter: Parameter | ParameterRows, array: Array) -> None:

@@ -60,13 +60,18 @@ def unread(model: Any) -> int:
     return 0 if stored is None else stored._left
 
 
+def packed_alone(tensors: Any) -> PackedMatrix:
+    (packed,) = tensors.packed([(["w"], 1)])
+    return packed  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "groups"), [([1], 1, 1), ([48, 48], 33, 1), ([5, 40, 7], 130, 1), ([52], 9, 4)]
 )
 def test_matrices_are_packed_as_they_are_read(rows: list[int], columns: int, groups: int, tmp_path: Path) -> None:
     arrays = {f"w{i}": normal(count, columns) for i, count in enumerate(rows)}
     with written(tmp_path, first=normal(3), **arrays) as tensors:
-        packed = tensors.packed(list(arrays), groups)
+        (packed,) = tensors.packed([(list(arrays), groups)])
     expected = PackedMatrix(np.concatenate(list(arrays.values())), groups)
     assert packed.shape == expected.shape
     assert packed.groups == groups
@@ -79,7 +84,7 @@ def test_matrices_are_packed_as_they_are_read(rows: list[int], columns: int, gro
 def test_other_dtypes_are_packed_too(tmp_path: Path) -> None:
     half = normal(20, 6).astype(np.float16)
     with written(tmp_path, w=half) as tensors:
-        np.testing.assert_array_equal(tensors.packed(["w"]).unpack(), half.astype(np.float32))
+        np.testing.assert_array_equal(packed_alone(tensors).unpack(), half.astype(np.float32))
         assert tensors.rows("w") is None
 
 
@@ -91,29 +96,75 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
             written(tmp_path, w=weight) as tensors,
             pytest.raises(ValueError, match=r"tensor 'w' has -?(nan|inf) at \(37, 32\)"),
         ):
-            tensors.packed(["w"])
+            packed_alone(tensors)
     huge = np.full((20, 4), 3e38, np.float32)  # whose sums overflow
     with written(tmp_path, w=huge) as tensors:
-        np.testing.assert_array_equal(tensors.packed(["w"]).unpack(), huge)
+        np.testing.assert_array_equal(packed_alone(tensors).unpack(), huge)
 
 
 def test_a_file_that_ends_before_is_refused(tmp_path: Path) -> None:
     with written(tmp_path, w=normal(64, 64)) as tensors:
         os.truncate(tmp_path / "model.safetensors", 9000)
         with pytest.raises(ValueError, match="truncated"):
-            tensors.packed(["w"])
+            packed_alone(tensors)
 
 
 def test_wrong_pieces_are_refused() -> None:
-    with pytest.raises(TypeError, match="pieces must be a list or tuple"):
-        PackedMatrix.read(3, 4)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="matrices must be a list or tuple"):
+        PackedMatrix.read(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a piece must have 3 items"):
-        PackedMatrix.read([(0, 0)], 4)  # type: ignore[list-item]
+        PackedMatrix.read([([(0, 0)], 4, 1)])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="must not be negative"):
-        PackedMatrix.read([(0, -8, 2)], 4)
-    assert PackedMatrix.read([(-1, 0, 2)], 4) is None
-    assert PackedMatrix.read([(0, 0, 3)], 4, 2) is None
-    assert PackedMatrix.read([(0, 0, 3)], 10**9) is None
+        PackedMatrix.read([([(0, -8, 2)], 4, 1)])
+    wrong = [([(-1, 0, 2)], 4, 1), ([(0, 0, 3)], 4, 2), ([(0, 0, 3)], 10**9, 1), ([(0, 0, 3)], 4, 0)]
+    assert PackedMatrix.read(wrong) == [None] * len(wrong)
+    assert PackedMatrix.read([]) == []
+
+
+def test_many_matrices_are_packed_at_once(tmp_path: Path) -> None:
+    """Those of other dtypes and those that cannot be read have their places among the others."""
+    shapes = [
+        (7, 300),
+        (600, 130),
+        (3, 5),
+        (512, 256),
+        (1, 1),
+        (700, 97),
+    ]  # small ones, and some with pages of their own
+    arrays: dict[str, Any] = {f"w{i}": normal(*shape) for i, shape in enumerate(shapes)}
+    arrays["half"] = normal(20, 6).astype(np.float16)
+    with written(tmp_path, **arrays) as tensors:
+        packed = list(tensors.packed([([name], 1) for name in arrays]))
+    for matrix, array in zip(packed, arrays.values(), strict=True):
+        np.testing.assert_array_equal(matrix.unpack(), array.astype(np.float32))
+    while packed:  # each leaves the pages of the others
+        del packed[len(packed) // 2]
+        for matrix in packed:
+            (array,) = (a for a in arrays.values() if a.shape == matrix.shape)
+            np.testing.assert_array_equal(matrix.unpack(), array.astype(np.float32))
+    arrays["w3"][511, 255] = np.nan
+    with written(tmp_path, **arrays) as tensors:
+        matrices = tensors.packed([([name], 1) for name in arrays])
+        assert [next(matrices).shape for _ in range(3)] == shapes[:3]
+        with pytest.raises(ValueError, match=r"tensor 'w3' has nan at \(511, 255\)"):
+            next(matrices)
+
+
+def test_a_matrix_gives_back_its_own_pages(tmp_path: Path) -> None:
+    """Also while others, which were read with it, stay."""
+    with written(tmp_path, large=normal(4000, 1000), w=normal(512, 256)) as tensors:
+        large, small = tensors.packed([(["large"], 1), (["w"], 1)])
+    before = resident()
+    del large
+    assert before - resident() > 14 << 20
+    assert small.shape == (512, 256)
+
+
+def resident() -> int:
+    """Bytes of memory that this process has in use."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs /proc")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_frozen_model_reads_the_rows_that_it_uses(folder: Path) -> None:
