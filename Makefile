@@ -1,7 +1,7 @@
 # make demo, make test    the README's two commands: each makes .venv, installs what it needs and runs
 # make build              compile again after a change of csrc/
 # make docs               the site of the documentation, build/docs/html/index.html
-# make lint, make docs, make parity, make sdist-test, make avx512-sample    what CI adds
+# make lint, make docs, make parity, make sdist-test, make avx512-sample, make neon-sample    what CI adds
 # make wheel, make wheel-aarch64, make wheel-test-all, make cross-check    what a release adds,
 # with make fuzz, make avx512-test, make neon-test
 PYTHON ?= python3
@@ -11,8 +11,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := test
-.PHONY: demo docs test build lint parity sdist-test fuzz mutants wheel wheel-aarch64 wheel-test wheel-test-all \
-	cross-check avx512-test avx512-sample neon-test neon-sample bench clean
+.PHONY: demo docs test build lint parity sdist-test fuzz mutants asan-test tsan-test nets-proof wheel wheel-aarch64 \
+	wheel-test wheel-test-all cross-check avx512-test avx512-sample neon-test neon-sample bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -98,8 +98,23 @@ mutants: .venv-mutants/ready
 	.venv-mutants/bin/python -m pip --disable-pip-version-check install --quiet cmake ninja $$(grep -oE '"[a-z0-9-]+>=[0-9.]+"' pyproject.toml | tr -d '"')
 	@touch $@
 
+# Sanitizers over kernels, bindings and threads. NETS=--all takes everything, before a release; nets-proof plants faults.
+asan-test: .venv-nets/ready
+	.venv-nets/bin/python tests/nets/sanitizers.py address $(NETS)
+
+tsan-test: .venv-nets/ready
+	.venv-nets/bin/python tests/nets/sanitizers.py thread $(NETS)
+
+nets-proof: .venv-nets/ready
+	.venv-nets/bin/python tests/nets/proof.py
+
+.venv-nets/ready: requirements/nets.txt
+	$(PYTHON) -m venv .venv-nets
+	.venv-nets/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/nets.txt
+	@touch $@
+
 bench: $(VENV)/built
 	$(BIN)/fastattn bench
 
 clean:
-	rm -rf build dist $(VENV) .venv-parity .venv-wheel .venv-mutants
+	rm -rf build dist $(VENV) .venv-parity .venv-wheel .venv-mutants .venv-nets

@@ -100,7 +100,9 @@ def test_the_processor_is_asked_for_what_the_kernels_are_compiled_for() -> None:
         pytest.skip("no CMakeLists.txt beside the tests")
     compiled = re.findall(r"-march=(x86-64-v\d)", levels.read_text())
     asked = re.findall(r"bool has_(x86_64_v\d)", (ROOT / "csrc" / "dispatch.cpp").read_text())
-    assert compiled == [level.replace("_", "-") for level in asked] == ["x86-64-v3", "x86-64-v4"]
+    asked = [level.replace("_", "-") for level in asked]
+    assert asked == ["x86-64-v3", "x86-64-v4"]
+    assert compiled[: len(asked)] == asked  # what emulates one for tests comes after them
 
 
 LEVELS = {
