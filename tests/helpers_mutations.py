@@ -315,7 +315,7 @@ def as_npz(data: bytes, rng: random.Random) -> bytes:
 
 def as_ctranslate2(data: bytes, rng: random.Random) -> bytes:
     """A file of variables with other sizes, dtypes and numbers behind their names."""
-    names = [found.end() for found in re.finditer(rb"[a-z_0-9/]{6,}\0", data)]
+    names = [found.end() for found in re.finditer(rb"[a-z_0-9/]{6,}\0", data) if found.end() + 14 <= len(data)]
     if rng.random() < 0.3 or not names:
         return as_bytes(data, rng)
     place = rng.choice(names)
