@@ -71,7 +71,7 @@ def pairs(text: str, source: str, most: int = MAX_KEYS) -> list[tuple[str, Value
             else:
                 key, value = _split(line)
                 found.append((key, _value(value)))
-                opened = not value
+                opened = not value or value.startswith("#")
         except ValueError as error:
             raise ValueError(f"{source}: line {number} {error}: {shown(line)}") from None
     if asked is not None:
@@ -95,7 +95,11 @@ def _split(line: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> Value:
-    """A word, or a list in brackets."""
+    """A word, or a list in brackets; a comment may follow a word without quotes."""
+    if text.startswith("#"):
+        return ""
+    if not text.startswith(("[", '"', "'")):
+        text = text.partition(" #")[0].rstrip(" ")
     if not text.startswith("["):
         return _word(text)
     if not text.endswith("]"):

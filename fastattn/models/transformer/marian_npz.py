@@ -59,7 +59,9 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "special-vocab": ("", []),
     "right-left": ("false",),
     "ulr": ("false",),
+    "transformer-pool": ("false",),
     "lemma-dim-emb": ("0",),
+    "lemma-dependency": ("",),
     "factors-dim-emb": ("0",),
     "factors-combine": ("sum",),
 }
@@ -178,6 +180,8 @@ def _switch(where: str, options: Options, name: str) -> bool:
 
 def _number(path: Path, options: Options, name: str, default: float) -> float:
     value = options.get(name, str(default))
+    if value in ("true", "false"):  # as early versions write it
+        return float(value == "true")
     if not isinstance(value, str) or not re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{0,20})?(e-[0-9]{1,2})?", value):
         raise ValueError(f"{path}: {name} must be a number, got {shown(value)}")
     return float(value)

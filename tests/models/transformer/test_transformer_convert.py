@@ -150,6 +150,7 @@ class TestMarian:
             ({"transformer-tied-layers": [1, 1]}, r"transformer-tied-layers is \['1', '1'\]"),
             ({"input-types": ["class", "sequence"]}, "input-types is"),
             ({"right-left": "true"}, "right-left is 'true'"),
+            ({"transformer-pool": "true"}, "transformer-pool is 'true'"),
             ({"lemma-dim-emb": 64}, "lemma-dim-emb is '64'"),
             ({"transformer-heads": 5}, "must be divisible by encoder_attention_heads|encoder_attention_heads"),
             ({"transformer-heads": "many"}, "transformer-heads must be an integer from 1 to 65536, got 'many'"),
@@ -243,6 +244,13 @@ class TestMarian:
         decoder = source / "decoder.yml"
         decoder.write_text(decoder.read_text().replace("word-penalty: 0", "word-penalty: 0.5"))
         assert convert_checkpoint(source, tmp_path / "new").skipped == ("word-penalty of decoder.yml",)
+
+    def test_settings_of_early_versions(self, tmp_path: Path) -> None:
+        source = write_marian(tmp_path / "marian", ForeignModel())
+        (source / "decoder.yml").write_text("models: [model.npz]\nvocabs:\n- vocab.yml\nnormalize: true\n")
+        convert_checkpoint(source, tmp_path / "new")
+        generation = json.loads((tmp_path / "new" / "generation_config.json").read_text())
+        assert (generation["num_beams"], generation["length_penalty"]) == (12, 1.0)
 
     def test_a_compressed_file(self, tmp_path: Path) -> None:
         """It could become a thousand times as large."""
