@@ -84,7 +84,7 @@ def assert_same_as(model: Any, folder: Path) -> None:
     logits = their_logits(model)
     got = array(ours(SOURCES, SOURCES != 60, decoder_input_ids=TARGETS).logits)
     np.testing.assert_allclose(got, logits, rtol=0, atol=PARITY)
-    tokens = generate(ours, SOURCES, SOURCES != 60, max_length=14, bad_words_ids=[[60]])
+    tokens = generate(ours, SOURCES, SOURCES != 60, num_beams=1, max_length=14, bad_words_ids=[[60]])
     np.testing.assert_array_equal(tokens, their_tokens(model))
     np.testing.assert_allclose(
         their_logits(transformers.MarianMTModel.from_pretrained(folder).eval()), logits, rtol=0, atol=PARITY
@@ -156,7 +156,7 @@ def assert_same_scores(theirs: Path, ours: Path, sides: list[list[str]], near: f
     found = translator.translate_batch(words, beam_size=1, max_decoding_length=12)
     scores = translator.score_batch(words, [[target[i] for i in reference]] * len(words))
     for ids, theirs_found, theirs_scores in zip(sources, found, scores, strict=True):
-        tokens = generate(model, [[*ids, 0]], max_new_tokens=13)[0, 1:]
+        tokens = generate(model, [[*ids, 0]], num_beams=1, max_new_tokens=13)[0, 1:]
         got = [target[i] for i in tokens.tolist() if i < len(target)]
         assert [*theirs_found.hypotheses[0], "</s>"][:12] == got[:12]
         logits = model([[*ids, 0]], decoder_input_ids=[[start, *reference]]).logits
