@@ -22,8 +22,8 @@ struct Head {
     const float *q, *k, *v;
     const char* mask;
     i64 len_q, len_k;
-    i64 position;   // of query 0
-    i64 first_lse;  // where softmax_lse has its row 0
+    i64 position;                 // of query 0
+    i64 first_lse, first_weight;  // where softmax_lse and attn_weights have its row 0
     i64 b, h, q_first, k_first;
 
     i64 queries_at(const Strides& s) const { return b * s.batch + q_first * s.row + h * s.head; }
@@ -41,6 +41,7 @@ FASTATTN_INLINE Head find_head(const ScaledDotProductAttention& args, i64 b, i64
     head.len_k = ragged ? args.cu_seqlens_k[b + 1] - head.k_first : args.seqlen_k;
     head.position = args.top_left ? 0 : head.len_k - head.len_q;
     head.first_lse = ragged ? h * args.total_q + head.q_first : (b * args.heads + h) * args.seqlen_q;
+    head.first_weight = (b * args.heads + h) * args.seqlen_q * args.seqlen_k;
     head.q = args.q + head.queries_at(args.q_stride);
     head.k = args.k + head.keys_at(args.k_stride);
     head.v = args.v + head.keys_at(args.v_stride);
@@ -71,10 +72,36 @@ FASTATTN_INLINE bool is_limited(const ScaledDotProductAttention& args) {
     return args.left < args.no_limit || args.right < args.no_limit;
 }
 
-// Rows of k or v, [keys][dim], as panels of B = k^T.
-FASTATTN_INLINE void pack_keys(float* panels, const float* k, i64 ld, i64 keys, i64 dim) {
-    for (i64 j = 0; j < keys; j += panel_width)
-        pack_panel(panels + j * dim, k + j * ld, ld, lesser(panel_width, keys - j), dim);
+// Rows of keys and values that are fetched into the cache while others are worked on, or null.
+struct Ahead {
+    const float *k, *v;
+    i64 ld_k, ld_v;
+};
+
+// Rows of k or v, [keys][dim], as panels of B = k^T. Meanwhile as many rows `ahead` are fetched, few at a time: what
+// does not fit into the queue for memory is dropped.
+FASTATTN_INLINE void pack_keys(float* panels, const float* k, i64 ld, i64 keys, i64 dim, const Ahead& ahead = {}) {
+    for (i64 j = 0; j < keys; j += panel_width) {
+        const i64 columns = lesser(panel_width, keys - j);
+        if (ahead.k)
+            pack_panel(panels + j * dim, k + j * ld, ld, columns, dim, [&](i64 row, i64 i) {
+                __builtin_prefetch(ahead.k + (j + row) * ahead.ld_k + i, 0, 2);
+                __builtin_prefetch(ahead.v + (j + row) * ahead.ld_v + i, 0, 2);
+            });
+        else
+            pack_panel(panels + j * dim, k + j * ld, ld, columns, dim);
+    }
+}
+
+// B = v, in panels or where it is: column c of row j is at[c / 16 * panel_stride + j * row_stride + c % 16].
+struct Values {
+    const float* at;
+    i64 panel_stride, row_stride;
+    Values from(i64 row) const { return {at + row * row_stride, panel_stride, row_stride}; }
+};
+
+FASTATTN_INLINE Values panels_of_values(const float* panels, i64 rows) {
+    return {panels, rows * panel_width, panel_width};
 }
 
 // The same rows as panels of B = v.
@@ -105,15 +132,15 @@ FASTATTN_INLINE void multiply_keys(float* scores, i64 ld, const float* a, i64 ld
     multiply_block(t, rows, [](i64, i64) {});
 }
 
-// c[r] (+)= the sum over `depth` of a[r][depth] times row `depth` of the panels, or of a[depth][r] by columns.
+// c[r] (+)= the sum over `depth` of a[r][depth] times row `depth` of the values, or of a[depth][r] by columns.
 template <LayoutA Layout>
-FASTATTN_INLINE void multiply_values(float* c, i64 width, const float* a, i64 lda, i64 rows, const float* panels,
-                                     i64 packed_depth, i64 depth, bool resume) {
+FASTATTN_INLINE void multiply_values(float* c, i64 width, const float* a, i64 lda, i64 rows, const Values& values,
+                                     i64 depth, bool resume) {
     Tile t{};
     t.a = a;
     t.lda = lda;
-    t.b = panels;
-    t.panel_stride = packed_depth * panel_width;
+    t.b = values.at;
+    t.panel_stride = values.panel_stride;
     t.depth = depth;
     t.ahead = t.ahead_last = t.panel_stride;
     t.c = c;
@@ -121,6 +148,32 @@ FASTATTN_INLINE void multiply_values(float* c, i64 width, const float* a, i64 ld
     t.columns = width;
     t.resume = resume;
     multiply_block<Layout>(t, rows, [](i64, i64) {});
+}
+
+template <int R>
+constexpr int vectors_in_place = vectors(R) < 64 / W ? vectors(R) : 64 / W;  // few heads are wider than 64
+
+// The same for values in place, and at most common_rows rows of `a`.
+template <int R = common_rows>
+FASTATTN_INLINE void multiply_values_in_place(float* c, i64 width, const float* a, i64 lda, i64 rows,
+                                              const Values& values, i64 depth, bool resume) {
+    if constexpr (R > 1)
+        if (rows < R) return multiply_values_in_place<R - 1>(c, width, a, lda, rows, values, depth, resume);
+    constexpr i64 columns = vectors_in_place<R> * W;
+    Tile t{};
+    t.a = a;
+    t.lda = lda;
+    t.panel_stride = values.panel_stride;
+    t.row_stride = values.row_stride;
+    t.depth = depth;
+    t.ldc = width;
+    t.resume = resume;
+    for (i64 column = 0; column < width; column += columns) {
+        t.b = values.at + column;
+        t.c = c + column;
+        t.columns = lesser(columns, width - column);
+        multiply_tile<R, vectors_in_place<R>, false, false>(t);
+    }
 }
 
 // Adds the mask to the scores of a row and `keys` keys from `first`; `bias` is scratch for as many floats.

@@ -53,6 +53,7 @@ struct Tile {
     const float* bias;  // [columns] or null
     i64 lda, ldc;
     i64 panel_stride;  // floats from one panel to the next
+    i64 row_stride;    // and from one row to the next, if B is not packed
     i64 depth, columns;
     i64 ahead;       // floats from b to the data that is prefetched (a prefetch cannot fault),
     i64 ahead_last;  // the same for the last of the tiles that lie side by side,
@@ -60,14 +61,14 @@ struct Tile {
     bool resume;     // continue from the partial sums in c
 };
 
-template <int R, int NV, bool ByColumns>
+template <int R, int NV, bool ByColumns, bool Packed = true>
 void multiply_tile(const Tile& t) {
     constexpr int panels = NV * W > panel_width ? NV * W / panel_width : 1;
     vf acc[R][NV];
     const float* a = t.a;
     const float* b = t.b;
     const i64 lda = t.lda;
-    const i64 stride = t.panel_stride;
+    const i64 stride = t.panel_stride, row_stride = Packed ? panel_width : t.row_stride;
     i64 panel[panels] = {};  // where each panel begins; past the end of the matrix, the last panel again
 #pragma GCC unroll 4
     for (int p = 1; p < panels; ++p) panel[p] = lesser(p, (t.columns - 1) / panel_width) * stride;
@@ -92,7 +93,7 @@ void multiply_tile(const Tile& t) {
     const i64 ahead_step = t.ahead_step;
     for (i64 k = t.depth; k > 0; --k) {
         // Fewer rows read several panels at a time, which the processor prefetches itself.
-        if constexpr (R > 2) {
+        if constexpr (R > 2 && Packed) {
 #pragma GCC unroll 8
             for (int p = 0; p < panels; ++p) __builtin_prefetch(ahead + panel[p] * i64{sizeof(float)});
             ahead += ahead_step;
@@ -119,7 +120,7 @@ void multiply_tile(const Tile& t) {
             }
         }
         a += step;
-        b += panel_width;
+        b += row_stride;
 #ifdef __clang__
         // Clang would keep other pointers instead, and shuffle all accumulators of 6 x 64 in each step.
         asm("" : "+r"(a), "+r"(b));

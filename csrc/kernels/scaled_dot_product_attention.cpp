@@ -12,6 +12,7 @@ namespace {
 constexpr i64 key_block = 256;        // fixed: it decides the order of the sums
 constexpr i64 max_query_block = 512;  // rows of one item, for which keys and values are packed once; free to change
 constexpr i64 min_query_block = 64;
+constexpr i64 few_queries = common_rows;      // of a sequence: too few to pay for packing its values; free to change
 constexpr i64 query_group = 4 * common_rows;  // most rows that share a panel while it is cached; free to change
 
 using Forward = ScaledDotProductAttentionForward;
@@ -23,6 +24,7 @@ struct Attend : Head {
     float* lse;      // [len_q] or null
     float* weights;  // [len_q, row stride seqlen_k] or null
     float *queries, *key_panels, *value_panels, *scores, *context, *largest, *sum, *mask_row, *biases;
+    const Head* next;  // whose keys and values are fetched meanwhile, or null
 };
 
 struct Layout {  // offsets into the scratch, in floats
@@ -40,9 +42,12 @@ struct Layout {  // offsets into the scratch, in floats
     i64 queries, key_panels, value_panels, scores, context, largest, sum, mask_row, biases, floats;
 };
 
-bool all_finite(const float* x, i64 count) {  // count is a multiple of the panel width
-    vf zeros = zero();                        // 0 * x summed up: NaN as soon as one x is not finite
-    for (i64 i = 0; i < count; i += W) zeros = zeros + load(x + i) * zero();
+bool all_finite(const Values& values, i64 rows, i64 width) {
+    vf zeros = zero();  // 0 * x summed up: NaN as soon as one x is not finite
+    for (i64 c = 0; c < width; c += W) {
+        const float* x = values.at + c / panel_width * values.panel_stride + c % panel_width;
+        for (i64 j = 0; j < rows; ++j) zeros = zeros + load(x + j * values.row_stride) * zero();
+    }
     return reduce_add(zeros) == 0.0f;
 }
 
@@ -82,13 +87,12 @@ void softmax_step(const Attend& head, float* scores, float* context, i64 dim, i6
 }
 
 // context += scores V like the tiles, but skips keys with weight 0, so that 0 * NaN adds nothing.
-void add_values_one_by_one(const float* panels, const float* scores, float* context, i64 dim, i64 keys, i64 packed_keys,
-                           bool resume) {
+void add_values_one_by_one(const Values& values, const float* scores, float* context, i64 dim, i64 keys, bool resume) {
     for (i64 c = 0; c < dim; c += W) {
-        const float* values = panels + c / panel_width * panel_width * packed_keys + c % panel_width;
+        const float* x = values.at + c / panel_width * values.panel_stride + c % panel_width;
         vf sum = resume ? load(context + c) : zero();
         for (i64 j = 0; j < keys; ++j)
-            if (scores[j] != 0.0f) sum = fma(set1(scores[j]), load(values + j * panel_width), sum);
+            if (scores[j] != 0.0f) sum = fma(set1(scores[j]), load(x + j * values.row_stride), sum);
         store(context + c, sum);
     }
 }
@@ -106,7 +110,10 @@ FASTATTN_INLINE void for_key_blocks(const Forward& args, const Attend& head, i64
     i64 first = skipped_keys(first_visible(args, head, begin, 0, head.len_k));
     for (i64 next; first < last; first = next) {
         next = lesser(last, (first / key_block + 1) * key_block);
-        pack_keys(head.key_panels, head.k + first * args.k_stride.row, args.k_stride.row, next - first, args.head_dim);
+        const i64 k = first * args.k_stride.row, v = first * args.v_stride.row;
+        const Ahead ahead =
+            head.next ? Ahead{head.next->k + k, head.next->v + v, args.k_stride.row, args.v_stride.row} : Ahead{};
+        pack_keys(head.key_panels, head.k + k, args.k_stride.row, next - first, args.head_dim, ahead);
         if (args.position_bias)
             spread_bias(args, head, head.biases, first - (end - 1 + head.position), next - first + end - begin);
         f(first, next - first);
@@ -122,6 +129,7 @@ FASTATTN_INLINE const float* biases_of(const Forward& args, const Attend& head, 
 void attend(const Forward& args, const Attend& head, i64 begin, i64 end) {
     const i64 dim = args.head_dim, width = round_up(dim, panel_width);
     const i64 group = rows_per_group(end - begin);
+    const bool in_place = end - begin <= few_queries && dim == width;
     scale_rows(head.queries, head.q + begin * args.q_stride.row, args.q_stride.row, end - begin, dim,
                args.scale * log2_e);
     for (i64 row = begin; row < end; ++row) {
@@ -129,8 +137,11 @@ void attend(const Forward& args, const Attend& head, i64 begin, i64 end) {
         head.sum[row - begin] = 0.0f;
     }
     for_key_blocks(args, head, begin, end, [&](i64 block, i64 packed) {
-        pack_values(head.value_panels, head.v + block * args.v_stride.row, args.v_stride.row, packed, dim);
-        const bool plain = (!is_limited(args) && !args.mask) || all_finite(head.value_panels, width * packed);
+        const float* v = head.v + block * args.v_stride.row;
+        if (!in_place) pack_values(head.value_panels, v, args.v_stride.row, packed, dim);
+        const Values values =
+            in_place ? Values{v, panel_width, args.v_stride.row} : panels_of_values(head.value_panels, packed);
+        const bool plain = (!is_limited(args) && !args.mask) || all_finite(values, packed, width);
         for (i64 row = begin; row < end; row += group) {
             const i64 rows = lesser(group, end - row);
             const i64 hidden = first_visible(args, head, row, block, packed);
@@ -152,14 +163,14 @@ void attend(const Forward& args, const Attend& head, i64 begin, i64 end) {
                 }
             }
             float* context = head.context + (row - begin) * width;
-            const float* values = head.value_panels + skipped * panel_width;
-            if (plain)
-                multiply_values<LayoutA::rows>(context, width, head.scores, key_block, rows, values, packed, keys,
-                                               resume);
+            const Values seen = values.from(skipped);
+            if (plain && in_place)
+                multiply_values_in_place(context, width, head.scores, key_block, rows, seen, keys, resume);
+            else if (plain)
+                multiply_values<LayoutA::rows>(context, width, head.scores, key_block, rows, seen, keys, resume);
             else
                 for (i64 r = 0; r < rows; ++r)
-                    add_values_one_by_one(values, head.scores + r * key_block, context + r * width, width, keys, packed,
-                                          resume);
+                    add_values_one_by_one(seen, head.scores + r * key_block, context + r * width, width, keys, resume);
         }
     });
     for (i64 row = begin; row < end; ++row) {
@@ -210,20 +221,9 @@ i64 find_sequence(const std::int32_t* cu_seqlens, i64 batch, i64 row) {
     return low;
 }
 
-struct Plan {
-    const Forward* args;
-    i64 query_block;
-};
-
-void attention_item(const Plan& plan, i64 item, float* scratch) {
-    const Forward& args = *plan.args;
-    const i64 query_block = plan.query_block;
-    const i64 h = item % args.heads;
-    const i64 begin = item / args.heads * query_block;
-    const i64 end = lesser(args.total_q, begin + query_block);
-    const bool ragged = args.cu_seqlens_q != nullptr;
+// A head to be, in the scratch of Layout(head_dim, query_block).
+Attend attend_in(const Forward& args, i64 query_block, float* scratch) {
     const Layout layout(args.head_dim, query_block);
-
     Attend head;
     head.queries = scratch + layout.queries;
     head.key_panels = scratch + layout.key_panels;
@@ -234,21 +234,51 @@ void attention_item(const Plan& plan, i64 item, float* scratch) {
     head.sum = scratch + layout.sum;
     head.mask_row = scratch + layout.mask_row;
     head.biases = scratch + layout.biases;
+    head.next = nullptr;
+    return head;
+}
 
+// Rows [begin, end) of `where`.
+void attend_at(const Forward& args, Attend& head, const Head& where, i64 begin, i64 end) {
+    static_cast<Head&>(head) = where;
+    head.out = args.out + head.queries_at(args.out_stride);
+    head.lse = args.softmax_lse ? args.softmax_lse + head.first_lse : nullptr;
+    head.weights = args.attn_weights ? args.attn_weights + head.first_weight : nullptr;
+    attend(args, head, begin, end);
+    if (head.weights) write_weights(args, head, begin, end);
+}
+
+// Head item % heads for a block of queries, of one sequence or of many.
+void attention_item(const Forward& args, i64 query_block, i64 item, float* scratch) {
+    const i64 h = item % args.heads;
+    const i64 begin = item / args.heads * query_block;
+    const i64 end = lesser(args.total_q, begin + query_block);
+    const bool ragged = args.cu_seqlens_q != nullptr;
+    Attend head = attend_in(args, query_block, scratch);
     i64 b = ragged ? find_sequence(args.cu_seqlens_q, args.batch, begin) : begin / args.seqlen_q;
     for (i64 row = begin; row < end; ++b) {  // every sequence that has rows in this block
-        static_cast<Head&>(head) = find_head(args, b, h);
-        head.out = args.out + head.queries_at(args.out_stride);
-        head.lse = args.softmax_lse ? args.softmax_lse + head.first_lse : nullptr;
-        head.weights =
-            args.attn_weights ? args.attn_weights + (b * args.heads + h) * args.seqlen_q * args.seqlen_k : nullptr;
-        const i64 first = ragged ? head.q_first : b * args.seqlen_q;
-        const i64 stop = lesser(end, first + head.len_q);
+        const Head where = find_head(args, b, h);
+        const i64 first = ragged ? where.q_first : b * args.seqlen_q;
+        const i64 stop = lesser(end, first + where.len_q);
         if (stop <= row) continue;  // a sequence without queries
-        attend(args, head, row - first, stop - first);
-        if (head.weights) write_weights(args, head, row - first, stop - first);
+        attend_at(args, head, where, row - first, stop - first);
         row = stop;
     }
+}
+
+// Heads [begin, end), counted through all sequences: of few queries each, so reading their keys takes the time.
+void attend_few(const Forward& args, i64 begin, i64 end, float* scratch) {
+    Attend head = attend_in(args, few_queries, scratch);
+    Head here{}, next;
+    for (i64 item = begin; item < end; ++item) {
+        next = find_head(args, item / args.heads, item % args.heads);
+        if (next.len_q == 0) continue;
+        head.next = &next;
+        if (here.len_q) attend_at(args, head, here, 0, here.len_q);
+        here = next;
+    }
+    head.next = nullptr;
+    if (here.len_q) attend_at(args, head, here, 0, here.len_q);
 }
 
 // The backward pass works on one head of one sequence at a time, so every gradient is summed in a fixed order.
@@ -386,15 +416,16 @@ void differentiate_block(const Backward& args, const Differentiate& head, i64 be
     // A masked key takes nothing of a query that is not finite.
     const bool masks = is_limited(args) || args.mask;
     const auto add_columns = [&](float* c, const float* a, const float* panels) {
-        if (!masks || all_finite(panels, width * rows))
-            multiply_values<LayoutA::columns>(c, width, a, backward_keys, keys, panels, rows, rows, true);
+        const Values values = panels_of_values(panels, rows);
+        if (!masks || all_finite(values, rows, width))
+            multiply_values<LayoutA::columns>(c, width, a, backward_keys, keys, values, rows, true);
         else
             add_columns_one_by_one(c, width, a, backward_keys, keys, panels, rows);
     };
     add_columns(head.dv + skipped * width, head.probabilities, head.dout_panels);
     add_columns(head.dk + skipped * width, head.dscores, head.query_panels);
     multiply_values<LayoutA::rows>(head.dq + begin * width, width, head.dscores, backward_keys, rows,
-                                   head.key_value_panels + skipped * panel_width, packed, keys, true);
+                                   panels_of_values(head.key_value_panels, packed).from(skipped), keys, true);
 }
 
 // Rows per block if `rows` rows are split into nearly equal blocks of full tiles.
@@ -474,19 +505,26 @@ void backward_item(const Backward& args, i64 b, i64 h, float* dposition_bias, fl
 }  // namespace
 
 void scaled_dot_product_attention_forward(const Forward& args) {
-    // As many rows per item as leave several items for every thread.
     const i64 wanted_items = 4 * num_threads();
+    const i64 heads = args.batch * args.heads;
+    if (args.seqlen_q <= few_queries) {
+        const i64 floats = greater(1, args.seqlen_k) * args.head_dim * 2;  // that a head reads
+        return parallel_for(
+            heads, greater(divide_up(heads, 2 * wanted_items), 32768 / floats),
+            [&](i64 begin, i64 end, float* scratch) { attend_few(args, begin, end, scratch); },
+            Layout(args.head_dim, few_queries).floats);
+    }
+    // As many rows per item as leave several items for every thread.
     i64 query_block = max_query_block;
     while (query_block > min_query_block && (args.total_q + query_block - 1) / query_block * args.heads < wanted_items)
         query_block /= 2;
-    const Plan plan{&args, query_block};
     const i64 blocks = (args.total_q + query_block - 1) / query_block;
     const i64 keys = lesser(args.seqlen_k, query_block + args.left + args.right);
     const i64 work = lesser(args.total_q, query_block) * greater(1, keys) * args.head_dim * 2;
     parallel_for(
         blocks * args.heads, greater(1, 65536 / greater(1, work)),
         [&](i64 begin, i64 end, float* scratch) {
-            for (i64 item = begin; item < end; ++item) attention_item(plan, item, scratch);
+            for (i64 item = begin; item < end; ++item) attention_item(args, query_block, item, scratch);
         },
         Layout(args.head_dim, query_block).floats);
 }

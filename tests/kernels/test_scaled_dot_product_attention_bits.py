@@ -174,3 +174,45 @@ def test_transposed_views(isa: str, threads: int) -> None:
     copied = {name: np.ascontiguousarray(a) for name, a in shared.items()}
     for a, b in zip(attend(shared), attend(copied), strict=True):
         assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("dim", [16, 24, 64])
+def test_few_queries_of_a_cache(isa: str, threads: int, dim: int) -> None:
+    """A step of decoding, keys and values in slots with unused room between, gives the rows of separate calls."""
+    capacity, lengths, queries = 40, (1, 17, 40, 0, 33, 16, 5), (1, 6, 2, 3, 0, 1, 4)
+    rng = np.random.default_rng(5)
+    slots = rng.standard_normal((len(lengths) * capacity, 2, 3, dim), dtype=np.float32)
+    ends = np.repeat(np.arange(len(lengths) + 1) * capacity, 2)[:-1].astype(np.int32)
+    ends[1::2] += lengths
+    for end, next_slot in zip(ends[1::2], ends[2::2], strict=True):
+        slots[end:next_slot] = np.nan
+    counts = [0] * (2 * len(lengths))
+    counts[::2] = queries
+    cu = cumulative(counts)
+    q = rng.standard_normal((sum(queries), 3, dim), dtype=np.float32)
+    step = {"q": q, "k": slots[:, 0], "v": slots[:, 1], "cu_seqlens_q": cu, "cu_seqlens_k": ends}
+    y, lse, weights = attend(step)
+    for i in range(0, len(counts), 2):
+        rows, n = slice(cu[i], cu[i + 1]), ends[i + 1] - ends[i]
+        # as padded, with other queries: too many to read the keys and values in place
+        many = np.concatenate([q[rows], rng.standard_normal((70, 3, dim), dtype=np.float32)])
+        k, v = (slots[ends[i] : ends[i + 1], part].swapaxes(0, 1)[None] for part in (0, 1))
+        alone = attend({"q": many.swapaxes(0, 1)[None], "k": k, "v": v})
+        few = counts[i]
+        assert_same_bits(np.ascontiguousarray(alone[0][0, :, :few].swapaxes(0, 1)), y[rows])
+        assert_same_bits(alone[1][0, :, :few], lse[:, rows])
+        assert_same_bits(alone[2][0, :, :few], weights[i, :, :few, :n])
+
+
+@pytest.mark.parametrize("dim", [24, 64])
+def test_few_queries_beside_hidden_nan(isa: str, threads: int, dim: int) -> None:
+    """Values that are not finite spoil only the queries that see them, also where few queries read them in place."""
+    given = ragged((4, 6), (21, 300), 2, dim)
+    y, lse, _ = attend(given, is_causal=True)
+    spoilt = given | {"v": given["v"].copy()}
+    spoilt["v"][19], spoilt["v"][320] = np.nan, np.inf
+    other = attend(spoilt, is_causal=True)
+    seen = np.isin(np.arange(10), [2, 3, 9])
+    assert_same_bits(other[0][~seen], y[~seen])
+    assert_same_bits(other[1], lse)
+    assert not np.isfinite(other[0][seen]).any()
