@@ -34,6 +34,13 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_is_made_with_those_above(tmp_path: Path) -> None:
+    with files.making(tmp_path / "a" / "b" / "c") as temporary:
+        (temporary / "d").touch()
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["c"]
+    assert (tmp_path / "a" / "b" / "c" / "d").exists()
+
+
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     mask = os.umask(0o027)
     try:

@@ -80,6 +80,14 @@ def test_attention_counts_the_keys_that_are_seen(causal: bool, pairs: int) -> No
     assert row.shape == f"batch=2 heads=2 dim=8 q=3 k=4 tokens=5{' causal' * causal}"
 
 
+@pytest.mark.parametrize(("kept", "moved"), [(False, 2 * 5 * 8), (True, 4 * 5 * 8)])
+def test_a_projection_that_is_kept_is_written_too(kept: bool, moved: int) -> None:
+    weight = kernels.PackedMatrix(np.ones((16, 8), np.float32))
+    with fastattn.profile() as calls:
+        kernels.highway(X, weight, np.zeros(16, np.float32), return_projection=kept)
+    assert [row.bytes for row in calls.rows] == [4 * (16 * 8 + moved)]
+
+
 def smallest_cases() -> list[Any]:
     cases: dict[str, KernelCase] = {}
     for case in kernel_cases():

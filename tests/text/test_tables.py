@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -294,6 +295,21 @@ def test_damaged_parquet_is_named(tmp_path: Path, damage: str) -> None:
     path.write_bytes(data.replace(old, new))
     with pytest.raises(ValueError, match=r"^.*a\.parquet: "):
         list(read_rows(path, ["b"], optional=["text"]))
+
+
+def test_a_disk_that_fails_under_parquet_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow", reason="reads Parquet")
+    from pyarrow import parquet
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1")
+    monkeypatch.setattr(parquet, "ParquetFile", fails)
+    with pytest.raises(OSError, match=r"Input/output error") as caught:
+        list(read_rows(path, ["text"]))
+    assert caught.value.filename == str(path)
 
 
 def test_parquet_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
