@@ -172,6 +172,13 @@ def test_a_package_by_distribution_name(tmp_path, monkeypatch, no_connections, n
     assert find_model(name) == model
 
 
+def test_a_distribution_of_one_flat_folder(tmp_path, monkeypatch, no_connections):
+    model = make_package(tmp_path / "site", "weights", distribution="other-name", inside=".")
+    (tmp_path / "site" / "other_name-1.0.dist-info" / "RECORD").write_text("weights/modules.json,,\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert find_model("other-name").resolve() == model.resolve()
+
+
 def test_a_package_without_a_model_is_passed_over(hub):
     with pytest.raises(ModelNotFoundError, match="installed package: no package 'json' with a model in it"):
         find_model("json")

@@ -193,6 +193,13 @@ class TestTrees:
         assert repr(Plain()) == "Plain(\n  (layers.0-1): 2 x ReLU()\n)"
         assert repr(nn.Module()) == "Module()"
 
+    def test_every_layer_shows_what_it_was_made_with(self) -> None:
+        layers = [nn.Embedding(7, 4), nn.Embedding(7, 4, padding_idx=2), nn.GELU("tanh"), nn.Softmax(-1)]
+        assert [repr(layer) for layer in layers] == [
+            "Embedding(7, 4)", "Embedding(7, 4, padding_idx=2)", "GELU(approximate='tanh')", "Softmax(dim=-1)",
+        ]  # fmt: skip
+        assert repr(nn.LSTM(3, 4, num_layers=2, bidirectional=True)).startswith("LSTM(3, 4, num_layers=2, bidirection")
+
     def test_a_shared_module_comes_once(self) -> None:
         layer = nn.Linear(4, 4)
         model = nn.Sequential(layer, nn.ReLU(), layer)

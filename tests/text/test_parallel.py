@@ -106,6 +106,13 @@ def test_bad_files(tmp_path: Path) -> None:
         ParallelText(("a",), ("b", "c"))
 
 
+def test_pairs_that_are_taken_keep_their_places(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", "a\t1\n\nb\t2\nc\t3\n")
+    taken = read_parallel(path).take([2, 0])
+    assert (taken.sources, taken.targets, taken.lines) == (("c", "a"), ("3", "1"), (4, 1))
+    assert [taken.place(i, target=False) for i in range(2)] == [f"{path}:4", f"{path}:1"]
+
+
 def test_the_checksum_knows_the_text() -> None:
     first = ParallelText(("a", "b"), ("c", "d"))
     assert first.crc32 == ParallelText(("a", "b"), ("c", "d")).crc32
