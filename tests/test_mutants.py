@@ -94,7 +94,7 @@ def test_which_tests_run() -> None:
     def chosen(file: str) -> list[list[str]]:
         return mutants.tests_of(Fault("line removed", file, 40, 0, 0, "", ""))
 
-    assert chosen("csrc/kernels/pooling.cpp") == [
+    assert chosen("csrc/kernels/pooling.cpp")[:2] == [
         ["tests/kernels/test_pooling.py"], ["tests/kernels/test_properties.py", "-k", "[pooling"],
     ]  # fmt: skip
     assert chosen("fastattn/training/schedules.py")[0] == ["tests/training/test_schedules.py"]
