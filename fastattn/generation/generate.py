@@ -66,7 +66,7 @@ def generate(
         max_length: the maximum length of a result, including the start. None uses `config.max_length`, or
             `config.max_position_embeddings` if that is None.
         max_new_tokens: the same without the start, for all sources or for each. Give at most one of the two.
-        min_length: no result ends before it has so many tokens, including the start.
+        min_length: no result ends before it has so many tokens, including the start, or reaches its maximum length.
         length_penalty: the score of a hypothesis is the sum of its log-probabilities over its length to this power, in
             [-10, 10]: above 0 prefers long ones.
         early_stopping: when a search is done. True: with `num_beams` finished hypotheses. False: when the best
@@ -121,7 +121,7 @@ def generate(
             input_ids,
             attention_mask,
             max_length=options.max_length,
-            use_cache=use_cache,
+            use_cache=options.use_cache,
             vocabulary=options.vocabulary,
         )
         rules = Rules(options, len(decoder.sources), prefix_ids)

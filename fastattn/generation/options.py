@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
-from fastattn.checks import boolean, config_integer, config_number, integers, shown
+from fastattn.checks import boolean, config_integer, config_number, integers, sequence, shown
 from fastattn.generation.decoder import DecoderModel, Ids
 from fastattn.models.generation_config import (
     OPTIONS,
@@ -19,6 +19,8 @@ from fastattn.models.generation_config import (
 )
 
 OWNER = "generate"
+LEAST = 1e-6
+"""The least temperature and penalty for repetition. Scores over far smaller ones are infinite."""
 _FOR_BEAMS = ("early_stopping",)
 _FOR_SAMPLES = ("temperature", "top_k", "top_p", "seed")
 
@@ -40,7 +42,7 @@ class Options:
         self._strategy()
         self._limits(config.max_length, limit)
         self.length_penalty: float = self._number("length_penalty", -10.0, 10.0)
-        self.repetition_penalty: float = self._number("repetition_penalty", 0.0, 1000.0, above=True)
+        self.repetition_penalty: float = self._number("repetition_penalty", LEAST, 1000.0)
         self.no_repeat_ngram_size: int = self._integer("no_repeat_ngram_size", 0)
         end = config.eos_token_id
         self.ends: Ids = np.array(end if isinstance(end, tuple) else (end,))
@@ -51,13 +53,16 @@ class Options:
         self.pad: int = int(self.ends[0])
         if pad is not None:
             self.pad = token(f"{OWNER}: {self._settings.source}: pad_token_id", pad, size)
-        words = given["bad_words_ids"]
+        words = given.get("bad_words_ids")
         words = (config.bad_words_ids or ()) if words is None else bad_words(f"{OWNER}: bad_words_ids", words, size)
         words = tuple(word for word in words if word not in [(end,) for end in self.ends])  # as in transformers
         self.bad: Ids = np.array([word[0] for word in words if len(word) == 1], np.int64)
         self.phrases = [np.array(word) for word in words if len(word) > 1]
-        self.vocabulary = self._vocabulary(given["vocabulary"])
-        self.output_scores = boolean(f"{OWNER}: output_scores", given["output_scores"], error=TypeError)
+        self.vocabulary = self._vocabulary(given.get("vocabulary"))
+        self.output_scores, self.use_cache = (
+            boolean(f"{OWNER}: {name}", given.get(name, usual), error=TypeError)
+            for name, usual in (("output_scores", False), ("use_cache", True))
+        )
 
     def _strategy(self) -> None:
         """Greedy, beams or samples, and what belongs to one of these alone."""
@@ -79,16 +84,18 @@ class Options:
             (_FOR_SAMPLES, "do_sample", self.do_sample),
         ):
             for name in names:
-                if given[name] is not None and not used:
+                if given.get(name) is not None and not used:
                     raise ValueError(f"{OWNER}: {name} needs {wanted}, got {shown(given[name])} without")
         stopping = self._value("early_stopping")
-        if stopping not in (True, False, "never") or isinstance(stopping, (int, float)) != isinstance(stopping, bool):
+        if isinstance(stopping, np.bool_):
+            stopping = bool(stopping)
+        if not isinstance(stopping, bool | str) or stopping not in (True, False, "never"):
             raise ValueError(f"{self._name('early_stopping')} must be True, False or 'never', got {shown(stopping)}")
         self.early_stopping: bool | str = stopping
-        self.temperature = self._number("temperature", 0.0, 1e6, above=True)
+        self.temperature = self._number("temperature", LEAST, 1e6)
         self.top_k = self._integer("top_k", 0)
         self.top_p = self._number("top_p", 0.0, 1.0)
-        self.seed: int | None = given["seed"]
+        self.seed: int | None = given.get("seed")
         if self.seed is not None:
             self.seed = config_integer(f"{OWNER}: seed", self.seed, 0, high=2**64, wanted="from 0 to 2**64 - 1")
         for table, used in (
@@ -103,13 +110,13 @@ class Options:
                     raise ValueError(f"{OWNER}: {source}: {name} is {shown(value)}; only {usual!r} is supported")
 
     def _limits(self, usual: int | None, limit: int) -> None:
-        longest, more = self._given["max_length"], self._given["max_new_tokens"]
+        longest, more = self._given.get("max_length"), self._given.get("max_new_tokens")
         if longest is not None and more is not None:
             raise ValueError(f"{OWNER}: max_length and max_new_tokens must not both be given")
         self.max_lengths: Ids | None = None
         if isinstance(more, (Sequence, np.ndarray)):
             name = f"{OWNER}: max_new_tokens"
-            wanted = integers(name, more)
+            wanted = _ids(name, more)
             if len(wrong := wanted[(wanted < 1) | (wanted >= limit)]):
                 raise ValueError(f"{name} must be from 1 to max_position_embeddings = {limit - 1}, got {wrong[0]}")
             self.max_lengths = 1 + wanted
@@ -122,7 +129,8 @@ class Options:
             longest = config_integer(f"{OWNER}: max_length", longest, 2, high=limit + 1, wanted=text)
         self.max_length: int = longest or min(usual or limit - 1, limit)
         self.min_length: int = self._integer("min_length", 0)
-        if self._given["min_length"] is not None and self.min_length > self.max_length:
+        one = self.max_lengths is None  # else a source with a limit below `min_length` ends there
+        if one and self._given.get("min_length") is not None and self.min_length > self.max_length:
             raise ValueError(
                 f"{OWNER}: min_length must be at most max_length = {self.max_length}, got {self.min_length}"
             )
@@ -140,13 +148,14 @@ class Options:
         name, sources = f"{OWNER}: prefix_ids", len(limits)
         if given is None:
             return np.empty((sources, 0), np.int64)
-        if len(given) != sources:
-            raise ValueError(f"{name} must have a sequence of ids for each of {sources} sources, got {len(given)}")
-        rows = [integers(f"{name}[{i}]", row if len(row) else np.arange(0)) for i, row in enumerate(given)]
-        found: Ids = np.full((sources, max(map(len, rows), default=0)), -1)
-        for i, (row, limit) in enumerate(zip(rows, limits.tolist(), strict=True)):
+        rows = [_ids(f"{name}[{i}]", row) for i, row in enumerate(sequence(name, given, "sequences of ids"))]
+        if len(rows) != sources:
+            raise ValueError(f"{name} must have a sequence of ids for each of {sources} sources, got {len(rows)}")
+        for i, row in enumerate(rows):
             if row.ndim != 1:
                 raise ValueError(f"{name}[{i}] must have one axis, got shape {row.shape}")
+        found: Ids = np.full((sources, max(map(len, rows), default=0)), -1)
+        for i, (row, limit) in enumerate(zip(rows, limits.tolist(), strict=True)):
             if len(row) > limit - 2:
                 raise ValueError(
                     f"{name}[{i}] has {len(row)} tokens; with the start and another token that is more than {limit}"
@@ -162,7 +171,7 @@ class Options:
         if words is None:
             return None
         name, size = f"{OWNER}: vocabulary", self.vocab_size
-        ids: Ids = np.unique(integers(name, np.asarray(words)))
+        ids: Ids = np.unique(_ids(name, words))
         if not len(ids) or ids[0] < 0 or ids[-1] >= size:
             wrong = shown(int(ids[0] if ids[0] < 0 else ids[-1])) if len(ids) else "none"
             raise ValueError(f"{name} must be ids of the target vocabulary, below {size}, got {wrong}")
@@ -170,14 +179,14 @@ class Options:
         return np.union1d(ids, np.array(needed, np.int64))
 
     def _value(self, name: str) -> Any:
-        for value in (self._given[name], self._settings.values.get(name)):
+        for value in (self._given.get(name), self._settings.values.get(name)):
             if value is not None:
                 return value
         return OPTIONS[name]
 
     def _name(self, name: str) -> str:
         """The name in an error, with the file if the value is of the folder."""
-        return f"{OWNER}: {name}" if self._given[name] is not None else f"{OWNER}: {self._settings.source}: {name}"
+        return f"{OWNER}: {name}" if self._given.get(name) is not None else f"{OWNER}: {self._settings.source}: {name}"
 
     def _integer(self, name: str, low: int) -> int:
         return config_integer(self._name(name), self._value(name), low, high=None)
@@ -186,7 +195,13 @@ class Options:
         return config_number(self._name(name), self._value(name), low, high, above=above, up_to=True)
 
     def _token(self, name: str, usual: int | None) -> Any:
-        value = self._given[name]
+        value = self._given.get(name)
         if value is None:
             value = self._settings.values.get(name, usual)
         return None if value is None else token(self._name(name), value, self.vocab_size)
+
+
+def _ids(name: str, values: Any) -> Ids:
+    """`values` as integers. An empty list is of integers too."""
+    nothing = isinstance(values, Sized) and not isinstance(values, np.ndarray | str) and not len(values)
+    return integers(name, np.arange(0) if nothing else values)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fastattn.text.characters import character_ids
     from fastattn.text.conll import ConllSentence, parse_conll, read_conll
     from fastattn.text.conllu import ConlluSentence, parse_conllu, read_conllu
-    from fastattn.text.documents import Documents, split_sentences
+    from fastattn.text.documents import Documents, join_sentences, split_sentences
     from fastattn.text.entities import Entity, convert_tags, entities_to_tags, scheme_of, tags_to_entities
     from fastattn.text.labelled import LabelledTexts, labelled_texts, plain_texts
     from fastattn.text.language_model import (
@@ -71,6 +71,7 @@ __all__ = [
     "entities_to_tags",
     "gather",
     "is_squad",
+    "join_sentences",
     "labelled_texts",
     "parse_conll",
     "parse_conllu",
@@ -102,7 +103,7 @@ __getattr__ = lazy(
         "characters": "character_ids",
         "conll": "ConllSentence parse_conll read_conll",
         "conllu": "ConlluSentence parse_conllu read_conllu",
-        "documents": "Documents split_sentences",
+        "documents": "Documents join_sentences split_sentences",
         "entities": "Entity convert_tags entities_to_tags scheme_of tags_to_entities",
         "labelled": "LabelledTexts labelled_texts plain_texts",
         "language_model": "Sentences StreamBatches Vocabulary read_sentences sentence_batches unigram_perplexity",

@@ -27,6 +27,7 @@ _HEADING = re.compile(r"\s*=(?!\s*=).*[^=\s]\s*=\s*$|#\s")
 """A heading of the first level: `= Title =`, or `# Title`."""
 _CLOSING = "'\"\u201d\u2019\u00bb)\\]\u300d\u300f\uff09"
 _END = re.compile(rf"[.!?\u2026][{_CLOSING}]*\s+|[\u3002\uff01\uff1f][{_CLOSING}]*\s*")
+_UNSPACED = re.compile(r"[\u3001-\u303f\u3040-\u30ff\u3400-\u9fff\uff01-\uff60]")
 _TITLES = r"Dr|Mr|Mrs|Ms|Prof|Rev|Gen|Col|Capt|Sgt|St|No|vs|cf|e\.g|i\.e"
 _ABBREVIATION = re.compile(rf"(?<![^\s(])(?:[^\W\d_]|{_TITLES})\.\s+$")
 
@@ -125,6 +126,20 @@ def split_sentences(paragraph: str) -> list[str]:
             start = end
     last = paragraph[start:].strip()
     return [*found, last] if last else found
+
+
+def join_sentences(sentences: Iterable[str]) -> str:
+    """The text of sentences: with a space between them, but with none between two letters or stops of Chinese and
+    Japanese.
+
+    >>> join_sentences(["Why?", "No."]) + join_sentences(["\u597d\u3002", "\u597d\u3002"])
+    'Why? No.\u597d\u3002\u597d\u3002'
+    """
+    text = ""
+    for sentence in sentences:
+        glued = not text or (_UNSPACED.match(text[-1]) and _UNSPACED.match(sentence))
+        text += sentence if glued else f" {sentence}"
+    return text
 
 
 def _lines(path: str) -> Iterator[str]:

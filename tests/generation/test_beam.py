@@ -194,6 +194,30 @@ class TestResults:
         assert real.sum() == 3  # 7 7, 7 0 and 0
         assert rows(output.sequences[~real]) == [[49]]
 
+    def test_numpy_values(self) -> None:
+        model = ending()
+        ids, mask = sources(4)
+        given = {"num_beams": np.int64(3), "early_stopping": np.True_, "length_penalty": np.float32(2.0)}
+        usual = {"num_beams": 3, "early_stopping": True, "length_penalty": 2.0}
+        late = found(model, ids, mask, **{**usual, "early_stopping": False})
+        expected = found(model, ids, mask, **usual)
+        assert (late.sequences_scores != expected.sequences_scores).any()
+        assert_same_bits(found(model, ids, mask, **given).sequences_scores, expected.sequences_scores)
+
+    def test_no_sources(self) -> None:
+        output = found(
+            ending(), np.empty((0, 5), np.int64), num_beams=2, max_length=None, max_new_tokens=[], prefix_ids=[]
+        )
+        assert output.sequences.shape == (0, 1)
+
+    def test_a_least_length_beyond_the_limit_of_a_source(self) -> None:
+        model = ending()
+        ids, mask = sources(2)
+        options = {"max_length": None, "min_length": 8}
+        together = found(model, ids, mask, max_new_tokens=[12, 3], **options)
+        alone = found(model, ids[1:], mask[1:], max_new_tokens=[3], **options)
+        assert rows(together.sequences)[1] == rows(alone.sequences)[0]
+
     def test_options_of_the_folder(self, tmp_path: Any) -> None:
         model = ending()
         model.save_pretrained(tmp_path)
@@ -219,16 +243,28 @@ class TestRefusals:
             ({"num_return_sequences": 2}, "num_return_sequences must be at most num_beams = 1, got 2"),
             ({"early_stopping": True}, "early_stopping needs num_beams, got True without"),
             ({"num_beams": 2, "early_stopping": "soon"}, "early_stopping must be True, False or 'never', got 'soon'"),
+            (
+                {"num_beams": 2, "early_stopping": np.array([True, False])},
+                r"early_stopping must be True, False or 'never', got array\(",
+            ),
+            ({"repetition_penalty": 1e-46}, r"repetition_penalty must be a number in \[1e-06, 1000\], got 1e-46"),
+            (
+                {"do_sample": True, "temperature": 1e-39},
+                r"temperature must be a number in \[1e-06, 1e\+06\], got 1e-39",
+            ),
+            ({"prefix_ids": [1, 2, 3, 4, 5]}, r"prefix_ids\[0\] must have one axis, got shape \(\)"),
+            ({"vocabulary": []}, "vocabulary must be ids of the target vocabulary, below 50, got none"),
+            ({"vocabulary": [[1], [2, 3]]}, "vocabulary must be an integer array, got rows of different lengths"),
             ({"num_beams": 2, "early_stopping": 1}, "early_stopping must be True, False or 'never', got 1"),
             ({"num_beams": 2, "temperature": 0.5}, "temperature needs do_sample, got 0.5 without"),
             ({"top_k": 5}, "top_k needs do_sample, got 5 without"),
             ({"seed": 5}, "seed needs do_sample, got 5 without"),
-            ({"do_sample": True, "temperature": 0.0}, r"temperature must be a number in \(0, 1e\+06\], got 0.0"),
+            ({"do_sample": True, "temperature": 0.0}, r"temperature must be a number in \[1e-06, 1e\+06\], got 0.0"),
             ({"do_sample": True, "top_p": 1.5}, r"top_p must be a number in \[0, 1\], got 1.5"),
             ({"do_sample": True, "top_k": -1}, "top_k must be an integer of at least 0, got -1"),
             ({"do_sample": True, "seed": -1}, r"seed must be from 0 to 2\*\*64 - 1, got -1"),
             ({"length_penalty": float("nan")}, r"length_penalty must be a number in \[-10, 10\], got nan"),
-            ({"repetition_penalty": 0.0}, r"repetition_penalty must be a number in \(0, 1000\], got 0.0"),
+            ({"repetition_penalty": 0.0}, r"repetition_penalty must be a number in \[1e-06, 1000\], got 0.0"),
             ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be an integer of at least 0, got -1"),
             ({"min_length": 9, "max_length": 8}, "min_length must be at most max_length = 8, got 9"),
             (
@@ -246,6 +282,19 @@ class TestRefusals:
     )
     def test_options(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=f"generate: .*{message}"):
+            generate(ending(), sources()[0], **options)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"prefix_ids": 5}, "prefix_ids must be a sequence of sequences of ids, got int"),
+            ({"prefix_ids": [None, [1], [1], [1], [1]]}, r"prefix_ids\[0\] must be an integer array, got NoneType"),
+            ({"vocabulary": {1, 2}}, "vocabulary must be an integer array, got set"),
+            ({"use_cache": "no"}, "use_cache must be a bool, got 'no'"),
+        ],
+    )
+    def test_types(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(TypeError, match=f"generate: {message}"):
             generate(ending(), sources()[0], **options)
 
     @pytest.mark.parametrize(

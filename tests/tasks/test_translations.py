@@ -61,6 +61,44 @@ def test_scores_are_what_score_says(translator: Translator) -> None:
     assert scored[0].tokens == ["C", "A", "B", "</s>"]
 
 
+@pytest.mark.parametrize("forced", [None, 1])
+def test_a_score_is_that_of_the_tokens(forced: int | None) -> None:
+    """Also of translations that are cut."""
+    translator = make(forced_eos_token_id=forced)
+    found = details(translator, ["abc", "hgfedcba", "hh"], num_beams=3, n_best=3, length_penalty=0.7)
+    every = [one for each in found for one in each]
+    longest = translator.max_length if forced else translator.max_length - 1
+    assert any(len(one.tokens) == longest for one in every)
+    for one in every:
+        assert one.score == pytest.approx(sum(one.token_log_probs) / len(one.tokens) ** 0.7, rel=1e-5)
+        assert len(one.token_log_probs) == len(one.tokens)
+        assert len(one.text) == len(one.tokens) - (one.tokens[-1] == "</s>") <= translator.max_length - 1
+
+
+@pytest.mark.parametrize("more", [{}, {"return_alignments": True, "replace_unknowns": True}, {"prefixes": "A"}])
+def test_fewer_translations_than_asked_for(translator: Translator, more: dict[str, Any]) -> None:
+    options = {"num_beams": 4, "n_best": 4, "vocabulary": ["A"], "no_repeat_ngram_size": 1, **more}
+    found = details(translator, ["abc", "hh"], **options)
+    for each in found:
+        real = [one for one in each if one.tokens]
+        assert 0 < len(real) < 4
+        none = Translation("", float("-inf"), [], [], [] if "return_alignments" in more else None)
+        assert each[len(real) :] == [none] * (4 - len(real))
+    [nothing] = details(translator, ["hh"], **{**options, "min_length": 30})
+    assert [one.text for one in nothing] == [""] * 4
+
+
+def test_options_do_not_depend_on_the_texts(translator: Translator) -> None:
+    """Wrong ones are refused without a text, and a limit of one text does not refuse another."""
+    for texts in ([], [""], ["abc"]):
+        with pytest.raises(ValueError, match=r"generate: num_beams must be from 1 to 12, .* got '4'"):
+            translator.translate(texts, num_beams="4")
+    translator = make(max_position_embeddings=200)
+    texts = ["a", "abcabcabcabcabcabcabcabcabc"]
+    together = translator.translate(texts, min_length=70)
+    assert together == [translator.translate(text, min_length=70) for text in texts]
+
+
 def test_prefixes(translator: Translator) -> None:
     for options in ({}, {"num_beams": 3}):
         found = details(translator, ["abc", "hh", "ab"], prefixes=["HAG", "", "B"], **options)
@@ -125,6 +163,9 @@ def test_a_long_text_is_cut_into_sentences(translator: Translator) -> None:
         " ".join(filter(None, translator.translate(sentences, num_beams=2))),
         translator.translate("abc", num_beams=2),
     ]
+    assert translator.translate(whole, overlong="split", prefixes="HAG") == " ".join(
+        [translator.translate(sentences[0], prefixes="HAG"), *filter(None, translator.translate(sentences[1:]))]
+    )
     endless = "abc " * 30  # no sentence ends: it is cut between words
     parts = translator._fitting(endless.strip())
     assert " ".join(parts) == endless.strip()
@@ -144,7 +185,7 @@ def test_a_stream_is_read_as_it_is_needed(translator: Translator) -> None:
     found = list(itertools.islice(stream, 9))
     assert found == translator.translate([*TEXTS, *TEXTS[:3]], num_beams=2)
     assert len(read) == 12
-    assert list(translator.translate_iterable(iter([]))) == []
+    assert list(translator.translate_iterable(iter([]), prefixes=None)) == []
     assert list(translator.translate_iterable(TEXTS, read_ahead=1, prefixes="B")) == translator.translate(
         TEXTS, prefixes="B"
     )
@@ -191,6 +232,8 @@ def test_refusals_of_scores_and_streams(translator: Translator) -> None:
         translator.score(["a"], ["A" * 40])
     with pytest.raises(TypeError, match="translate_iterable: texts must be an iterable of str, got str"):
         next(translator.translate_iterable("abc"))
+    with pytest.raises(TypeError, match="translate_iterable: texts must be an iterable of str, got int"):
+        next(translator.translate_iterable(5))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="translate_iterable: prefixes must be one str"):
         next(translator.translate_iterable(["abc"], prefixes=["A"]))
     assert Translation("", 0.0, [], []) == translations.NOTHING

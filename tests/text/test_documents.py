@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastattn.text import Documents, split_sentences
+from fastattn.text import Documents, join_sentences, split_sentences
 
 DATA = Path(os.environ.get("FASTATTN_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
@@ -148,3 +148,18 @@ def test_the_checksum_of_a_large_text_takes_little_memory(tmp_path: Path) -> Non
     finally:
         tracemalloc.stop()
     assert found == zlib.crc32("\n".join(data).encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "One. Two! Three?",
+        "\u4f60\u597d\u3002\u518d\u89c1\uff01",
+        "\u306f\u3044\u3002\u300c\u3044\u3044\u3048\u3002\u300d",
+        "\uc548\ub155. \uc798 \uac00.",
+        "",
+        "One",
+    ],
+)
+def test_sentences_are_joined_as_they_were(text: str) -> None:
+    assert join_sentences(split_sentences(text)) == text

@@ -19,6 +19,7 @@ from fastattn.autograd import no_grad
 from fastattn.files import read_regular
 from fastattn.formats.hugging_face import CONFIG, read_config
 from fastattn.generation.hypotheses import score
+from fastattn.generation.options import Options as GenerateOptions
 from fastattn.hub import Files, find_model
 from fastattn.models import Transformer, TransformerConfig
 from fastattn.random import manual_seed
@@ -201,7 +202,8 @@ class Translator(Searcher, Task):
             batch_tokens: the tokens, at least 1.
             overlong: what happens to texts of more than `max_length` tokens. "error" refuses them, "truncate" cuts
                 them to the limit, and "skip" gives "" for them. "split" translates them sentence by sentence, and
-                gives neither scores nor more than one translation. How many there were is logged.
+                gives neither scores nor more than one translation; the first sentence has the prefix. How many
+                there were is logged.
             options: `num_beams`, `length_penalty`, `early_stopping`, `min_length`, `no_repeat_ngram_size`,
                 `repetition_penalty`, `do_sample`, `temperature`, `top_k`, `top_p` and `seed` of
                 `fastattn.generation.generate`. The default of each is the folder's.
@@ -245,9 +247,10 @@ class Translator(Searcher, Task):
         `arguments` are those of `translate`; `prefixes` must be one str.
         """
         read_ahead = checks.integer("translate_iterable: read_ahead", read_ahead)
-        if isinstance(texts, str):
-            raise TypeError("translate_iterable: texts must be an iterable of str, got str")
-        if not isinstance(arguments.get("prefixes", ""), str):
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            got = type(texts).__name__
+            raise TypeError(f"translate_iterable: texts must be an iterable of str, got {got}")
+        if not isinstance(arguments.get("prefixes"), str | None):
             raise TypeError("translate_iterable: prefixes must be one str, which all translations begin with")
         rest = iter(texts)
         while some := list(itertools.islice(rest, read_ahead)):
@@ -268,10 +271,9 @@ class Translator(Searcher, Task):
         if unknown := sorted(set(options) - set(DECODING)):
             raise TypeError(f"translate: unexpected argument {unknown[0]!r}")
         n_best = checks.integer("translate: n_best", n_best)
-        beams = options.get("num_beams") or self.model.settings.values.get("num_beams") or 1
-        samples = options.get("do_sample") or self.model.settings.values.get("do_sample")
-        if isinstance(beams, int) and n_best > beams and not samples:
-            raise ValueError(f"translate: n_best must be at most num_beams = {beams}, got {n_best}")
+        checked = GenerateOptions(self.model, {**options, "max_new_tokens": self.max_length, "num_return_sequences": 1})
+        if n_best > checked.num_beams and not checked.do_sample:
+            raise ValueError(f"translate: n_best must be at most num_beams = {checked.num_beams}, got {n_best}")
         target = self.tokenizer.target
         found: list[NDArray[np.int64]] | None = None
         if prefixes is not None:
@@ -297,6 +299,7 @@ class Translator(Searcher, Task):
         boolean = partial(checks.boolean, error=TypeError)
         return Search(
             n_best,
+            max(n_best, checked.num_beams),
             found,
             boolean("translate: replace_unknowns", replace_unknowns),
             boolean("translate: return_alignments", return_alignments),
@@ -420,8 +423,8 @@ class Translator(Searcher, Task):
         overlong = self.recipe.overlong
         if overlong == "skip":
             data = data.take(np.flatnonzero(~self._overlong(data)))
-        encoded = self._encode_sources(data.sources, overlong)
-        found = [best.text for best, *_ in self._find(data.sources, encoded, Search(), overlong)]
+        encoded, search = self._encode_sources(data.sources, overlong), self._search(texts=data.sources, options={})
+        found = [best.text for best, *_ in self._find(data.sources, encoded, search, overlong)]
         loss = self.cross_entropy(data)
         return {"loss": loss, **{name: functions[name](found, data.targets) for name in self.recipe.measured}}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,15 @@ from fastattn import ragged
 from fastattn.autograd import no_grad, values
 from fastattn.generation import generate
 from fastattn.models import Transformer
-from fastattn.text import TokenizedTexts, TranslationTokenizer, gather, split_sentences, token_budget_batches
+from fastattn.text import (
+    TokenizedTexts,
+    TranslationTokenizer,
+    gather,
+    join_sentences,
+    split_sentences,
+    token_budget_batches,
+)
+from fastattn.text.subwords import END
 
 BATCH_TOKENS = 4096
 """Source tokens translated at once. Every step of decoding reads all weights, however many texts there are."""
@@ -50,9 +58,11 @@ class Translation:
     - `score`: the sum of `token_log_probs`, divided by the `length_penalty`-th power of the number of tokens after the
       prefix
     - `tokens`: its tokens, with `</s>` at the end unless it was cut
-    - `token_log_probs`: the log-probability of each, 0 for those of a prefix
+    - `token_log_probs`: the log-probability of each, 0 for those of a prefix and for an end that the model is forced to
     - `alignment`: for each token, the number of the source token that it attends to most, the mean of all layers and
       heads; only if it was asked for
+
+    If a search finds fewer translations than it is to give, the others are "", without tokens and with a score of -inf.
     """
 
     text: str
@@ -68,9 +78,11 @@ NOTHING = Translation("", 0.0, [], [])
 
 @dataclass(frozen=True)
 class Search:
-    """How translations are looked for; see `Translator.translate`. `prefixes` has the ids of each text's prefix."""
+    """How translations are looked for; see `Translator.translate`. `hypotheses` are those of a text at the same time,
+    and `prefixes` has the ids of each text's prefix."""
 
     n_best: int = 1
+    hypotheses: int = 1
     prefixes: Sequence[Ids] | None = None
     replace_unknowns: bool = False
     return_alignments: bool = False
@@ -106,15 +118,14 @@ class Searcher:
             wanted &= ~encoded.truncated
         found = [[NOTHING] * search.n_best for _ in texts]
         some = np.flatnonzero(wanted)
-        beams = search.options.get("num_beams") or self.model.settings.values.get("num_beams") or 1
-        most = max(1, batch_tokens // max(beams, search.n_best))  # memory is that of the hypotheses
+        most = max(1, batch_tokens // search.hypotheses)  # memory is theirs
         for batch in token_budget_batches(lengths[some], most):
             indices = some[batch]
             for i, translations in zip(indices, self._batch(texts, encoded, indices, search), strict=True):
                 found[i] = translations
         if overlong == "split":
             for i in np.flatnonzero(encoded.truncated & (lengths > 1)):
-                found[int(i)] = [self._whole(texts[int(i)], search, batch_tokens)]
+                found[int(i)] = [self._whole(int(i), texts[int(i)], search, batch_tokens)]
         return found
 
     def _batch(
@@ -128,18 +139,20 @@ class Searcher:
         limits = np.minimum(starts + lengths + MORE_TOKENS, self.max_length - 1)
         source = ragged.unpack(*gather(encoded.ids, encoded.cu_seqlens, indices))
         mask = np.arange(lengths.max()) < lengths[:, None]
-        # One more than wanted: the token that a model is forced to end with is not part of the translation.
+        most = limits + (config.forced_eos_token_id is not None)  # with the end that a model is forced to
         output = generate(
-            self.model, source, mask, max_new_tokens=limits + 1, bad_words_ids=self._bad_words, output_scores=True,
+            self.model, source, mask, max_new_tokens=most, bad_words_ids=self._bad_words, output_scores=True,
             vocabulary=search.vocabulary, **given,
         )  # fmt: skip
         count = search.n_best
-        body, own = output.sequences[:, 1:], output.token_log_probs[:, 1:]
-        starts, limits = np.repeat(starts, count), np.repeat(limits, count)
-        ends = np.isin(body, config.eos_token_id) & (np.arange(body.shape[1]) >= starts[:, None])
-        stops = np.minimum(np.where(ends.any(1), ends.argmax(1) + 1, limits), limits).tolist()
-        ids = [row[:stop] for row, stop in zip(body, stops, strict=True)]
-        log_probs = [row[:stop] for row, stop in zip(own, stops, strict=True)]
+        starts, limits, most = (np.repeat(each, count) for each in (starts, limits, most))
+        ends = np.isin(output.sequences, config.eos_token_id)
+        ends &= np.arange(ends.shape[1]) > starts[:, None]
+        ended = ends.any(1)
+        stops = np.where(ended, ends.argmax(1), most)
+        stops[output.sequences_scores == -np.inf] = 0  # nothing was found
+        ids = [row[1 : 1 + stop] for row, stop in zip(output.sequences, stops.tolist(), strict=True)]
+        log_probs = [row[1 : 1 + stop] for row, stop in zip(output.token_log_probs, stops.tolist(), strict=True)]
         aligned: list[Ids] | None = None
         unknown = self.tokenizer.target.unk_token_id
         if search.return_alignments or (search.replace_unknowns and any((row == unknown).any() for row in ids)):
@@ -147,29 +160,33 @@ class Searcher:
         words = None
         if search.replace_unknowns and aligned is not None:
             words = [self._words(texts[int(indices[j // count])], ids[j], aligned[j]) for j in range(len(ids))]
-        ended = ends[np.arange(len(ids)), np.array(stops) - 1].tolist()
-        decoded = self.tokenizer.target.decode(
-            (row[: len(row) - end] for row, end in zip(ids, ended, strict=True)), words
-        )
+        lengths = np.maximum(np.minimum(stops - ended, limits), 0).tolist()
+        decoded = self.tokenizer.target.decode((row[:n] for row, n in zip(ids, lengths, strict=True)), words)
         for first in range(0, len(ids), count):
             yield [
                 Translation(
                     decoded[j],
                     float(output.sequences_scores[j]),
-                    self.tokenizer.target.tokens(ids[j]),
+                    [*self.tokenizer.target.tokens(ids[j][: lengths[j]]), *[END] * (len(ids[j]) - lengths[j])],
                     log_probs[j].tolist(),
                     aligned[j].tolist() if search.return_alignments and aligned is not None else None,
                 )
                 for j in range(first, first + count)
             ]
 
-    def _whole(self, text: str, search: Search, batch_tokens: int) -> Translation:
-        """A long text, sentence by sentence. Sentences that are too long are cut between words, and words anywhere."""
+    def _whole(self, number: int, text: str, search: Search, batch_tokens: int) -> Translation:
+        """A long text, sentence by sentence. Sentences that are too long are cut between words, and words anywhere.
+
+        The first sentence has the prefix.
+        """
         parts = [part for sentence in split_sentences(text) for part in self._fitting(sentence)]
         encoded = self.tokenizer.source.encode(parts, self.max_length)
-        rest = Search(1, None, search.replace_unknowns, False, search.vocabulary, search.options)
-        found = self._find(parts, encoded, rest, "truncate", batch_tokens)
-        return Translation(" ".join(each.text for [each] in found if each.text), 0.0, [], [])
+        prefixes = None
+        if search.prefixes is not None:
+            prefixes = [np.empty(0, np.int64)] * len(parts)
+            prefixes[int((encoded.lengths > 1).argmax())] = search.prefixes[number]
+        found = self._find(parts, encoded, replace(search, prefixes=prefixes), "truncate", batch_tokens)
+        return Translation(join_sentences(each.text for [each] in found if each.text), 0.0, [], [])
 
     def _fitting(self, sentence: str) -> list[str]:
         """Parts of a sentence that the model can read, as few as halving takes."""
@@ -182,7 +199,7 @@ class Searcher:
 
     def _align(self, source: Ids, mask: NDArray[np.bool_], ids: Sequence[Ids]) -> list[Ids]:
         """For each token of translations the source token that it attends to most."""
-        longest = max(map(len, ids))
+        longest = max(1, *map(len, ids))
         target = np.full((len(ids), longest), self.model.config.decoder_start_token_id)
         for row, own in zip(target, ids, strict=True):
             row[1 : len(own)] = own[:-1]
