@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -59,6 +60,12 @@ def add_index(app: Sphinx, error: Exception | None) -> None:
         Path(app.outdir, "index.html").write_text(REFRESH, encoding="utf-8")
 
 
+def skip_fields(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what a named tuple has for its fields; the docstring of the class describes them."""
+    return True if type(member).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("source-read", add_navigation)
     app.connect("build-finished", add_index)

@@ -28,38 +28,46 @@ class InputLines:
         self._whole: deque[bytes] = deque()
         self._rest: list[bytes] = []  # of the line that has no end yet
         self._size = 0
+        self._ended = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         while not self._whole:
-            try:
-                data = self._file.read1(READ_SIZE)
-            except OSError as error:
-                error.filename = self._name
-                raise
-            if not data and not self._rest:
+            if self._ended:
                 raise StopIteration
-            first, *others = data.split(b"\n")
-            self._add(first)
-            for part in others:
-                self._end(b"\n")
-                self._add(part)
-            if not data:
-                self._end(b"")
+            self._read()
         self._number += 1
         return self._whole.popleft()
 
     @property
     def waits(self) -> bool:
         """Whether the next line is still to come, so that reading it would wait for another process."""
-        if self._whole:
-            return False
+        while not (self._whole or self._ended):
+            try:
+                if not select.select([self._file], [], [], 0)[0]:
+                    return True
+            except (OSError, ValueError):  # a file that the system does not know
+                return False
+            self._read()  # what is there, perhaps a part of a line
+        return False
+
+    def _read(self) -> None:
         try:
-            return not select.select([self._file], [], [], 0)[0]
-        except (OSError, ValueError):  # a file that the system does not know
-            return False
+            data = self._file.read1(READ_SIZE)
+        except OSError as error:
+            error.filename = self._name
+            raise
+        first, *others = data.split(b"\n")
+        self._add(first)
+        for part in others:
+            self._end(b"\n")
+            self._add(part)
+        if not data:
+            self._ended = True
+            if self._rest:
+                self._end(b"")
 
     def _add(self, part: bytes) -> None:
         self._size += len(part)

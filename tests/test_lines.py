@@ -38,7 +38,9 @@ def test_a_pipe() -> None:
         assert not found.waits
         assert next(found) == b"two\n"
         assert found.waits  # for the rest of the third
-        pipe.write(b"ee\n")
+        pipe.write(b"e")
+        assert found.waits
+        pipe.write(b"e\n")
         assert next(found) == b"three\n"
         pipe.close()
         assert not found.waits
