@@ -12,6 +12,9 @@ import pytest
 from helpers_faults import Fault, faults
 
 ROOT = Path(__file__).parents[1]
+whole = pytest.mark.skipif(
+    not ((ROOT / "csrc").exists() and (ROOT / "fastattn").exists()), reason="no source beside the tests"
+)
 PYTHON = b'''
 def f(a: int = 0, *, names: list[str]) -> bool:
     """Adds 1 to 2, if a < 3."""
@@ -76,7 +79,7 @@ def test_cpp() -> None:
     assert not any(word in line for line in found for word in ("//", "other", "template", "static_assert", "say"))
 
 
-@pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="no csrc beside the tests")
+@whole
 def test_what_is_drawn() -> None:
     drawn = [next(room) for room in islice(mutants.drawn(0, "*"), 100)]
     assert drawn == [next(room) for room in islice(mutants.drawn(0, "*"), 100)]
@@ -89,7 +92,7 @@ def test_what_is_drawn() -> None:
             ast.parse(fault.planted((ROOT / fault.file).read_bytes()))
 
 
-@pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="no csrc beside the tests")
+@whole
 def test_which_tests_run() -> None:
     def chosen(file: str) -> list[list[str]]:
         return mutants.tests_of(Fault("line removed", file, 40, 0, 0, "", ""))
@@ -103,7 +106,7 @@ def test_which_tests_run() -> None:
     assert not [name for name in names if not name.endswith("__.py") and not chosen(name)]
 
 
-@pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="no csrc beside the tests")
+@whole
 def test_every_equivalent_change_is_still_there() -> None:
     for file, line, change, reason in helpers_no_faults.EQUIVALENT:
         found = [fault for fault in faults(file, (ROOT / file).read_bytes()) if mutants.line_of(fault) == line]

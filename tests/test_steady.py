@@ -26,8 +26,9 @@ def grown(act: Callable[[int], object], count: int) -> tuple[int, float]:
 
 
 def allowed(count: int) -> int:
-    """NumPy keeps some small blocks of each size that it has seen. A leak is at least a block for each act."""
-    return max(100, count)
+    """NumPy keeps some small blocks of each size that it has seen, and others go meanwhile. A leak is a block for each
+    act."""
+    return max(100, count * 9 // 10)
 
 
 @pytest.mark.parametrize("name", steady.PARTS)

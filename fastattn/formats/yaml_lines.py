@@ -51,7 +51,7 @@ def pairs(text: str, source: str, most: int = MAX_KEYS) -> list[tuple[str, Value
                 continue
             if asked is not None:
                 if not line.startswith(": "):
-                    raise ValueError("must be the value of the key above")
+                    raise ValueError("is not the value of the key above")
                 found.append((asked, _value(line[2:].strip(" "))))
                 asked, opened = None, False
             elif line.startswith("? "):

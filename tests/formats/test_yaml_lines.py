@@ -54,7 +54,7 @@ def test_what_it_reads(text: str, expected: Any) -> None:
         (r'a: "\ud800"', "line 1 has no character"),
         (r'a: "\U00110000"', "line 1 has no character"),
         (r'a: "\x8"', "line 1 has the escape"),
-        ("? a\nb: 1", "line 2 must be the value of the key above"),
+        ("? a\nb: 1", "line 2 is not the value of the key above"),
         ("? a", "the key 'a' at its end has no value"),
     ],
 )

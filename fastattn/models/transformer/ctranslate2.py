@@ -85,7 +85,7 @@ def _model(path: Path, model: CTranslate2Model) -> Foreign:
         for name, value in _side_fields(tensors, side).items():
             if fields.setdefault(name, value) != value:
                 both = f"{shown(fields[name])} in the encoder and {shown(value)} in the decoder"
-                raise ValueError(f"{path}: {name} is {both}; both must be the same")
+                raise ValueError(f"{path}: {name} must be the same on both sides, got {both}")
     pieces = _pieces(tensors, fields)
     scalars = [f"{side}/{name}" for side in _EMBEDDINGS for name in _SCALARS]
     used = {name for name, _, _ in pieces.values()}
@@ -137,8 +137,10 @@ def _side_fields(tensors: Tensors, side: str) -> dict[str, Any]:
             raise ValueError(f"{path}: variable {shown(name)} {got}")
     embeddings, hidden, positions = shapes.values()
     if positions[1] != embeddings[1]:
-        got = f"got shape {shown(positions)}, the embeddings have {shown(embeddings)}"
-        raise ValueError(f"{path}: {side}/position_encodings/encodings must be as wide as the embeddings, {got}")
+        raise ValueError(
+            f"{path}: {side}/position_encodings/encodings must be as wide as the embeddings, {shown(embeddings)}, got "
+            f"shape {shown(positions)}"
+        )
     scale, dim = _scalar(tensors, f"{side}/scale_embeddings"), embeddings[1]
     root = math.sqrt(dim)
     if scale != 1 and not math.isclose(scale, root, rel_tol=1e-6):

@@ -251,7 +251,10 @@ class Translator(Searcher, Task):
             got = type(texts).__name__
             raise TypeError(f"translate_iterable: texts must be an iterable of str, got {got}")
         if not isinstance(arguments.get("prefixes"), str | None):
-            raise TypeError("translate_iterable: prefixes must be one str, which all translations begin with")
+            got = type(arguments["prefixes"]).__name__
+            raise TypeError(
+                f"translate_iterable: prefixes must be one str, which all translations begin with, got {got}"
+            )
         rest = iter(texts)
         while some := list(itertools.islice(rest, read_ahead)):
             yield from self.translate(some, **arguments)

@@ -339,7 +339,7 @@ class TestCTranslate2:
                 "tensors are not known: encoder/layernorm_embedding/gamma",
             ),
             ({"encoder/layer_9/x": ONES}, "tensors are missing: encoder/layer_2"),
-            ({"encoder/position_encodings/encodings": ONES.T}, "must be as wide as the embeddings, got shape .24, 2."),
+            ({"encoder/position_encodings/encodings": ONES.T}, "must be as wide as the embeddings, .49, 24., got shape .24, 2."),
             ({"encoder/position_encodings/encodings": ONES}, "max_position_embeddings is 2 in the"),
             ({FUSED: np.zeros((71, 24), np.float32)}, "must have 2 axes and rows"),
             ({FUSED: np.zeros((72, 24), np.int8)}, "is int8 and needs a scale"),
