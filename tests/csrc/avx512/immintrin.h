@@ -1,4 +1,4 @@
-// AVX-512 for processors without it: the build option FASTATTN_EMULATE_AVX512 puts this folder before the compiler's
+// AVX-512 for processors without it: FASTATTN_ISAS with avx512_emulated puts this folder before the compiler's
 // headers, so csrc/simd/avx512.h is compiled as it is. Each function does what the instruction does, in two halves,
 // with the same bits. What is missing here does not compile.
 #pragma once
