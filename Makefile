@@ -1,7 +1,8 @@
 # make demo, make test    the README's two commands: each makes .venv, installs what it needs and runs
 # make build              compile again after a change of csrc/
 # make docs               the site of the documentation, build/docs/html/index.html
-# make lint, make docs, make parity, make sdist-test, make avx512-sample, make neon-sample    what CI adds
+# make lint, make docs, make parity, make sdist-test, make avx512-sample, make neon-sample, make asan-test tsan-test
+#     what CI adds
 # make wheel, make wheel-aarch64, make wheel-test-all, make cross-check    what a release adds,
 # with make fuzz, make avx512-test, make neon-test
 PYTHON ?= python3

@@ -128,7 +128,7 @@ def models(folder: Path) -> Act:
 
 
 def generated(folder: Path) -> Act:
-    """Batches of random sources, decoded greedily."""
+    """Batches of random sources, decoded with 1 to 4 beams."""
     model = make_model("post-norm").eval().freeze()
 
     def act(number: int) -> None:

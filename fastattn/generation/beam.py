@@ -44,15 +44,16 @@ class _Search:
         self.scores = np.zeros(shape, np.float32)
         self.finished: list[list[Hypothesis]] = [[] for _ in self.sources]
         self.prompts = 1 + rules.prefix_lengths
+        # Of each source, so that as many go on if all beams end
+        self.wanted = max(2, 1 + len(self.options.ends)) * self.options.num_beams
 
     def step(self) -> None:
         """Add a token to every beam. End what is done."""
         given = self.rules.given(self.sources, self.length)
         own, words = self._continuations(given)
-        beams, offered = own.shape[1:]
+        offered = own.shape[2]
         totals = (self.scores[:, :, None] + own).reshape(len(own), -1)
-        wanted = max(2, 1 + len(self.options.ends)) * self.options.num_beams  # so that as many go on if all beams end
-        order = np.argsort(-totals, axis=1, kind="stable")[:, :wanted]
+        order = np.argsort(-totals, axis=1, kind="stable")[:, : self.wanted]
         totals = np.take_along_axis(totals, order, 1)
         parents = order // offered
         tokens = np.take_along_axis(words.reshape(len(own), -1), order, 1)
@@ -65,16 +66,15 @@ class _Search:
 
     def _continuations(self, given: Ids) -> tuple[Scores, Ids]:
         """The best words to continue each beam with, and their log-probabilities: both `[sources, beams, words]`."""
-        free, options = given < 0, self.options
+        free = given < 0
         sources, beams, length = self.ids.shape
-        wanted = max(2, 1 + len(options.ends)) * options.num_beams
         own = np.full((sources, beams, 1), NEVER)
         words = np.zeros((sources, beams, 1), np.int64)
         if self.rules.needs_step(given, self.sources, length):
             before = self.ids.reshape(-1, length)
             scores = self.decoder.step(before[:, -1])
             if free.any():
-                wanted = min(wanted, scores.shape[1])
+                wanted = min(self.wanted, scores.shape[1])
                 found = mode.ops.log_softmax_topk(scores, wanted, **self.rules.factors(before))
                 own, words = (each.reshape(sources, beams, wanted) for each in found)
         if not free.all():

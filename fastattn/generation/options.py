@@ -191,8 +191,8 @@ class Options:
     def _integer(self, name: str, low: int) -> int:
         return config_integer(self._name(name), self._value(name), low, high=None)
 
-    def _number(self, name: str, low: float, high: float, above: bool = False) -> float:
-        return config_number(self._name(name), self._value(name), low, high, above=above, up_to=True)
+    def _number(self, name: str, low: float, high: float) -> float:
+        return config_number(self._name(name), self._value(name), low, high, up_to=True)
 
     def _token(self, name: str, usual: int | None) -> Any:
         value = self._given.get(name)

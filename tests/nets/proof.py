@@ -58,8 +58,6 @@ NETS: list[tuple[str, list[str], list[Fault]]] = [
               "signed integer overflow"),
     ]),
     ("thread", STORM, [
-        Fault("race: callers share their scratch", "parallel.cpp", "thread_local Scratch of_caller",
-              "Scratch of_caller", "ThreadSanitizer: "),  # one of them may free it first
         Fault("race: a piece is claimed with a relaxed exchange", "pieces.h", "word - 1, std::memory_order_acquire",
               "word - 1, std::memory_order_relaxed", "ThreadSanitizer: data race"),
     ]),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import ragged
+from fastattn import checks, ragged
 from fastattn.autograd import no_grad, values
 from fastattn.generation import generate
+from fastattn.generation.options import Options as GenerateOptions
 from fastattn.models import Transformer
 from fastattn.text import (
     TokenizedTexts,
@@ -102,6 +104,64 @@ class Searcher:
     tokenizer: TranslationTokenizer
     max_length: int
     _bad_words: list[tuple[int, ...]]
+
+    def _search(
+        self,
+        *,
+        texts: str | Sequence[str],
+        n_best: int = 1,
+        prefixes: Any = None,
+        replace_unknowns: bool = False,
+        return_alignments: bool = False,
+        vocabulary: Any = None,
+        options: Mapping[str, Any],
+    ) -> Search:
+        """The arguments of `translate`, checked."""
+        if unknown := sorted(set(options) - set(DECODING)):
+            raise TypeError(f"translate: unexpected argument {unknown[0]!r}")
+        n_best = checks.integer("translate: n_best", n_best)
+        checked = GenerateOptions(self.model, {**options, "max_new_tokens": self.max_length, "num_return_sequences": 1})
+        if n_best > checked.num_beams and not checked.do_sample:
+            raise ValueError(f"translate: n_best must be at most num_beams = {checked.num_beams}, got {n_best}")
+        target = self.tokenizer.target
+        found: list[NDArray[np.int64]] | None = None
+        if prefixes is not None:
+            count = 1 if isinstance(texts, str) else len(texts)
+            given = [prefixes] * count if isinstance(prefixes, str) else prefixes
+            given = checks.texts("translate: prefixes", given)
+            if len(given) != count:
+                raise ValueError(f"translate: prefixes must have a str for each of {count} texts, got {len(given)}")
+            found = [
+                ids[:-1] if text.strip() else ids[:0] for text, ids in zip(given, target.encode(given), strict=True)
+            ]
+            self._check_known("prefixes", given, found)
+            longest = self.max_length - 2
+            if (long := next((i for i, ids in enumerate(found) if len(ids) > longest), None)) is not None:
+                raise ValueError(f"translate: prefixes[{long}] has {len(found[long])} tokens, more than {longest}")
+        words: NDArray[np.int64] | None = None
+        if vocabulary is not None:
+            given = checks.texts("translate: vocabulary", vocabulary)
+            tokens = [ids[:-1] for ids in target.encode(given)]
+            self._check_known("vocabulary", given, tokens)
+            if not (words := np.unique(np.concatenate([np.empty(0, np.int64), *tokens]))).size:
+                raise ValueError("translate: vocabulary must have words, got none")
+        boolean = partial(checks.boolean, error=TypeError)
+        return Search(
+            n_best,
+            max(n_best, checked.num_beams),
+            found,
+            boolean("translate: replace_unknowns", replace_unknowns),
+            boolean("translate: return_alignments", return_alignments),
+            words,
+            options,
+        )
+
+    def _check_known(self, name: str, texts: Sequence[str], ids: Sequence[NDArray[np.int64]]) -> None:
+        for i, (text, own) in enumerate(zip(texts, ids, strict=True)):
+            if (own == self.tokenizer.target.unk_token_id).any():
+                raise ValueError(
+                    f"translate: {name}[{i}] must be made of the target vocabulary, got {checks.shown(text)}"
+                )
 
     def _find(
         self,
