@@ -17,4 +17,14 @@ UNSEEN: dict[str, str] = {
 UNSEEN_FUNCTIONS = ["rows_of_item", "tiles_of_item", "for_sequences", "map_pages", "fma_burst"]
 
 # Changes that are no faults: the file, the line as it is, what is changed there, and why nothing differs.
-EQUIVALENT: list[tuple[str, str, str, str]] = []
+EQUIVALENT: list[tuple[str, str, str, str]] = [
+    ("csrc/simd/generic.h", "if (n >= W) return load(p);", ">= -> >", "the loop reads W lanes, too"),
+    ("csrc/simd/generic.h", "if (n >= W) return store(p, x);", ">= -> >", "the loop writes W lanes, too"),
+    ("fastattn/functional/layers.py", "seed = next_seed() if dropout_p else 0", "0 -> 1",
+     "without dropout nothing reads the seed"),
+    ("fastattn/generation/decoder.py", "use_cache: bool = True,", "True -> False", "the default of a protocol"),
+    ("fastattn/models/encoder.py", "if given_positions or batch.shape[-1] > config.max_tokens:", "> -> >=",
+     "a check of positions that are all allowed"),
+    ("fastattn/text/tokenized.py", "if kept is not None and side.places is not None:", "and -> or",
+     "`kept` is there if the sides have places, and both have them or none has"),
+]  # fmt: skip

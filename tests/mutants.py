@@ -81,7 +81,12 @@ RELATED: dict[str, list[str]] = {
     r"fastattn/(nn|kernels|functional|reference)/(recurrent|lstm|gru|_recurrent)": ["kernels/test_recurrent*"],
     r"fastattn/functional/": ["test_functional*"],
     r"fastattn/reference/": ["kernels/test_reference*"],
-    r"fastattn/models/\w+/": ["models/test_families.py"],
+    r"fastattn/models/(\w+/|encoder|heads)": ["models/test_families.py"],
+    r"fastattn/models/(modernbert|gte|nomic_bert|rotary)": ["models/test_rotary_families.py"],
+    r"fastattn/models/.*config": ["models/test_config_fields.py"],
+    r"fastattn/text/tokenized\.": ["text/test_tokenizer_pairs.py"],
+    r"fastattn/tasks/description": ["cli/test_info_model.py"],
+    r"fastattn/tasks/.*recipe": ["tasks/test_protocol.py"],
     r"fastattn/_tensor_methods": ["test_autograd*"],
     **{rf"fastattn/tasks/{task}/": [f"tasks/test_{name}*", f"cli/test_*{task}*"] for task, name in {
         "answer": "answerer", "classify": "classifier", "regress": "regressor", "rerank": "reranker", "fill": "filler",
@@ -156,10 +161,12 @@ def tests_of(fault: Fault) -> list[list[str]]:
     stems = _stems(path)
     own = [name for stem in stems for name in _named(f"**/test_{stem}.py") + _named(f"**/test_{stem}_*.py")]
     room = "/".join(path.parts[1:-1]) if path.parts[0] == "fastattn" else "kernels"
-    own.sort(key=lambda name: not name.startswith(f"tests/{room}/"))
+    if "/" in room:  # the tests of a family or of a task with a folder of its own
+        own += _named(f"{room}/**/test_*.py")
     for pattern, names in RELATED.items():
         if re.search(pattern, fault.file):
             own += [found for name in names for found in _named(name)]
+    own.sort(key=lambda name: not name.startswith(f"tests/{room}/"))
     calls = [own := list(dict.fromkeys(name for name in own if "parity" not in name))]
     kernels = [stem for stem in stems if (ROOT / "fastattn" / "kernels" / f"{stem}.py").exists()]
     if kernels and (room == "kernels" or path.parts[1] == "reference"):

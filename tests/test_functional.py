@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, assert_same_bits, double, normal
 
-from fastattn import Tensor, manual_seed, nn, reference
+from fastattn import Tensor, _core, kernels, manual_seed, nn, reference
 from fastattn import functional as F
 
 
@@ -317,3 +317,22 @@ def test_rows_of_padding_get_no_gradient() -> None:
     assert places.grad is not None
     assert words.grad[:, 0].tolist() == [1, 0, 0, 0, 1]
     assert places.grad[:, 0].tolist() == [0, 0, 0, 2, 1]
+
+
+def test_functions_that_read_compute_the_pass_first() -> None:
+    x = normal(np.random.default_rng(1), 4, 6)
+    labels, numbers = np.array([1, 0, 2, 3]), np.ones((4, 6), np.float32) / 2
+    functions: list[Any] = [
+        lambda y: F.softmax(y, 0),
+        lambda y: F.cross_entropy(y, labels),
+        lambda y: F.cross_entropy(y, labels, weight=np.ones(6, np.float32), label_smoothing=0.1),
+        lambda y: F.mse_loss(y, numbers),
+        lambda y: F.binary_cross_entropy_with_logits(y, numbers),
+        lambda y: F.cat([y, y], 1),
+        lambda y: F.stack([y, y]),
+    ]
+    for function in functions:
+        expected = function(kernels.gelu(x))
+        with _core.Pass():
+            found = function(kernels.gelu(x))
+        assert_same_bits(np.asarray(found), np.asarray(expected))

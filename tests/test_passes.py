@@ -19,7 +19,6 @@ from helpers_runtime import locks_given_up, output
 
 import fastattn
 from fastattn import _core, kernels
-from fastattn import functional as F
 from fastattn.models import (
     BertConfig,
     BertModel,
@@ -434,25 +433,6 @@ def test_a_thread_that_ends_within_a_pass_keeps_nothing(arrays: Any) -> None:
     while (sys.getrefcount(x), sys.getrefcount(w)) != counts and time.monotonic() < end:
         time.sleep(0.01)  # Python clears the state of a thread after it has been joined
     assert (sys.getrefcount(x), sys.getrefcount(w)) == counts
-
-
-def test_functions_that_read_compute_the_pass_first() -> None:
-    x = normal(np.random.default_rng(1), 4, 6)
-    labels, numbers = np.array([1, 0, 2, 3]), np.ones((4, 6), np.float32) / 2
-    functions: list[Any] = [
-        lambda y: F.softmax(y, 0),
-        lambda y: F.cross_entropy(y, labels),
-        lambda y: F.cross_entropy(y, labels, weight=np.ones(6, np.float32), label_smoothing=0.1),
-        lambda y: F.mse_loss(y, numbers),
-        lambda y: F.binary_cross_entropy_with_logits(y, numbers),
-        lambda y: F.cat([y, y], 1),
-        lambda y: F.stack([y, y]),
-    ]
-    for function in functions:
-        expected = function(kernels.gelu(x))
-        with _core.Pass():
-            found = function(kernels.gelu(x))
-        assert_same_bits(np.asarray(found), np.asarray(expected))
 
 
 def test_a_pass_that_a_signal_ends_keeps_nothing() -> None:

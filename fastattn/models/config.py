@@ -205,7 +205,7 @@ class LabelledConfig(PreTrainedConfig):
         count = _count(found)
         if "id2label" in changes or changes.get("num_labels", count) != count:  # other labels than in the file
             found = {name: value for name, value in found.items() if name not in ("num_labels", "id2label", "label2id")}
-        return {name: value for name, value in found.items() if value is not None or name not in LABELS[:3]}
+        return found
 
     @classmethod
     def _model(cls) -> str:

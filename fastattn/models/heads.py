@@ -258,6 +258,11 @@ class SummaryModel(LabelledModel):
     drops_first: ClassVar[bool] = True
     """Whether dropout acts before the dense layer, too."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.dense_activation:
+            cls.pools = False
+
     def _build_summary(self, config: Any, outputs: int) -> None:
         dim, std = config.hidden_size, config.initializer_range
         self._build_encoder(config)

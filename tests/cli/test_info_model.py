@@ -17,7 +17,7 @@ from helpers_sentences import HIDDEN, POSITIONS, VOCABULARY, module, write_bert,
 from helpers_tasks import MODELS, PREDICTED, of_encoders, taking
 
 from fastattn.cli import main
-from fastattn.models.registry import load_head
+from fastattn.models.registry import load_encoder, load_head
 from fastattn.tasks import TASKS
 
 
@@ -124,6 +124,17 @@ def test_weights_that_do_not_fit(
         type(model).from_pretrained(tmp_path)
     assert facts["problems"] == [str(refused.value)]
     assert facts["can"] == facts["can_train"] == []
+
+
+def test_weights_that_do_not_fit_where_no_architecture_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The encoder says it; nobody speaks of a head."""
+    folder = write_bert(tmp_path)
+    change(folder, "config.json", architectures=None, intermediate_size=7)
+    with pytest.raises(ValueError, match="must have shape") as refused:
+        load_encoder(folder)
+    assert facts_of(folder, capsys)["problems"] == [str(refused.value)]
 
 
 def test_a_head_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers_bundles import field, fixed, varint
 
+from fastattn.formats import protobuf
 from fastattn.formats.sentencepiece_model import MAX_MODEL, read_sentencepiece_model
 
 
@@ -88,3 +89,11 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         file.truncate(MAX_MODEL + 1)
     with pytest.raises(ValueError, match="at most"):
         read_sentencepiece_model(path)
+
+
+def test_a_number_has_at_most_ten_bytes() -> None:
+    assert protobuf.varint(b"\xff" * 9 + b"\x01", 0) == (2**64 - 1, 10)
+    assert protobuf.varint(b"\x80" * 9 + b"\x00\x07", 0) == (0, 10)
+    for data in (b"", b"\x80", b"\x80" * 10 + b"\x00"):
+        with pytest.raises(ValueError, match="a number does not end"):
+            protobuf.varint(data, 0)

@@ -296,6 +296,7 @@ class TestZip:
 class TestLegacy:
     COUNTS = {str(key): array.size for key, array in enumerate(TENSORS.values())}  # noqa: RUF012
     DATA = torch_legacy(pickled(TENSORS, b"N"), KEYS, COUNTS)
+    LISTED = b"".join(map(text, KEYS))
 
     def test_cut_short(self, tmp_path: Path) -> None:
         for size in range(0, len(self.DATA), 23):
@@ -308,6 +309,9 @@ class TestLegacy:
             (DATA[:-3], "the storage '7' needs 2 bytes"),
             (torch_legacy(pickled(TENSORS), KEYS, {**COUNTS, "0": 7}), "the storage '0' has 7 items instead of 15"),
             (torch_legacy(pickled(TENSORS), {"0": b""}, COUNTS), "its list of storages is not that of its tensors"),
+            (DATA.replace(b"](" + LISTED + b"e.", b"N."), "its list of storages is not that of its tensors"),
+            (DATA.replace(b"](" + LISTED + b"e.", b"(" + LISTED + b"t."), "its list of storages is not that of"),
+            (DATA.replace(LISTED, number(1) + LISTED), "its list of storages is not that of its tensors"),
             (DATA.replace(b"\x88s.", b"\x89s."), "not in little-endian order"),
             (DATA.replace(b"\xe9\x03", b"\xe9\x04"), r"no file of torch\.save"),
         ],

@@ -68,6 +68,12 @@ def test_the_sum_is_exact(isa: str, layout: str, position: bool, kind: bool, sca
         assert_same_bits(kernels.embedding(**given, out=nan_out(9, dim)), reference.embedding(**given))
 
 
+def test_every_scale_counts(isa: str) -> None:
+    for scale in (0.5, 1.0, 2.0):
+        given = {**arguments(3, 17, norm=False), "scale": scale}
+        assert_same_bits(kernels.embedding(**given), reference.embedding(**given))
+
+
 def test_norm_is_layer_norm(isa: str, threads: int) -> None:
     """Fused or one after the other, the same bits."""
     for dim in SIZES:

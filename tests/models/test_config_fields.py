@@ -32,6 +32,7 @@ VALUES: list[Any] = [
     *(True, False, -1, 0, 1, 3, 2**31, 2**63, 10**400, -(10**400), 0.5, 1e300, float("nan"), float("inf")),
     *("", "x", "3", [], [1], ["x"], [[]], [None], [10**400], {}, {"a": 0}, {"0": "a"}, {"0": None}, {"0": []}),
 ]
+DEFAULTS = Path(__file__).parents[1] / "data" / "config_defaults.json"
 TINY = {"vocab_size": 60, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 ELMO = ElmoConfig(filters=((1, 4), (2, 4)), dim=8, projection_dim=4).to_dict()
 FILES: list[tuple[type[PreTrainedConfig], dict[str, Any]]] = [
@@ -67,6 +68,14 @@ def test_every_field_is_checked(kind: type[PreTrainedConfig], values: dict[str, 
     refused = {name for name, _ in errors}
     not_read = {"architectures", "is_decoder", "language_model", "bidirectional", "is_encoder_decoder"}
     assert {field.name for field in fields(kind) if field.name in values} - refused <= not_read
+
+
+@pytest.mark.parametrize(("name", "defaults"), json.loads(DEFAULTS.read_text()).items())
+def test_what_a_file_means_that_leaves_fields_out(name: str, defaults: dict[str, Any]) -> None:
+    """Source: the defaults of transformers, see tests/data/make_config_defaults.py."""
+    kind, drawn = family(name).config, draw_fields(name, 0, vocab_size=100_000)
+    config = kind.from_dict({field: drawn[field] for field in ("model_type", *kind.sizes)}, "config.json")
+    assert {field: getattr(config, field) for field in defaults} == defaults
 
 
 @pytest.mark.parametrize("field", ["pad_token_id", "id2label", "label2id", "num_labels", "problem_type"])

@@ -216,6 +216,11 @@ def test_stacked_tensors_that_cannot_be_shared(tmp_path: Path) -> None:
         load_encoder(tmp_path)
 
 
+def test_the_first_block_of_modernbert_has_no_norm() -> None:
+    """Source: `ModernBertEncoderLayer` of transformers. The norm of the embeddings is in its place."""
+    assert [name for name in small("modernbert").state_dict() if "attn_norm" in name] == ["layers.1.attn_norm.weight"]
+
+
 @pytest.mark.parametrize("name", ROTARY)
 def test_memory_grows_linearly(name: str) -> None:
     """Of 8,192 tokens, and of a training step: eight times the tokens take eight times the bytes, not 64 times."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from fastattn.tasks import TASKS, BiLMRecipe, TagRecipe, TranslateRecipe
 from fastattn.tasks.base import Options, Predictor, Recipe, Task, Usage, options
 from fastattn.training import train
 
+PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 USAGES: list[type[Usage]] = [getattr(tasks, usage) for _, usage in TASKS.values()]
 
 
@@ -89,6 +92,19 @@ def test_options_that_depend_on_others() -> None:
     assert [TranslateRecipe(epochs=n).averaged for n in (1, 8, 40)] == [1, 2, 5]
     assert TranslateRecipe(patience=1).averaged == TranslateRecipe(ema=0.5).averaged == 1
     assert TagRecipe().averaged == 0
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="no documentation beside the tests")
+def test_defaults_are_those_of_the_page() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| .* \| (\d+) \| (\S+|by its size) \| (\d+)( tokens)? \|$", page, re.M)
+    trained = [pair for pair in TASKS.values() if issubclass(getattr(tasks, pair[1]), Recipe)]
+    assert sorted(row[:2] for row in rows) == sorted(trained)
+    for _, name, epochs, rate, size, tokens in rows:
+        recipe = getattr(tasks, name)()
+        batch = recipe.batch_tokens if tokens else recipe.batch_size
+        assert (recipe.epochs, batch) == (int(epochs), int(size)), name
+        assert recipe.learning_rate == (None if rate == "by its size" else float(rate)), name
 
 
 def test_patience_needs_data(tmp_path: Any) -> None:

@@ -55,7 +55,6 @@ class DistilBertForQuestionAnswering(heads.QuestionAnswering, DistilBertHead):
 
 
 class _FirstToken(heads.SummaryModel):
-    pools = False
     dropouts = ("seq_classif_dropout",)
     dense_activation = "relu"
     drops_first = False

@@ -71,7 +71,6 @@ class ElectraForSequenceClassification(heads.SequenceClassification, ElectraHead
     """See `models.heads.SequenceClassification`."""
 
     unused_fields = _SUMMARY
-    pools = False
     dense_activation = "gelu"
     common_head = "classifier.out_proj."
     checkpoint_names = {"dense": "classifier.dense", "classifier": "classifier.out_proj"}  # noqa: RUF012
@@ -80,7 +79,6 @@ class ElectraForSequenceClassification(heads.SequenceClassification, ElectraHead
 class ElectraForMultipleChoice(heads.MultipleChoice, ElectraHead):
     """See `models.heads.MultipleChoice`."""
 
-    pools = False
     dropouts = ("summary_last_dropout",)
     dense_activation = "gelu"
     drops_first = False

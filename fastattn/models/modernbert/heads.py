@@ -78,7 +78,6 @@ class TaskHead(ModernBertHead):
 class _Pooled(heads.SummaryModel):
     """A head over the first token, or the mean of all tokens, of a sequence: `config.classifier_pooling`."""
 
-    pools = False
     head: PredictionHead
 
     def _scores(self, batch: Batch, output: EncoderOutput) -> Any:

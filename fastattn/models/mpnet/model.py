@@ -79,7 +79,6 @@ class MPNetForQuestionAnswering(heads.QuestionAnswering, MPNetHead):
 class MPNetForSequenceClassification(heads.SequenceClassification, MPNetHead):
     """See `models.heads.SequenceClassification`."""
 
-    pools = False
     dense_activation = "tanh"
     checkpoint_names = {"dense": "classifier.dense", "classifier": "classifier.out_proj"}  # noqa: RUF012
 

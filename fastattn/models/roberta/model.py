@@ -42,7 +42,6 @@ class RobertaForQuestionAnswering(heads.QuestionAnswering, RobertaHead):
 class RobertaForSequenceClassification(heads.SequenceClassification, RobertaHead):
     """See `models.heads.SequenceClassification`."""
 
-    pools = False
     dense_activation = "tanh"
     common_head = "classifier.out_proj."
     checkpoint_names = {"dense": "classifier.dense", "classifier": "classifier.out_proj"}  # noqa: RUF012
