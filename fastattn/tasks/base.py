@@ -374,15 +374,43 @@ class Task(Predictor):
     recipe: Any
     carried: Any = None
     base_model: str | None = None
+    data_class: ClassVar[type] = object
+    """What `read` returns."""
+    item_class: ClassVar[Any] = None
+    """What it is a sequence of, for a `data_class` that is any sequence."""
 
     @classmethod
     @abstractmethod
     def for_training(cls: type[Trained], start: Any, data: Any, recipe: Any = None, **options: Any) -> Trained:
-        """Load or make a model to train, from `start`. `data` provides its labels or vocabularies.
+        """Load or make a model to train, from `start`. `data` provides its labels or vocabularies, see `as_data`.
 
         `recipe` defaults to the task's default recipe. `options` replace its fields. The recipe's `seed` seeds the
         random state.
         """
+
+    @classmethod
+    def as_data(cls, owner: str, data: Any, recipe: Any) -> Any:
+        """What `read` returns: `data` itself, or what `read` makes of it with the recipe's options for `reading`.
+
+        So every verb takes a list of dicts, for example. Raises as `read` does, and TypeError, naming `owner`: for what
+        cannot be read; for a list of which only some items are what `read` returns; and `for_training`, for a
+        generator.
+        """
+        if isinstance(data, cls.data_class):
+            items: Any = () if cls.item_class is None else data
+            others = [i for i, item in enumerate(items) if not isinstance(item, cls.item_class)]
+            if not others:
+                return data
+            if len(others) < len(items):
+                told = f"{owner}: data[{others[0]}] must be what {cls.__name__}.read returns, as others are"
+                raise TypeError(f"{told}, got {type(items[others[0]]).__name__}")
+        if not isinstance(data, str | os.PathLike | Iterable):
+            told = f"{owner}: data must be what {cls.__name__}.read returns or takes"
+            raise TypeError(f"{told}, got {type(data).__name__}")
+        if owner == "for_training" and isinstance(data, Iterator):
+            told = f"{owner}: data must be a list, or what {cls.__name__}.read returns, for `train` to read it again"
+            raise TypeError(f"{told}, got {type(data).__name__}")
+        return cls.read(data, **recipe.reading)
 
     @abstractmethod
     def batches(self, data: Any) -> Batches:
@@ -414,7 +442,7 @@ class Task(Predictor):
     @classmethod
     @abstractmethod
     def read(cls, *paths: Any, **options: Any) -> Any:
-        """Data from files, with the recipe's options for `reading`.
+        """Data from files, or from rows in memory, with the recipe's options for `reading`.
 
         Raises OSError, and ValueError with file and line.
         """

@@ -14,9 +14,11 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import Any
 
 from fastattn.errors import EmptyError
 from fastattn.files import lines_crc32, text_lines
+from fastattn.text.tables import read_rows
 
 COLUMNS = 2
 
@@ -29,8 +31,8 @@ class ParallelText:
         sources: the texts.
         targets: their translations, one each.
         skipped: how many pairs were left out, for one of their sides was blank.
-        lines: the number of each pair's line in its file; nothing for pairs that were not read.
-        files: the file, or the two; nothing for pairs that were not read.
+        lines: the number of each pair's line in its file, or of its row; nothing for pairs that were not read.
+        files: the file, or the two; nothing for pairs of no file.
 
     >>> text = ParallelText(("Guten Tag", "Ja"), ("Good day", "Yes"))
     >>> len(text), text.skipped
@@ -77,33 +79,41 @@ class ParallelText:
         return lines_crc32(f"{source}\t{target}" for source, target in zip(self.sources, self.targets, strict=True))
 
 
-def read_parallel(*paths: str | os.PathLike[str]) -> ParallelText:
-    """Read UTF-8 text with one pair per line.
+def read_parallel(*sources: Any) -> ParallelText:
+    """Read UTF-8 text with one pair per line, or rows in memory.
 
     Lines end with LF or CR LF, or all of them with CR; any other character, U+2028 too, is part of a line. Whitespace
     around a text is removed. A pair with a blank side is skipped and counted in `skipped`.
 
     Args:
-        paths: one file, with a text, a tab, its translation and perhaps blank columns on each line; or a file of texts
-            and a file of their translations, with the same number of lines. One of the two may have more blank lines at
-            its end. In two files a tab is a character of the text.
+        sources: one file, with a text, a tab, its translation and perhaps blank columns on each line. Or a file of
+            texts and a file of their translations, with the same number of lines. One of the two may have more blank
+            lines at its end. In two files a tab is a character of the text. Or a list of dicts, a frame or a dataset
+            with the columns source and target, see `read_rows`.
 
     Raises OSError, and ValueError for another number of files; with file and line, for a line that is not UTF-8 and a
     line of one file that does not have two columns; for one of two files with a tab in every line, which has columns;
     with both numbers, for files that do not have equally many lines; and for files without a pair.
     """
-    files = tuple(os.fspath(path) for path in paths)
+    if len(sources) == 1 and not isinstance(sources[0], str | os.PathLike):
+        rows = read_rows(sources[0], ["source", "target"])
+        return _text_of([(row.text("source").strip(), row.text("target").strip()) for row in rows], "rows", ())
+    files = tuple(os.fspath(path) for path in sources)
     name = " and ".join(files)
     if len(files) not in (1, 2):
         raise ValueError(f"parallel text must be one file with two columns, or two files, got {len(files)}")
     pairs = list(split_columns(text_lines(name), name)) if len(files) == 1 else _read_files(*files)
+    return _text_of(pairs, name, files)
+
+
+def _text_of(pairs: list[tuple[str, str]], name: str, files: tuple[str, ...]) -> ParallelText:
     kept = [(*pair, number) for number, pair in enumerate(pairs, start=1) if all(pair)]
     if not any(map(any, pairs)):
         raise EmptyError(name, "pairs of texts")
     if not kept:
         raise ValueError(f"{name}: no pair of texts among the {len(pairs)} lines")
-    sources, targets, lines = zip(*kept, strict=True)
-    return ParallelText(sources, targets, len(pairs) - len(kept), lines, files)
+    texts, targets, lines = zip(*kept, strict=True)
+    return ParallelText(texts, targets, len(pairs) - len(kept), lines, files)
 
 
 def split_columns(lines: Iterable[str], name: str) -> Iterator[tuple[str, str]]:

@@ -40,7 +40,7 @@ def train(
 
     Args:
         task: a result of `for_training`, see `fastattn.tasks.base.Task`.
-        data: the data to learn, as given to `for_training`.
+        data: the data to learn, as given to `for_training`: what `task.read` returns, or takes.
         folder: where to write the model, `README.md` (its card), `log.jsonl`, `loss.svg` and the states of the run,
             `states/`. A README.md of somebody else stays.
         evaluate_on: data to measure the model on, once an epoch or as the recipe says.
@@ -60,9 +60,11 @@ def train(
     recipe = task.recipe
     recipe.check_data(evaluate_on is not None, True)
     check_folder(folder, resume)
-    for measured in (evaluate_on, test_on):
-        if measured is not None:
-            task.check(measured)
+    data = task.as_data("train", data, recipe)
+    if evaluate_on is not None:
+        task.check(evaluate_on := task.as_data("evaluate", evaluate_on, recipe))
+    if test_on is not None:
+        task.check(test_on := task.as_data("evaluate", test_on, recipe))
     batches, optimizer = task.batches(data), recipe.make_optimizer(task.model)
     average = None if recipe.ema is None else ExponentialMovingAverage(task.model, recipe.ema)
     decides = evaluate_on if recipe.patience else None  # the data that decide when the run ends

@@ -74,13 +74,9 @@ def test_tagger(folder: Path, tmp_path: Path) -> None:
         (lambda x: x.tag("ab"), "tag: sentences must be a sequence of sentences, .* got the str 'ab'"),
         (lambda x: x.tag([["a"], "b"]), r"tag: sentences\[1\] must be a sequence of words, got the str 'b'"),
         (lambda x: x.tag([["a"], ["b", 5]]), r"tag: sentences\[1\]\[1\] must be str, got int"),
-        (lambda x: x.evaluate(5), "evaluate: data must be a sequence of ConlluSentence or ConllSentence, got int"),
-        (lambda x: x.evaluate([["a"]]), r"evaluate: data\[0\] must be a ConlluSentence or a ConllSentence, got list"),
-        (lambda x: x.batches([*DATA, 5]), r"batches: data\[1\] must be a ConlluSentence or a ConllSentence, got int"),
-        (
-            lambda _: Tagger.for_training(folder, 5),
-            "for_training: data must be a sequence of ConlluSentence or ConllSentence, got int",
-        ),
+        (lambda x: x.evaluate(5), r"evaluate: data must be what Tagger\.read returns or takes, got int"),
+        (lambda x: x.evaluate([["a"]]), r"rows\[0\] must be a dict, got \['a'\]"),
+        (lambda x: x.batches([*DATA, 5]), r"batches: data\[1\] must be what Tagger\.read returns, as others are, got"),
         (lambda x: x.save_pretrained(5), "save_pretrained: folder must be str or a path, got 5"),
     ]
     check(Tagger.for_training(folder, DATA), cases)
@@ -111,10 +107,9 @@ def test_translator() -> None:
         (lambda x: x.encode(5), "encode: texts must be a sequence of str, got int"),
         (lambda x: x.attention(5), "attention: text must be str, got int"),
         (lambda x: x.attention("a", 5), "attention: translation must be str, got int"),
-        (lambda x: x.evaluate(5), "evaluate: data must be a ParallelText, got int"),
-        (lambda x: x.cross_entropy(5), "cross_entropy: data must be a ParallelText, got int"),
-        (lambda x: x.batches(["a"]), "batches: data must be a ParallelText, got list"),
-        (lambda _: Translator.for_training("small", 5), "for_training: data must be a ParallelText, got int"),
+        (lambda x: x.evaluate(5), r"evaluate: data must be what Translator\.read returns or takes, got int"),
+        (lambda x: x.cross_entropy(5), r"cross_entropy: data must be what Translator\.read returns or takes, got int"),
+        (lambda x: x.batches(["a"]), r"rows\[0\] must be a dict, got 'a'"),
         (lambda _: Translator.from_pretrained(5), "from_pretrained: name_or_folder must be str or a path, got 5"),
         (lambda x: x.save_pretrained(5), "save_pretrained: folder must be str or a path, got 5"),
     ]

@@ -68,6 +68,7 @@ class Answerer(Task):
     """
 
     heads = (HEAD,)
+    data_class, item_class = list, SquadExample
 
     def __init__(self, model: Any, folder: Path, recipe: AnswerRecipe | None = None) -> None:
         """Combine a model and the tokenizer in `folder`."""
@@ -96,14 +97,14 @@ class Answerer(Task):
 
         Args:
             start: an encoder, as for `SentenceEncoder`. A missing head is drawn at random.
-            data: the questions, as `read` returns them, or anything that `read_squad` takes.
+            data: the questions: what `read` returns, or takes.
             recipe: the recipe; None is `AnswerRecipe()`.
             options: replace fields of the recipe.
 
         Raises as `from_pretrained` does, and ValueError for questions without known answers.
         """
         recipe = make_recipe(AnswerRecipe, recipe, options)
-        check_known(_examples(data))
+        check_known(cls.as_data("for_training", data, recipe))
         folder = read_sentence_folder(find_start(start)).transformer
         manual_seed(recipe.seed)
         answerer = cls(load_head(folder, HEAD, trainable=True, new_head="draw", num_labels=2), folder, recipe)
@@ -147,7 +148,7 @@ class Answerer(Task):
         if (question is None, context is None) != (inputs is not None,) * 2:
             raise TypeError("Answerer: either inputs must be given, or question and context")
         if inputs is not None:
-            questions, contexts = _texts(_examples(inputs))
+            questions, contexts = _texts(self.as_data("Answerer", inputs, self.recipe))
         else:
             asked = [question] if isinstance(question, str) else question
             questions = checks.texts("Answerer: question", asked)
@@ -191,7 +192,7 @@ class Answerer(Task):
 
     def batches(self, data: Any) -> TokenBatches:
         """Batches of windows. Raises ValueError for questions without known answers, and for no questions."""
-        examples = _examples(data)
+        examples = self.as_data("batches", data, self.recipe)
         check_known(examples)
         if not examples:
             raise ValueError("batches: there are no questions")
@@ -222,7 +223,7 @@ class Answerer(Task):
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """Exact match and F1, from 0 to 100, see `fastattn.training.squad_scores`."""
-        examples = _examples(data)
+        examples = self.as_data("evaluate", data, self.recipe)
         check_known(examples)
         return squad_scores([some[0]["answer"] for some in self._of(examples, self._options, 1)], examples)
 
@@ -233,13 +234,13 @@ class Answerer(Task):
         return self._answers(*_texts(examples), options, count)
 
     def check(self, data: Any) -> None:
-        check_known(_examples(data))
+        check_known(self.as_data("evaluate", data, self.recipe))
 
     def configuration(self, data: Any) -> dict[str, Any]:
         return {"config": self.model.config.to_dict(), "train_crc32": self.checksum(data)}
 
     def checksum(self, data: Any) -> int:
-        rows = [(each.id, each.question, each.context, each.answers, each.is_impossible) for each in _examples(data)]
+        rows = [(each.id, each.question, each.context, each.answers, each.is_impossible) for each in data]
         return zlib.crc32(json.dumps(rows).encode())
 
     @classmethod
@@ -273,13 +274,6 @@ class Answerer(Task):
         checks.path("save_pretrained: folder", folder)
         self.tokenizer.save_pretrained(folder)
         self.model.save_pretrained(folder)
-
-
-def _examples(data: Any) -> list[SquadExample]:
-    """The questions of anything that has them."""
-    if isinstance(data, list) and all(isinstance(example, SquadExample) for example in data):
-        return data
-    return read_squad(data)
 
 
 def _texts(examples: list[SquadExample]) -> tuple[list[str], list[str]]:

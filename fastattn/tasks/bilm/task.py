@@ -64,6 +64,7 @@ class BiLM(Task):
     [41.7, 1210.3]
     """
 
+    data_class = Sentences
     model: BidirectionalLanguageModel
 
     def __init__(
@@ -93,19 +94,20 @@ class BiLM(Task):
             raise ValueError(f"{folder}: not a bidirectional language model, its model_type is {shown(kind)}")
 
     @classmethod
-    def for_training(cls, start: Start, data: Sentences, recipe: BiLMRecipe | None = None, **options: Any) -> BiLM:
+    def for_training(cls, start: Start, data: Any, recipe: BiLMRecipe | None = None, **options: Any) -> BiLM:
         """Make a new model, and its vocabulary from the text.
 
         Args:
             start: the sizes of the network: an options.json of bilm-tf or AllenNLP, or the contents of such a file.
                 None is a small network.
-            data: the sentences.
+            data: the sentences: what `read` returns, or takes.
             recipe: the recipe; None is `BiLMRecipe()`.
             options: replace fields of the recipe. Some replace sizes of `start`.
 
         Raises OSError, and ValueError, by name, for a file that is damaged and numbers that do not fit.
         """
         recipe = make_recipe(BiLMRecipe, recipe, options)
+        data = cls.as_data("for_training", data, recipe)
         if recipe.vocabulary:
             vocabulary = Vocabulary.from_file(recipe.vocabulary)
         else:
@@ -137,9 +139,10 @@ class BiLM(Task):
     def _perplexities(self, data: Sentences) -> dict[str, float]:
         return perplexities(self.model, sentence_batches(data, self.vocabulary, self._characters))
 
-    def batches(self, data: Sentences) -> StreamBatches:
+    def batches(self, data: Any) -> StreamBatches:
         """Batches of steps of streams of sentences."""
         recipe = self.recipe
+        data = self.as_data("batches", data, recipe)
         batches = StreamBatches(
             data,
             self.vocabulary,
@@ -156,8 +159,9 @@ class BiLM(Task):
     def loss(self, batch: Mapping[str, Any]) -> Any:
         return self._stream(batch)
 
-    def evaluate(self, data: Sentences) -> dict[str, float]:
+    def evaluate(self, data: Any) -> dict[str, float]:
         """The perplexities of a text, and the perplexity of a unigram model of the training text."""
+        data = self.as_data("evaluate", data, self.recipe)
         found = self._perplexities(data)
         if self._learnt is not None:
             found["unigram_perplexity"] = unigram_perplexity(self._learnt, data, self.vocabulary)
@@ -173,8 +177,11 @@ class BiLM(Task):
         }
 
     @classmethod
-    def read(cls, *paths: str | os.PathLike[str]) -> Sentences:
-        return read_sentences(paths)
+    def read(cls, *sources: Any) -> Sentences:
+        """The sentences of files, or of one sequence of sentences, each a sequence of words."""
+        if len(sources) == 1 and not isinstance(sources[0], str | os.PathLike):
+            return Sentences.from_words(sources[0], "data")
+        return read_sentences(sources)
 
     def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> list[list[str]]:
         return [line.split() for line in utf8_lines(lines, name)]

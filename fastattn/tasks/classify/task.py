@@ -105,7 +105,7 @@ class Classifier(SequenceTask):
         found: NDArray[np.float32] = F.sigmoid(logits) if self.multi_label else F.softmax(logits, dim=1)
         return found
 
-    def evaluate(self, data: LabelledTexts) -> dict[str, float]:
+    def evaluate(self, data: Any) -> dict[str, float]:
         """`accuracy`, `f1` if there are two classes, `macro_f1` and `matthews_correlation`, as sklearn counts them.
 
         Where a text may have several labels: `accuracy` of whole sets, `micro_f1` and `macro_f1`. Raises as `check`

@@ -46,6 +46,8 @@ class Embedder(Task):
     (384,)
     """
 
+    data_class = TextPairs
+
     def __init__(self, model: SentenceEncoder, recipe: EmbedRecipe | None = None) -> None:
         self.model, self.recipe = model, recipe or EmbedRecipe()
         for dimension in self.recipe.matryoshka or ():
@@ -64,20 +66,20 @@ class Embedder(Task):
 
     @classmethod
     def for_training(
-        cls, start: str | os.PathLike[str], data: TextPairs, recipe: EmbedRecipe | None = None, **options: Any
+        cls, start: str | os.PathLike[str], data: Any, recipe: EmbedRecipe | None = None, **options: Any
     ) -> Embedder:
         """Load an encoder to train.
 
         Args:
             start: whatever `SentenceEncoder` loads. A plain BERT gets mean pooling.
-            data: what to learn, a result of `Embedder.read`.
+            data: what to learn: what `read` returns, or takes.
             recipe: the recipe; None is `EmbedRecipe()`.
             options: replace fields of the recipe.
 
         Raises as `SentenceEncoder` does, and ValueError for data that do not fit the recipe's loss.
         """
         recipe = make_recipe(EmbedRecipe, recipe, options)
-        loss_of(recipe, _check("for_training", data))
+        loss_of(recipe, cls.as_data("for_training", data, recipe))
         manual_seed(recipe.seed)
         embedder = cls(SentenceEncoder(find_start(start), trainable=True), recipe)
         embedder.base_model = model_name(start)
@@ -90,12 +92,13 @@ class Embedder(Task):
         """The embedding of each text, float32 `[dim]`; see `SentenceEncoder.encode`."""
         return list(self.model.encode(checks.texts("Embedder: inputs", inputs)))
 
-    def batches(self, data: TextPairs) -> TokenBatches:
+    def batches(self, data: Any) -> TokenBatches:
         """Batches of rows. All texts of a batch are one ragged array: the first column, then the second, ...
 
         Raises ValueError for data that do not fit the loss, and for too few of them.
         """
-        loss = loss_of(self.recipe, _check("batches", data))
+        data = self.as_data("batches", data, self.recipe)
+        loss = loss_of(self.recipe, data)
         numbers = unique(text for column in data.columns for text in column)
         columns = np.array([[numbers[text] for text in column] for column in data.columns], np.int64)
         if loss == "ranking" and len(set(columns[1].tolist())) < 2:
@@ -136,9 +139,10 @@ class Embedder(Task):
             total = part if total is None else total + part
         return total
 
-    def evaluate(self, data: TextPairs) -> dict[str, float]:
+    def evaluate(self, data: Any) -> dict[str, float]:
         """With scores, `evaluate_similarity`. Without, `evaluate_retrieval` of the positives among all texts."""
-        scores = _check("evaluate", data).scores
+        data = self.as_data("evaluate", data, self.recipe)
+        scores = data.scores
         if scores is not None:
             return evaluate_similarity(self.model, data.columns[0], data.columns[1], scores)
         queries = unique(data.columns[0])
@@ -150,8 +154,9 @@ class Embedder(Task):
         shown = ("ndcg@10", "mrr@10", "map@100", "accuracy@1", "recall@5", "recall@10")
         return {name: value for name, value in found.items() if name.partition("_")[2] in shown}
 
-    def check(self, data: TextPairs) -> None:
-        scores = _check("evaluate", data).scores
+    def check(self, data: Any) -> None:
+        data = self.as_data("evaluate", data, self.recipe)
+        scores = data.scores
         if scores is not None:
             check_scores(scores, data.places)
 
@@ -208,9 +213,3 @@ def loss_of(recipe: EmbedRecipe, data: TextPairs) -> str:
                 "at most 1"
             )
     return loss
-
-
-def _check(owner: str, data: Any) -> TextPairs:
-    if not isinstance(data, TextPairs):
-        raise TypeError(f"{owner}: data must be a result of Embedder.read, got {type(data).__name__}")
-    return data

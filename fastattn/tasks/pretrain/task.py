@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,6 @@ from fastattn.text import (
     train_wordpiece,
 )
 
-Data = Documents | Sequence[Sequence[str]]
-"""The text of files, or documents, which are sequences of sentences."""
 HEADS = {True: "PreTraining", False: "MaskedLM"}
 """The head that learns next sentences, and the one of masked words alone."""
 _VOCABULARY, _POSITIONS, _HEAD_DIM = 30522, 512, 64
@@ -60,6 +58,7 @@ class Pretrainer(Task):
     """
 
     heads = tuple(HEADS.values())
+    data_class = Documents
 
     def __init__(self, model: Any, tokenizer: Tokenizer, recipe: PretrainRecipe | None = None) -> None:
         """Combine a model and its tokenizer."""
@@ -88,7 +87,7 @@ class Pretrainer(Task):
     def for_training(
         cls,
         start: str | os.PathLike[str] | None,
-        data: Data,
+        data: Any,
         recipe: PretrainRecipe | None = None,
         **options: Any,
     ) -> Pretrainer:
@@ -96,7 +95,7 @@ class Pretrainer(Task):
 
         Args:
             start: the model to continue from: a folder or a name. None makes a new one.
-            data: the text to learn: what `read` returns, or documents, each a sequence of sentences.
+            data: the text to learn: what `read` returns, or takes.
             recipe: the recipe; None is `PretrainRecipe()`.
             options: replace fields of the recipe.
 
@@ -104,6 +103,7 @@ class Pretrainer(Task):
         a tokenizer without [MASK] and for sizes that no BERT has.
         """
         recipe = make_recipe(PretrainRecipe, recipe, options)
+        data = cls.as_data("for_training", data, recipe)
         kind = HEADS[recipe.next_sentence]
         if start is None:
             tokenizer = _new_tokenizer(data, recipe)
@@ -126,9 +126,9 @@ class Pretrainer(Task):
         """The words for each mask, as `Filler` gives them, with its options. The model must be in evaluation mode."""
         return Filler(self.model, self.tokenizer)(inputs, **options)
 
-    def batches(self, data: Data) -> PretrainingBatches:
+    def batches(self, data: Any) -> PretrainingBatches:
         """Batches of the recipe. Raises ValueError for a text without words or, for next sentences, one document."""
-        documents = self._learnt = self._tokenize(data)
+        documents = self._learnt = self._tokenize(self.as_data("batches", data, self.recipe))
         recipe = self.recipe
         batches = self._batches(
             documents,
@@ -141,7 +141,7 @@ class Pretrainer(Task):
         logger.info("%d wordpieces in %d sentences of %d documents, %d of vocabulary", *sizes)
         return batches
 
-    def _tokenize(self, data: Data) -> TokenizedDocuments:
+    def _tokenize(self, data: Documents) -> TokenizedDocuments:
         text = _documents(data, self.recipe)
         documents = TokenizedDocuments.read(text, self.tokenizer, text.name)
         rows, used = self.model.config.vocab_size, np.flatnonzero(documents.counts)
@@ -180,17 +180,17 @@ class Pretrainer(Task):
         has_types = self.model.config.type_vocab_size > 1
         return {name: value for name, value in batch.items() if has_types or name != "token_type_ids"}
 
-    def check(self, data: Data) -> None:
+    def check(self, data: Any) -> None:
         self._measure(data)
 
-    def _measure(self, data: Data) -> PretrainingBatches:
+    def _measure(self, data: Any) -> PretrainingBatches:
         """The batches that `data` are measured on, the same for every seed. Those used last are kept."""
-        text = _text(data)
+        text = self.as_data("evaluate", data, self.recipe)
         if self._measured is None or not _same(self._measured[0], text):
             self._measured = text, self._batches(self._tokenize(text))
         return self._measured[1]
 
-    def evaluate(self, data: Data) -> dict[str, float]:
+    def evaluate(self, data: Any) -> dict[str, float]:
         """`masked_loss`, `masked_accuracy` and `perplexity` of hidden words, and `next_sentence_accuracy`.
 
         For comparison, `random_share` is the share of the second segments that are random, and `unigram_loss` the loss
@@ -236,11 +236,11 @@ class Pretrainer(Task):
             metrics["unigram_loss"] = -math.fsum(words[seen] * chances) / total["words"]
         return metrics
 
-    def configuration(self, data: Data) -> dict[str, Any]:
+    def configuration(self, data: Any) -> dict[str, Any]:
         return {"config": self.model.config.to_dict(type(self.model).__name__)}
 
-    def checksum(self, data: Data) -> int:
-        return _text(data).crc32
+    def checksum(self, data: Any) -> int:
+        return int(self.as_data("checksum", data, self.recipe).crc32)
 
     def show(self, metrics: Mapping[str, float | None]) -> str:
         known = {name: metric_text(value, 2 if name == "perplexity" else 4) for name, value in metrics.items()}
@@ -266,7 +266,7 @@ class Pretrainer(Task):
         Raises OSError, TypeError for other things, and ValueError for a source without text.
         """
         if len(sources) == 1 and not isinstance(sources[0], str | os.PathLike):
-            return _text(sources[0])
+            return Documents.of(sources[0], "data")
         return Documents(sources)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -276,17 +276,12 @@ class Pretrainer(Task):
         self.model.save_pretrained(folder)
 
 
-def _text(data: Data) -> Documents:
-    return Documents.of(data, "data")
-
-
 def _same(one: Documents, other: Documents) -> bool:
     """Whether both are the same object, or hold the same documents in memory. Files may have changed."""
     return one is other or bool(one.given and one.given == other.given and one.paragraphs == other.paragraphs)
 
 
-def _documents(data: Data, recipe: PretrainRecipe) -> Documents:
-    text = _text(data)
+def _documents(text: Documents, recipe: PretrainRecipe) -> Documents:
     return text.with_paragraphs(recipe.paragraphs or text.paragraphs)
 
 
@@ -306,7 +301,7 @@ def _check_pairs(folder: Path, kind: str) -> None:
         raise OptionError(told, folder, name)
 
 
-def _new_tokenizer(data: Data, recipe: PretrainRecipe) -> Tokenizer:
+def _new_tokenizer(data: Documents, recipe: PretrainRecipe) -> Tokenizer:
     if recipe.tokenizer:
         return Tokenizer.from_pretrained(recipe.tokenizer)
     return train_wordpiece(

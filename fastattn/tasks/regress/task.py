@@ -63,11 +63,12 @@ class Regressor(SequenceTask):
         """The number of each text or pair of texts. Raises as `logits` does."""
         return [float(value) for value in self.logits(inputs)[:, 0]]
 
-    def check(self, data: LabelledTexts) -> None:
+    def check(self, data: Any) -> None:
+        data = self.as_data("evaluate", data, self.recipe)
         super().check(data)
         check_scores(data.labels, data.places)
 
-    def evaluate(self, data: LabelledTexts) -> dict[str, float]:
+    def evaluate(self, data: Any) -> dict[str, float]:
         """`pearson` and `spearman`, the correlations with the numbers of the data. Raises as `check` does."""
         return super().evaluate(data)
 

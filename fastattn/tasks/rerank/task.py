@@ -129,7 +129,7 @@ class Reranker(Regressor):
         found: list[dict[str, Any]] = [{"corpus_id": i, "score": float(scores[i])} for i in _best_first(scores)[:count]]
         return [{**entry, "text": texts[entry["corpus_id"]]} for entry in found] if return_documents else found
 
-    def evaluate(self, data: LabelledTexts) -> dict[str, float]:
+    def evaluate(self, data: Any) -> dict[str, float]:
         """`pearson` and `spearman`, the correlations with the scores of the data. Raises as `check` does."""
         _check_one_score(self._folder, self.model.config)
         return super().evaluate(data)

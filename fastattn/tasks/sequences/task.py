@@ -63,6 +63,7 @@ class SequenceTask(Task):
     """
 
     heads = (HEAD,)
+    data_class = LabelledTexts
     what: ClassVar[str]
     """The name of such a task in errors, and of the command that trains one."""
     command: ClassVar[str]
@@ -97,7 +98,7 @@ class SequenceTask(Task):
     def for_training(
         cls: type[Self],
         start: str | os.PathLike[str],
-        data: LabelledTexts,
+        data: Any,
         recipe: Any = None,
         **options: Any,
     ) -> Self:
@@ -106,14 +107,14 @@ class SequenceTask(Task):
         Args:
             start: an encoder, as for `SentenceEncoder`. The layer over its first token is
                 drawn at random unless it has one for the same labels.
-            data: texts or pairs and their labels, from `read`.
+            data: texts or pairs and their labels: what `read` returns, or takes.
             recipe: the recipe; None is the default one.
             options: replace fields of the recipe.
 
         Raises as `from_pretrained` does, and ValueError for data that cannot be learnt, with their place.
         """
         recipe = make_recipe(cls.recipe_class, recipe, options)
-        fields = cls._fields(_checked("for_training", data), recipe)
+        fields = cls._fields(cls.as_data("for_training", data, recipe), recipe)
         folder = find_start(start)
         manual_seed(recipe.seed)
         transformer, _ = read_transformer_folder(folder)
@@ -188,9 +189,10 @@ class SequenceTask(Task):
         )
         return tokens, None if pairs is None else token_types(self.model.config, tokens)
 
-    def batches(self, data: LabelledTexts) -> TokenBatches:
+    def batches(self, data: Any) -> TokenBatches:
         """Batches of texts or pairs. Raises ValueError, with the place, for a label that the model does not have."""
-        targets = self._targets("batches", _checked("batches", data))
+        data = self.as_data("batches", data, self.recipe)
+        targets = self._targets("batches", data)
         tokens, kinds = self._encode(data.texts, data.pairs)
 
         def load(indices: NDArray[np.int64]) -> dict[str, Any]:
@@ -206,11 +208,12 @@ class SequenceTask(Task):
     def loss(self, batch: Mapping[str, Any]) -> Any:
         return self.model.forward_ragged(**batch).loss
 
-    def check(self, data: LabelledTexts) -> None:
-        self._targets("evaluate", _checked("evaluate", data))
+    def check(self, data: Any) -> None:
+        self._targets("evaluate", self.as_data("evaluate", data, self.recipe))
 
-    def evaluate(self, data: LabelledTexts) -> dict[str, float]:
+    def evaluate(self, data: Any) -> dict[str, float]:
         """Metrics of the answers to `data`. Raises as `check` does."""
+        data = self.as_data("evaluate", data, self.recipe)
         self.check(data)
         return self._metrics(self._logits(data.texts, data.pairs), data)
 
@@ -307,10 +310,3 @@ def _gathered(tokens: TokenizedTexts, kinds: NDArray[np.int64] | None, indices: 
     input_ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)
     types = None if kinds is None else gather(kinds, tokens.cu_seqlens, indices)[0]
     return {"input_ids": input_ids, "cu_seqlens": cu_seqlens, "token_type_ids": types}
-
-
-def _checked(owner: str, data: Any) -> LabelledTexts:
-    """`data`, if they are texts with labels."""
-    if not isinstance(data, LabelledTexts):
-        raise TypeError(f"{owner}: data must be LabelledTexts, as `read` returns them, got {type(data).__name__}")
-    return data

@@ -72,6 +72,7 @@ class Tagger(Task):
     """
 
     heads = (HEAD,)
+    data_class, item_class = Sequence, Sentence
 
     def __init__(self, model: Any, folder: Path, recipe: TagRecipe | None = None, layout: Layout | None = None) -> None:
         """Combine a model and the tokenizer in `folder`."""
@@ -96,14 +97,14 @@ class Tagger(Task):
 
     @classmethod
     def for_training(
-        cls, start: str | os.PathLike[str], data: Data, recipe: TagRecipe | None = None, **options: Any
+        cls, start: str | os.PathLike[str], data: Any, recipe: TagRecipe | None = None, **options: Any
     ) -> Tagger:
         """Load a model to train as a tagger.
 
         Args:
             start: an encoder, as for `SentenceEncoder`. A missing classifier is drawn at
                 random.
-            data: the sentences, whose tags become the labels.
+            data: the sentences, whose tags become the labels: what `read` returns, or takes.
             recipe: the recipe; None is `TagRecipe()`.
             options: replace fields of the recipe.
 
@@ -111,7 +112,8 @@ class Tagger(Task):
         the tags are none of entities.
         """
         recipe = make_recipe(TagRecipe, recipe, options)
-        found = scheme_of([each.tags for each in _check("for_training", data) if NO_TAG not in each.tags])
+        data = cls.as_data("for_training", data, recipe)
+        found = scheme_of([each.tags for each in data if NO_TAG not in each.tags])
         if recipe.scheme and not found:
             told = "for_training: {scheme} {} is for tags of entities, which {train} does not have"
             raise OptionError(told, recipe.scheme)
@@ -222,12 +224,13 @@ class Tagger(Task):
                 logits = self.model.forward_ragged(*gather(ids, cu_seqlens, indices)).logits
                 found[gather(rows, cu_seqlens, indices)[0]] = reduce(np.asarray(logits))
 
-    def batches(self, data: Data) -> TokenBatches:
+    def batches(self, data: Any) -> TokenBatches:
         """Batches of sentences, or windows of long ones. Only first wordpieces have a label.
 
         Raises ValueError for a tag that is not in `labels`, and for data without tags.
         """
-        words = self._encode("batches: data", [sentence.words for sentence in _check("batches", data)])
+        data = self.as_data("batches", data, self.recipe)
+        words = self._encode("batches: data", [sentence.words for sentence in data])
         labels = np.full(len(words.ids), IGNORE_INDEX, np.int64)
         labels[words.first] = self._label_ids(data)
         learnt = np.add.reduceat(labels != IGNORE_INDEX, words.cu_seqlens[:-1]) if len(words.ids) else np.empty(0)
@@ -268,7 +271,7 @@ class Tagger(Task):
     def loss(self, batch: Mapping[str, Any]) -> Any:
         return self.model.forward_ragged(**batch).loss
 
-    def evaluate(self, data: Data) -> dict[str, float]:
+    def evaluate(self, data: Any) -> dict[str, float]:
         """The `accuracy`: the share of words that get the tag of the data. Words without a tag do not count.
 
         For tags of entities, `f1`, `precision` and `recall` of entities come first, as seqeval counts them.
@@ -285,7 +288,7 @@ class Tagger(Task):
         score, _ = scores_of(found, gold)
         return {"f1": score.f1, "precision": score.precision, "recall": score.recall, **metrics}
 
-    def entity_scores(self, data: Data) -> tuple[EntityScore, dict[str, EntityScore]]:
+    def entity_scores(self, data: Any) -> tuple[EntityScore, dict[str, EntityScore]]:
         """Precision, recall and F1 of all entities together, and by type; see `fastattn.training.entity_scores`.
 
         Sentences in which a word has no tag do not count. Raises ValueError as `evaluate` does, and for labels that are
@@ -295,14 +298,16 @@ class Tagger(Task):
             raise ValueError(f"entity_scores: the labels are no tags of entities: {listed(self.labels)}")
         return scores_of(*self._tag_all("entity_scores", data))
 
-    def _tag_all(self, owner: str, data: Data) -> tuple[list[list[str]], list[Sequence[str]]]:
+    def _tag_all(self, owner: str, data: Any) -> tuple[list[list[str]], list[Sequence[str]]]:
         """The labels of words, and the right ones."""
-        check_tags(owner, _check(owner, data), self.labels, self.layout.scheme)
+        data = self.as_data(owner, data, self.recipe)
+        check_tags(owner, data, self.labels, self.layout.scheme)
         gold = [*tags_of(owner, data, self.layout.scheme)]
         return self.tag([sentence.words for sentence in data]), gold
 
-    def check(self, data: Data) -> None:
-        check_tags("evaluate", _check("evaluate", data), self.labels, self.layout.scheme)
+    def check(self, data: Any) -> None:
+        data = self.as_data("evaluate", data, self.recipe)
+        check_tags("evaluate", data, self.labels, self.layout.scheme)
 
     def configuration(self, data: Data) -> dict[str, Any]:
         return {"config": self.model.config.to_dict(), "train_crc32": self.checksum(data)}
@@ -398,13 +403,3 @@ class Tagger(Task):
         self.tokenizer.save_pretrained(folder)
         self.model.save_pretrained(folder)
         self.layout.write(Path(folder))
-
-
-def _check(owner: str, data: Data) -> Data:
-    """`data`, if they are sentences."""
-    for i, sentence in enumerate(checks.sequence(f"{owner}: data", data, "ConlluSentence or ConllSentence")):
-        if not isinstance(sentence, Sentence):
-            raise TypeError(
-                f"{owner}: data[{i}] must be a ConlluSentence or a ConllSentence, got {type(sentence).__name__}"
-            )
-    return data

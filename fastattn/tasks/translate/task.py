@@ -76,6 +76,8 @@ class Translator(Searcher, Task):
     ['salim', 'saleem']
     """
 
+    data_class = ParallelText
+
     def __init__(
         self, model: Transformer, tokenizer: TranslationTokenizer, recipe: TranslateRecipe | None = None
     ) -> None:
@@ -118,22 +120,20 @@ class Translator(Searcher, Task):
         TransformerConfig.from_dict(read_config(folder), str(folder / CONFIG))
 
     @classmethod
-    def for_training(
-        cls, start: str, data: ParallelText, recipe: TranslateRecipe | None = None, **options: Any
-    ) -> Translator:
+    def for_training(cls, start: str, data: Any, recipe: TranslateRecipe | None = None, **options: Any) -> Translator:
         """Make a new model, and its vocabularies from the text.
 
         Args:
             start: the size of the network: "small", "base" or "big".
-            data: pairs of texts.
+            data: pairs of texts: what `read` returns, or takes.
             recipe: the recipe; None is `TranslateRecipe()`.
             options: replace fields of the recipe. Some replace numbers of the size.
 
         Raises ValueError for another size and numbers that do not fit, FileNotFoundError for a missing SentencePiece
         model, and ImportError for a missing library.
         """
-        _check("for_training", data)
         recipe = make_recipe(TranslateRecipe, recipe, options)
+        data = cls.as_data("for_training", data, recipe)
         size = SIZES[checks.choice("for_training: start", start, SIZES)]
         if {"bleu", "chrf"} & {*recipe.measured}:
             import_sacrebleu()
@@ -329,9 +329,9 @@ class Translator(Searcher, Task):
         weights = np.stack([layer[0] for layer in output.cross_attentions or ()])
         return weights, self.tokenizer.source.tokens(source), self.tokenizer.target.tokens(target.ids)
 
-    def batches(self, data: ParallelText) -> PairBatches:
+    def batches(self, data: Any) -> PairBatches:
         """Batches of pairs, without those that are too long for the model. Raises ValueError if none is left."""
-        _check("batches", data)
+        data = self.as_data("batches", data, self.recipe)
         source, target = self.tokenizer.source.encode(data.sources), self.tokenizer.target.encode(data.targets)
         kept = np.flatnonzero(np.maximum(source.lengths, target.lengths) <= self.max_length)
         if not len(kept):
@@ -357,12 +357,12 @@ class Translator(Searcher, Task):
         value = self.model.loss_ragged(**arguments, label_smoothing=self.recipe.label_smoothing)
         return value if batch["share"] == 1.0 else value * batch["share"]
 
-    def evaluate(self, data: ParallelText) -> dict[str, float]:
+    def evaluate(self, data: Any) -> dict[str, float]:
         """The `cross_entropy` of a text, and the recipe's metrics of its translations.
 
         The recipe's `overlong` says what happens to texts that are too long for the model.
         """
-        _check("evaluate", data)
+        data = self.as_data("evaluate", data, self.recipe)
         functions = {"cer": character_error_rate, "bleu": bleu, "chrf": chrf}
         overlong = self.recipe.overlong
         if overlong == "skip":
@@ -372,12 +372,12 @@ class Translator(Searcher, Task):
         loss = self.cross_entropy(data)
         return {"loss": loss, **{name: functions[name](found, data.targets) for name in self.recipe.measured}}
 
-    def cross_entropy(self, text: ParallelText, *, batch_tokens: int = BATCH_TOKENS) -> float:
+    def cross_entropy(self, text: Any, *, batch_tokens: int = BATCH_TOKENS) -> float:
         """The mean of -log p over all target tokens, without label smoothing. Nothing is recorded.
 
         A text that is too long for the model is cut. At most `batch_tokens` tokens of both sides are read at once.
         """
-        _check("cross_entropy", text)
+        text = self.as_data("cross_entropy", text, self.recipe)
         batch_tokens = checks.integer("cross_entropy: batch_tokens", batch_tokens)
         source = self.tokenizer.source.encode(text.sources, self.max_length)
         target = self.tokenizer.target.encode(text.targets, self.max_length)
@@ -392,11 +392,12 @@ class Translator(Searcher, Task):
             "vocabulary_crc32": [zlib.crc32(read_regular(name)) for name in self.recipe.vocabulary_files],
         }
 
-    def check(self, data: ParallelText) -> None:
+    def check(self, data: Any) -> None:
         """Raise ValueError, with file and line, for a text that is too long for the model.
 
         If the recipe's `overlong` is not "error", they are counted in the log, and one pair must be left.
         """
+        data = self.as_data("evaluate", data, self.recipe)
         if self.recipe.overlong == "error":
             for texts, target in ((data.sources, False), (data.targets, True)):
                 self.encode(texts, target=target, place=partial(data.place, target=target))
@@ -413,10 +414,12 @@ class Translator(Searcher, Task):
         return source | target
 
     @classmethod
-    def read(cls, *paths: str | os.PathLike[str]) -> ParallelText:
-        text = read_parallel(*paths)
+    def read(cls, *sources: Any) -> ParallelText:
+        """Pairs of one or two files, or of rows in memory, as `fastattn.text.read_parallel` reads them."""
+        text = read_parallel(*sources)
         if text.skipped:
-            logger.info("%s: %d pairs with a blank side are left out", " and ".join(text.files), text.skipped)
+            name = " and ".join(text.files) or "rows"
+            logger.info("%s: %d pairs with a blank side are left out", name, text.skipped)
         return text
 
     def read_input(self, lines: Iterable[bytes], name: str, options: TranslateOptions) -> Input:
@@ -427,9 +430,3 @@ class Translator(Searcher, Task):
         """Translations as they come: lines are read when they are needed."""
         lines = LineTranslator(self, options)
         return lines.run(data), lines.reports()
-
-
-def _check(owner: str, data: Any) -> None:
-    """Raise TypeError for data that are no pairs of texts."""
-    if not isinstance(data, ParallelText):
-        raise TypeError(f"{owner}: data must be a ParallelText, got {type(data).__name__}")

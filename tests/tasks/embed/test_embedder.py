@@ -187,16 +187,6 @@ class TestLoss:
         with pytest.raises(ValueError, match=message):
             self.loss(folder, rows, **options)
 
-    def test_data_are_a_result_of_read(self, folder: Path) -> None:
-        embedder = Embedder(SentenceEncoder(folder))
-        for name, call in (
-            ("for_training", lambda: Embedder.for_training(folder, TRIPLES)),  # type: ignore[arg-type]
-            ("evaluate", lambda: embedder.evaluate(TRIPLES)),  # type: ignore[arg-type]
-            ("batches", lambda: embedder.batches(5)),  # type: ignore[arg-type]
-        ):
-            with pytest.raises(TypeError, match=f"^{name}: data must be a result of Embedder.read, got"):
-                call()
-
 
 class TestEvaluation:
     def test_scores(self, folder: Path) -> None:
