@@ -42,6 +42,14 @@ def test_every_task_has_a_case() -> None:
     assert set(TRIALS) == set(TASKS)
 
 
+@pytest.mark.parametrize("name", ["gte", "nomic_bert"])
+def test_a_head_that_a_family_does_not_have(tmp_path: Path, name: str) -> None:
+    """The folder is named before any weight is read."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": name, "architectures": ["XForQuestionAnswering"]}))
+    with pytest.raises(ValueError, match=rf"^{tmp_path}: .*no model for QuestionAnswering, only for "):
+        tasks.Answerer.check_folder(tmp_path)
+
+
 @pytest.mark.filterwarnings("ignore:.*drawn at random:UserWarning")
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("task", CASES)
@@ -104,14 +112,6 @@ def test_another_pre_training_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=message):
         tasks.Pretrainer.from_pretrained(start)
     assert hugging_face.read_config(start)["model_type"] == name
-
-
-@pytest.mark.parametrize("name", ["gte", "nomic_bert"])
-def test_a_head_that_a_family_does_not_have(tmp_path: Path, name: str) -> None:
-    """The folder is named before any weight is read."""
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": name, "architectures": ["XForQuestionAnswering"]}))
-    with pytest.raises(ValueError, match=rf"^{tmp_path}: .*no model for QuestionAnswering, only for "):
-        tasks.Answerer.check_folder(tmp_path)
 
 
 SAVED = [(task, name) for task in ("answer", "classify", "pretrain", "tag") for name in ROWS]
