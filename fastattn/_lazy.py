@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
+
+CORE = "fastattn._core"
+NOT_COMPILED = (
+    "{} is the source of fastattn, which is not compiled there; start Python in another folder, where it finds the "
+    "fastattn that is installed, or compile the source with `make build`"
+)
 
 
 def lazy(package: str, homes: Mapping[str, str], modules: str = "") -> Callable[[str], Any]:
@@ -13,12 +20,16 @@ def lazy(package: str, homes: Mapping[str, str], modules: str = "") -> Callable[
     places = {name: module for module, names in homes.items() for name in names.split()}
 
     def get(name: str) -> Any:
-        if name in places:
-            found = getattr(import_module(f".{places[name]}", package), name)
-        elif name in modules.split():
-            found = import_module(f".{name}", package)
-        else:
+        if name not in places and name not in modules.split():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        try:
+            found = import_module(f".{places.get(name, name)}", package)
+        except ImportError as error:
+            if error.name in ("fastattn", CORE) and CORE.rpartition(".")[2] in str(error):  # in a checkout, for example
+                raise ImportError(NOT_COMPILED.format(os.path.dirname(__file__))) from None
+            raise
+        if name in places:
+            found = getattr(found, name)
         setattr(sys.modules[package], name, found)  # looked up once
         return found
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import fastattn
 from fastattn.models import BertConfig, BertModel
 
 HEAVY = [
@@ -107,3 +112,17 @@ def test_a_first_embedding_loads_little(tmp_path: Path) -> None:
     assert not {name for name in ours if name.startswith("fastattn.text.conll") or "squad" in name}
     assert not {name for name in ours if name in ("fastattn.nn.recurrent", "fastattn.nn.char_cnn")}
     assert len(ours) < 104, sorted(ours)
+
+
+@pytest.mark.parametrize("code", ["import fastattn; fastattn.SentenceEncoder", "from fastattn.tasks import Classifier"])
+def test_a_source_that_is_not_compiled_says_so(tmp_path: Path, code: str) -> None:
+    """Python finds it first where it is started in a checkout."""
+    shutil.copytree(fastattn.__path__[0], tmp_path / "fastattn", ignore=shutil.ignore_patterns("_core*", "__pycache__"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    run = subprocess.run(  # without the finder of an editable install
+        [sys.executable, "-c", f"import sys; sys.meta_path[:] = sys.meta_path[-3:]; {code}"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert run.stderr.splitlines()[-1].startswith(
+        f"ImportError: {tmp_path / 'fastattn'} is the source of fastattn, which is not compiled there; start Python in "
+    )
