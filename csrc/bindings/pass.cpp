@@ -1,19 +1,15 @@
 #include "pass.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <utility>
-#ifdef __GLIBCXX__
-#include <cxxabi.h>
-#endif
 
 #include "../denormals.h"
 #include "../parallel.h"
 #include "bindings.h"
+#include "restore_thread.h"
 
 namespace fastattn::bindings {
 namespace {
@@ -82,15 +78,7 @@ std::uint64_t locks_given_up() { return locks.load(std::memory_order_relaxed); }
 void take_lock(PyThreadState* state, bool pass) {
     const bool learns = pass || lock.wait.load(std::memory_order_relaxed) >= Lock::dear;
     const clock::time_point since = learns ? clock::now() : clock::time_point();
-#ifdef __GLIBCXX__
-    try {
-        PyEval_RestoreThread(state);
-    } catch (const abi::__forced_unwind&) {  // how Python 3.13 and older end a thread
-        for (;;) pause();
-    }
-#else
-    PyEval_RestoreThread(state);
-#endif
+    restore_thread(state);
     if (learns) lock.waited(clock::now() - since);
 }
 

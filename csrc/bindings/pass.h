@@ -21,8 +21,7 @@ namespace fastattn::bindings {
 
 namespace py = pybind11;
 
-// Takes the interpreter's lock again. In a process that is ending it does not return: the thread may not be ended,
-// since its stack holds objects that can no longer be given back. `pass`: notes how long that took.
+// Takes the interpreter's lock again, as restore_thread does. `pass`: notes how long that took.
 void take_lock(PyThreadState* state, bool pass = false);
 void count_lock();
 std::uint64_t locks_given_up();
