@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -93,6 +94,17 @@ def test_no_epoch_is_built_before_it_is_trained(files, command, monkeypatch):
 
 def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_the_output_of_a_program_is_left_to_it(task, files, command, monkeypatch, tmp_path):
+    """It may have put a file of its own in the place of standard output."""
+    if task != "tag":
+        pytest.skip("the same for all tasks")
+    monkeypatch.setattr("fastattn.training.trainer.clip_grad_norm", interrupted)
+    with open(tmp_path / "own", "w") as own, contextlib.redirect_stdout(own):
+        assert main(command(files)) == INTERRUPTED
+        print("kept")
+    assert (tmp_path / "own").read_text() == "kept\n"
 
 
 def test_a_plot(files, command):
