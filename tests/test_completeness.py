@@ -19,6 +19,8 @@ from fastattn.bench import kernel_cases
 
 TESTS = Path(__file__).parent
 LIST = TESTS.parent / "csrc" / "kernels.inc"
+if not LIST.exists():
+    pytest.skip("no source beside the tests", allow_module_level=True)
 
 FACES = {"lstm_cell", "gru_cell", "gelu", "gelu_backward"}  # public functions that call the kernel of another one
 

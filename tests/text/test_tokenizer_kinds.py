@@ -128,8 +128,16 @@ def test_ids_of_sentencepiece_are_moved(tmp_path: Path, kind: str, moved: int, s
     plain = [text for text in SENTENCES if model.unk_id() not in model.encode(text)]
     assert len(plain) > 15
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
-    expected = [[cls, *(i + moved for i in model.encode(text)), sep] for text in plain]
-    assert [ids.tolist() for ids in tokenizer.encode(plain)] == expected
+    ties = 0
+    for text, tokens in zip(plain, tokenizer.encode(plain), strict=True):
+        first, *ids, last = tokens.tolist()
+        assert (first, last) == (cls, sep)
+        pieces, expected = [i - moved for i in ids], model.encode(text)
+        # Two ways to cut a text may be as likely; which one is taken hangs on rounding.
+        assert model.decode(pieces) == model.decode(expected)
+        assert sum(map(model.get_score, pieces)) == pytest.approx(sum(map(model.get_score, expected)), abs=1e-4)
+        ties += pieces != expected
+    assert ties <= 2
 
 
 def test_token_types_that_a_model_does_not_get(tmp_path: Path) -> None:
