@@ -69,7 +69,7 @@ def integer(
     ValueError: layers must be a positive integer, got 0
     """
     try:
-        result = None if isinstance(value, bool) else operator.index(value)
+        result = None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         result = None
     if result is not None and low <= result and (high is None or result < high):

@@ -38,7 +38,7 @@ def doubled(ids: Any, embedding: Any, weights: Any, biases: Any) -> tuple[Any, .
 
 
 def packed(weights: Any) -> list[PackedMatrix]:
-    return [PackedMatrix(weight.reshape(len(weight), -1)) for weight in weights]
+    return [PackedMatrix(weight.reshape(len(weight), np.prod(weight.shape[1:]))) for weight in weights]
 
 
 def largest_at(argmax: Any, ids: Any, embedding: Any, weights: Any) -> None:

@@ -348,7 +348,7 @@ def _columns(x: Values) -> tuple[Any, Any]:
 
 def _mean_of_both(scores: tuple[Any, Any], targets: list[Array]) -> Any:
     first, second = (F.cross_entropy(*pair) for pair in zip(scores, targets, strict=True))
-    return (first + second) / 2
+    return (first + second) * first.dtype.type(0.5)  # by 2, NumPy 1 would make float64 of an array without axes
 
 
 def _numbers(owner: str, labels: Array, shape: tuple[int, int]) -> Array:

@@ -25,7 +25,7 @@ def highway(
     See `fastattn.kernels.highway`.
 
     >>> weight, bias = np.array([[2.0], [0.0]]), np.array([0.0, np.log(3.0)])  # h = 2 x, a gate of 3/4
-    >>> highway(np.array([[4.0], [-4.0]]), weight, bias).tolist()
+    >>> highway(np.array([[4.0], [-4.0]]), weight, bias).round(6).tolist()
     [[7.0], [-1.0]]
     """
     projection = linear(x, weight, bias)
