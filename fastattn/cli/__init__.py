@@ -100,7 +100,7 @@ def _warnings_as_lines(arguments: argparse.Namespace) -> Iterator[None]:
 
 def _drop_output() -> None:
     """Drop what is buffered for standard output. Flushing it at exit would fail, or wait."""
-    if sys.stdout is not sys.__stdout__:  # a file of the program that has called main()
+    if sys.stdout is None or sys.stdout is not sys.__stdout__:  # a file of the program that has called main()
         return
     with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, or None
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
