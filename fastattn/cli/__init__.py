@@ -100,10 +100,11 @@ def _warnings_as_lines(arguments: argparse.Namespace) -> Iterator[None]:
 
 def _drop_output() -> None:
     """Drop what is buffered for standard output. Flushing it at exit would fail, or wait."""
-    if sys.stdout is None or sys.stdout is not sys.__stdout__:  # a file of the program that has called main()
+    own = sys.__stdout__
+    if own is None or sys.stdout is not own:  # a file of the program that has called main()
         return
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, or None
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, ValueError):  # it may be closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), own.fileno())
 
 
 def describe(error: BaseException, arguments: argparse.Namespace | None = None) -> str:
