@@ -1,8 +1,9 @@
-"""LSTM and GRU layers, and all of ELMo: `python -m benchmarks recurrent`.
+"""LSTM and GRU layers, a CRF, and all of ELMo: `python -m benchmarks recurrent`.
 
 A layer is timed alone: forward as inference calls it, weights packed before, and forward + backward as a training
 step does, with the gradients of input and weights. Sequences are of equal length, or those of the first sentences
-of a CoNLL-U file, which PyTorch gets packed and ONNX models padded, with their lengths. ELMo is in `elmo.py`.
+of a CoNLL-U file, which PyTorch gets packed and ONNX models padded, with their lengths. The CRF is in `crf.py`, ELMo
+in `elmo.py`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import elmo, rivals
+from . import crf, elmo, rivals
 from .measure import Case, Contender, measure
 from .report import Report, timing_report, write
-from .worker import Job
+from .worker import Job, Restored
 
 TOLERANCE = 1e-3
 SENTENCES = 32
@@ -135,20 +136,6 @@ def packed(ops: Any, gates: int, weight_ih: Array, weight_hh: Array, *rest: Arra
     """A direction's weights as a frozen layer holds them."""
     more = [each if each is None or each.ndim == 1 else ops.PackedMatrix(each) for each in rest]
     return ops.PackedMatrix(weight_ih), ops.PackedMatrix(weight_hh, groups=gates), *more
-
-
-@dataclass(frozen=True)
-class Restored:
-    """A job in a rival's own layout; `restore` brings what it gives into ours, to be compared."""
-
-    job: Job
-    restore: Callable[[Any], Any]
-
-    def __call__(self) -> Any:
-        return self.job()
-
-    def check(self) -> Any:
-        return self.restore(self.job())
 
 
 def to_tokens(rows: Array, values: Array) -> Array:
@@ -320,6 +307,7 @@ def main(options: argparse.Namespace) -> Report:
     sentences = first_sentences(options.sentences)
     lengths = tuple(len(words) for words in sentences)
     cases: dict[str, Callable[[], Case]] = {each.name: partial(make_case, each, options) for each in layers(lengths)}
+    cases[crf.NAME] = partial(crf.make_case, list(lengths), options)
     cases[elmo.NAME] = partial(elmo.make_case, sentences, options)
     wanted = [name for name in cases if not options.cases or any(part in name for part in options.cases)]
     if not wanted:

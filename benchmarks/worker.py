@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,20 @@ import numpy.typing as npt
 #: The call to time. Its result, or that of the job's method `check` if it has one, is compared: an array, or tuples or
 #: lists of arrays and None.
 Job = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A job in a rival's own layout; `restore` brings what it gives into ours, to be compared."""
+
+    job: Job
+    restore: Callable[[Any], Any]
+
+    def __call__(self) -> Any:
+        return self.job()
+
+    def check(self) -> Any:
+        return self.restore(self.job())
 
 
 class WorkerError(RuntimeError):

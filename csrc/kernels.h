@@ -389,4 +389,5 @@ struct GradientNormForward {
 
 }  // namespace fastattn
 
+#include "kernels_crf.h"
 #include "kernels_recurrent.h"

@@ -39,6 +39,11 @@ def functional_calls() -> dict[str, dict[str, Any]]:
         },
         "cosent_loss": {"input": b, "target": np.arange(3.0), "scale": 20.0},
         "cosine_similarity": {"x1": x, "x2": x2, "dim": 1, "eps": 1e-8},
+        "crf": {
+            "emissions": x, "tags": IDS, "cu_seqlens": ENDS, "transitions": w, "start_transitions": b,
+            "end_transitions": b, "constraints": [np.ones((3, 3), bool), np.ones(3, bool), np.ones(3, bool)],
+            "reduction": "sum",
+        },
         "cross_entropy": {
             "input": x, "target": IDS, "weight": np.ones(3, np.float32), "ignore_index": -100, "reduction": "mean",
             "label_smoothing": 0.1,
@@ -137,6 +142,14 @@ def kernel_calls() -> dict[str, dict[str, Any]]:
         "norm_weight": b, "norm_bias": b, "eps": 1e-12, "out": np.empty_like(x),
     }  # fmt: skip
     drop = {"p": 0.5, "seed": 0, "out": np.empty_like(x)}
+    path = {
+        "emissions": x,
+        "tags": IDS,
+        "cu_seqlens": ENDS,
+        "transitions": w,
+        "start_transitions": b,
+        "end_transitions": b,
+    }
     given: dict[str, dict[str, Any]] = {
         "activation": {**table, "function": "relu"},
         "activation_backward": {**pair, "function": "relu"},
@@ -147,6 +160,11 @@ def kernel_calls() -> dict[str, dict[str, Any]]:
             "dy": y, **word, "y": y, "argmax": argmax, "activation": "relu", "need_dembedding": True,
             "need_dweights": True, "need_dbiases": True, "dembedding": np.zeros_like(w),
             "dweights": [np.zeros((2, 3, 3), np.float32)], "dbiases": [np.zeros(2, np.float32)]},
+        "crf": path,
+        "crf_backward": {
+            **path, "dlog_likelihood": b[:2],
+            **dict(zip(("log_likelihood", "alpha"), kernels.crf(**path), strict=True))},
+        "crf_viterbi": {**{name: value for name, value in path.items() if name != "tags"}, "n": 2},
         "cross_entropy": logits,
         "cross_entropy_backward": {
             "dloss": rows, **logits, "lse": kernels.cross_entropy(**logits)[1], "out": np.empty_like(x)},

@@ -161,6 +161,25 @@ def _cross_entropy(d: Draw, backward: bool) -> tuple[dict[str, Any], Shapes]:
     return given | {"dloss": d.floats(rows), "lse": kernels.cross_entropy(**given)[1]}, {"out": (rows, classes)}
 
 
+def _crf(d: Draw, kernel: str) -> tuple[dict[str, Any], Shapes]:
+    lengths = d.lengths(12)
+    tokens, num_tags = sum(lengths), d.size(35, least=1)
+    given: dict[str, Any] = {
+        "emissions": d.floats(tokens, num_tags), "cu_seqlens": cumulative(lengths),
+        "transitions": d.floats(num_tags, num_tags), "start_transitions": d.floats(num_tags),
+        "end_transitions": d.floats(num_tags),
+    }  # fmt: skip
+    if d.flag():
+        given["transitions"][d.rng.random((num_tags, num_tags)) < 0.3] = -np.inf
+    if kernel == "crf_viterbi":
+        return given | {"n": d.among(1, 1, 2, 5)}, {}
+    given["tags"] = d.ids(num_tags, tokens)
+    if kernel == "crf_backward":
+        given["log_likelihood"], given["alpha"] = kernels.crf(**given)
+        given["dlog_likelihood"] = d.floats(len(lengths))
+    return given, {}
+
+
 def _pooling(d: Draw, backward: bool) -> tuple[dict[str, Any], Shapes]:
     lengths, dim = d.lengths(70), d.size()
     tokens = sum(lengths)
@@ -346,6 +365,9 @@ CASES: dict[str, Callable[[Draw], tuple[dict[str, Any], Shapes]]] = {
     "adamw": _adamw,
     "char_cnn": lambda d: _char_cnn(d, False),
     "char_cnn_backward": lambda d: _char_cnn(d, True),
+    "crf": lambda d: _crf(d, "crf"),
+    "crf_backward": lambda d: _crf(d, "crf_backward"),
+    "crf_viterbi": lambda d: _crf(d, "crf_viterbi"),
     "cross_entropy": lambda d: _cross_entropy(d, False),
     "cross_entropy_backward": lambda d: _cross_entropy(d, True),
     "dropout": lambda d: _dropout(d, False),

@@ -153,6 +153,15 @@ def _cross_entropy(g: dict[str, Any]) -> Measure:
     return _last(g["logits"]), (1 + largest(g["logits"]) + 7) * (largest(g["dloss"]) if "dloss" in g else 1.0)
 
 
+def _crf(g: dict[str, Any]) -> Measure:
+    """A path's score; gradients are of probabilities, which are as exact as the logarithms they come from."""
+    tokens = int(np.diff(g["cu_seqlens"]).max(initial=1))
+    size = 4 + largest(*(g[name] for name in ("emissions", "transitions", "start_transitions", "end_transitions")))
+    if "dlog_likelihood" in g:
+        return tokens * _last(g["emissions"]), size * largest(g["dlog_likelihood"]) * max(1, len(g["emissions"]))
+    return tokens * _last(g["emissions"]), size * tokens
+
+
 def _pooling(g: dict[str, Any]) -> Measure:
     tokens = len(g["x"])
     return tokens, max(largest(g["x"]), largest(g.get("dy"))) * max(1, tokens) ** 0.5
@@ -240,6 +249,9 @@ MEASURES: dict[str, Callable[[dict[str, Any]], Measure]] = {
     "adamw": _adamw,
     "char_cnn": _char_cnn,
     "char_cnn_backward": _char_cnn_backward,
+    "crf": _crf,
+    "crf_backward": _crf,
+    "crf_viterbi": _crf,
     "cross_entropy": _cross_entropy,
     "cross_entropy_backward": _cross_entropy,
     "dropout": _dropout,

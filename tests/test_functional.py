@@ -252,6 +252,8 @@ def lists_for() -> dict[str, tuple[Callable[[Any], Any], str]]:
     return {
         **{name: (call, f"{name}: input") for name, call in calls.items()},
         "embedding": (lambda x: F.embedding(ids, x), "embedding: weight"),
+        "crf": (lambda y: F.crf(y, ids, [0, 2], x, x[0], x[0]), "crf: emissions"),
+        "crf transitions": (lambda y: F.crf(x, ids, [0, 2], y, x[0], x[0]), "crf: transitions"),
         "Parameter": (nn.Parameter, "Parameter: data"),
         "Parameter.data": (lambda y: setattr(nn.Parameter(x), "data", y), "Parameter: data"),
         "Parameter.load": (lambda y: nn.Parameter(x).load(y), "Parameter: array"),
@@ -277,7 +279,7 @@ def test_lists_of_integers_do(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["attention", "qkv", "kv", "additive", "pooling", "lstm", "gru", "LSTM", "MultiHeadAttention"]
+    "name", ["attention", "qkv", "kv", "additive", "pooling", "lstm", "gru", "LSTM", "MultiHeadAttention", "crf"]
 )
 def test_cu_seqlens_of_any_integers(rng: np.random.Generator, name: str) -> None:
     x, heads = normal(rng, 3, 4), normal(rng, 3, 3, 1, 4)
@@ -295,6 +297,7 @@ def test_cu_seqlens_of_any_integers(rng: np.random.Generator, name: str) -> None
         "gru": lambda cu: F.gru(x, cu, [weights["gru"]], reverse=(False,))[0],
         "LSTM": lambda cu: lstm(x, cu_seqlens=cu)[0],
         "MultiHeadAttention": lambda cu: attention(x, cu_seqlens_q=cu),
+        "crf": lambda cu: F.crf(x, [3, 0, 1], cu, normal(np.random.default_rng(1), 4, 4), x[0], x[1]),
     }[name]  # fmt: skip
     wanted = call(np.array([0, 2, 3], np.int32))
     for cu_seqlens in ([0, 2, 3], np.array([0, 2, 3]), np.array([0, 2, 3], np.uint8)):

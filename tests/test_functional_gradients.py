@@ -21,6 +21,8 @@ IDS = np.array([1, 2, 1, 0, 4, 2, 1])
 RNG = np.random.default_rng(0)
 SEEN = RNG.random((2, 1, 4, 5)) < 0.7
 TARGET = np.array([2, -100, 0, 5])
+TAGS = np.array([1, 2, 0, 3, 3, 1, 2])
+ALLOWED = (np.arange(16).reshape(4, 4) != 4, np.arange(4) != 2, np.arange(4) != 1)
 CLASS_WEIGHTS = np.array([1.0, 0.0, 2.0, 0.5, 3.0, 1.5])
 NUMBERS = RNG.normal(size=(4, 6))
 TURNS = nn.SinusoidalPositions(6, order="concatenated").lookup(np.arange(5), np.float64)[0]
@@ -224,6 +226,14 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
         lambda x: F.cross_entropy(x, np.array([[[2, -100, 1], [0, 1, 1]]])),
         ((1, 3, 2, 3),),
     ),
+    **{
+        f"crf {how}": (
+            lambda *t, how=how: F.crf(t[0], TAGS, OFFSETS, *t[1:], constraints=ALLOWED, reduction=how),
+            ((7, 4), (4, 4), (4,), (4,)),
+        )
+        for how in ("sum", "mean", "token_mean", "none")
+    },
+    "crf anything": (lambda *t: F.crf(t[0], TAGS, OFFSETS, *t[1:]), ((7, 4), (4, 4), (4,), (4,))),
     "cross_entropy ignore": (lambda x: F.cross_entropy(x, np.array([2, 1, 0, 5]), ignore_index=1), ((4, 6),)),
     **{
         f"mse_loss {how}": (lambda x, how=how: F.mse_loss(x, NUMBERS, reduction=how), ((4, 6),))

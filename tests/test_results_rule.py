@@ -57,6 +57,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, Any], Any]]] = 
         lambda: nn.DecoderBlock(8, 2, 16, dropout=0.1),
         lambda m, x: with_weights(m, x, OFFSETS, x, OFFSETS, cross_weights=[]),
     ),
+    "CRF": (lambda: nn.CRF(8), lambda m, x: m(x, np.arange(len(x)) % 8, [0, len(x)])),
     "ScalarMix": (lambda: nn.ScalarMix(2, do_layer_norm=True), lambda m, x: m([x, x])),
     "Sequential": (lambda: nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Dropout(0.2)), lambda m, x: m(x)),
 }

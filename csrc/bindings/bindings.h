@@ -22,6 +22,8 @@ void bind_char_cnn(py::module_& m);
 void bind_highway(py::module_& m);
 void bind_pooling(py::module_& m);
 void bind_cross_entropy(py::module_& m);
+void bind_crf(py::module_& m);
+void bind_crf_viterbi(py::module_& m);
 void bind_recurrent(py::module_& m);
 void bind_lstm(py::module_& m);
 void bind_gru(py::module_& m);

@@ -35,6 +35,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_highway(m);
     bind_pooling(m);
     bind_cross_entropy(m);
+    bind_crf(m);
+    bind_crf_viterbi(m);
     bind_recurrent(m);
     bind_lstm(m);
     bind_gru(m);

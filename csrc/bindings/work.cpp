@@ -199,6 +199,17 @@ Work work(const CrossEntropyBackward& a) {
     return made({{"rows", a.rows}, {"classes", a.classes}}, 0, 2 * double(a.rows) * double(a.classes));
 }
 
+// So many arrays of the size of the emissions are read or written.
+Work of_paths(const Crf& a, i64 arrays, Work::Axis n = {}) {
+    const i64 tokens = a.cu_seqlens[a.batch];
+    return made({{"batch", a.batch}, {"tokens", tokens}, {"tags", a.num_tags}, n}, 0,
+                double(arrays) * double(tokens) * double(a.num_tags));
+}
+
+Work work(const CrfForward& a) { return of_paths(a, 2); }
+Work work(const CrfBackward& a) { return of_paths(a, 2); }
+Work work(const CrfViterbiForward& a) { return of_paths(a, 1 + a.n, {"n", a.n}); }
+
 Work of_layer(const Recurrent& a, i64 passes, bool projection) {
     const i64 weights = a.gates * a.hidden * (a.input + a.width) + (projection ? a.hidden * a.width : 0);
     const double tokens = double(a.sequences.tokens), all = double(a.directions) * double(weights);

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastattn import reference
+
 from .case import FLOAT, Arguments, KernelCase, normal, own_out, same
 
 
@@ -21,6 +23,25 @@ def _cross_entropy(model: str, rows: int, classes: int, backward: bool) -> Kerne
     kernel, prepare = ("cross_entropy_backward", own_out) if backward else ("cross_entropy", same)
     moved = FLOAT * (1 + backward) * rows * classes
     return KernelCase(kernel, f"{model} {rows}x{classes}", make, moved, classes, prepare=prepare)
+
+
+def _crf(function: str, model: str, batch: int, length: int, num_tags: int) -> KernelCase:
+    """`crf` or its backward pass, or `crf_viterbi`, for sentences of one length."""
+
+    def make(rng: np.random.Generator) -> Arguments:
+        cu_seqlens = np.arange(batch + 1, dtype=np.int32) * np.int32(length)
+        given = {"emissions": normal(rng, batch * length, num_tags), "cu_seqlens": cu_seqlens}
+        given |= {"transitions": normal(rng, num_tags, num_tags)}
+        given |= {name: normal(rng, num_tags) for name in ("start_transitions", "end_transitions")}
+        if function != "crf_viterbi":
+            given["tags"] = rng.integers(0, num_tags, batch * length, dtype=np.int64)
+        if function == "crf_backward":
+            given["log_likelihood"], given["alpha"] = reference.crf(**given)
+            given["dlog_likelihood"] = np.ones(batch, np.float32)
+        return given
+
+    moved = FLOAT * 2 * batch * length * num_tags
+    return KernelCase(function, f"{model} {batch}x{length}x{num_tags}", make, moved, length * num_tags)
 
 
 def _optimizer(kernel: str, model: str, shape: tuple[int, int], names: str, **options: Any) -> KernelCase:
@@ -51,6 +72,7 @@ def _gradient_norm(model: str, count: int, dim: int) -> KernelCase:
 CASES = [
     _cross_entropy("BERT-base vocabulary", 128, 30522, backward=False),
     _cross_entropy("BERT-base vocabulary", 128, 30522, backward=True),
+    *(_crf(function, "ud_ewt", 32, 25, 17) for function in ("crf", "crf_backward", "crf_viterbi")),
     _optimizer("adamw", "BERT-base", (768, 3072), "param grad exp_avg exp_avg_sq", step=10, lr=1e-4),
     _optimizer("sgd", "BERT-base", (768, 3072), "param grad momentum_buffer", lr=1e-4, momentum=0.9),
     _gradient_norm("BERT-base layer", 12, 768),

@@ -105,6 +105,18 @@ def _log_softmax_topk(ops: Any, draw: Draw) -> Any:
     return ops.log_softmax_topk(x, 9, **adjusted)
 
 
+def _crf(ops: Any, draw: Draw) -> Any:
+    emissions, tags, dy = draw(TOKENS, 19), draw.ids(TOKENS, 19), draw(len(LENGTHS))
+    scores = (draw(19, 19), draw(19), draw(19))
+    result = ops.crf(emissions, tags, CU_SEQLENS, *scores)
+    return result, ops.crf_backward(dy, emissions, tags, CU_SEQLENS, *scores, *result)
+
+
+def _crf_viterbi(ops: Any, draw: Draw) -> Any:
+    tags, scores = ops.crf_viterbi(draw(TOKENS, 19), CU_SEQLENS, draw(19, 19), draw(19), draw(19), 3)
+    return tags, scores[scores > -np.inf]  # an empty sequence has one score
+
+
 def _cross_entropy(ops: Any, draw: Draw) -> Any:
     logits, target, dloss = draw(37, 131), draw.ids(37, 131), draw(37)
     loss, lse = ops.cross_entropy(logits, target, label_smoothing=0.1)
@@ -156,6 +168,8 @@ CASES: dict[str, Case] = {
     "activation": _pair("activation", "tanh"),
     "adamw": _optimizer("adamw", 2, step=3),
     "char_cnn": _char_cnn,
+    "crf": _crf,
+    "crf_viterbi": _crf_viterbi,
     "cross_entropy": _cross_entropy,
     "dropout": _dropout,
     "embedding": _embedding,

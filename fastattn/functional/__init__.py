@@ -15,6 +15,7 @@ same as in `fastattn.kernels`. Dropout draws its seed from `fastattn.random`.
 from fastattn.functional.additive_attention import additive_attention
 from fastattn.functional.attention import kv_attention, qkv_attention, rotary_embedding, scaled_dot_product_attention
 from fastattn.functional.char_cnn import char_cnn, highway
+from fastattn.functional.crf import crf
 from fastattn.functional.elementwise import (
     dropout,
     gated_activation,
@@ -45,6 +46,7 @@ __all__ = [
     "char_cnn",
     "cosent_loss",
     "cosine_similarity",
+    "crf",
     "cross_entropy",
     "dropout",
     "embedding",

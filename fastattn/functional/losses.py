@@ -82,7 +82,7 @@ def cross_entropy(
             dx -= ops.log_softmax_backward((d * spread)[:, None] * classes, logs)
         return (dx,)
 
-    return _reduce("cross_entropy", (logits,), rows.reshape(shape), count, reduction, backward)
+    return reduced("cross_entropy", (logits,), rows.reshape(shape), count, reduction, backward)
 
 
 @named()
@@ -111,7 +111,7 @@ def mse_loss(input: Values, target: Values | ArrayLike, *, reduction: str = "mea
         dx = 2 * difference * dy
         return dx, -dx if wanted[1] else None
 
-    return _reduce("mse_loss", (input, target), terms, terms.size, reduction, backward)
+    return reduced("mse_loss", (input, target), terms, terms.size, reduction, backward)
 
 
 @named("log_softmax", x="input")
@@ -155,7 +155,7 @@ def binary_cross_entropy_with_logits(
             return (scale * (s[..., 0] - t) * dy,)
         return (scale * ((1 - t) * s[..., 0] - positive * t * s[..., 1]) * dy,)
 
-    return _reduce(name, (input,), terms, terms.size, reduction, backward)
+    return reduced(name, (input,), terms, terms.size, reduction, backward)
 
 
 @named("linear", "cross_entropy", "gather_rows", x="input")
@@ -233,7 +233,7 @@ def sampled_softmax_loss(
             np.add.at(dbias, touched, np.concatenate([own[:, 0], dbiases[1:]]))
         return dx, dweight, dbias
 
-    return _reduce("sampled_softmax_loss", operands, terms, len(terms), reduction, backward)
+    return reduced("sampled_softmax_loss", operands, terms, len(terms), reduction, backward)
 
 
 def _check_sampled(x: Array, target: ArrayLike, w: Array, b: Array, num_sampled: int) -> NDArray[np.int64]:
@@ -286,7 +286,7 @@ def _last(x: Values) -> Any:
     return record(y, (x,), lambda dy: (np.moveaxis(dy, -1, 1),))
 
 
-def _reduce(
+def reduced(
     name: str,
     operands: Sequence[Any],
     terms: Array,

@@ -16,6 +16,8 @@ the rest of the call or the number of threads. `fastattn.reference` has the same
 from .activation import activation, activation_backward
 from .adamw import adamw
 from .char_cnn import char_cnn, char_cnn_backward
+from .crf import crf, crf_backward
+from .crf_viterbi import crf_viterbi
 from .cross_entropy import cross_entropy, cross_entropy_backward
 from .dropout import dropout, dropout_backward
 from .embedding import embedding, embedding_backward
@@ -44,6 +46,9 @@ __all__ = [
     "adamw",
     "char_cnn",
     "char_cnn_backward",
+    "crf",
+    "crf_backward",
+    "crf_viterbi",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastattn.nn.cache import Cache
     from fastattn.nn.char_cnn import CharCNN, Highway
     from fastattn.nn.containers import ModuleDict, ModuleList, Sequential
+    from fastattn.nn.crf import CRF
     from fastattn.nn.dropout import Dropout
     from fastattn.nn.embedding import Embedding
     from fastattn.nn.layer_norm import LayerNorm
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fastattn.nn.stacks import decode, decode_step, encode
 
 __all__ = [
+    "CRF",
     "GELU",
     "GRU",
     "LSTM",
@@ -71,6 +73,7 @@ __getattr__ = lazy(
         "cache": "Cache",
         "char_cnn": "CharCNN Highway",
         "containers": "ModuleDict ModuleList Sequential",
+        "crf": "CRF",
         "dropout": "Dropout",
         "embedding": "Embedding",
         "layer_norm": "LayerNorm",

@@ -18,6 +18,9 @@ from .activation import activation_backward as activation_backward
 from .adamw import adamw as adamw
 from .char_cnn import char_cnn as char_cnn
 from .char_cnn import char_cnn_backward as char_cnn_backward
+from .crf import crf as crf
+from .crf import crf_backward as crf_backward
+from .crf_viterbi import crf_viterbi as crf_viterbi
 from .cross_entropy import cross_entropy as cross_entropy
 from .cross_entropy import cross_entropy_backward as cross_entropy_backward
 from .dropout import dropout as dropout

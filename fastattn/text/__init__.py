@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from fastattn.text.conll import ConllSentence, parse_conll, read_conll
     from fastattn.text.conllu import ConlluSentence, parse_conllu, read_conllu
     from fastattn.text.documents import Documents, join_sentences, split_sentences
-    from fastattn.text.entities import Entity, convert_tags, entities_to_tags, scheme_of, tags_to_entities
+    from fastattn.text.entities import (
+        Entity,
+        convert_tags,
+        crf_constraints,
+        entities_to_tags,
+        scheme_of,
+        tags_to_entities,
+    )
     from fastattn.text.labelled import LabelledTexts, labelled_texts, plain_texts
     from fastattn.text.language_model import (
         Sentences,
@@ -67,6 +74,7 @@ __all__ = [
     "character_ids",
     "continuing_ids",
     "convert_tags",
+    "crf_constraints",
     "encode_words",
     "entities_to_tags",
     "gather",
@@ -104,7 +112,7 @@ __getattr__ = lazy(
         "conll": "ConllSentence parse_conll read_conll",
         "conllu": "ConlluSentence parse_conllu read_conllu",
         "documents": "Documents join_sentences split_sentences",
-        "entities": "Entity convert_tags entities_to_tags scheme_of tags_to_entities",
+        "entities": "Entity convert_tags crf_constraints entities_to_tags scheme_of tags_to_entities",
         "labelled": "LabelledTexts labelled_texts plain_texts",
         "language_model": "Sentences StreamBatches Vocabulary read_sentences sentence_batches unigram_perplexity",
         "marian_tokenizer": "MarianTokenizer",

@@ -12,7 +12,10 @@ conlleval and seqeval read them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastattn import checks
 from fastattn.checks import shown
@@ -121,3 +124,44 @@ def convert_tags(tags: Sequence[str], scheme: str, name: str = "tags") -> list[s
     ['B-PER', 'E-PER', 'S-PER']
     """
     return entities_to_tags(tags_to_entities(tags, name), len(tags), scheme)
+
+
+def crf_constraints(labels: Sequence[str], scheme: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """What `scheme` allows, as the `constraints` of a CRF over `labels`: three masks, True where allowed.
+
+    Args:
+        labels: the tags, in the order of their numbers.
+        scheme: "IOB1", "IOB2" or "BIOES".
+
+    Returns the transitions `[labels, labels]`, from the tag of a row to that of a column, the first tags and the last
+    tags, both `[labels]`. Tags that follow them are those that `convert_tags` leaves as they are.
+
+    Raises ValueError for another scheme, or a label that is none of its tags.
+
+    >>> transitions, first, last = crf_constraints(["O", "B-PER", "I-PER"], "IOB2")
+    >>> transitions.tolist()  # I-PER must not follow O
+    [[True, True, False], [True, True, True], [True, True, True]]
+    >>> first.tolist(), last.tolist()
+    ([True, True, False], [True, True, True])
+    """
+    checks.choice("crf_constraints: scheme", scheme, SCHEMES)
+    name, prefixes = "crf_constraints: labels", "OBIES" if scheme == "BIOES" else "OBI"
+    parts = [_parts(label, f"{name}[{i}]") for i, label in enumerate(checks.sequence(name, labels))]
+    for i, (prefix, _) in enumerate(parts):
+        if prefix not in prefixes:
+            raise ValueError(f"{name}[{i}] must be a tag of {scheme}, got {shown(labels[i])}")
+    outside = (OUTSIDE, "")
+    transitions = np.array([[_may_follow(a, b, scheme) for b in parts] for a in parts], bool)
+    first = np.array([_may_follow(outside, tag, scheme) for tag in parts], bool)
+    last = np.array([_may_follow(tag, outside, scheme) for tag in parts], bool)
+    return transitions.reshape(len(parts), len(parts)), first, last
+
+
+def _may_follow(before: tuple[str, str], tag: tuple[str, str], scheme: str) -> bool:
+    """Whether `tag` may come right behind `before`, both as their prefix and their type."""
+    same = before[1] == tag[1]
+    if scheme == "IOB2":
+        return tag[0] != "I" or same
+    if scheme == "IOB1":
+        return tag[0] != "B" or same
+    return same and tag[0] in "IE" if before[0] in "BI" else tag[0] in "OBS"

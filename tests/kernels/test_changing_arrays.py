@@ -93,6 +93,17 @@ def pooling_backward():
     given, x = offsets(), zeros(ROWS, DIM)
     return given, lambda: kernels.pooling_backward(x, x, given[0])
 
+def crf(kernel, changes):
+    tags, ends, x = np.zeros(ROWS, np.int64), np.arange(ROWS + 1, dtype=np.int32), zeros(ROWS, 4)
+    scores = zeros(4, 4), zeros(4), zeros(4)
+    given = (tags, FAR) if changes == "tags" else (ends, 2**30)
+    if kernel == "crf":
+        return given, lambda: kernels.crf(x, tags, ends, *scores)
+    if kernel == "crf_viterbi":
+        return given, lambda: kernels.crf_viterbi(x, ends, *scores)
+    found = kernels.crf(x, tags, ends, *scores)
+    return given, lambda: kernels.crf_backward(zeros(ROWS), x, tags, ends, *scores, *found)
+
 def attention():
     given, x = offsets(), zeros(ROWS, 1, 8)
     queries = given[0].copy()
@@ -155,6 +166,11 @@ assert done, refused
         "char_cnn_backward(places=True)",
         "pooling()",
         "pooling_backward()",
+        "crf('crf', 'tags')",
+        "crf('crf', 'cu_seqlens')",
+        "crf('crf_backward', 'tags')",
+        "crf('crf_backward', 'cu_seqlens')",
+        "crf('crf_viterbi', 'cu_seqlens')",
         "attention()",
         "attention_backward()",
         "recurrent(4)",

@@ -97,6 +97,15 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any], tuple[str
     given = {"dloss": vector[:ROWS], "logits": x, "target": ids, "lse": kernels.cross_entropy(x, ids)[1]}
     yield "cross_entropy_backward", kernels.cross_entropy_backward, given, ("logits",)
 
+    scores = {"emissions": normal(rng, ROWS, 3), "cu_seqlens": CU_SEQLENS, "transitions": normal(rng, 3, 3)}
+    scores |= {"start_transitions": vector[:3], "end_transitions": vector[3:6]}
+    yield "crf_viterbi", kernels.crf_viterbi, {**scores, "n": 2}, ("emissions", "transitions")
+    scores["tags"] = ids
+    yield "crf", kernels.crf, scores, ("emissions", "transitions")
+    given = {**scores, "dlog_likelihood": vector[:2]}
+    given |= dict(zip(("log_likelihood", "alpha"), kernels.crf(**scores), strict=True))
+    yield "crf_backward", kernels.crf_backward, given, ("emissions", "transitions")
+
     rows, halves = normal(rng, ROWS, 2 * DIM), {"activation": "silu"}
     yield "gated_activation", kernels.gated_activation, {"x": rows, **halves}, ("x",)
     yield "gated_activation_backward", kernels.gated_activation_backward, {"dy": dy, "x": rows, **halves}, ("dy", "x")

@@ -286,7 +286,7 @@ def test_special_values(kernel: str, data: st.DataObject) -> None:
         return
     ideal = in_float64(spoilt)
     for now, then, exact, exact_then in zip(actual, clean, ideal, ideal_clean, strict=True):
-        if kernel == "log_softmax_topk" and now.dtype == np.int64:
+        if kernel in ("crf_viterbi", "log_softmax_topk") and now.dtype == np.int64:
             continue  # values that differ in float64 may be equal in float32, and their order another one
         with np.errstate(over="ignore"):
             same = (exact == exact_then) & (np.signbit(exact) == np.signbit(exact_then))

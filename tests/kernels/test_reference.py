@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import cumulative
+from helpers_crf import case, ranked, scores, sequences, without_tags
 
 from fastattn import reference
 from fastattn.reference._erf import erf
@@ -332,6 +333,26 @@ def test_rotary_embedding() -> None:
         reference.rotary_embedding(x, ids, table[:3])
 
 
+def test_crf() -> None:
+    given = case(RNG, (4, 0, 1, 3), 3, 0.2, np.float64)
+    log_likelihood, _ = reference.crf(**given)
+    for found, own in zip(log_likelihood, sequences(given), strict=True):
+        every = scores(own)
+        total = math.fsum(math.exp(score) for score in every.values())
+        assert found == pytest.approx(every[tuple(own["tags"].tolist())] - math.log(total), abs=1e-13)
+
+
+def test_crf_viterbi() -> None:
+    given = without_tags(case(RNG, (4, 0, 1, 3), 3, 0.2, np.float64))
+    tags, found = reference.crf_viterbi(**given, n=4)
+    for i, own in enumerate(sequences(given)):
+        for rank, (path, score) in enumerate(ranked(own, 4)):
+            assert tags[rank, given["cu_seqlens"][i] : given["cu_seqlens"][i + 1]].tolist() == [*path]
+            assert found[i, rank] == pytest.approx(score, abs=1e-13)
+    assert found[2, 3] == -np.inf  # a single word has three
+    assert found.dtype == np.float64
+
+
 CALLS: dict[str, tuple[Any, ...]] = {
     "linear": ((2, 5), (3, 5), (3,), (2, 3)),
     "layer_norm": ((4, 5), (5,), (5,)),
@@ -407,6 +428,9 @@ def test_every_function_is_in_the_file_of_its_stem() -> None:
             lambda x: reference.embedding(np.array([1]), x, position_weight=x),
             "position_ids must be given with position_weight",
         ),
+        (lambda x: reference.crf(x, CU, CU, x, x, x), r"crf: tags must be in \[0, 3\), .*, got 3 at index 1"),
+        (lambda x: reference.crf_viterbi(x, CU, x, x, x, 0), "crf_viterbi: n must be from 1 to 5592405, .*, got 0"),
+        (lambda x: reference.crf_viterbi(x, CU[1:], x, x, x), "crf_viterbi: cu_seqlens must start at 0, got 3"),
         (lambda x: characters(x, activation="gelu"), "char_cnn: activation must be one of 'relu', 'tanh', got 'gelu'"),
         (
             lambda x: characters(x, ids=np.full((1, 4), 9)),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import cumulative
+from helpers_crf import SCORES, case, without_tags
 from helpers_gradients import check_gradients
 
 from fastattn import reference
@@ -162,6 +163,14 @@ def test_cross_entropy_ignores_any_index_whatever_its_row_holds() -> None:
     assert dlogits.tolist() == [[0, 0], [-0.5, 0.5], [0, 0]]
 
 
+def test_crf() -> None:
+    given = case(RNG, (4, 0, 1, 3), 3, dtype=np.float64)
+    dy = RNG.standard_normal(4)
+    result = reference.crf(**given)
+    gradients = reference.crf_backward(dy, **given, log_likelihood=result[0], alpha=result[1])
+    check_gradients(lambda: reference.crf(**given)[0], dy, [given[name] for name in SCORES], gradients)
+
+
 def test_dropout() -> None:
     x, dy = RNG.standard_normal((2, 3, 4, 5))
     for p in (0.0, 0.3):
@@ -310,6 +319,11 @@ def test_the_dtype_is_kept_by_the_others(dtype: Any) -> None:
     assert reference.embedding_backward(dy, np.array([1, 1]), 4).dtype == dtype
     loss, lse = reference.cross_entropy(dy, np.array([1, 1]), label_smoothing=0.1)
     assert (loss.dtype, lse.dtype) == (dtype, np.float64)
+    given = case(RNG, (2, 1), 3, dtype=dtype)
+    found = reference.crf(**given)
+    more = reference.crf_backward(dy[0, :2], **given, log_likelihood=found[0], alpha=found[1])
+    best = reference.crf_viterbi(**without_tags(given))[1]
+    assert {each.dtype for each in (*found, *more, best)} == {np.dtype(dtype)}
     q = np.ones((2, 2, 3, 4), dtype)
     out, lse = reference.scaled_dot_product_attention(q, q, q, dropout_p=0.5, return_softmax_lse=True)
     assert out.dtype == lse.dtype == dtype

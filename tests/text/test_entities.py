@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from fastattn.text import Entity, convert_tags, entities_to_tags, scheme_of, tags_to_entities
+from fastattn.text import Entity, convert_tags, crf_constraints, entities_to_tags, scheme_of, tags_to_entities
 from fastattn.text.entities import SCHEMES
 from fastattn.training import EntityScore, entity_scores
 
@@ -71,6 +71,42 @@ def test_what_is_no_tag(tag: str) -> None:
 def test_entities_that_are_no_spans(entities: list[tuple[str, int, int]]) -> None:
     with pytest.raises(ValueError, match=r"^entities_to_tags: an entity must have words from \d to 4 .*got \('[AB]', "):
         entities_to_tags(entities, 4)
+
+
+ALLOWED = {
+    "IOB1": ("O", "I-A", "B-A", "I-B", "B-B", "I"),
+    "IOB2": ("I-A", "O", "B-A", "I-B", "B-B", "B"),
+    "BIOES": ("S-A", "O", "B-A", "I-A", "E-A", "B-B", "E-B"),
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_crf_allows_what_the_scheme_does(scheme: str) -> None:
+    """All tags of up to four words: those that the scheme would write itself."""
+    labels = ALLOWED[scheme]
+    transitions, first, last = crf_constraints(labels, scheme)
+    assert (transitions.shape, first.shape, last.shape) == ((len(labels),) * 2, (len(labels),), (len(labels),))
+    assert transitions.dtype == first.dtype == last.dtype == bool
+    for length in range(1, 5):
+        for path in itertools.product(range(len(labels)), repeat=length):
+            tags = [labels[i] for i in path]
+            written = [tag.removesuffix("-_") for tag in convert_tags(tags, scheme)]
+            steps = all(transitions[pair] for pair in itertools.pairwise(path))
+            assert (first[path[0]] and steps and last[path[-1]]) == (written == tags), tags
+
+
+def test_constraints_that_are_refused() -> None:
+    for labels, scheme, error, message in (
+        (["O"], "IOB", ValueError, "crf_constraints: scheme must be one of IOB1, IOB2, BIOES, got 'IOB'"),
+        (["O", "NOUN"], "IOB2", ValueError, r"crf_constraints: labels\[1\] must be O, or begin with .*, got 'NOUN'"),
+        (["O", "S-A"], "IOB2", ValueError, r"crf_constraints: labels\[1\] must be a tag of IOB2, got 'S-A'"),
+        (["E-A"], "IOB1", ValueError, r"crf_constraints: labels\[0\] must be a tag of IOB1, got 'E-A'"),
+        (["O", 5], "BIOES", ValueError, r"crf_constraints: labels\[1\] must be O, .*, got 5"),
+        ("O", "BIOES", TypeError, "crf_constraints: labels must be a sequence of str, got the str 'O'"),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            crf_constraints(labels, scheme)  # type: ignore[arg-type]
+    assert [mask.shape for mask in crf_constraints([], "IOB2")] == [(0, 0), (0,), (0,)]
 
 
 def test_other_schemes() -> None:
