@@ -276,6 +276,11 @@ def test_build_info() -> None:
     assert info["compiler"]
 
 
+def test_a_process_counts_from_0() -> None:
+    counted = output("from fastattn.runtime import counters; print(counters())")
+    assert counted == str({"locks_given_up": 0, "workers_woken": 0, "waits": 0})
+
+
 # The build
 
 
