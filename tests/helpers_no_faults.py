@@ -25,6 +25,7 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
     ("fastattn/generation/decoder.py", "use_cache: bool = True,", "True -> False", "the default of a protocol"),
     ("fastattn/models/encoder.py", "if given_positions or batch.shape[-1] > config.max_tokens:", "> -> >=",
      "a check of positions that are all allowed"),
+    ("fastattn/text/tokenized_documents.py", "some, size = [], 0", "0 -> 1", "how much is tokenised at once"),
     ("fastattn/text/tokenized.py", "if kept is not None and side.places is not None:", "and -> or",
      "`kept` is there if the sides have places, and both have them or none has"),
 ]  # fmt: skip

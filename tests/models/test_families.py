@@ -187,6 +187,11 @@ class TestEncoders:
         output = model.forward_ragged(np.concatenate(sentences), offsets)
         return np.split(output.last_hidden_state, offsets[1:-1])
 
+    def test_only_what_is_asked_for(self, name: str) -> None:
+        model = new_model(name).freeze()
+        for output in (model([[4, 5]]), model.forward_ragged([4, 5], [0, 2]), model.encode(model.pack([[4, 5]]))):
+            assert output.attentions is output.hidden_states is None
+
     def test_the_company_changes_no_bits(self, name: str, isa: str, restore_runtime: None) -> None:
         model = new_model(name).freeze()
         sentences = self.sentences(model)
