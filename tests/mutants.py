@@ -73,7 +73,7 @@ RELATED: dict[str, list[str]] = {
     r"csrc/memory\.": ["test_memory.py", "test_passes_memory.py", "test_passes.py"],
     r"csrc/(limits|dispatch|denormals|bindings/runtime|bindings/module)\.": ["test_runtime*"],
     r"csrc/bindings/(arrays|values)\.": ["kernels/test_border.py", "kernels/test_changing*", "kernels/test_prop*"],
-    r"csrc/bindings/pass\.": ["test_passes*"],
+    r"csrc/bindings/(pass|restore_thread)\.": ["test_passes*", "test_workers.py"],
     r"csrc/bindings/(profile|work)\.": ["test_profiling.py"],
     r"csrc/bindings/recurrent\.": ["kernels/test_lstm.py", "kernels/test_gru.py", "kernels/test_recurrent*"],
     r"csrc/bindings/rowwise\.": ["kernels/test_rowwise.py", "kernels/test_softmax.py", "kernels/test_border.py"],
