@@ -55,8 +55,9 @@ def parser() -> argparse.ArgumentParser:
         "encode": ("sentences to embeddings, tokenising included", 5),
         "train": ("training steps against PyTorch", 9),
         "decode": ("translations word by word, greedily and with beams", 5),
-        "recurrent": ("LSTM and GRU layers, and ELMo", 9),
+        "recurrent": ("LSTM and GRU layers, a CRF, ELMo, and a training step of an AWD-LSTM", 9),
         "translation": ("whole runs of a Transformer against PyTorch, half an hour each", 3),
+        "perplexity": ("whole runs of an AWD-LSTM against PyTorch, some minutes for each epoch of each", 3),
         "tasks": ("whole runs of BERT's tasks against PyTorch, three quarters of an hour", 3),
         "memory": ("resident memory, import time, time by tokens", 7),
         "coldstart": ("from a new process to the first embedding: time and memory", 15),
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", type=Path, metavar="FILE", help="write samples, machine and tables")
         command.add_argument("--markdown", action="store_true", help="tables as benchmarks/README.md has them")
         command.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-        if name not in ("encode", "translation", "service"):
+        if name not in ("encode", "translation", "perplexity", "service"):
             command.add_argument("--cases", type=names_of, default=[], metavar="NAME,...", help="default: all")
         if name in ("neighbours", "service"):
             command.add_argument(
@@ -94,7 +95,9 @@ def parser() -> argparse.ArgumentParser:
             for package, short in (("fastembed", "fastembed"), ("sentence-transformers", "st")):
                 command.add_argument(f"--{short}-python", metavar="PATH", help=f"the Python that has {package}")
             command.add_argument("--drop-caches", action="store_true", help="also from the disk; takes root")
-        if name == "translation":
+        if name == "perplexity":
+            command.add_argument("--data", type=Path, default=DATA / "wikitext2", help="default: %(default)s")
+        if name in ("translation", "perplexity"):
             command.add_argument("--epochs", type=positive, default=40, help="default: %(default)s")
     command = commands.add_parser("show", help="print the tables of a JSON file again")
     command.add_argument("file", type=Path)

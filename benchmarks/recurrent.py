@@ -1,9 +1,9 @@
-"""LSTM and GRU layers, a CRF, and all of ELMo: `python -m benchmarks recurrent`.
+"""LSTM and GRU layers, a CRF, all of ELMo and a step of an AWD-LSTM: `python -m benchmarks recurrent`.
 
 A layer is timed alone: forward as inference calls it, weights packed before, and forward + backward as a training
 step does, with the gradients of input and weights. Sequences are of equal length, or those of the first sentences
 of a CoNLL-U file, which PyTorch gets packed and ONNX models padded, with their lengths. The CRF is in `crf.py`, ELMo
-in `elmo.py`.
+in `elmo.py`, the AWD-LSTM in `awd_lstm.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import crf, elmo, rivals
+from . import awd_lstm, crf, elmo, rivals
 from .measure import Case, Contender, measure
 from .report import Report, timing_report, write
 from .worker import Job, Restored
@@ -309,12 +309,13 @@ def main(options: argparse.Namespace) -> Report:
     cases: dict[str, Callable[[], Case]] = {each.name: partial(make_case, each, options) for each in layers(lengths)}
     cases[crf.NAME] = partial(crf.make_case, list(lengths), options)
     cases[elmo.NAME] = partial(elmo.make_case, sentences, options)
+    cases[awd_lstm.NAME] = partial(awd_lstm.make_case, options)
     wanted = [name for name in cases if not options.cases or any(part in name for part in options.cases)]
     if not wanted:
         raise SystemExit("\n  ".join(["no case has such a name; there are:", *cases]))
     results = []
     for name in wanted:
         results.append(measure(cases[name](), options.threads, options.samples))
-        report = timing_report("recurrent", "Recurrent layers and ELMo", results, options.threads)
+        report = timing_report("recurrent", "Recurrent layers, ELMo and AWD-LSTM", results, options.threads)
         write(report, options.json)
     return report

@@ -78,6 +78,12 @@ CASES = {
     "pretrain-static": Case("pretrain", 2, ("--static-masks", "--dupe-factor", "2", "--accumulation", "2")),
     "pretrain-words": Case("pretrain", 2, ("--no-next-sentence", "--do-whole-word-mask", "--ema", "0.9")),
     "bilm": Case("bilm", 3, ("--num-sampled", "5")),
+    "language-model": Case("language-model", 3),
+    "language-model-averaged": Case(
+        "language-model",
+        3,
+        ("--average-after", "1", "--direction", "both", "--evaluate-every", "2", "--learning-rate", "30"),
+    ),
     "translate": Case("translate", 3, ("--average", "2")),
     "translate-average": Case("translate", 3, ("--ema", "0.9", "--max-tokens", "40")),
 }

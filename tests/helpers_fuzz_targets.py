@@ -46,6 +46,8 @@ from fastattn.formats import tensorflow_bundle, torch_pickle
 from fastattn.formats.hugging_face import write_checkpoint
 from fastattn.generation import generate
 from fastattn.models import (
+    AwdLstmConfig,
+    AwdLstmForLanguageModel,
     BertConfig,
     BertForPreTraining,
     BidirectionalLanguageModel,
@@ -55,7 +57,7 @@ from fastattn.models import (
     convert_checkpoint,
 )
 from fastattn.models.registry import load_encoder
-from fastattn.tasks import BiLM, CrossEncoder, SentenceEncoder, Tagger, WordEncoder
+from fastattn.tasks import BiLM, CrossEncoder, LanguageModel, SentenceEncoder, Tagger, WordEncoder
 from fastattn.tasks.description import describe
 from fastattn.training.run_state import read_state, write_state
 
@@ -138,6 +140,12 @@ def _bilm(folder: Path) -> None:
     sizes: dict[str, Any] = {"filters": ((1, 4),), "dim": 5, "projection_dim": 4, "n_layers": 1, "n_highway": 1}
     config = ElmoConfig(**sizes, vocabulary_size=5, num_sampled=2)
     BidirectionalLanguageModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("<S>\n</S>\n<UNK>\nthe\ncat\n")
+
+
+def _language_model(folder: Path) -> None:
+    config = AwdLstmConfig(vocabulary_size=5, embedding_dim=3, dim=4, n_layers=2)
+    AwdLstmForLanguageModel(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("<S>\n</S>\n<UNK>\nthe\ncat\n")
 
 
@@ -293,6 +301,8 @@ def _targets() -> Iterator[tuple[str, Target]]:
     yield "config reranker", rerank
     for name, mutate in (("config.json", as_json), ("vocab.txt", as_lines)):
         yield f"bilm {name}", Target(_bilm, name, BiLM.from_pretrained, mutate, _perplexity)
+    language_model = partial(Target, _language_model, read=LanguageModel.from_pretrained, use=_perplexity)
+    yield "language-model config.json", language_model("config.json", mutate=as_json)
     for name in ("config.json", "generation_config.json"):
         kind = name.partition(".")[0]
         yield f"{kind} marian", Target(_marian, name, Transformer.from_pretrained, as_json, _translate)

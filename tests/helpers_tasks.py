@@ -64,6 +64,7 @@ TRIALS = {
         ends=(".json", ".jsonl", ".csv"),
     ),
     "bilm": Trial(None, nothing="words", ends=(".txt",)),
+    "language-model": Trial(None, nothing="words", ends=(".txt",)),
     "classify": Trial(
         "SequenceClassification",
         ("two classes", "three classes"),

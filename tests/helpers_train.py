@@ -43,6 +43,8 @@ FLAGS = {
     "embed": ["--batch-size", "4", "--learning-rate", "0.01"],
     "tag": ["--batch-size", "4", "--learning-rate", "0.01"],
     "bilm": ["--batch-size", "4", "--unroll-steps", "6", "--learning-rate", "0.02"],
+    "language-model": ["--batch-size", "4", "--unroll-steps", "6", "--learning-rate", "5", "--embedding-dim", "8",
+                       "--dim", "12", "--layers", "2", "--input-dropout", "0.1"],
     "pretrain": ["--batch-size", "4", "--hidden-size", "16", "--layers", "1", "--heads", "2", "--max-seq-length", "16",
                  "--max-predictions-per-seq", "3", "--learning-rate", "0.01"],
     "translate": ["--d-model", "16", "--layers", "1", "--heads", "2", "--ffn-dim", "32", "--batch-tokens", "100",
@@ -163,6 +165,9 @@ def files_of(task: str, folder: Path) -> dict[str, str]:
             "--options": write(folder / "options.json", json.dumps(OPTIONS)),
             **output,
         }
+    if task == "language-model":
+        text = write(folder / "text.txt", "\n".join(LINES * 4))
+        return {"train": text, "--eval": text, **output}
     if task == "pretrain":
         text = write(folder / "text.txt", documents(0))
         return {"train": text, "--eval": write(folder / "eval.txt", documents(1)), **output}
@@ -204,6 +209,7 @@ OTHER_TEXT = {
     "embed": alike("others"),
     "tag": conllu(["the query sat ."]),
     "bilm": "the dog .\n",
+    "language-model": "the dog .\n",
     "translate": tsv(pairs(3)),
     "pretrain": documents(3),
 }

@@ -91,6 +91,7 @@ RELATED: dict[str, list[str]] = {
     **{rf"fastattn/tasks/{task}/": [f"tasks/test_{name}*", f"cli/test_*{task}*"] for task, name in {
         "answer": "answerer", "classify": "classifier", "regress": "regressor", "rerank": "reranker", "fill": "filler",
         "tag": "tagger", "translate": "translator", "pretrain": "pretrainer", "bilm": "bilm", "sequences": "classifier",
+        "streams": "bilm", "language_model": "language_model",
     }.items()},
 }  # fmt: skip
 # Slow, or about something else: not chosen because they name something.

@@ -276,7 +276,7 @@ def test_texts_are_translated_together() -> None:
 def test_a_text_is_measured_together() -> None:
     from helpers_language_model import SENTENCES, VOCABULARY, characters, make
 
-    from fastattn.tasks.bilm.streams import perplexities
+    from fastattn.tasks.streams.loss import perplexities
     from fastattn.text import Sentences, sentence_batches
 
     model = make()

@@ -108,6 +108,7 @@ STAND_INS: dict[str, Callable[[Path], None]] = {
     "docs/answer.md": articles,
     "docs/classify.md": treebank,
     "docs/elmo.md": elmo,
+    "docs/language-model.md": wikipedia,
     "docs/pretrain.md": wikipedia,
     "docs/regress.md": similar,
     "docs/rerank.md": similar,

@@ -47,6 +47,7 @@ NOT_RUN = {
     "tasks.bilm.task.BiLM": TRAINED,
     "tasks.classify.task.Classifier": TRAINED,
     "tasks.fill.task.Filler": TRAINED,
+    "tasks.language_model.task.LanguageModel": TRAINED,
     "tasks.pretrain.task.Pretrainer": TRAINED,
     "tasks.regress.task.Regressor": TRAINED,
     "tasks.rerank.cross_encoder.CrossEncoder": TRAINED,

@@ -11,12 +11,13 @@
   fastattn predict translate --model de-en input.de --output output.en
   fastattn predict translate --model names --pairs test.tsv --attention first.svg > translated.txt
   fastattn predict bilm --model bilm sentences.txt > perplexities.txt
+  fastattn predict language-model --model lm sentences.txt > perplexities.txt
 
 `classify` and `regress` give each text or pair of texts a class or a number, and `rerank` sorts the documents of each
 query. `tag` returns a CoNLL-U file with a new UPOS column, and nothing else changed. `embed` gives each pair of texts
-its similarity. `answer` reads a file of SQuAD and writes JSON with an answer for each question. `translate`, `bilm` and
-`fill` write a line for each line. If the input has right answers, scores go to standard error. An empty input gives an
-empty output. `fastattn predict TASK --help` lists the options of a task.
+its similarity. `answer` reads a file of SQuAD and writes JSON with an answer for each question. `translate`, `bilm`,
+`language-model` and `fill` write a line for each line. If the input has right answers, scores go to standard error. An
+empty input gives an empty output. `fastattn predict TASK --help` lists the options of a task.
 """
 
 from __future__ import annotations

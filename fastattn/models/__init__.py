@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fastattn.models.albert.model import AlbertForSequenceClassification as AlbertForSequenceClassification
     from fastattn.models.albert.model import AlbertForTokenClassification as AlbertForTokenClassification
     from fastattn.models.albert.model import AlbertModel as AlbertModel
+    from fastattn.models.awd_lstm.config import AwdLstmConfig as AwdLstmConfig
+    from fastattn.models.awd_lstm.model import AwdLstmForLanguageModel as AwdLstmForLanguageModel
     from fastattn.models.bert.config import BertConfig as BertConfig
     from fastattn.models.bert.model import BertForMultipleChoice as BertForMultipleChoice
     from fastattn.models.bert.model import BertForQuestionAnswering as BertForQuestionAnswering
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "albert": "AlbertConfig AlbertForMaskedLM AlbertForMultipleChoice AlbertForPreTraining AlbertForQuestionAnswering "
     "AlbertForSequenceClassification AlbertForTokenClassification AlbertModel",
+    "awd_lstm": "AwdLstmConfig AwdLstmForLanguageModel",
     "bert": "BertConfig BertForMaskedLM BertForMultipleChoice BertForNextSentencePrediction BertForPreTraining "
     "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification BertModel",
     "convert": "Converted convert_checkpoint",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, ClassVar
 
+from numpy.typing import NDArray
+
 from fastattn import functional as F
 from fastattn.autograd import Tensor, mode, setting
 
@@ -110,6 +112,24 @@ class MaskedLMOutput(Output):
     compute_logits: Callable[[], Any] = field(repr=False)
     hidden_states: tuple[Any, ...] | None = None
     attentions: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LanguageModelOutput:
+    """The output of a language model.
+
+    Attributes:
+        loss: what training lowers, a Tensor of one number.
+        forward_loss: the mean of -log p(next word), a Tensor of one number; None if the model does not read forward.
+        backward_loss: the mean of -log p(previous word); None if the model does not read backward.
+        state: the last states of each layer, `(h, c)` of the shape `[directions, batch, size]`, as the next call takes
+            them: arrays, without gradients.
+    """
+
+    loss: Tensor
+    forward_loss: Tensor | None
+    backward_loss: Tensor | None
+    state: list[tuple[NDArray[Any], NDArray[Any]]]
 
 
 def loss_of(scores: Any, target: Any, function: Callable[..., Any] = F.cross_entropy) -> Tensor | None:

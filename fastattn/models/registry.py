@@ -20,6 +20,7 @@ from fastattn.models.config import PreTrainedConfig, code_of_its_own
 # model_type -> folder in fastattn/models, imported on request
 FAMILIES = {
     "albert": "albert",
+    "awd-lstm": "awd_lstm",
     "bert": "bert",
     "camembert": "roberta",
     "distilbert": "distilbert",

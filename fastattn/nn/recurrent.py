@@ -42,6 +42,7 @@ class _Recurrent(Module, ABC):
         cell_clip: float | None = None,
         proj_clip: float | None = None,
         recompute: bool = False,
+        weight_dropout: float = 0.0,
     ) -> None:
         name = type(self).__name__
         self.input_size = integer(f"{name}: input_size", input_size)
@@ -51,6 +52,7 @@ class _Recurrent(Module, ABC):
         self.bias = bias = boolean(f"{name}: bias", bias, error=TypeError)
         self.batch_first = boolean(f"{name}: batch_first", batch_first, error=TypeError)
         self.dropout = number(f"{name}: dropout", dropout, **PROBABILITY)
+        self.weight_dropout = number(f"{name}: weight_dropout", weight_dropout, **PROBABILITY)
         self.bidirectional = boolean(f"{name}: bidirectional", bidirectional, error=TypeError)
         self.proj_size = integer(f"{name}: proj_size", proj_size, 0, hidden_size, wanted)
         self.recompute = boolean(f"{name}: recompute", recompute, error=TypeError)
@@ -107,7 +109,7 @@ class _Recurrent(Module, ABC):
                 x = F.dropout(x, self.dropout_rate(self.dropout))
             rows = slice(layer * self._directions, (layer + 1) * self._directions)
             given = states and tuple(None if state is None else state[rows] for state in states)
-            weights = [_operands(self, suffix, self._parts) for suffix in self._suffixes(layer)]
+            weights = [self._weights(suffix) for suffix in self._suffixes(layer)]
             x, final = self._layer(x, offsets, weights, given)
             finals.append(final)
         if len(shape) == 3:
@@ -117,8 +119,15 @@ class _Recurrent(Module, ABC):
             last = tuple(state.reshape(state.shape[0], state.shape[2]) for state in last)
         return _turn(x) if turned else x, last
 
+    def _weights(self, suffix: str) -> tuple[Any, ...]:
+        """The weights of one layer in one direction; dropout changes those that are not frozen."""
+        weight_ih, weight_hh, *rest = _operands(self, suffix, self._parts)
+        if not weight_hh.frozen:
+            weight_hh = F.dropout(weight_hh, self.dropout_rate(self.weight_dropout))
+        return weight_ih, weight_hh, *rest
+
     def extra_repr(self) -> str:
-        names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size")
+        names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size", "weight_dropout")
         usual = {"num_layers": 1, "bias": True}
         changed = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) != usual.get(name, False)]
         return ", ".join([str(self.input_size), str(self.hidden_size), *changed])
@@ -142,12 +151,13 @@ class LSTM(_Recurrent):
     The first layer reads `input_size` features per token. Each layer has `hidden_size` cells, and with `bidirectional`
     as many that read from the end. With `proj_size` the state h is a projection to that size. `dropout` acts on the
     outputs between the layers while training. `batch_first` applies only to padded input. `bias=False` omits the
-    biases. Beyond PyTorch, `cell_clip` and `proj_clip` keep cells and projections within +- their value, and
-    `recompute` computes the gates again in the backward pass instead of keeping them.
+    biases. Beyond PyTorch, `cell_clip` and `proj_clip` keep cells and projections within +- their value, `recompute`
+    computes the gates again in the backward pass instead of keeping them, and `weight_dropout` acts on the numbers of
+    `weight_hh`, once a call, while training (Merity et al. 2018, section 2).
 
     Parameters have PyTorch's names and shapes, `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
     `weight_hr_l0`, `..._l0_reverse`. They are initialised uniformly within +-1 / sqrt(hidden_size). Raises ValueError
-    for sizes less than 1, a `dropout` outside [0, 1), a `proj_size` that is not less than `hidden_size`, a clip that is
+    for sizes less than 1, a dropout outside [0, 1), a `proj_size` that is not less than `hidden_size`, a clip that is
     not positive, and a `proj_clip` without `proj_size`.
 
     Source: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; projection: Sak et al. 2014.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fastattn.tasks.embed.task import Embedder
     from fastattn.tasks.fill.recipe import FillUsage
     from fastattn.tasks.fill.task import Filler
+    from fastattn.tasks.language_model.recipe import LanguageModelRecipe
+    from fastattn.tasks.language_model.task import LanguageModel
     from fastattn.tasks.pretrain.recipe import PretrainRecipe
     from fastattn.tasks.pretrain.task import Pretrainer
     from fastattn.tasks.regress.recipe import RegressRecipe
@@ -43,6 +45,8 @@ __all__ = [
     "Embedder",
     "FillUsage",
     "Filler",
+    "LanguageModel",
+    "LanguageModelRecipe",
     "PretrainRecipe",
     "Pretrainer",
     "RegressRecipe",
@@ -68,19 +72,20 @@ TASKS = {
     "embed": ("Embedder", "EmbedRecipe"),
     "tag": ("Tagger", "TagRecipe"),
     "bilm": ("BiLM", "BiLMRecipe"),
+    "language-model": ("LanguageModel", "LanguageModelRecipe"),
     "translate": ("Translator", "TranslateRecipe"),
     "pretrain": ("Pretrainer", "PretrainRecipe"),
     "answer": ("Answerer", "AnswerRecipe"),
     "fill": ("Filler", "FillUsage"),
 }
-"""The tasks of `fastattn train` and `fastattn predict`: the name of a folder, the task, and its recipe or, for a task
-that is not trained, its usage."""
+"""The tasks of `fastattn train` and `fastattn predict`: the name of a folder (with - for _), the task, and its recipe
+or, for a task that is not trained, its usage."""
 
 __getattr__ = lazy(
     __name__,
     {
-        **{f"{name}.task": task for name, (task, _) in TASKS.items()},
-        **{f"{name}.recipe": recipe for name, (_, recipe) in TASKS.items()},
+        **{f"{name.replace('-', '_')}.task": task for name, (task, _) in TASKS.items()},
+        **{f"{name.replace('-', '_')}.recipe": recipe for name, (_, recipe) in TASKS.items()},
         "embed": "SentenceEncoder TextTooLongError TruncationWarning",
         "rerank.cross_encoder": "CrossEncoder",
         "translate.translations": "Translation",

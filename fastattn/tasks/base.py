@@ -40,7 +40,7 @@ from fastattn import checks
 from fastattn.errors import OptionError, as_flags
 
 if TYPE_CHECKING:
-    from fastattn.training import AdamW, Batches, Optimizer, Schedule
+    from fastattn.training import AdamW, Batches, Optimizer, Schedule, WeightAverage
 
 FREE = ("epochs", "evaluate_every", "keep", "plot", "progress", "save_every")
 """Options that a run may change when it goes on."""
@@ -224,6 +224,12 @@ class Recipe(Options, Usage, ABC):
     @abstractmethod
     def make_optimizer(self, model: Any) -> Optimizer:
         """The optimizer of a model's parameters."""
+
+    def make_average(self, model: Any) -> WeightAverage | None:
+        """Averages of a model's weights, which are evaluated and kept."""
+        from fastattn.training import ExponentialMovingAverage
+
+        return None if self.ema is None else ExponentialMovingAverage(model, self.ema)
 
     def make_schedule(self, optimizer: Optimizer, model: Any, batches: Batches) -> Schedule:
         """A rate that rises linearly for `warmup` of the steps, then falls linearly to 0."""

@@ -20,19 +20,13 @@ if TYPE_CHECKING:
         tags_to_entities,
     )
     from fastattn.text.labelled import LabelledTexts, labelled_texts, plain_texts
-    from fastattn.text.language_model import (
-        Sentences,
-        StreamBatches,
-        Vocabulary,
-        read_sentences,
-        sentence_batches,
-        unigram_perplexity,
-    )
+    from fastattn.text.language_model import Sentences, Vocabulary, read_sentences, unigram_perplexity
     from fastattn.text.marian_tokenizer import MarianTokenizer
     from fastattn.text.masking import Masking
     from fastattn.text.parallel import ParallelText, read_parallel
     from fastattn.text.pretraining import PretrainingBatches
     from fastattn.text.squad import Answer, SquadExample, is_squad, parse_squad, read_squad
+    from fastattn.text.streams import StreamBatches, sentence_batches
     from fastattn.text.subwords import BytePairs, Characters
     from fastattn.text.tables import Row, parse_rows, read_rows
     from fastattn.text.tokenized import TokenizedTexts
@@ -114,12 +108,13 @@ __getattr__ = lazy(
         "documents": "Documents join_sentences split_sentences",
         "entities": "Entity convert_tags crf_constraints entities_to_tags scheme_of tags_to_entities",
         "labelled": "LabelledTexts labelled_texts plain_texts",
-        "language_model": "Sentences StreamBatches Vocabulary read_sentences sentence_batches unigram_perplexity",
+        "language_model": "Sentences Vocabulary read_sentences unigram_perplexity",
         "marian_tokenizer": "MarianTokenizer",
         "masking": "Masking",
         "parallel": "ParallelText read_parallel",
         "pretraining": "PretrainingBatches",
         "squad": "Answer SquadExample is_squad parse_squad read_squad",
+        "streams": "StreamBatches sentence_batches",
         "subwords": "BytePairs Characters",
         "tables": "Row parse_rows read_rows",
         "tokenized": "TokenizedTexts",

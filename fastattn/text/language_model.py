@@ -1,12 +1,14 @@
-"""Text for a bidirectional language model: its vocabulary, its sentences as numbers, and the streams to train on.
+"""Text for a language model: its vocabulary, its sentences as numbers, and the streams to train on.
 
     text = read_sentences(["train.txt"])
     vocabulary = Vocabulary.build(text, min_count=2)
     batches = StreamBatches(text, vocabulary, characters, batch_size=32, unroll_steps=20)
 
+The batches are in `fastattn.text.streams`.
+
 Forwards, a sentence w1 .. wn has the inputs `<S>` w1 .. wn and the targets w1 .. wn `</S>`. Backwards, it has `</S>` wn
-.. w1 and wn .. w1 `<S>`. Both directions are read from their start. The model reads the characters of the input words.
-Targets are ids of the vocabulary, with `<UNK>` for words outside it.
+.. w1 and wn .. w1 `<S>`. Both directions are read from their start. The model reads the characters of the input words,
+or their ids. Targets are ids of the vocabulary, with `<UNK>` for words outside it.
 
 Source: Peters et al. 2018, section 3.1; bilm-tf's vocabulary file and its order of sentences.
 """
@@ -18,34 +20,26 @@ import math
 import os
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import ragged
 from fastattn._types import IntArray
 from fastattn.checks import integer, sequence, shown
 from fastattn.errors import EmptyError
 from fastattn.files import byte_lines, lines_crc32, open_regular, replacing, text_lines, utf8_lines
-from fastattn.text.batching import token_budget_batches
 from fastattn.text.characters import BEGIN, END
 
 __all__ = [
     "UNKNOWN",
     "Sentences",
-    "StreamBatches",
     "Vocabulary",
     "read_sentences",
-    "sentence_batches",
     "unigram_perplexity",
 ]
-
-Characters = Callable[[Sequence[str]], IntArray]
-"""Gives the characters of words, int64 `[words, characters]`."""
 
 UNKNOWN = "<UNK>"
 
@@ -212,141 +206,6 @@ class Vocabulary:
         """The numbers of words, int64 `[words]`."""
         unknown = self._ids[UNKNOWN]
         return np.array([self._ids.get(word, unknown) for word in words], np.int64)
-
-
-class StreamBatches:
-    """Batches for truncated back-propagation through time: `batch_size` streams of sentences, joined end to end.
-
-    An epoch has all sentences, in an order that depends on (`seed`, epoch, direction). Its tokens are cut into
-    `batch_size` streams of equal length, and the streams into steps of nearly equal length, at most `unroll_steps`
-    tokens. An epoch leaves out only the last tokens, fewer than `batch_size`. Step i + 1 continues where step i ended,
-    and an epoch where the previous one ended, so a model's state after a step belongs to the next one.
-
-    Args:
-        text: the sentences.
-        vocabulary: numbers the targets.
-        characters: returns the characters of words, int64 `[words, characters]`.
-        batch_size: streams of each direction.
-        unroll_steps: the most tokens of a stream in a step.
-        seed: the seed of the orders, at least 0.
-        shuffle: False keeps the order of `text`.
-
-    Raises ValueError for a text with fewer tokens (words and one end per sentence) than `batch_size`, and for numbers
-    below 1.
-    """
-
-    accumulation = 1
-
-    def __init__(
-        self,
-        text: Sentences,
-        vocabulary: Vocabulary,
-        characters: Characters,
-        *,
-        batch_size: int,
-        unroll_steps: int,
-        seed: int = 0,
-        shuffle: bool = True,
-    ) -> None:
-        for name, value, least in (("batch_size", batch_size, 1), ("unroll_steps", unroll_steps, 1), ("seed", seed, 0)):
-            integer(f"StreamBatches: {name}", value, least)
-        if text.tokens < batch_size:
-            raise ValueError(f"StreamBatches: {batch_size} streams need as many tokens, the text has {text.tokens}")
-        self.text, self.batch_size = text, batch_size
-        self._targets = vocabulary.ids(text.forms)
-        self._characters = characters
-        self._unroll_steps, self._seed, self._shuffle = unroll_steps, seed, shuffle
-        self._length = text.tokens // batch_size
-        self._steps = -(-self._length // unroll_steps)
-        self._epoch: tuple[int, NDArray[np.int32], NDArray[np.int32]] | None = None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The identity of these batches: checksums of text and vocabulary, sizes and seed."""
-        return {
-            "text_crc32": self.text.crc32,
-            "targets_crc32": zlib.crc32(self._targets.tobytes()),
-            "batch_size": self.batch_size,
-            "unroll_steps": self._unroll_steps,
-            "seed": self._seed,
-            "shuffle": self._shuffle,
-        }
-
-    @property
-    def count(self) -> int:
-        """The steps of every epoch."""
-        return self._steps
-
-    def epoch(self, number: int) -> list[tuple[int, int]]:
-        """The steps of epoch `number`: its number and theirs."""
-        return [(number, step) for step in range(self._steps)]
-
-    def tokens(self, batch: tuple[int, int]) -> int:
-        """How many tokens a step predicts in each direction."""
-        start, stop = self._bounds(batch[1])
-        return self.batch_size * (stop - start)
-
-    def load(self, batch: tuple[int, int]) -> dict[str, Any]:
-        """The arguments of `BidirectionalLanguageModel` for a step, with the streams as sequences."""
-        inputs, targets = self._streams(batch[0])
-        start, stop = self._bounds(batch[1])
-        cu_seqlens = ragged.uniform(self.batch_size, stop - start)
-        inputs, targets = (x[..., start:stop].reshape(2, -1) for x in (inputs, targets))
-        return _arguments(self.text.forms, self._targets, self._characters, inputs, targets, cu_seqlens)
-
-    def _bounds(self, step: int) -> tuple[int, int]:
-        return step * self._length // self._steps, (step + 1) * self._length // self._steps
-
-    def _streams(self, epoch: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Inputs and targets of an epoch, `[direction, batch_size, length]`; those used last are kept."""
-        if self._epoch is None or self._epoch[0] != epoch:
-            streams = [self._order(epoch, direction) for direction in (0, 1)]
-            pairs = [self.text.sequences(order, bool(direction)) for direction, order in enumerate(streams)]
-            shape = (2, self.batch_size, self._length)
-            used = self.batch_size * self._length
-            inputs, targets = (np.stack([pair[i][:used] for pair in pairs]).reshape(shape) for i in (0, 1))
-            self._epoch = epoch, inputs, targets
-        return self._epoch[1:]
-
-    def _order(self, epoch: int, direction: int) -> IntArray:
-        if not self._shuffle:
-            return np.arange(len(self.text))[:: -1 if direction else 1]
-        rng = np.random.default_rng((self._seed, epoch, direction))
-        return rng.permutation(len(self.text)).astype(np.int64)
-
-
-def sentence_batches(
-    text: Sentences, vocabulary: Vocabulary, characters: Characters, batch_tokens: int = 2048
-) -> Iterator[dict[str, Any]]:
-    """The arguments of `BidirectionalLanguageModel` for all sentences, each as its own sequence, in both directions.
-
-    A batch has sentences of similar length with at most `batch_tokens` tokens. A longer sentence gets its own batch.
-    """
-    numbers = vocabulary.ids(text.forms)
-    lengths = np.diff(text.cu_words) + 1
-    for some in token_budget_batches(lengths, batch_tokens):
-        pairs = [text.sequences(some, backward) for backward in (False, True)]
-        inputs, targets = (np.stack([pair[i] for pair in pairs]) for i in (0, 1))
-        cu_seqlens = ragged.cu_seqlens(lengths[some])
-        yield _arguments(text.forms, numbers, characters, inputs, targets, cu_seqlens)
-
-
-def _arguments(
-    forms: Sequence[str],
-    numbers: IntArray,
-    characters: Characters,
-    inputs: NDArray[np.int32],
-    targets: NDArray[np.int32],
-    cu_seqlens: NDArray[np.int32],
-) -> dict[str, Any]:
-    """Places in `forms`, `[2, tokens]`, as characters of the distinct words, places among these, and targets."""
-    distinct, places = np.unique(inputs, return_inverse=True)
-    return {
-        "char_ids": characters([forms[place] for place in distinct]),
-        "inputs": places.reshape(inputs.shape).astype(np.int64),
-        "targets": numbers[targets],
-        "cu_seqlens": cu_seqlens,
-    }
 
 
 def unigram_perplexity(train: Sentences, text: Sentences, vocabulary: Vocabulary) -> float:

@@ -6,7 +6,7 @@ from fastattn._lazy import lazy
 
 if TYPE_CHECKING:
     from fastattn.training.answer_metrics import answer_f1, exact_match, normalize_answer, squad_scores
-    from fastattn.training.averaging import ExponentialMovingAverage, average_states
+    from fastattn.training.averaging import ExponentialMovingAverage, TriggeredAverage, WeightAverage, average_states
     from fastattn.training.batches import Batches, TokenBatches, count_steps
     from fastattn.training.callbacks import TrainerCallback
     from fastattn.training.metrics import (
@@ -55,6 +55,8 @@ __all__ = [
     "TokenBatches",
     "Trainer",
     "TrainerCallback",
+    "TriggeredAverage",
+    "WeightAverage",
     "accuracy",
     "answer_f1",
     "average_states",
@@ -89,7 +91,7 @@ __getattr__ = lazy(
     __name__,
     {
         "answer_metrics": "answer_f1 exact_match normalize_answer squad_scores",
-        "averaging": "ExponentialMovingAverage average_states",
+        "averaging": "ExponentialMovingAverage TriggeredAverage WeightAverage average_states",
         "batches": "Batches TokenBatches count_steps",
         "callbacks": "TrainerCallback",
         "micro_batches": "NonFiniteLossError",

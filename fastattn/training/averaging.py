@@ -1,4 +1,4 @@
-"""Averages of weights: over a run's last epochs, or over all of its steps.
+"""Averages of weights: over a run's last epochs, over all of its steps, or over those since it stopped improving.
 
     average = ExponentialMovingAverage(model, decay=0.999)
     trainer = Trainer(model, ..., average=average)                  # saved and continued with the run
@@ -13,15 +13,17 @@ While the learning rate is above 0, weights move around a point. Their mean is c
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.checks import PROBABILITY, integer, number
+from fastattn.training.evaluations import Evaluations
 from fastattn.training.run_state import MALFORMED, STATES, read_state, saved_states, state_path, weights
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -69,7 +71,77 @@ def _epoch_ends(path: Path) -> list[int]:
         raise ValueError(f"{path}: not a saved state of a run: {error}") from None
 
 
-class ExponentialMovingAverage:
+class WeightAverage(ABC):
+    """Averages of a model's weights, which a `Trainer` updates after each step. There may be none yet.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._averages: Arrays = {}
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Values for JSON that must be equal for a run to go on."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """What the averages are, for the model card."""
+
+    @abstractmethod
+    def update(self, step: int) -> None:
+        """Add the model's weights after a step. `step` is the number of earlier steps."""
+
+    needs_evaluations: ClassVar[bool] = False
+    """Whether the averages depend on the results of a run."""
+
+    def measured(self, evaluations: Evaluations) -> None:  # noqa: B027 - most averages do not depend on them
+        """Learn the results of a run so far: after each evaluation, and when the run goes on."""
+
+    def _begin(self) -> None:
+        """Start from the model's present weights."""
+        self._averages = {name: np.array(p.data, order="C") for name, p in self._model.named_parameters()}
+
+    def _move(self, share: float) -> None:
+        """Move each average this part of the way to the weight."""
+        for name, parameter in self._model.named_parameters():
+            average = self._averages[name]
+            difference = parameter.data - average
+            difference *= np.float32(share)
+            average += difference
+
+    def state_dict(self) -> Arrays:
+        """The averages by the names of their weights, without copying; empty if there are none yet."""
+        return dict(self._averages)
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
+        """Copy other averages. Raises ValueError for other names or shapes."""
+        there = {name: x.shape for name, x in state.items()}
+        here = {name: parameter.shape for name, parameter in self._model.named_parameters()}
+        if there != here:
+            wrong = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+            raise ValueError(f"{type(self).__name__}: the state does not fit the model: {', '.join(wrong)}")
+        self._averages = {name: np.array(state[name], np.float32, order="C") for name in here}
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Use the averages as the model's weights inside the `with` block, and its own weights after it."""
+        own = {name: parameter.data.copy() for name, parameter in self._model.named_parameters()}
+        try:
+            self._fill(self._averages)
+            yield
+        finally:
+            self._fill(own)
+
+    def _fill(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        for name, parameter in self._model.named_parameters():
+            parameter.data[...] = arrays[name]
+
+
+class ExponentialMovingAverage(WeightAverage):
     """Averages of a model's weights, in which weights from n steps ago count with a factor of decay^n.
 
     After step t, counted from 0, an average moves 1 - d of the way to the weight. d is the smaller of `decay` and
@@ -93,42 +165,74 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, model: Any, decay: float) -> None:
+        super().__init__(model)
         self.decay = number("ExponentialMovingAverage: decay", decay, **PROBABILITY)
-        self._model = model
-        self._averages: Arrays = {name: np.array(p.data, order="C") for name, p in model.named_parameters()}
+        self._begin()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"decay": self.decay}
+
+    def __str__(self) -> str:
+        return f"the moving averages of all steps, with a decay of {self.decay}"
 
     def update(self, step: int) -> None:
         """Add the model's weights after a step. `step` is the number of earlier steps."""
-        share = np.float32(1.0 - min(self.decay, (1 + step) / (10 + step)))
-        for name, parameter in self._model.named_parameters():
-            average = self._averages[name]
-            difference = parameter.data - average
-            difference *= share
-            average += difference
+        self._move(1.0 - min(self.decay, (1 + step) / (10 + step)))
 
-    def state_dict(self) -> Arrays:
-        """The averages by the names of their weights, without copying."""
-        return dict(self._averages)
+
+class TriggeredAverage(WeightAverage):
+    """The mean of a model's weights after all steps since an evaluation that showed no progress.
+
+    That is the first one that is worse than the best of those at least `window` evaluations before it. Until then there
+    are no averages. With `SGD`, a run becomes averaged SGD when a constant rate takes it no further.
+
+    Args:
+        model: the model.
+        window: how many evaluations in a row may be worse than an earlier one.
+
+    Attributes:
+        since: the steps done at that evaluation; None before it.
+
+    Raises TypeError for a `window` that is not an integer, ValueError for one below 1.
+
+    Source: NT-ASGD, Merity et al. 2018 (arXiv 1708.02182), algorithm 1.
+    """
+
+    needs_evaluations = True
+
+    def __init__(self, model: Any, window: int = 5) -> None:
+        super().__init__(model)
+        self.window = integer("TriggeredAverage: window", window, 1)
+        self.since: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"window": self.window}
+
+    def __str__(self) -> str:
+        if self.since is None:
+            return "those of the last step"
+        return f"the mean of those after each step from {self.since:,} on"
+
+    def measured(self, evaluations: Evaluations) -> None:
+        """Look for the evaluation without progress."""
+        self.since = evaluations.stalled(self.window)
+        if self.since is not None and not self._averages:
+            self._begin()
+
+    def update(self, step: int) -> None:
+        """Add the model's weights after a step. `step` is the number of earlier steps."""
+        if self.since is not None:
+            self._move(1 / (step + 2 - self.since))
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """Copy other averages. Raises ValueError for other names or shapes."""
-        there, here = ({name: x.shape for name, x in arrays.items()} for arrays in (state, self._averages))
-        if there != here:
-            wrong = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
-            raise ValueError(f"ExponentialMovingAverage: the state does not fit the model: {', '.join(wrong)}")
-        for name, average in self._averages.items():
-            average[...] = state[name]
+        """Copy other averages, if there are any. Raises ValueError for other names or shapes."""
+        if state:
+            super().load_state_dict(state)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Use the averages as the model's weights inside the `with` block, and its own weights after it."""
-        own = {name: parameter.data.copy() for name, parameter in self._model.named_parameters()}
-        try:
-            self._fill(self._averages)
+        """Use the averages, if there are any, as the model's weights inside the `with` block."""
+        with super().applied() if self._averages else nullcontext():
             yield
-        finally:
-            self._fill(own)
-
-    def _fill(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        for name, parameter in self._model.named_parameters():
-            parameter.data[...] = arrays[name]

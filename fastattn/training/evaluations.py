@@ -32,12 +32,12 @@ class Evaluations:
         """The criterion that ends a run, for JSON; None if evaluations do not end it."""
         if self._patience is None:
             return None
-        return {
-            "evaluations": self._patience,
-            "metric": self._metric,
-            "higher_is_better": self._higher_is_better,
-            "evaluate_every": self._every,
-        }
+        return {"evaluations": self._patience, **self.criterion}
+
+    @property
+    def criterion(self) -> dict[str, Any]:
+        """What tells a better evaluation, and when there is one, for JSON."""
+        return {"metric": self._metric, "higher_is_better": self._higher_is_better, "evaluate_every": self._every}
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -53,6 +53,16 @@ class Evaluations:
             return False  # asked after every step
         best = self.best
         return len(self.entries) - (0 if best is None else self.entries.index(best) + 1) >= self._patience
+
+    def stalled(self, window: int) -> int | None:
+        """The steps done at the first evaluation that is worse than the best of those at least `window` evaluations
+        before it; None if there is none. One without a metric is neither worse nor better than another."""
+        sign = 1 if self._higher_is_better else -1
+        scores = [sign * self._score(entry["metrics"]) for entry in self.entries]
+        for i in range(window + 1, len(scores)):
+            if any(scores[i] < before for before in scores[: i - window]):
+                return int(self.entries[i]["step"])
+        return None
 
     def due(self, step: int, epoch_ended: bool, run_ended: bool) -> bool:
         """Whether an evaluation belongs after this step and has not been done."""

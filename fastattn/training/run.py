@@ -12,7 +12,7 @@ from typing import Any
 
 from fastattn.checks import counted
 from fastattn.errors import OptionError
-from fastattn.training.averaging import ExponentialMovingAverage, average_states
+from fastattn.training.averaging import WeightAverage, average_states
 from fastattn.training.callbacks import TrainerCallback
 from fastattn.training.metrics import checked_metrics
 from fastattn.training.model_card import describe, model_card, write_card
@@ -66,8 +66,9 @@ def train(
     if test_on is not None:
         task.check(test_on := task.as_data("evaluate", test_on, recipe))
     batches, optimizer = task.batches(data), recipe.make_optimizer(task.model)
-    average = None if recipe.ema is None else ExponentialMovingAverage(task.model, recipe.ema)
-    decides = evaluate_on if recipe.patience else None  # the data that decide when the run ends
+    average = recipe.make_average(task.model)
+    measured = recipe.patience or (average is not None and average.needs_evaluations)
+    decides = evaluate_on if measured else None  # the data that decide when the run ends, or is averaged
     trainer = Trainer(
         task.model,
         optimizer,
@@ -126,16 +127,14 @@ def train(
     return trainer
 
 
-def _load_weights(
-    task: Any, trainer: Trainer, average: ExponentialMovingAverage | None, folder: str | os.PathLike[str]
-) -> str:
+def _load_weights(task: Any, trainer: Trainer, average: WeightAverage | None, folder: str | os.PathLike[str]) -> str:
     """Load the weights to save, and say what they are."""
     recipe = task.recipe
     if recipe.patience and (step := trainer.load_best()) is not None:
         return f"those of the best evaluation, after step {step:,}"
-    if average is not None:
-        task.model.load_state_dict(average.state_dict())
-        return f"the moving averages of all steps, with a decay of {average.decay}"
+    if average is not None and (averages := average.state_dict()):
+        task.model.load_state_dict(averages)
+        return str(average)
     if recipe.averaged > 1 and trainer.epoch:  # a callback may have stopped the run before
         task.model.load_state_dict(average_states(folder, recipe.averaged, trainer.step))
         return f"the mean of those at the ends of the last {counted(min(recipe.averaged, trainer.epoch), 'epoch')}"

@@ -10,7 +10,8 @@ import numpy as np
 
 from fastattn.autograd import no_grad
 from fastattn.random import checked_rng_state, get_rng_state, set_rng_state
-from fastattn.training.averaging import ExponentialMovingAverage
+from fastattn.training.averaging import WeightAverage
+from fastattn.training.evaluations import Evaluations
 from fastattn.training.optimizers import Optimizer
 from fastattn.training.run_state import AVERAGE, CARRIED, MODEL, OPTIMIZER, Carried, NothingCarried, Tensors, part
 from fastattn.training.schedules import Schedule
@@ -28,7 +29,7 @@ class Trained:
         optimizer: Optimizer,
         schedule: Schedule | None,
         carried: Carried | None,
-        average: ExponentialMovingAverage | None,
+        average: WeightAverage | None,
     ) -> None:
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self._carried, self._average = carried or NothingCarried(), average
@@ -50,7 +51,7 @@ class Trained:
             "optimizer": type(self.optimizer).__name__,
             "param_groups": [{k: v for k, v in group.items() if k != "lr"} for group in groups],
             "schedule": None if self.schedule is None else self.schedule.settings,
-            "average_decay": None if self._average is None else self._average.decay,
+            "average": None if self._average is None else self._average.settings,
         }
 
     def mark(self) -> None:
@@ -88,9 +89,15 @@ class Trained:
             yield
         self.to_training()
 
+    def measured(self, evaluations: Evaluations) -> None:
+        """Tell the averages the results so far."""
+        if self._average is not None:
+            self._average.measured(evaluations)
+
     def weights(self) -> Mapping[str, Any]:
-        """What is evaluated: the weights, or their averages."""
-        state: Mapping[str, Any] = (self._average or self.model).state_dict()
+        """What is evaluated: the weights, or their averages if there are any."""
+        averages = {} if self._average is None else self._average.state_dict()
+        state: Mapping[str, Any] = averages or self.model.state_dict()
         return state
 
     def collect(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from fastattn.checks import POSITIVE, integer, number
-from fastattn.training.averaging import ExponentialMovingAverage
+from fastattn.training.averaging import WeightAverage
 from fastattn.training.batches import Batches
 from fastattn.training.callbacks import TrainerCallback, checked_callbacks
 from fastattn.training.configuration import as_json, check_configuration, read_position
@@ -101,7 +101,7 @@ class Trainer:
         folder: str | os.PathLike[str] | None = None,
         loss: Callable[[Mapping[str, Any]], Any] | None = None,
         carried: Carried | None = None,
-        average: ExponentialMovingAverage | None = None,
+        average: WeightAverage | None = None,
         accumulation: int = 1,
         max_norm: float | None = 1.0,
         evaluate: Callable[[], Mapping[str, float]] | None = None,
@@ -124,6 +124,7 @@ class Trainer:
             ("plot", plot, "folder", folder),
             ("save_every", save_every, "folder", folder),
             ("keep_epochs", keep_epochs or None, "folder", folder),
+            ("average", average if average is not None and average.needs_evaluations else None, "evaluate", evaluate),
         ):
             if given is not None and there is None:
                 raise ValueError(f"Trainer: {name} needs {wanted}")
@@ -149,6 +150,7 @@ class Trainer:
             "accumulation": self._accumulation,
             "max_norm": self._max_norm,
             "patience": self._evaluations.settings,
+            "average_by": self._evaluations.criterion if average is not None and average.needs_evaluations else None,
         }
         self._configuration = as_json({**settings, **(configuration or {})})
         self._options = as_json({"epochs": self.epochs, **(options or {})})
@@ -323,6 +325,7 @@ class Trainer:
         record = {"step": self.step, "epoch": epoch, "metrics": metrics}
         report.log.write(record)
         self.evaluations.append(record)
+        self._trained.measured(self._evaluations)
         if self.folder is None and self.best is record:
             self._best = {name: np.array(x) for name, x in self._trained.weights().items()}
         self._unsaved = True
@@ -383,6 +386,7 @@ class Trainer:
         try:
             self._evaluations.load(values["evaluations"])
             self._trained.restore(tensors, values)
+            self._trained.measured(self._evaluations)
         except MALFORMED as error:
             raise OtherRunError(f"{path}: does not fit this run: {error}", values) from error
         self.step, self.epoch, self._batch, self._log_size, self._epoch_ends, self.planned = position

@@ -159,7 +159,7 @@ def test_code_of_its_own_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixt
     (folder / "code.py").write_text("raise SystemExit(7)")
     change(folder, "config.json", model_type="new", auto_map={"AutoModel": "code.Model"})
     text = text_of(folder, capsys)
-    assert "config.json: model_type is 'new'; known are albert, bert, " in text
+    assert "config.json: model_type is 'new'; known are albert, awd-lstm, bert, " in text
     assert "auto_map names code that comes with the model; fastattn never runs it" in text
     assert "can        nothing" in text
 

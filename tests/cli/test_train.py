@@ -211,10 +211,11 @@ def test_ctrl_c_leaves_a_run_that_goes_on(task, files, command):
     assert (output, errors.splitlines()[-1]) == (b"", b"fastattn: interrupted")
     (step, path), *_ = states(files["--output"])
     assert step == len(log_of(files["--output"]))
-    if task == "bilm":
+    shapes = {"bilm": (2, 4, 16), "language-model": (1, 4, 12)}
+    if task in shapes:
         carried = {name: array for name, array in read_state(path)[0].items() if name.startswith("carried.")}
         assert sorted(carried) == [f"carried.{layer}.{name}" for layer in (0, 1) for name in "ch"]
-        assert carried["carried.0.c"].shape == (2, 4, 16)
+        assert carried["carried.0.c"].shape == shapes[task]
         assert carried["carried.0.h"].any()
 
 
@@ -416,5 +417,5 @@ def test_help_has_every_default(task, capsys):
         main(["train", task, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert "Adam" in text
+    assert re.search("Adam|SGD", text)
     assert "%(default)s" not in text

@@ -15,7 +15,7 @@ from helpers_train import LINES, OPTIONS, error_of, files_of
 from fastattn.cli import main
 from fastattn.models import BidirectionalLanguageModel
 from fastattn.tasks import BiLM, WordEncoder, train
-from fastattn.tasks.bilm.streams import perplexities
+from fastattn.tasks.streams.loss import perplexities
 from fastattn.text import Vocabulary, character_ids, read_sentences, sentence_batches
 from fastattn.training.run_state import read_state, saved_states
 

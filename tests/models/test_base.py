@@ -183,7 +183,7 @@ class TestRegistry:
             load_head(tmp_path / "marian", "MaskedLM")
         path = folder.write() / "config.json"
         path.write_text(json.dumps({**folder.config, "model_type": "gpt2"}))
-        with pytest.raises(ValueError, match=r"config\.json: model_type is 'gpt2'; known are albert, bert, "):
+        with pytest.raises(ValueError, match=r"config\.json: model_type is 'gpt2'; known are albert, awd-lstm, bert, "):
             load_encoder(folder.path)
 
 

@@ -14,6 +14,7 @@ from helpers_families import ROWS, draw_fields
 from helpers_marian import MARIAN
 
 from fastattn.models import (
+    AwdLstmConfig,
     BertConfig,
     BertForMaskedLM,
     BertForMultipleChoice,
@@ -40,9 +41,10 @@ FILES: list[tuple[type[PreTrainedConfig], dict[str, Any]]] = [
     (TransformerConfig, MARIAN),
     (TransformerConfig, TransformerConfig(max_timescale=20000.0).to_dict()),
     (ElmoConfig, ELMO),
+    (AwdLstmConfig, AwdLstmConfig(vocabulary_size=9, embedding_dim=4, dim=5).to_dict()),
     *((family(name).config, draw_fields(name, 0, pad_token_id=0)) for name in ROWS),
 ]
-NAMES = ["bert", "marian", "transformer", "elmo", *(f"{name} drawn" for name in ROWS)]
+NAMES = ["bert", "marian", "transformer", "elmo", "awd-lstm", *(f"{name} drawn" for name in ROWS)]
 
 
 def changed(kind: type[PreTrainedConfig], values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

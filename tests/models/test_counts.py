@@ -15,7 +15,15 @@ from helpers_families import HEADS, ROWS, new_model
 from helpers_marian import random_transformer
 
 from fastattn import models
-from fastattn.models import BertConfig, BidirectionalLanguageModel, Elmo, ElmoConfig, Transformer
+from fastattn.models import (
+    AwdLstmConfig,
+    AwdLstmForLanguageModel,
+    BertConfig,
+    BidirectionalLanguageModel,
+    Elmo,
+    ElmoConfig,
+    Transformer,
+)
 from fastattn.models.config import MAX_UNNAMED
 from fastattn.models.registry import family
 
@@ -49,7 +57,7 @@ def change(folder: Path, name: str, value: int) -> None:
     config = json.loads(path.read_text())
     if name == "char_embedding_dim":
         config["char_cnn"]["embedding"]["dim"] = value
-    elif name in ("vocabulary_size", "num_sampled"):
+    elif name in ("vocabulary_size", "num_sampled") and "language_model" in config:
         config["language_model"][name] = value
     elif found := [*places(config, name)]:
         found[0][name] = value
@@ -120,6 +128,15 @@ def test_elmo(tmp_path: Path, name: str, kind: Any) -> None:
         return  # of a language model alone
     change(tmp_path, name, COUNT)
     message, peak = load(kind, tmp_path)
+    assert peak < ROOM
+    assert message.startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", sizes(AwdLstmForLanguageModel))
+def test_an_awd_lstm(tmp_path: Path, name: str) -> None:
+    AwdLstmForLanguageModel(AwdLstmConfig(vocabulary_size=7, embedding_dim=4, dim=5)).save_pretrained(tmp_path)
+    change(tmp_path, name, COUNT)
+    message, peak = load(AwdLstmForLanguageModel, tmp_path)
     assert peak < ROOM
     assert message.startswith(str(tmp_path))
 

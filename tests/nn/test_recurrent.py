@@ -287,6 +287,7 @@ class TestErrors:
         for options, message in (
             ({"num_layers": 0}, "num_layers must be a positive integer, got 0"),
             ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
+            ({"weight_dropout": 1.0}, r"weight_dropout must be a number in \[0, 1\), got 1.0"),
             ({"proj_size": 3}, r"proj_size must be in \[0, 3\), less than hidden_size, got 3"),
             ({"cell_clip": 0.0}, r"cell_clip must be a number above 0, got 0.0"),
             ({"cell_clip": float("inf")}, r"cell_clip must be a number above 0, got inf"),

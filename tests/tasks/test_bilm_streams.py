@@ -9,7 +9,7 @@ import pytest
 from helpers_language_model import SENTENCES, TEXT, VOCABULARY, batch_of, characters, halves, losses, make, streams
 
 from fastattn.random import manual_seed
-from fastattn.tasks.bilm.streams import StreamLoss, perplexities
+from fastattn.tasks.streams.loss import StreamLoss, perplexities
 from fastattn.text import sentence_batches
 
 

@@ -24,15 +24,17 @@ ROWS: dict[str, Any] = {
     "bilm": [line.split() for line in LINES if line],
     "classify": [{"text": text, "label": label} for text, label in CLASSES.items()],
     "embed": [{"anchor": text, "positive": label} for text, label in CLASSES.items()],
+    "language-model": [line.split() for line in LINES if line],
     "pretrain": [["the cat sat .", "a dog saw ."], ["the owl ran .", "a cow sat ."]],
     "regress": SCORES,
     "rerank": SCORES,
     "tag": [{"tokens": text.split(), "tags": [TAGS[word] for word in text.split()]} for text in SENTENCES],
     "translate": [{"source": source, "target": target} for source, target in pairs(0, 8)],
 }
-STARTS: dict[str, Any] = {"bilm": OPTIONS, "pretrain": None, "translate": "small"}
+STARTS: dict[str, Any] = {"bilm": OPTIONS, "language-model": None, "pretrain": None, "translate": "small"}
 SMALL: dict[str, dict[str, Any]] = {
     "bilm": {"batch_size": 2, "unroll_steps": 4},
+    "language-model": {"batch_size": 2, "unroll_steps": 4, "embedding_dim": 8, "dim": 8},
     "pretrain": {"hidden_size": 8, "layers": 1, "heads": 1, "max_seq_length": 16},
     "translate": {"d_model": 8, "layers": 1, "heads": 1, "ffn_dim": 8, "vocabulary": "characters"},
 }

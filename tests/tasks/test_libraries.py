@@ -18,7 +18,11 @@ from helpers_sentences import write_bert
 from fastattn import tasks
 from fastattn.cli import main
 
-OTHERS = ("bilm", "translate")  # networks that no library has; transformers reads MarianMT's, test_train_translate.py
+OTHERS = (
+    "bilm",
+    "language-model",
+    "translate",
+)  # networks that no library has; transformers reads MarianMT's, test_train_translate.py
 PAIRS = [("the cat sat .", "query"), ("a b c", "cat sat on the query ."), ("zz", "the")]
 ROWS: dict[str, Any] = {
     "classify": [{"text": "the cat", "label": "animal"}, {"text": "query", "label": "text"}],

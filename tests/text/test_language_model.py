@@ -27,7 +27,7 @@ VOCABULARY = Vocabulary.build(TEXT)
 
 
 def streams(**options: Any) -> StreamBatches:
-    values = {"batch_size": 2, "unroll_steps": 3, **options}
+    values: dict[str, Any] = {"batch_size": 2, "unroll_steps": 3, **options}
     return StreamBatches(TEXT, VOCABULARY, character_ids, **values)
 
 
@@ -236,12 +236,59 @@ def test_the_epoch_and_the_step_decide() -> None:
     ]
 
 
+@pytest.mark.parametrize("direction", [0, 1])
+def test_streams_of_ids_in_one_direction(direction: int) -> None:
+    options: dict[str, Any] = {"batch_size": 2, "unroll_steps": 3, "shuffle": False}
+    both = StreamBatches(TEXT, VOCABULARY, None, **options)
+    one = StreamBatches(TEXT, VOCABULARY, None, **options, directions=[direction])
+    spoken = streams(shuffle=False)
+    for batch in both.epoch(0):
+        whole, part = both.load(batch), one.load(batch)
+        words = [[VOCABULARY.words[number] for number in row] for row in whole["input_ids"]]
+        assert words == spelled(spoken.load(batch))[0]
+        for name in ("input_ids", "targets"):
+            assert part[name].tolist() == whole[name][direction : direction + 1].tolist()
+    (ids,) = sentence_batches(TEXT, VOCABULARY, None, directions=[direction])
+    (letters,) = sentence_batches(TEXT, VOCABULARY, character_ids)
+    assert ids["input_ids"].shape == (1, 15)
+    assert ids["targets"][0].tolist() == letters["targets"][direction].tolist()
+
+
+def test_steps_of_varied_lengths() -> None:
+    """They cover each epoch, differ from epoch to epoch, and their shares of the usual length follow the run."""
+    text = Sentences.from_words([["a", "b"]] * 4000)
+    options: dict[str, Any] = {"batch_size": 4, "unroll_steps": 30, "varied": True, "shuffle": False, "directions": [0]}
+    made = StreamBatches(text, Vocabulary.build(text), None, **options)
+    epochs = [[made.length(batch) for batch in made.epoch(number)] for number in range(4)]
+    assert [sum(lengths) for lengths in epochs] == [3000] * 4
+    assert {len(lengths) for lengths in epochs} == {made.count} == {103}
+    assert len({tuple(lengths) for lengths in epochs}) == 4
+    lengths = np.array(epochs).ravel()
+    usual, short = lengths[lengths > 22], lengths[lengths <= 22]
+    assert np.mean(usual) == pytest.approx(30, abs=0.5)
+    assert np.std(usual) == pytest.approx(30 / 14, abs=0.3)
+    assert np.mean(short) == pytest.approx(15, abs=1.5)
+    assert 0.02 < len(short) / len(lengths) < 0.1
+    again = StreamBatches(text, Vocabulary.build(text), None, **options)
+    shares = [length / 30 for epoch in epochs for length in epoch]
+    for step in (len(shares) - 1, 0, 7, len(epochs[0]), len(epochs[0]) - 1):
+        assert again.share(step) == shares[step]
+    inputs = np.concatenate([again.load(batch)["input_ids"].reshape(4, -1) for batch in again.epoch(2)], axis=1)
+    whole = StreamBatches(text, Vocabulary.build(text), None, **{**options, "varied": False, "unroll_steps": 3000})
+    assert inputs.tolist() == whole.load((0, 0))["input_ids"].reshape(4, -1).tolist()
+    for steps in (1, 2, 2999, 3000, 9999):
+        made = StreamBatches(text, Vocabulary.build(text), None, **{**options, "unroll_steps": steps})
+        lengths = np.array([made.length(batch) for batch in made.epoch(0)])
+        assert (lengths.sum(), lengths.min() > 0) == (3000, True)
+
+
 def test_settings_tell_batches_apart() -> None:
     others = [{"batch_size": 3}, {"unroll_steps": 4}, {"seed": 1}, {"shuffle": False}]
+    others += [{"varied": True}, {"directions": [1]}]
     settings = [json.dumps(streams(**options).settings) for options in [{}, *others]]
     assert json.dumps(streams().settings) == settings[0]
     small = StreamBatches(TEXT, Vocabulary.build(TEXT, min_count=2), character_ids, batch_size=2, unroll_steps=3)
-    assert len({*settings, json.dumps(small.settings)}) == 6
+    assert len({*settings, json.dumps(small.settings)}) == 8
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_run import Run, TinyModel
 
-from fastattn.training import ExponentialMovingAverage, average_states
+from fastattn.training import SGD, ExponentialMovingAverage, TriggeredAverage, average_states
 from fastattn.training.run_state import read_state, saved_states, weights, write_state
 
 
@@ -185,3 +185,94 @@ def test_the_best_may_be_the_last(tmp_path: Path) -> None:
         run.trainer.train()
         assert run.trainer.load_best() == run.total
         assert model.scale.data.tobytes() == average.state_dict()["scale"].tobytes()
+
+
+# The mean of the steps since a run stopped improving
+
+
+def triggered(folder: Path | None, scores: list[float], seen: list[Any] | None = None, **options: Any) -> Run:
+    """A run of SGD that is evaluated after every second step, with these errors."""
+    model = TinyModel()
+
+    def evaluate() -> dict[str, float]:
+        if seen is not None:
+            seen.append(model.scale.data.copy())
+        return {"error": scores[len(run.trainer.evaluations)]}
+
+    average = TriggeredAverage(model, options.pop("window", 1))
+    options = {"evaluate": evaluate, "evaluate_every": 2, "higher_is_better": False, "optimizer": SGD, **options}
+    run = Run(folder, model=model, average=average, **options)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("window", "scores", "since"),
+    [
+        (1, [5, 4, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9], 6),  # worse than the first
+        (1, [5, 6, 5.5, 7, 8, 9, 9, 9, 9, 9, 9, 9], 6),
+        (2, [5, 6, 5.5, 7, 8, 9, 9, 9, 9, 9, 9, 9], 8),
+        (1, [5, 9, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5], None),  # the one before does not count, and equal is not worse
+        (9, [5, 6, 7, 8, 9, 9, 9, 9, 9, 4, 3, 2], None),
+        (1, [math.nan, 5, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9], 8),
+    ],
+)
+def test_the_steps_since_a_run_stopped_improving(window: int, scores: list[float], since: int | None) -> None:
+    seen: list[Any] = []
+    weights: list[Any] = []
+    run = triggered(None, scores, seen, window=window)
+    update = run.average.update
+
+    def updated(step: int) -> None:
+        update(step)
+        weights.append(run.model.scale.data.copy())
+
+    run.average.update = updated
+    run.trainer.train()
+    assert run.average.since == since
+    if since is None:
+        assert run.average.state_dict() == {}
+        np.testing.assert_array_equal(seen[-1], weights[-1])
+        return
+    mean = np.mean(weights[since - 1 :], axis=0)
+    np.testing.assert_allclose(run.average.state_dict()["scale"], mean, rtol=1e-5)
+    np.testing.assert_array_equal(seen[since // 2 - 1], weights[since - 1])
+    np.testing.assert_allclose(seen[since // 2], np.mean(weights[since - 1 : since + 2], axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(run.model.scale.data, weights[-1])  # the run itself is not averaged
+
+
+@pytest.mark.parametrize("step", [3, 5, 6, 7, 12])
+def test_a_triggered_average_goes_on(tmp_path: Path, step: int) -> None:
+    scores = [5, 4, *range(6, 20)]
+    whole = triggered(tmp_path / "whole", scores)
+    whole.trainer.train()
+    assert whole.average.since == 6
+
+    def loss(batch: Any) -> Any:
+        if run.trainer.step == step:
+            raise OSError("full")
+        return run.model(**batch).loss
+
+    run = triggered(tmp_path / "parts", scores, loss=loss)
+    with pytest.raises(OSError, match="full"):
+        run.trainer.train()
+    run = triggered(tmp_path / "parts", scores)
+    assert run.trainer.resume()
+    assert run.trainer.step == step
+    run.trainer.train()
+    assert run.bits() == whole.bits()
+
+
+def test_a_triggered_average_needs_evaluations(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Trainer: average needs evaluate"):
+        triggered(None, [], evaluate=None, evaluate_every=None)
+    for window, error in ((0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="TriggeredAverage: window must be a positive integer"):
+            TriggeredAverage(TinyModel(), window)  # type: ignore[arg-type]
+    scores = [5.0] * 20
+    triggered(tmp_path, scores).trainer.train()
+    for options, message in (
+        ({"window": 2}, "average.window is 1 there, 2 here"),
+        ({"evaluate_every": 3}, "average_by.evaluate_every is 2 there, 3 here"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            triggered(tmp_path, scores, **options).trainer.resume()

@@ -10,7 +10,7 @@ import pytest
 
 from fastattn.models import BidirectionalLanguageModel, ElmoConfig
 from fastattn.random import manual_seed
-from fastattn.tasks.bilm.streams import StreamLoss, perplexities
+from fastattn.tasks.streams.loss import StreamLoss, perplexities
 from fastattn.text import (
     StreamBatches,
     Vocabulary,

@@ -273,7 +273,7 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path, options: dict[str,
 
 def test_another_average_is_refused(tmp_path: Path) -> None:
     Run(tmp_path, averages=True).trainer.train()
-    with pytest.raises(ValueError, match=r"average_decay is 0\.9 there, null here"):
+    with pytest.raises(ValueError, match=r'average is \{"decay": 0\.9\} there, null here'):
         Run(tmp_path).trainer.resume()
 
 

@@ -1,6 +1,6 @@
 """The bidirectional language model behind ELMo: it predicts the next word and the previous one.
 
-One softmax serves both directions. `fastattn.text.language_model` makes the batches.
+One softmax serves both directions. `fastattn.text.streams` makes the batches.
 
 Source: Peters et al. 2018, "Deep contextualized word representations", section 3.1. Sizes, dropout and initial values
 are as in bilm-tf's training.
@@ -9,7 +9,6 @@ are as in bilm-tf's training.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,26 +24,8 @@ from fastattn.functional.losses import mean_loss
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
 from fastattn.models.elmo.network import LAYER_NAMES, ElmoNetwork, State, detached
-from fastattn.models.outputs import as_tensor
+from fastattn.models.outputs import LanguageModelOutput, as_tensor
 from fastattn.nn.module import Values
-from fastattn.nn.parameter import Array
-
-
-@dataclass(frozen=True)
-class LanguageModelOutput:
-    """The output of the model.
-
-    Attributes:
-        loss: the mean of `forward_loss` and `backward_loss`.
-        forward_loss: the mean of -log p(next word), a Tensor of one number.
-        backward_loss: the mean of -log p(previous word).
-        state: the last states of each layer, as `ElmoNetwork.lstm` takes them: arrays, without gradients.
-    """
-
-    loss: Tensor
-    forward_loss: Tensor
-    backward_loss: Tensor
-    state: list[tuple[Array, Array]]
 
 
 class BidirectionalLanguageModel(PreTrainedModel):
@@ -87,7 +68,7 @@ class BidirectionalLanguageModel(PreTrainedModel):
         cu_seqlens: ArrayLike,
         state: Sequence[State] | None = None,
     ) -> LanguageModelOutput:
-        """Read sequences in both directions and predict the targets.
+        """Read sequences in both directions and predict the targets. The loss is the mean of both losses.
 
         Args:
             char_ids: int64 `[words, max_characters_per_token]`, the characters of the distinct words.

@@ -21,8 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastattn.errors import OptionError
-from fastattn.tasks.base import AboveZero, Count, Fraction, Recipe
+from fastattn.tasks.base import AboveZero, Count, Fraction
+from fastattn.tasks.streams.recipe import StreamRecipe
 
 if TYPE_CHECKING:
     from fastattn.training import Adam
@@ -31,23 +31,15 @@ CLIP = 10.0  # as in bilm-tf, which multiplies the loss by the unrolled steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class BiLMRecipe(Recipe):
-    """How a `BiLM` is made and trained. `Recipe` has the other options.
+class BiLMRecipe(StreamRecipe):
+    """How a `BiLM` is made and trained. `StreamRecipe` has the other options.
 
     Args:
-        vocabulary: file of the words to predict, one per line, most frequent first, with <S>, </S> and <UNK> (default:
-            the words of the text)
-        vocabulary_size: the maximum number of words of the text in the vocabulary
-        min_count: rarer words of the text become <UNK> (default: 2, so that there is something to learn <UNK> from)
         dim: cells of each LSTM, instead of the number in --options
         projection_dim: outputs of each LSTM, instead of the number in --options
         layers: layers of LSTMs, instead of the number in --options
         dropout: dropout of the LSTMs' inputs and the last LSTM's output
         num_sampled: train a sampled softmax with this many wrong words per step (default: all words of the vocabulary)
-        batch_size: streams in each direction
-        unroll_steps: words of each stream in a step
-        reset: share of the steps that a stream starts from zeros, like a sentence read on its own (bilm-tf: 0)
-        shuffle: shuffle the sentences in each epoch (default: yes)
         max_norm: the maximum norm of the gradients (default: 10 / --unroll-steps, which equals bilm-tf's 10)
     """
 
@@ -64,29 +56,14 @@ class BiLMRecipe(Recipe):
         "a bidirectional language model: a folder, a package or a Hugging Face name",
         "UTF-8 text, one sentence a line",
     )
-    metric: ClassVar[str | None] = "perplexity"
-    higher_is_better: ClassVar[bool] = False
-
-    vocabulary: str | None = None
-    vocabulary_size: Count | None = None
-    min_count: Count | None = None
     dim: Count | None = None
     projection_dim: Count | None = None
     layers: Count | None = None
     dropout: Fraction = 0.1
     num_sampled: Count | None = None
     epochs: Count = 10
-    batch_size: Count = 32
-    unroll_steps: Count = 20
-    reset: Fraction = 0.05
-    shuffle: bool = True
     learning_rate: AboveZero = 2e-3
     max_norm: AboveZero | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.vocabulary and (self.vocabulary_size or self.min_count):
-            raise OptionError("{vocabulary_size} and {min_count} need a vocabulary made of the text, not {vocabulary}")
 
     @property
     def clipped_to(self) -> float:

@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from fastattn import checks
-from fastattn.checks import shown
-from fastattn.files import lines_crc32, utf8_lines
 from fastattn.formats.hugging_face import read_json
-from fastattn.hub import Files, find_model
 from fastattn.models import BidirectionalLanguageModel, ElmoConfig
 from fastattn.random import manual_seed
-from fastattn.tasks.base import Task, make_recipe, metric_text
+from fastattn.tasks.base import make_recipe
 from fastattn.tasks.bilm.recipe import BiLMRecipe
-from fastattn.tasks.bilm.streams import StreamLoss, perplexities
-from fastattn.text import (
-    Sentences,
-    StreamBatches,
-    Vocabulary,
-    character_ids,
-    read_sentences,
-    sentence_batches,
-    unigram_perplexity,
-)
-
-VOCABULARY = "vocab.txt"
-FILES = Files(NAMES := ("config.json", "model.safetensors", VOCABULARY), required=NAMES)
-"""The files of a language model."""
+from fastattn.tasks.streams.task import StreamTask
+from fastattn.text import Sentences, Vocabulary, character_ids
 
 SMALL: dict[str, Any] = {
     "char_cnn": {"activation": "relu", "embedding": {"dim": 16}, "filters": [[1, 32], [2, 32], [3, 64], [4, 128]],
@@ -44,11 +25,9 @@ SMALL: dict[str, Any] = {
 
 Start = str | os.PathLike[str] | Mapping[str, Any] | None
 
-logger = logging.getLogger(__name__)
 
-
-class BiLM(Task):
-    """ELMo's bidirectional language model and its vocabulary.
+class BiLM(StreamTask):
+    """ELMo's bidirectional language model and its vocabulary. `Elmo.from_pretrained` reads its folder too.
 
     Args:
         model: a `BidirectionalLanguageModel`.
@@ -64,8 +43,11 @@ class BiLM(Task):
     [41.7, 1210.3]
     """
 
-    data_class = Sentences
+    model_class = BidirectionalLanguageModel
+    recipe_class = BiLMRecipe
+    kind = "a bidirectional language model"
     model: BidirectionalLanguageModel
+    recipe: BiLMRecipe
 
     def __init__(
         self,
@@ -74,24 +56,8 @@ class BiLM(Task):
         recipe: BiLMRecipe | None = None,
         learnt: Sentences | None = None,
     ) -> None:
-        self.model, self.vocabulary, self.recipe = model, vocabulary, recipe or BiLMRecipe()
-        self.carried = self._stream = StreamLoss(model, self.recipe.reset)
-        self._characters = partial(character_ids, max_characters=model.config.max_characters_per_token)
-        self._learnt = learnt
-
-    @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> BiLM:
-        """Load what `save_pretrained` wrote, frozen. See `Task`."""
-        folder = find_model(name_or_folder, FILES, **hub)
-        cls.check_folder(folder)
-        model = BidirectionalLanguageModel.from_pretrained(folder, trainable=False, new_head="refuse")
-        return cls(model, Vocabulary.from_file(folder / VOCABULARY))
-
-    @classmethod
-    def check_folder(cls, folder: Path) -> None:
-        kind = read_json(folder / "config.json").get("model_type")
-        if kind != "elmo":
-            raise ValueError(f"{folder}: not a bidirectional language model, its model_type is {shown(kind)}")
+        super().__init__(model, vocabulary, recipe, learnt)
+        self.characters = partial(character_ids, max_characters=model.config.max_characters_per_token)
 
     @classmethod
     def for_training(cls, start: Start, data: Any, recipe: BiLMRecipe | None = None, **options: Any) -> BiLM:
@@ -108,103 +74,20 @@ class BiLM(Task):
         """
         recipe = make_recipe(BiLMRecipe, recipe, options)
         data = cls.as_data("for_training", data, recipe)
-        if recipe.vocabulary:
-            vocabulary = Vocabulary.from_file(recipe.vocabulary)
-        else:
-            vocabulary = Vocabulary.build(data, recipe.vocabulary_size, recipe.min_count or 2)
+        vocabulary = cls.make_vocabulary(data, recipe)
         config = _config(start, recipe).replace(
             vocabulary_size=len(vocabulary), num_sampled=recipe.num_sampled, lstm_dropout=recipe.dropout
         )
         manual_seed(recipe.seed)
         return cls(BidirectionalLanguageModel(config), vocabulary, recipe, data)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write model and vocabulary, each file whole or not at all. `Elmo.from_pretrained` reads them too."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.vocabulary.write(folder / VOCABULARY)  # a folder with a model has its vocabulary
-        self.model.save_pretrained(folder)
-
-    def __call__(self, inputs: Iterable[Sequence[str]]) -> list[float]:
-        """The perplexity of each sentence, a sequence of words, on its own; NaN for one without words.
-
-        Raises TypeError for one str, and, by index, for a sentence that is none and a word that is not a str.
-        """
-        inputs = list(checks.sequence("BiLM: inputs", inputs, "sentences, each a sequence of words"))
-        for i, words in enumerate(inputs):
-            checks.texts(f"BiLM: inputs[{i}]", words, "words")
-        found = (self._perplexities(Sentences.from_words([words])) if words else {} for words in inputs)
-        return [values.get("perplexity", math.nan) for values in found]
-
-    def _perplexities(self, data: Sentences) -> dict[str, float]:
-        return perplexities(self.model, sentence_batches(data, self.vocabulary, self._characters))
-
-    def batches(self, data: Any) -> StreamBatches:
-        """Batches of steps of streams of sentences."""
-        recipe = self.recipe
-        data = self.as_data("batches", data, recipe)
-        batches = StreamBatches(
-            data,
-            self.vocabulary,
-            self._characters,
-            batch_size=recipe.batch_size,
-            unroll_steps=recipe.unroll_steps,
-            seed=recipe.seed,
-            shuffle=recipe.shuffle,
-        )
-        sizes = len(data.words), len(data), len(self.vocabulary)
-        logger.info("%d words in %d sentences, %d of vocabulary", *sizes)
-        return batches
-
-    def loss(self, batch: Mapping[str, Any]) -> Any:
-        return self._stream(batch)
-
-    def evaluate(self, data: Any) -> dict[str, float]:
-        """The perplexities of a text, and the perplexity of a unigram model of the training text."""
-        data = self.as_data("evaluate", data, self.recipe)
-        found = self._perplexities(data)
-        if self._learnt is not None:
-            found["unigram_perplexity"] = unigram_perplexity(self._learnt, data, self.vocabulary)
-        return found
+    def measure(self, data: Sentences) -> dict[str, float]:
+        """The perplexities of a text whose sentences are read on their own."""
+        return self._sentences(data)
 
     def configuration(self, data: Sentences) -> dict[str, Any]:
-        return {
-            "config": self.model.config.to_options(),
-            "dropout": self.recipe.dropout,
-            "num_sampled": self.recipe.num_sampled,
-            "reset": self.recipe.reset,
-            "vocabulary_crc32": lines_crc32(self.vocabulary.words),
-        }
-
-    @classmethod
-    def read(cls, *sources: Any) -> Sentences:
-        """The sentences of files, or of one sequence of sentences, each a sequence of words."""
-        if len(sources) == 1 and not isinstance(sources[0], str | os.PathLike):
-            return Sentences.from_words(sources[0], "data")
-        return read_sentences(sources)
-
-    def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> list[list[str]]:
-        return [line.split() for line in utf8_lines(lines, name)]
-
-    def predict(self, data: Sequence[Sequence[str]], options: Any) -> tuple[Iterable[str], Iterable[str]]:
-        found = self(data)
-        texts = [f"{value:.4f}\n" if words else "\n" for words, value in zip(data, found, strict=True)]
-        losses = [(len(words) + 1, math.log(value)) for words, value in zip(data, found, strict=True) if words]
-        if not losses:
-            return texts, []
-        mean = math.fsum(tokens * loss for tokens, loss in losses) / sum(tokens for tokens, _ in losses)
-        return texts, [f"perplexity: {math.exp(mean):.2f} ({len(losses)} sentences)"]
-
-    def show(self, metrics: Mapping[str, float | None]) -> str:
-        each = (metrics[f"{name}perplexity"] for name in ("", "forward_", "backward_"))
-        both, forward, backward = (metric_text(value, 2) for value in each)
-        return f"perplexity {both} (forward {forward}, backward {backward})"
-
-    def report(self, evaluations: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-        entries = list(evaluations)
-        yield from super().report(entries)
-        if entries:
-            yield f"unigram model: perplexity {entries[-1]['metrics']['unigram_perplexity']:.2f}"
+        own = {"config": self.model.config.to_options(), "dropout": self.recipe.dropout}
+        return {**own, "num_sampled": self.recipe.num_sampled, **super().configuration(data)}
 
 
 def _config(start: Start, recipe: BiLMRecipe) -> ElmoConfig:

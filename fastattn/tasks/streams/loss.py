@@ -1,4 +1,4 @@
-"""Training and measuring a bidirectional language model: a loss that carries states between steps, and perplexities."""
+"""Training and measuring a language model: a loss that carries states between steps, and perplexities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import FRACTION, config_number
-from fastattn.models.elmo.language_model import BidirectionalLanguageModel, LanguageModelOutput
+from fastattn.models.outputs import LanguageModelOutput
 from fastattn.nn.parameter import Array
 from fastattn.random import next_seed
 
@@ -24,7 +24,7 @@ class StreamLoss:
     as it must for a single sentence. bilm-tf has no resets. Raises ValueError for a `reset` outside [0, 1].
     """
 
-    def __init__(self, model: BidirectionalLanguageModel, reset: float = 0.0) -> None:
+    def __init__(self, model: Any, reset: float = 0.0) -> None:
         self._model, self._reset = model, config_number("StreamLoss: reset", reset, **FRACTION)
         self._state: list[tuple[Array, Array]] | None = None
 
@@ -50,30 +50,34 @@ class StreamLoss:
         self._state = [(state[f"{i}.h"], state[f"{i}.c"]) for i in layers] or None
 
 
-def perplexities(model: BidirectionalLanguageModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def perplexities(model: Any, batches: Iterable[Mapping[str, Any]], *, carry: bool = False) -> dict[str, float]:
     """The perplexity of a text with the full softmax, in evaluation mode: exp of the mean loss over all tokens.
 
     `batches` are arguments of a call. Batches from `sentence_batches` have each sentence once, and no state is carried
-    from one to the next, so the result does not depend on how sentences are batched.
+    from one to the next, so the result does not depend on how sentences are batched. With `carry`, a batch starts from
+    the states in which the previous one ended, as those of `StreamBatches` do.
 
-    Returns `perplexity`, `forward_perplexity` and `backward_perplexity`. The first is the geometric mean of the others.
-    Raises ValueError if there are no tokens.
+    Returns `perplexity`, and of a model of both directions `forward_perplexity` and `backward_perplexity`, of which the
+    first is the geometric mean. Raises ValueError if there are no tokens.
     """
     training = model.training
     model.eval()
-    total, tokens = np.zeros(2), 0
+    totals, tokens, state = np.zeros(2), 0, None
     try:
         with no_grad():
             for batch in batches:
-                output, count = model(**batch), batch["targets"].shape[1]
-                total += count * np.array([output.forward_loss.item(), output.backward_loss.item()])
+                output, count = model(**batch, state=state), batch["targets"].shape[1]
+                parts = {"forward": output.forward_loss, "backward": output.backward_loss}
+                totals += [0.0 if loss is None else count * loss.item() for loss in parts.values()]
                 tokens += count
+                state = output.state if carry else None
     finally:
         model.train(training)
     if not tokens:
         raise ValueError("perplexities: there are no tokens")
-    forward, backward, both = (_exp(mean) for mean in (*total / tokens, total.mean() / tokens))
-    return {"perplexity": both, "forward_perplexity": forward, "backward_perplexity": backward}
+    own = {name: total for (name, loss), total in zip(parts.items(), totals, strict=True) if loss is not None}
+    found = {"perplexity": _exp(sum(own.values()) / len(own) / tokens)}
+    return found | ({f"{name}_perplexity": _exp(total / tokens) for name, total in own.items()} if len(own) > 1 else {})
 
 
 def _exp(value: float) -> float:

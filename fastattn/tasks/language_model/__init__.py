@@ -1,0 +1,1 @@
+"""`LanguageModel`: an AWD-LSTM, trained on raw text."""
