@@ -162,10 +162,9 @@ def as_json(data: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.1:
         return as_bytes(data, rng)
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+        return json_text(changed_json(json.loads(data), rng), rng)
+    except (ValueError, RecursionError):  # no JSON, or too deep for Python
         return as_bytes(data, rng)
-    return json_text(changed_json(value, rng), rng)
 
 
 def as_json_lines(data: bytes, rng: random.Random) -> bytes:

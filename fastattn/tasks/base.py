@@ -12,6 +12,7 @@ TASK`. Its annotations say what a value may be, and its docstring what it does. 
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -115,8 +116,8 @@ def _text(name: str, value: Any) -> str:
 
 def _helps(kind: type[Options]) -> dict[str, str]:
     """The arguments in the docstrings of a class and its bases. `python -OO` leaves them out."""
-    docs = "\n".join(each.__doc__ or "" for each in reversed(kind.__mro__[:-1]))
-    return {name: " ".join(text.split()) for name, text in re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", docs, re.M)}
+    docs = "\n".join(inspect.cleandoc(each.__doc__ or "") for each in reversed(kind.__mro__[:-1]))
+    return {name: " ".join(text.split()) for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", docs, re.M)}
 
 
 class Usage:

@@ -61,8 +61,9 @@ def test_slots_do_not_meet(elmo, isa):
 def test_the_word_cache_changes_no_bit(elmo, isa, monkeypatch):
     expected = elmo(SENTENCES)
     computed: list[int] = []
-    network = elmo.model.network.tokens
-    monkeypatch.setattr(elmo.model.network, "tokens", lambda ids: computed.append(len(ids)) or network(ids))
+    kind = type(elmo.model.network)
+    tokens = kind.tokens
+    monkeypatch.setattr(kind, "tokens", lambda self, ids: computed.append(len(ids)) or tokens(self, ids))
     for words in (["cat"], WORDS[3:], WORDS):
         elmo.cache_vocabulary(iter(words))
         computed.clear()
