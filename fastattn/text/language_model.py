@@ -144,6 +144,9 @@ class Vocabulary:
         words: distinct words, `<S>`, `</S>` and `<UNK>` among them.
         source: what errors name.
 
+    Attributes:
+        words, source: the arguments.
+
     Raises ValueError for a word twice, one that is empty or has whitespace in it, and when one of the three is missing.
 
     >>> vocabulary = Vocabulary(["<S>", "</S>", "<UNK>", "the", "cat"])
@@ -152,7 +155,7 @@ class Vocabulary:
     """
 
     def __init__(self, words: Iterable[str], source: str = "Vocabulary") -> None:
-        self.words = tuple(words)
+        self.words, self.source = tuple(words), source
         self._ids: dict[str, int] = {}
         for number, word in enumerate(self.words):
             if not isinstance(word, str) or word.split() != [word]:

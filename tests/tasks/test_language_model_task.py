@@ -20,7 +20,7 @@ from fastattn.cli import main
 from fastattn.errors import OptionError
 from fastattn.models import AwdLstmForLanguageModel
 from fastattn.tasks import BiLM, LanguageModel, LanguageModelRecipe
-from fastattn.text import Sentences
+from fastattn.text import Sentences, Vocabulary
 from fastattn.training import SGD
 
 SENTENCES = [["the", "cat", "sat"], ["dog"], [], ["the", "dog", "saw", "naïve", "猫"]]
@@ -98,6 +98,22 @@ def test_other_models_are_named(folder: Path, tmp_path: Path) -> None:
         for load in (kind.from_pretrained, kind.check_folder):
             with pytest.raises(ValueError, match=f"{tmp_path}: not {other}, its model_type is '"):
                 load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [BiLM, LanguageModel])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_the_vocabulary_of_another_model(kind: Any, change: int, tmp_path: Path) -> None:
+    options = SMALL if kind is LanguageModel else {"dim": 8, "projection_dim": 4}
+    task = kind.for_training(None, Sentences.from_words(TEXT), **options)
+    task.save_pretrained(tmp_path)
+    size, file = len(task.vocabulary), tmp_path / "vocab.txt"
+    Vocabulary([*task.vocabulary.words, "more"][: size + change]).write(file)
+    loads = [kind.from_pretrained]
+    if kind is LanguageModel:
+        loads.append(lambda folder: kind.for_training(folder, Sentences.from_words(TEXT)))
+    for load in loads:
+        with pytest.raises(ValueError, match=f"^{file}: must have {size} words, as many as the model, got "):
+            load(tmp_path)
 
 
 # Training

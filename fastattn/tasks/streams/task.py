@@ -40,6 +40,8 @@ class StreamTask(Task):
 
     Attributes:
         model, vocabulary, recipe: the arguments.
+
+    Raises ValueError for a vocabulary of another size than the model's.
     """
 
     data_class = Sentences
@@ -51,6 +53,10 @@ class StreamTask(Task):
     """Gives the characters that the model reads; None if it reads ids of words."""
 
     def __init__(self, model: Any, vocabulary: Vocabulary, recipe: Any = None, learnt: Sentences | None = None) -> None:
+        size = model.config.vocabulary_size
+        if len(vocabulary) != size:
+            wanted = f"{size} words, as many as the model"
+            raise ValueError(f"{vocabulary.source}: must have {wanted}, got {len(vocabulary)}")
         self.model, self.vocabulary, self.recipe = model, vocabulary, recipe or self.recipe_class()
         self.carried = self._stream = StreamLoss(model, self.recipe.reset)
         self._learnt = learnt
