@@ -19,7 +19,7 @@ from fastattn import nn, ragged
 from fastattn._core import run_pass
 from fastattn._types import CuSeqlens, IntArray
 from fastattn.autograd import Tensor, values
-from fastattn.checks import integers
+from fastattn.checks import integers, operand, sequence, shown
 from fastattn.functional.losses import mean_loss
 from fastattn.models.awd_lstm.config import AwdLstmConfig
 from fastattn.models.base import PreTrainedModel
@@ -135,7 +135,7 @@ class AwdLstmForLanguageModel(PreTrainedModel):
         offsets = ragged.check_cu_seqlens(cu_seqlens, None, f"{owner}: cu_seqlens")
         shape = (len(self.networks), int(offsets[-1]))
         ids, wanted = integers(f"{owner}: input_ids", input_ids, shape), integers(f"{owner}: targets", targets, shape)
-        starts = self._split(state)
+        starts = self._split(state, len(offsets) - 1)
         with self.one_pass():
             calls = zip(self.networks, ids, starts, strict=True)
             reads = [network(words, offsets, start) for network, words, start in calls]
@@ -160,15 +160,23 @@ class AwdLstmForLanguageModel(PreTrainedModel):
         named = dict(zip(self.config.directions, losses, strict=True))
         return LanguageModelOutput(loss, named.get(0), named.get(1), _join([read.states for read in reads]))
 
-    def _split(self, state: Sequence[State] | None) -> list[list[State] | None]:
+    def _split(self, state: Sequence[State] | None, batch: int) -> list[list[State] | None]:
         """The states of each direction, each `[1, batch, size]`."""
+        count, name = len(self.networks), f"{type(self).__name__}: state"
         if state is None:
-            return [None] * len(self.networks)
-        if len(state) != self.config.n_layers:
-            wanted = f"(h, c) for each of {self.config.n_layers} layers"
-            raise ValueError(f"{type(self).__name__}: state must have {wanted}, got {len(state)}")
-        directions = [slice(i, i + 1) for i in range(len(self.networks))]
-        return [[(h[each], c[each]) for h, c in state] for each in directions]
+            return [None] * count
+        layers = list(sequence(name, state, "(h, c)"))
+        if len(layers) != self.config.n_layers:
+            raise ValueError(f"{name} must have (h, c) for each of {self.config.n_layers} layers, got {len(layers)}")
+        for i, (pair, (_, size)) in enumerate(zip(layers, self.config.sizes, strict=True)):
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise ValueError(f"{name}[{i}] must be (h, c), got {shown(pair)}")
+            for part, x in zip("hc", pair, strict=True):
+                if operand(f"{name}[{i}]: {part}", x).shape != (count, batch, size):
+                    wanted = f"shape {(count, batch, size)}"
+                    raise ValueError(f"{name}[{i}]: {part} must have {wanted}, got {x.shape}")
+        directions = [slice(i, i + 1) for i in range(count)]
+        return [[(h[each], c[each]) for h, c in layers] for each in directions]
 
 
 def locked_dropout(x: Values, cu_seqlens: CuSeqlens, p: float) -> Any:

@@ -296,5 +296,15 @@ def test_states_that_do_not_fit() -> None:
     state = model(**batch).state
     with pytest.raises(ValueError, match=r"state must have \(h, c\) for each of 3 layers, got 2"):
         model(**batch, state=state[:2])
-    with pytest.raises(ValueError, match=r"LSTM: h_0 of hx must have shape \(1, 4, 7\), got \(1, 3, 7\)"):
-        model(**batch, state=[(h[:, 1:], c) for h, c in state])
+    for wrong, message in (
+        ([(h[:, 1:], c) for h, c in state], r"state\[0\]: h must have shape \(1, 4, 7\), got \(1, 3, 7\)"),
+        ([(h, np.repeat(c, 2, 0)) for h, c in state], r"state\[0\]: c must have shape \(1, 4, 7\), got \(2, 4, 7\)"),
+        ([*state[:2], state[0]], r"state\[2\]: h must have shape \(1, 4, 5\), got \(1, 4, 7\)"),
+        ([*state[:2], (1, 2, 3)], r"state\[2\] must be \(h, c\), got \(1, 2, 3\)"),
+        ([None] * 3, r"state\[0\] must be \(h, c\), got None"),
+    ):
+        with pytest.raises(ValueError, match=f"^AwdLstmForLanguageModel: {message}"):
+            model(**batch, state=wrong)
+    for value, message in ((5, "state must be a sequence"), ([(1, 2)] * 3, r"state\[0\]: h must be an array")):
+        with pytest.raises(TypeError, match=f"^AwdLstmForLanguageModel: {message}"):
+            model(**batch, state=value)
