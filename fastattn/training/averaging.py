@@ -184,8 +184,8 @@ class ExponentialMovingAverage(WeightAverage):
 class TriggeredAverage(WeightAverage):
     """The mean of a model's weights after all steps since an evaluation that showed no progress.
 
-    That is the first one that is worse than the best of those at least `window` evaluations before it. Until then there
-    are no averages. With `SGD`, a run becomes averaged SGD when a constant rate takes it no further.
+    That is the first one that is worse than the best of those more than `window` evaluations before it. Until then
+    there are no averages. With `SGD`, a run becomes averaged SGD when a constant rate takes it no further.
 
     Args:
         model: the model.
@@ -227,9 +227,11 @@ class TriggeredAverage(WeightAverage):
             self._move(1 / (step + 2 - self.since))
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """Copy other averages, if there are any. Raises ValueError for other names or shapes."""
+        """Copy other averages, or none. Raises ValueError for other names or shapes."""
         if state:
             super().load_state_dict(state)
+        else:
+            self._averages = {}
 
     @contextmanager
     def applied(self) -> Iterator[None]:

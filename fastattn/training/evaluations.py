@@ -55,13 +55,14 @@ class Evaluations:
         return len(self.entries) - (0 if best is None else self.entries.index(best) + 1) >= self._patience
 
     def stalled(self, window: int) -> int | None:
-        """The steps done at the first evaluation that is worse than the best of those at least `window` evaluations
+        """The steps done at the first evaluation that is worse than the best of those more than `window` evaluations
         before it; None if there is none. One without a metric is neither worse nor better than another."""
-        sign = 1 if self._higher_is_better else -1
+        sign, best = 1 if self._higher_is_better else -1, -math.inf
         scores = [sign * self._score(entry["metrics"]) for entry in self.entries]
-        for i in range(window + 1, len(scores)):
-            if any(scores[i] < before for before in scores[: i - window]):
-                return int(self.entries[i]["step"])
+        for entry, score, before in zip(self.entries[window + 1 :], scores[window + 1 :], scores, strict=False):
+            best = max(best, before)  # NaN is not larger
+            if score < best:
+                return int(entry["step"])
         return None
 
     def due(self, step: int, epoch_ended: bool, run_ended: bool) -> bool:

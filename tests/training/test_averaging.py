@@ -13,6 +13,7 @@ import pytest
 from tiny_run import Run, TinyModel
 
 from fastattn.training import SGD, ExponentialMovingAverage, TriggeredAverage, average_states
+from fastattn.training.evaluations import Evaluations
 from fastattn.training.run_state import read_state, saved_states, weights, write_state
 
 
@@ -238,6 +239,35 @@ def test_the_steps_since_a_run_stopped_improving(window: int, scores: list[float
     np.testing.assert_array_equal(seen[since // 2 - 1], weights[since - 1])
     np.testing.assert_allclose(seen[since // 2], np.mean(weights[since - 1 : since + 2], axis=0), rtol=1e-5)
     np.testing.assert_array_equal(run.model.scale.data, weights[-1])  # the run itself is not averaged
+
+
+def test_looking_for_progress_reads_each_score_a_few_times() -> None:
+    compared: list[int] = []
+
+    class Score(float):
+        def __rmul__(self, sign: float) -> Score:
+            return Score(sign * float(self))
+
+        def __lt__(self, other: float) -> bool:
+            compared.append(1)
+            return float(self) < float(other)
+
+        def __gt__(self, other: float) -> bool:
+            compared.append(1)
+            return float(self) > float(other)
+
+    evaluations = Evaluations("error", False, None, 1)
+    evaluations.entries = [{"step": i, "metrics": {"error": Score(1 / i)}} for i in range(1, 201)]
+    assert evaluations.stalled(5) is None
+    assert len(compared) < 3 * 200
+
+
+def test_a_triggered_average_may_have_none() -> None:
+    average = TriggeredAverage(TinyModel(2))
+    average.load_state_dict({name: p.data for name, p in TinyModel(2).named_parameters()})
+    assert average.state_dict() != {}
+    average.load_state_dict({})
+    assert average.state_dict() == {}
 
 
 @pytest.mark.parametrize("step", [3, 5, 6, 7, 12])
