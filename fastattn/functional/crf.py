@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastattn._core import run_pass
 from fastattn.autograd import mode, values
-from fastattn.checks import choice, integers, operand
+from fastattn.checks import choice, integers, operand, sequence
 from fastattn.errors import named
 from fastattn.functional._common import Array, Values
 from fastattn.functional.losses import reduced
@@ -78,15 +78,21 @@ def bool_masks(name: str, scores: Sequence[Any], constraints: Sequence[ArrayLike
     """The constraints as arrays of the shapes of these scores, those of `SCORES`; an empty list for None."""
     if constraints is None:
         return []
-    masks = [np.asarray(mask) for mask in constraints]
-    if len(masks) != 3:
-        raise ValueError(f"{name}: constraints must be three masks, of {', '.join(SCORES)}, got {len(masks)}")
-    for i, (mask, score) in enumerate(zip(masks, scores, strict=True)):
+    given = list(sequence(f"{name}: constraints", constraints, "masks"))
+    if len(given) != 3:
+        raise ValueError(f"{name}: constraints must be three masks, of {', '.join(SCORES)}, got {len(given)}")
+    masks = []
+    for i, (rows, score) in enumerate(zip(given, scores, strict=True)):
+        wanted = f"the shape of {SCORES[i]}, {score.shape}"
+        try:
+            mask = np.asarray(rows)
+        except ValueError:  # NumPy's message says neither what nor where
+            raise ValueError(f"{name}: constraints[{i}] must have {wanted}, got rows of different lengths") from None
         if mask.dtype != np.bool_:
             raise TypeError(f"{name}: constraints[{i}] must be bool, got {mask.dtype}")
         if mask.shape != score.shape:
-            wanted = f"the shape of {SCORES[i]}, {score.shape}"
             raise ValueError(f"{name}: constraints[{i}] must have {wanted}, got {mask.shape}")
+        masks.append(mask)
     return masks
 
 

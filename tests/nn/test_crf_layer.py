@@ -178,6 +178,12 @@ MASKS = [np.ones((5, 5), bool), np.ones(5, bool), np.ones(5, bool)]
         ({"start_transitions": np.zeros(4, np.float32)}, ValueError, r"start_transitions must have shape \(5,\)"),
         ({"reduction": "max"}, ValueError, "reduction must be one of sum, mean, token_mean, none, got 'max'"),
         ({"constraints": MASKS[:2]}, ValueError, "constraints must be three masks, of transitions, .*, got 2"),
+        ({"constraints": 5}, TypeError, "constraints must be a sequence of masks, got int"),
+        (
+            {"constraints": [[[True], [True, False]], *MASKS[1:]]},
+            ValueError,
+            r"constraints\[0\] must have the shape of transitions, \(5, 5\), got rows of different lengths",
+        ),
         ({"constraints": [*MASKS[:2], np.ones(5)]}, TypeError, r"constraints\[2\] must be bool, got float64"),
         (
             {"constraints": [np.ones((1, 5), bool), *MASKS[1:]]},
@@ -212,6 +218,7 @@ def test_refused_by_the_layer() -> None:
         ((2.0,), TypeError, r"CRF: num_tags must be a positive integer, got 2\.0"),
         ((4, MASKS), ValueError, r"CRF: constraints\[0\] must have the shape of transitions, \(4, 4\), got \(5, 5\)"),
         ((5, MASKS[:1]), ValueError, "CRF: constraints must be three masks, .*, got 1"),
+        ((5, 1), TypeError, "CRF: constraints must be a sequence of masks, got int"),
         ((5, [mask + 0 for mask in MASKS]), TypeError, r"CRF: constraints\[0\] must be bool, got int64"),
     ):
         with pytest.raises(error, match=f"^{message}"):
