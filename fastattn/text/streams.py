@@ -35,7 +35,8 @@ class StreamBatches:
     An epoch has all sentences, in an order that depends on (`seed`, epoch, direction). Its tokens are cut into
     `batch_size` streams of equal length, and the streams into steps of nearly equal length, at most `unroll_steps`
     tokens. An epoch leaves out only the last tokens, fewer than `batch_size`. Step i + 1 continues where step i ended,
-    and an epoch where the previous one ended, so a model's state after a step belongs to the next one.
+    and an epoch where the previous one ended, so a model's state after a step belongs to the next one. Without
+    `shuffle`, each stream goes back to its beginning between two epochs.
 
     Varied steps see other pairs of tokens side by side in each epoch. Their lengths depend on (`seed`, epoch): 5 % of
     them are about half as long as the others, which are about `unroll_steps` long. All epochs have as many of them.
