@@ -9,6 +9,7 @@ Source: Merity, Keskar and Socher 2018 (arXiv 1708.02182). First values are thos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,10 +21,9 @@ from fastattn._core import run_pass
 from fastattn._types import CuSeqlens, IntArray
 from fastattn.autograd import Tensor, values
 from fastattn.checks import integers, operand, sequence, shown
-from fastattn.functional.losses import mean_loss
 from fastattn.models.awd_lstm.config import AwdLstmConfig
 from fastattn.models.base import PreTrainedModel
-from fastattn.models.outputs import LanguageModelOutput, as_tensor
+from fastattn.models.outputs import LanguageModelOutput, as_tensor, mean_of_losses, room_for_logits, token_losses
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Table
 
@@ -141,9 +141,9 @@ class AwdLstmForLanguageModel(PreTrainedModel):
             reads = [network(words, offsets, start) for network, words, start in calls]
             outputs = list(zip(self.decoders, reads, wanted, strict=True))
             if frozen := self.frozen and isinstance(reads[0].output, np.ndarray):
-                logits = np.empty((shape[1], self.config.vocabulary_size), np.float32)  # of one direction after another
+                logits = room_for_logits(shape[1], self.config.vocabulary_size)  # of one direction after another
                 terms = [
-                    F.cross_entropy(_scores(decoder, read.output, logits), target, reduction="none")
+                    token_losses(partial(_scores, decoder), read.output, target, logits)
                     for decoder, read, target in outputs
                 ]
             else:
@@ -152,7 +152,7 @@ class AwdLstmForLanguageModel(PreTrainedModel):
                     for decoder, read, target in outputs
                 ]
         if frozen:
-            losses = [as_tensor(mean_loss(*pair)) for pair in zip(terms, wanted, strict=True)]
+            losses = [mean_of_losses(*pair) for pair in zip(terms, wanted, strict=True)]
         loss = losses[0] if len(losses) == 1 else losses[0] + losses[1]
         if self.training:
             for read in reads:

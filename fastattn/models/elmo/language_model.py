@@ -20,11 +20,10 @@ from fastattn import nn, ragged
 from fastattn.autograd import Tensor
 from fastattn.checks import integers
 from fastattn.formats import hugging_face
-from fastattn.functional.losses import mean_loss
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
 from fastattn.models.elmo.network import LAYER_NAMES, ElmoNetwork, State, detached
-from fastattn.models.outputs import LanguageModelOutput, as_tensor
+from fastattn.models.outputs import LanguageModelOutput, as_tensor, mean_of_losses, room_for_logits, token_losses
 from fastattn.nn.module import Values
 
 
@@ -91,12 +90,12 @@ class BidirectionalLanguageModel(PreTrainedModel):
             top, size = self.dropout(outputs[-1]), self.config.projection_dim
             parts = list(zip((top[:, :size], top[:, size:]), targets, strict=True))
             if frozen := self.frozen and isinstance(top, np.ndarray):
-                logits = np.empty((len(top), self.softmax.out_features), np.float32)  # of one direction after the other
-                terms = [F.cross_entropy(self.softmax(x, out=logits), target, reduction="none") for x, target in parts]
+                logits = room_for_logits(len(top), self.softmax.out_features)  # of one direction after the other
+                terms = [token_losses(self.softmax, x, target, logits) for x, target in parts]
             else:
                 losses = [self._loss(x, target) for x, target in parts]
         if frozen:
-            losses = [as_tensor(mean_loss(loss, target)) for loss, target in zip(terms, targets, strict=True)]
+            losses = [mean_of_losses(*pair) for pair in zip(terms, targets, strict=True)]
         forward_loss, backward_loss = losses
         return LanguageModelOutput((forward_loss + backward_loss) * 0.5, forward_loss, backward_loss, detached(states))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from helpers import assert_same_bits
 from helpers_gradients import differences
 
 from fastattn import Tensor, kernels, no_grad, use_reference
-from fastattn.models import AwdLstmConfig, AwdLstmForLanguageModel
+from fastattn.models import AwdLstmConfig, AwdLstmForLanguageModel, outputs
 from fastattn.models.awd_lstm.model import AwdLstm, locked_dropout
 from fastattn.random import manual_seed, next_seed
 
@@ -204,6 +205,21 @@ def test_bits_do_not_depend_on_the_company(isa: str, threads: int) -> None:
         for pair, own in zip(found.state, alone.state, strict=True):
             for states, own_states in zip(pair, own, strict=True):
                 assert_same_bits(states[:, i : i + 1], own_states)
+
+
+def test_a_long_line_needs_no_scores_of_all_words_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = make(vocabulary_size=500, direction="both").freeze(), batch_of(2, np.array([0, 3, 2000]))
+    whole = model(**batch)
+    monkeypatch.setattr(outputs, "LOGITS", 500 * 300 + 7, raising=False)
+    tracemalloc.start()
+    found = model(**batch)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500 * 2000 * 4
+    assert_same_bits(found.forward_loss.data, whole.forward_loss.data)
+    assert_same_bits(found.backward_loss.data, whole.backward_loss.data)
+    with pytest.raises(ValueError, match="target must have an entry that counts"):
+        model(np.zeros((2, 0), int), np.zeros((2, 0), int), [0])
 
 
 # Folders

@@ -22,11 +22,26 @@ from helpers_language_model import (
 )
 
 from fastattn import Tensor, no_grad, use_reference
-from fastattn.models import BidirectionalLanguageModel, Elmo, ElmoConfig
+from fastattn.models import BidirectionalLanguageModel, Elmo, ElmoConfig, outputs
 from fastattn.random import manual_seed
 from fastattn.tasks import WordEncoder
 
 # Losses
+
+
+def test_scores_of_a_few_tokens_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = make().freeze().eval(), batch_of(SENTENCES)
+    whole, rows = model(**batch), []
+    size = model.softmax.out_features
+    monkeypatch.setattr(outputs, "LOGITS", 3 * size + 1, raising=False)
+    score = model.softmax.forward
+    monkeypatch.setattr(model.softmax, "forward", lambda x, out: rows.append(len(x)) or score(x, out=out))
+    found = model(**batch)
+    tokens = batch["targets"].shape[1]
+    assert max(rows) == 3
+    assert sum(rows) == 2 * tokens
+    for name in ("forward_loss", "backward_loss"):
+        assert_same_bits(getattr(found, name).data, getattr(whole, name).data)
 
 
 def test_the_losses_by_hand() -> None:
