@@ -19,6 +19,7 @@ from fastattn import functional as F
 from fastattn import nn
 from fastattn._core import run_pass
 from fastattn.autograd import values
+from fastattn.checks import sequence
 from fastattn.models.elmo.config import CHARACTERS, ElmoConfig
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
@@ -127,6 +128,7 @@ class ElmoNetwork(nn.Module):
         Raises ValueError for a `state` of another number of layers, and what `fastattn.functional.lstm` raises.
         """
         config, size = self.config, self.config.projection_dim
+        state = None if state is None else list(sequence("ElmoNetwork: state", state, "(h, c)"))
         if state is not None and len(state) != config.n_layers:
             wanted = f"(h, c) for each of {config.n_layers} layers"
             raise ValueError(f"ElmoNetwork: state must have {wanted}, got {len(state)}")

@@ -297,6 +297,8 @@ def test_a_state_of_other_layers() -> None:
         message = rf"ElmoNetwork: state must have \(h, c\) for each of 2 layers, got {len(wrong)}"
         with pytest.raises(ValueError, match=message):
             model(**batch, state=wrong)
+    with pytest.raises(TypeError, match=r"ElmoNetwork: state must be a sequence of \(h, c\), got int"):
+        model(**batch, state=5)
 
 
 @pytest.mark.parametrize(("name", "value"), [("inputs", 99), ("targets", len(VOCABULARY)), ("char_ids", 261)])
