@@ -48,6 +48,11 @@ def test_perplexities_do_not_depend_on_the_company(folder: Path, threads: int) -
     assert [value for value in together if value == value] == [value for value in alone * 2 if value == value]
 
 
+def test_words_may_be_read_once_or_be_in_an_array(folder: Path) -> None:
+    task = LanguageModel.from_pretrained(folder)
+    assert task([iter(TEXT[0]), np.array(TEXT[1])]) == task(TEXT)
+
+
 def test_a_text_is_read_in_its_order(folder: Path) -> None:
     """As a text of few tokens is, which is one stream: by hand, a sentence after the other."""
     task, data = LanguageModel.from_pretrained(folder), Sentences.from_words(TEXT * 4)

@@ -4,7 +4,7 @@ whitespace.
   fastattn train language-model train.txt --eval eval.txt --output lm
   fastattn train language-model train.txt --eval eval.txt --output lm --resume
   fastattn train language-model train.txt --direction backward --output backward
-  fastattn train language-model train.txt --eval eval.txt --epochs 750 --average-after 5 --reset 0 --output lm
+  fastattn train language-model train.txt --eval eval.txt --epochs 750 --average-after 5 --reset 0 --min-count 1 -o lm
 
 Training is truncated back-propagation through time. Each step reads about --unroll-steps words of --batch-size streams,
 which keep the order of the text. The lengths of steps vary, and the rate with them. The state of the LSTMs is carried

@@ -100,9 +100,8 @@ class StreamTask(Task):
         Raises TypeError for one str, and, by index, for a sentence that is none and a word that is not a str.
         """
         name = f"{type(self).__name__}: inputs"
-        inputs = list(checks.sequence(name, inputs, "sentences, each a sequence of words"))
-        for i, words in enumerate(inputs):
-            checks.texts(f"{name}[{i}]", words, "words")
+        given = enumerate(checks.sequence(name, inputs, "sentences, each a sequence of words"))
+        inputs = [checks.texts(f"{name}[{i}]", words, "words") for i, words in given]
         found = (self._sentences(Sentences.from_words([words])) if words else {} for words in inputs)
         return [values.get("perplexity", math.nan) for values in found]
 
