@@ -63,7 +63,7 @@ __getattr__ = lazy(
         "runtime": "available_isas build_info empty_cache isa num_threads set_num_threads use_isa",
         "tasks": "SentenceEncoder",
     },
-    "functional kernels models nn ragged reference tasks training",
+    "_core functional kernels models nn ragged reference tasks training",
 )
 
 

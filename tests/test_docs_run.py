@@ -26,7 +26,7 @@ TIMES = "times of a machine"
 CONVERTED = "tests/cli/test_convert.py runs it on checkpoints that are made there"
 NOT_RUN = {
     "README.md": {"$ make demo": "a step of the gate", "$ make test": "a step of the gate", "pip install": INSTALLS},
-    "docs/start.md": {"$ python3 -m venv": INSTALLS},
+    "docs/start.md": {"$ python3 -m venv": INSTALLS, "$ pip install": INSTALLS},
     "docs/install.md": {
         "pip install": INSTALLS,
         "$ fastattn info": "facts of a machine; tests/cli/test_selftest.py runs it",

@@ -114,7 +114,15 @@ def test_a_first_embedding_loads_little(tmp_path: Path) -> None:
     assert len(ours) < 104, sorted(ours)
 
 
-@pytest.mark.parametrize("code", ["import fastattn; fastattn.SentenceEncoder", "from fastattn.tasks import Classifier"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import fastattn; fastattn.SentenceEncoder",
+        "from fastattn.tasks import Classifier",
+        "import fastattn.kernels",
+        "from fastattn import runtime",
+    ],
+)
 def test_a_source_that_is_not_compiled_says_so(tmp_path: Path, code: str) -> None:
     """Python finds it first where it is started in a checkout."""
     shutil.copytree(fastattn.__path__[0], tmp_path / "fastattn", ignore=shutil.ignore_patterns("_core*", "__pycache__"))

@@ -268,6 +268,11 @@ def test_more_threads_than_processors(threads: int) -> None:
     assert_same_bits(kernels.linear(x, weight), expected)
 
 
+def test_a_compiler_without_its_trailing_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime._core, "build_info", lambda: {"compiler": "Clang 22.1.8 "})
+    assert runtime.build_info()["compiler"] == "Clang 22.1.8"
+
+
 def test_build_info() -> None:
     info = fastattn.build_info()
     assert isinstance(info, dict)

@@ -148,7 +148,7 @@ class Recipe(Options, Usage, ABC):
         seed: seed of the order, dropout and new weights
         save_every: steps between saved states (default: once an epoch)
         keep: how many of the latest states to keep, beside those that the model is made of
-        plot: draw loss.svg (default: yes)
+        plot: draw loss.svg (default: if matplotlib is installed)
         progress: show a progress bar (default: if standard error is a terminal; elsewhere a line now and then)
     """
 
@@ -171,7 +171,7 @@ class Recipe(Options, Usage, ABC):
     seed: Seed = 0
     save_every: Count | None = None
     keep: Count = 1
-    plot: bool = True
+    plot: bool | None = None
     progress: bool | None = None
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from fastattn.training.averaging import WeightAverage, average_states
 from fastattn.training.callbacks import TrainerCallback
 from fastattn.training.metrics import checked_metrics
 from fastattn.training.model_card import describe, model_card, write_card
+from fastattn.training.plot import import_matplotlib
 from fastattn.training.run_lock import locked
 from fastattn.training.run_state import STATES, OtherRunError, saved_states
 from fastattn.training.trainer import Trainer
@@ -41,8 +42,8 @@ def train(
     Args:
         task: a result of `for_training`, see `fastattn.tasks.base.Task`.
         data: the data to learn, as given to `for_training`: what `task.read` returns, or takes.
-        folder: where to write the model, `README.md` (its card), `log.jsonl`, `loss.svg` and the states of the run,
-            `states/`. A README.md of somebody else stays.
+        folder: where to write the model, `README.md` (its card), `log.jsonl`, `loss.svg` (with matplotlib) and the
+            states of the run, `states/`. A README.md of somebody else stays.
         evaluate_on: data to measure the model on, once an epoch or as the recipe says.
         test_on: data to measure the final model on.
         resume: continue the run in `folder`, if there is one. Every option that affects the model must be the same,
@@ -91,7 +92,7 @@ def train(
         keep_epochs=recipe.averaged,
         callbacks=callbacks,
         progress=recipe.progress,
-        plot=PLOT if recipe.plot else None,
+        plot=PLOT if _draws(recipe.plot) else None,
         configuration={
             **task.configuration(data),
             **recipe.settings,
@@ -125,6 +126,18 @@ def train(
         described = [describe(task, name, each, (files or {}).get(name, ())) for name, each in found]
         write_card(folder, model_card(task, folder, trainer, described, trainer.scores, weights))
     return trainer
+
+
+def _draws(plot: bool | None) -> bool:
+    """Whether a run draws its log: None says yes if matplotlib is installed."""
+    if plot is not None:
+        return plot
+    try:
+        import_matplotlib()
+    except ImportError as error:
+        logger.info("%s is not drawn: %s", PLOT, error)
+        return False
+    return True
 
 
 def _load_weights(task: Any, trainer: Trainer, average: WeightAverage | None, folder: str | os.PathLike[str]) -> str:
@@ -167,8 +180,8 @@ def check_folder(folder: str | os.PathLike[str], resume: bool = False) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if states := saved_states(folder / STATES):
         if not resume:
-            told = "{}: holds a run, whose last state is that after step {}; {resume} continues it, or choose another "
-            raise OptionError(told + "{output}", folder, states[0][0])
+            told = "{}: holds a run, saved after step {}; {resume} continues it, or choose another {output}"
+            raise OptionError(told, folder, states[0][0])
     else:
         for name in ("config.json", "model.safetensors"):
             if (folder / name).exists():

@@ -224,7 +224,7 @@ def test_an_old_run_is_not_overwritten(files, command, capsys):
     before = weights(files["--output"])
     files["train" if "train" in files else "--train"] = "missing"  # nothing is read before
     message = error_of(command(files, *ONE_EPOCH), capsys)
-    assert "out: holds a run, whose last state is that after step " in message
+    assert "out: holds a run, saved after step " in message
     assert message.endswith("; --resume continues it, or choose another --output")
     assert weights(files["--output"]) == before
 

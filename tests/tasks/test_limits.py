@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,25 @@ def test_what_is_no_model_to_start_from(value: Any) -> None:
             task.for_training(value, task.read(rows))
 
 
+def test_a_run_without_matplotlib(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    caplog.set_level("INFO", "fastattn")
+    data = Reranker.read(PAIRS)
+    options = {"epochs": 1, "progress": False}
+    train(Reranker.for_training(bert, data, **options), data, tmp_path / "out")
+    assert (tmp_path / "out/model.safetensors").exists()
+    assert not (tmp_path / "out/loss.svg").exists()
+    assert 'loss.svg is not drawn: a picture needs matplotlib: pip install "fastattn[train]"' in caplog.messages
+    with pytest.raises(ImportError, match="a picture needs matplotlib"):
+        train(Reranker.for_training(bert, data, plot=True, **options), data, tmp_path / "other")
+
+
 def test_a_folder_with_a_run_says_what_to_do(bert: Path, tmp_path: Path) -> None:
     data = Reranker.read(PAIRS)
     options = {"epochs": 1, "plot": False, "progress": False}
     train(Reranker.for_training(bert, data, **options), data, tmp_path / "out")
-    message = r"out: holds a run, whose last state is that after step 1; resume=True continues it, or choose another"
+    message = r"out: holds a run, saved after step 1; resume=True continues it, or choose another"
     with pytest.raises(OptionError, match=message):
         train(Reranker.for_training(bert, data, **options), data, tmp_path / "out")
