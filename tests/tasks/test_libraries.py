@@ -31,7 +31,7 @@ ROWS: dict[str, Any] = {
     "tag": [{"tokens": ["the", "cat"], "tags": ["DET", "NOUN"]}],
     "answer": [{"question": "cat", "context": "the cat", "answers": {"text": ["the"], "answer_start": [0]}}],
     "embed": [{"anchor": a, "positive": b} for a, b in PAIRS],
-    "pretrain": [[["the cat sat ."], ["a cat ."]], [["query sat ."], ["the query ."]]],
+    "pretrain": [["the cat sat .", "a cat ."], ["query sat .", "the query ."]],
 }
 
 
