@@ -68,11 +68,11 @@ Together::Together(int threads) : offer_(std::make_unique<Offer>(true)) {
 
 Together::~Together() { together = nullptr; }
 
-float* shared_scratch(i64 floats) { return or_throw(of_call.reserve(floats)); }
+float* shared_scratch(i64 floats) { return or_throw(of_call.reserve(std::max<i64>(floats, 32))); }
 
-float* layer_scratch(i64 floats) { return or_throw(of_layer.reserve(floats)); }
+float* layer_scratch(i64 floats) { return or_throw(of_layer.reserve(std::max<i64>(floats, 32))); }
 
-void reserve_scratch(i64 floats) { or_throw(of_caller.reserve(floats)); }
+void reserve_scratch(i64 floats) { or_throw(of_caller.reserve(std::max<i64>(floats, 32))); }
 
 void free_scratch() {
     Scratch::free_all();

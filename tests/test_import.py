@@ -125,7 +125,9 @@ def test_a_first_embedding_loads_little(tmp_path: Path) -> None:
 )
 def test_a_source_that_is_not_compiled_says_so(tmp_path: Path, code: str) -> None:
     """Python finds it first where it is started in a checkout."""
-    shutil.copytree(fastattn.__path__[0], tmp_path / "fastattn", ignore=shutil.ignore_patterns("_core*", "__pycache__"))
+    shutil.copytree(
+        Path(fastattn.__file__).parent, tmp_path / "fastattn", ignore=shutil.ignore_patterns("_core*", "__pycache__")
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     run = subprocess.run(  # without the finder of an editable install
         [sys.executable, "-c", f"import sys; sys.meta_path[:] = sys.meta_path[-3:]; {code}"],

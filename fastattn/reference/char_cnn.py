@@ -100,7 +100,9 @@ def char_cnn_backward(
             np.put_along_axis(dconv, argmax[rows, None, columns].astype(np.int64), d[rows, None, columns], axis=1)
             dconv = dconv.reshape(len(windows) * windows.shape[1], count)
             if need_dweights:
-                dweight += dconv.T @ windows.reshape(-1, width * dim)
+                for row, gradient in zip(dweight, dconv.T, strict=True):  # without what is 0 times infinity
+                    used = gradient != 0
+                    row += gradient[used] @ windows.reshape(-1, width * dim)[used]
             if dx is not None:
                 dwindows = (dconv @ flat).reshape(*windows.shape[:2], width, dim)
                 for i in range(width):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -219,3 +220,15 @@ def test_bad_input() -> None:
         *(ids, embedding, weights, [room[:5], biases[1]]),
         out=room[4:32].reshape(4, 7),
     )
+
+
+def test_no_words_in_a_new_thread() -> None:
+    """It has reserved no memory yet, and needs none."""
+    embedding, weight, bias = np.ones((3, 2), np.float32), np.ones((1, 1, 2), np.float32), np.zeros(1, np.float32)
+    ids, y, argmax = np.zeros((0, 4), np.int64), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.int32)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(kernels.char_cnn_backward, y, ids, embedding, [weight], [bias], y, argmax)
+        dembedding, (dweight,), (dbias,) = call.result()
+    assert not dembedding.any()
+    assert not dweight.any()
+    assert not dbias.any()
