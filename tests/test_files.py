@@ -221,7 +221,7 @@ def test_a_high_limit_takes_no_memory(tmp_path: Path) -> None:
     assert files.read_regular(tmp_path / "file", 2**30) == b"12345"
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2**18
+    assert peak < 2**16 + io.DEFAULT_BUFFER_SIZE  # of a Python file: 8 kB, from 3.14 on 128
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux has such files")
