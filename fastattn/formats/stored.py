@@ -104,7 +104,6 @@ class StoredRows:
                 pages.madvise(mmap.MADV_NOHUGEPAGE)  # a row would take 2 MB
         self._rows: NDArray[np.float32] = np.frombuffer(pages, np.float32).reshape(shape)
         self._unread = np.ones(shape[0], bool)
-        self._left = shape[0]
         self.table: NDArray[np.float32] = self._rows.view()
         self.table.flags.writeable = False
 
@@ -115,7 +114,7 @@ class StoredRows:
     def read(self, ids: Any) -> NDArray[np.float32]:
         """`table`, after the rows at these int64 ids have been read. Ids beyond it, or of other types, are not its
         affair. Raises ValueError for a number that is not finite, and for a file that has changed."""
-        if self._left and isinstance(ids, np.ndarray) and ids.dtype == np.int64:
+        if isinstance(ids, np.ndarray) and ids.dtype == np.int64:
             ids = ids[(ids >= 0) & (ids < len(self._unread))]
             if (unread := self._unread[ids]).any():
                 self._fetch(np.array(sorted(set(ids[unread].tolist()))))  # np.unique would import numpy.ma
@@ -123,8 +122,8 @@ class StoredRows:
 
     def read_all(self) -> NDArray[np.float32]:
         """`table`, with all rows."""
-        if self._left:
-            self._fetch(np.flatnonzero(self._unread))
+        if len(unread := np.flatnonzero(self._unread)):
+            self._fetch(unread)
         return self.table
 
     def _fetch(self, rows: NDArray[np.int64]) -> None:
@@ -142,7 +141,6 @@ class StoredRows:
                 )
             self._rows[begin:end] = new
         self._unread[rows] = False
-        self._left = int(np.count_nonzero(self._unread))
 
     def _state_now(self) -> tuple[int, ...]:
         """What tells this file from another one, and from itself after a change."""

@@ -57,7 +57,7 @@ def table_of(model: Any) -> Any:
 def unread(model: Any) -> int:
     """How many rows of a model's table are still in its file."""
     stored = table_of(model).stored
-    return 0 if stored is None else stored._left
+    return 0 if stored is None else int(np.count_nonzero(stored._unread))
 
 
 def packed_alone(tensors: Any) -> PackedMatrix:
