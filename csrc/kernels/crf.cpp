@@ -140,7 +140,8 @@ void crf_forward(const CrfForward& args) {
             const double sum = log_sum_of_paths(args, begin, end, scratch, scratch + size);
             const double score = score_of(args, begin, end);
             const bool none = sum == -__builtin_inf() || (score == -__builtin_inf() && sum == sum);
-            args.log_likelihood[b] = none ? -inf : static_cast<float>(score - sum);
+            const double difference = score > sum ? 0.0 : score - sum;  // only rounding makes a probability above 1
+            args.log_likelihood[b] = none ? -inf : static_cast<float>(difference);
         }
     };
     parallel_for(args.batch, crf_grain(args, 4), body, size + 3 * width);

@@ -91,6 +91,16 @@ def test_long_sequences(isa: str) -> None:
             close(a, b, 1e-3)
 
 
+def test_no_probability_is_above_1(isa: str) -> None:
+    rng = np.random.default_rng(4)
+    for num_tags in (1, 5):
+        given = case(rng, (3, *rng.integers(1, 200, 200).tolist()), num_tags)
+        given["emissions"][np.arange(len(given["tags"])), given["tags"]] += np.float32(60)
+        log_likelihood, _ = kernels.crf(**given)
+        assert log_likelihood.max() <= 0
+        close(log_likelihood, reference.crf(**doubled(given))[0], 1e-3)
+
+
 def test_extreme_scores(isa: str) -> None:
     """The only allowed step may have a score whose exponential is 0, or any other."""
     given = case(np.random.default_rng(2), (6, 4), 4)
