@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "decode": ("translations word by word, greedily and with beams", 5),
         "recurrent": ("LSTM and GRU layers, a CRF, ELMo, and a training step of an AWD-LSTM", 9),
         "translation": ("whole runs of a Transformer against PyTorch, half an hour each", 3),
-        "perplexity": ("whole runs of an AWD-LSTM against PyTorch, some minutes for each epoch of each", 3),
+        "perplexity": ("whole runs of an AWD-LSTM against PyTorch, a quarter of an hour each", 3),
         "tasks": ("whole runs of BERT's tasks against PyTorch, three quarters of an hour", 3),
         "memory": ("resident memory, import time, time by tokens", 7),
         "coldstart": ("from a new process to the first embedding: time and memory", 15),
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", type=Path, metavar="FILE", help="write samples, machine and tables")
         command.add_argument("--markdown", action="store_true", help="tables as benchmarks/README.md has them")
         command.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-        if name not in ("encode", "translation", "perplexity", "service"):
+        if name not in ("encode", "translation", "service"):
             command.add_argument("--cases", type=names_of, default=[], metavar="NAME,...", help="default: all")
         if name in ("neighbours", "service"):
             command.add_argument(
@@ -87,10 +87,11 @@ def parser() -> argparse.ArgumentParser:
         if name == "tasks":
             command.add_argument("--data", type=Path, default=DATA, help="default: %(default)s")
             command.add_argument("--epochs", type=positive, help="of each run (default: those of the case)")
-            command.add_argument("--seeds", type=seeds, metavar="N,...", help="default: 0 to --samples - 1")
             command.add_argument(
                 "--runtimes", type=names_of, metavar="NAME,...", help="of fastattn, torch, torch-grouped"
             )
+        if name in ("tasks", "perplexity"):
+            command.add_argument("--seeds", type=seeds, metavar="N,...", help="default: 0 to --samples - 1")
         if name == "coldstart":
             for package, short in (("fastembed", "fastembed"), ("sentence-transformers", "st")):
                 command.add_argument(f"--{short}-python", metavar="PATH", help=f"the Python that has {package}")
@@ -98,7 +99,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "perplexity":
             command.add_argument("--data", type=Path, default=DATA / "wikitext2", help="default: %(default)s")
         if name in ("translation", "perplexity"):
-            command.add_argument("--epochs", type=positive, default=40, help="default: %(default)s")
+            epochs = 40 if name == "translation" else 15
+            command.add_argument("--epochs", type=positive, default=epochs, help="default: %(default)s")
     command = commands.add_parser("show", help="print the tables of a JSON file again")
     command.add_argument("file", type=Path)
     command.add_argument("--markdown", action="store_true")

@@ -1,9 +1,9 @@
 """Whole runs of an AWD-LSTM against PyTorch: `python -m benchmarks perplexity`.
 
-Every round is a seed. fastattn runs `fastattn train language-model` with the paper's sizes on WikiText-2's validation
-text, and measures the test text. PyTorch gets the same vocabulary, first weights, streams, lengths of steps, rates and
-averages, and measures the test text in the same streams. Dropout and resets draw other numbers in each library, so the
-two models of a seed differ, and are compared by their perplexity.
+Every round is a seed. fastattn runs `fastattn train language-model` on WikiText-2's validation text, with the paper's
+sizes or smaller ones, and measures the test text. PyTorch gets the same vocabulary, first weights, streams, lengths of
+steps, rates and averages, and measures the test text in the same streams. Dropout and resets draw other numbers in each
+library, so the two models of a seed differ, and are compared by their perplexity.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,38 +27,46 @@ from .worker import Worker
 
 AVERAGE_AFTER, RESET = 5, 0.0
 TRAIN, TEST = "wiki.valid.raw", "wiki.test.raw"
+CASES = {"small": {"embedding_dim": 200, "dim": 400}, "paper": {"embedding_dim": 400, "dim": 1150}}
+"""The sizes of three layers."""
+RUNTIMES = ("fastattn", "torch")
 
 
 @dataclass
 class Outcome:
     """One run: the perplexity of the test text, and seconds."""
 
-    seed: int
+    case: str
     runtime: str
+    seed: int
+    epochs: int
     perplexity: float
     seconds: float
 
 
-def run_fastattn(options: argparse.Namespace, folder: Path, seed: int) -> Outcome:
+def run_fastattn(options: argparse.Namespace, folder: Path, case: str, seed: int) -> Outcome:
     """The command, with an evaluation after each epoch, as the averages need it."""
     program = "import sys; from fastattn.cli import main; sys.exit(main())"
     arguments = ["train", "language-model", options.data / TRAIN, "--eval", options.data / TEST, "--output", folder]
     arguments += ["--reset", RESET, "--average-after", AVERAGE_AFTER, "--seed", seed, "--epochs", options.epochs]
     arguments += ["--threads", options.threads]
+    for name, size in CASES[case].items():
+        arguments += [f"--{name.replace('_', '-')}", size]
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", program, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     last = [record for record in map(json.loads, lines) if "metrics" in record][-1]
-    return Outcome(seed, "fastattn", last["metrics"]["perplexity"], seconds)
+    return Outcome(case, "fastattn", seed, options.epochs, last["metrics"]["perplexity"], seconds)
 
 
-def run_torch(options: argparse.Namespace, folder: Path, seed: int) -> Outcome:
-    """The same with PyTorch; `folder` has fastattn's model, whose vocabulary and sizes it takes over."""
+def run_torch(options: argparse.Namespace, folder: Path, case: str, seed: int) -> Outcome:
+    """The same with PyTorch, from fastattn's first weights."""
     tasks, streams = importlib.import_module("fastattn.tasks"), importlib.import_module("fastattn.text.streams")
     language_model = importlib.import_module("fastattn.tasks.language_model.task")
     text, test = (tasks.LanguageModel.read(options.data / name) for name in (TRAIN, TEST))
-    recipe = tasks.LanguageModelRecipe(seed=seed, reset=RESET, average_after=AVERAGE_AFTER, epochs=options.epochs)
+    given = {"seed": seed, "reset": RESET, "average_after": AVERAGE_AFTER, "epochs": options.epochs}
+    recipe = tasks.LanguageModelRecipe(**given, **CASES[case])
     task = tasks.LanguageModel.for_training(None, text, recipe)
     first = folder / "first"
     task.save_pretrained(first)
@@ -87,35 +95,61 @@ def run_torch(options: argparse.Namespace, folder: Path, seed: int) -> Outcome:
     }
     with Worker("torch", options.rivals_python, options.threads) as worker:
         found = worker.call("run", function="benchmarks.torch_awd_lstm:train", arguments=arguments)
-    return Outcome(seed, "torch", found["perplexity"], found["seconds"])
+    return Outcome(case, "torch", seed, options.epochs, found["perplexity"], found["seconds"])
 
 
 def table(outcomes: list[Outcome]) -> Table:
     rows: list[list[str]] = []
-    for each in outcomes:
-        rows.append([f"seed {each.seed}", each.runtime, f"{each.perplexity:.2f}", number(each.seconds)])
-    for name in dict.fromkeys(each.runtime for each in outcomes):
-        own = [each for each in outcomes if each.runtime == name]
-        found, seconds = [each.perplexity for each in own], float(np.median([each.seconds for each in own]))
-        spread = f"{np.mean(found):.2f}" + (f" (standard deviation {np.std(found, ddof=1):.2f})" if own[1:] else "")
-        rows.append(["all", name, spread, number(seconds)])
-    return {"title": "Whole runs: AWD-LSTM", "header": ["run", "runtime", "perplexity", "seconds"], "rows": rows}
+    for case in dict.fromkeys(each.case for each in outcomes):
+        own = {name: [each for each in outcomes if (each.case, each.runtime) == (case, name)] for name in RUNTIMES}
+        ours = own["fastattn"]
+        for name, runs in own.items():
+            if not runs:
+                continue
+            found, compared = [each.perplexity for each in runs], ["", "", ""]
+            if ours and name != "fastattn":
+                mean, spreads = np.mean(found), [spread_of(each) for each in (runs, ours)]
+                allowed = max(0.01 * mean, 2 * np.hypot(*spreads) / 3**0.5)
+                times = [each.seconds / same.seconds for each in runs for same in ours if each.seed == same.seed]
+                higher = np.mean([each.perplexity for each in ours]) - mean
+                compared = [f"{higher:+.2f}", f"{allowed:.2f}", f"{np.median(times):.2f}" if times else ""]
+            rows.append(
+                [
+                    f"{case}, epochs: {runs[0].epochs}",
+                    name,
+                    ", ".join(f"{each:.2f}" for each in found),
+                    f"{np.mean(found):.2f} ({spread_of(runs):.2f})",
+                    number(float(np.median([each.seconds for each in runs]))),
+                    *compared,
+                ]
+            )
+    header = ["case", "runtime", "perplexities", "mean (s)", "seconds"]
+    header += ["ours is higher by", "allowed", "fastattn is faster by"]
+    return {"title": "Whole runs: AWD-LSTM", "header": header, "rows": rows}
+
+
+def spread_of(runs: list[Outcome]) -> float:
+    return float(np.std([each.perplexity for each in runs], ddof=1)) if len(runs) > 1 else 0.0
 
 
 def main(options: argparse.Namespace) -> Report:
     if not (options.data / TRAIN).is_file():
         raise SystemExit(f"{options.data}: no {TRAIN} there; --data names the folder of WikiText-2")
-    outcomes: list[Outcome] = []
-    about = machine(options.threads)
-    for seed in range(options.samples):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            say(f"seed {seed}: fastattn")
-            outcomes.append(run_fastattn(options, folder / "ours", seed))
-            if "torch" in options.rivals:
-                say(f"seed {seed}: torch")
-                outcomes.append(run_torch(options, folder, seed))
-        results = [vars(each) for each in outcomes]
-        report: Report = {"command": "perplexity", "machine": about, "tables": [table(outcomes)], "results": results}
-        write(report, options.json)
+    if unknown := [name for name in options.cases if name not in CASES]:
+        raise SystemExit(f"perplexity: unknown case {unknown[0]}; known are {', '.join(CASES)}")
+    kept = options.json is not None and options.json.exists()
+    outcomes = [Outcome(**each) for each in json.loads(options.json.read_text())["results"]] if kept else []
+    report: Report = {"command": "perplexity", "machine": machine(options.threads), "tables": [], "results": []}
+    for case in options.cases or ["small"]:
+        for seed in options.seeds or range(options.samples):
+            for runtime in RUNTIMES[: 2 if "torch" in options.rivals else 1]:
+                say(f"{case}, seed {seed}: {runtime}")
+                with tempfile.TemporaryDirectory() as name:
+                    run = run_fastattn if runtime == "fastattn" else run_torch
+                    found = run(options, Path(name) / runtime, case, seed)
+                same = (case, runtime, seed)
+                outcomes = [each for each in outcomes if (each.case, each.runtime, each.seed) != same] + [found]
+                outcomes.sort(key=lambda each: (list(CASES).index(each.case), each.seed))
+                report = {**report, "tables": [table(outcomes)], "results": [asdict(each) for each in outcomes]}
+                write(report, options.json)
     return report
