@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="fastattn", description="BERT, ELMo and the Transformer on ordinary CPUs.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"fastattn {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", required=True)
     for name in COMMANDS:
         module = import_module(f"fastattn.cli.{name}")
         command = _add_parser(commands, name, module.SUMMARY, module.__doc__)
@@ -180,7 +180,7 @@ def add_tasks(
     parser: argparse.ArgumentParser, has: Callable[[type[Usage]], bool]
 ) -> Iterator[tuple[argparse.ArgumentParser, Any]]:
     """A parser and the usage, or recipe, of each task that `has` the command. The caller sets the description."""
-    commands = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+    commands = parser.add_subparsers(dest="task", required=True)
     for name, (_, usage_name) in tasks.TASKS.items():
         usage: type[Usage] = getattr(tasks, usage_name)
         if has(usage):

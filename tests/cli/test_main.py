@@ -68,7 +68,7 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: COMMAND"),
+        ([], "{embed,train,predict,convert,info,bench} ..."),
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["embed"], "one of the arguments --model --elmo is required"),
         (["embed", "--model", "m", "--truncate-dim", "0"], "must be a positive integer, got 0"),
