@@ -62,9 +62,11 @@ def triples() -> str:
     return "anchor\tpositive\tnegative\n" + "".join("\t".join(row) + "\n" for row in rows)
 
 
+BY_LAYER = ("--layer-decay", "0.5", "--gradual-unfreezing", "--schedule", "slanted-triangular")
+
 CASES = {
     "classify": Case("classify", 3, ("--accumulation", "2", "--max-length", "6")),
-    "classify-pairs": Case("classify", 3, ("--patience", "2"), both(pair_classes)),
+    "classify-pairs": Case("classify", 3, ("--patience", "2", *BY_LAYER), both(pair_classes)),
     "classify-multi-label": Case("classify", 3, ("--multi-label",), both(topics)),
     "regress": Case("regress", 2),
     "rerank": Case("rerank", 2, ("--ema", "0.9")),
@@ -78,7 +80,7 @@ CASES = {
     "pretrain-static": Case("pretrain", 2, ("--static-masks", "--dupe-factor", "2", "--accumulation", "2")),
     "pretrain-words": Case("pretrain", 2, ("--no-next-sentence", "--do-whole-word-mask", "--ema", "0.9")),
     "bilm": Case("bilm", 3, ("--num-sampled", "5")),
-    "language-model": Case("language-model", 3),
+    "language-model": Case("language-model", 3, BY_LAYER),
     "language-model-averaged": Case(
         "language-model",
         3,

@@ -9,7 +9,6 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,8 +20,9 @@ from fastattn.files import copy_files
 from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
 from fastattn.models.config import PreTrainedConfig, architectures, code_of_its_own
+from fastattn.models.layers import by_layer, layer_number, layer_numbers, pattern
 from fastattn.models.origin import Origin, attributes_of, fingerprint_of, from_origin
-from fastattn.nn.parameter import Array
+from fastattn.nn.parameter import AnyParameter, Array
 
 Self = TypeVar("Self", bound="PreTrainedModel")
 
@@ -63,6 +63,8 @@ class PreTrainedModel(nn.Module, ABC):
     layer_names: ClassVar[Mapping[str, str]] = {}
     """Maps each config field that counts layers to the prefix of their tensors' names; `{}` stands for the layer's
     number."""
+    deep: ClassVar[tuple[str, ...]] = ()
+    """Those of these fields that count layers one above the other, the lowest first; none means all."""
     required: ClassVar[tuple[str, ...]] = ("",)
     """Prefixes of the names that every checkpoint must have. Any other missing name belongs to a head."""
     whole: ClassVar[tuple[str, ...]] = ()
@@ -185,6 +187,19 @@ class PreTrainedModel(nn.Module, ABC):
         if self._folder is not None:
             copy_files(self._folder, Path(folder), self.tokenizer_files)
 
+    def layer_groups(self) -> list[list[AnyParameter]]:
+        """The parameters by layer, the lowest first: those below the layers, of each layer, and above them.
+
+        A parameter with several names, such as embeddings that are also the matrix of a softmax, is in its highest
+        layer. The groups are for rates by layer and for gradual unfreezing.
+
+        >>> from fastattn.models import BertConfig, BertModel
+        >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "num_hidden_layers": 2}
+        >>> [len(group) for group in BertModel(BertConfig(**sizes)).layer_groups()]  # the pooler is above them
+        [5, 16, 16, 2]
+        """
+        return by_layer(self._names(), [self.layer_names[field] for field in self.deep or self.layer_names])
+
     # A family may override these, besides `build` and `forward`.
 
     @classmethod
@@ -206,8 +221,8 @@ class PreTrainedModel(nn.Module, ABC):
         By default this drops the tensors of the last layers if `changes` ask for fewer layers.
         """
         for field, begin in cls.layer_names.items():
-            if field in changes and (layers := getattr(config, field)) < len(_numbers(begin, tensors)):
-                tensors = tensors.renamed({name: name for name in tensors if _number(begin, name) < layers}.get)
+            if field in changes and (layers := getattr(config, field)) < len(layer_numbers(begin, tensors)):
+                tensors = tensors.renamed({name: name for name in tensors if layer_number(begin, name) < layers}.get)
         return config, tensors
 
     def _refused(self, tensors: Mapping[str, Array]) -> list[tuple[str, str]]:
@@ -323,7 +338,7 @@ class PreTrainedModel(nn.Module, ABC):
     def _check_layers(cls, config: Any, tensors: Mapping[str, Array]) -> None:
         """Raise ValueError if the number of layers differs from `config`, before any layer is created."""
         for field, begin in cls.layer_names.items():
-            numbers, layers = _numbers(begin, tensors), getattr(config, field)
+            numbers, layers = layer_numbers(begin, tensors), getattr(config, field)
             if numbers == set(range(len(numbers))) and len(numbers) == layers:
                 continue
             source = cls._source(tensors)
@@ -408,22 +423,7 @@ def _naming_code(folder: Path) -> Iterator[None]:
         raise ValueError(f"{error}{code_of_its_own(found)}") from None
 
 
-def _number(begin: str, name: str) -> int:
-    """The layer's number in a tensor `name` with the prefix `begin`; -1 for any other name."""
-    match = re.match(_pattern(begin), name)
-    return int(match[1]) if match else -1
-
-
-@cache
-def _pattern(begin: str) -> str:
-    return re.escape(begin).replace(r"\{\}", r"(\d{1,9})")  # Python makes no number of thousands of digits
-
-
-def _numbers(begin: str, tensors: Mapping[str, Array]) -> set[int]:
-    return {_number(begin, name) for name in tensors} - {-1}
-
-
 def _wrapped(begin: str, tensors: Mapping[str, Array]) -> str:
     """What stands before the names of layers, which begin so, where these are known otherwise; "" if they are not."""
-    pattern = re.compile(rf"(.+\.){_pattern(begin)}")
-    return next((match[1] for name in tensors if (match := pattern.match(name))), "")
+    inside = re.compile(rf"(.+\.){pattern(begin)}")
+    return next((match[1] for name in tensors if (match := inside.match(name))), "")

@@ -64,6 +64,7 @@ class HeadModel(EncoderFamily):
                 encoder.other_prefixes, encoder.other_names, encoder.stacked,
             )  # fmt: skip
             cls.prefixed = (*encoder.whole, "pooler.")
+            cls.deep = encoder.deep
             cls.layer_names = {field: begin + name for field, name in encoder.layer_names.items()}
 
     @property

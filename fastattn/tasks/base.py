@@ -53,6 +53,7 @@ START: dict[str, Any] = {"dest": "start", "required": True, "metavar": "MODEL", 
 Count = Annotated[int, checks.integer]
 Fraction = Annotated[float, partial(checks.number, **checks.FRACTION)]
 Probability = Annotated[float, partial(checks.number, **checks.PROBABILITY)]
+Share = Annotated[float, partial(checks.number, high=1.0, above=True, up_to=True)]
 AboveZero = Annotated[float, partial(checks.number, **checks.POSITIVE)]
 Seed = Annotated[int, partial(checks.integer, low=0, high=2**64, wanted="an integer from 0 to 2^64 - 1")]
 
@@ -138,7 +139,11 @@ class Recipe(Options, Usage, ABC):
     Args:
         epochs: passes over the data; --resume may change them, and the rate follows the new schedule from there on
         learning_rate: the highest learning rate
+        schedule: how the rate goes on after --warmup; slanted-triangular begins and ends at 1/32 (default: linear)
         warmup: share of the steps in which the rate rises
+        layer_decay: the rate of each layer is that of the layer above it times this; --learning-rate is that of the
+            highest (ULMFiT: 0.385; default: one rate)
+        gradual_unfreezing: train the highest layer in the first epoch, and one layer more in each later one
         max_norm: the largest norm of the gradients
         average: keep the mean of the weights at the ends of this many last epochs (default: 1, the last weights)
         ema: evaluate and keep an exponential moving average of the weights of all steps, with a decay such as 0.999
@@ -160,9 +165,15 @@ class Recipe(Options, Usage, ABC):
     metric: ClassVar[str | None] = None
     higher_is_better: ClassVar[bool] = True
 
+    usual_schedule: ClassVar[str] = "linear"
+    """The schedule without the option."""
+
     epochs: Count = 3
     learning_rate: AboveZero | None = None
+    schedule: Literal["linear", "cosine", "slanted-triangular", "constant"] | None = None
     warmup: Fraction = 0.1
+    layer_decay: Share | None = None
+    gradual_unfreezing: bool = False
     max_norm: AboveZero | None = 1.0
     average: Count | None = None
     ema: Probability | None = None
@@ -224,7 +235,19 @@ class Recipe(Options, Usage, ABC):
 
     @abstractmethod
     def make_optimizer(self, model: Any) -> Optimizer:
-        """The optimizer of a model's parameters."""
+        """The optimizer of a model's parameters, which `param_groups` may split by layer."""
+
+    def param_groups(self, model: Any, groups: Iterable[dict[str, Any]], rate: float) -> list[dict[str, Any]]:
+        """The groups of an optimizer with this rate, split by layer if the recipe has a rate for each."""
+        if self.layer_decay is None:
+            return list(groups)
+        from fastattn.training import by_layer
+
+        return by_layer(groups, _layers(model, "layer_decay"), rate, self.layer_decay)
+
+    def unfrozen_layers(self, model: Any) -> list[list[Any]]:
+        """The layers of a model that are unfrozen one by one, the lowest first; none if all are trained at once."""
+        return _layers(model, "gradual_unfreezing") if self.gradual_unfreezing else []
 
     def make_average(self, model: Any) -> WeightAverage | None:
         """Averages of a model's weights, which are evaluated and kept."""
@@ -233,11 +256,21 @@ class Recipe(Options, Usage, ABC):
         return None if self.ema is None else ExponentialMovingAverage(model, self.ema)
 
     def make_schedule(self, optimizer: Optimizer, model: Any, batches: Batches) -> Schedule:
-        """A rate that rises linearly for `warmup` of the steps, then falls linearly to 0."""
-        from fastattn.training import count_steps, get_linear_schedule_with_warmup
+        """A rate that rises linearly for `warmup` of the steps, then goes on as `schedule` says."""
+        from fastattn.training import count_steps, get_scheduler
 
         steps = count_steps(batches, self.epochs, batches.accumulation)
-        return get_linear_schedule_with_warmup(optimizer, int(self.warmup * steps), steps)
+        found = get_scheduler(self.schedule or self.usual_schedule, optimizer, int(self.warmup * steps), steps)
+        found.settings |= {"num_training_steps": steps}
+        return found
+
+
+def _layers(model: Any, option: str) -> list[list[Any]]:
+    """The layers of a model, the lowest first. Raises OptionError, naming the option, for fewer than two."""
+    found: list[list[Any]] = model.layer_groups() if hasattr(model, "layer_groups") else []
+    if len(found) < 2:
+        raise OptionError(f"{{{option}}} needs a model with layers, got {{}}", type(model).__name__)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +294,7 @@ class AdamWRecipe(Recipe):
             {"params": [p for p in parameters if len(p.shape) > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in parameters if len(p.shape) == 1], "weight_decay": 0.0},  # biases, LayerNorm
         ]
-        return AdamW(groups, lr=self.learning_rate, eps=self.eps)
+        return AdamW(self.param_groups(model, groups, self.learning_rate), lr=self.learning_rate, eps=self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)

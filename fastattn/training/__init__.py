@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         spearman_correlation,
     )
     from fastattn.training.micro_batches import NonFiniteLossError
-    from fastattn.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_grad_norm
+    from fastattn.training.optimizers import SGD, Adam, AdamW, Optimizer, by_layer, clip_grad_norm
     from fastattn.training.pair_batches import PairBatches, pair_arguments
     from fastattn.training.plot import plot_attention, plot_log
     from fastattn.training.run import check_folder, train
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         get_inverse_sqrt_schedule,
         get_linear_schedule_with_warmup,
         get_noam_schedule,
+        get_scheduler,
+        get_slanted_triangular_schedule,
     )
     from fastattn.training.trainer import Trainer
 
@@ -61,6 +63,7 @@ __all__ = [
     "answer_f1",
     "average_states",
     "bleu",
+    "by_layer",
     "character_error_rate",
     "check_folder",
     "chrf",
@@ -75,6 +78,8 @@ __all__ = [
     "get_inverse_sqrt_schedule",
     "get_linear_schedule_with_warmup",
     "get_noam_schedule",
+    "get_scheduler",
+    "get_slanted_triangular_schedule",
     "matthews_correlation",
     "multi_label_f1_scores",
     "normalize_answer",
@@ -97,13 +102,14 @@ __getattr__ = lazy(
         "micro_batches": "NonFiniteLossError",
         "metrics": "EntityScore accuracy bleu character_error_rate chrf edit_distance entity_scores f1_scores "
         "matthews_correlation multi_label_f1_scores pearson_correlation spearman_correlation",
-        "optimizers": "SGD Adam AdamW Optimizer clip_grad_norm",
+        "optimizers": "SGD Adam AdamW Optimizer by_layer clip_grad_norm",
         "pair_batches": "PairBatches pair_arguments",
         "plot": "plot_attention plot_log",
         "run": "check_folder train",
         "run_state": "DamagedStateWarning OtherRunError",
         "schedules": "Schedule get_constant_schedule_with_warmup get_cosine_schedule_with_warmup "
-        "get_inverse_sqrt_schedule get_linear_schedule_with_warmup get_noam_schedule",
+        "get_inverse_sqrt_schedule get_linear_schedule_with_warmup get_noam_schedule get_scheduler "
+        "get_slanted_triangular_schedule",
         "trainer": "Trainer",
     },
 )

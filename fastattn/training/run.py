@@ -80,6 +80,7 @@ def train(
         loss=task.loss,
         carried=task.carried,
         average=average,
+        layers=recipe.unfrozen_layers(task.model),
         accumulation=batches.accumulation,
         max_norm=recipe.clipped_to,
         evaluate=None if evaluate_on is None else lambda: task.evaluate(evaluate_on),

@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastattn.checks import integer
+from fastattn import checks
+from fastattn.checks import integer, number
 from fastattn.training.optimizers import Optimizer
 
 
@@ -50,6 +51,13 @@ class Schedule:
     def get_last_lr(self) -> list[float]:
         """The learning rate of each group in the next step of the optimizer."""
         return [group["lr"] for group in self._optimizer.param_groups]
+
+    def changed(self, change: Callable[[int, float], float]) -> Schedule:
+        """This schedule, whose factor is `change(step, factor)` from now on."""
+        factor = self._factor
+        self._factor = lambda step: change(step, factor(step))
+        self._set(self._steps)
+        return self
 
     def state_dict(self) -> dict[str, Any]:
         """Steps done, peak rates and settings, for JSON."""
@@ -89,6 +97,33 @@ def get_linear_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: int,
     return _after_warmup(
         optimizer, "linear", factor, num_warmup_steps=num_warmup_steps, num_training_steps=num_training_steps
     )
+
+
+def get_slanted_triangular_schedule(
+    optimizer: Optimizer, num_warmup_steps: int, num_training_steps: int, ratio: float = 32.0
+) -> Schedule:
+    """Up from 1 / ratio of the optimizer's rate during `num_warmup_steps`, then down to it at `num_training_steps`.
+
+    Raises as `get_linear_schedule_with_warmup`, and ValueError for a `ratio` below 1.
+
+    Source: Howard and Ruder 2018, equation 3; its `cut_frac` is the share of the steps that are `num_warmup_steps`.
+
+    >>> from fastattn.nn import Parameter
+    >>> from fastattn.training import SGD
+    >>> import numpy as np
+    >>> optimizer = SGD([Parameter(np.zeros(1, np.float32))], lr=32.0)
+    >>> schedule = get_slanted_triangular_schedule(optimizer, 1, 4)
+    >>> rates = []
+    >>> for step in range(4):
+    ...     rates += schedule.get_last_lr()
+    ...     schedule.step()
+    >>> print(np.round(rates, 2))
+    [ 1.   32.   21.67 11.33]
+    """
+    lowest = 1.0 / number("slanted triangular schedule: ratio", ratio, 1.0)
+    shape = get_linear_schedule_with_warmup(optimizer, num_warmup_steps, num_training_steps)
+    shape.settings |= {"schedule": "slanted_triangular", "ratio": float(ratio)}
+    return shape.changed(lambda step, share: lowest + (1.0 - lowest) * share)
 
 
 def get_cosine_schedule_with_warmup(
@@ -155,6 +190,24 @@ def get_noam_schedule(optimizer: Optimizer, num_warmup_steps: int, model_size: i
         return float(min(step**-0.5, step * warmup**-1.5) / math.sqrt(size))
 
     return Schedule(optimizer, factor, {"schedule": "noam", "num_warmup_steps": warmup, "model_size": size})
+
+
+def get_scheduler(name: str, optimizer: Optimizer, num_warmup_steps: int, num_training_steps: int) -> Schedule:
+    """The schedule of a `name`: "linear", "cosine", "slanted-triangular" or "constant".
+
+    `optimizer`, `num_warmup_steps` and `num_training_steps` are as for the schedules; a constant one has no end.
+    Raises as the schedule does, and ValueError for another name.
+    """
+    if checks.choice("get_scheduler: name", name, (*_ENDING, "constant")) == "constant":
+        return get_constant_schedule_with_warmup(optimizer, num_warmup_steps)
+    return _ENDING[name](optimizer, num_warmup_steps, num_training_steps)
+
+
+_ENDING: dict[str, Callable[[Optimizer, int, int], Schedule]] = {
+    "linear": get_linear_schedule_with_warmup,
+    "cosine": get_cosine_schedule_with_warmup,
+    "slanted-triangular": get_slanted_triangular_schedule,
+}
 
 
 def _after_warmup(optimizer: Optimizer, name: str, factor: Callable[[int], float], **settings: Any) -> Schedule:

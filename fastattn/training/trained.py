@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,9 @@ class Trained:
         schedule: Schedule | None,
         carried: Carried | None,
         average: WeightAverage | None,
+        layers: Sequence[Sequence[Any]] = (),
     ) -> None:
+        self._layers = [[each for each in layer if each.requires_grad] for layer in reversed(layers)]
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self._carried, self._average = carried or NothingCarried(), average
         if not any(parameter.requires_grad for parameter in self.parameters):
@@ -52,7 +54,17 @@ class Trained:
             "param_groups": [{k: v for k, v in group.items() if k != "lr"} for group in groups],
             "schedule": None if self.schedule is None else self.schedule.settings,
             "average": None if self._average is None else self._average.settings,
+            "unfrozen": [len(layer) for layer in self._layers] or None,
         }
+
+    def unfreeze(self, epoch: int | None = None) -> None:
+        """Train the layers that an epoch, counted from 0, trains: the highest one and `epoch` others. None trains all.
+
+        The others get no gradient, and what they compute is not recorded.
+        """
+        for i, layer in enumerate(self._layers):
+            for parameter in layer:
+                parameter.requires_grad = epoch is None or i <= epoch
 
     def mark(self) -> None:
         """Remember what a step leaves to the next one: a state is that after a whole step."""

@@ -62,6 +62,8 @@ class Trainer:
         carried: what a step leaves to the next one, with `state_dict` and `load_state_dict`. It is saved and restored.
         average: moving averages of the weights, updated after every step and saved. Evaluations and `load_best` use
             them instead of the weights.
+        layers: the parameters of each layer, the lowest first, for gradual unfreezing: the first epoch trains the
+            highest layer, each later one the next layer too. The others get no gradient. By default all are trained.
         accumulation: micro-batches per step, the results of `batches.load`. The last step of an epoch has those left.
         max_norm: the maximum norm of the gradients; None does not clip.
         evaluate: returns metrics by name. It is called with the model in evaluation mode, and nothing is recorded.
@@ -102,6 +104,7 @@ class Trainer:
         loss: Callable[[Mapping[str, Any]], Any] | None = None,
         carried: Carried | None = None,
         average: WeightAverage | None = None,
+        layers: Sequence[Sequence[Any]] = (),
         accumulation: int = 1,
         max_norm: float | None = 1.0,
         evaluate: Callable[[], Mapping[str, float]] | None = None,
@@ -129,7 +132,7 @@ class Trainer:
             if given is not None and there is None:
                 raise ValueError(f"Trainer: {name} needs {wanted}")
         self.model, self.optimizer, self.schedule, self.batches = model, optimizer, schedule, batches
-        self._trained = Trained(model, optimizer, schedule, carried, average)
+        self._trained = Trained(model, optimizer, schedule, carried, average, layers)
         self.epochs = integer("Trainer: epochs", epochs, 1)
         self.folder = None if folder is None else Path(folder)
         self._files = RunFolder(self.folder, keep, keep_epochs)
@@ -232,6 +235,7 @@ class Trainer:
                 self._tell("on_train_end", report)
             finally:
                 self.model.eval()
+                self._trained.unfreeze()
                 self.optimizer.zero_grad()
 
     def _tell(self, event: str, report: RunReport, *values: Any) -> None:
@@ -247,6 +251,7 @@ class Trainer:
 
     def _train_epoch(self, report: RunReport, interrupted: list[int]) -> None:
         """Train the rest of the epoch, or until the run ends."""
+        self._trained.unfreeze(self.epoch)
         batches = self.batches.epoch(self.epoch)
         steps, left = (-(-count // self._accumulation) for count in (len(batches), len(batches) - self._batch))
         total = self.step + left + (self.epochs - self.epoch - 1) * steps  # if all epochs have as many as this one

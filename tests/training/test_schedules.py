@@ -20,6 +20,8 @@ from fastattn.training import (
     get_inverse_sqrt_schedule,
     get_linear_schedule_with_warmup,
     get_noam_schedule,
+    get_scheduler,
+    get_slanted_triangular_schedule,
 )
 
 # What transformers 5.23 gives for 10 steps from a rate of 10 on.
@@ -96,6 +98,41 @@ def test_every_group_has_its_rate() -> None:
     assert schedule.get_last_lr() == [0.5, 0.05]
 
 
+def rates_of(schedule: Schedule, steps: int) -> list[float]:
+    rates = []
+    for _ in range(steps):
+        rates += schedule.get_last_lr()
+        schedule.step()
+    return rates
+
+
+def test_slanted_triangular() -> None:
+    """The paper's equation 3."""
+    steps, share, ratio, highest = 40, 0.1, 32, 0.01
+    cut = math.floor(steps * share)
+    wanted = []
+    for t in range(steps):
+        p = t / cut if t < cut else 1 - (t - cut) / (cut * (1 / share - 1))
+        wanted.append(highest * (1 + p * (ratio - 1)) / ratio)
+    found = rates_of(get_slanted_triangular_schedule(optimizer(highest), cut, steps), steps)
+    assert found == pytest.approx(wanted, rel=1e-12)
+    (half, *_) = rates_of(get_slanted_triangular_schedule(optimizer(1.0), 2, 4, ratio=2), 1)
+    assert half == 0.5
+
+
+def test_by_name() -> None:
+    for name, make in (
+        ("linear", get_linear_schedule_with_warmup),
+        ("cosine", get_cosine_schedule_with_warmup),
+        ("slanted-triangular", get_slanted_triangular_schedule),
+    ):
+        assert rates_of(get_scheduler(name, optimizer(), 3, 10), 10) == rates_of(make(optimizer(), 3, 10), 10)
+    constant = get_constant_schedule_with_warmup(optimizer(), 3)
+    assert rates_of(get_scheduler("constant", optimizer(), 3, 10), 10) == rates_of(constant, 10)
+    with pytest.raises(ValueError, match="name must be one of linear, cosine, slanted-triangular, constant, got 'up'"):
+        get_scheduler("up", optimizer(), 3, 10)
+
+
 def test_state() -> None:
     first = get_cosine_schedule_with_warmup(optimizer(), 3, 10)
     for _ in range(5):
@@ -124,6 +161,8 @@ def test_a_state_of_another_schedule_is_refused() -> None:
         (get_linear_schedule_with_warmup, (0, -1), "num_training_steps must be an integer of at least 0, got -1"),
         (get_linear_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
         (get_cosine_schedule_with_warmup, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
+        (get_slanted_triangular_schedule, (3, 2), "num_warmup_steps 3 is more than num_training_steps 2"),
+        (get_slanted_triangular_schedule, (2, 3, 0.5), "ratio must be a number of at least 1, got 0.5"),
         (get_noam_schedule, (0, 512), "num_warmup_steps must be a positive integer, got 0"),
         (get_noam_schedule, (4000, 0), "model_size must be a positive integer, got 0"),
         (get_noam_schedule, (4000, 0.1), "model_size must be a positive integer, got 0.1"),

@@ -33,6 +33,7 @@ class AlbertModel(Encoder):
         "num_hidden_groups": "encoder.albert_layer_groups.{}.",
         "inner_group_num": "encoder.albert_layer_groups.0.albert_layers.{}.",
     }
+    deep = ("num_hidden_groups",)
     checkpoint_names = {  # noqa: RUF012
         "embedding_hidden_mapping_in": "encoder.embedding_hidden_mapping_in",
         "groups.{}.{}.self_attn.q_proj": f"{_BLOCK}.attention.query",

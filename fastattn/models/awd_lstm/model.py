@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -23,9 +24,10 @@ from fastattn.autograd import Tensor, values
 from fastattn.checks import integers, operand, sequence, shown
 from fastattn.models.awd_lstm.config import AwdLstmConfig
 from fastattn.models.base import PreTrainedModel
+from fastattn.models.layers import by_layer
 from fastattn.models.outputs import LanguageModelOutput, as_tensor, mean_of_losses, room_for_logits, token_losses
 from fastattn.nn.module import Values
-from fastattn.nn.parameter import Array, Table
+from fastattn.nn.parameter import AnyParameter, Array, Table
 
 State = tuple[Any, Any]
 """The states of a layer, h and c: `[directions, batch, size]`."""
@@ -159,6 +161,13 @@ class AwdLstmForLanguageModel(PreTrainedModel):
                 loss = loss + _penalties(self.config, read, offsets)
         named = dict(zip(self.config.directions, losses, strict=True))
         return LanguageModelOutput(loss, named.get(0), named.get(1), _join([read.states for read in reads]))
+
+    def layer_groups(self) -> list[list[AnyParameter]]:
+        """The parameters by layer, see `PreTrainedModel`; those of both directions together."""
+        names = self._names()
+        parts = [(f"networks.{i}.", f"decoders.{i}.") for i in range(len(self.networks))]
+        own = [by_layer([x for x in names if x[0].startswith(part)], [f"{part[0]}layers.{{}}."]) for part in parts]
+        return [list(chain.from_iterable(groups)) for groups in zip(*own, strict=True)]
 
     def _split(self, state: Sequence[State] | None, batch: int) -> list[list[State] | None]:
         """The states of each direction, each `[1, batch, size]`."""

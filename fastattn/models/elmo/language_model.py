@@ -41,6 +41,7 @@ class BidirectionalLanguageModel(PreTrainedModel):
     loads_trainable = True
     whole = ("network.", "softmax.")
     layer_names: ClassVar = LAYER_NAMES
+    deep = ("n_layers",)
 
     config: ElmoConfig
 

@@ -66,6 +66,7 @@ class Elmo(PreTrainedModel):
 
     config_class = ElmoConfig
     layer_names: ClassVar = LAYER_NAMES
+    deep = ("n_layers",)
     whole = ("network.",)
     defaulted = ("scalar_mixes.",)
     unused_fields = ("language_model",)

@@ -72,4 +72,5 @@ class BiLMRecipe(StreamRecipe):
     def make_optimizer(self, model: Any) -> Adam:
         from fastattn.training import Adam
 
-        return Adam(model.parameters(), lr=self.learning_rate)
+        groups = [{"params": list(model.parameters())}]
+        return Adam(self.param_groups(model, groups, self.learning_rate), lr=self.learning_rate)

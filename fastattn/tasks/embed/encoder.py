@@ -235,6 +235,12 @@ class SentenceEncoder(nn.Sequential):
         result: dict[str, Any] = super().forward(features)
         return result
 
+    def layer_groups(self) -> list[list[Any]]:
+        """The parameters by layer, the lowest first: those of the encoder's layers, and of modules above them."""
+        transformer: Any = self[0]
+        above = [parameter for module in list(self)[1:] for parameter in module.parameters()]
+        return [*transformer.model.layer_groups(), *([above] if above else [])]
+
     def embed(
         self, sentences: Iterable[str], prompt_name: str | None = None, prompt: str | None = None
     ) -> Tensor | FloatArray:

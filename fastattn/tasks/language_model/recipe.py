@@ -69,7 +69,7 @@ class LanguageModelRecipe(StreamRecipe):
         reset: share of the steps that a stream starts from zeros, like a sentence read on its own (the paper: 0)
         average_after: average the weights of all later steps, once an evaluation is worse than one that is more than
             this many evaluations older (the paper: 5; default: never)
-        warmup: share of the steps in which the rate rises; it is constant afterwards
+        schedule: how the rate goes on after --warmup; slanted-triangular begins and ends at 1/32 (default: constant)
         weight_decay: weight decay of all weights
     """
 
@@ -99,6 +99,8 @@ class LanguageModelRecipe(StreamRecipe):
     weight_dropout: Probability = 0.5
     activation_penalty: Positive = 2.0
     temporal_penalty: Positive = 1.0
+    usual_schedule: ClassVar[str] = "constant"
+
     epochs: Count = 10
     batch_size: Count = 80
     unroll_steps: Count = 70
@@ -141,7 +143,8 @@ class LanguageModelRecipe(StreamRecipe):
     def make_optimizer(self, model: Any) -> SGD:
         from fastattn.training import SGD
 
-        return SGD(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        groups = self.param_groups(model, [{"params": list(model.parameters())}], self.learning_rate)
+        return SGD(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
 
     def make_average(self, model: Any) -> WeightAverage | None:
         from fastattn.training import TriggeredAverage
@@ -149,15 +152,8 @@ class LanguageModelRecipe(StreamRecipe):
         return TriggeredAverage(model, self.average_after) if self.average_after else super().make_average(model)
 
     def make_schedule(self, optimizer: Optimizer, model: Any, batches: Batches) -> Schedule:
-        """A rate that rises for `warmup` of the steps and is constant then, times the length of a varied step."""
-        from fastattn.training import Schedule, count_steps
-
-        steps, streams = count_steps(batches, self.epochs), cast("StreamBatches", batches)
-        warmup = int(self.warmup * steps)
-
-        def factor(step: int) -> float:
-            share = streams.share(step) if self.varied else 1.0
-            return share * (step / warmup if step < warmup else 1.0)
-
-        settings = {"num_warmup_steps": warmup, "num_training_steps": steps}
-        return Schedule(optimizer, factor, {"schedule": "constant", "varied": self.varied, **settings})
+        """A rate that rises for `warmup` of the steps, then goes on as `schedule` says, times the length of a varied
+        step."""
+        found, share = super().make_schedule(optimizer, model, batches), cast("StreamBatches", batches).share
+        found.settings |= {"varied": self.varied}
+        return found.changed(lambda step, factor: share(step) * factor) if self.varied else found

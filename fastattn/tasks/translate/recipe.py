@@ -9,9 +9,10 @@ a blank side, or with more tokens than --max-length, are left out. The vocabular
 default one vocabulary for both sides, or characters. Or give the files of SentencePiece models.
 
 The optimizer is Adam (betas 0.9 and 0.98, eps 1e-9). The schedule is the paper's: the rate rises linearly for --warmup
-steps, then falls with the square root of the steps. A step has --batch-tokens tokens of both sides, computed
---max-tokens at a time. LayerNorm comes before each sublayer, or after it, as in the paper, with --post-norm. With
---marian, transformers' MarianMTModel reads the network, and with SentencePiece models MarianTokenizer reads those.
+steps, then falls with the square root of the steps; --schedule names another one. A step has --batch-tokens tokens of
+both sides, computed --max-tokens at a time. LayerNorm comes before each sublayer, or after it, as in the paper, with
+--post-norm. With --marian, transformers' MarianMTModel reads the network, and with SentencePiece models MarianTokenizer
+reads those.
 
 With --eval, the loss of a text, without label smoothing, and the --metrics of its greedy translations are measured once
 an epoch: cer, the character error rate (edit distance over reference characters), and sacrebleu's bleu and chrf. All
@@ -132,6 +133,7 @@ class TranslateRecipe(Recipe):
         batch_tokens: tokens of both sides in a step (the paper: 50000)
         max_tokens: the most tokens computed at once, to limit memory; a larger step is computed in parts
         learning_rate: the highest learning rate (default: the paper's, 1 / sqrt(d_model * warmup))
+        schedule: how the rate goes on after --warmup; slanted-triangular begins and ends at 1/32 (default: the paper's)
         warmup: steps in which the rate rises
         label_smoothing: share of the target that goes to all tokens
         average: keep the mean of the weights at the ends of this many last epochs (default: 5, but at most a quarter of
@@ -226,9 +228,16 @@ class TranslateRecipe(Recipe):
 
         usual = (model.config.d_model * self.warmup) ** -0.5
         rate = 1.0 if self.learning_rate is None else self.learning_rate / usual
-        return Adam((p for p in model.parameters() if p.requires_grad), lr=rate, betas=(0.9, 0.98), eps=1e-9)
+        rate *= usual if self.schedule else 1.0  # Noam's schedule has the usual rate in it
+        groups = self.param_groups(model, [{"params": [p for p in model.parameters() if p.requires_grad]}], rate)
+        return Adam(groups, lr=rate, betas=(0.9, 0.98), eps=1e-9)
 
     def make_schedule(self, optimizer: Optimizer, model: Any, batches: Batches) -> Schedule:
-        from fastattn.training import get_noam_schedule
+        from fastattn.training import count_steps, get_noam_schedule, get_scheduler
 
-        return get_noam_schedule(optimizer, self.warmup, model.config.d_model)
+        if self.schedule is None:
+            return get_noam_schedule(optimizer, self.warmup, model.config.d_model)
+        steps = count_steps(batches, self.epochs, batches.accumulation)
+        if self.warmup > steps:
+            raise OptionError("{warmup} is {}, but the run has only {} steps", self.warmup, steps)
+        return get_scheduler(self.schedule, optimizer, self.warmup, steps)
