@@ -6,10 +6,12 @@ imports models and tokenizers in `run`, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         named = [word for word in unknown if word.startswith("-")]  # what follows may be the value of another
         arguments.parser.error(f"unrecognized arguments: {checks.listed(named or unknown, ' ')}")
     try:
-        with _warnings_as_lines(arguments):
+        with _warnings_as_lines(arguments), _ctrl_c_is_kept():
             status: int = arguments.run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -96,6 +98,25 @@ def _warnings_as_lines(arguments: argparse.Namespace) -> Iterator[None]:
         warnings.filterwarnings("default", category=UserWarning)
         warnings.showwarning = show
         yield
+
+
+@contextlib.contextmanager
+def _ctrl_c_is_kept() -> Iterator[None]:
+    """Interrupt again if Python has dropped a KeyboardInterrupt, as it drops any exception in the callback of a weak
+    reference, such as those of imports."""
+    report = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()  # at once, it would be raised here and dropped again
+        else:
+            report(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report
 
 
 def _drop_output() -> None:

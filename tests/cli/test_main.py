@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -146,6 +147,31 @@ def test_ctrl_c_is_one_line_and_leaves_no_file(tmp_path):
     status, _, errors = press_ctrl_c(command, lambda: any(output.parent.iterdir()))  # when it has begun to write
     assert (status, errors.strip()) == (cli.INTERRUPTED, b"fastattn: interrupted")
     assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch, capsys):
+    class Dropped:
+        def __init__(self, error):
+            self.error = error
+
+        def __del__(self):
+            raise self.error
+
+    def run(arguments):
+        Dropped(ZeroDivisionError("told"))
+        Dropped(KeyboardInterrupt())
+        for _ in range(3000):
+            time.sleep(0.01)
+        return 0
+
+    monkeypatch.setattr("fastattn.cli.info.run", run)
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", hook := lambda dropped: told.append(str(dropped.exc_value)))
+    assert main(["info"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err.strip() == "fastattn: interrupted"
+    assert told == ["told"]
+    assert sys.unraisablehook is hook
 
 
 def examples() -> list[str]:
