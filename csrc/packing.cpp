@@ -86,10 +86,19 @@ bool all_finite(const float* values, i64 count) {
     return (found[0] | found[1] | found[2] | found[3]) == 0;
 }
 
+// Makes the pages of a part at once, which costs less than one by one, by the thread that fills them next.
+void make_pages([[maybe_unused]] float* part, [[maybe_unused]] i64 floats) {
+#ifdef MADV_POPULATE_WRITE
+    char* const begin = reinterpret_cast<char*>(part);
+    char* const first = begin - reinterpret_cast<std::uintptr_t>(begin) % page;
+    madvise(first, static_cast<std::size_t>(reinterpret_cast<char*>(part + floats) - first), MADV_POPULATE_WRITE);
+#endif
+}
+
 }  // namespace
 
 // Pages of the system's for weights that stay: after they are freed, malloc would keep the memory between its other
-// blocks. Made at once, which costs less than one by one.
+// blocks.
 class Pages {
 public:
     // `data` is null if there are none.
@@ -107,9 +116,6 @@ public:
         data_ = first + before;
 #ifdef MADV_HUGEPAGE
         if (align) madvise(data_, bytes / huge_page * huge_page, MADV_HUGEPAGE);
-#endif
-#ifdef MADV_POPULATE_WRITE
-        madvise(data_, bytes_, MADV_POPULATE_WRITE);
 #endif
     }
     ~Pages() {
@@ -183,17 +189,21 @@ std::vector<std::unique_ptr<PackedMatrix>> PackedMatrix::read(const std::vector<
     }
     std::vector<std::atomic<bool>> bad(matrices.size());
     const auto pack = [&](i64 begin, i64 end, float* rows) {
-        for (i64 p = begin; p < end; ++p) {
+        for (i64 last; begin < end; begin = last) {  // the panels of each matrix
             const std::size_t i =
-                static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), p) - ends.begin());
+                static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin());
             const PackedMatrix& w = *results[i];
-            if (bad[i].load(std::memory_order_relaxed)) continue;
-            for_panel(w, p - (i ? ends[i - 1] : 0), [&](i64 at, i64 first, i64 columns) {
-                if (read_rows(matrices[i].pieces, rows, first, columns, w.k()) && all_finite(rows, columns * w.k()))
-                    pack_panel(w.panels_.get() + at, rows, w.k(), columns, w.k());
-                else
-                    bad[i].store(true, std::memory_order_relaxed);
-            });
+            const i64 before = i ? ends[i - 1] : 0, panel = panel_width * w.k();
+            last = std::min(end, ends[i]);
+            if (w.panels_.get_deleter().pages)
+                make_pages(w.panels_.get() + (begin - before) * panel, (last - begin) * panel);
+            for (i64 p = begin; p < last && !bad[i].load(std::memory_order_relaxed); ++p)
+                for_panel(w, p - before, [&](i64 at, i64 first, i64 columns) {
+                    if (read_rows(matrices[i].pieces, rows, first, columns, w.k()) && all_finite(rows, columns * w.k()))
+                        pack_panel(w.panels_.get() + at, rows, w.k(), columns, w.k());
+                    else
+                        bad[i].store(true, std::memory_order_relaxed);
+                });
         }
     };
     parallel_for(count, 4, pack, panel_width * widest);
