@@ -250,6 +250,12 @@ def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> byte
 
 
 def is_inside(name: Any) -> bool:
+def state_of(file: int | str | os.PathLike[str]) -> tuple[int, ...]:
+    """What tells a file, open or named, from another one, and from itself after a change. Raises OSError."""
+    found = os.stat(file)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
     """Whether `name`, which a file of a folder says, can be a file or a folder in that folder.
 
     >>> [is_inside(name) for name in ("1_Pooling", "a/b", "../b", "/b", "a" * 300, "a\\0b", 3)]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.checks import shown
+from fastattn.files import state_of
 
 __all__ = ["DTYPES", "Stored", "StoredRows", "Tensors", "from_bytes", "read_at", "widened"]
 
@@ -97,7 +98,7 @@ class StoredRows:
     def __init__(self, file: FileIO, name: str, shape: tuple[int, int], start: int) -> None:
         self._name, self._file_name, self._start = name, file.name, start
         self._file = os.dup(file.fileno())
-        self._state = self._state_now()
+        self._state = state_of(self._file)
         pages = mmap.mmap(-1, 4 * math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_NOHUGEPAGE"):
             with contextlib.suppress(OSError):  # a kernel without huge pages
@@ -127,7 +128,7 @@ class StoredRows:
         return self.table
 
     def _fetch(self, rows: NDArray[np.int64]) -> None:
-        if self._state_now() != self._state:
+        if state_of(self._file) != self._state:
             raise ValueError(f"{self._file_name}: has changed since the model was loaded; load it again")
         first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of each run of neighbours
         for begin, end in zip(rows[first].tolist(), (rows[[*(first[1:] - 1), -1]] + 1).tolist(), strict=True):
@@ -141,11 +142,6 @@ class StoredRows:
                 )
             self._rows[begin:end] = new
         self._unread[rows] = False
-
-    def _state_now(self) -> tuple[int, ...]:
-        """What tells this file from another one, and from itself after a change."""
-        found = os.fstat(self._file)
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def read_at(file: int, file_name: str, start: int, data: NDArray[Any], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks
-from fastattn.files import checksum, read_regular, replacing
+from fastattn.files import checksum, read_regular, replacing, state_of
 from fastattn.hub import folder_of
 from fastattn.text.library import by_index, import_tokenizers, library_errors
 from fastattn.text.long_texts import Cuts, flattened
@@ -71,7 +72,7 @@ class Tokenizer:
         #: The limit that the folder's tokenizer_config.json names, or None.
         self.model_max_length = model_max_length
         self._config = config or {}
-        self._origin: tuple[str, bool, str] | None = None
+        self._origin: tuple[Path, bool, _States] | None = None
 
     @classmethod
     def from_pretrained(
@@ -96,6 +97,7 @@ class Tokenizer:
         """
         library = import_tokenizers()
         folder = folder_of(name_or_folder, FILES, **place)
+        before = _states(folder)
         backend, config = read_tokenizer(folder)
         if lowercase and not _lowercases(backend.normalizer):
             steps = [library.normalizers.Lowercase()]
@@ -108,7 +110,7 @@ class Tokenizer:
                 f"{folder / 'tokenizer_config.json'}: truncation_side must be left or right, got {checks.shown(side)}"
             )
         tokenizer = cls(backend, length_limit(config), side, config, source=str(folder))
-        tokenizer._origin = str(folder.absolute()), lowercase, _fingerprint(folder)
+        tokenizer._origin = folder.absolute(), lowercase, before
         return tokenizer
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, model_max_length: int | None = None) -> None:
@@ -129,8 +131,13 @@ class Tokenizer:
             config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """A pickle holds the folder's name and a checksum, or all of a tokenizer that has no folder."""
-        return super().__reduce_ex__(protocol) if self._origin is None else (_from_origin, self._origin)
+        """A pickle holds the folder's name and a checksum, or all of a tokenizer whose files are not those it read."""
+        if self._origin is not None:
+            folder, lowercase, before = self._origin
+            found = str(folder), lowercase, _fingerprint(folder)
+            if _states(folder) == before:
+                return _from_origin, found
+        return super().__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tokenizer:
         return self  # nothing changes it
@@ -162,7 +169,7 @@ class Tokenizer:
         beyond = sorted((i, token) for token, i in self._backend.get_vocab().items() if i >= rows)
         named = ", ".join(f"{checks.shown(token)} ({i})" for i, token in beyond[:_SHOWN])
         more = f" and {len(beyond) - _SHOWN} more" if len(beyond) > _SHOWN else ""
-        source = self._origin[0] if self._origin else "Tokenizer"
+        source = str(self._origin[0]) if self._origin else "Tokenizer"
         warnings.warn(
             f"{source}: the model has {rows} embeddings and none for these tokens: {named}{more}. "
             "A text with one of them is refused",
@@ -348,6 +355,18 @@ def _from_origin(folder: str, lowercase: bool, fingerprint: str) -> Tokenizer:
     if _fingerprint(Path(folder)) != fingerprint:
         raise ValueError(f"{folder}: the files of this tokenizer have changed since it was pickled")
     return Tokenizer.from_pretrained(folder, lowercase=lowercase)
+
+
+_States = dict[str, tuple[int, ...]]
+
+
+def _states(folder: Path) -> _States:
+    """The states of the files that a tokenizer is read from."""
+    found = {}
+    for name in NAMES:
+        with contextlib.suppress(OSError):
+            found[name] = state_of(folder / name)
+    return found
 
 
 def _fingerprint(folder: Path) -> str:

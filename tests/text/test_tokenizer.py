@@ -304,6 +304,20 @@ def test_saved_and_pickled(folder, tmp_path, lowercase):
         pickle.loads(pickled)
 
 
+def test_a_tokenizer_whose_files_have_changed_is_pickled_whole(folder, monkeypatch):
+    """The files are summed up when somebody pickles, which few do, and not when they are read."""
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizer_module, "checksum", None)
+        tokenizer = Tokenizer.from_pretrained(folder)
+    small, expected = pickle.dumps(tokenizer), tokenizer.encode(TEXTS).ids
+    (folder / "tokenizer_config.json").write_text("{}")
+    for _ in range(2):
+        pickled = pickle.dumps(tokenizer)
+        assert len(pickled) > len(small)
+        tokenizer = pickle.loads(pickled)
+        np.testing.assert_array_equal(tokenizer.encode(TEXTS).ids, expected)
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "bpe.json"])
 def test_a_file_that_is_too_large_is_not_read(folder, name):
     with open(folder / name, "wb") as file:
