@@ -14,7 +14,6 @@ piece by piece. Models are written in terms of `fastattn.functional`, whose func
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -263,6 +262,8 @@ def use_reference() -> Iterator[None]:
 
 def _walk(root: Tensor, gradient: Array) -> None:
     """Run the nodes below `root`, youngest first, each once its gradient is complete."""
+    import heapq
+
     ready: list[tuple[int, Node]] = []  # a heap
     gradients: dict[Node, tuple[Array, bool]] = {}  # with a flag: nothing else holds the array
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import io
 import itertools
 import json
@@ -122,13 +121,13 @@ def _writing(folder: Path, names: str, remove: Callable[[Path], None] = os.unlin
         yield
         return
     try:
-        if _lock(descriptor, fcntl.LOCK_EX):
+        if _lock(descriptor, alone=True):
             pattern = re.compile(rf"\.(?:{names})\.[0-9a-f]{{16}}\.tmp")
             for name in filter(pattern.fullmatch, os.listdir(folder)):
                 with contextlib.suppress(OSError):
                     remove(folder / name)
         for _ in range(50):  # others hold it alone for as long as the lines above take, but `flock` does for longer
-            if _lock(descriptor, fcntl.LOCK_SH):
+            if _lock(descriptor, alone=False):
                 break
             time.sleep(0.001)
         yield
@@ -136,12 +135,14 @@ def _writing(folder: Path, names: str, remove: Callable[[Path], None] = os.unlin
         os.close(descriptor)
 
 
-def _lock(descriptor: int, kind: int) -> bool:
+def _lock(descriptor: int, *, alone: bool) -> bool:
     """Take a lock, if that is possible at once."""
+    import fcntl
+
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as error:
-        return kind == fcntl.LOCK_SH and not isinstance(error, BlockingIOError)  # no locks here: do not wait
+        return not alone and not isinstance(error, BlockingIOError)  # no locks here: do not wait
     return True
 
 
@@ -249,13 +250,13 @@ def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> byte
     return data
 
 
-def is_inside(name: Any) -> bool:
 def state_of(file: int | str | os.PathLike[str]) -> tuple[int, ...]:
     """What tells a file, open or named, from another one, and from itself after a change. Raises OSError."""
     found = os.stat(file)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def is_inside(name: Any) -> bool:
     """Whether `name`, which a file of a folder says, can be a file or a folder in that folder.
 
     >>> [is_inside(name) for name in ("1_Pooling", "a/b", "../b", "/b", "a" * 300, "a\\0b", 3)]
@@ -312,13 +313,13 @@ def parsed_json(data: bytes | str, name: str) -> Any:
     ValueError: a.json: not valid JSON: Expecting ',' delimiter: line 1 column 3 (char 2)
     """
     try:
-        return json.loads(data if isinstance(data, str) else data.decode("utf-8-sig"))
+        return json.loads(data if isinstance(data, str) else data.decode().removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: not valid JSON: {error}") from error
 
 
 _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = "[\ud800-\udfff]"
 
 
 def json_line(value: Any) -> str:
@@ -331,7 +332,7 @@ def json_line(value: Any) -> str:
     '{"text": "é\\\\u2028"}\\n'
     """
     text = json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
-    return text if text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text if text.isascii() else re.sub(_SURROGATE, lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def text_lines(path: str) -> Iterator[str]:

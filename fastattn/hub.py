@@ -5,7 +5,6 @@ This module knows no model. Each caller names the files that it reads with `File
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -17,9 +16,9 @@ from fastattn.files import read_regular, unread_weights
 
 __all__ = ["Files", "ModelNotFoundError", "cache_folder", "find_model"]
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPOSITORY = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
+_REVISION = r"\w[\w.-]*(/\w[\w.-]*)*"
+_COMMIT = r"[0-9a-f]{40}"
 
 
 class ModelNotFoundError(FileNotFoundError):
@@ -101,7 +100,7 @@ def find_model(
     name = os.fspath(path("name_or_folder", name_or_folder))
     if not isinstance(name, str):
         raise TypeError(f"name_or_folder must be str or a path of str, got {type(name_or_folder).__name__}")
-    if revision is not None and not _REVISION.fullmatch(revision):
+    if revision is not None and not re.fullmatch(_REVISION, revision):
         raise ValueError(f"find_model: revision must be a branch, a tag or a commit, got {shown(revision)}")
     folder = Path(name).expanduser()
     if name and folder.is_dir():
@@ -111,7 +110,7 @@ def find_model(
         return folder
     if name and folder.exists():
         raise NotADirectoryError(f"{folder}: a file, but a model is a folder")
-    if not isinstance(name_or_folder, str) or not _REPOSITORY.fullmatch(name):
+    if not isinstance(name_or_folder, str) or not re.fullmatch(_REPOSITORY, name):
         raise ModelNotFoundError(f"no such folder: {shown(name)}")
 
     looked = [f"folder: {folder.absolute()} does not exist"]
@@ -163,6 +162,8 @@ def _modules_of(name: str) -> Iterator[str]:
 
 def _package_folders(module: str) -> list[Path]:
     """The folders of a top-level package, found without importing it."""
+    import importlib.util
+
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):
@@ -188,7 +189,7 @@ def _find_in_cache(repository: str, files: Files, revision: str, looked: list[st
     try:
         commit = read_regular(entry / "refs" / revision).decode().strip()
     except (OSError, ValueError):
-        commit = revision if _COMMIT.fullmatch(revision) else ""
+        commit = revision if re.fullmatch(_COMMIT, revision) else ""
     snapshot = entry / "snapshots" / commit
     if not commit or not files.marked(snapshot):
         name = repository if revision == "main" else f"{repository} at {revision}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gzip
 import io
 import os
@@ -102,7 +103,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     (tmp_path / ".a.0123456789abcdef.tmp").touch()
     with files.replacing(tmp_path / "a") as (temporary,):
         temporary.write_text("new")
@@ -116,7 +117,7 @@ def test_a_folder_that_somebody_else_has_locked(tmp_path: Path, monkeypatch: pyt
     (tmp_path / ".a.0123456789abcdef.tmp").touch()
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
-        files.fcntl.flock(descriptor, files.fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         with files.replacing(tmp_path / "a") as (temporary,):
             temporary.write_text("new")
     finally:

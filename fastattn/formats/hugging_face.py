@@ -57,7 +57,7 @@ MAX_VOCABULARY = 2**27
 MAX_TENSORS = 50_000
 """Tensors of a checkpoint; a large BERT has 400."""
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = rb"\\u[dD][89a-fA-F]"
 """How half of a character beyond U+FFFF may be written. UTF-8 has no halves."""
 _ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
 _SAMPLE = 512
@@ -86,7 +86,7 @@ def read_json_array(path: str | os.PathLike[str], limit: int = MAX_JSON) -> list
 def _read_json(path: str | os.PathLike[str], limit: int, kind: type, name: str) -> Any:
     data = read_regular(path, limit)
     value = parsed_json(data, os.fspath(path))
-    if _SURROGATE.search(data):
+    if b"\\u" in data and re.search(_SURROGATE, data):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except (UnicodeEncodeError, RecursionError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -39,14 +39,14 @@ LABELS = ("num_labels", "id2label", "label2id", "problem_type", "classifier_drop
 """Fields that only a classifier reads."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class PreTrainedConfig(ABC):
-    """The shape of a model: a frozen dataclass. Its fields have the names used in the family's files.
+    """The shape of a model. A subclass is a frozen dataclass. Its fields have the names used in the family's files.
 
     A family defines `model_types`, its fields with defaults, checks in `__post_init__` with `_check` and
     `fastattn.checks`, and `to_dict`. It also overrides `_read` if the file does not contain the fields as they are.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     model_types: ClassVar[tuple[str, ...]]
     """The `model_type` of the files that this class reads."""
     dropouts: ClassVar[tuple[str, ...]] = ()
@@ -130,7 +130,7 @@ class PreTrainedConfig(ABC):
         object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # its subclasses have these
 class LabelledConfig(PreTrainedConfig):
     """The configuration of an encoder that may have a head: its labels, and what is read and written for all families.
 

@@ -64,7 +64,7 @@ class EncoderFamily(PreTrainedModel):
                 module.gradient_checkpointing = enabled
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Batch(Tokens):
     """Tokens and, unless all are 0, their `token_type_ids`, int64 `[tokens]`.
 

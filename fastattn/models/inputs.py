@@ -17,7 +17,7 @@ from fastattn.checks import integers
 from fastattn.functional.losses import IGNORE_INDEX
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Tokens:
     """Sequences of tokens without padding.
 

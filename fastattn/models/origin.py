@@ -11,7 +11,7 @@ from fastattn import nn
 from fastattn.files import checksum, read_regular
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Origin:
     """The folder that a frozen model was loaded from, and what was read."""
 

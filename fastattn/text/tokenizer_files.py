@@ -47,15 +47,15 @@ def read_tokenizer(folder: Path) -> tuple[Any, dict[str, Any]]:
     """
     library = import_tokenizers()
     config = _read_config(folder)
-    _, _, named = named_kind(folder, config)
-    if named is not None and not named.types:
+    _, _, kind = named_kind(folder, config)
+    if kind is not None and not kind.types:
         config.setdefault("model_input_names", ["input_ids", "attention_mask"])
     usual: list[_Token]
     whole: list[str]
     flags: Mapping[str, Mapping[str, bool]]
     if os.path.lexists(folder / TOKENIZER):  # what is there and no file is refused, not passed over
         usual, whole, flags = [], [], {}
-        backend = _from_tokenizer_json(library, folder, config)
+        backend = _from_tokenizer_json(library, folder, config, kind)
     else:
         kind = kind_of(folder, config)
         flags = kind.flags
@@ -106,13 +106,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config | special
 
 
-def _from_tokenizer_json(library: Any, folder: Path, config: Mapping[str, Any]) -> Any:
+def _from_tokenizer_json(library: Any, folder: Path, config: Mapping[str, Any], kind: Kind | None) -> Any:
     """As in transformers 5, a class may take no more than the vocabulary and the added tokens from tokenizer.json."""
     path = folder / TOKENIZER
     data = read_regular(path, MAX_VOCABULARY)
     with library_errors(f"{path}: not a tokenizer that the tokenizers library reads"):
         backend = library.Tokenizer.from_buffer(data)
-    _, _, kind = named_kind(folder, config)
     if kind is not None and kind.fits(backend, special := kind.tokens(config)):
         kind.finish(backend, folder, config, special)
     return backend

@@ -19,7 +19,6 @@ from fastattn.checks import shown
 from fastattn.files import read_regular
 from fastattn.formats.hugging_face import CONFIG as MODEL_CONFIG
 from fastattn.formats.hugging_face import MAX_VOCABULARY, read_json
-from fastattn.formats.sentencepiece_model import read_sentencepiece_model
 from fastattn.text.library import import_tokenizers, library_errors
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -169,6 +168,8 @@ def _unigram(name: str, change: Callable[[Pieces, Special], Pieces], unk_id: int
     """SentencePiece's Unigram in the file `name`; `change` makes the vocabulary of the pieces."""
 
     def read(folder: Path, special: Special) -> tuple[Any, Whole]:
+        from fastattn.formats.sentencepiece_model import read_sentencepiece_model
+
         library, path = import_tokenizers(), folder / name
         model = read_sentencepiece_model(path)
         if model.kind != "Unigram":

@@ -24,8 +24,9 @@ from fastattn.autograd import Tensor, values
 from fastattn.checks import integers, operand, sequence, shown
 from fastattn.models.awd_lstm.config import AwdLstmConfig
 from fastattn.models.base import PreTrainedModel
+from fastattn.models.language_model import LanguageModelOutput, mean_of_losses, room_for_logits, token_losses
 from fastattn.models.layers import by_layer
-from fastattn.models.outputs import LanguageModelOutput, as_tensor, mean_of_losses, room_for_logits, token_losses
+from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import AnyParameter, Array, Table
 

@@ -23,7 +23,8 @@ from fastattn.formats import hugging_face
 from fastattn.models.base import PreTrainedModel
 from fastattn.models.elmo.config import ElmoConfig
 from fastattn.models.elmo.network import LAYER_NAMES, ElmoNetwork, State, detached
-from fastattn.models.outputs import LanguageModelOutput, as_tensor, mean_of_losses, room_for_logits, token_losses
+from fastattn.models.language_model import LanguageModelOutput, mean_of_losses, room_for_logits, token_losses
+from fastattn.models.outputs import as_tensor
 from fastattn.nn.module import Values
 
 

@@ -47,7 +47,7 @@ class TextTooLongError(ValueError):
         self.index, self.tokens, self.limit = index, tokens, limit
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Cut:
     """Counts texts that were cut: `count` of `total`; the first is `index`, with so many `tokens`."""
 

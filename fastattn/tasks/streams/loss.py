@@ -10,7 +10,7 @@ import numpy as np
 
 from fastattn.autograd import Tensor, no_grad
 from fastattn.checks import FRACTION, config_number
-from fastattn.models.outputs import LanguageModelOutput
+from fastattn.models.language_model import LanguageModelOutput
 from fastattn.nn.parameter import Array
 from fastattn.random import next_seed
 

@@ -14,7 +14,7 @@ from helpers import assert_same_bits
 from helpers_gradients import differences
 
 from fastattn import Tensor, kernels, no_grad, use_reference
-from fastattn.models import AwdLstmConfig, AwdLstmForLanguageModel, outputs
+from fastattn.models import AwdLstmConfig, AwdLstmForLanguageModel, language_model
 from fastattn.models.awd_lstm.model import AwdLstm, locked_dropout
 from fastattn.random import manual_seed, next_seed
 
@@ -210,7 +210,7 @@ def test_bits_do_not_depend_on_the_company(isa: str, threads: int) -> None:
 def test_a_long_line_needs_no_scores_of_all_words_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = make(vocabulary_size=500, direction="both").freeze(), batch_of(2, np.array([0, 3, 2000]))
     whole = model(**batch)
-    monkeypatch.setattr(outputs, "LOGITS", 500 * 300 + 7, raising=False)
+    monkeypatch.setattr(language_model, "LOGITS", 500 * 300 + 7, raising=False)
     tracemalloc.start()
     found = model(**batch)
     peak = tracemalloc.get_traced_memory()[1]

@@ -22,7 +22,7 @@ from helpers_language_model import (
 )
 
 from fastattn import Tensor, no_grad, use_reference
-from fastattn.models import BidirectionalLanguageModel, Elmo, ElmoConfig, outputs
+from fastattn.models import BidirectionalLanguageModel, Elmo, ElmoConfig, language_model
 from fastattn.random import manual_seed
 from fastattn.tasks import WordEncoder
 
@@ -33,7 +33,7 @@ def test_scores_of_a_few_tokens_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     model, batch = make().freeze().eval(), batch_of(SENTENCES)
     whole, rows = model(**batch), []
     size = model.softmax.out_features
-    monkeypatch.setattr(outputs, "LOGITS", 3 * size + 1, raising=False)
+    monkeypatch.setattr(language_model, "LOGITS", 3 * size + 1, raising=False)
     score = model.softmax.forward
     monkeypatch.setattr(model.softmax, "forward", lambda x, out: rows.append(len(x)) or score(x, out=out))
     found = model(**batch)
