@@ -63,12 +63,37 @@ class CRF(Module):
         >>> tags.tolist(), scores.shape
         ([[0, 1, 0]], (1, 1))
         """
-        parameters = (self.transitions, self.start_transitions, self.end_transitions)
-        x, *scores = values(operand("decode: emissions", emissions), *parameters)
-        scores = forbid(scores, bool_masks("decode", scores, self.constraints))
-        offsets = int32_offsets(cu_seqlens, "decode: cu_seqlens")
+        x, offsets, *scores = self._arrays_of("decode", emissions, cu_seqlens)
         found: tuple[NDArray[np.int64], Array] = autograd.mode.ops.crf_viterbi(x, offsets, *scores, n)
         return found
+
+    @named("crf_viterbi")
+    def marginals(self, emissions: Values, cu_seqlens: ArrayLike) -> Array:
+        """The probability of each tag at each token, over all tag sequences: an array `[tokens, num_tags]`.
+
+        It is the gradient of the log of the sum over all sequences. Raises ValueError if the constraints allow none.
+
+        >>> layer = CRF(2)
+        >>> layer.marginals(np.array([[9, 0], [0, 9], [9, 0]], np.float32), [0, 3]).argmax(axis=1).tolist()
+        [0, 1, 0]
+        """
+        x, offsets, *scores = self._arrays_of("marginals", emissions, cu_seqlens)
+        ops = autograd.mode.ops
+        tags = ops.crf_viterbi(x, offsets, *scores, 1)[0][0]
+        if len(tags) and tags.min() < 0:
+            raise ValueError("marginals: constraints must allow a sequence of this length")
+        given = (x, tags, offsets, *scores)
+        log_likelihood, alpha = ops.crf(*given)
+        found = -ops.crf_backward(np.ones_like(log_likelihood), *given, log_likelihood, alpha)[0]
+        found[np.arange(len(tags)), tags] += 1
+        return np.asarray(found.clip(0, 1))
+
+    def _arrays_of(self, name: str, emissions: Values, cu_seqlens: ArrayLike) -> tuple[Any, ...]:
+        """Emissions, offsets and the scores of steps, as the kernels take them."""
+        parameters = (self.transitions, self.start_transitions, self.end_transitions)
+        x, *scores = values(operand(f"{name}: emissions", emissions), *parameters)
+        scores = forbid(scores, bool_masks(name, scores, self.constraints))
+        return x, int32_offsets(cu_seqlens, f"{name}: cu_seqlens"), *scores
 
     def extra_repr(self) -> str:
         return f"num_tags={self.num_tags}, constraints={self.constraints is not None}"

@@ -27,6 +27,7 @@ from fastattn.models.base import PreTrainedModel
 from fastattn.models.language_model import LanguageModelOutput, mean_of_losses, room_for_logits, token_losses
 from fastattn.models.layers import by_layer
 from fastattn.models.outputs import as_tensor
+from fastattn.nn.dropout import locked_dropout
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import AnyParameter, Array, Table
 
@@ -187,18 +188,6 @@ class AwdLstmForLanguageModel(PreTrainedModel):
                     raise ValueError(f"{name}[{i}]: {part} must have {wanted}, got {x.shape}")
         directions = [slice(i, i + 1) for i in range(count)]
         return [[(h[each], c[each]) for h, c in layers] for each in directions]
-
-
-def locked_dropout(x: Values, cu_seqlens: CuSeqlens, p: float) -> Any:
-    """`x` with a fraction `p` of its features dropped: in each sequence the same ones at all of its steps.
-
-    Source: Gal and Ghahramani 2016, section 4, for inputs and outputs of a layer.
-    """
-    if not p:
-        return x
-    kept = F.dropout(np.ones((len(cu_seqlens) - 1, x.shape[1]), x.dtype), p)
-    run_pass()
-    return x * np.repeat(kept, ragged.lengths(cu_seqlens), axis=0)
 
 
 def _scores(decoder: nn.Linear, x: Values, out: Array | None = None) -> Any:

@@ -15,7 +15,8 @@ from helpers_gradients import differences
 
 from fastattn import Tensor, kernels, no_grad, use_reference
 from fastattn.models import AwdLstmConfig, AwdLstmForLanguageModel, language_model
-from fastattn.models.awd_lstm.model import AwdLstm, locked_dropout
+from fastattn.models.awd_lstm.model import AwdLstm
+from fastattn.nn.dropout import locked_dropout
 from fastattn.random import manual_seed, next_seed
 
 RATES = ("embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
