@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         read_translation_tokenizer,
         sentencepiece_tokenizer,
     )
+    from fastattn.text.vectors import WordVectors, read_word_vectors
+    from fastattn.text.word_splitting import split_words
     from fastattn.text.wordpiece import train_wordpiece
     from fastattn.text.words import TokenizedWords, encode_words
 
@@ -65,6 +67,7 @@ __all__ = [
     "Tokenizer",
     "TranslationTokenizer",
     "Vocabulary",
+    "WordVectors",
     "character_ids",
     "continuing_ids",
     "convert_tags",
@@ -87,10 +90,12 @@ __all__ = [
     "read_sentences",
     "read_squad",
     "read_translation_tokenizer",
+    "read_word_vectors",
     "scheme_of",
     "sentence_batches",
     "sentencepiece_tokenizer",
     "split_sentences",
+    "split_words",
     "tags_to_entities",
     "token_budget_batches",
     "tokens_per_batch",
@@ -122,6 +127,8 @@ __getattr__ = lazy(
         "tokenizer": "Tokenizer",
         "translation_tokenizer": "SubwordTokenizer TranslationTokenizer read_translation_tokenizer "
         "sentencepiece_tokenizer",
+        "vectors": "WordVectors read_word_vectors",
+        "word_splitting": "split_words",
         "wordpiece": "train_wordpiece",
         "words": "TokenizedWords encode_words",
     },

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from fastattn import ragged
 from fastattn.checks import integer, sequence, text, texts
 
-__all__ = ["BEGIN", "END", "character_ids", "index_words"]
+__all__ = ["BEGIN", "END", "PADDING", "character_ids", "index_words"]
 
 BEGIN, END = "<S>", "</S>"
 """The words around every sentence. A word with the same spelling is one of these."""
 
 _SENTENCE_IDS = {BEGIN: 256, END: 257}
-_WORD_BEGIN, _WORD_END, _PADDING = 258, 259, 260
+_WORD_BEGIN, _WORD_END, PADDING = 258, 259, 260
 
 
 def character_ids(words: Sequence[str], max_characters: int = 50) -> NDArray[np.int64]:
@@ -45,7 +45,7 @@ def character_ids(words: Sequence[str], max_characters: int = 50) -> NDArray[np.
     words = texts("character_ids: words", words, "words")
     spelled = [b"?" if word in _SENTENCE_IDS else word[:room].encode()[:room] for word in words]
     lengths = np.fromiter(map(len, spelled), np.int64, len(spelled))
-    ids = np.full((len(spelled), max_characters), _PADDING, np.int64)
+    ids = np.full((len(spelled), max_characters), PADDING, np.int64)
     ids[:, 0] = _WORD_BEGIN
     ids[:, 1:-1][np.arange(room) < lengths[:, None]] = np.frombuffer(b"".join(spelled), np.uint8)
     ids[np.arange(len(spelled)), lengths + 1] = _WORD_END
