@@ -85,6 +85,8 @@ if TYPE_CHECKING:
     from fastattn.models.roberta.model import RobertaForSequenceClassification as RobertaForSequenceClassification
     from fastattn.models.roberta.model import RobertaForTokenClassification as RobertaForTokenClassification
     from fastattn.models.roberta.model import RobertaModel as RobertaModel
+    from fastattn.models.sequence_tagger.config import SequenceTaggerConfig as SequenceTaggerConfig
+    from fastattn.models.sequence_tagger.model import SequenceTagger as SequenceTagger
     from fastattn.models.transformer.config import TransformerConfig as TransformerConfig
     from fastattn.models.transformer.model import Transformer as Transformer
     from fastattn.models.transformer.model import TransformerOutput as TransformerOutput
@@ -112,6 +114,7 @@ _HOMES = {
     "outputs": "EncoderOutput",
     "roberta": "RobertaConfig RobertaForMaskedLM RobertaForMultipleChoice RobertaForQuestionAnswering "
     "RobertaForSequenceClassification RobertaForTokenClassification RobertaModel",
+    "sequence_tagger": "SequenceTagger SequenceTaggerConfig",
     "transformer": "Transformer TransformerConfig",
     "transformer.model": "TransformerOutput",
 }

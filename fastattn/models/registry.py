@@ -33,6 +33,7 @@ FAMILIES = {
     "mpnet": "mpnet",
     "nomic_bert": "nomic_bert",
     "roberta": "roberta",
+    "sequence-tagger": "sequence_tagger",
     "xlm-roberta": "roberta",
 }
 
