@@ -72,6 +72,9 @@ CASES = {
     "rerank": Case("rerank", 2, ("--ema", "0.9")),
     "tag": Case("tag", 2),
     "tag-entities": Case("tag", 3, ("--format", "conll", "--patience", "2"), both(entities)),
+    "tag-features": Case(
+        "tag", 3, ("--network", "lstm-crf", "--features", "bert", "--hidden-size", "8", "--characters", "lstm")
+    ),
     "answer": Case("answer", 2),
     "embed-cosent": Case("embed", 3, ("--accumulation", "2")),
     "embed-cosine": Case("embed", 2, ("--loss", "cosine", "--max-score", "9", "--matryoshka", "16", "5")),

@@ -84,7 +84,7 @@ def describe(name_or_folder: str | os.PathLike[str], **place: Any) -> dict[str, 
         if tokenizer is not None:
             facts["tokenizer"] = tokenizer
     labels = getattr(config, "id2label", None)
-    if labels is not None and any("Classification" in name for name in facts["architectures"]):
+    if labels is not None and any("Classification" in name or "Tagger" in name for name in facts["architectures"]):
         facts["labels"] = list(labels.values())
     facts |= {"can": [], "can_train": [], "problems": problems, "cannot": {}, "others": []}
     if family is not None and config is not None:
@@ -107,7 +107,7 @@ def _tried(problems: list[str], call: Callable[[], Value]) -> Value | None:
 
 def _most_tokens(config: Any) -> dict[str, int]:
     """The positions for tokens, where the config counts others too."""
-    return {"max_position_embeddings": config.max_tokens} if hasattr(config, "max_tokens") else {}
+    return {"max_position_embeddings": config.max_tokens} if hasattr(config, "max_position_embeddings") else {}
 
 
 def _sizes(values: Mapping[str, Any]) -> dict[str, int]:

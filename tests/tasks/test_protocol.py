@@ -55,7 +55,7 @@ def test_every_option_is_explained_and_checked(usage: type[Usage]) -> None:
     [
         (TagRecipe, {"epochs": 0}, "TagRecipe: epochs must be a positive integer, got 0"),
         (TagRecipe, {"epochs": 1.5}, "TagRecipe: epochs must be a positive integer, got 1.5"),
-        (TagRecipe, {"epochs": None}, "TagRecipe: epochs must be a positive integer, got None"),
+        (BiLMRecipe, {"epochs": None}, "BiLMRecipe: epochs must be a positive integer, got None"),
         (TagRecipe, {"warmup": 2}, r"TagRecipe: warmup must be a number in \[0, 1\], got 2"),
         (TagRecipe, {"plot": 1}, "TagRecipe: plot must be a bool, got 1"),
         (BiLMRecipe, {"vocabulary": 3}, "BiLMRecipe: vocabulary must be str or a path, got 3"),

@@ -14,6 +14,9 @@ from fastattn.checks import shown
 from fastattn.errors import EmptyError, OptionError
 from fastattn.files import replacing
 from fastattn.formats import hugging_face
+from fastattn.hub import Files
+from fastattn.models.base import HUGGING_FACE
+from fastattn.models.sequence_tagger.config import SequenceTaggerConfig
 from fastattn.tasks.embed.folder import FILES
 from fastattn.tasks.tag.recipe import TagOptions
 from fastattn.text import (
@@ -30,7 +33,29 @@ from fastattn.text.tables import FORMATS, format_by_name
 
 UPOS = "UPOS"
 LAYOUT = "tagger.json"
-TAGGER_FILES = FILES._replace(patterns=(*FILES.patterns, LAYOUT))
+VOCABULARY = "vocab.txt"
+FEATURES = "features"
+"""The folder of the frozen model, in that of an LSTM."""
+
+
+def is_network(folder: Path) -> bool:
+    """Whether a folder has a `SequenceTagger`."""
+    return hugging_face.read_config(folder).get("model_type") in SequenceTaggerConfig.model_types
+
+
+def _missing_files(folder: Path) -> list[str]:
+    """Files that loading needs and `folder`, perhaps a part of a download, does not have."""
+    if not is_network(folder):
+        return [] if FILES.more is None else FILES.more(folder)
+    missing = Files((), (hugging_face.WEIGHTS, VOCABULARY, LAYOUT)).missing(folder)
+    if hugging_face.read_config(folder).get("features"):
+        missing += [f"{FEATURES}/{name}" for name in HUGGING_FACE.missing(folder / FEATURES)]
+    return missing
+
+
+TAGGER_FILES = FILES._replace(
+    patterns=(*FILES.patterns, LAYOUT, *(f"{FEATURES}/{name}" for name in FILES.patterns)), more=_missing_files
+)
 
 Sentence = ConlluSentence | ConllSentence
 FORMAT_ENDS = {"conllu": (".conllu", ".conllup"), "conll": (".conll", ".iob", ".iob2", ".bio", ".bioes")}

@@ -113,7 +113,7 @@ def _spans(text: Text, room: int, stride: int) -> Iterator[tuple[int, int, IntAr
         yield start, end, start + np.flatnonzero(mine[: end - start])
 
 
-class _Unit(NamedTuple):
+class Unit(NamedTuple):
     """A wordpiece, or a word: label, score, how it is written, and its characters."""
 
     label: str
@@ -154,7 +154,11 @@ class Grouping(NamedTuple):
             row = self._row(scores[a:b][counted[a:b]])
             label = int(row.argmax())
             word = written[a] if each else self.joined([*written[a:b]])
-            units.append(_Unit(self.labels[label], row[label], word, starts[a], ends[b - 1], a + self.leading))
+            units.append(Unit(self.labels[label], row[label], word, starts[a], ends[b - 1], a + self.leading))
+        return self.joined_units(units)
+
+    def joined_units(self, units: list[Unit]) -> list[dict[str, Any]]:
+        """The spans of a text, from its wordpieces or words."""
         if self.strategy == "none":
             return [
                 {"entity": unit.label, "score": _number(unit.score), "index": unit.place, "word": unit.word,
@@ -184,7 +188,7 @@ class Grouping(NamedTuple):
                     yield name, start, i
                 start = i
 
-    def _group(self, name: str, units: list[_Unit]) -> dict[str, Any]:
+    def _group(self, name: str, units: list[Unit]) -> dict[str, Any]:
         return {
             "entity_group": name,
             "score": _number(np.mean(np.array([unit.score for unit in units], np.float32))),
