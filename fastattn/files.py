@@ -12,7 +12,6 @@ import re
 import stat
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -256,6 +255,15 @@ def state_of(file: int | str | os.PathLike[str]) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def states_of(paths: Iterable[Path]) -> dict[Path, tuple[int, ...]]:
+    """The states of those of the files that are there."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found[path] = state_of(path)
+    return found
+
+
 def is_inside(name: Any) -> bool:
     """Whether `name`, which a file of a folder says, can be a file or a folder in that folder.
 
@@ -409,6 +417,8 @@ def checksum(pieces: Iterable[bytes]) -> str:
     >>> checksum([b"the cat", b"sat"])
     '10-1f73d463-14d803e2'
     """
+    import zlib
+
     size, crc, adler = 0, 0, 1
     for piece in pieces:
         size, crc, adler = size + len(piece), zlib.crc32(piece, crc), zlib.adler32(piece, adler)
@@ -424,6 +434,8 @@ def lines_crc32(lines: Iterable[str]) -> int:
     >>> lines_crc32(["the cat", "sat \ud800"])
     1959464358
     """
+    import zlib
+
     found, lines = 0, iter(lines)
     separator = ""
     while some := list(itertools.islice(lines, _CRC32_LINES)):

@@ -190,6 +190,10 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         """The dtype of a tensor in the file, such as "F16", from the header."""
         return self._entries[name].dtype
 
+    def paths(self) -> list[Path]:
+        """The files that the tensors are in."""
+        return [Path(name).absolute() for name in {str(entry.file.name) for entry in self._entries.values()}]
+
     def sample(self, name: str) -> bytes:
         """Some bytes from the start, the middle and the end of a tensor: enough to tell it from another."""
         entry = self._entries[name]

@@ -21,7 +21,7 @@ from fastattn.formats import hugging_face
 from fastattn.hub import Files, find_model
 from fastattn.models.config import PreTrainedConfig, architectures, code_of_its_own
 from fastattn.models.layers import by_layer, layer_number, layer_numbers, pattern
-from fastattn.models.origin import Origin, attributes_of, fingerprint_of, from_origin
+from fastattn.models.origin import Origin, attributes_of, from_origin, states_of_files
 from fastattn.nn.parameter import AnyParameter, Array
 
 Self = TypeVar("Self", bound="PreTrainedModel")
@@ -280,8 +280,8 @@ class PreTrainedModel(nn.Module, ABC):
                 model = cls(config, tensors, **options)
             model._folder = folder.absolute()
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
-                fingerprint, values = fingerprint_of(cls, folder, tensors), [p.held for p in model._arrays()]
-                model._origin = Origin(folder.absolute(), changes, fingerprint, config, values, attributes_of(model))
+                files, values = states_of_files(cls, folder, tensors), [p.held for p in model._arrays()]
+                model._origin = Origin(cls, folder.absolute(), changes, files, config, values, attributes_of(model))
         return model
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import warnings
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastattn import checks
-from fastattn.files import checksum, read_regular, replacing, state_of
+from fastattn.files import checksum, read_regular, replacing, states_of
 from fastattn.hub import folder_of
 from fastattn.text.library import by_index, import_tokenizers, library_errors
 from fastattn.text.long_texts import Cuts, flattened
@@ -72,7 +71,7 @@ class Tokenizer:
         #: The limit that the folder's tokenizer_config.json names, or None.
         self.model_max_length = model_max_length
         self._config = config or {}
-        self._origin: tuple[Path, bool, _States] | None = None
+        self._origin: tuple[Path, bool, dict[Path, tuple[int, ...]]] | None = None
 
     @classmethod
     def from_pretrained(
@@ -97,7 +96,7 @@ class Tokenizer:
         """
         library = import_tokenizers()
         folder = folder_of(name_or_folder, FILES, **place)
-        before = _states(folder)
+        files = states_of(folder.absolute() / name for name in NAMES)
         backend, config = read_tokenizer(folder)
         if lowercase and not _lowercases(backend.normalizer):
             steps = [library.normalizers.Lowercase()]
@@ -110,7 +109,7 @@ class Tokenizer:
                 f"{folder / 'tokenizer_config.json'}: truncation_side must be left or right, got {checks.shown(side)}"
             )
         tokenizer = cls(backend, length_limit(config), side, config, source=str(folder))
-        tokenizer._origin = folder.absolute(), lowercase, before
+        tokenizer._origin = folder.absolute(), lowercase, files
         return tokenizer
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, model_max_length: int | None = None) -> None:
@@ -133,9 +132,9 @@ class Tokenizer:
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A pickle holds the folder's name and a checksum, or all of a tokenizer whose files are not those it read."""
         if self._origin is not None:
-            folder, lowercase, before = self._origin
+            folder, lowercase, files = self._origin
             found = str(folder), lowercase, _fingerprint(folder)
-            if _states(folder) == before:
+            if states_of(folder / name for name in NAMES) == files:
                 return _from_origin, found
         return super().__reduce_ex__(protocol)
 
@@ -355,18 +354,6 @@ def _from_origin(folder: str, lowercase: bool, fingerprint: str) -> Tokenizer:
     if _fingerprint(Path(folder)) != fingerprint:
         raise ValueError(f"{folder}: the files of this tokenizer have changed since it was pickled")
     return Tokenizer.from_pretrained(folder, lowercase=lowercase)
-
-
-_States = dict[str, tuple[int, ...]]
-
-
-def _states(folder: Path) -> _States:
-    """The states of the files that a tokenizer is read from."""
-    found = {}
-    for name in NAMES:
-        with contextlib.suppress(OSError):
-            found[name] = state_of(folder / name)
-    return found
 
 
 def _fingerprint(folder: Path) -> str:

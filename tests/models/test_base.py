@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import multiprocessing
+import os
 import pickle
 import shutil
 import sys
@@ -30,6 +31,7 @@ from fastattn.models import (
     Elmo,
     ElmoConfig,
     Transformer,
+    origin,
 )
 from fastattn.models.config import PreTrainedConfig
 from fastattn.models.heads import RaggedModel
@@ -239,6 +241,24 @@ class TestPickling:
         shutil.rmtree(folder.path)
         with pytest.raises(FileNotFoundError, match="bert: no such folder"):
             pickle.loads(pickled)
+
+    @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+    def test_a_folder_that_has_changed_before(self, folder: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The pickle has the weights. The files are summed up when somebody pickles, not when they are read."""
+        with monkeypatch.context() as patch:
+            patch.setattr(origin, "checksum", None)
+            model = folder.load()
+        small, expected = pickle.dumps(model), _encode(model)
+        path = folder.path / name
+        path.write_bytes(path.read_bytes())
+        os.utime(path, ns=(0, 0))
+        for _ in range(2):
+            pickled = pickle.dumps(model)
+            assert len(pickled) > 10 * len(small)
+            model = pickle.loads(pickled)
+            assert_same_bits(_encode(model), expected)
+        folder.write()
+        assert len(pickle.dumps(folder.load())) == len(small)
 
     def test_a_changed_config(self, folder: Any) -> None:
         pickled = pickle.dumps(folder.load())
