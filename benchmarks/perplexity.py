@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -109,7 +110,7 @@ def table(outcomes: list[Outcome]) -> Table:
             found, compared = [each.perplexity for each in runs], ["", "", ""]
             if ours and name != "fastattn":
                 mean, spreads = np.mean(found), [spread_of(each) for each in (runs, ours)]
-                allowed = max(0.01 * mean, 2 * np.hypot(*spreads) / 3**0.5)
+                allowed = max(0.01 * mean, 2 * math.hypot(*spreads) / 3**0.5)
                 times = [each.seconds / same.seconds for each in runs for same in ours if each.seed == same.seed]
                 higher = np.mean([each.perplexity for each in ours]) - mean
                 compared = [f"{higher:+.2f}", f"{allowed:.2f}", f"{np.median(times):.2f}" if times else ""]
