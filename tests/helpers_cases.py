@@ -25,11 +25,16 @@ class Case:
     options: tuple[str, ...] = ()
     texts: dict[str, Callable[[], str]] = field(default_factory=dict)
     """What some files hold, by flag, instead of what they hold for all runs of the task."""
+    model: Callable[[Path], object] | None = None
+    """Writes the folder of another model to begin with."""
 
     def command(self, folder: Path) -> list[str]:
         """The arguments without --output, of a run that saves after each step. Its files are written to `folder`."""
         files = helpers_train.files_of(self.task, folder)
         files |= {flag: write(folder / f"own{flag}.tsv", text()) for flag, text in self.texts.items()}
+        if self.model is not None:
+            files["--model"] = str(folder / "other")
+            self.model(folder / "other")
         del files["--output"]
         return helpers_train.command(self.task, files, "--save-every", "1", *self.options)
 
@@ -62,12 +67,20 @@ def triples() -> str:
     return "anchor\tpositive\tnegative\n" + "".join("\t".join(row) + "\n" for row in rows)
 
 
+def words(folder: Path) -> None:
+    """A language model of both directions."""
+    text = [text.split() for text in CLASSES]
+    sizes = {"embedding_dim": 6, "dim": 8, "layers": 2, "min_count": 1, "direction": "both"}
+    tasks.LanguageModel.for_training(None, text, **sizes).save_pretrained(folder)
+
+
 BY_LAYER = ("--layer-decay", "0.5", "--gradual-unfreezing", "--schedule", "slanted-triangular")
 
 CASES = {
     "classify": Case("classify", 3, ("--accumulation", "2", "--max-length", "6")),
     "classify-pairs": Case("classify", 3, ("--patience", "2", *BY_LAYER), both(pair_classes)),
     "classify-multi-label": Case("classify", 3, ("--multi-label",), both(topics)),
+    "classify-ulmfit": Case("classify", 3, ("--network", "ulmfit", *BY_LAYER), model=words),
     "regress": Case("regress", 2),
     "rerank": Case("rerank", 2, ("--ema", "0.9")),
     "tag": Case("tag", 2),

@@ -48,6 +48,7 @@ from fastattn.generation import generate
 from fastattn.models import (
     AwdLstmConfig,
     AwdLstmForLanguageModel,
+    AwdLstmForSequenceClassification,
     BertConfig,
     BertForPreTraining,
     BidirectionalLanguageModel,
@@ -57,7 +58,7 @@ from fastattn.models import (
     convert_checkpoint,
 )
 from fastattn.models.registry import load_encoder
-from fastattn.tasks import BiLM, CrossEncoder, LanguageModel, SentenceEncoder, Tagger, WordEncoder
+from fastattn.tasks import BiLM, Classifier, CrossEncoder, LanguageModel, SentenceEncoder, Tagger, WordEncoder
 from fastattn.tasks.description import describe
 from fastattn.training.run_state import read_state, write_state
 
@@ -146,6 +147,12 @@ def _bilm(folder: Path) -> None:
 def _language_model(folder: Path) -> None:
     config = AwdLstmConfig(vocabulary_size=5, embedding_dim=3, dim=4, n_layers=2)
     AwdLstmForLanguageModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("<S>\n</S>\n<UNK>\nthe\ncat\n")
+
+
+def _word_classifier(folder: Path) -> None:
+    config = AwdLstmConfig(vocabulary_size=5, embedding_dim=3, dim=4, n_layers=2, direction="both")
+    AwdLstmForSequenceClassification(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("<S>\n</S>\n<UNK>\nthe\ncat\n")
 
 
@@ -303,6 +310,9 @@ def _targets() -> Iterator[tuple[str, Target]]:
         yield f"bilm {name}", Target(_bilm, name, BiLM.from_pretrained, mutate, _perplexity)
     language_model = partial(Target, _language_model, read=LanguageModel.from_pretrained, use=_perplexity)
     yield "language-model config.json", language_model("config.json", mutate=as_json)
+    words = partial(Target, _word_classifier, read=Classifier.from_pretrained, use=lambda made: made(["the cat"]))
+    for name, mutate in (("config.json", as_json), ("vocab.txt", as_lines)):
+        yield f"ulmfit {name}", words(name, mutate=mutate)
     for name in ("config.json", "generation_config.json"):
         kind = name.partition(".")[0]
         yield f"{kind} marian", Target(_marian, name, Transformer.from_pretrained, as_json, _translate)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fastattn.models.albert.model import AlbertForSequenceClassification as AlbertForSequenceClassification
     from fastattn.models.albert.model import AlbertForTokenClassification as AlbertForTokenClassification
     from fastattn.models.albert.model import AlbertModel as AlbertModel
+    from fastattn.models.awd_lstm.classification import (
+        AwdLstmForSequenceClassification as AwdLstmForSequenceClassification,
+    )
     from fastattn.models.awd_lstm.config import AwdLstmConfig as AwdLstmConfig
     from fastattn.models.awd_lstm.model import AwdLstmForLanguageModel as AwdLstmForLanguageModel
     from fastattn.models.bert.config import BertConfig as BertConfig
@@ -94,7 +97,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "albert": "AlbertConfig AlbertForMaskedLM AlbertForMultipleChoice AlbertForPreTraining AlbertForQuestionAnswering "
     "AlbertForSequenceClassification AlbertForTokenClassification AlbertModel",
-    "awd_lstm": "AwdLstmConfig AwdLstmForLanguageModel",
+    "awd_lstm": "AwdLstmConfig AwdLstmForLanguageModel AwdLstmForSequenceClassification",
     "bert": "BertConfig BertForMaskedLM BertForMultipleChoice BertForNextSentencePrediction BertForPreTraining "
     "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification BertModel",
     "convert": "Converted convert_checkpoint",

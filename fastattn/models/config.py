@@ -131,27 +131,27 @@ class PreTrainedConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # its subclasses have these
-class LabelledConfig(PreTrainedConfig):
-    """The configuration of an encoder that may have a head: its labels, and what is read and written for all families.
+class LabelsConfig(PreTrainedConfig):
+    """The configuration of a model that may classify: its labels.
 
     `num_labels` is the length of `id2label`, or 2 without names. `id2label` defaults to LABEL_0, LABEL_1, ...;
     `label2id` is its inverse. More than 65,536 labels must be named.
     """
 
-    sizes: ClassVar[tuple[str, ...]]
-    """Fields that every config.json must have, since no default would be right."""
-    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     problem_type: str | None = None
     num_labels: int = None  # type: ignore[assignment]  # the length of `id2label`
     id2label: dict[int, str] = field(default_factory=dict)
     label2id: dict[str, int] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    def _count_labels(self) -> None:
+        """Set `num_labels` if it is not given, and check it."""
         self._set("id2label", {} if self.id2label is None else _names(self.id2label))
         if self.num_labels is None:
             self._set("num_labels", len(self.id2label) or 2)
-        self._check(config_integer, *self.sizes, "num_labels")
-        self._check_fields()
+        self._check(config_integer, "num_labels")
+
+    def _name_labels(self) -> None:
+        """Check the names of the labels, and give them names if they have none."""
         self._check(choice, "problem_type", known=PROBLEM_TYPES)
         if not self.id2label and self.num_labels > MAX_UNNAMED:
             raise ValueError(f"num_labels must be at most {MAX_UNNAMED} without id2label, got {self.num_labels}")
@@ -161,6 +161,30 @@ class LabelledConfig(PreTrainedConfig):
             raise ValueError(f"id2label must name 0 to num_labels - 1 = {self.num_labels - 1}, got names of {got}")
         self._set("id2label", names)
         self._set("label2id", _numbers(self.label2id or {}) or {name: i for i, name in names.items()})
+
+    @classmethod
+    def _read(cls, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a config.json, without labels that `changes` replace."""
+        found = super()._read(values, changes)
+        count = _count(found)
+        if "id2label" in changes or changes.get("num_labels", count) != count:  # other labels than in the file
+            found = {name: value for name, value in found.items() if name not in ("num_labels", "id2label", "label2id")}
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # its subclasses have these
+class LabelledConfig(LabelsConfig):
+    """The configuration of an encoder that may have a head: what is read and written for all families."""
+
+    sizes: ClassVar[tuple[str, ...]]
+    """Fields that every config.json must have, since no default would be right."""
+    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+
+    def __post_init__(self) -> None:
+        self._check(config_integer, *self.sizes)
+        self._count_labels()
+        self._check_fields()
+        self._name_labels()
 
     @abstractmethod
     def _check_fields(self) -> None:
@@ -202,9 +226,6 @@ class LabelledConfig(PreTrainedConfig):
         for name in cls.sizes:
             if name not in values:
                 raise ValueError(f"{name} is missing")
-        count = _count(found)
-        if "id2label" in changes or changes.get("num_labels", count) != count:  # other labels than in the file
-            found = {name: value for name, value in found.items() if name not in ("num_labels", "id2label", "label2id")}
         return found
 
     @classmethod

@@ -33,7 +33,7 @@ from fastattn.autograd import Tensor
 from fastattn.checks import integers
 from fastattn.functional.losses import IGNORE_INDEX
 from fastattn.models.encoder import Batch, Encoder, EncoderFamily
-from fastattn.models.inputs import Tokens, check_labels
+from fastattn.models.inputs import Tokens, check_labels, sequence_target
 from fastattn.models.outputs import EncoderOutput, HeadOutput, QuestionAnsweringOutput, as_tensor, loss_of
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
@@ -294,13 +294,7 @@ class SequenceClassification(SummaryModel, RaggedModel):
         self._build_summary(config, config.num_labels)
 
     def _target(self, batch: Batch, labels: ArrayLike) -> tuple[Array, Callable[..., Any]]:
-        owner, array, kind = type(self).__name__, np.asarray(labels), self.config.problem_type
-        count, shape = self.config.num_labels, (batch.sequences,)
-        if kind == "regression" or (kind is None and count == 1):
-            return _numbers(owner, array, (*shape, count)), F.mse_loss
-        if kind == "single_label_classification" or (kind is None and array.dtype.kind in "iu"):
-            return check_labels(owner, "labels", labels, shape, count), F.cross_entropy
-        return _several(owner, array, (*shape, count)), F.binary_cross_entropy_with_logits
+        return sequence_target(type(self).__name__, self.config, labels, batch.sequences)
 
     def _finish(self, batch: Batch, output: EncoderOutput, target: Any, extras: dict[str, Any]) -> HeadOutput:
         scores = self._scores(batch, output)
@@ -350,33 +344,6 @@ def _columns(x: Values) -> tuple[Any, Any]:
 def _mean_of_both(scores: tuple[Any, Any], targets: list[Array]) -> Any:
     first, second = (F.cross_entropy(*pair) for pair in zip(scores, targets, strict=True))
     return (first + second) * first.dtype.type(0.5)  # by 2, NumPy 1 would make float64 of an array without axes
-
-
-def _numbers(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
-    """Labels as numbers in this shape. The axis of a single column may be missing."""
-    if labels.dtype.kind not in "fiub":
-        raise TypeError(f"{owner}: labels must be numbers, got {labels.dtype}")
-    if labels.shape != shape and (shape[1] != 1 or labels.shape != shape[:1]):
-        raise ValueError(f"{owner}: labels must have shape {shape[: 1 if shape[1] == 1 else 2]}, got {labels.shape}")
-    if not np.isfinite(labels).all():
-        place = np.argwhere(~np.isfinite(labels))[0]
-        raise ValueError(f"{owner}: labels must be finite, got {labels[tuple(place)]} at {tuple(place.tolist())}")
-    return labels.reshape(shape)
-
-
-def _several(owner: str, labels: Array, shape: tuple[int, int]) -> Array:
-    """Labels `[batch, num_labels]`, each a probability."""
-    if labels.ndim == 1 and labels.dtype.kind in "fb":
-        raise ValueError(
-            f"{owner}: labels of {labels.dtype} mean several labels per sequence and must have shape {shape}, "
-            f"got {labels.shape}; classes are integers"
-        )
-    array = _numbers(owner, labels, shape)
-    wrong = (array < 0) | (array > 1)
-    if wrong.any():
-        place = tuple(np.argwhere(wrong)[0].tolist())
-        raise ValueError(f"{owner}: several labels must be in [0, 1], got {array[place]} at {place}")
-    return array
 
 
 def _check_positions(name: str, positions: ArrayLike, batch: Tokens) -> Array:

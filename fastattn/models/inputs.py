@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +181,45 @@ def check_labels(owner: str, name: str, labels: ArrayLike, shape: tuple[int, ...
         )
     if not (array != IGNORE_INDEX).any():
         raise ValueError(f"{owner}: {name} must have something other than {IGNORE_INDEX}, the label that is ignored")
+    return array
+
+
+def sequence_target(
+    owner: str, config: Any, labels: ArrayLike, sequences: int
+) -> tuple[NDArray[Any], Callable[..., Any]]:
+    """Labels of sequences, and their loss, by the `problem_type` of a config; see `heads.SequenceClassification`."""
+    array, kind, count = np.asarray(labels), config.problem_type, config.num_labels
+    if kind == "regression" or (kind is None and count == 1):
+        return _numbers(owner, array, (sequences, count)), F.mse_loss
+    if kind == "single_label_classification" or (kind is None and array.dtype.kind in "iu"):
+        return check_labels(owner, "labels", labels, (sequences,), count), F.cross_entropy
+    return _several(owner, array, (sequences, count)), F.binary_cross_entropy_with_logits
+
+
+def _numbers(owner: str, labels: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Labels as numbers in this shape. The axis of a single column may be missing."""
+    if labels.dtype.kind not in "fiub":
+        raise TypeError(f"{owner}: labels must be numbers, got {labels.dtype}")
+    if labels.shape != shape and (shape[1] != 1 or labels.shape != shape[:1]):
+        raise ValueError(f"{owner}: labels must have shape {shape[: 1 if shape[1] == 1 else 2]}, got {labels.shape}")
+    if not np.isfinite(labels).all():
+        place = np.argwhere(~np.isfinite(labels))[0]
+        raise ValueError(f"{owner}: labels must be finite, got {labels[tuple(place)]} at {tuple(place.tolist())}")
+    return labels.reshape(shape)
+
+
+def _several(owner: str, labels: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Labels `[batch, num_labels]`, each a probability."""
+    if labels.ndim == 1 and labels.dtype.kind in "fb":
+        raise ValueError(
+            f"{owner}: labels of {labels.dtype} mean several labels per sequence and must have shape {shape}, "
+            f"got {labels.shape}; classes are integers"
+        )
+    array = _numbers(owner, labels, shape)
+    wrong = (array < 0) | (array > 1)
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        raise ValueError(f"{owner}: several labels must be in [0, 1], got {array[place]} at {place}")
     return array
 
 

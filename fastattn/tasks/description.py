@@ -182,6 +182,7 @@ def _find_uses(facts: dict[str, Any], folder: Path, transformer: Path, family: r
     for name, (task_name, usage_name) in tasks.TASKS.items():
         task, usage = getattr(tasks, task_name), getattr(tasks, usage_name)
         fits = family.reads_tokens if name == "embed" else bool(set(task.heads) & set(family.heads))
+        fits = fits and (family.encoder is not None or getattr(task, "reads_words", True))
         if usable and fits and issubclass(usage, Recipe):
             facts["can_train"].append(name)
         if usage.predicting is None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastattn.checks import PROBABILITY, boolean, choice, config_integer, config_number
-from fastattn.models.config import PreTrainedConfig
+from fastattn.models.config import LABELS, LabelsConfig
 
 DIRECTIONS = {"forward": (0,), "backward": (1,), "both": (0, 1)}
 """What a model reads, as the directions of its streams."""
@@ -15,7 +15,7 @@ _SIZES = ("vocabulary_size", "embedding_dim", "dim", "n_layers")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AwdLstmConfig(PreTrainedConfig):
+class AwdLstmConfig(LabelsConfig):
     """The shape of an AWD-LSTM; sizes and rates are the paper's for WikiText-2.
 
     - `vocabulary_size`: the number of words
@@ -38,9 +38,16 @@ class AwdLstmConfig(PreTrainedConfig):
     - `temporal_penalty`: times the mean square of the difference between its output at successive steps, before dropout
       (TAR)
 
+    Of a classifier, which also has the labels of `LabelsConfig`:
+
+    - `pooled_dim`: the size of the hidden layer above the pooled states
+    - `pooled_dropout`: its dropout while training; `output_dropout` is that of the pooled states
+    - `max_length`: the most words of a text that are read; None reads all
+
     Raises ValueError, naming the field and the value, for a value that no such model can have.
 
-    Source: Merity, Keskar and Socher 2018, "Regularizing and Optimizing LSTM Language Models" (arXiv 1708.02182).
+    Source: Merity, Keskar and Socher 2018, "Regularizing and Optimizing LSTM Language Models" (arXiv 1708.02182);
+    Howard and Ruder 2018, "Universal Language Model Fine-tuning for Text Classification" (arXiv 1801.06146).
     """
 
     model_types = ("awd-lstm",)
@@ -59,13 +66,18 @@ class AwdLstmConfig(PreTrainedConfig):
     weight_dropout: float = 0.5
     activation_penalty: float = 2.0
     temporal_penalty: float = 1.0
+    pooled_dim: int = 50
+    pooled_dropout: float = 0.1
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
-        self._check(config_integer, *_SIZES)
+        self._count_labels()
+        self._check(config_integer, *_SIZES, "pooled_dim", "max_length")
         self._check(choice, "direction", known=DIRECTIONS)
         self._check(boolean, "tie_weights")
-        self._check(config_number, *self.dropouts, **PROBABILITY)
+        self._check(config_number, *self.dropouts, "pooled_dropout", **PROBABILITY)
         self._check(config_number, "activation_penalty", "temporal_penalty")
+        self._name_labels()
 
     @property
     def directions(self) -> tuple[int, ...]:
@@ -88,5 +100,9 @@ class AwdLstmConfig(PreTrainedConfig):
 
     def to_dict(self, architecture: str = "") -> dict[str, Any]:
         """The object to write to config.json for a model of class `architecture`."""
-        named = [architecture or "AwdLstmForLanguageModel"]
-        return {"model_type": self.model_types[0], "architectures": named, **asdict(self)}
+        architecture, values = architecture or "AwdLstmForLanguageModel", asdict(self)
+        unused = ["num_labels"]  # it is the length of `id2label`
+        if architecture == "AwdLstmForLanguageModel":
+            unused = [*LABELS, "pooled_dim", "pooled_dropout", "max_length"]
+        own = {name: value for name, value in values.items() if name not in unused}
+        return {"model_type": self.model_types[0], "architectures": [architecture], **own}

@@ -60,7 +60,15 @@ class AwdLstm(nn.Module):
         self.layers = [nn.LSTM(*sizes, weight_dropout=config.weight_dropout) for sizes in config.sizes]
 
     def forward(self, input_ids: IntArray, cu_seqlens: CuSeqlens, state: Sequence[State] | None = None) -> Read:
-        """Read words in their order.
+        """Read words in their order, as `states` does."""
+        raw, states = self.states(input_ids, cu_seqlens, state)
+        rate = self.dropout_rate(self.config.output_dropout)
+        return Read(raw, locked_dropout(raw, cu_seqlens, rate), states)
+
+    def states(
+        self, input_ids: IntArray, cu_seqlens: CuSeqlens, state: Sequence[State] | None = None
+    ) -> tuple[Any, list[State]]:
+        """The last layer's output for words in their order, and the last states of each layer.
 
         Args:
             input_ids: int64 `[tokens]`.
@@ -71,14 +79,13 @@ class AwdLstm(nn.Module):
         """
         config = self.config
         x = self._words(input_ids)
-        rate, last = config.input_dropout, len(self.layers) - 1
-        states, raw = [], x
+        rate, states = config.input_dropout, []
         for i, layer in enumerate(self.layers):
             x = locked_dropout(x, cu_seqlens, self.dropout_rate(rate))
-            raw, final = layer(x, None if state is None else state[i], cu_seqlens)
+            x, final = layer(x, None if state is None else state[i], cu_seqlens)
             states.append(final)
-            x, rate = raw, config.hidden_dropout if i < last else config.output_dropout
-        return Read(raw, locked_dropout(raw, cu_seqlens, self.dropout_rate(rate)), states)
+            rate = config.hidden_dropout
+        return x, states
 
     def _words(self, input_ids: IntArray) -> Any:
         """Embeddings, of which dropout leaves out words: every place of a word at once."""
@@ -90,7 +97,27 @@ class AwdLstm(nn.Module):
         return x * kept[0, input_ids][:, None]
 
 
-class AwdLstmForLanguageModel(PreTrainedModel):
+class AwdLstmModel(PreTrainedModel):
+    """An `AwdLstm` for each direction, and something above each. A loaded model is trainable."""
+
+    config_class = AwdLstmConfig
+    loads_trainable = True
+    layer_names: ClassVar = {"n_layers": "networks.0.layers.{}."}
+    above: ClassVar[str]
+    """How the names of what is above the networks begin."""
+
+    config: AwdLstmConfig
+    networks: list[AwdLstm]
+
+    def layer_groups(self) -> list[list[AnyParameter]]:
+        """The parameters by layer, see `PreTrainedModel`; those of both directions together."""
+        names = self._names()
+        parts = [(f"networks.{i}.", f"{self.above}{i}.") for i in range(len(self.networks))]
+        own = [by_layer([x for x in names if x[0].startswith(part)], [f"{part[0]}layers.{{}}."]) for part in parts]
+        return [list(chain.from_iterable(groups)) for groups in zip(*own, strict=True)]
+
+
+class AwdLstmForLanguageModel(AwdLstmModel):
     """An `AwdLstm` for each direction and a softmax above it. A loaded model is trainable.
 
     >>> config = AwdLstmConfig(vocabulary_size=10, embedding_dim=4, dim=6, n_layers=2)
@@ -101,12 +128,8 @@ class AwdLstmForLanguageModel(PreTrainedModel):
     [(1, 1, 6), (1, 1, 4)]
     """
 
-    config_class = AwdLstmConfig
-    loads_trainable = True
     whole = ("networks.", "decoders.")
-    layer_names: ClassVar = {"n_layers": "networks.0.layers.{}."}
-
-    config: AwdLstmConfig
+    above = "decoders."
 
     def build(self, config: AwdLstmConfig) -> None:
         self.networks = [AwdLstm(config) for _ in config.directions]
@@ -164,12 +187,17 @@ class AwdLstmForLanguageModel(PreTrainedModel):
         named = dict(zip(self.config.directions, losses, strict=True))
         return LanguageModelOutput(loss, named.get(0), named.get(1), _join([read.states for read in reads]))
 
-    def layer_groups(self) -> list[list[AnyParameter]]:
-        """The parameters by layer, see `PreTrainedModel`; those of both directions together."""
-        names = self._names()
-        parts = [(f"networks.{i}.", f"decoders.{i}.") for i in range(len(self.networks))]
-        own = [by_layer([x for x in names if x[0].startswith(part)], [f"{part[0]}layers.{{}}."]) for part in parts]
-        return [list(chain.from_iterable(groups)) for groups in zip(*own, strict=True)]
+    def with_words(self, count: int) -> AwdLstmForLanguageModel:
+        """A model like this one, with `count` more words: each begins as the mean of the others."""
+
+        def grown(name: str, x: Array) -> Array:
+            if name.startswith("networks.") and not name.endswith("embedding.weight"):
+                return x
+            mean = x.mean(axis=0, dtype=np.float64, keepdims=True).astype(x.dtype)
+            return np.concatenate([x, np.repeat(mean, count, axis=0)])
+
+        config = self.config.replace(vocabulary_size=self.config.vocabulary_size + count)
+        return type(self)(config, {name: grown(name, x) for name, x in self.state_dict().items()})
 
     def _split(self, state: Sequence[State] | None, batch: int) -> list[list[State] | None]:
         """The states of each direction, each `[1, batch, size]`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import checks
 from fastattn import functional as F
 from fastattn.checks import listed, shown
 from fastattn.errors import OptionError
+from fastattn.models import AwdLstmForSequenceClassification
+from fastattn.random import manual_seed
+from fastattn.tasks.base import make_recipe, model_name
 from fastattn.tasks.classify.recipe import ClassifyRecipe
+from fastattn.tasks.classify.words import Words, find_words, reads_words, start_of
 from fastattn.tasks.sequences.answers import number
 from fastattn.tasks.sequences.task import Inputs, SequenceTask
-from fastattn.text import LabelledTexts, Row
+from fastattn.text import LabelledTexts, Row, TokenizedTexts
 from fastattn.training import accuracy, f1_scores, matthews_correlation, multi_label_f1_scores
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
@@ -40,6 +46,7 @@ class Classifier(SequenceTask):
     """
 
     what, command, recipe_class = "a classifier", "classify", ClassifyRecipe
+    reads_words = True
     recipe: ClassifyRecipe
 
     def __init__(self, model: Any, folder: Path, recipe: ClassifyRecipe | None = None) -> None:
@@ -48,6 +55,73 @@ class Classifier(SequenceTask):
         self.labels: tuple[str, ...] = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
         self.multi_label: bool = model.config.problem_type == MULTI
         self._numbers = {label: i for i, label in enumerate(self.labels)}
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Classifier:
+        """Load what `save_pretrained`, transformers or sentence-transformers wrote, frozen. See `Task`."""
+        if not reads_words(name_or_folder, **hub):
+            return super().from_pretrained(name_or_folder, **hub)
+        folder = find_words(name_or_folder, **hub)
+        cls.check_folder(folder)
+        model = AwdLstmForSequenceClassification.from_pretrained(folder, trainable=False, new_head="refuse")
+        return cls(model, folder)
+
+    @classmethod
+    def for_training(
+        cls, start: str | os.PathLike[str], data: Any, recipe: ClassifyRecipe | None = None, **options: Any
+    ) -> Classifier:
+        """Load a model to train: an encoder, or with `network="ulmfit"` a language model.
+
+        Args:
+            start: an encoder, as for `SentenceEncoder`, or an AWD-LSTM. The layers above it are drawn at random unless
+                it has some for the same labels.
+            data: texts, or for an encoder pairs, and their labels: what `read` returns, or takes.
+            recipe: the recipe; None is the default one.
+            options: replace fields of the recipe.
+
+        Raises as `from_pretrained` does, ValueError for data that cannot be learnt, with their place, and OptionError
+        for a model of the other kind and for two models that do not belong together.
+        """
+        recipe = make_recipe(ClassifyRecipe, recipe, options)
+        data = cls.as_data("for_training", data, recipe)
+        words = reads_words(checks.path("for_training: start", start))
+        if recipe.network != "ulmfit":
+            if words:
+                raise OptionError("{model} {} reads words: use {network} ulmfit", start)
+            return super().for_training(start, data, recipe)
+        fields = {**cls._fields(data, recipe), **recipe.dropouts}
+        if recipe.max_length is not None:
+            fields["max_length"] = recipe.max_length
+        manual_seed(recipe.seed)
+        model, folder = start_of(start, recipe.backward_model, fields)
+        task = cls(model, folder, recipe)
+        task.base_model = model_name(start)
+        return task
+
+    def _read_tokenizer(self, folder: Path) -> None:
+        config = self.model.config
+        if isinstance(self.model, AwdLstmForSequenceClassification):
+            self.tokenizer, self.max_length = Words(folder, config), config.max_length
+        else:
+            super()._read_tokenizer(folder)
+
+    def _encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None
+    ) -> tuple[TokenizedTexts, NDArray[np.int64] | None]:
+        if not isinstance(self.tokenizer, Words):
+            return super()._encode(texts, pairs)
+        if pairs is not None:
+            raise ValueError(f"{self._folder}: its network, ulmfit, reads single texts, not pairs")
+        return self.tokenizer.encode(texts, self.max_length), None
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write model and tokenizer, or vocabulary, each file whole or not at all. transformers reads an encoder."""
+        if not isinstance(self.tokenizer, Words):
+            super().save_pretrained(folder)
+            return
+        checks.path("save_pretrained: folder", folder)
+        self.tokenizer.save_pretrained(folder)
+        self.model.save_pretrained(folder)
 
     @classmethod
     def _refusal(cls, folder: Path, config: Any) -> str | None:

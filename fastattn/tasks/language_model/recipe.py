@@ -4,6 +4,8 @@ whitespace.
   fastattn train language-model train.txt --eval eval.txt --output lm
   fastattn train language-model train.txt --eval eval.txt --output lm --resume
   fastattn train language-model train.txt --direction backward --output backward
+  fastattn train language-model train.txt --model lm --add-words --learning-rate 5 --layer-decay 0.385 \
+    --schedule slanted-triangular --warmup 0.1 --output tuned
   fastattn train language-model train.txt --eval eval.txt --epochs 750 --average-after 5 --reset 0 --min-count 1 -o lm
 
 Training is truncated back-propagation through time. Each step reads about --unroll-steps words of --batch-size streams,
@@ -52,6 +54,9 @@ class LanguageModelRecipe(StreamRecipe):
     """How a `LanguageModel` is made and trained. `StreamRecipe` has the other options.
 
     Args:
+        add_words: add words of the text to the vocabulary of --model; each begins as the mean of the others
+        min_count: rarer words of the text become <UNK>, or are not added to the vocabulary of --model (default: 2, so
+            that there is something to learn <UNK> from)
         direction: what the model reads: forward, backward, or both with a network each (default: forward)
         embedding_dim: numbers of an embedding (default: 400)
         dim: cells of each LSTM (default: 1150)
@@ -87,6 +92,7 @@ class LanguageModelRecipe(StreamRecipe):
         "UTF-8 text, one sentence a line",
     )
 
+    add_words: bool = False
     direction: Literal["forward", "backward", "both"] | None = None
     embedding_dim: Count | None = None
     dim: Count | None = None
@@ -126,7 +132,7 @@ class LanguageModelRecipe(StreamRecipe):
     def check_start(self) -> None:
         """Raise OptionError for an option of a new model, which `start` would not use."""
         for name in ("vocabulary", "vocabulary_size", "min_count", *_SIZES):
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None and not (name == "min_count" and self.add_words):
                 raise OptionError(f"{{{name}}} is for a new model, not for {{model}}, which has its own")
 
     @property

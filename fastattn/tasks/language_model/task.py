@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from fastattn.errors import OptionError
 from fastattn.hub import find_model
 from fastattn.models import AwdLstmConfig, AwdLstmForLanguageModel
 from fastattn.random import manual_seed
 from fastattn.tasks.base import make_recipe, model_name
+from fastattn.tasks.heads import head_of
 from fastattn.tasks.language_model.recipe import LanguageModelRecipe
 from fastattn.tasks.streams.loss import perplexities
-from fastattn.tasks.streams.task import FILES, VOCABULARY, StreamTask
+from fastattn.tasks.streams.task import FILES, VOCABULARY, StreamTask, check_words
 from fastattn.text import Sentences, Vocabulary
 
 STREAMS = 32
@@ -44,6 +47,11 @@ class LanguageModel(StreamTask):
     recipe: LanguageModelRecipe
 
     @classmethod
+    def check_folder(cls, folder: Path) -> None:
+        super().check_folder(folder)
+        head_of(folder, *cls.heads, refusal=f"not {cls.kind}")
+
+    @classmethod
     def for_training(
         cls,
         start: str | os.PathLike[str] | None,
@@ -59,12 +67,14 @@ class LanguageModel(StreamTask):
             recipe: the recipe; None is `LanguageModelRecipe()`.
             options: replace fields of the recipe.
 
-        Raises as `from_pretrained`, OptionError for an option of a new model together with `start`, and OSError and
-        ValueError, by name, for a vocabulary that is damaged.
+        Raises as `from_pretrained`, OptionError for an option of a new model together with `start` and for `add_words`
+        without it, and OSError and ValueError, by name, for a vocabulary that is damaged.
         """
         recipe = make_recipe(LanguageModelRecipe, recipe, options)
         data = cls.as_data("for_training", data, recipe)
         if start is None:
+            if recipe.add_words:
+                raise OptionError("{add_words} needs {model}, whose vocabulary they are added to")
             vocabulary = cls.make_vocabulary(data, recipe)
             config = AwdLstmConfig(vocabulary_size=len(vocabulary), **recipe.sizes, **recipe.regularization)
             manual_seed(recipe.seed)
@@ -74,7 +84,14 @@ class LanguageModel(StreamTask):
         cls.check_folder(folder)
         manual_seed(recipe.seed)
         model = AwdLstmForLanguageModel.from_pretrained(folder, new_head="refuse", **recipe.regularization)
-        task = cls(model, Vocabulary.from_file(folder / VOCABULARY), recipe, data)
+        vocabulary = Vocabulary.from_file(folder / VOCABULARY)
+        if recipe.add_words:
+            check_words(vocabulary, model.config)
+            known, found = {*vocabulary.words}, Vocabulary.build(data, min_count=recipe.min_count or 2)
+            words = [word for word in found.words if word not in known]
+            model = model.with_words(len(words))
+            vocabulary = Vocabulary([*vocabulary.words, *words], vocabulary.source)
+        task = cls(model, vocabulary, recipe, data)
         task.base_model = model_name(start)
         return task
 

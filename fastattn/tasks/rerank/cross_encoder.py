@@ -86,7 +86,7 @@ class CrossEncoder:
     @property
     def max_length(self) -> int:
         """The longest pair in tokens, special tokens included."""
-        return self._reranker.max_length
+        return int(self._reranker.max_length)
 
     def predict(
         self,

@@ -18,7 +18,7 @@ from fastattn.autograd import no_grad
 from fastattn.checks import shown
 from fastattn.formats import hugging_face
 from fastattn.hub import find_model
-from fastattn.models.registry import family_of, load_head
+from fastattn.models.registry import encoder_family, family_of, load_head
 from fastattn.random import manual_seed
 from fastattn.tasks.base import Task, make_recipe, model_name, not_measured
 from fastattn.tasks.embed.folder import FILES, find_start, read_transformer_folder
@@ -62,6 +62,10 @@ class SequenceTask(Task):
         recipe: how the model is trained.
     """
 
+    tokenizer: Any
+    max_length: Any  # an int, or None for a model of words
+    reads_words: ClassVar[bool] = False
+    """Whether its model may read words."""
     heads = (HEAD,)
     data_class = LabelledTexts
     what: ClassVar[str]
@@ -72,11 +76,15 @@ class SequenceTask(Task):
     def __init__(self, model: Any, folder: Path, recipe: SequenceRecipe | None = None) -> None:
         """Combine a model and the tokenizer in `folder`."""
         self.model, self.recipe = model, recipe or self.recipe_class()
+        self._folder = folder
+        self._read_tokenizer(folder)
+
+    def _read_tokenizer(self, folder: Path) -> None:
+        """Set `tokenizer` and `max_length`."""
         transformer, lowercase = read_transformer_folder(folder)
         self.tokenizer = Tokenizer.from_pretrained(transformer, lowercase=lowercase)
-        self.tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
-        self.max_length: int = token_limit(self.tokenizer, model.config, self.recipe.max_length)
-        self._folder = folder
+        self.tokenizer.warn_of_tokens_beyond(self.model.config.vocab_size)
+        self.max_length = token_limit(self.tokenizer, self.model.config, self.recipe.max_length)
 
     @classmethod
     def from_pretrained(cls: type[Self], name_or_folder: str | os.PathLike[str], **hub: Any) -> Self:
@@ -91,6 +99,8 @@ class SequenceTask(Task):
         transformer, _ = read_transformer_folder(folder)
         made = f"; `fastattn train {cls.command}` makes one"
         head_of(transformer, HEAD, refusal=f"not {cls.what}", end=made)
+        if not cls.reads_words:
+            encoder_family(transformer, of_tokens=True)
         if reason := cls._refusal(folder, config_of(transformer)):
             raise ValueError(f"{transformer}: not {cls.what}, {reason}{made}")
 
@@ -118,6 +128,7 @@ class SequenceTask(Task):
         folder = find_start(start)
         manual_seed(recipe.seed)
         transformer, _ = read_transformer_folder(folder)
+        encoder_family(transformer, of_tokens=True)
         model = load_head(transformer, HEAD, trainable=True, new_head="draw", **fields)
         task = cls(model, folder, recipe)
         task.base_model = model_name(start)
