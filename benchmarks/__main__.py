@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "translation": ("whole runs of a Transformer against PyTorch, half an hour each", 3),
         "perplexity": ("whole runs of an AWD-LSTM against PyTorch, a quarter of an hour each", 3),
         "tasks": ("whole runs of BERT's tasks against PyTorch, three quarters of an hour", 3),
+        "ulmfit": ("what each ingredient of ULMFiT adds, three quarters of an hour", 3),
         "memory": ("resident memory, import time, time by tokens", 7),
         "coldstart": ("from a new process to the first embedding: time and memory", 15),
     }
@@ -92,6 +93,10 @@ def parser() -> argparse.ArgumentParser:
             )
         if name in ("tasks", "perplexity"):
             command.add_argument("--seeds", type=seeds, metavar="N,...", help="default: 0 to --samples - 1")
+        if name == "ulmfit":
+            command.add_argument("--data", type=Path, default=DATA, help="default: %(default)s")
+            command.add_argument("--seeds", type=seeds, metavar="N,...", help="default: 0 to --samples - 1")
+            command.add_argument("--held-out", action="store_true", help="measure a quarter of what is learnt")
         if name == "coldstart":
             for package, short in (("fastembed", "fastembed"), ("sentence-transformers", "st")):
                 command.add_argument(f"--{short}-python", metavar="PATH", help=f"the Python that has {package}")

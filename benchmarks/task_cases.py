@@ -34,14 +34,15 @@ class Case:
     recipe: dict[str, Any]
 
 
-def genres(data: Path) -> tuple[Rows, Rows]:
-    """The sentences of UD EWT. A sent_id begins with the kind of the text."""
+def genres(data: Path, words: bool = False) -> tuple[Rows, Rows]:
+    """The sentences of UD EWT, as text or as words with spaces between. A sent_id begins with the kind of the text."""
 
     def rows(part: str) -> Rows:
         found = []
         for sentence in read_conllu(data / f"ud_ewt/en_ewt-ud-{part}.conllu"):
             comments = dict(line[2:].split(" = ", 1) for line in sentence.lines if " = " in line)
-            found.append({"text": comments["text"].strip(), "label": comments["sent_id"].partition("-")[0]})
+            text = " ".join(sentence.words) if words else comments["text"].strip()
+            found.append({"text": text, "label": comments["sent_id"].partition("-")[0]})
         return found
 
     return rows("dev"), rows("test")
