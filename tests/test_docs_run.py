@@ -90,6 +90,11 @@ def wikipedia(folder: Path) -> None:
     (folder / "wiki.test.raw").write_text(text + "\n" * (200 - text.count("\n")) + text, encoding="utf-8")
 
 
+def treebank_and_wikipedia(folder: Path) -> None:
+    treebank(folder)
+    wikipedia(folder)
+
+
 def elmo(folder: Path) -> None:
     wikipedia(folder)
     options = helpers_elmo.options(projection_dim=512, dim=512, n_layers=2)
@@ -106,7 +111,7 @@ def names(folder: Path) -> None:
 
 STAND_INS: dict[str, Callable[[Path], None]] = {
     "docs/answer.md": articles,
-    "docs/classify.md": treebank,
+    "docs/classify.md": treebank_and_wikipedia,
     "docs/elmo.md": elmo,
     "docs/language-model.md": wikipedia,
     "docs/pretrain.md": wikipedia,
