@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "perplexity": ("whole runs of an AWD-LSTM against PyTorch, a quarter of an hour each", 3),
         "tasks": ("whole runs of BERT's tasks against PyTorch, three quarters of an hour", 3),
         "ulmfit": ("what each ingredient of ULMFiT adds, three quarters of an hour", 3),
+        "features": ("what a frozen model adds to a tagger of LSTMs, an hour", 3),
         "memory": ("resident memory, import time, time by tokens", 7),
         "coldstart": ("from a new process to the first embedding: time and memory", 15),
     }
@@ -85,13 +86,16 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--sentences", type=Path, default=SENTENCES[name], help="default: %(default)s")
         if name in ("train", "translation", "decode"):
             command.add_argument("--pairs", type=Path, default=DATA / "transliteration", help="default: %(default)s")
-        if name == "tasks":
+        if name in ("tasks", "features"):
             command.add_argument("--data", type=Path, default=DATA, help="default: %(default)s")
+        if name == "features":
+            command.add_argument("--bilm", metavar="FOLDER", help="default: trained, and kept in --cache")
+        if name == "tasks":
             command.add_argument("--epochs", type=positive, help="of each run (default: those of the case)")
             command.add_argument(
                 "--runtimes", type=names_of, metavar="NAME,...", help="of fastattn, torch, torch-grouped"
             )
-        if name in ("tasks", "perplexity"):
+        if name in ("tasks", "perplexity", "features"):
             command.add_argument("--seeds", type=seeds, metavar="N,...", help="default: 0 to --samples - 1")
         if name == "ulmfit":
             command.add_argument("--data", type=Path, default=DATA, help="default: %(default)s")
