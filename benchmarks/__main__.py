@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "encode": ("sentences to embeddings, tokenising included", 5),
         "train": ("training steps against PyTorch", 9),
         "decode": ("translations word by word, greedily and with beams", 5),
-        "recurrent": ("LSTM and GRU layers, a CRF, ELMo, and a training step of an AWD-LSTM", 9),
+        "recurrent": ("LSTM and GRU layers, a CRF, ELMo, training steps of a tagger and an AWD-LSTM", 9),
         "translation": ("whole runs of a Transformer against PyTorch, half an hour each", 3),
         "perplexity": ("whole runs of an AWD-LSTM against PyTorch, a quarter of an hour each", 3),
         "tasks": ("whole runs of BERT's tasks against PyTorch, three quarters of an hour", 3),

@@ -1,9 +1,9 @@
-"""LSTM and GRU layers, a CRF, all of ELMo and a step of an AWD-LSTM: `python -m benchmarks recurrent`.
+"""LSTM and GRU layers, a CRF, all of ELMo, and steps of a tagger and an AWD-LSTM: `python -m benchmarks recurrent`.
 
 A layer is timed alone: forward as inference calls it, weights packed before, and forward + backward as a training
 step does, with the gradients of input and weights. Sequences are of equal length, or those of the first sentences
 of a CoNLL-U file, which PyTorch gets packed and ONNX models padded, with their lengths. The CRF is in `crf.py`, ELMo
-in `elmo.py`, the AWD-LSTM in `awd_lstm.py`.
+in `elmo.py`, the tagger in `sequence_tagger.py`, the AWD-LSTM in `awd_lstm.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import awd_lstm, crf, elmo, rivals
+from . import awd_lstm, crf, elmo, rivals, sequence_tagger
 from .measure import Case, Contender, measure
 from .report import Report, timing_report, write
 from .worker import Job, Restored
@@ -309,6 +309,7 @@ def main(options: argparse.Namespace) -> Report:
     cases: dict[str, Callable[[], Case]] = {each.name: partial(make_case, each, options) for each in layers(lengths)}
     cases[crf.NAME] = partial(crf.make_case, list(lengths), options)
     cases[elmo.NAME] = partial(elmo.make_case, sentences, options)
+    cases[sequence_tagger.NAME] = partial(sequence_tagger.make_case, sentences, options)
     cases[awd_lstm.NAME] = partial(awd_lstm.make_case, options)
     wanted = [name for name in cases if not options.cases or any(part in name for part in options.cases)]
     if not wanted:
