@@ -29,6 +29,7 @@ from helpers_mutations import (
     as_state,
     as_torch,
 )
+from helpers_network_tagger import write_network
 from helpers_sentences import (
     HIDDEN,
     VOCABULARY,
@@ -304,6 +305,9 @@ def _targets() -> Iterator[tuple[str, Target]]:
         yield f"config {name}", Target(partial(_family, name), "config.json", load_encoder, as_json, _one_token)
     yield "config tagger", Target(_tagger, "config.json", Tagger.from_pretrained, as_json, _tag, tokens)
     yield "tagger layout", Target(_tagger, "tagger.json", Tagger.from_pretrained, as_json, _tag, tokens)
+    network = partial(Target, write_network, read=Tagger.from_pretrained, use=_tag, needs=tokens)
+    for name, mutate in (("config.json", as_json), ("vocab.txt", as_lines), ("features/config.json", as_json)):
+        yield f"network tagger {name}", network(name, mutate=mutate)
     rerank = Target(_reranker, "config.json", CrossEncoder.from_pretrained, as_json, _score, tokens)
     yield "config reranker", rerank
     for name, mutate in (("config.json", as_json), ("vocab.txt", as_lines)):

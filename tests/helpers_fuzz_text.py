@@ -170,6 +170,7 @@ _FILES = {
     "parallel": ("de.tsv", "Guten Tag\tGood day\nJa\tYes\t\n\t\nÜber\tOver\n"),
     "plain": ("plain.txt", "a cat\ta dog\n\tb\n"),
     "vocabulary": ("words.txt", "<S>\n</S>\n<UNK>\nthe\ncat\n\n"),
+    "vectors": ("vectors.txt", "3 2\nthe 1 2\n. . . -0.5 1e-3\ncat 3 4 \n"),
     "documents": ("documents.txt", "A cat sat. It slept.\nYes.\n\nAnother one.\n"),
 }  # fmt: skip
 """Small files of text, by target."""
@@ -225,6 +226,7 @@ _READERS: dict[str, tuple[Callable[[Path], Any], Mutation, Callable[[Any], objec
     "parallel": (lambda folder: text.read_parallel(folder / "de.tsv"), as_lines, lambda found: found.crc32),
     "plain": (_plain, as_lines, lambda found: found.crc32),
     "vocabulary": (lambda folder: text.Vocabulary.from_file(folder / "words.txt"), as_lines, lambda x: x.ids(["the"])),
+    "vectors": (lambda folder: text.read_word_vectors(folder / "vectors.txt", ["the", "Cat", "a"]), as_lines, id),
     "documents": (lambda folder: text.Documents([folder / "documents.txt"]), as_lines, list),
 }
 

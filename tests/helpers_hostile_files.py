@@ -19,12 +19,13 @@ from helpers_bundles import bundle, closed, entry, field, header, table, write_f
 from helpers_fuzz_text import BACKEND, write_pairs
 from helpers_hostile import ANY, CONFIG, DEEP, Folder, Make, changed, encode, replaced, spoilt
 from helpers_marian import MARIAN, marian_tensors
+from helpers_network_tagger import write_network
 from helpers_sentences import VOCABULARY, write_json
 
 from fastattn.formats import tensorflow_bundle, torch_pickle
 from fastattn.formats.hugging_face import write_checkpoint
 from fastattn.models import Transformer
-from fastattn.tasks import WordEncoder
+from fastattn.tasks import Tagger, WordEncoder
 from fastattn.text import Tokenizer
 from fastattn.training.run_state import read_state, write_state
 
@@ -358,7 +359,41 @@ def states() -> Iterator[tuple[str, Folder]]:
         yield f"saved state: {what}", Folder(make, lambda folder: read_state(folder / name), name)
 
 
+def _turned(path: Path) -> None:
+    path.write_text("\n".join(reversed(path.read_text().split())))
+
+
+def network_taggers() -> Iterator[tuple[str, Folder]]:
+    """A tagger of LSTMs, its words and its frozen model."""
+    words, layer = "vocab.txt", "features/config.json"
+
+    def load(folder: Path) -> object:
+        return Tagger.from_pretrained(folder).tag([["the", "cat"]])
+
+    for key, value in (
+        ("hidden_size", 2**31 - 1), ("hidden_size", "8"), ("vocab_size", 2**31 - 1), ("vocab_size", 2),
+        ("characters", "../x"), ("char_filters", [[1, 2]] * 10**5), ("char_filters", [[2**31, 3]]),
+        ("max_characters", 2**31 - 1), ("features", "os.system"), ("feature_layers", 10**9), ("feature_dim", 2**40),
+        ("feature_dim", None), ("crf", "yes"), ("scheme", "IOB3"), ("id2label", {"0": "O", "1": "B-A", "2": "X"}),
+        ("id2label", {str(i): f"B-{i}" if i else "O" for i in range(20_000)}), ("dropout", 2.0),
+    ):  # fmt: skip
+        shown = str(value)[:30]
+        make = changed(CONFIG, write_network, **{key: value})
+        yield f"network tagger: {key} is {shown!r}", Folder(make, load, ANY)
+    for what, make, name in (
+        ("other words", replaced(words, b"<S>\n</S>\n<UNK>\n", write_network), words),
+        ("words in another order", spoilt(words, _turned, write_network), words),
+        ("no words", replaced(words, b"", write_network), words),
+        ("a frozen model of more layers", changed(layer, write_network, lstm={
+            "dim": 8, "projection_dim": 4, "n_layers": 10**9}), ANY),
+        ("a frozen model of another kind", changed(layer, write_network, model_type="bert"), ANY),
+        ("a frozen model that is a tagger", changed(layer, write_network, model_type="sequence-tagger"), ANY),
+        ("a layout that is a list", replaced("tagger.json", b"[]", write_network), "tagger.json"),
+    ):  # fmt: skip
+        yield f"network tagger: {what}", Folder(make, load, name)
+
+
 def folders() -> Iterator[tuple[str, Folder]]:
     """All of them."""
-    for some in (tokenizers, pickles, bundles, elmo, translation, states):
+    for some in (tokenizers, pickles, bundles, elmo, network_taggers, translation, states):
         yield from some()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastattn.tasks.rerank.cross_encoder import CrossEncoder
     from fastattn.tasks.rerank.recipe import RerankRecipe
     from fastattn.tasks.rerank.task import Reranker
+    from fastattn.tasks.tag.network import NetworkTagger
     from fastattn.tasks.tag.recipe import TagRecipe
     from fastattn.tasks.tag.task import Tagger
     from fastattn.tasks.translate.recipe import TranslateRecipe
@@ -47,6 +48,7 @@ __all__ = [
     "Filler",
     "LanguageModel",
     "LanguageModelRecipe",
+    "NetworkTagger",
     "PretrainRecipe",
     "Pretrainer",
     "RegressRecipe",
@@ -88,6 +90,7 @@ __getattr__ = lazy(
         **{f"{name.replace('-', '_')}.recipe": recipe for name, (_, recipe) in TASKS.items()},
         "embed": "SentenceEncoder TextTooLongError TruncationWarning",
         "rerank.cross_encoder": "CrossEncoder",
+        "tag.network": "NetworkTagger",
         "translate.translations": "Translation",
         "words": "WordEncoder",
         ".training": "train",

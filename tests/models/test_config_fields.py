@@ -23,6 +23,7 @@ from fastattn.models import (
     BertModel,
     Elmo,
     ElmoConfig,
+    SequenceTaggerConfig,
     TransformerConfig,
 )
 from fastattn.models.config import PreTrainedConfig
@@ -42,9 +43,10 @@ FILES: list[tuple[type[PreTrainedConfig], dict[str, Any]]] = [
     (TransformerConfig, TransformerConfig(max_timescale=20000.0).to_dict()),
     (ElmoConfig, ELMO),
     (AwdLstmConfig, AwdLstmConfig(vocabulary_size=9, embedding_dim=4, dim=5).to_dict()),
+    (SequenceTaggerConfig, {**SequenceTaggerConfig(features="elmo", feature_dim=3).to_dict(), "id2label": {"0": "a"}}),
     *((family(name).config, draw_fields(name, 0, pad_token_id=0)) for name in ROWS),
 ]
-NAMES = ["bert", "marian", "transformer", "elmo", "awd-lstm", *(f"{name} drawn" for name in ROWS)]
+NAMES = ["bert", "marian", "transformer", "elmo", "awd-lstm", "sequence-tagger", *(f"{name} drawn" for name in ROWS)]
 
 
 def changed(kind: type[PreTrainedConfig], values: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

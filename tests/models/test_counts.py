@@ -22,6 +22,8 @@ from fastattn.models import (
     BidirectionalLanguageModel,
     Elmo,
     ElmoConfig,
+    SequenceTagger,
+    SequenceTaggerConfig,
     Transformer,
 )
 from fastattn.models.config import MAX_UNNAMED
@@ -139,6 +141,19 @@ def test_an_awd_lstm(tmp_path: Path, name: str) -> None:
     message, peak = load(AwdLstmForLanguageModel, tmp_path)
     assert peak < ROOM
     assert message.startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", [*sizes(SequenceTagger), "char_filters"])
+@pytest.mark.parametrize("characters", ["cnn", "lstm"])
+def test_a_sequence_tagger(tmp_path: Path, name: str, characters: str) -> None:
+    fields: dict[str, Any] = {"characters": characters, "features": "elmo", "feature_layers": 2, "feature_dim": 3}
+    config = SequenceTaggerConfig(vocab_size=7, word_dim=4, hidden_size=5, crf=True, **fields)
+    SequenceTagger(config).save_pretrained(tmp_path)
+    change(tmp_path, name, [[COUNT, COUNT]] if name == "char_filters" else COUNT)
+    message, peak = load(SequenceTagger, tmp_path)
+    assert peak < ROOM
+    unlimited = "char_hidden_size" if characters == "cnn" else "none"
+    assert message.startswith(str(tmp_path)) or name == unlimited
 
 
 @pytest.mark.parametrize("count", [1, 3])

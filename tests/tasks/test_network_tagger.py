@@ -13,33 +13,24 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
 
+from helpers_network_tagger import SMALL, write_bilm
 from helpers_runs import log_of
 from helpers_sentences import write_bert
 from helpers_train import SENTENCES, conllu
 
-import fastattn
 from fastattn.cli import main
 from fastattn.errors import OptionError
-from fastattn.models import BidirectionalLanguageModel, ElmoConfig
 from fastattn.tasks import Tagger, train
 from fastattn.tasks.tag.network import NetworkTagger
 from fastattn.text import ConllSentence, ConlluSentence
 
 WORDS = [sentence.split() for sentence in SENTENCES]
-SMALL: dict[str, Any] = {"word_dim": 6, "hidden_size": 8, "batch_size": 4, "epochs": 2, "plot": False}
 TAGS = {"the": "DET", "cat": "NOUN", "sat": "VERB", ".": "PUNCT", "query": "NOUN"}
 DATA = [ConlluSentence.from_words(words, [TAGS[word] for word in words]) for words in WORDS]
 NAMES = [
     ConllSentence.from_words(words, ["B-PER" if word in ("cat", "query") else "O" for word in words]) for words in WORDS
 ]
 FEATURES = (None, "bilm", "elmo", "bert")
-
-
-def write_bilm(folder: Path, **changes: Any) -> Path:
-    fastattn.manual_seed(5)
-    sizes: dict[str, Any] = {"filters": ((1, 4), (2, 4)), "dim": 8, "projection_dim": 4, "max_characters_per_token": 12}
-    BidirectionalLanguageModel(ElmoConfig(vocabulary_size=5, **{**sizes, **changes})).save_pretrained(folder)
-    return folder
 
 
 def start_of(features: str | None, folder: Path) -> Path | None:

@@ -6,10 +6,12 @@ from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from fastattn.checks import PROBABILITY, boolean, choice, config_integer, config_number, listed
 from fastattn.models.config import LabelledConfig
 from fastattn.nn.char_cnn import check_filters
-from fastattn.text.entities import OUTSIDE, SCHEMES
+from fastattn.text.entities import OUTSIDE, SCHEMES, crf_constraints
 
 CHARACTERS = 261
 """The number of ids in `fastattn.text.characters`."""
@@ -34,7 +36,7 @@ class SequenceTaggerConfig(LabelledConfig):
       "elmo", layers of which two mixes are joined with the input of the first LSTM and the output of the second; None
     - `feature_layers`, `feature_dim`: the layers of features (1 unless "elmo"), and the numbers of a word in each
     - `crf`: whether a CRF scores sequences of labels, in place of a softmax for each word
-    - `scheme`: "IOB1", "IOB2" or "BIOES" for a CRF that only allows labels which follow it; None
+    - `scheme`: "IOB1", "IOB2" or "BIOES" for a CRF that only allows labels which follow it, at most 1024; None
 
     Dropout, while training. A mask of features is the same at all words of a sentence:
 
@@ -93,9 +95,22 @@ class SequenceTaggerConfig(LabelledConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scheme is not None and OUTSIDE not in self.id2label.values():
+        if self.scheme is None:
+            return
+        if self.num_labels > _MOST:
+            raise ValueError(f"id2label must have at most {_MOST} labels for a scheme, got {self.num_labels}")
+        if OUTSIDE not in self.id2label.values():
             told = f"id2label must have {OUTSIDE} for the scheme {self.scheme}"
             raise ValueError(f"{told}, got {listed(self.id2label.values())}")
+        try:
+            self.constraints()
+        except ValueError as error:
+            raise ValueError(str(error).replace("crf_constraints: labels", "id2label")) from None
+
+    def constraints(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
+        """What the scheme allows, as the constraints of a CRF; None without one."""
+        labels = [self.id2label[i] for i in range(self.num_labels)]
+        return None if self.scheme is None else crf_constraints(labels, self.scheme)
 
     @property
     def char_outputs(self) -> int:

@@ -30,7 +30,6 @@ from fastattn.nn.dropout import locked_dropout
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import AnyParameter
 from fastattn.text.characters import PADDING
-from fastattn.text.entities import crf_constraints
 
 UNKNOWN = 2
 """The word that stands for those which dropout leaves out, and for all that are no words of the vocabulary."""
@@ -80,11 +79,7 @@ class SequenceTagger(PreTrainedModel):
         self.first = nn.LSTM(size + mixed, config.hidden_size, bidirectional=True)
         self.second = nn.LSTM(2 * config.hidden_size + joined, config.hidden_size, bidirectional=True)
         self.classifier = nn.Linear(2 * config.hidden_size + mixed, config.num_labels, std=config.hidden_size**-0.5)
-        self.crf: nn.CRF | None = None
-        if config.crf:
-            labels = [config.id2label[i] for i in range(config.num_labels)]
-            allowed = None if config.scheme is None else crf_constraints(labels, config.scheme)
-            self.crf = nn.CRF(config.num_labels, allowed)
+        self.crf = nn.CRF(config.num_labels, config.constraints()) if config.crf else None
 
     def forward(
         self,

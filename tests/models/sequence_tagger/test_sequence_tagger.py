@@ -176,6 +176,7 @@ def test_bad_arguments_are_named() -> None:
         ({"features": "elmo", "feature_dim": 3, "feature_layers": 5000}, "feature_layers must be from 1 to 1024"),
         ({"scheme": "IOB2"}, "scheme must be None without crf"),
         ({"crf": True, "scheme": "IOB2", "id2label": {0: "B-A", 1: "I-A"}}, "id2label must have O for the scheme IOB2"),
+        ({"crf": True, "scheme": "IOB2", "id2label": {0: "O", 1: "S-A"}}, r"^id2label\[1\] must be a tag of IOB2"),
         ({"char_filters": ((40, 2),)}, "char_filters must not be wider than max_characters = 32, got 40"),
         ({"char_filters": ((1, 1),) * 2000}, "char_filters must be at most 1024 pairs"),
         ({"max_characters": 5000}, "max_characters must be from 3 to 1024"),
