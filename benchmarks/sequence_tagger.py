@@ -173,8 +173,8 @@ def make_case(sentences: list[tuple[str, ...]], options: argparse.Namespace) -> 
     entrants = [Contender("fastattn", sys.executable, "benchmarks.sequence_tagger:FastattnJob", shared, ())]
     if "torch" in options.rivals:
         path = options.cache / "sequence-tagger.npz"
-        weights = {f"w.{name}": x for name, x in model_of(drops=True).state_dict().items()}
-        np.savez(path, **batch_of(words), **weights)
+        arrays: dict[str, Any] = {f"w.{name}": x for name, x in model_of(drops=True).state_dict().items()}
+        np.savez(path, **{**arrays, **batch_of(words)})
         arguments = {"arguments": str(path), "threads": options.threads}
         entrants.append(
             Contender("torch", options.rivals_python, "benchmarks.sequence_tagger:TorchJob", arguments, ("torch",))

@@ -69,6 +69,11 @@ def similar(folder: Path) -> None:
             csv.writer(file).writerows([a, b, 5 - abs(i - j)] for i, a in enumerate(TEXTS) for j, b in enumerate(TEXTS))
 
 
+def treebank_and_text(folder: Path) -> None:
+    treebank(folder)
+    wikipedia(folder)
+
+
 def articles(folder: Path) -> None:
     def paragraph(i: int) -> dict[str, Any]:
         answer = {"text": "London", "answer_start": 22}
@@ -118,7 +123,7 @@ STAND_INS: dict[str, Callable[[Path], None]] = {
     "docs/regress.md": similar,
     "docs/rerank.md": similar,
     "docs/sentence-training.md": similar,
-    "docs/tagging.md": treebank,
+    "docs/tagging.md": treebank_and_text,
     "docs/training.md": treebank,
     "docs/translate.md": names,
 }

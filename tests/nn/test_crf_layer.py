@@ -233,3 +233,21 @@ def test_refused_by_the_layer() -> None:
     ):
         with pytest.raises(error, match=f"^decode: {message}"):
             make().decode(**{"emissions": emissions(), "cu_seqlens": ENDS} | changes)
+
+
+@pytest.mark.parametrize("scheme", [None, "IOB2"])
+def test_the_probability_of_each_tag(isa: str, scheme: str | None) -> None:
+    layer = make(scheme)
+    wanted = np.zeros((7, 5))
+    for i, own in enumerate(sequences(constrained(layer))):
+        found = scores(own)
+        total = math.fsum(map(math.exp, found.values()))
+        for path, score in found.items():
+            wanted[np.arange(ENDS[i], ENDS[i + 1]), path] += math.exp(score) / total
+    found = layer.marginals(emissions(), ENDS)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    alone = layer.marginals(emissions()[3:6], [0, 3])
+    assert_same_bits(alone, found[3:6])
+    nothing = (np.ones((2, 2), bool), np.zeros(2, bool), np.ones(2, bool))
+    with pytest.raises(ValueError, match="marginals: constraints must allow a sequence of this length"):
+        nn.CRF(2, nothing).marginals(np.zeros((1, 2), np.float32), [0, 1])
