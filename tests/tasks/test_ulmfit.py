@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fastattn.cli import main
 from fastattn.errors import OptionError
 from fastattn.models import AwdLstmForSequenceClassification
 from fastattn.tasks import BiLM, Classifier, LanguageModel, Regressor, train
+from fastattn.tasks.classify.words import reads_words
 from fastattn.tasks.description import describe
 from fastattn.text import Sentences, Vocabulary
 from fastattn.training import TrainerCallback
@@ -303,3 +305,17 @@ def test_damaged_folders(name: str, content: bytes | None, message: str, models:
         Classifier.from_pretrained(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         Classifier.for_training(tmp_path, Classifier.read(ROWS), network="ulmfit")
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_a_bare_name_is_looked_up_like_an_encoder(
+    words: bool, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First under sentence-transformers, as for every task of encoders."""
+    source = models / "forward" if words else write_bert(tmp_path / "bert")
+    entry = tmp_path / "cache/models--sentence-transformers--tiny"
+    (entry / "refs").mkdir(parents=True)
+    (entry / "refs/main").write_text("abc")
+    shutil.copytree(source, entry / "snapshots/abc")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert reads_words("tiny", local_files_only=True) is words

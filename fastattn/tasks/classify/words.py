@@ -14,11 +14,15 @@ from fastattn.errors import OptionError
 from fastattn.formats.hugging_face import read_json
 from fastattn.hub import Files, find_model
 from fastattn.models import AwdLstmConfig, AwdLstmForSequenceClassification
+from fastattn.tasks.embed.folder import FILES as ENCODER
+from fastattn.tasks.embed.folder import MODULES
 from fastattn.tasks.streams.task import FILES, VOCABULARY, check_words
 from fastattn.text import TokenizedTexts, Vocabulary
 from fastattn.text.characters import BEGIN, END
 
 CONFIG = "config.json"
+_EITHER = Files((CONFIG, MODULES), marks=(CONFIG, MODULES), organization=ENCODER.organization)
+"""What says whether a name has an encoder or a model of words."""
 _SIZES = ("embedding_dim", "dim", "n_layers", "tie_weights")
 
 
@@ -54,7 +58,7 @@ class Words:
 
 def reads_words(name_or_folder: str | os.PathLike[str], **hub: Any) -> bool:
     """Whether a folder or a name has a model of words. Raises as `find_model` and for a config.json that is damaged."""
-    path = find_model(name_or_folder, Files((CONFIG, "modules.json"), marks=(CONFIG, "modules.json")), **hub) / CONFIG
+    path = find_model(name_or_folder, _EITHER, **hub) / CONFIG
     return path.is_file() and read_json(path).get("model_type") in AwdLstmConfig.model_types
 
 
