@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -21,6 +24,7 @@ from helpers_train import SENTENCES, conllu
 from fastattn.cli import main
 from fastattn.errors import OptionError
 from fastattn.tasks import Tagger, train
+from fastattn.tasks.tag.files import TAGGER_FILES
 from fastattn.tasks.tag.network import NetworkTagger
 from fastattn.text import ConllSentence, ConlluSentence
 
@@ -97,6 +101,30 @@ def test_features_of_a_run_leave_nothing_on_disk(tmp_path: Path, monkeypatch: py
     assert len(kept) == len(WORDS)
     assert not any(array.flags.writeable or array.flags.owndata for array in kept.values())
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **options: Full())
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
+        make(tmp_path, "bilm", features_cache="disk").batches(DATA)
+
+
+def test_what_a_part_of_a_download_lacks(tmp_path: Path) -> None:
+    def missing() -> list[str]:
+        return TAGGER_FILES.missing(tmp_path / "out")
+
+    (tmp_path / "out").mkdir()
+    assert "config.json" in missing()
+    make(tmp_path, "elmo").save_pretrained(tmp_path / "out")
+    assert missing() == []
+    (tmp_path / "out" / "features" / "model.safetensors").unlink()
+    (tmp_path / "out" / "vocab.txt").unlink()
+    assert missing() == ["vocab.txt", "features/model.safetensors or model.safetensors.index.json"]
 
 
 def test_bits_do_not_depend_on_the_company(tmp_path: Path, threads: int) -> None:

@@ -39,8 +39,9 @@ FEATURES = "features"
 
 
 def is_network(folder: Path) -> bool:
-    """Whether a folder has a `SequenceTagger`."""
-    return hugging_face.read_config(folder).get("model_type") in SequenceTaggerConfig.model_types
+    """Whether a folder has a `SequenceTagger`. Raises as `read_config` for a config.json that is damaged."""
+    found = hugging_face.read_config(folder) if (folder / hugging_face.CONFIG).is_file() else {}
+    return found.get("model_type") in SequenceTaggerConfig.model_types
 
 
 def _missing_files(folder: Path) -> list[str]:

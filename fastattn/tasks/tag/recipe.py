@@ -86,6 +86,8 @@ _DEFAULTS = ({"epochs": 3, "learning_rate": 3e-4}, {"epochs": 20, "learning_rate
 class TagRecipe(TokenRecipe):
     """How a `Tagger` is trained. `TokenRecipe` has the other options.
 
+    `epochs` and `learning_rate` that are not given are those of the `network` that the recipe is made with.
+
     Args:
         format: "conllu" (CoNLL-U) or "conll" (CoNLL columns) (default: by the end of the file's name, as JSON lines and
             Parquet are known; otherwise CoNLL-U)
