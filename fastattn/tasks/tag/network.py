@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastattn import checks, ragged, runtime
 from fastattn._types import IntArray
 from fastattn.autograd import no_grad
-from fastattn.checks import counted
+from fastattn.checks import counted, shown
 from fastattn.errors import OptionError
 from fastattn.files import lines_crc32
 from fastattn.functional.losses import IGNORE_INDEX
@@ -101,8 +101,8 @@ class NetworkTagger(TagTask):
         if len(vocabulary) != config.vocab_size:
             told = f"must have {config.vocab_size} words, as many as the model"
             raise ValueError(f"{vocabulary.source}: {told}, got {len(vocabulary)}")
-        if vocabulary.words[UNKNOWN_ID] != UNKNOWN:
-            raise ValueError(f"{vocabulary.source}:{UNKNOWN_ID + 1}: must be {UNKNOWN}, the word of the others")
+        if (word := vocabulary.words[UNKNOWN_ID]) != UNKNOWN:
+            raise ValueError(f"{vocabulary.source}:{UNKNOWN_ID + 1}: must be {UNKNOWN}, got {shown(word)}")
         self.model, self.vocabulary, self.layout = model, vocabulary, layout
         self.recipe = recipe or TagRecipe(network="lstm-crf" if config.crf else "lstm")
         self.labels = tuple(config.id2label[i] for i in range(config.num_labels))
