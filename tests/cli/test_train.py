@@ -375,7 +375,7 @@ def test_a_text_that_cannot_be_learnt(task, text, message, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: TASK"),
+        ([], "{classify,"),
         (["nonsense"], "invalid choice: 'nonsense'"),
         (
             ["tag", "--model", "m", "--train", "t"],
