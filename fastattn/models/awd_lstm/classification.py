@@ -78,8 +78,8 @@ class AwdLstmForSequenceClassification(AwdLstmModel):
         owner = type(self).__name__
         ids = integers(f"{owner}: input_ids", input_ids)
         offsets = ragged.check_cu_seqlens(cu_seqlens, len(ids), f"{owner}: cu_seqlens")
-        if (ragged.lengths(offsets) < 1).any():
-            raise ValueError(f"{owner}: cu_seqlens must have no empty sequence")
+        if len(empty := np.flatnonzero(ragged.lengths(offsets) < 1)):
+            raise ValueError(f"{owner}: cu_seqlens must have no empty sequence, got one at {empty[0]}")
         if token_type_ids is not None:
             raise ValueError(f"{owner}: token_type_ids must be None, words have no types")
         target = None if labels is None else sequence_target(owner, self.config, labels, len(offsets) - 1)

@@ -95,7 +95,7 @@ def start_of(
             raise OptionError("{backward_model} {} has {} {}, {model} {} has {}", other, name, its, folder, own)
     words = [Vocabulary.from_file(each / VOCABULARY).words for each in (folder, other)]
     if words[0] != words[1]:
-        raise OptionError("{backward_model} {} and {model} {} must have the same {}", other, folder, VOCABULARY)
+        raise OptionError("{backward_model} {} must have the {} of {model} {}, got another", other, VOCABULARY, folder)
     tensors = dict(first.state_dict())
     for name, x in second.state_dict().items():
         tensors[name.replace("s.0.", "s.1.", 1)] = x

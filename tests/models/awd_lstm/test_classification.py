@@ -140,7 +140,7 @@ def test_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([0, 1], [0, 1, 1, 2]), "cu_seqlens must have no empty sequence"),
+        (([0, 1], [0, 1, 1, 2]), "cu_seqlens must have no empty sequence, got one at 1"),
         (([0, 1], [0, 3]), "cu_seqlens"),
         (([0, 11, 1], [0, 3]), "11"),
         (([0, 1], [0, 2], [0, 0]), "token_type_ids must be None"),
