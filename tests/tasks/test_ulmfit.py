@@ -226,7 +226,8 @@ def test_models_that_do_not_fit(models: Path, tmp_path: Path, capsys: Any) -> No
         Vocabulary.from_file(tmp_path / "other/vocab.txt").words
         != Vocabulary.from_file(models / "forward/vocab.txt").words
     )
-    with pytest.raises(OptionError, match=r"backward_model .*other must have the vocab.txt of model .*forward, got another"):
+    told = r"backward_model .*other must have the vocab.txt of model .*forward, got another"
+    with pytest.raises(OptionError, match=told):
         make(models / "forward", backward_model=str(tmp_path / "other"))
     bilm = tmp_path / "bilm"
     BiLM.for_training(None, TEXT, dim=4, projection_dim=4).save_pretrained(bilm)
