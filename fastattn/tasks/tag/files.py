@@ -40,16 +40,22 @@ FEATURES = "features"
 
 def is_network(folder: Path) -> bool:
     """Whether a folder has a `SequenceTagger`. Raises as `read_config` for a config.json that is damaged."""
+    return _network_config(folder) is not None
+
+
+def _network_config(folder: Path) -> dict[str, Any] | None:
+    """The fields of a `SequenceTagger`; None for another folder."""
     found = hugging_face.read_config(folder) if (folder / hugging_face.CONFIG).is_file() else {}
-    return found.get("model_type") in SequenceTaggerConfig.model_types
+    return found if found.get("model_type") in SequenceTaggerConfig.model_types else None
 
 
 def _missing_files(folder: Path) -> list[str]:
     """Files that loading needs and `folder`, perhaps a part of a download, does not have."""
-    if not is_network(folder):
+    config = _network_config(folder)
+    if config is None:
         return [] if FILES.more is None else FILES.more(folder)
     missing = Files((), (hugging_face.WEIGHTS, VOCABULARY, LAYOUT)).missing(folder)
-    if hugging_face.read_config(folder).get("features"):
+    if config.get("features"):
         missing += [f"{FEATURES}/{name}" for name in HUGGING_FACE.missing(folder / FEATURES)]
     return missing
 

@@ -82,9 +82,9 @@ class Tagger(TagTask):
         A folder of `fastattn train tag --network lstm` or lstm-crf gives a `NetworkTagger`, which has the same verbs.
         """
         folder = find_model(name_or_folder, TAGGER_FILES, **hub)
-        cls.check_folder(folder)
         if is_network(folder):
             return NetworkTagger.from_pretrained(folder)
+        cls.check_folder(folder)
         return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
 
     @classmethod
