@@ -150,7 +150,7 @@ def test_ctrl_c_is_one_line_and_leaves_no_file(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch, capsys):
+def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch, capsys, default_interrupt):
     class Dropped:
         def __init__(self, error):
             self.error = error

@@ -18,6 +18,7 @@ from fastattn import models
 from fastattn.models import (
     AwdLstmConfig,
     AwdLstmForLanguageModel,
+    AwdLstmForSequenceClassification,
     BertConfig,
     BidirectionalLanguageModel,
     Elmo,
@@ -135,12 +136,14 @@ def test_elmo(tmp_path: Path, name: str, kind: Any) -> None:
 
 
 @pytest.mark.parametrize("name", sizes(AwdLstmForLanguageModel))
-def test_an_awd_lstm(tmp_path: Path, name: str) -> None:
-    AwdLstmForLanguageModel(AwdLstmConfig(vocabulary_size=7, embedding_dim=4, dim=5)).save_pretrained(tmp_path)
+@pytest.mark.parametrize("kind", [AwdLstmForLanguageModel, AwdLstmForSequenceClassification])
+def test_an_awd_lstm(tmp_path: Path, name: str, kind: Any) -> None:
+    kind(AwdLstmConfig(vocabulary_size=7, embedding_dim=4, dim=5)).save_pretrained(tmp_path)
     change(tmp_path, name, COUNT)
-    message, peak = load(AwdLstmForLanguageModel, tmp_path)
+    message, peak = load(kind, tmp_path)
     assert peak < ROOM
-    assert message.startswith(str(tmp_path))
+    of_classifiers = {"pooled_dim"} if kind is AwdLstmForLanguageModel else set()
+    assert message.startswith(str(tmp_path)) or name in {"max_length", *of_classifiers}
 
 
 @pytest.mark.parametrize("name", [*sizes(SequenceTagger), "char_filters"])
