@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from fastattn import checks
 
@@ -29,10 +30,21 @@ def split_words(text: str) -> list[tuple[int, int]]:
 
     A word is a run of letters, digits and underscores, or of the same other character. Numbers keep the points,
     commas, colons and slashes within them, addresses and abbreviations such as U.S. their points. English contractions
-    are split: do n't, it 's, we 'll. Whitespace stands between words and is in none.
+    are split: do n't, it 's, we 'll. Whitespace stands between words and is in none. A mark, such as an accent or a
+    vowel sign, and a joiner belong to the character before them.
 
     >>> text = "Ada doesn't live in the U.S., I'd say."
     >>> [text[start:end] for start, end in split_words(text)]
     ['Ada', 'does', "n't", 'live', 'in', 'the', 'U.S.', ',', 'I', "'d", 'say', '.']
     """
-    return [match.span() for match in _WORD.finditer(checks.text("split_words: text", text))]
+    checked = checks.text("split_words: text", text)
+    return [match.span() for match in _WORD.finditer(checked if checked.isascii() else _without_marks(checked))]
+
+
+def _without_marks(text: str) -> str:
+    """`text` with the character before it in the place of each mark and joiner, so no place changes."""
+    found: list[str] = []
+    for character in text:
+        joined = character in "\u200c\u200d" or unicodedata.category(character)[0] == "M"
+        found.append(found[-1] if joined and found and not found[-1].isspace() else character)
+    return "".join(found)

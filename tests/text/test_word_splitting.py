@@ -32,6 +32,8 @@ CASES = {
     "At 10:30 on 3/4 it cost $1,000.50.": ["At", "10:30", "on", "3/4", "it", "cost", "$", "1,000.50", "."],
     "the U.S. of 3rd e-mail": ["the", "U.S.", "of", "3rd", "e", "-", "mail"],
     "see http://a.b/c?d=e, mail me@x.org...": ["see", "http://a.b/c?d=e", ",", "mail", "me@x.org", "..."],
+    "Cafe\u0301 \u0301 (हिन्दी) می\u200cشود!": ["Cafe\u0301", "\u0301", "(", "हिन्दी", ")", "می\u200cشود", "!"],
+    "I \u2764\ufe0fParis \u200d1\ufe0f\u20e3": ["I", "\u2764\ufe0f", "Paris", "\u200d", "1\ufe0f\u20e3"],
     "naïve 日本語 🐈🐈": ["naïve", "日本語", "🐈🐈"],
 }
 
