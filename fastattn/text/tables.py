@@ -72,7 +72,8 @@ class Row:
         """
         value = self.values[column]
         try:
-            found = math.nan if isinstance(value, bool) else float(value)
+            other = isinstance(value, bool) or (isinstance(value, str) and "_" in value)  # "1_0" is Python's 10
+            found = math.nan if other else float(value)
         except (TypeError, ValueError, OverflowError):
             found = math.nan
         if not math.isfinite(found):

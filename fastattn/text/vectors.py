@@ -10,6 +10,7 @@ import gzip
 import io
 import os
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastattn import checks
 from fastattn._types import IntArray
-from fastattn.checks import shown
+from fastattn.checks import counted, shown
 from fastattn.errors import EmptyError
 from fastattn.files import byte_lines, open_regular
 
@@ -46,7 +47,7 @@ def read_word_vectors(path: str | os.PathLike[str], words: Iterable[str]) -> Wor
 
     Each line is a word and its numbers, between single spaces or tabs. If the first line has two whole numbers, they
     are the number of the others and of the numbers in each. A word that the file does not have gets the vector of its
-    lower-case form, if that is there.
+    lower-case form, if that is there. A byte order mark is left out.
 
     Raises OSError, and ValueError with file and line: for a line with another number of numbers than the first, a line
     that is no word and numbers, a number that is not finite, a second line for a word that is kept, and fewer or more
@@ -60,6 +61,7 @@ def read_word_vectors(path: str | os.PathLike[str], words: Iterable[str]) -> Wor
     dim = count = said = 0
     for number, line in enumerate(_lines(name), start=1):
         line = line.rstrip().replace(b"\t", b" ")
+        line = line.removeprefix(BOM_UTF8) if number == 1 else line
         if not dim:
             said, dim = _first(line, f"{name}:{number}")
             if said:
@@ -93,7 +95,7 @@ def _lines(name: str) -> Iterator[bytes]:
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield from byte_lines(unpacked, name)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{name}: damaged, or cut short: {error}") from None
+            raise ValueError(f"{name}: damaged, or cut short: {error.args[0]}") from None
 
 
 def _first(line: bytes, place: str) -> tuple[int, int]:
@@ -112,7 +114,8 @@ def _split(line: bytes, dim: int, place: str) -> tuple[bytes, list[bytes]]:
     word = parts[0]
     if len(parts) <= dim or not word or (b" " in word and _is_number(word.rpartition(b" ")[2])):
         found = len(line.split(b" ")) - 1
-        raise ValueError(f"{place}: must be a word and {dim} numbers, got {found} behind {_shown(line.split(b' ')[0])}")
+        wanted = counted(dim, "number")
+        raise ValueError(f"{place}: must be a word and {wanted}, got {found} behind {_shown(line.split(b' ')[0])}")
     return word, parts[1:]
 
 
@@ -121,7 +124,7 @@ def _is_number(text: bytes) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return b"_" not in text  # Python's numbers may have them, those of files do not
 
 
 def _vector(numbers: list[bytes], place: str) -> NDArray[np.float32]:

@@ -148,12 +148,13 @@ def test_a_file_is_read_as_its_rows_are_needed(format: str) -> None:
 
 def test_text_and_numbers_of_a_row() -> None:
     row = Row({"a": "x", "b": None, "c": "1e3", "d": np.float32(0.5), "e": "nan", "f": True, "g": "\ud800"}, "f.csv:3")
+    row.values["h"] = "1_0"  # Python's 10
     assert (row["a"], row.text("a"), row.number("c"), row.number("d")) == ("x", "x", 1000, 0.5)
     with pytest.raises(ValueError, match=r"^f\.csv:3: b must be text, got None$"):
         row.text("b")
     with pytest.raises(ValueError, match=r"^f\.csv:3: g is not valid Unicode"):
         row.text("g")
-    for column, shown in (("a", "'x'"), ("b", "None"), ("e", "'nan'"), ("f", "True")):
+    for column, shown in (("a", "'x'"), ("b", "None"), ("e", "'nan'"), ("f", "True"), ("h", "'1_0'")):
         with pytest.raises(ValueError, match=rf"^f\.csv:3: {column} must be a number, got {shown}$"):
             row.number(column)
 

@@ -41,6 +41,8 @@ def test_both_kinds_of_files(tmp_path: Path, header: str, packed: bool) -> None:
         ("the 1 2\n 1 2\n", r":2: must be a word and 2 numbers"),
         ("the 1 2\n\n", r":2: must be a word and 2 numbers, got 0 behind ''"),
         ("the 1 2\ncat 1 x\n", r":2: must be a number, got 'x'"),
+        ("the 1 2\ncat 1 2_0\n", r":2: must be a number, got '2_0'"),
+        ("the 1\ncat 1 2\n", r":2: must be a word and 1 number, got 2 behind 'cat'"),
         ("the 1 2\ncat nan 2\n", r":2: must be finite numbers, got 'nan'"),
         ("the 1 2\ncat 1 1e39\n", r":2: must be finite numbers, got '1e39'"),
         ("cat 1 2\nthe 1 2\ncat 3 4\n", r":3: 'cat' is a duplicate of line 1"),
@@ -65,10 +67,19 @@ def test_lines_of_other_words_are_not_kept(tmp_path: Path) -> None:
     assert read_word_vectors(path, ["cat"]).vectors.tolist() == [[1, 2]]
 
 
+@pytest.mark.parametrize("text", [GLOVE, "4 3\n" + GLOVE])
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path, text: str) -> None:
+    found = read_word_vectors(write(tmp_path, "\ufeff" + text), ["the"])
+    assert found.vectors.tolist() == [[1, 2, 3]]
+
+
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     path = tmp_path / "vectors.gz"
-    path.write_bytes(gzip.compress(GLOVE.encode() * 1000)[:-20])
-    with pytest.raises(ValueError, match=f"^{path}: damaged, or cut short"):
-        read_word_vectors(path, ["dog"])
+    whole = gzip.compress(GLOVE.encode() * 1000)
+    damages = {whole[:-20]: "Compressed", whole[:-8] + b"none" + whole[-4:]: "CRC", whole + b"more": "Not a gzip"}
+    for damaged, told in damages.items():
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"^{path}: damaged, or cut short: {told}"):
+            read_word_vectors(path, ["dog"])
     with pytest.raises(FileNotFoundError):
         read_word_vectors(tmp_path / "none", ["dog"])
