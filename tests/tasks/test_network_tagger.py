@@ -272,6 +272,8 @@ def damage(folder: Path, name: str) -> None:
         write_bert(folder / "features")
     elif name == "labels":
         path.write_text(json.dumps({**values, "id2label": {"0": "O", "1": "X"}}))
+    elif name == "layout":
+        (folder / "tagger.json").unlink()
     elif name == "size":
         path.write_text(json.dumps({**values, "hidden_size": 10**9}))
     else:
@@ -287,6 +289,7 @@ def damage(folder: Path, name: str) -> None:
         ("kind", r"features: not a bidirectional language model"),
         ("labels", r"model.safetensors: tensor 'classifier"),
         ("size", r"model.safetensors: "),
+        ("layout", r"tagger.json"),
         ("missing", r"features"),
     ],
 )

@@ -107,13 +107,18 @@ class Layout:
         if not (folder / LAYOUT).exists():
             scheme = scheme_of([labels])
             return cls("conllu" if scheme is None else "conll", scheme=scheme)
-        values = hugging_face.read_json(folder / LAYOUT)
+        return cls.from_file(folder / LAYOUT)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Layout:
+        """The layout in a file. Raises OSError, and ValueError by name."""
+        values = hugging_face.read_json(path)
         try:
             known: dict[str, Any] = {name: values.get(name) for name in asdict(cls())}
             given = TagOptions(**known)
             checks.choice("format", given.format, ("conllu", "conll"))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{folder / LAYOUT}: {error}") from None
+            raise ValueError(f"{path}: {error}") from None
         return cls(given.format or "", given.word_column, given.tag_column, given.scheme)
 
     def write(self, folder: Path) -> None:

@@ -29,7 +29,7 @@ from fastattn.random import manual_seed
 from fastattn.tasks.base import make_recipe, model_name
 from fastattn.tasks.tag.base import Data, TagTask, labels_of
 from fastattn.tasks.tag.features import Features, KeptFeatures, load_features
-from fastattn.tasks.tag.files import FEATURES, TAGGER_FILES, VOCABULARY, Layout, is_network
+from fastattn.tasks.tag.files import FEATURES, LAYOUT, TAGGER_FILES, VOCABULARY, Layout, is_network
 from fastattn.tasks.tag.recipe import TagRecipe
 from fastattn.tasks.tag.spans import STRATEGIES, Grouping, Unit
 from fastattn.text import (
@@ -127,8 +127,7 @@ class NetworkTagger(TagTask):
         if features is not None and (features.layers, features.dim) != (config.feature_layers, config.feature_dim):
             wanted = f"{counted(config.feature_layers, 'layer')} of {config.feature_dim} numbers, as the tagger reads"
             raise ValueError(f"{folder / FEATURES}: must give {wanted}, got {features.layers} of {features.dim}")
-        labels = [config.id2label[i] for i in range(config.num_labels)]
-        return cls(model, vocabulary, features, Layout.read(folder, labels))
+        return cls(model, vocabulary, features, Layout.from_file(folder / LAYOUT))
 
     @classmethod
     def check_folder(cls, folder: Path) -> None:
