@@ -74,7 +74,10 @@ def integer(
         result = None
     if result is not None and low <= result and (high is None or result < high):
         return result
-    wanted = wanted or ("a positive integer" if low == 1 else f"an integer of at least {low}")
+    if not wanted:
+        wanted = "a positive integer" if low == 1 else f"an integer of at least {low}"
+        if high is not None and result is not None and result >= high:
+            wanted = f"below {high}"
     raise (error if result is None else ValueError)(f"{name} must be {wanted}, got {shown(value)}")
 
 

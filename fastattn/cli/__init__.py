@@ -133,7 +133,8 @@ def describe(error: BaseException, arguments: argparse.Namespace | None = None) 
     empty message, and the flags of the command in the place of Python's names."""
     text = error.as_flags if isinstance(error, OptionError) else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+        name = error.filename if error.filename != "" else "''"  # a flag's value that is empty
+        text = f"{name}: {error.strerror}" if name is not None else error.strerror
     elif arguments is not None:
         text = _as_typed(text, arguments)
     return checks.printable("; ".join([text, *getattr(error, "__notes__", ())]))

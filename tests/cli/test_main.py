@@ -87,6 +87,8 @@ def test_wrong_usage_is_status_2(arguments, message, capsys):
 def test_an_error_is_one_message(capsys):
     assert main(["embed", "--model", "m", "/no/such/file"]) == 1
     assert capsys.readouterr().err == "fastattn embed: error: /no/such/file: No such file or directory\n"
+    assert main(["embed", "--model", "m", ""]) == 1
+    assert capsys.readouterr().err == "fastattn embed: error: '': No such file or directory\n"
 
 
 def test_an_error_sends_the_terminal_no_commands(capsys):
