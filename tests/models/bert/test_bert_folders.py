@@ -85,7 +85,7 @@ class TestBadFolders:
             ({"hidden_size": "32"}, "hidden_size must be a positive integer, got '32'"),
             ({"hidden_size": 32.0}, "hidden_size must be a positive integer, got 32.0"),
             ({"hidden_size": -32}, "hidden_size must be a positive integer, got -32"),
-            ({"hidden_size": 10**30}, "hidden_size must be a positive integer, got 1000"),
+            ({"hidden_size": 10**30}, "hidden_size must be below 2147483648, got 1000"),
             ({"num_hidden_layers": 0}, "num_hidden_layers must be a positive integer, got 0"),
             ({"num_hidden_layers": True}, "num_hidden_layers must be a positive integer, got True"),
             ({"num_hidden_layers": None}, "num_hidden_layers must be a positive integer, got None"),
