@@ -21,14 +21,16 @@ thread_local int budget_together = 1;
 // For parallel_for and parallel_phases; for shared_scratch; for layer_scratch.
 thread_local Scratch of_caller, of_call, of_layer;
 
-float* or_throw(float* scratch) {
+// Some memory even for no floats: null means that there is none left.
+float* reserved(Scratch& of, i64 floats) {
+    float* const scratch = of.reserve(std::max<i64>(floats, 32));
     if (!scratch) throw std::bad_alloc();
     return scratch;
 }
 
 void compute(const Job& job, i64 scratch_floats) {
     const i64 units = (scratch_floats + scratch_unit - 1) / scratch_unit;
-    float* const scratch = units ? or_throw(of_caller.reserve(units * scratch_unit)) : nullptr;
+    float* const scratch = units ? reserved(of_caller, units * scratch_unit) : nullptr;
     const int now = budget.load(std::memory_order_relaxed);
     const int helpers = std::min((together ? budget_together : now) - 1, most_helpers);
     if (helpers > 0 && job.pieces > 1 && units <= most_scratch_units) {
@@ -68,11 +70,11 @@ Together::Together(int threads) : offer_(std::make_unique<Offer>(true)) {
 
 Together::~Together() { together = nullptr; }
 
-float* shared_scratch(i64 floats) { return or_throw(of_call.reserve(std::max<i64>(floats, 32))); }
+float* shared_scratch(i64 floats) { return reserved(of_call, floats); }
 
-float* layer_scratch(i64 floats) { return or_throw(of_layer.reserve(std::max<i64>(floats, 32))); }
+float* layer_scratch(i64 floats) { return reserved(of_layer, floats); }
 
-void reserve_scratch(i64 floats) { or_throw(of_caller.reserve(std::max<i64>(floats, 32))); }
+void reserve_scratch(i64 floats) { reserved(of_caller, floats); }
 
 void free_scratch() {
     Scratch::free_all();
