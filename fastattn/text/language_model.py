@@ -166,6 +166,11 @@ class Vocabulary:
         if missing:
             raise ValueError(f"{source}: {', '.join(missing)} must be among the words of a vocabulary")
 
+    def check_size(self, size: int) -> None:
+        """Raise ValueError unless there are as many words as a model has."""
+        if len(self) != size:
+            raise ValueError(f"{self.source}: must have {size} words, as many as the model, got {len(self)}")
+
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Vocabulary:
         """Read a file of one word a line. Blank lines at its end do not count.

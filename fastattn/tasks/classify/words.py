@@ -16,7 +16,7 @@ from fastattn.hub import Files, find_model
 from fastattn.models import AwdLstmConfig, AwdLstmForSequenceClassification
 from fastattn.tasks.embed.folder import FILES as ENCODER
 from fastattn.tasks.embed.folder import MODULES
-from fastattn.tasks.streams.task import FILES, VOCABULARY, check_words
+from fastattn.tasks.streams.task import FILES, VOCABULARY
 from fastattn.text import TokenizedTexts, Vocabulary
 from fastattn.text.characters import BEGIN, END
 
@@ -36,7 +36,7 @@ class Words:
 
     def __init__(self, folder: Path, config: AwdLstmConfig) -> None:
         self.vocabulary = Vocabulary.from_file(folder / VOCABULARY)
-        check_words(self.vocabulary, config)
+        self.vocabulary.check_size(config.vocabulary_size)
         self._marks = self.vocabulary.ids([BEGIN, END])
 
     def encode(self, texts: Sequence[str], max_length: int | None) -> TokenizedTexts:

@@ -15,7 +15,7 @@ from fastattn.tasks.base import make_recipe, model_name
 from fastattn.tasks.heads import head_of
 from fastattn.tasks.language_model.recipe import LanguageModelRecipe
 from fastattn.tasks.streams.loss import perplexities
-from fastattn.tasks.streams.task import FILES, VOCABULARY, StreamTask, check_words
+from fastattn.tasks.streams.task import FILES, VOCABULARY, StreamTask
 from fastattn.text import Sentences, Vocabulary
 
 STREAMS = 32
@@ -86,7 +86,7 @@ class LanguageModel(StreamTask):
         model = AwdLstmForLanguageModel.from_pretrained(folder, new_head="refuse", **recipe.regularization)
         vocabulary = Vocabulary.from_file(folder / VOCABULARY)
         if recipe.add_words:
-            check_words(vocabulary, model.config)
+            vocabulary.check_size(model.config.vocabulary_size)
             known, found = {*vocabulary.words}, Vocabulary.build(data, min_count=recipe.min_count or 2)
             words = [word for word in found.words if word not in known]
             model = model.with_words(len(words))

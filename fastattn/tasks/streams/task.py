@@ -29,14 +29,6 @@ FILES = Files(NAMES := ("config.json", "model.safetensors", VOCABULARY), require
 logger = logging.getLogger(__name__)
 
 
-def check_words(vocabulary: Vocabulary, config: Any) -> None:
-    """Raise ValueError for a vocabulary of another size than the model's."""
-    size = config.vocabulary_size
-    if len(vocabulary) != size:
-        wanted = f"{size} words, as many as the model"
-        raise ValueError(f"{vocabulary.source}: must have {wanted}, got {len(vocabulary)}")
-
-
 class StreamTask(Task):
     """A language model and its vocabulary. `BiLM` and `LanguageModel` say what differs.
 
@@ -61,7 +53,7 @@ class StreamTask(Task):
     """Gives the characters that the model reads; None if it reads ids of words."""
 
     def __init__(self, model: Any, vocabulary: Vocabulary, recipe: Any = None, learnt: Sentences | None = None) -> None:
-        check_words(vocabulary, model.config)
+        vocabulary.check_size(model.config.vocabulary_size)
         self.model, self.vocabulary, self.recipe = model, vocabulary, recipe or self.recipe_class()
         self.carried = self._stream = StreamLoss(model, self.recipe.reset)
         self._learnt = learnt

@@ -195,7 +195,6 @@ def labels_of(data: Data, recipe: TagRecipe) -> tuple[list[str], Layout]:
 
     Raises ValueError for data with fewer than two tags, and for a `scheme` if the tags are none of entities.
     """
-
     found = scheme_of([each.tags for each in data if NO_TAG not in each.tags])
     if recipe.scheme and not found:
         told = "for_training: {scheme} {} is for tags of entities, which {train} does not have"

@@ -98,9 +98,7 @@ class NetworkTagger(TagTask):
         recipe: TagRecipe | None = None,
     ) -> None:
         config = model.config
-        if len(vocabulary) != config.vocab_size:
-            told = f"must have {config.vocab_size} words, as many as the model"
-            raise ValueError(f"{vocabulary.source}: {told}, got {len(vocabulary)}")
+        vocabulary.check_size(config.vocab_size)
         if (word := vocabulary.words[UNKNOWN_ID]) != UNKNOWN:
             raise ValueError(f"{vocabulary.source}:{UNKNOWN_ID + 1}: must be {UNKNOWN}, got {shown(word)}")
         self.model, self.vocabulary, self.layout = model, vocabulary, layout
