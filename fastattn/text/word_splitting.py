@@ -15,7 +15,7 @@ _WORD = re.compile(
     | [\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+     # one of mail
     | \d+(?:[.,:/]\d+)*(?!\w)               # a number, a time, a date
     | (?:[^\W\d_]\.){2,}                    # U.S.
-    | \w+?(?=n['\u2019]t\b)                # do of don't
+    | \w+?(?=n['\u2019]t\b)                 # do of don't
     | n['\u2019]t\b
     | ['\u2019](?:s|m|d|re|ve|ll)\b
     | \w+

@@ -33,6 +33,7 @@ from fastattn.tasks.tag.files import FEATURES, LAYOUT, TAGGER_FILES, VOCABULARY,
 from fastattn.tasks.tag.recipe import TagRecipe
 from fastattn.tasks.tag.spans import STRATEGIES, Grouping, Unit
 from fastattn.text import (
+    Sentences,
     Vocabulary,
     character_ids,
     gather,
@@ -41,7 +42,6 @@ from fastattn.text import (
     token_budget_batches,
     tokens_per_batch,
 )
-from fastattn.text.characters import BEGIN, END
 from fastattn.text.entities import OUTSIDE
 from fastattn.text.language_model import UNKNOWN
 from fastattn.training import TokenBatches
@@ -146,7 +146,8 @@ class NetworkTagger(TagTask):
         if crf and layout.scheme is not None:
             labels = _completed(labels, layout.scheme)
         features = None if recipe.features is None or start is None else load_features(recipe.features, start)
-        vocabulary = _vocabulary(data, recipe.min_count or 1)
+        words = ([word for word in sentence.words if word.split() == [word]] for sentence in data)
+        vocabulary = Vocabulary.build(Sentences.from_words(words, "for_training"), min_count=recipe.min_count or 1)
         sizes = recipe.sizes
         vectors = None if recipe.vectors is None else read_word_vectors(recipe.vectors, vocabulary.words)
         if vectors is not None:
@@ -336,13 +337,3 @@ def _completed(labels: Sequence[str], scheme: str) -> list[str]:
     prefixes = "BIES" if scheme == "BIOES" else "BI"
     types = sorted({label[2:] for label in labels if label != OUTSIDE})
     return [OUTSIDE, *(f"{prefix}-{type}" for type in types for prefix in prefixes)]
-
-
-def _vocabulary(data: Data, min_count: int) -> Vocabulary:
-    """The words of data, the most frequent first, of equals the earlier one."""
-    counts: dict[str, int] = {}
-    for word in itertools.chain.from_iterable(sentence.words for sentence in data):
-        counts[word] = counts.get(word, 0) + 1
-    special = (BEGIN, END, UNKNOWN)
-    words = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: -counts[word])
-    return Vocabulary([*special, *(word for word in words if word.split() == [word] and word not in special)])
