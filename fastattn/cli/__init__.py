@@ -21,7 +21,7 @@ from fastattn import __version__, checks, tasks
 from fastattn.errors import OptionError, as_flags
 from fastattn.files import standard_stream
 from fastattn.lines import InputLines
-from fastattn.tasks.base import Options, Usage, options
+from fastattn.tasks.options import Options, Usage, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 

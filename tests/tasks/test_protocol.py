@@ -12,7 +12,8 @@ from fastattn import tasks
 from fastattn.errors import OptionError
 from fastattn.hub import ModelNotFoundError
 from fastattn.tasks import TASKS, BiLMRecipe, TagRecipe, TranslateRecipe
-from fastattn.tasks.base import Options, Predictor, Recipe, Task, Usage, options
+from fastattn.tasks.base import Predictor, Recipe, Task
+from fastattn.tasks.options import Options, Usage, options
 from fastattn.training import train
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"

@@ -22,7 +22,8 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastattn import checks
-from fastattn.tasks.base import START, AboveZero, Count, Options, TokenRecipe
+from fastattn.tasks.base import START, TokenRecipe
+from fastattn.tasks.options import AboveZero, Count, Options
 from fastattn.tasks.sequences.recipe import TABLE
 
 USUAL_LENGTH = 384

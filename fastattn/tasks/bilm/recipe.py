@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastattn.tasks.base import AboveZero, Count, Fraction
+from fastattn.tasks.options import AboveZero, Count, Fraction
 from fastattn.tasks.streams.recipe import StreamRecipe
 
 if TYPE_CHECKING:

@@ -22,14 +22,11 @@ transformers reads the output folder.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from fastattn import checks
 from fastattn.errors import OptionError
-from fastattn.tasks.base import Fraction, Options
+from fastattn.tasks.options import Fraction, Options, Positive
 from fastattn.tasks.sequences.recipe import TABLE, SequencePredictOptions, SequenceRecipe
-
-Positive = Annotated[float, checks.number]
 
 DROPOUTS = {
     "embedding_dropout": 0.05,

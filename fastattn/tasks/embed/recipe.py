@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from fastattn.errors import OptionError
-from fastattn.tasks.base import START, AboveZero, AdamWRecipe, Count, Options
+from fastattn.tasks.base import START, AdamWRecipe
+from fastattn.tasks.options import AboveZero, Count, Options
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fastattn.tasks.base import Count, Options, Usage
+from fastattn.tasks.options import Count, Options, Usage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,18 +23,16 @@ The recipe is that of Merity, Keskar and Socher 2018 for WikiText-2; the last co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from fastattn import checks
 from fastattn.errors import OptionError
-from fastattn.tasks.base import AboveZero, Count, Fraction, Probability
+from fastattn.tasks.options import AboveZero, Count, Fraction, Positive, Probability
 from fastattn.tasks.streams.recipe import StreamRecipe
 
 if TYPE_CHECKING:
     from fastattn.text import StreamBatches
     from fastattn.training import SGD, Batches, Optimizer, Schedule, WeightAverage
 
-Positive = Annotated[float, checks.number]
 
 _SIZES = {
     "direction": "direction",

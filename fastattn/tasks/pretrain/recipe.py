@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fastattn.errors import OptionError
-from fastattn.tasks.base import AboveZero, AdamWRecipe, Count, Fraction, Probability
+from fastattn.tasks.base import AdamWRecipe
+from fastattn.tasks.options import AboveZero, Count, Fraction, Probability
 
 USUAL_LENGTH = 128
 """The `max_seq_length` of a model that reads as much."""

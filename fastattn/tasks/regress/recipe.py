@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fastattn.tasks.base import Options
+from fastattn.tasks.options import Options
 from fastattn.tasks.sequences.recipe import TABLE, SequencePredictOptions, SequenceRecipe
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fastattn.tasks.base import Count, Options
+from fastattn.tasks.options import Count, Options
 from fastattn.tasks.sequences.recipe import TABLE, SequencePredictOptions, SequenceRecipe
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fastattn.tasks.base import START, Count, Options, TokenRecipe
+from fastattn.tasks.base import START, TokenRecipe
+from fastattn.tasks.options import Count, Options
 
 TABLE = "TSV, CSV, JSON lines or Parquet"
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fastattn.errors import OptionError
-from fastattn.tasks.base import Count, Fraction, Recipe
+from fastattn.tasks.base import Recipe
+from fastattn.tasks.options import Count, Fraction
 
 
 @dataclass(frozen=True, kw_only=True)

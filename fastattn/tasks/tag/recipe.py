@@ -31,7 +31,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from fastattn import checks
 from fastattn.errors import OptionError
-from fastattn.tasks.base import START, AboveZero, Count, Options, Probability, TokenRecipe
+from fastattn.tasks.base import START, TokenRecipe
+from fastattn.tasks.options import AboveZero, Count, Options, Probability
 
 
 def _column(name: str, value: Any) -> str:

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from fastattn import checks
 from fastattn.errors import OptionError
-from fastattn.tasks.base import AboveZero, Count, Fraction, Options, Probability, Recipe, Seed
+from fastattn.tasks.base import Recipe
+from fastattn.tasks.options import AboveZero, Count, Fraction, Options, Probability, Seed
 
 if TYPE_CHECKING:
     from fastattn.training import Adam, Batches, Optimizer, Schedule
