@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .measure import say
-from .report import Report, Table, machine, number, write
+from .report import Report, Table, earlier, machine, mean_and_deviation, number, write
 
 TASKS = {
     "upos": ("ud_ewt/en_ewt-ud-{}.conllu", {}, "accuracy"),
@@ -91,14 +90,10 @@ def table(outcomes: list[Outcome]) -> Table:
             gains.append(f"{100 * (np.mean(scores) - np.mean(beaten)):+.2f}" if beaten and other != case else "")
         seconds = float(np.median([each.seconds for each in outcomes if each.case == case]))
         told = ", ".join(f"{100 * score:.2f}" for score in scores)
-        mean = f"{100 * np.mean(scores):.2f} ({100 * spread_of(scores):.2f})"
+        mean = mean_and_deviation([100 * score for score in scores])
         rows.append([task, features, top, told, mean, *gains, number(seconds)])
     header = ["task", "features", "top", "scores", "mean (s)", "over none", "over softmax", "seconds"]
     return {"title": "Features of a frozen model", "header": header, "rows": rows}
-
-
-def spread_of(scores: list[float]) -> float:
-    return float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
 
 
 def main(options: argparse.Namespace) -> Report:
@@ -107,8 +102,7 @@ def main(options: argparse.Namespace) -> Report:
     if not options.data.is_dir():
         raise SystemExit(f"{options.data}: no such folder; --data names the one of the data")
     importlib.import_module("fastattn").set_num_threads(options.threads)
-    kept = options.json is not None and options.json.exists()
-    outcomes = [Outcome(**each) for each in json.loads(options.json.read_text())["results"]] if kept else []
+    outcomes = earlier(options.json, Outcome)
     report: Report = {"command": "features", "machine": machine(options.threads), "tables": [], "results": []}
     for seed in options.seeds or range(options.samples):
         for case in options.cases or CASES:

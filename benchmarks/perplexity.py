@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from .measure import say
-from .report import Report, Table, machine, number, write
+from .report import Report, Table, deviation, earlier, machine, mean_and_deviation, number, write
 from .worker import Worker
 
 AVERAGE_AFTER, RESET = 5, 0.0
@@ -109,17 +109,17 @@ def table(outcomes: list[Outcome]) -> Table:
                 continue
             found, compared = [each.perplexity for each in runs], ["", "", ""]
             if ours and name != "fastattn":
-                mean, spreads = np.mean(found), [spread_of(each) for each in (runs, ours)]
-                allowed = max(0.01 * mean, 2 * math.hypot(*spreads) / 3**0.5)
+                own_found, mean = [each.perplexity for each in ours], float(np.mean(found))
+                allowed = max(0.01 * mean, 2 * math.hypot(deviation(found), deviation(own_found)) / 3**0.5)
                 times = [each.seconds / same.seconds for each in runs for same in ours if each.seed == same.seed]
-                higher = np.mean([each.perplexity for each in ours]) - mean
+                higher = np.mean(own_found) - mean
                 compared = [f"{higher:+.2f}", f"{allowed:.2f}", f"{np.median(times):.2f}" if times else ""]
             rows.append(
                 [
                     f"{case}, epochs: {runs[0].epochs}",
                     name,
                     ", ".join(f"{each:.2f}" for each in found),
-                    f"{np.mean(found):.2f} ({spread_of(runs):.2f})",
+                    mean_and_deviation(found),
                     number(float(np.median([each.seconds for each in runs]))),
                     *compared,
                 ]
@@ -129,17 +129,12 @@ def table(outcomes: list[Outcome]) -> Table:
     return {"title": "Whole runs: AWD-LSTM", "header": header, "rows": rows}
 
 
-def spread_of(runs: list[Outcome]) -> float:
-    return float(np.std([each.perplexity for each in runs], ddof=1)) if len(runs) > 1 else 0.0
-
-
 def main(options: argparse.Namespace) -> Report:
     if not (options.data / TRAIN).is_file():
         raise SystemExit(f"{options.data}: no {TRAIN} there; --data names the folder of WikiText-2")
     if unknown := [name for name in options.cases if name not in CASES]:
         raise SystemExit(f"perplexity: unknown case {unknown[0]}; known are {', '.join(CASES)}")
-    kept = options.json is not None and options.json.exists()
-    outcomes = [Outcome(**each) for each in json.loads(options.json.read_text())["results"]] if kept else []
+    outcomes = earlier(options.json, Outcome)
     report: Report = {"command": "perplexity", "machine": machine(options.threads), "tables": [], "results": []}
     for case in options.cases or ["small"]:
         for seed in options.seeds or range(options.samples):

@@ -7,14 +7,16 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
 from .measure import Result, quartiles
+
+Outcome = TypeVar("Outcome")
 
 LOAD_AT_START = os.getloadavg()[0]
 HEADER = [
@@ -44,6 +46,22 @@ class Report(TypedDict):
     machine: dict[str, str]
     tables: list[Table]
     results: list[dict[str, Any]]
+
+
+def earlier(path: Path | None, kind: Callable[..., Outcome]) -> list[Outcome]:
+    """The results of a JSON file, if it is there."""
+    if path is None or not path.exists():
+        return []
+    return [kind(**each) for each in json.loads(path.read_text())["results"]]
+
+
+def deviation(scores: Sequence[float]) -> float:
+    """The standard deviation of scores; 0 for a single one."""
+    return float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+
+
+def mean_and_deviation(scores: Sequence[float]) -> str:
+    return f"{np.mean(scores):.2f} ({deviation(scores):.2f})"
 
 
 def machine(threads: int) -> dict[str, str]:

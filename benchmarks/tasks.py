@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import math
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .measure import say
-from .report import Report, Table, machine, number, write
+from .report import Report, Table, deviation, earlier, machine, mean_and_deviation, number, write
 from .task_cases import CASES, COMMON, Case, Rows
 from .weights import installed_minilm
 from .worker import Worker
@@ -114,13 +113,6 @@ def run(name: str, case: Case, runtime: str, seed: int, options: argparse.Namesp
     return Outcome(name, runtime, seed, recipe["epochs"], score, threads=options.threads, **times)
 
 
-def earlier(path: Path | None) -> list[Outcome]:
-    """The runs that a JSON file has."""
-    if path is None or not path.exists():
-        return []
-    return [Outcome(**each) for each in json.loads(path.read_text())["results"]]
-
-
 def table(outcomes: list[Outcome]) -> Table:
     rows: list[list[str]] = []
     for name in dict.fromkeys(each.case for each in outcomes):
@@ -133,7 +125,7 @@ def table(outcomes: list[Outcome]) -> Table:
             ours = [each.score for each in own[OURS] if each.score is not None]
             compared = ["", ""]
             if scores and ours and runtime != OURS:
-                allowed = max(POINT, 2 * math.sqrt((_spread(scores) ** 2 + _spread(ours) ** 2) / 3))
+                allowed = max(POINT, 2 * math.sqrt((deviation(scores) ** 2 + deviation(ours) ** 2) / 3))
                 compared = [f"{100 * (np.mean(ours) - np.mean(scores)):+.2f}", f"{-100 * allowed:.2f}"]
             pairs = [(each, same) for each in runs for same in own[OURS] if each.seed == same.seed]
             ratios = [each.seconds / same.seconds for each, same in pairs]
@@ -143,7 +135,7 @@ def table(outcomes: list[Outcome]) -> Table:
                     f"{name}, epochs: {runs[0].epochs}",
                     runtime,
                     ", ".join(f"{100 * score:.2f}" for score in scores),
-                    f"{100 * np.mean(scores):.2f} ({100 * _spread(scores):.2f})" if scores else "",
+                    mean_and_deviation([100 * score for score in scores]) if scores else "",
                     *compared,
                     number(float(np.median([each.seconds for each in runs]))),
                     f"{np.median(ratios):.2f}" if ratios and runtime != OURS else "",
@@ -156,17 +148,13 @@ def table(outcomes: list[Outcome]) -> Table:
     return {"title": "Whole runs: tasks", "header": header, "rows": rows}
 
 
-def _spread(scores: list[float]) -> float:
-    return float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
-
-
 def main(options: argparse.Namespace) -> Report:
     names = options.cases or list(CASES)
     if unknown := [name for name in names if name not in CASES]:
         raise SystemExit(f"tasks: unknown case {unknown[0]}; known are {', '.join(CASES)}")
     if not options.data.is_dir():
         raise SystemExit(f"{options.data}: no such folder; --data names the one of the data")
-    outcomes = earlier(options.json)
+    outcomes = earlier(options.json, Outcome)
     about = machine(options.threads)
     seeds = options.seeds or list(range(options.samples))
     report: Report = {"command": "tasks", "machine": about, "tables": [table(outcomes)], "results": []}

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from .measure import say
-from .report import Report, Table, machine, number, write
+from .report import Report, Table, earlier, machine, mean_and_deviation, number, write
 from .task_cases import Rows, genres
 
 TEXT = "wikitext2/wiki.valid.raw"
@@ -82,9 +82,8 @@ class Runs:
         if not (folder / "model.safetensors").exists():
             say(f"{folder.name}: {recipe['epochs']} epochs")
             model = self.tasks.LanguageModel
-            task = model.for_training(start, text if isinstance(text, list) else model.read(text), **recipe)
             data = text if isinstance(text, list) else model.read(text)
-            self.tasks.train(task, data, folder, resume=True)
+            self.tasks.train(model.for_training(start, data, **recipe), data, folder, resume=True)
         return folder
 
     def start(self, step: int, seed: int, direction: str) -> Path:
@@ -137,19 +136,11 @@ def table(outcomes: list[Outcome], title: str) -> Table:
     for name in STEPS:
         own = [each for each in outcomes if each.case == name]
         if own:
-            scores = np.array([100 * each.accuracy for each in own])
-            spread = f" ({scores.std(ddof=1):.2f})" if len(own) > 1 else ""
+            scores = [100 * each.accuracy for each in own]
             told = ", ".join(f"{score:.2f}" for score in scores)
             seconds = number(float(np.median([each.seconds for each in own])))
-            rows.append([name, told, f"{scores.mean():.2f}{spread}", seconds])
+            rows.append([name, told, mean_and_deviation(scores), seconds])
     return {"title": title, "header": ["ULMFiT", "accuracy", "mean (s)", "seconds"], "rows": rows}
-
-
-def earlier(path: Path | None) -> list[Outcome]:
-    """The runs that a JSON file has."""
-    if path is None or not path.exists():
-        return []
-    return [Outcome(**each) for each in json.loads(path.read_text())["results"]]
 
 
 def main(options: argparse.Namespace) -> Report:
@@ -159,7 +150,7 @@ def main(options: argparse.Namespace) -> Report:
     if unknown := [name for name in names if name not in STEPS]:
         raise SystemExit(f"ulmfit: unknown case {unknown[0]!r}; known are {', '.join(map(repr, STEPS))}")
     importlib.import_module("fastattn").set_num_threads(options.threads)
-    outcomes = earlier(options.json)
+    outcomes = earlier(options.json, Outcome)
     runs = Runs(options.data, options.cache, options.held_out)
     title = f"Genres of sentences: {len(runs.learnt)} learnt, {len(runs.measured)} measured"
     about = machine(options.threads)
