@@ -153,6 +153,13 @@ class Tokenizer:
         return f"byte-level {kind}" if "ByteLevel" in steps else kind
 
     @property
+    def crc32(self) -> int:
+        """A checksum of all that decides which tokens a text becomes."""
+        import zlib
+
+        return zlib.crc32(self._backend.to_str().encode())
+
+    @property
     def around(self) -> tuple[list[int], list[int]]:
         """The ids of the special tokens before a text and behind it."""
         return self._templates[0].leading, self._templates[0].trailing

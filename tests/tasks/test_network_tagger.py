@@ -69,6 +69,17 @@ def test_what_is_trained_and_saved_comes_back(tmp_path: Path, features: str | No
     assert Tagger.from_pretrained(tmp_path / "again").tag(WORDS) == expected
 
 
+def test_a_run_does_not_go_on_with_another_tokenizer(tmp_path: Path) -> None:
+    train(make(tmp_path, "bert"), DATA, tmp_path / "out")
+    words = (tmp_path / "bert/vocab.txt").read_text(encoding="utf-8").split("\n")
+    cat, sat = words.index("cat"), words.index("sat")
+    words[cat], words[sat] = words[sat], words[cat]
+    (tmp_path / "bert/vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    tagger = Tagger.for_training(tmp_path / "bert", DATA, **SMALL, network="lstm-crf", features="bert")
+    with pytest.raises(ValueError, match="of another model or configuration: features_crc32"):
+        train(tagger, DATA, tmp_path / "out", resume=True)
+
+
 @pytest.mark.parametrize("features", FEATURES)
 def test_it_learns(tmp_path: Path, features: str | None) -> None:
     tagger = make(tmp_path, features, epochs=30, dropout=0.1, learning_rate=0.02)

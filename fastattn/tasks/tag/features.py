@@ -62,7 +62,7 @@ class Features(ABC):
 
     @property
     def crc32(self) -> int:
-        """A checksum of the weights."""
+        """A checksum of what decides the features."""
         found = 0
         for name, array in self.model.state_dict().items():
             found = zlib.crc32(array.tobytes(), zlib.crc32(name.encode(), found))
@@ -117,6 +117,10 @@ class EncoderFeatures(Features):
             states[wanted[wanted >= 0]] = found[wanted >= 0]
         for start, end in zip(words.cu_words[:-1], words.cu_words[1:], strict=True):
             yield states[None, start:end]
+
+    @property
+    def crc32(self) -> int:
+        return zlib.crc32(str(self.tokenizer.crc32).encode(), super().crc32)
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
