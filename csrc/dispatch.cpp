@@ -1,7 +1,11 @@
 #include "dispatch.h"
 
+#include "processor.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 #include <atomic>
@@ -77,6 +81,22 @@ bool system_keeps(unsigned wanted) {
 }
 #endif
 
+bool processor_has(DotProduct kind) {
+#if defined(__x86_64__)
+    constexpr unsigned vnni = 1u << 11;
+    return kind == DotProduct::avx512_vnni && has_x86_64_v4() && all(vnni, Cpuid(7).c);
+#elif defined(__aarch64__) && defined(__linux__)
+    constexpr unsigned long asimddp = 1ul << 20;
+    return kind == DotProduct::neon_dotprod && (getauxval(AT_HWCAP) & asimddp);
+#elif defined(__aarch64__)
+    return kind == DotProduct::neon_dotprod;  // Apple's, all of them
+#else
+    return kind != kind;  // none
+#endif
+}
+
+std::atomic<bool> dot_product_allowed{true};
+
 struct Isa {
     const char* name;
     const KernelTable* table;
@@ -90,6 +110,14 @@ std::atomic<const Isa*> current{&isas[0]};
 std::atomic<const char*> reason{nullptr};  // null: use_isa
 
 }  // namespace
+
+bool has_dot_product(DotProduct kind) noexcept {
+    static const bool there[] = {false, processor_has(DotProduct::avx512_vnni),
+                                 processor_has(DotProduct::neon_dotprod)};
+    return there[static_cast<int>(kind)] && dot_product_allowed.load(std::memory_order_relaxed);
+}
+
+void allow_dot_product(bool allowed) { dot_product_allowed = allowed; }
 
 const KernelTable& kernels() noexcept { return *current.load(std::memory_order_relaxed)->table; }
 

@@ -156,7 +156,8 @@ std::unique_ptr<float[], PackedMatrix::Free> PackedMatrix::allocate(i64 floats) 
     return {static_cast<float*>(memory), Free{}};
 }
 
-PackedMatrix::PackedMatrix(i64 n, i64 k, i64 groups) : n_(n), k_(k), groups_(groups), panels_(allocate(floats())) {}
+PackedMatrix::PackedMatrix(i64 n, i64 k, i64 groups, Element element)
+    : n_(n), k_(k), groups_(groups), element_(element), panels_(allocate(floats())) {}
 
 PackedMatrix::PackedMatrix(const float* weight, i64 n, i64 k, i64 ldw, i64 groups) : PackedMatrix(n, k, groups) {
     for_panels(*this, [&](i64 at, i64 first, i64 columns) {
@@ -172,18 +173,18 @@ std::vector<std::unique_ptr<PackedMatrix>> PackedMatrix::read(const std::vector<
     for (const StoredMatrix& each : matrices) {
         PackedMatrix& w = *results.emplace_back(new PackedMatrix(0, each.k, each.groups));
         for (const StoredRows& piece : each.pieces) w.n_ += piece.rows;
-        if (w.bytes() >= worth_keeping) shared += (w.bytes() + page - 1) / page * page;
+        if (w.bytes_of_panels() >= worth_keeping) shared += (w.bytes_of_panels() + page - 1) / page * page;
         ends.push_back(count += panels_of(w));
         widest = std::max(widest, w.k());
     }
     const auto pages = shared ? std::make_shared<Pages>(shared) : nullptr;
     shared = 0;
     for (const std::unique_ptr<PackedMatrix>& w : results) {
-        if (w->bytes() < worth_keeping || !pages->data()) {
+        if (w->bytes_of_panels() < worth_keeping || !pages->data()) {
             w->panels_ = allocate(w->floats());
             continue;
         }
-        const std::size_t whole = (w->bytes() + page - 1) / page * page;
+        const std::size_t whole = (w->bytes_of_panels() + page - 1) / page * page;
         w->panels_ = {reinterpret_cast<float*>(pages->data() + shared), Free{Block{nullptr, whole}, pages}};
         shared += whole;
     }
@@ -226,7 +227,21 @@ PackedMatrix PackedMatrix::transposed() const {
     return transposed(weight.get(), n_, k_, k_);
 }
 
+WeightView PackedMatrix::view() const {
+    WeightView view{panels(), nullptr, 0};
+    view.element = element_;
+    view.scales = scales_.data();
+    view.sums = sums_.data();
+    view.input_scales = input_scales_.empty() ? nullptr : input_scales_.data();
+    return view;
+}
+
+i64 PackedMatrix::nbytes() const {
+    return (floats() + static_cast<i64>(scales_.size() + sums_.size() + input_scales_.size())) * i64{sizeof(float)};
+}
+
 void PackedMatrix::unpack(float* weight) const {
+    if (element_ != Element::float32) return unpack_reduced(weight);
     for_panels(*this, [&](i64 at, i64 first, i64 columns) {
         const float* panel = panels_.get() + at;
         for (i64 c = 0; c < columns; ++c)

@@ -21,6 +21,8 @@ bool matches(char kind, int type_num, i64 itemsize, Dtype dtype) {
         case Dtype::boolean: return type_num == type_bool;
         case Dtype::int32: return kind == 'i' && itemsize == 4;  // int, long and long long share sizes: go by kind
         case Dtype::int64: return kind == 'i' && itemsize == 8;
+        case Dtype::int8: return kind == 'i' && itemsize == 1;
+        case Dtype::uint16: return kind == 'u' && itemsize == 2;
     }
     return false;
 }
@@ -32,13 +34,17 @@ const char* name_of(Dtype dtype) {
         case Dtype::boolean: return "bool";
         case Dtype::int32: return "int32";
         case Dtype::int64: return "int64";
+        case Dtype::int8: return "int8";
+        case Dtype::uint16: return "uint16";
     }
     return "";
 }
 
 i64 size_of(Dtype dtype) {
     switch (dtype) {
-        case Dtype::boolean: return 1;
+        case Dtype::boolean:
+        case Dtype::int8: return 1;
+        case Dtype::uint16: return 2;
         case Dtype::float64:
         case Dtype::int64: return 8;
         default: return 4;

@@ -89,7 +89,7 @@ void set_rows(Args& args, const Array& x) {
     args.ldx = x.row_stride();
 }
 
-enum class Dtype { float32, float64, int32, int64, boolean };
+enum class Dtype { float32, float64, int8, int32, int64, uint16, boolean };
 
 Array array(const char* function, const char* argument, py::handle object, Dtype dtype);
 Array optional_array(const char* function, const char* argument, py::handle object, Dtype dtype);  // None: false

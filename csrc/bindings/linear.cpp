@@ -4,9 +4,9 @@
 
 namespace fastattn::bindings {
 
-LinearOperands::LinearOperands(const char* function, py::handle x_, py::handle weight_)
+LinearOperands::LinearOperands(const char* function, py::handle x_, py::handle weight_, bool any_element)
     : x(floats(function, "x", x_).expect_contiguous_rows()),
-      weight(function, "weight", weight_),
+      weight(function, "weight", weight_, 1, 2, any_element),
       projection(x.shape.with_last(weight.n)) {}
 
 LinearGradients::LinearGradients(const char* function, LinearBackward& args, const Array& x, Occupied occupied,
@@ -39,7 +39,7 @@ void expect_columns(const LinearOperands& operands) {
 py::object linear(py::handle x, py::handle weight, py::handle bias_, py::handle residual_, py::handle activation,
                   py::handle return_pre_activation_, py::handle out_) {
     const char* const f = "linear";
-    const LinearOperands operands(f, x, weight);
+    const LinearOperands operands(f, x, weight, true);
     expect_columns(operands);
     LinearForward args{};
     operands.fill(args);
@@ -56,6 +56,8 @@ py::object linear(py::handle x, py::handle weight, py::handle bias_, py::handle 
     args.ldy = args.n;
     if (!activation.is_none()) args.activation = choose(f, "activation", activation, activations);
     const bool return_pre_activation = boolean(f, "return_pre_activation", return_pre_activation_);
+    if (return_pre_activation && args.weight.element == Element::int8)
+        value_error("linear: return_pre_activation is for training, which int8 weights do not have");
     py::object pre_activation;
     if (return_pre_activation) args.pre_activation = data_of(pre_activation = new_floats(operands.projection));
     compute(&KernelTable::linear_forward, args);

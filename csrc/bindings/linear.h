@@ -12,7 +12,7 @@ inline constexpr Choice<Activation> activations[] = {
 
 // x [..., k] and a weight [n, k]
 struct LinearOperands {
-    LinearOperands(const char* function, py::handle x, py::handle weight);
+    LinearOperands(const char* function, py::handle x, py::handle weight, bool any_element = false);
     template <typename Args>
     void fill(Args& args) const {
         args.x = x.as<float>();

@@ -6,6 +6,7 @@
 #include "../limits.h"
 #include "../memory.h"
 #include "../parallel.h"
+#include "../processor.h"
 #include "arrays.h"
 #include "bindings.h"
 
@@ -50,6 +51,16 @@ void bind_runtime(py::module_& m) {
     m.def("isa_reason", &isa_reason);
     m.def("available_isas", &available_isas);
     m.def("use_isa", [](py::handle name) { use_isa(text("use_isa", "name", name)); }, py::arg("name"));
+    m.def(
+        "dot_product",
+        []() -> py::object {
+            if (has_dot_product(DotProduct::avx512_vnni)) return py::str("AVX512-VNNI");
+            if (has_dot_product(DotProduct::neon_dotprod)) return py::str("dotprod");
+            return py::none();
+        },
+        "The processor's instruction for products of bytes, if it has one and it is allowed.");
+    m.def("allow_dot_product", &allow_dot_product, py::arg("allowed"),
+          "Whether kernels may use it. The results have the same bits.");
     m.def("num_threads", &num_threads);
     m.def("num_threads_reason", &num_threads_reason);
     m.def("set_num_threads", &set_num_threads, py::arg("n"));

@@ -2,13 +2,21 @@
 
 namespace fastattn::bindings {
 
-Weight::Weight(const char* function, const char* argument, py::handle object, i64 groups, int axes)
+const char* name_of(Element element) {
+    for (const auto& each : elements)
+        if (each.value == element) return each.name;
+    return "";
+}
+
+Weight::Weight(const char* function, const char* argument, py::handle object, i64 groups, int axes, bool any_element)
     : where_{function, argument}, groups_(groups) {
     if (py::isinstance<PackedMatrix>(object)) {
         packed_ = &object.cast<const PackedMatrix&>();
         if (packed_->groups() != groups)
             value_error(where_.str() + " must be packed with groups=" + std::to_string(groups) + ", got " +
                         std::to_string(packed_->groups()));
+        if (packed_->element() != Element::float32 && !any_element)
+            type_error(where_.str() + " must be float32, got a PackedMatrix of " + name_of(packed_->element()));
         n = packed_->n();
         k = packed_->k();
         if (Pass* const pass = Pass::current()) pass->keep(object);
@@ -27,7 +35,7 @@ void Weight::expect_shape(i64 rows, i64 columns) const {
 }
 
 WeightView Weight::view() const {
-    if (packed_) return {packed_->panels(), nullptr, 0};
+    if (packed_) return packed_->view();
     return {nullptr, array.as<float>(), array ? array.stride[0] : 0};
 }
 

@@ -12,12 +12,21 @@ struct pybind11::detail::type_caster<fastattn::PackedMatrix>
 
 namespace fastattn::bindings {
 
+inline constexpr Choice<Element> elements[] = {
+    {"float32", Element::float32},
+    {"bfloat16", Element::bfloat16},
+    {"int8", Element::int8},
+};
+const char* name_of(Element element);
+
 // W [n, k], which belongs to the caller: see items().
 class Weight {
 public:
     Weight() = default;  // none: false
-    // A PackedMatrix must have `groups`, an array `axes`; the axes after the first are the columns.
-    Weight(const char* function, const char* argument, py::handle object, i64 groups = 1, int axes = 2);
+    // A PackedMatrix must have `groups`, an array `axes`; the axes after the first are the columns. Only `any_element`
+    // takes a PackedMatrix of fewer bits.
+    Weight(const char* function, const char* argument, py::handle object, i64 groups = 1, int axes = 2,
+           bool any_element = false);
     void expect_shape(i64 rows, i64 columns) const;
     explicit operator bool() const { return packed_ || array; }
     bool is_packed() const { return packed_ != nullptr; }

@@ -39,6 +39,14 @@ constexpr int common_rows = 6;
 constexpr int vectors(int rows) { return rows <= 2 ? 8 : 4; }
 #endif
 
+// What one step over a line of B, 64 bytes of a panel, adds to an element of C.
+enum class Operation {
+    fma,           // a b
+    fma_bfloat16,  // a b, then the same with the next ones of A and B: a line holds pairs
+    dot_pairs,     // the four products of bytes, for two lines at once
+    dot,           // for one line
+};
+
 // How A lies in memory.
 enum class LayoutA {
     rows,            // [rows][depth], row stride lda
@@ -46,6 +54,7 @@ enum class LayoutA {
     packed_columns,  // tile after tile (RowTiles), each [depth][rows of the tile]
 };
 
+// A and B are floats, or whatever fills the 32 bits of one: four bytes, or a pair of bfloat16 in B.
 struct Tile {
     const float* a;     // [rows, depth]
     const float* b;     // first panel, at the tile's first column
@@ -54,14 +63,72 @@ struct Tile {
     i64 lda, ldc;
     i64 panel_stride;  // floats from one panel to the next
     i64 row_stride;    // and from one row to the next, if B is not packed
-    i64 depth, columns;
+    i64 depth, columns;  // depth: floats of A
     i64 ahead;       // floats from b to the data that is prefetched (a prefetch cannot fault),
     i64 ahead_last;  // the same for the last of the tiles that lie side by side,
     i64 ahead_step;  // and how many bytes to advance there for each step of the depth
     bool resume;     // continue from the partial sums in c
+    Operation operation = Operation::fma;
 };
 
-template <int R, int NV, bool ByColumns, bool Packed = true>
+template <Operation Op>
+FASTATTN_INLINE vf multiply_add(vf x, vf y, vf acc) {
+    if constexpr (Op == Operation::dot)
+        return dot(x, y, acc);
+    else
+        return fma(x, y, acc);
+}
+
+// A weight as a float: of the line y, or of one of the pairs in it.
+template <int Half>
+FASTATTN_INLINE vf weight_of_line(vf y) {
+    return Half < 0 ? y : Half == 0 ? low_bfloat16(y) : high_bfloat16(y);
+}
+
+// One step of the depth: A's column at a, times a line of B, at b in each panel.
+template <Operation Op, int Half = -1, int R, int NV, int Panels>
+FASTATTN_INLINE void multiply_line(vf (&acc)[R][NV], const float* a, i64 row, const float* b,
+                                   const i64 (&panel)[Panels]) {
+    if constexpr (R < NV) {
+        vf x[R];
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) x[r] = set1(a[r * row]);
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) {
+            const vf y = weight_of_line<Half>(load(b + panel[v * W / panel_width] + v * W % panel_width));
+#pragma GCC unroll 16
+            for (int r = 0; r < R; ++r) acc[r][v] = multiply_add<Op>(x[r], y, acc[r][v]);
+        }
+    } else {
+        vf y[NV];
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v)
+            y[v] = weight_of_line<Half>(load(b + panel[v * W / panel_width] + v * W % panel_width));
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+            const vf x = set1(a[r * row]);
+#pragma GCC unroll 8
+            for (int v = 0; v < NV; ++v) acc[r][v] = multiply_add<Op>(x, y[v], acc[r][v]);
+        }
+    }
+}
+
+// Two steps, of bytes. The lines are operands in memory: there are too few registers.
+template <int R, int NV, int Panels>
+FASTATTN_INLINE void multiply_lines(vf (&acc)[R][NV], const float* a, i64 row, const float* b,
+                                    const i64 (&panel)[Panels]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+        const vf x = set1(a[r * row]), next = set1(a[r * row + 1]);
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) {
+            const float* line = b + panel[v * W / panel_width] + v * W % panel_width;
+            acc[r][v] = dot_pairs(x, load(line), next, load(line + panel_width), acc[r][v]);
+        }
+    }
+}
+
+template <int R, int NV, bool ByColumns, bool Packed = true, Operation Op = Operation::fma>
 void multiply_tile(const Tile& t) {
     constexpr int panels = NV * W > panel_width ? NV * W / panel_width : 1;
     vf acc[R][NV];
@@ -91,41 +158,35 @@ void multiply_tile(const Tile& t) {
     const i64 row = ByColumns ? 1 : lda, step = ByColumns ? lda : 1;
     const char* ahead = reinterpret_cast<const char*>(b + t.ahead);
     const i64 ahead_step = t.ahead_step;
-    for (i64 k = t.depth; k > 0; --k) {
+    constexpr i64 at_once = Op == Operation::fma_bfloat16 || Op == Operation::dot_pairs ? 2 : 1;
+    constexpr i64 lines = Op == Operation::dot_pairs ? 2 : 1;
+    for (i64 k = t.depth / at_once; k > 0; --k) {
         // Fewer rows read several panels at a time, which the processor prefetches itself.
         if constexpr (R > 2 && Packed) {
+#pragma GCC unroll 2
+            for (i64 line = 0; line < lines; ++line) {
 #pragma GCC unroll 8
-            for (int p = 0; p < panels; ++p) __builtin_prefetch(ahead + panel[p] * i64{sizeof(float)});
-            ahead += ahead_step;
-        }
-        if constexpr (R < NV) {
-            vf x[R];
-#pragma GCC unroll 16
-            for (int r = 0; r < R; ++r) x[r] = set1(a[r * row]);
-#pragma GCC unroll 8
-            for (int v = 0; v < NV; ++v) {
-                const vf y = load(b + panel[v * W / panel_width] + v * W % panel_width);
-#pragma GCC unroll 16
-                for (int r = 0; r < R; ++r) acc[r][v] = fma(x[r], y, acc[r][v]);
+                for (int p = 0; p < panels; ++p) __builtin_prefetch(ahead + panel[p] * i64{sizeof(float)});
+                ahead += ahead_step;
             }
+        }
+        if constexpr (Op == Operation::dot_pairs) {
+            multiply_lines(acc, a, row, b, panel);
+        } else if constexpr (Op == Operation::fma_bfloat16) {
+            multiply_line<Op, 0>(acc, a, row, b, panel);
+            multiply_line<Op, 1>(acc, a + step, row, b, panel);
         } else {
-            vf y[NV];
-#pragma GCC unroll 8
-            for (int v = 0; v < NV; ++v) y[v] = load(b + panel[v * W / panel_width] + v * W % panel_width);
-#pragma GCC unroll 16
-            for (int r = 0; r < R; ++r) {
-                const vf x = set1(a[r * row]);
-#pragma GCC unroll 8
-                for (int v = 0; v < NV; ++v) acc[r][v] = fma(x, y[v], acc[r][v]);
-            }
+            multiply_line<Op>(acc, a, row, b, panel);
         }
-        a += step;
-        b += row_stride;
+        a += at_once * step;
+        b += lines * row_stride;
 #ifdef __clang__
         // Clang would keep other pointers instead, and shuffle all accumulators of 6 x 64 in each step.
         asm("" : "+r"(a), "+r"(b));
 #endif
     }
+    if constexpr (Op == Operation::fma_bfloat16)
+        if (t.depth % 2) multiply_line<Op, 0>(acc, a, row, b, panel);
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
         const i64 n = lesser(t.columns - v * W, W);
@@ -140,11 +201,16 @@ using MultiplyTile = void (*)(const Tile&);
 
 struct TileFunctions {
     MultiplyTile by_layout[2];  // A by rows, A by columns
+    MultiplyTile others[3];     // the other operations, A by rows
 };
 
 template <int R>
 constexpr TileFunctions tile_of_rows() {
-    return {{multiply_tile<R, vectors(R), false>, multiply_tile<R, vectors(R), true>}};
+    constexpr int v = vectors(R);
+    constexpr Operation dot = dot_product == DotProduct::none ? Operation::dot_pairs : Operation::dot;
+    return {{multiply_tile<R, v, false>, multiply_tile<R, v, true>},
+            {multiply_tile<R, v, false, true, Operation::fma_bfloat16>,
+             multiply_tile<R, v, false, true, Operation::dot_pairs>, multiply_tile<R, v, false, true, dot>}};
 }
 
 constexpr TileFunctions tile_functions[] = {
@@ -190,6 +256,7 @@ FASTATTN_INLINE void multiply_block(Tile t, i64 rows, Finish finish) {
     const i64 width = tiles.columns();
     const i64 columns = t.columns;
     const Tile block = t;
+    const i64 lines = t.operation == Operation::fma_bfloat16 ? t.depth / 2 : t.depth;
     t.ahead_step = 64 / tiles.count;  // together the tiles prefetch as many lines as each one reads
     for (i64 column = 0; column < columns; column += width) {
         t.b = block.b + column / panel_width * block.panel_stride + column % panel_width;
@@ -202,8 +269,12 @@ FASTATTN_INLINE void multiply_block(Tile t, i64 rows, Finish finish) {
             t.a = block.a + row * (Layout == LayoutA::rows ? block.lda : Layout == LayoutA::columns ? 1 : block.depth);
             if (Layout == LayoutA::packed_columns) t.lda = height;
             t.c = block.c + row * block.ldc + column;
-            t.ahead = ahead + i * (t.ahead_step * block.depth / i64{sizeof(float)});
-            tile_functions[height].by_layout[Layout != LayoutA::rows](t);
+            t.ahead = ahead + i * (t.ahead_step * lines / i64{sizeof(float)});
+            const TileFunctions& functions = tile_functions[height];
+            if (t.operation == Operation::fma)
+                functions.by_layout[Layout != LayoutA::rows](t);
+            else
+                functions.others[static_cast<int>(t.operation) - 1](t);
             row += height;
         }
         finish(column, t.columns);

@@ -1,5 +1,6 @@
 #include "../simd/math.h"
 #include "product.h"
+#include "quantize.h"
 #include "row.h"
 
 namespace fastattn::FASTATTN_ISA {
@@ -52,6 +53,13 @@ void linear_forward(const LinearForward& args) {
     p.columns = args.n;
     p.depth = args.k;
     p.activation = args.activation;
+    p.element = args.weight.element;
+    if (p.element == Element::int8) {
+        const QuantizedRows x = quantize_rows(args.x, args.ldx, args.m, args.k, args.weight.input_scales);
+        p.a = x.bytes;
+        p.lda = p.depth = x.depth;
+        p.dequantization = {x.scales, x.zeros, args.weight.scales, args.weight.sums};
+    }
     multiply(p);
 }
 

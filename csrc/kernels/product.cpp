@@ -47,6 +47,39 @@ void activate(Activation activation, const Finished& m) {
     with_activation(activation, [&](auto f) __attribute__((always_inline)) { map_rows(m, f); });
 }
 
+// y = act(x W^T + bias) + residual of integers: c holds int32, the rows of the product begin at `row` and its columns at
+// `column`. A multiplication and an addition, never fused: the same bits with every instruction set.
+void dequantize(const Product& product, const Finished& m, i64 row, i64 column) {
+    const Dequantization& d = product.dequantization;
+    const float* const sums = reinterpret_cast<const float*>(d.sums) + column;
+    const float* const column_scales = d.column_scales + column;
+    const float* const bias = product.bias ? product.bias + column : nullptr;
+    with_activation(product.activation, [&](auto f) __attribute__((always_inline)) {
+        for (i64 r = 0; r < m.rows; ++r) {
+            const float* const c = m.c + r * m.ldc;
+            const float* const residual = m.residual ? m.residual + r * m.ldr : nullptr;
+            const float scale = d.scales[row + r];
+            const int zero = d.zeros[row + r];
+            fill_floats(m.y + r * m.ldy, 0, m.columns, [&](auto at) __attribute__((always_inline)) {
+                using V = decltype(at(c));
+                V y = dequantized(at(c), zero, at(sums)) * (at(column_scales) * constant<V>(scale));
+                if (bias) y = y + at(bias);
+                y = f(y);
+                return residual ? y + at(residual) : y;
+            });
+        }
+    });
+}
+
+Operation operation_of(const Product& product) {
+    switch (product.element) {
+        case Element::float32: return Operation::fma;
+        case Element::bfloat16: return Operation::fma_bfloat16;
+        case Element::int8: return has_dot_product(dot_product) ? Operation::dot : Operation::dot_pairs;
+    }
+    return Operation::fma;
+}
+
 // Panels [first, last) of B, its rows [k, k + depth), into `panels`.
 void fill_panels(const Product& product, float* panels, i64 first, i64 last, i64 k, i64 depth) {
     const i64 stride = depth * panel_width;
@@ -111,12 +144,16 @@ FASTATTN_INLINE void multiply_panels(const Product& product, const Plan& plan, i
                                      i64 last, i64 k, float* scratch) {
     const i64 depth = lesser(plan.depth, product.depth - k), column = first * panel_width;
     const bool complete = k + depth == product.depth;
-    const bool finishes = product.residual || product.activation != Activation::none || product.y != product.c;
+    const bool integers = product.element == Element::int8;
+    const bool finishes =
+        product.residual || product.activation != Activation::none || product.y != product.c || integers;
+    const i64 of_line = product.element == Element::bfloat16 ? 2 : 1;
     float* packed_a = scratch;
     Tile t;
+    t.operation = operation_of(product);
     if (product.layout_b == LayoutB::panels) {
-        t.b = product.b + column * product.depth + k * panel_width;
-        t.panel_stride = product.depth * panel_width;
+        t.panel_stride = divide_up(product.depth, of_line) * panel_width;
+        t.b = product.b + first * t.panel_stride + k / of_line * panel_width;
     } else {
         fill_panels(product, scratch, first, last, k, depth);
         t.b = scratch;
@@ -131,10 +168,11 @@ FASTATTN_INLINE void multiply_panels(const Product& product, const Plan& plan, i
     const i64 width = plan.panels_of_tile * t.panel_stride;
     const i64 back = (divide_up(last - first, plan.panels_of_tile) - 1) * width;
     t.ahead = width;
-    t.ahead_last = (complete ? (last - first) * t.panel_stride - k * panel_width : depth * panel_width) - back;
+    t.ahead_last =
+        (complete ? (last - first) * t.panel_stride - k / of_line * panel_width : depth / of_line * panel_width) - back;
     if (plan.rows_per_item <= max_rows && depth == product.depth) t.ahead = t.ahead_last = 2048;
     t.columns = lesser(product.columns, last * panel_width) - column;
-    t.bias = complete && product.bias ? product.bias + column : nullptr;
+    t.bias = complete && product.bias && !integers ? product.bias + column : nullptr;
     t.resume = k > 0 || product.accumulate;
     for (i64 row = row_begin; row < row_end; row += row_block) {
         const i64 rows = lesser(row_block, row_end - row);
@@ -149,8 +187,12 @@ FASTATTN_INLINE void multiply_panels(const Product& product, const Plan& plan, i
             if (!complete || !finishes) return;
             const i64 at = column + c;
             const float* residual = product.residual ? product.residual + row * product.ldr + at : nullptr;
-            activate(product.activation, {product.y + row * product.ldy + at, t.c + c, residual, product.ldy,
-                                          product.ldc, product.ldr, rows, columns});
+            const Finished m{product.y + row * product.ldy + at, t.c + c, residual, product.ldy, product.ldc,
+                             product.ldr, rows, columns};
+            if (integers)
+                dequantize(product, m, row, at);
+            else
+                activate(product.activation, m);
         });
     }
 }

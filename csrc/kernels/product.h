@@ -13,12 +13,20 @@ enum class LayoutB {
     transposed_panels,  // in panels of its transpose, [depth / 16][columns][16]
 };
 
+// An element of A is scales[row] * (byte - zeros[row]), one of B column_scales[column] * its byte.
+struct Dequantization {
+    const float* scales;
+    const std::int32_t* zeros;
+    const float* column_scales;
+    const std::int32_t* sums;  // of the bytes of B's columns
+};
+
 // y = act(A B + bias) + residual, with A [rows, depth], B [depth, columns]
 struct Product {
     float* y;               // row stride ldy; may be c
     float* c;               // A B + bias, row stride ldc
     const float* a;         // [rows][depth], or [depth][rows] when a_by_columns, row stride lda
-    const float* b;         // see LayoutB
+    const float* b;         // see LayoutB; of panels, the element says what the bits are
     const float* bias;      // [columns] or null
     const float* residual;  // row stride ldr, or null
     i64 rows, columns, depth;
@@ -27,6 +35,8 @@ struct Product {
     bool a_by_columns;
     bool accumulate;  // start from the values in c
     Activation activation;
+    Element element;                // of B, and int8: of A, too; four bytes are one element of the depth, which is even
+    Dequantization dequantization;  // int8; y is c
 };
 
 void multiply(Product product);

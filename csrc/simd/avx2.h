@@ -47,5 +47,32 @@ FASTATTN_INLINE float reduce_max(vf x) {
     return _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
 }
 
+
+constexpr DotProduct dot_product = DotProduct::none;
+constexpr int activation_offset = 0;
+FASTATTN_INLINE vf dot(vf, vf, vf acc) { return acc; }  // there is none
+
+FASTATTN_INLINE vf dot_pairs(vf xa, vf ya, vf xb, vf yb, vf acc) {
+    const __m256i a = _mm256_maddubs_epi16(_mm256_castps_si256(xa), _mm256_castps_si256(ya));
+    const __m256i b = _mm256_maddubs_epi16(_mm256_castps_si256(xb), _mm256_castps_si256(yb));
+    const __m256i sums = _mm256_madd_epi16(_mm256_add_epi16(a, b), _mm256_set1_epi16(1));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(acc), sums));
+}
+FASTATTN_INLINE vf dequantized(vf acc, int zero, vf sums) {
+    const __m256i product = _mm256_mullo_epi32(_mm256_set1_epi32(zero), _mm256_castps_si256(sums));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_castps_si256(acc), product));
+}
+FASTATTN_INLINE void store_low_bytes(std::uint8_t* p, vf x, i64 n) {
+    const __m256i bytes = _mm256_shuffle_epi8(_mm256_castps_si256(x), _mm256_set1_epi32(0x0c080400));
+    const __m256i first = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4));
+    const long long eight = _mm_cvtsi128_si64(_mm256_castsi256_si128(first));
+    if (n == W) return void(__builtin_memcpy(p, &eight, W));
+    for (i64 i = 0; i < n; ++i) p[i] = static_cast<std::uint8_t>(eight >> 8 * i);
+}
+FASTATTN_INLINE vf low_bfloat16(vf x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 16)); }
+FASTATTN_INLINE vf high_bfloat16(vf x) {
+    return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000))));
+}
+
 }  // namespace
 }  // namespace fastattn::FASTATTN_ISA

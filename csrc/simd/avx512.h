@@ -35,5 +35,39 @@ FASTATTN_INLINE vf select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, 
 FASTATTN_INLINE float reduce_add(vf x) { return _mm512_reduce_add_ps(x); }
 FASTATTN_INLINE float reduce_max(vf x) { return _mm512_reduce_max_ps(x); }
 
+
+constexpr int activation_offset = 0;
+#ifdef FASTATTN_EMULATED
+constexpr DotProduct dot_product = DotProduct::none;
+FASTATTN_INLINE vf dot(vf, vf, vf acc) { return acc; }  // there is none
+#else
+constexpr DotProduct dot_product = DotProduct::avx512_vnni;
+
+// Not the intrinsic: this object is compiled for processors without it, too.
+FASTATTN_INLINE vf dot(vf x, vf y, vf acc) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "vm"(y));
+    return acc;
+}
+#endif
+
+FASTATTN_INLINE vf dot_pairs(vf xa, vf ya, vf xb, vf yb, vf acc) {
+    const __m512i a = _mm512_maddubs_epi16(_mm512_castps_si512(xa), _mm512_castps_si512(ya));
+    const __m512i b = _mm512_maddubs_epi16(_mm512_castps_si512(xb), _mm512_castps_si512(yb));
+    const __m512i sums = _mm512_madd_epi16(_mm512_add_epi16(a, b), _mm512_set1_epi16(1));
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(acc), sums));
+}
+FASTATTN_INLINE vf dequantized(vf acc, int zero, vf sums) {
+    const __m512i product = _mm512_mullo_epi32(_mm512_set1_epi32(zero), _mm512_castps_si512(sums));
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(acc), product));
+}
+FASTATTN_INLINE void store_low_bytes(std::uint8_t* p, vf x, i64 n) {
+    _mm512_mask_cvtepi32_storeu_epi8(p, first(n), _mm512_castps_si512(x));
+}
+FASTATTN_INLINE vf low_bfloat16(vf x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 16)); }
+FASTATTN_INLINE vf high_bfloat16(vf x) {
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+}
+
 }  // namespace
 }  // namespace fastattn::FASTATTN_ISA

@@ -56,5 +56,36 @@ FASTATTN_INLINE float reduce_max(vf x) {
     return m;
 }
 
+
+constexpr DotProduct dot_product = DotProduct::none;
+constexpr int activation_offset = 0;
+FASTATTN_INLINE vf dot(vf, vf, vf acc) { return acc; }  // there is none
+
+FASTATTN_INLINE vm dot_bytes(vf x, vf y, vm acc) {
+    const vm a = reinterpret_cast<vm>(x), b = reinterpret_cast<vm>(y);
+    acc += (a & 255) * (b << 24 >> 24);
+    acc += (a >> 8 & 255) * (b << 16 >> 24);
+    acc += (a >> 16 & 255) * (b << 8 >> 24);
+    return acc + (a >> 24 & 255) * (b >> 24);
+}
+FASTATTN_INLINE vf dot_pairs(vf xa, vf ya, vf xb, vf yb, vf acc) {
+    return reinterpret_cast<vf>(dot_bytes(xb, yb, dot_bytes(xa, ya, reinterpret_cast<vm>(acc))));
+}
+FASTATTN_INLINE vf dequantized(vf acc, int zero, vf sums) {
+    return __builtin_convertvector(reinterpret_cast<vm>(acc) - zero * reinterpret_cast<vm>(sums), vf);
+}
+FASTATTN_INLINE void store_low_bytes(std::uint8_t* p, vf x, i64 n) {
+    const vm bits = reinterpret_cast<vm>(x);
+    for (i64 i = 0; i < n; ++i) p[i] = static_cast<std::uint8_t>(bits[i]);
+}
+FASTATTN_INLINE vf low_bfloat16(vf x) {
+    typedef std::uint32_t bits __attribute__((vector_size(16)));
+    return reinterpret_cast<vf>(reinterpret_cast<bits>(x) << 16);
+}
+FASTATTN_INLINE vf high_bfloat16(vf x) {
+    typedef std::uint32_t bits __attribute__((vector_size(16)));
+    return reinterpret_cast<vf>(reinterpret_cast<bits>(x) & 0xffff0000u);
+}
+
 }  // namespace
 }  // namespace fastattn::FASTATTN_ISA

@@ -60,5 +60,36 @@ FASTATTN_INLINE float reduce_max(vf x) {
     return m;
 }
 
+
+constexpr DotProduct dot_product = DotProduct::neon_dotprod;
+constexpr int activation_offset = 128;  // the instructions multiply signed bytes
+
+FASTATTN_INLINE vf dot(vf x, vf y, vf acc) {
+    asm(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(x), "w"(y));
+    return acc;
+}
+FASTATTN_INLINE vf dot_pairs(vf xa, vf ya, vf xb, vf yb, vf acc) {
+    const int8x16_t a = vreinterpretq_s8_f32(xa), b = vreinterpretq_s8_f32(xb);
+    const int8x16_t c = vreinterpretq_s8_f32(ya), d = vreinterpretq_s8_f32(yb);
+    const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(c)), vget_low_s8(b), vget_low_s8(d));
+    const int16x8_t high = vmlal_s8(vmull_s8(vget_high_s8(a), vget_high_s8(c)), vget_high_s8(b), vget_high_s8(d));
+    const int32x4_t sums = vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(acc), sums));
+}
+FASTATTN_INLINE vf dequantized(vf acc, int zero, vf sums) {
+    return vcvtq_f32_s32(vmlsq_n_s32(vreinterpretq_s32_f32(acc), vreinterpretq_s32_f32(sums), zero));
+}
+FASTATTN_INLINE void store_low_bytes(std::uint8_t* p, vf x, i64 n) {
+    const uint16x4_t halves = vmovn_u32(vreinterpretq_u32_f32(x));
+    const uint8x8_t bytes = vmovn_u16(vcombine_u16(halves, halves));
+    const std::uint32_t four = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
+    if (n == W) return void(__builtin_memcpy(p, &four, W));
+    for (i64 i = 0; i < n; ++i) p[i] = static_cast<std::uint8_t>(four >> 8 * i);
+}
+FASTATTN_INLINE vf low_bfloat16(vf x) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(x), 16)); }
+FASTATTN_INLINE vf high_bfloat16(vf x) {
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0xffff0000u)));
+}
+
 }  // namespace
 }  // namespace fastattn::FASTATTN_ISA

@@ -4,7 +4,16 @@
 // first n lanes exist; the others load as 0), fma min max (b where either is NaN) sqrt abs to_exponent (the low nine
 // bits of the representation, moved to where sign and exponent are), less equal select, reduce_add reduce_max (in an
 // order that is fixed for the instruction set).
+//
+// And, for weights of fewer bits, where a lane of a vf holds the bits of four bytes, two bfloat16 or an int32:
+// dot_pairs adds, to an int32, the four products of the bytes of xa and ya and the four of xb and yb; x is unsigned, or
+// less by activation_offset, and y is signed; the sum of |y| over the bytes 0 and 1 of ya and yb, and over 2 and 3, is at
+// most 128, so that no product of the instruction saturates. dot does it for one pair, with no such limit, where the
+// processor has `dot_product`. dequantized is the float of acc - zero * sums, store_low_bytes stores the lowest byte of
+// the first n lanes, low_bfloat16 and high_bfloat16 are the floats of the halves.
 #pragma once
+
+#include "../processor.h"
 
 #define FASTATTN_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
 
@@ -50,6 +59,9 @@ FASTATTN_INLINE vf2 to_exponent(vf2 x) { return {to_exponent(x.a), to_exponent(x
 FASTATTN_INLINE vm2 less(vf2 x, vf2 y) { return {less(x.a, y.a), less(x.b, y.b)}; }
 FASTATTN_INLINE vm2 equal(vf2 x, vf2 y) { return {equal(x.a, y.a), equal(x.b, y.b)}; }
 FASTATTN_INLINE vf2 select(vm2 m, vf2 x, vf2 y) { return {select(m.a, x.a, y.a), select(m.b, x.b, y.b)}; }
+FASTATTN_INLINE vf2 dequantized(vf2 acc, int zero, vf2 sums) {
+    return {dequantized(acc.a, zero, sums.a), dequantized(acc.b, zero, sums.b)};
+}
 FASTATTN_INLINE vf2 load2(const float* p) { return {load(p), load(p + W)}; }
 FASTATTN_INLINE void store2(float* p, vf2 x) {
     store(p, x.a);

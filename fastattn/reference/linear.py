@@ -11,12 +11,21 @@ import numpy.typing as npt
 from fastattn._types import Floats
 
 from .gelu import gelu, gelu_backward
+from .quantization import integer_linear
 
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
 
 
 class Packed(Protocol):
     """The part of `fastattn.kernels.PackedMatrix` that `linear` uses."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def numbers(self) -> dict[str, npt.NDArray[Any]]: ...
 
     def unpack(self) -> npt.NDArray[np.float32]: ...
 
@@ -37,12 +46,16 @@ def linear(
     [[11.0, 0.0]]
     """
     _check("linear", activation)
-    w = _plain(weight)
-    n, k = w.shape
+    n, k = weight.shape
     y = np.empty((*x.shape[:-1], n), x.dtype) if out is None else out
     m = math.prod(x.shape[:-1])
     rows = y.reshape(m, n)  # views: y is contiguous
-    np.matmul(x.reshape(m, k), w.T, out=rows)
+    if isinstance(weight, np.ndarray) or weight.dtype != "int8":
+        np.matmul(x.reshape(m, k), _plain(weight).T, out=rows)
+    else:
+        parts = weight.numbers()
+        x32 = x.reshape(m, k).astype(np.float32, copy=False)
+        rows[...] = integer_linear(x32, parts["weight"], parts["scales"], parts.get("input_scales"))
     if bias is not None:
         rows += bias
     pre_activation = y.copy() if return_pre_activation else None
