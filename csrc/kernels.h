@@ -45,9 +45,9 @@ struct WeightView {       // of a weight W [n, k]
     const float* panels;  // W in panels (packing.h), or null: then
     const float* array;   // W, row stride ld
     i64 ld;
-    Element element = Element::float32;  // of the panels. int8: W is scales[row] * its bytes * input_scales[column]
-    const float* scales = nullptr;       // [n]
-    const std::int32_t* sums = nullptr;  // [n]: of a row's bytes
+    Element element = Element::float32;   // of the panels. int8: W is scales[row] * its bytes * input_scales[column]
+    const float* scales = nullptr;        // [n]
+    const std::int32_t* sums = nullptr;   // [n]: of a row's bytes
     const float* input_scales = nullptr;  // [k], or null: 1
 };
 

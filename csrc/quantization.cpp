@@ -1,8 +1,9 @@
 // Weights of fewer bits: bfloat16, and bytes with a scale for each row.
 //
-// A row's scale is the smallest with which no product of the instructions saturates, whatever the activations are. Where
-// there is no instruction for it, four products of an unsigned and a signed byte are added in 16 bits (simd.h: dot_pairs):
-// at most 128 * 255. So the absolute values of the four numbers that meet in these 16 bits, a *lane*, sum to at most 128.
+// A row's scale is the smallest with which no product of the instructions saturates, whatever the activations are.
+// Where there is no instruction for it, four products of an unsigned and a signed byte are added in 16 bits (simd.h:
+// dot_pairs): at most 128 * 255. So the absolute values of the four numbers that meet in these 16 bits, a *lane*, sum
+// to at most 128.
 #include <algorithm>
 #include <atomic>
 #include <cfloat>
@@ -48,8 +49,8 @@ bool fits(float scale, float widest, const float* lanes, i64 count) {
 
 i64 scratch_of_scale(i64 k) { return 5 * bytes_depth(k); }
 
-// The smallest scale of a row of k floats, 0 for one of zeros. A larger scale never makes a number larger, so the scales
-// that fit are all from some float on, which bisection finds.
+// The smallest scale of a row of k floats, 0 for one of zeros. A larger scale never makes a number larger, so the
+// scales that fit are all from some float on, which bisection finds.
 float scale_of(const float* row, i64 k, float* scratch) {
     float* const sums = scratch;  // of the lanes, in parts of 128: never infinite
     float* const lanes = scratch + bytes_depth(k);

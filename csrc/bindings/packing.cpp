@@ -149,8 +149,8 @@ void bind_packing(py::module_& m) {
                  const Array w = floats("PackedMatrix", "weight", weight).expect_ndim(2).expect_contiguous_rows();
                  const i64 groups = integer("PackedMatrix", "groups", groups_), n = w.shape[0], k = w.shape[1];
                  if (groups < 1 || n % groups != 0)
-                     value_error("PackedMatrix: groups must divide the " + std::to_string(n) +
-                                 " rows of weight, got " + std::to_string(groups));
+                     value_error("PackedMatrix: groups must divide the " + std::to_string(n) + " rows of weight, got " +
+                                 std::to_string(groups));
                  const Element element = choose("PackedMatrix", "dtype", dtype, elements);
                  const Array input_scales = scales_of_input(input_scales_, element, k);
                  if (element != Element::float32) expect_quantizable(w, input_scales, element, groups);

@@ -61,13 +61,13 @@ struct Tile {
     float* c;           // [rows, columns], row stride ldc
     const float* bias;  // [columns] or null
     i64 lda, ldc;
-    i64 panel_stride;  // floats from one panel to the next
-    i64 row_stride;    // and from one row to the next, if B is not packed
+    i64 panel_stride;    // floats from one panel to the next
+    i64 row_stride;      // and from one row to the next, if B is not packed
     i64 depth, columns;  // depth: floats of A
-    i64 ahead;       // floats from b to the data that is prefetched (a prefetch cannot fault),
-    i64 ahead_last;  // the same for the last of the tiles that lie side by side,
-    i64 ahead_step;  // and how many bytes to advance there for each step of the depth
-    bool resume;     // continue from the partial sums in c
+    i64 ahead;           // floats from b to the data that is prefetched (a prefetch cannot fault),
+    i64 ahead_last;      // the same for the last of the tiles that lie side by side,
+    i64 ahead_step;      // and how many bytes to advance there for each step of the depth
+    bool resume;         // continue from the partial sums in c
     Operation operation = Operation::fma;
 };
 
@@ -123,7 +123,7 @@ FASTATTN_INLINE void multiply_lines(vf (&acc)[R][NV], const float* a, i64 row, c
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) {
             const float* line = b + panel[v * W / panel_width] + v * W % panel_width;
-            acc[r][v] = dot_pairs(x, load(line), next, load(line + panel_width), acc[r][v]);
+            acc[r][v] = dot_pairs(x, line, next, line + panel_width, acc[r][v]);
         }
     }
 }
@@ -174,6 +174,7 @@ void multiply_tile(const Tile& t) {
             multiply_lines(acc, a, row, b, panel);
         } else if constexpr (Op == Operation::fma_bfloat16) {
             multiply_line<Op, 0>(acc, a, row, b, panel);
+            asm volatile("" : "+r"(b) : : "memory");  // reads nothing ahead, and the line again: there is no register
             multiply_line<Op, 1>(acc, a + step, row, b, panel);
         } else {
             multiply_line<Op>(acc, a, row, b, panel);

@@ -47,8 +47,8 @@ void activate(Activation activation, const Finished& m) {
     with_activation(activation, [&](auto f) __attribute__((always_inline)) { map_rows(m, f); });
 }
 
-// y = act(x W^T + bias) + residual of integers: c holds int32, the rows of the product begin at `row` and its columns at
-// `column`. A multiplication and an addition, never fused: the same bits with every instruction set.
+// y = act(x W^T + bias) + residual of integers: c holds int32, the rows of the product begin at `row` and its columns
+// at `column`. A multiplication and an addition, never fused: the same bits with every instruction set.
 void dequantize(const Product& product, const Finished& m, i64 row, i64 column) {
     const Dequantization& d = product.dequantization;
     const float* const sums = reinterpret_cast<const float*>(d.sums) + column;
@@ -187,8 +187,14 @@ FASTATTN_INLINE void multiply_panels(const Product& product, const Plan& plan, i
             if (!complete || !finishes) return;
             const i64 at = column + c;
             const float* residual = product.residual ? product.residual + row * product.ldr + at : nullptr;
-            const Finished m{product.y + row * product.ldy + at, t.c + c, residual, product.ldy, product.ldc,
-                             product.ldr, rows, columns};
+            const Finished m{product.y + row * product.ldy + at,
+                             t.c + c,
+                             residual,
+                             product.ldy,
+                             product.ldc,
+                             product.ldr,
+                             rows,
+                             columns};
             if (integers)
                 dequantize(product, m, row, at);
             else

@@ -11,7 +11,7 @@
 namespace fastattn::FASTATTN_ISA {
 namespace {
 
-struct QuantizedRows {  // x is about scales[row] * (byte - zeros[row])
+struct QuantizedRows {   // x is about scales[row] * (byte - zeros[row])
     const float* bytes;  // [rows][depth], four bytes in each; beyond the row they are 0
     const float* scales;
     const std::int32_t* zeros;

@@ -47,14 +47,18 @@ FASTATTN_INLINE float reduce_max(vf x) {
     return _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
 }
 
-
 constexpr DotProduct dot_product = DotProduct::none;
 constexpr int activation_offset = 0;
 FASTATTN_INLINE vf dot(vf, vf, vf acc) { return acc; }  // there is none
 
-FASTATTN_INLINE vf dot_pairs(vf xa, vf ya, vf xb, vf yb, vf acc) {
-    const __m256i a = _mm256_maddubs_epi16(_mm256_castps_si256(xa), _mm256_castps_si256(ya));
-    const __m256i b = _mm256_maddubs_epi16(_mm256_castps_si256(xb), _mm256_castps_si256(yb));
+// The intrinsic would read y into a register, once for all rows of a tile, which has none to spare.
+FASTATTN_INLINE __m256i maddubs(vf x, const float* y) {
+    __m256i sums;
+    asm("vpmaddubsw %1, %2, %0" : "=x"(sums) : "m"(*reinterpret_cast<const __m256i_u*>(y)), "x"(x));
+    return sums;
+}
+FASTATTN_INLINE vf dot_pairs(vf xa, const float* ya, vf xb, const float* yb, vf acc) {
+    const __m256i a = maddubs(xa, ya), b = maddubs(xb, yb);
     const __m256i sums = _mm256_madd_epi16(_mm256_add_epi16(a, b), _mm256_set1_epi16(1));
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(acc), sums));
 }

@@ -35,11 +35,13 @@ FASTATTN_INLINE vf select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, 
 FASTATTN_INLINE float reduce_add(vf x) { return _mm512_reduce_add_ps(x); }
 FASTATTN_INLINE float reduce_max(vf x) { return _mm512_reduce_max_ps(x); }
 
-
 constexpr int activation_offset = 0;
 #ifdef FASTATTN_EMULATED
 constexpr DotProduct dot_product = DotProduct::none;
 FASTATTN_INLINE vf dot(vf, vf, vf acc) { return acc; }  // there is none
+FASTATTN_INLINE __m512i maddubs(vf x, const float* y) {
+    return _mm512_maddubs_epi16(_mm512_castps_si512(x), _mm512_castps_si512(load(y)));
+}
 #else
 constexpr DotProduct dot_product = DotProduct::avx512_vnni;
 
@@ -48,11 +50,16 @@ FASTATTN_INLINE vf dot(vf x, vf y, vf acc) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "vm"(y));
     return acc;
 }
+// The intrinsic would read y into a register, once for all rows of a tile, which has none to spare.
+FASTATTN_INLINE __m512i maddubs(vf x, const float* y) {
+    __m512i sums;
+    asm("vpmaddubsw %1, %2, %0" : "=v"(sums) : "m"(*reinterpret_cast<const __m512i_u*>(y)), "v"(x));
+    return sums;
+}
 #endif
 
-FASTATTN_INLINE vf dot_pairs(vf xa, vf ya, vf xb, vf yb, vf acc) {
-    const __m512i a = _mm512_maddubs_epi16(_mm512_castps_si512(xa), _mm512_castps_si512(ya));
-    const __m512i b = _mm512_maddubs_epi16(_mm512_castps_si512(xb), _mm512_castps_si512(yb));
+FASTATTN_INLINE vf dot_pairs(vf xa, const float* ya, vf xb, const float* yb, vf acc) {
+    const __m512i a = maddubs(xa, ya), b = maddubs(xb, yb);
     const __m512i sums = _mm512_madd_epi16(_mm512_add_epi16(a, b), _mm512_set1_epi16(1));
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(acc), sums));
 }

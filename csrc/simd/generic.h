@@ -56,7 +56,6 @@ FASTATTN_INLINE float reduce_max(vf x) {
     return m;
 }
 
-
 constexpr DotProduct dot_product = DotProduct::none;
 constexpr int activation_offset = 0;
 FASTATTN_INLINE vf dot(vf, vf, vf acc) { return acc; }  // there is none
@@ -68,8 +67,8 @@ FASTATTN_INLINE vm dot_bytes(vf x, vf y, vm acc) {
     acc += (a >> 16 & 255) * (b << 8 >> 24);
     return acc + (a >> 24 & 255) * (b >> 24);
 }
-FASTATTN_INLINE vf dot_pairs(vf xa, vf ya, vf xb, vf yb, vf acc) {
-    return reinterpret_cast<vf>(dot_bytes(xb, yb, dot_bytes(xa, ya, reinterpret_cast<vm>(acc))));
+FASTATTN_INLINE vf dot_pairs(vf xa, const float* ya, vf xb, const float* yb, vf acc) {
+    return reinterpret_cast<vf>(dot_bytes(xb, load(yb), dot_bytes(xa, load(ya), reinterpret_cast<vm>(acc))));
 }
 FASTATTN_INLINE vf dequantized(vf acc, int zero, vf sums) {
     return __builtin_convertvector(reinterpret_cast<vm>(acc) - zero * reinterpret_cast<vm>(sums), vf);

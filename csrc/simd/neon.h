@@ -60,7 +60,6 @@ FASTATTN_INLINE float reduce_max(vf x) {
     return m;
 }
 
-
 constexpr DotProduct dot_product = DotProduct::neon_dotprod;
 constexpr int activation_offset = 128;  // the instructions multiply signed bytes
 
@@ -68,9 +67,9 @@ FASTATTN_INLINE vf dot(vf x, vf y, vf acc) {
     asm(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(x), "w"(y));
     return acc;
 }
-FASTATTN_INLINE vf dot_pairs(vf xa, vf ya, vf xb, vf yb, vf acc) {
+FASTATTN_INLINE vf dot_pairs(vf xa, const float* ya, vf xb, const float* yb, vf acc) {
     const int8x16_t a = vreinterpretq_s8_f32(xa), b = vreinterpretq_s8_f32(xb);
-    const int8x16_t c = vreinterpretq_s8_f32(ya), d = vreinterpretq_s8_f32(yb);
+    const int8x16_t c = vreinterpretq_s8_f32(load(ya)), d = vreinterpretq_s8_f32(load(yb));
     const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(c)), vget_low_s8(b), vget_low_s8(d));
     const int16x8_t high = vmlal_s8(vmull_s8(vget_high_s8(a), vget_high_s8(c)), vget_high_s8(b), vget_high_s8(d));
     const int32x4_t sums = vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));

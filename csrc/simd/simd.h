@@ -6,11 +6,11 @@
 // order that is fixed for the instruction set).
 //
 // And, for weights of fewer bits, where a lane of a vf holds the bits of four bytes, two bfloat16 or an int32:
-// dot_pairs adds, to an int32, the four products of the bytes of xa and ya and the four of xb and yb; x is unsigned, or
-// less by activation_offset, and y is signed; the sum of |y| over the bytes 0 and 1 of ya and yb, and over 2 and 3, is at
-// most 128, so that no product of the instruction saturates. dot does it for one pair, with no such limit, where the
-// processor has `dot_product`. dequantized is the float of acc - zero * sums, store_low_bytes stores the lowest byte of
-// the first n lanes, low_bfloat16 and high_bfloat16 are the floats of the halves.
+// dot_pairs adds, to an int32, the four products of the bytes of xa and those at ya, and the four of xb and yb; x is
+// unsigned, or less by activation_offset, and y is signed; the sum of |y| over the bytes 0 and 1 of ya and yb, and over
+// 2 and 3, is at most 128, so that no product of the instruction saturates. dot does it for one pair, with no such
+// limit, where the processor has `dot_product`. dequantized is the float of acc - zero * sums, store_low_bytes stores
+// the lowest byte of the first n lanes, low_bfloat16 and high_bfloat16 are the floats of the halves.
 #pragma once
 
 #include "../processor.h"

@@ -104,7 +104,9 @@ FASTATTN_EMULATED_IN_HALVES(_mm512_mullo_epi32, _mm256_mullo_epi32)
 FASTATTN_EMULATED_IN_HALVES(_mm512_and_si512, _mm256_and_si256)
 FASTATTN_EMULATED __m512i _mm512_set1_epi16(short x) { return {_mm256_set1_epi16(x), _mm256_set1_epi16(x)}; }
 FASTATTN_EMULATED __m512i _mm512_set1_epi32(int x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
-FASTATTN_EMULATED __m512 _mm512_cvtepi32_ps(__m512i a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
+FASTATTN_EMULATED __m512 _mm512_cvtepi32_ps(__m512i a) {
+    return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)};
+}
 FASTATTN_EMULATED void _mm512_mask_cvtepi32_storeu_epi8(void* p, __mmask16 m, __m512i a) {
     std::int32_t lanes[16];
     __builtin_memcpy(lanes, &a, sizeof lanes);
