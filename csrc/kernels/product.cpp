@@ -12,6 +12,7 @@ constexpr i64 small_a = 96 * 1024 / sizeof(float);  // floats of an A that stays
 constexpr i64 work_per_item = 1 << 22;              // multiply-adds
 constexpr i64 pack_first_from = 256;                // rows of A from which packing all of B first pays off,
 constexpr i64 pack_first_to = 1 << 23;              // unless B has more floats: the memory stays with the thread
+constexpr i64 expand_from = 96;                     // rows of A that share the floats of bfloat16
 constexpr i64 serial_below = 1 << 17;               // multiply-adds that are not worth waking a thread for
 
 FASTATTN_INLINE i64 panels_of(const Product& product) { return divide_up(product.columns, panel_width); }
@@ -91,6 +92,16 @@ void fill_panels(const Product& product, float* panels, i64 first, i64 last, i64
     if (product.layout_b == LayoutB::columns)
         return for_panels([&](float* panel, i64 column, i64 columns) {
             pack_panel(panel, product.b + column * product.ldb + k, product.ldb, columns, depth);
+        });
+    if (product.layout_b == LayoutB::bfloat16_panels)
+        return for_panels([&](float* panel, i64 column, i64) {
+            const float* lines = product.b + column * divide_up(product.depth, 2) + k / 2 * panel_width;
+            for (i64 i = 0; i < depth; ++i, panel += panel_width) {
+                const float* line = lines + i / 2 * panel_width;
+#pragma GCC unroll 4
+                for (int v = 0; v < panel_width; v += W)
+                    store(panel + v, i % 2 ? high_bfloat16(load(line + v)) : low_bfloat16(load(line + v)));
+            }
         });
     constexpr i64 at_once = 16;  // rows of B that are read side by side, each from end to end
     for (i64 i = 0; i < depth; i += at_once) {
@@ -305,6 +316,10 @@ Plan plan_of(const Product& product, bool serial) {
 }  // namespace
 
 void multiply(Product product) {
+    if (product.element == Element::bfloat16 && product.rows >= expand_from) {
+        product.layout_b = LayoutB::bfloat16_panels;
+        product.element = Element::float32;
+    }
     if (product.layout_b != LayoutB::panels && !product.a_by_columns && product.rows >= pack_first_from &&
         product.columns * product.depth <= pack_first_to) {
         product.b = pack_b(product);

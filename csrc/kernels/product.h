@@ -11,6 +11,7 @@ enum class LayoutB {
     columns,            // [columns][depth], row stride ldb: a weight, for x W^T
     rows,               // [depth][columns], row stride ldb
     transposed_panels,  // in panels of its transpose, [depth / 16][columns][16]
+    bfloat16_panels,    // in panels of bfloat16, from which each item makes panels
 };
 
 // An element of A is scales[row] * (byte - zeros[row]), one of B column_scales[column] * its byte.

@@ -39,9 +39,10 @@ def quantize_rows(
         spans = steps >= SMALLEST
         inverse = np.where(spans, one / np.where(spans, steps, one), np.float32(0.0))
         zeros = np.rint(-low * inverse)
-        finite = np.isfinite(v).all(axis=-1)
+        finite = np.all(np.isfinite(v), axis=-1, keepdims=True)
         exact = (v * inverse[..., None]).astype(np.float64) + zeros[..., None]
-        bytes_ = np.minimum(np.rint(np.where(finite[..., None], exact, 0.0)), 255.0)
+        bytes_ = np.minimum(np.rint(np.where(finite, exact, 0.0)), 255.0)
+    finite = finite[..., 0]
     scales = np.where(finite, np.where(spans, steps, np.float32(0.0)), np.float32(np.nan))
     return bytes_.astype(np.uint8), scales, np.where(finite, zeros, 0.0).astype(np.int32)
 
@@ -52,7 +53,8 @@ def fits(numbers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     lanes = np.pad(np.abs(numbers), ((0, 0), (0, width))).reshape(len(numbers), -1, 8)
     sums = np.stack([lanes[..., lane == LANES].sum(axis=-1) for lane in (0, 1)], axis=-1)
     small: npt.NDArray[np.bool_] = np.abs(numbers).max(axis=1, initial=0) <= MOST_OF_BYTE
-    return small & (sums.reshape(len(numbers), -1).max(axis=1, initial=0) <= MOST_OF_LANE)
+    small &= sums.reshape(len(numbers), -1).max(axis=1, initial=0) <= MOST_OF_LANE
+    return small
 
 
 def quantize_weight(
@@ -100,4 +102,5 @@ def integer_linear(
     quantized, steps, zeros = quantize_rows(x, input_scales)
     sums = (quantized.astype(np.int64) - zeros[:, None]) @ numbers.T.astype(np.int64)
     with np.errstate(all="ignore"):
-        return sums.astype(np.float32) * (scales * steps[:, None])
+        y: FloatArray = sums.astype(np.float32) * (scales * steps[:, None])
+    return y
