@@ -50,6 +50,16 @@ Work work(const RotaryEmbedding& a) {
                 2 * double(a.tokens) * double(moved) * double(a.heads) * double(a.dim));
 }
 
+Work::Axis storage_of(const WeightView& weight) {
+    static constexpr const char* names[] = {nullptr, "bfloat16", "int8"};
+    return {weight.panels ? names[static_cast<int>(weight.element)] : "unpacked", Work::flag};
+}
+
+// Numbers of a weight, in floats.
+double floats_of(Element element, double count) {
+    return element == Element::int8 ? count / 4 : element == Element::bfloat16 ? count / 2 : count;
+}
+
 Work work(const LinearForward& a) {
     const double m = double(a.m), n = double(a.n), k = double(a.k);
     return made({{"m", a.m},
@@ -58,8 +68,9 @@ Work work(const LinearForward& a) {
                  name_of(a.activation),
                  has(a.residual, "residual"),
                  has(a.pre_activation, "pre_activation"),
-                 has(!a.weight.panels, "unpacked")},
-                2 * m * n * k, m * k + n * k + m * n * (1 + !!a.residual + !!a.pre_activation));
+                 storage_of(a.weight)},
+                2 * m * n * k,
+                m * k + floats_of(a.weight.element, n * k) + m * n * (1 + !!a.residual + !!a.pre_activation));
 }
 
 Work work(const LinearBackward& a) {

@@ -63,6 +63,7 @@ def collect() -> dict[str, Any]:
         "cpu": cpu_name(),
         "isa": runtime.isa(),
         "isa_reason": runtime.isa_reason(),
+        "dot_product": runtime.dot_product(),
         "available_isas": list(runtime.available_isas()),
         "threads": runtime.num_threads(),
         "threads_reason": runtime.threads_reason(),
@@ -80,6 +81,7 @@ def render(facts: dict[str, Any]) -> str:
     rows = [
         ("CPU", facts["cpu"]),
         ("ISA", f"{facts['isa']}: {facts['isa_reason']}"),
+        ("", f"products of bytes: {facts['dot_product'] or 'without an instruction of their own'}"),
         ("", f"can be used: {', '.join(facts['available_isas'])}"),
         ("", f"compiled in: {', '.join(build['isas'])}"),
         ("threads", f"{facts['threads']}: {facts['threads_reason']}"),

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.kernels import PackedMatrix
+
 Array = NDArray[Any]
 LENGTHS = (1, 0, 7, 33, 20)
 CU_SEQLENS = np.cumsum((0, *LENGTHS)).astype(np.int32)
@@ -63,7 +65,9 @@ def _linear(ops: Any, draw: Draw) -> Any:
     y, before = ops.linear(x, weight, bias, residual, activation="gelu", return_pre_activation=True)
     pack = getattr(ops, "PackedMatrix", np.asarray)  # the reference has none
     packed = ops.linear(x, pack(weight), bias)
-    return y, packed, ops.linear_backward(dy, x, weight, activation="gelu", pre_activation=before)
+    plain = weight.astype(np.float32)
+    reduced = [ops.linear(x, PackedMatrix(plain, dtype=dtype), bias) for dtype in ("bfloat16", "int8")]
+    return y, packed, reduced, ops.linear_backward(dy, x, weight, activation="gelu", pre_activation=before)
 
 
 def _embedding(ops: Any, draw: Draw) -> Any:

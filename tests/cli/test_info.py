@@ -21,6 +21,7 @@ def test_json_says_what_the_runtime_says(capsys):
     assert facts["numpy"] == np.__version__
     assert facts["isa"] == fastattn.isa()
     assert facts["available_isas"] == fastattn.available_isas()
+    assert facts["dot_product"] == fastattn.runtime.dot_product()
     assert facts["threads"] == fastattn.num_threads()
     assert facts["isa_reason"]
     assert facts["threads_reason"]
