@@ -191,7 +191,7 @@ def test_packed_matrix(layout: str) -> None:
         weight = place(normal(np.random.default_rng(3), n, k), layout)
         packed = PackedMatrix(weight)
         assert packed.shape == (n, k)
-        assert packed.dtype == np.float32
+        assert packed.dtype == "float32"
         assert packed.nbytes >= 4 * n * k
         plain = packed.unpack()
         assert_same_bits(plain, weight)

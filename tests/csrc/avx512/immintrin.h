@@ -92,16 +92,27 @@ FASTATTN_EMULATED __m512i _mm512_slli_epi32(__m512i a, int bits) {
     return {_mm256_slli_epi32(a.low, bits), _mm256_slli_epi32(a.high, bits)};
 }
 
-// Lane by lane, as the instructions of the halves.
-#define FASTATTN_EMULATED_IN_HALVES(name, of_half) \
-    FASTATTN_EMULATED __m512i name(__m512i a, __m512i b) { return {of_half(a.low, b.low), of_half(a.high, b.high)}; }
-FASTATTN_EMULATED_IN_HALVES(_mm512_maddubs_epi16, _mm256_maddubs_epi16)
-FASTATTN_EMULATED_IN_HALVES(_mm512_madd_epi16, _mm256_madd_epi16)
-FASTATTN_EMULATED_IN_HALVES(_mm512_add_epi16, _mm256_add_epi16)
-FASTATTN_EMULATED_IN_HALVES(_mm512_add_epi32, _mm256_add_epi32)
-FASTATTN_EMULATED_IN_HALVES(_mm512_sub_epi32, _mm256_sub_epi32)
-FASTATTN_EMULATED_IN_HALVES(_mm512_mullo_epi32, _mm256_mullo_epi32)
-FASTATTN_EMULATED_IN_HALVES(_mm512_and_si512, _mm256_and_si256)
+FASTATTN_EMULATED __m512i _mm512_maddubs_epi16(__m512i a, __m512i b) {
+    return {_mm256_maddubs_epi16(a.low, b.low), _mm256_maddubs_epi16(a.high, b.high)};
+}
+FASTATTN_EMULATED __m512i _mm512_madd_epi16(__m512i a, __m512i b) {
+    return {_mm256_madd_epi16(a.low, b.low), _mm256_madd_epi16(a.high, b.high)};
+}
+FASTATTN_EMULATED __m512i _mm512_add_epi16(__m512i a, __m512i b) {
+    return {_mm256_add_epi16(a.low, b.low), _mm256_add_epi16(a.high, b.high)};
+}
+FASTATTN_EMULATED __m512i _mm512_add_epi32(__m512i a, __m512i b) {
+    return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+}
+FASTATTN_EMULATED __m512i _mm512_sub_epi32(__m512i a, __m512i b) {
+    return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)};
+}
+FASTATTN_EMULATED __m512i _mm512_mullo_epi32(__m512i a, __m512i b) {
+    return {_mm256_mullo_epi32(a.low, b.low), _mm256_mullo_epi32(a.high, b.high)};
+}
+FASTATTN_EMULATED __m512i _mm512_and_si512(__m512i a, __m512i b) {
+    return {_mm256_and_si256(a.low, b.low), _mm256_and_si256(a.high, b.high)};
+}
 FASTATTN_EMULATED __m512i _mm512_set1_epi16(short x) { return {_mm256_set1_epi16(x), _mm256_set1_epi16(x)}; }
 FASTATTN_EMULATED __m512i _mm512_set1_epi32(int x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 FASTATTN_EMULATED __m512 _mm512_cvtepi32_ps(__m512i a) {
