@@ -39,9 +39,13 @@ __all__ = [
     "shown",
     "text",
     "texts",
+    "weights",
 ]
 
 _INT64 = np.dtype(np.int64)
+
+WEIGHTS = ("float32", "bfloat16", "int8")
+"""What the matrices of linear layers may be held as, see `fastattn.nn.Module.freeze`."""
 
 PROBABILITY: dict[str, Any] = {"high": 1.0}
 """A number in [0, 1), as arguments of `number`."""
@@ -136,6 +140,12 @@ def choice(name: str, value: Any, known: Collection[str]) -> Any:
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
     return value
+
+
+def weights(name: str, value: Any) -> str:
+    """`value`, if it is one of `WEIGHTS`. Raises ValueError otherwise."""
+    found: str = choice(name, value, WEIGHTS)
+    return found
 
 
 def path(name: str, value: Any) -> str | os.PathLike[str]:

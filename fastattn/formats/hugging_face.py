@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from fastattn.checks import printable, shown
 from fastattn.files import is_inside, open_regular, parsed_json, read_regular, replacing, unread_weights
+from fastattn.formats.quantization import DTYPES, SCALES
 from fastattn.formats.stored import StoredRows, read_at, widened
 from fastattn.kernels import PackedMatrix
 
@@ -59,7 +60,10 @@ MAX_TENSORS = 50_000
 
 _SURROGATE = rb"\\u[dD][89a-fA-F]"
 """How half of a character beyond U+FFFF may be written. UTF-8 has no halves."""
-_ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2}
+_ITEM_SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}
+_READ = ("F32", "F16", "BF16")
+"""The dtypes that are read as float32."""
+_NUMBERS: dict[str, type[np.generic]] = {"BF16": np.uint16, "I8": np.int8}
 _SAMPLE = 512
 _LARGE_TABLE = 2**22
 """Bytes of a table from which its rows are read one by one."""
@@ -121,20 +125,32 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
     """The tensors of a checkpoint by name, as float32. Each access reads a tensor from its file.
 
     `tensors[name]` gives a new array. Files stay open until `close()` or the end of a `with` block, so a
-    checkpoint that is replaced is still read as it was. Reading is thread-safe.
+    checkpoint that is replaced is still read as it was. Reading is thread-safe. The scales beside a matrix of int8 are
+    a part of it, see `matrix`, and no tensors of their own.
     """
 
-    def __init__(self, source: Path, entries: dict[str, _Entry], files: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        source: Path,
+        entries: dict[str, _Entry],
+        files: contextlib.ExitStack,
+        scales: dict[str, _Entry] | None = None,
+    ) -> None:
+        bytes_ = [] if scales else [name for name, entry in entries.items() if entry.dtype == DTYPES["int8"]]
+        beside = {f"{name}_{part}" for name in bytes_ for part in SCALES} & entries.keys()
         self.source = source
-        self._entries = entries
+        self._entries = {name: entry for name, entry in entries.items() if name not in beside}
+        self._scales = scales or {name: entries[name] for name in beside}  # by the names in the file
         self._files = files
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        entry = self._entries[name]
-        if entry.dtype not in _ITEM_SIZES:
+        return self._float32(self._entries[name])
+
+    def _float32(self, entry: _Entry) -> NDArray[np.float32]:
+        if entry.dtype not in _READ:
             raise ValueError(
                 f"{entry.file.name}: tensor {shown(entry.name)} has dtype {entry.dtype}; "
-                f"{', '.join(_ITEM_SIZES)} are read as float32"
+                f"{', '.join(_READ)} are read as float32"
             )
         if entry.dtype == "F32":
             tensor = _read(entry, np.float32)
@@ -165,6 +181,37 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         arrays = [self[name] for name in names]  # says what is wrong
         whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         return PackedMatrix(whole.reshape(len(whole), -1), groups)
+
+    def matrix(self, names: Sequence[str], weights: str) -> PackedMatrix | None:
+        """The matrix whose rows are tensors that lie one below the other, if they are stored as these `weights` of
+        fewer bits; else None.
+
+        Raises ValueError, naming the file and the tensor, for scales that are missing or do not fit.
+        """
+        entries = [self._entries[name] for name in names]
+        if any(entry.dtype != DTYPES[weights] for entry in entries):
+            return None
+        parts = [_read(entry, _NUMBERS[entry.dtype]) for entry in entries]
+        numbers = {"weight": parts[0] if len(parts) == 1 else np.concatenate(parts)}
+        if weights == "int8":
+            found = [self._scales_of(entry) for entry in entries]
+            numbers["scales"] = np.concatenate([scales["scales"] for scales in found])
+            common = [scales.get("input_scales") for scales in found]
+            if any(not np.array_equal(x, common[0]) for x in common):  # type: ignore[arg-type]  # None equals None
+                wanted = f"{entries[0].name}_{SCALES[1]}"
+                raise ValueError(f"{self.source}: tensor {shown(wanted)} must be equal for all that read one input")
+            numbers |= {} if common[0] is None else {"input_scales": common[0]}
+        try:
+            return PackedMatrix.of_numbers(**numbers)
+        except ValueError as error:
+            text = str(error).removeprefix("PackedMatrix.of_numbers: ")
+            raise ValueError(f"{entries[0].file.name}: tensor {shown(entries[0].name)}: {text}") from None
+
+    def _scales_of(self, entry: _Entry) -> dict[str, NDArray[np.float32]]:
+        found = {part: self._scales.get(f"{entry.name}_{part}") for part in SCALES}
+        if found["scales"] is None:
+            raise ValueError(f"{entry.file.name}: tensor {shown(f'{entry.name}_scales')} is missing")
+        return {part: self._float32(scales) for part, scales in found.items() if scales is not None}
 
     def rows(self, name: str) -> StoredRows | None:
         """A large matrix of dtype F32, whose rows are read when they are asked for; None for any other tensor."""
@@ -219,7 +266,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         except ValueError:
             self.close()
             raise
-        return StateDict(self.source, entries, self._files)
+        return StateDict(self.source, entries, self._files, self._scales)
 
     def _shared(self, entry: _Entry, count: int) -> list[_Entry]:
         """The places of `count` tensors that are stacked in one."""
@@ -354,24 +401,39 @@ def _read(entry: _Entry, dtype: type[np.generic]) -> NDArray[Any]:
 
 
 def write_checkpoint(
-    folder: str | os.PathLike[str], config: Mapping[str, Any], tensors: Mapping[str, NDArray[np.float32]]
+    folder: str | os.PathLike[str], config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
 ) -> None:
     """Write `config.json` and `model.safetensors` into `folder`, which is created if missing.
+
+    Tensors are float32, int8, or the bits of bfloat16 as uint16, which become BF16.
 
     Each file is written under another name, flushed to the disk and renamed, so a reader finds the old one or
     the new one and a failure leaves no piece behind.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
     with replacing(folder / WEIGHTS, folder / CONFIG) as (weights_file, config_file):
         config_file.write_text(text, encoding="utf-8")
-        contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-        try:
-            save_file(contiguous, weights_file, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise OSError(f"{folder / WEIGHTS}: could not be written: {error}") from error
-        weights_file.chmod(config_file.stat().st_mode)  # safetensors makes its files private
+        _write_tensors(weights_file, tensors)
+
+
+_WRITTEN = {"float64": "F64", "float32": "F32", "float16": "F16", "uint16": "BF16", "int8": "I8"}
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write a safetensors file: the size of its header, the header, and the tensors, the widest numbers first."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.nbytes
+        dtype = _WRITTEN[tensor.dtype.name]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data)

@@ -14,15 +14,16 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from fastattn import nn
+from fastattn import checks, nn
 from fastattn.checks import choice, counted, listed, shown
 from fastattn.files import copy_files
-from fastattn.formats import hugging_face
+from fastattn.formats import hugging_face, quantization
 from fastattn.hub import Files, find_model
 from fastattn.models.config import PreTrainedConfig, architectures, code_of_its_own
 from fastattn.models.layers import by_layer, layer_number, layer_numbers, pattern
 from fastattn.models.origin import Origin, attributes_of, from_origin, states_of_files
-from fastattn.nn.parameter import AnyParameter, Array
+from fastattn.nn.module import held_as
+from fastattn.nn.parameter import AnyParameter, Array, Matrix, whole_of
 
 Self = TypeVar("Self", bound="PreTrainedModel")
 
@@ -44,11 +45,14 @@ class PreTrainedModel(nn.Module, ABC):
             and the model starts in evaluation mode. None draws all weights at random (see `fastattn.manual_seed`), and
             the model starts in training mode.
         trainable: False freezes the model. None makes a new model trainable, and a loaded one if `loads_trainable`.
+        weights: "bfloat16" or "int8" freezes the model and holds the matrices of its linear layers in fewer bits, see
+            `fastattn.nn.Module.freeze`.
         new_head: what to do if `tensors` lack the weights of a head: draw them at random with a warning ("warn") or
             without one ("draw"), or raise ValueError ("refuse").
 
     Raises TypeError for a `config` of another class. Raises ValueError for a tensor that is missing, does not have the
-    shape given by `config`, or exists under several names with different values.
+    shape given by `config`, or exists under several names with different values, and for `weights` of fewer bits that
+    should be `trainable`.
     """
 
     config_class: ClassVar[type[PreTrainedConfig]]
@@ -104,6 +108,7 @@ class PreTrainedModel(nn.Module, ABC):
         tensors: Mapping[str, Array] | None = None,
         *,
         trainable: bool | None = None,
+        weights: str = "float32",
         new_head: str = "warn",
     ) -> None:
         name, wanted = type(self).__name__, self.config_class.__name__
@@ -111,6 +116,9 @@ class PreTrainedModel(nn.Module, ABC):
             article = "an" if wanted[0] in "AEIOU" else "a"
             raise TypeError(f"{name}: config must be {article} {wanted}, got {type(config).__name__}")
         choice(f"{name}: new_head", new_head, ("warn", "draw", "refuse"))
+        quantization.check_frozen(name, checks.weights(f"{name}: weights", weights), trainable)
+        if weights != "float32":
+            trainable = False
         if tensors is not None:
             self._check_layers(config, tensors)
         self.config = config
@@ -118,12 +126,13 @@ class PreTrainedModel(nn.Module, ABC):
             self.build(config)
         if tensors is not None:
             freeze = not (self.loads_trainable if trainable is None else trainable)
-            self._fill(tensors, freeze=freeze, new_head=new_head)
+            self._fill(tensors, freeze=freeze, weights=weights, new_head=new_head)
             return
         self.initialize()
         if trainable is False:
+            norms = self._norms()
             for module in self._frozen_modules():
-                module._freeze_own()
+                module._freeze_own(weights, norms)
 
     @abstractmethod
     def build(self, config: Any) -> None:
@@ -135,6 +144,7 @@ class PreTrainedModel(nn.Module, ABC):
         name_or_folder: str | os.PathLike[str],
         *,
         trainable: bool | None = None,
+        weights: str | None = None,
         new_head: str = "warn",
         revision: str | None = None,
         token: str | bool | None = None,
@@ -149,6 +159,8 @@ class PreTrainedModel(nn.Module, ABC):
         Args:
             name_or_folder: a folder, or a name. `fastattn.hub.find_model` describes where a name is looked up.
             trainable: as for the class.
+            weights: what the matrices of linear layers become, "float32", "bfloat16" or "int8"; None takes what the
+                folder has, so a folder of int8 weights is loaded as it was saved. Fewer bits freeze the model.
             new_head: as for the class. The head of another task, by the `architectures` of config.json, counts as
                 missing with "draw" and is refused otherwise, if its weights have the names of this one's. So does, with
                 "draw", a head for other labels than those in `changes`.
@@ -159,18 +171,22 @@ class PreTrainedModel(nn.Module, ABC):
                 smaller than the folder's keeps the first layers.
 
         Raises FileNotFoundError or ValueError, naming the file and the value, for a missing or damaged file, another
-        architecture, or weights that do not fit the config. Raises TypeError for an unknown field.
+        architecture, or weights that do not fit the config; and ValueError for `weights` of fewer bits that should be
+        `trainable`. Raises TypeError for an unknown field.
         """
+        if weights is not None:
+            quantization.check_frozen("from_pretrained", checks.weights("from_pretrained: weights", weights), trainable)
         cls.config_class.check_changes("from_pretrained", {k: v for k, v in changes.items() if k not in cls.options})
         folder = find_model(
             name_or_folder, cls.files, revision=revision, token=token, local_files_only=local_files_only
         )
-        return cls._load(folder, changes, trainable=trainable, new_head=new_head)
+        return cls._load(folder, changes, trainable=trainable, weights=weights, new_head=new_head)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `from_pretrained` reads, each file whole or not at all.
 
-        transformers can read it too if it has this model. A model that was loaded from a folder takes the tokenizer's
+        transformers can read it too if it has this model, but for weights of fewer bits, which are written as they are;
+        the `quantization_config` of config.json says so. A model that was loaded from a folder takes the tokenizer's
         files along, unless there is a tokenizer in `folder`: without one, transformers' `AutoTokenizer` makes one that
         has no vocabulary.
 
@@ -180,8 +196,20 @@ class PreTrainedModel(nn.Module, ABC):
         >>> BertModel.from_pretrained("copy").config.hidden_size            # doctest: +SKIP
         384
         """
-        hugging_face.write_checkpoint(folder, self.config.to_dict(type(self).__name__), self.state_dict())
+        self.write_checkpoint(folder, self.config.to_dict(type(self).__name__))
         self._copy_tokenizer(folder)
+
+    def write_checkpoint(self, folder: str | os.PathLike[str], config: Mapping[str, Any], **same: str) -> None:
+        """Write config.json, from `config`, and model.safetensors. `same` has further names of tensors.
+
+        Raises ValueError for matrices some of which are held in fewer bits.
+        """
+        held, *others = held_as(self)
+        if others:
+            raise ValueError(f"save_pretrained: matrices are {listed([held, *others])}; freeze the whole model alike")
+        tensors = self.numbers()
+        tensors |= {name: tensors[other] for name, other in same.items()}
+        hugging_face.write_checkpoint(folder, {**config, **quantization.written(held)}, tensors)
 
     def _copy_tokenizer(self, folder: str | os.PathLike[str]) -> None:
         if self._folder is not None:
@@ -272,17 +300,36 @@ class PreTrainedModel(nn.Module, ABC):
             model._new_names(tensors, new_head, model._unknown)
 
     @classmethod
-    def _load(cls: type[Self], folder: Path, changes: Mapping[str, Any], **options: Any) -> Self:
+    def _load(
+        cls: type[Self], folder: Path, changes: Mapping[str, Any], *, weights: str | None = None, **options: Any
+    ) -> Self:
         fields = {name: value for name, value in changes.items() if name not in cls.options}
         options |= {name: value for name, value in changes.items() if name in cls.options}
+        source = str(folder / hugging_face.CONFIG)
+        stored = quantization.read(hugging_face.read_config(folder), source)
+        weights = quantization.chosen(stored, weights, options.get("trainable"), source)
         with cls._opened(folder, fields, options.get("new_head", "warn")) as (config, tensors):
             with _naming_code(folder):
-                model = cls(config, tensors, **options)
+                model = cls(config, tensors, weights=weights, **options)
+            model._check_dtypes(tensors, stored)
             model._folder = folder.absolute()
             if not model._drawn and all(parameter.frozen for parameter in model._arrays()):
                 files, values = states_of_files(cls, folder, tensors), [p.held for p in model._arrays()]
-                model._origin = Origin(cls, folder.absolute(), changes, files, config, values, attributes_of(model))
+                given = {**changes, "weights": weights}
+                model._origin = Origin(cls, folder.absolute(), given, files, config, values, attributes_of(model))
         return model
+
+    def _check_dtypes(self, tensors: Any, stored: str) -> None:
+        """Raise ValueError for matrices in a file that are not what its `quantization_config` says."""
+        wanted = quantization.DTYPES.get(stored)
+        for name, parameter in self._names():
+            if isinstance(whole_of(parameter), Matrix) and name in tensors:
+                dtype = tensors.dtype(name)
+                if dtype != wanted and (wanted or dtype == quantization.DTYPES["int8"]):
+                    said = f"{stored!r}, so its dtype is {wanted}" if wanted else "nothing of int8"
+                    raise ValueError(
+                        f"{tensors.source}: tensor {shown(name)} has dtype {dtype}; {quantization.FIELD} says {said}"
+                    )
 
     @classmethod
     def _of_this_head(cls, folder: Path, tensors: Any, new_head: str, changes: Mapping[str, Any]) -> Any:
@@ -356,12 +403,12 @@ class PreTrainedModel(nn.Module, ABC):
     def _source(cls, tensors: Mapping[str, Array]) -> str:
         return str(getattr(tensors, "source", cls.__name__))
 
-    def _fill(self, tensors: Mapping[str, Array], *, freeze: bool, new_head: str) -> None:
+    def _fill(self, tensors: Mapping[str, Array], *, freeze: bool, weights: str, new_head: str) -> None:
         source, new = self._source(tensors), self._new_names(tensors, new_head, self._refused)
         if not hasattr(tensors, "source"):  # arrays read from a file are new and ours to keep
             tensors = {name: np.array(tensor) for name, tensor in tensors.items()}
         self._drawn = tuple(new)
-        self.load(tensors, freeze=freeze)
+        self.load(tensors, freeze=freeze, weights=weights)
         self.eval()
         if new and new_head == "warn":
             warnings.warn(

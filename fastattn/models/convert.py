@@ -2,7 +2,7 @@
 
 TensorFlow's checkpoints have a family's own names (its `tensorflow`). A pytorch_model.bin has the names of the folder
 already. Translation models of Marian and CTranslate2 have readers in `fastattn.models.transformer`. All are read by
-this library alone, and nothing in them is executed.
+this library alone, and nothing in them is executed. A folder may get weights of fewer bits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import checks
 from fastattn.checks import listed, shown
 from fastattn.files import making, open_regular, read_regular, utf8_lines
 from fastattn.formats import hugging_face, tensorflow_bundle, torch_pickle
@@ -65,6 +66,7 @@ def convert_checkpoint(
     folder: str | os.PathLike[str],
     *,
     do_lower_case: bool | None = None,
+    weights: str = "float32",
     overwrite: bool = False,
     show_progress: bool | None = False,
 ) -> Converted:
@@ -82,6 +84,8 @@ def convert_checkpoint(
         folder: the folder to write. Tokenizers and other small files are copied.
         do_lower_case: whether the tokenizer of a TensorFlow checkpoint lowers case. None says no if `vocab.txt` has
             pieces with capital letters.
+        weights: "bfloat16" or "int8" writes the matrices of linear layers in fewer bits, see
+            `fastattn.nn.Module.freeze`. The source may then be a folder of safetensors, too.
         overwrite: replace `folder`, with all that is in it, if it is a model's folder.
         show_progress: whether to show a bar; None shows one on a terminal.
 
@@ -93,19 +97,45 @@ def convert_checkpoint(
     <class 'fastattn.models.bert.pretraining.BertForPreTraining'>
     """
     source, folder = Path(source), Path(folder)
+    checks.weights("convert_checkpoint: weights", weights)
     _check_target(source, folder, overwrite)
-    if prefix := _find_tensorflow(source):
-        with making(folder) as new:
-            done = _convert_tensorflow(prefix, new, do_lower_case, show_progress)
-            return replace(done, tokenizer=_has_tokenizer(new))
-    opener = _find_foreign(source)
-    root, pickled = (source, []) if opener else _find_pickles(source)
-    if do_lower_case is not None:
+    prefix = _find_tensorflow(source)
+    opener = None if prefix else _find_foreign(source)
+    reduces = weights != "float32"
+    root, pickled = (source, []) if prefix or opener else _find_pickles(source, or_safetensors=reduces)
+    if do_lower_case is not None and not prefix:
         raise ValueError(f"{source}: do_lower_case is for a checkpoint of TensorFlow; this one has a tokenizer's files")
     with making(folder) as new:
-        if opener:
-            return _convert_foreign(source, opener, new, show_progress)
-        return replace(_convert_pickles(root, pickled, new, show_progress), tokenizer=_has_tokenizer(new))
+        if prefix:
+            done = _convert_tensorflow(prefix, new, do_lower_case, show_progress)
+        elif opener:
+            done = _convert_foreign(source, opener, new, show_progress)
+        else:
+            done = _convert_pickles(root, pickled, new, show_progress)
+        if reduces:
+            model, tensors = _reduce(new, source, weights)
+            done = replace(done, model=done.model or model, tensors=tensors)
+        return done if opener else replace(done, tokenizer=_has_tokenizer(new))
+
+
+def _reduce(new: Path, source: Path, weights: str) -> tuple[type[PreTrainedModel] | None, int]:
+    """Write the models of a new folder again, with weights of fewer bits. Returns the class of the last one and the
+    number of tensors. Raises ValueError, naming the source, for a folder without a model that fastattn has."""
+    found, count = None, 0
+    for folder in [new, *sorted(path for path in new.iterdir() if path.is_dir())]:
+        if not _has(folder, _SAFETENSORS):
+            continue
+        model = _model_of(folder, config := read_config(folder)) if (folder / hugging_face.CONFIG).is_file() else None
+        if model is not None:
+            found = model
+            _load(model, folder, source, weights=weights).write_checkpoint(folder, config)
+            for name in [path.name for path in folder.glob("model-*-of-*.safetensors")] + [_SAFETENSORS[1]]:
+                (folder / name).unlink(missing_ok=True)
+        with hugging_face.read_state_dict(folder) as tensors:
+            count += len(tensors)
+    if found is None:
+        raise ValueError(f"{source}: no model that fastattn has, so its weights cannot become {weights}")
+    return found, count
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -128,14 +158,17 @@ def _find_tensorflow(source: Path) -> Path | None:
     return found[0].with_name(found[0].name.removesuffix(end)) if found else None
 
 
-def _find_pickles(source: Path) -> tuple[Path, list[Path]]:
-    """A model's folder, and where files of torch.save are: there, and in the folders in it."""
+def _find_pickles(source: Path, or_safetensors: bool = False) -> tuple[Path, list[Path]]:
+    """A model's folder, and where files of torch.save are: there, and in the folders in it. There need be none if there
+    are safetensors, and these are enough."""
     root = source.parent if source.name in _PICKLES and source.is_file() else source
     if not root.is_dir():
         raise FileNotFoundError(f"{source}: no such folder, and no {source.name}{tensorflow_bundle.INDEX}")
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))]
     pickled = [folder for folder in folders if _has(folder, _PICKLES) and not _has(folder, _SAFETENSORS)]
     if not pickled and any(_has(folder, _SAFETENSORS) for folder in folders):
+        if or_safetensors:
+            return root, []
         raise ValueError(f"{source}: the weights are safetensors already; there is nothing to convert")
     if not pickled:
         raise FileNotFoundError(
@@ -386,10 +419,10 @@ def _read(tensors: Tensors, names: list[str], show: bool | None) -> Iterator[tup
             advance()
 
 
-def _load(model: type[PreTrainedModel], folder: Path, source: Path) -> PreTrainedModel:
+def _load(model: type[PreTrainedModel], folder: Path, source: Path, weights: str | None = None) -> PreTrainedModel:
     """Load a new folder. Raises ValueError, naming the source in the place of the folder, if it does not fit."""
     try:
-        return model.from_pretrained(folder, new_head="refuse")
+        return model.from_pretrained(folder, new_head="refuse", weights=weights)
     except ValueError as error:
         text = str(error)
         for name in _SAFETENSORS:

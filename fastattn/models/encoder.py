@@ -5,7 +5,7 @@ A family defines a config, the names of its checkpoints, and `build`. The heads 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,8 @@ from fastattn.models.inputs import Tokens, pack, pack_ragged
 from fastattn.models.outputs import EncoderOutput, as_tensor
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
+from fastattn.nn.quantization import Normed
+from fastattn.nn.stacks import normed_layers
 from fastattn.text import tokenizer_files
 
 BERT_NAMES = {
@@ -195,6 +197,21 @@ class Encoder(EncoderFamily):
     def blocks(self) -> Sequence[nn.EncoderBlock]:
         """The blocks in the order in which they run."""
         return self.layers
+
+    def input_layer(self) -> nn.Linear | None:
+        """The layer between the embeddings and the first block, if there is one."""
+        return None
+
+    def normed_layers(self) -> Iterator[Normed]:
+        norm: nn.LayerNorm | None = self.embeddings.LayerNorm
+        if norm is not None and (layer := self.input_layer()) is not None:
+            yield Normed(norm, layer)
+            norm = None
+        blocks = self.blocks()
+        yield from normed_layers(blocks, norm)
+        last = self.final_norm or blocks[-1].final_layer_norm
+        if self.pooler is not None:
+            yield Normed(last, self.pooler)
 
     def position_bias(self) -> Any:
         """What all blocks add to their scores, see `nn.encode`; None for a family without."""

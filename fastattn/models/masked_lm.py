@@ -6,6 +6,7 @@ Source: Devlin et al. 2019, section 3.1; losses as in transformers' `modeling_be
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from fastattn.models.inputs import check_labels
 from fastattn.models.outputs import EncoderOutput, MaskedLMOutput, later, loss_of
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array, Parameter
+from fastattn.nn.quantization import Normed
 
 
 class PredictionHead(nn.Module):
@@ -44,6 +46,9 @@ class PredictionHead(nn.Module):
             self.decoder.weight = words
             if self.bias is not None:
                 self.decoder.bias = self.bias
+
+    def normed_layers(self) -> Iterator[Normed]:
+        yield Normed(self.LayerNorm, self.decoder)
 
     def forward(self, x: Values) -> Any:
         return self.decoder(self.LayerNorm(self.dense(x)))

@@ -35,7 +35,7 @@ class Origin:
     @cached_property
     def fingerprint(self) -> str:
         """`fingerprint_of` the files, which few ever ask for."""
-        fields = {name: value for name, value in self.changes.items() if name not in self.kind.options}
+        fields = {name: value for name, value in self.changes.items() if name not in (*self.kind.options, "weights")}
         with self.kind._opened(self.folder, fields, "refuse") as (_, tensors):
             return fingerprint_of(self.kind, self.folder, tensors)
 
@@ -56,7 +56,9 @@ def attributes_of(model: Any) -> dict[str, Any]:
 
 def from_origin(cls: Any, folder: str, changes: Mapping[str, Any], fingerprint: str) -> Any:
     """The model of a pickle. Raises ValueError if its folder has changed since."""
-    model = cls._load(Path(folder), changes, trainable=False, new_head="refuse")
+    fields = {name: value for name, value in changes.items() if name != "weights"}
+    weights = changes.get("weights")
+    model = cls._load(Path(folder), fields, trainable=False, weights=weights, new_head="refuse")
     if model._origin is None or model._origin.fingerprint != fingerprint:
         raise ValueError(f"{folder}: the files of this model have changed since it was pickled")
     return model

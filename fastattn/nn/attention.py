@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn import functional as F
 from fastattn import ragged
 from fastattn.checks import PROBABILITY, boolean, integer, number, sequence
+from fastattn.nn.layer_norm import LayerNorm
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module, NamedParts, Values
 from fastattn.nn.positions import SinusoidalPositions
+from fastattn.nn.quantization import Normed
 
 MAX_HEAD_DIM = 256  # the limit of the attention kernel
 
@@ -89,6 +91,10 @@ class MultiHeadAttention(Module):
             else StackedLinear(embed_dim, dict.fromkeys(names, embed_dim), bias, std=std)
         )
         self.out_proj = Linear(embed_dim, embed_dim, bias, std=std)
+
+    def stacked_after(self, norm: LayerNorm) -> Normed:
+        """That the input of `stacked` is the result of a norm. The rows of the values are the last."""
+        return Normed(norm, self.stacked, slice(-self.num_heads * self.head_dim, None))
 
     def _named_parts(self) -> NamedParts:
         if self.fused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from fastattn.nn.attention import MultiHeadAttention
 from fastattn.nn.layer_norm import LayerNorm
 from fastattn.nn.linear import Linear, StackedLinear
 from fastattn.nn.module import Module, Values
+from fastattn.nn.quantization import Normed
 
 Sublayer = Callable[..., Any]
 """`sublayer(x, residual=None, dropout_p=0.0)`: `dropout(f(x)) + residual`."""
@@ -94,6 +95,17 @@ class Block(Module):
         self.fc2 = Linear(hidden_dim, dim, bias, std=hidden_std)
         self.final_layer_norm = norm()
         self.sizes = num_heads, self.self_attn.head_dim, self.fc1.out_features, self.norm_first, cross_attention
+
+    def normed_layers(self) -> Iterator[Normed]:
+        norm, crosses = self.self_attn_layer_norm, self.cross_attention
+        if self.norm_first:
+            if norm is not None:
+                yield self.self_attn.stacked_after(norm)
+            yield Normed(self.final_layer_norm, self.fc1)
+        else:
+            yield Normed(norm, self.encoder_attn.q_proj if crosses else self.fc1)
+        if crosses:
+            yield Normed(self.encoder_attn_layer_norm, self.encoder_attn.q_proj if self.norm_first else self.fc1)
 
     def _sublayer(self, norm: LayerNorm | None, function: Sublayer, x: Values, dropout: float) -> Any:
         """`x + dropout(function(norm(x)))` with `norm_first`, else `norm(x + dropout(function(x)))`."""

@@ -10,17 +10,17 @@ from fastattn.checks import boolean, choice, integer
 from fastattn.functional.layers import ACTIVATIONS
 from fastattn.nn import init
 from fastattn.nn.module import Module, NamedParts, Values
-from fastattn.nn.parameter import Array, Parameter, ParameterRows
+from fastattn.nn.parameter import Array, Matrix, Parameter, ParameterRows, Table
 
 
 class Linear(Module):
     """`y = activation(x weight^T + bias)`: `[..., in_features]` to `[..., out_features]`, as `torch.nn.Linear`.
 
-    `weight` is `[out_features, in_features]`, packed when frozen, and `bias` is `[out_features]`, or None with
-    `bias=False`. `activation`, a name known to `fastattn.functional.linear`, is computed in the same pass. A new weight
-    is normally distributed with standard deviation `std`, or by default uniformly within +-1 / sqrt(in_features); a new
-    bias is 0. Assign a parameter to several layers to share it. Raises ValueError for sizes less than 1 and an unknown
-    `activation`, TypeError for a `bias` that is not a bool.
+    `weight` is `[out_features, in_features]`, packed when frozen, which may be in fewer bits (see `Module.freeze`), and
+    `bias` is `[out_features]`, or None with `bias=False`. `activation`, a name known to `fastattn.functional.linear`,
+    is computed in the same pass. A new weight is normally distributed with standard deviation `std`, or by default
+    uniformly within +-1 / sqrt(in_features); a new bias is 0. Assign a parameter to several layers to share it. Raises
+    ValueError for sizes less than 1 and an unknown `activation`, TypeError for a `bias` that is not a bool.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Linear(Module):
         self.out_features = out_features
         self.activation = activation
         first = init.uniform(in_features**-0.5) if std is None else init.normal(std)
-        self.weight = Parameter((out_features, in_features), first, packed=True)
+        self.weight: Any = Matrix((out_features, in_features), first)
         self.bias: Any = Parameter((out_features,)) if bias else None
 
     def forward(self, x: Values, *, out: Array | None = None) -> Any:
@@ -53,7 +53,13 @@ class Linear(Module):
         >>> layer(np.ones((5, 3), np.float32)).shape
         (5, 2)
         """
-        return F.linear(x, self.weight, self.bias, activation=self.activation, out=out)
+        return F.linear(x, self.matrix, self.bias, activation=self.activation, out=out)
+
+    @property
+    def matrix(self) -> Any:
+        """What `fastattn.functional.linear` takes as the weight: the weight, or that of fewer bits of a table."""
+        weight = self.weight
+        return weight.matrix if isinstance(weight, Table) and weight.weights != "float32" else weight
 
     def extra_repr(self) -> str:
         text = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

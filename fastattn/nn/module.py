@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fastattn import _core
+from fastattn import _core, checks
 from fastattn.autograd import Tensor, is_grad_enabled
 from fastattn.checks import listed, shown
-from fastattn.nn.parameter import AnyParameter, Array, Parameter, ParameterRows, Table, load_frozen
+from fastattn.nn.parameter import AnyParameter, Array, Matrix, Parameter, ParameterRows, Table, load_frozen
+from fastattn.nn.quantization import Normed
 
 Values = Array | Tensor
 Self = TypeVar("Self", bound="Module")
@@ -180,6 +181,8 @@ class Module:
         found = self.problems(state)
         problems = [f"tensor {shown(name)} {text}" for name, text in found if strict or text != "is missing"]
         names = dict(self._names())
+        if (held := held_as(self)) != ["float32"]:
+            raise ValueError(f"load_state_dict: weights of {listed(held)} stay what they are; load a model in float32")
         if strict:
             problems += [f"tensor {shown(name)} is not known" for name in state if name not in names]
         if problems:
@@ -192,34 +195,44 @@ class Module:
                     raise TypeError(f"load_state_dict: tensor {shown(name)} must be an array of {dtype}, got {got}")
         self.load(state)
 
-    def load(self, state: Mapping[str, Array], *, freeze: bool = False) -> None:
+    def load(self, state: Mapping[str, Array], *, freeze: bool = False, weights: str = "float32") -> None:
         """Load the arrays of `state`, unchecked, and draw values for parameters that it does not have.
 
         With `freeze`, each layer is frozen as soon as it is loaded, so only one layer at a time is held both plain and
         packed, and none of float32 files: their matrices are packed as they are read, all at once. Large tables of
         embeddings stay in such files, and a row is read when it is first used. A parameter without values keeps the
-        given array instead of a copy.
+        given array instead of a copy. `weights` is as in `freeze`.
         """
         names: dict[int, str] = {}  # for a shared parameter, its first name that `state` has
         for name, parameter in self._names():
             if name in state:
                 names.setdefault(id(parameter), name)
         frozen = set(map(id, self._frozen_modules())) if freeze else set()
-        modules = list(self.modules())
+        norms = self._norms() if freeze and weights != "float32" else {}
+        first = {id(known.norm) for known in norms.values()}  # the matrices after them are made to fit them
+        modules = sorted(self.modules(), key=lambda module: id(module) not in first)
         held = Counter(id(p) for module in modules for _, p in module._members()[0] if isinstance(p, Table))
         tables = {table for table, count in held.items() if count == 1}  # another module reads a shared one whole
         own = [[(p, names.pop(id(p))) for _, p in module._named_parts()[0] if id(p) in names] for module in modules]
         loaded: set[int] = set()
         if frozen and hasattr(state, "packed"):
             parts = [pair for module, found in zip(modules, own, strict=True) if id(module) in frozen for pair in found]
-            loaded = load_frozen(parts, state, tables)
+            loaded = load_frozen(parts, state, tables, weights)
         for module, found in zip(modules, own, strict=True):
             for parameter, known in found:
                 if id(parameter) not in loaded:
                     parameter.load(state[known])
             if id(module) in frozen:
-                module._freeze_own()
+                module._freeze_own(weights, norms)
         self.initialize()
+
+    def numbers(self) -> dict[str, Array]:
+        """What a file holds of the tree: `state_dict`, but matrices of fewer bits as they are, with their scales. The
+        bits of bfloat16 are uint16."""
+        found: dict[str, Array] = {}
+        for name, parameter in self.named_parameters():
+            found |= parameter.numbers(name)
+        return found
 
     def problems(self, state: Mapping[str, Array]) -> list[tuple[str, str]]:
         """The parameters that `state` lacks or has in another shape, with a description of each. Reads no tensor."""
@@ -242,11 +255,28 @@ class Module:
         """Switch dropout off. Returns the module."""
         return self.train(False)
 
-    def freeze(self: Self) -> Self:
-        """Pack the matrices and freeze all parameters of the tree, for good. Returns the module."""
+    def freeze(self: Self, weights: str = "float32") -> Self:
+        """Pack the matrices and freeze all parameters of the tree, for good. Returns the module.
+
+        `weights` is what the matrices of linear layers become: "float32", "bfloat16" or "int8", see
+        `fastattn.kernels.PackedMatrix`. Matrices of int8 that `normed_layers` names get `input_scales`. All others,
+        such as those of LSTMs, and embeddings, stay float32. A matrix of fewer bits stays what it is. Raises ValueError
+        for other `weights`, and for numbers that are not finite.
+
+        >>> from fastattn import nn
+        >>> layer = nn.Linear(256, 256).freeze("int8")
+        >>> layer.weight.value
+        PackedMatrix(shape=(256, 256), dtype=int8)
+        """
+        checks.weights("freeze: weights", weights)
+        norms = self._norms() if weights != "float32" else {}
         for module in self.modules():
-            module._freeze_own()
+            module._freeze_own(weights, norms)
         return self
+
+    def normed_layers(self) -> Iterable[Normed]:
+        """The linear layers whose input is the result of a LayerNorm, as far as this module alone knows."""
+        return ()
 
     def initialize(self) -> None:
         """Draw initial values for the parameters of the tree that have none."""
@@ -324,10 +354,24 @@ class Module:
         """The modules of the tree that `load` freezes if `freeze` is set."""
         return self.modules()
 
-    def _freeze_own(self) -> None:
+    def _freeze_own(self, weights: str = "float32", norms: Mapping[int, Normed] | None = None) -> None:
+        """Freeze the parameters of this module alone. `norms` has what is known of a matrix's input, by its id."""
         self.frozen, self.training = True, False
         for _, parameter in self._members()[0]:
-            parameter.freeze()
+            known = norms.get(id(parameter)) if norms else None
+            if known is None:
+                parameter.freeze(weights)
+            else:
+                parameter.freeze(weights, known.sizes(), known.rows)
+
+    def _norms(self) -> dict[int, Normed]:
+        """What is known of the input of each matrix, by the matrix's id, unless it has several norms."""
+        found: dict[int, list[Normed]] = {}
+        for module in self.modules():
+            for known in module.normed_layers():
+                if known.norm.weight is not None:
+                    found.setdefault(id(known.layer.weight), []).append(known)
+        return {matrix: all_[0] for matrix, all_ in found.items() if len({id(known.norm) for known in all_}) == 1}
 
     def _named_parts(self) -> NamedParts:
         """The parameters and the child modules, both by name. Override this to use other names."""
@@ -452,6 +496,11 @@ class _Renaming(dict[str, str]):
 
 
 _renaming = lru_cache(maxsize=256)(_Renaming)
+
+
+def held_as(module: Module) -> list[str]:
+    """What the matrices of linear layers are held as; ["float32"] if there are none."""
+    return sorted({p.weights for p in module._arrays() if isinstance(p, Matrix)}) or ["float32"]
 
 
 def shape_of(state: Mapping[str, Array], name: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastattn.autograd import Node, Tensor
 from fastattn.checks import operand
 from fastattn.kernels import PackedMatrix
+from fastattn.nn import quantization
 from fastattn.nn.init import Init, skipped, zeros
 
 Array = NDArray[Any]
@@ -39,6 +40,7 @@ class Parameter(Tensor):
     __slots__ = ("_init", "_requires_grad", "frozen", "groups", "packed", "shape", "value")
     shape: tuple[int, ...]
     value: Any
+    weights: Any = "float32"
 
     def __init__(
         self, data: Array | tuple[int, ...], init: Init = zeros, *, packed: bool = False, groups: int = 1
@@ -119,12 +121,18 @@ class Parameter(Tensor):
         if self.frozen:
             self.value = self._freeze(whole)
 
-    def freeze(self) -> None:
-        """Freeze, for good, and remove the gradient."""
+    def freeze(self, weights: str = "float32", sizes: Array | None = None, rows: slice = slice(None)) -> None:
+        """Freeze, for good, and remove the gradient. `weights` is what the matrix of a linear layer becomes, see
+        `Module.freeze`; `sizes` and `rows` are as in `fastattn.nn.quantization.packed`."""
         if not self.frozen:
             self.initialize()
             self.value = self._freeze(self.value)
             self.frozen, self._requires_grad, self.grad = True, False, None
+
+    def numbers(self, name: str) -> dict[str, Array]:
+        """What a file holds of the parameter called `name`: its values, or the `numbers` of a `PackedMatrix` of fewer
+        bits, the scales as `{name}_scales` and `{name}_input_scales`."""
+        return {name: self.data}
 
     def __getstate__(self) -> dict[str, Any]:
         """The state to pickle: the plain array of a packed value, and an `init` only if it is still needed."""
@@ -167,11 +175,51 @@ class Parameter(Tensor):
             raise ValueError(f"Parameter: array must have shape {shape}, got {array.shape}")
 
 
+class Matrix(Parameter):
+    """The matrix `[out, in]` of a linear layer, which may be frozen in fewer bits."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Array | tuple[int, ...], init: Init = zeros) -> None:
+        super().__init__(data, init, packed=True)
+
+    @property
+    def weights(self) -> str:
+        """What it is held as: "float32", "bfloat16" or "int8"."""
+        return self.value.dtype if isinstance(self.value, PackedMatrix) else "float32"
+
+    def freeze(self, weights: str = "float32", sizes: Array | None = None, rows: slice = slice(None)) -> None:
+        """As for every parameter. A frozen float32 matrix still becomes one of fewer bits, which stays what it is."""
+        if weights != "float32" and self.weights == "float32":
+            self.initialize()
+            self.value = quantization.packed(self.data, weights, sizes, rows)
+            self.frozen, self._requires_grad, self.grad = True, False, None
+        super().freeze()
+
+    def numbers(self, name: str) -> dict[str, Array]:
+        if self.weights == "float32":
+            return super().numbers(name)
+        return {name if part == "weight" else f"{name}_{part}": x for part, x in self.value.numbers().items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return state if self.weights == "float32" else {**state, "value": self.value.numbers()}
+
+    def _freeze(self, array: Any) -> Any:
+        return PackedMatrix.of_numbers(**array) if isinstance(array, dict) else super()._freeze(array)
+
+
 class Table(Parameter):
     """A matrix of which layers take rows. Rows of a large frozen one may still be in its file: `stored.read(ids)` has
-    those at some ids, `value` has all. `matrix` is for a table that is also the matrix of a product."""
+    those at some ids, `value` has all. `matrix` is for a table that is also the matrix of a product; `weights` is what
+    that becomes if the table is frozen."""
 
-    __slots__ = ("_matrix", "_value", "stored")
+    __slots__ = ("_matrix", "_sizes", "_value", "stored", "weights")
+
+    def __init__(self, data: Array | tuple[int, ...], init: Init = zeros) -> None:
+        self.weights = "float32"
+        self._sizes: Array | None = None
+        super().__init__(data, init)
 
     @property
     def value(self) -> Any:
@@ -191,14 +239,23 @@ class Table(Parameter):
         """The values, packed. A frozen table packs them once and keeps them."""
         if not self.frozen:
             return PackedMatrix(self.value)
-        matrix = self._matrix or PackedMatrix(self.value)
+        matrix = self._matrix or quantization.packed(self.value, self.weights, self._sizes)
         self._matrix = matrix
         return matrix
+
+    def freeze(self, weights: str = "float32", sizes: Array | None = None, rows: slice = slice(None)) -> None:
+        """As for every parameter: `weights` is what `matrix` becomes."""
+        super().freeze()
+        if weights != "float32":
+            self.weights, self._sizes, self._matrix = weights, sizes, None
 
     def load_stored(self, stored: Any) -> None:
         """Take a `formats.stored.StoredRows`, and freeze."""
         self.frozen, self._requires_grad, self.grad = True, False, None
         self._value, self.stored, self._matrix = stored.table, stored, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "weights": self.weights, "_sizes": self._sizes}
 
     def __copy__(self) -> Parameter:
         new = object.__new__(type(self))
@@ -287,24 +344,39 @@ class ParameterRows(Tensor):
         """Take the values of a float32 array of this shape. Raises TypeError or ValueError for another."""
         self._whole.load_rows(self._rows, array)
 
+    def numbers(self, name: str) -> dict[str, Array]:
+        """What a file holds of these rows, as `Parameter.numbers`."""
+        whole, common = self._whole.numbers(name), f"{name}_input_scales"
+        return {part: array if part == common else array[self._rows] for part, array in whole.items()}
+
 
 AnyParameter = Parameter | ParameterRows
 
 
-def load_frozen(parts: Sequence[tuple[AnyParameter, str]], state: Any, tables: set[int]) -> set[int]:
+def load_frozen(
+    parts: Sequence[tuple[AnyParameter, str]], state: Any, tables: set[int], weights: str = "float32"
+) -> set[int]:
     """Load parameters that are frozen next from the tensors of a `StateDict` with the given names: matrices to be
-    packed, all at once, and those of `tables`, by `id`, that are large. Returns the ids of those that are loaded."""
+    packed, all at once, and those of `tables`, by `id`, that are large. Returns the ids of those that are loaded.
+
+    A `Matrix` that becomes one of fewer bits is loaded only if it has been stored as such.
+    """
     wholes: dict[int, tuple[Parameter, list[tuple[AnyParameter, str]]]] = {}
     for parameter, name in parts:
-        whole = parameter._whole if isinstance(parameter, ParameterRows) else parameter
-        wholes.setdefault(id(whole), (whole, []))[1].append((parameter, name))
+        wholes.setdefault(id(whole := whole_of(parameter)), (whole, []))[1].append((parameter, name))
     loaded: set[int] = set()
     matrices: list[tuple[Parameter, list[str]]] = []
     for whole, found in wholes.values():
         rows = [part._rows.start if isinstance(part, ParameterRows) else 0 for part, _ in found]
         ends = [start + part.shape[0] for start, (part, _) in zip(rows, found, strict=True) if part.shape]
         if whole.packed and not whole.frozen and whole.value is None and [*rows, whole.shape[0]] == [0, *ends]:
-            matrices.append((whole, [name for _, name in found]))
+            names = [name for _, name in found]
+            if weights == "float32" or not isinstance(whole, Matrix):
+                matrices.append((whole, names))
+            elif (matrix := state.matrix(names, weights)) is not None:
+                whole.value = matrix
+            else:
+                continue
         elif isinstance(whole, Table) and id(whole) in tables and (stored := state.rows(found[0][1])) is not None:
             whole.load_stored(stored)
         else:
@@ -316,6 +388,11 @@ def load_frozen(parts: Sequence[tuple[AnyParameter, str]], state: Any, tables: s
             raise ValueError(f"Parameter: array must have shape {whole.shape}, got {matrix.shape}")
         whole.value = matrix
     return loaded
+
+
+def whole_of(parameter: AnyParameter) -> Parameter:
+    """The parameter itself, or the one that it is rows of."""
+    return parameter._whole if isinstance(parameter, ParameterRows) else parameter
 
 
 def _check_data(parameter: Parameter | ParameterRows, array: Array) -> None:

@@ -5,7 +5,7 @@ If nothing is recorded or dropped, `_infer` computes the blocks of all three, in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,24 @@ from fastattn.nn.layer_norm import LayerNorm
 from fastattn.nn.linear import Linear
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Array
+from fastattn.nn.quantization import Normed
 from fastattn.ragged import int32_offsets, positions
 
 KeysValues = tuple[Array, Array]
 """The keys and the values of a memory, each `[tokens, heads, head_dim]`."""
 Turn = tuple[Array, NDArray[np.int64]]
 """A table of the angles of rotary positions, and its row for each token."""
+
+
+def normed_layers(blocks: Iterable[Block], before: LayerNorm | None = None) -> Iterator[Normed]:
+    """The attentions of a stack that read the result of a norm outside their block: `before` the first block, or the
+    last one of the block before. See `Module.normed_layers`. Blocks that come several times are left out."""
+    blocks = list(blocks)
+    for block in blocks:
+        reads_it = block.self_attn_layer_norm is None or not block.norm_first
+        if before is not None and reads_it and sum(block is other for other in blocks) == 1:
+            yield block.self_attn.stacked_after(before)
+        before = None if block.norm_first else block.final_layer_norm
 
 
 def encode(

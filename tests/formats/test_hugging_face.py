@@ -336,7 +336,7 @@ class TestAtomicWriting:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("safetensors.numpy.save_file", full)
+        monkeypatch.setattr("fastattn.formats.hugging_face._write_tensors", full)
         with pytest.raises(OSError, match="No space left"):
             write_checkpoint(tmp_path, {"new": 1}, {"x": np.ones(2, np.float32)})
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

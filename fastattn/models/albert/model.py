@@ -56,6 +56,9 @@ class AlbertModel(Encoder):
         ]
         self._build_pooler(config)
 
+    def input_layer(self) -> nn.Linear:
+        return self.embedding_hidden_mapping_in
+
     def embed(self, batch: Batch, token_type_ids: NDArray[np.int64] | None) -> Any:
         return self.embedding_hidden_mapping_in(super().embed(batch, token_type_ids))
 

@@ -42,6 +42,9 @@ class ElectraModel(Encoder):
         self.layers = [encoder_block(config) for _ in range(config.num_hidden_layers)]
         self.pooler = None
 
+    def input_layer(self) -> nn.Linear | None:
+        return self.embeddings_project
+
     def embed(self, batch: Batch, token_type_ids: NDArray[np.int64] | None) -> Any:
         x = super().embed(batch, token_type_ids)
         return x if self.embeddings_project is None else self.embeddings_project(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastattn import functional as F
@@ -15,6 +15,7 @@ from fastattn.models.modernbert.model import ModernBertModel
 from fastattn.models.outputs import EncoderOutput
 from fastattn.nn.module import Values
 from fastattn.nn.parameter import Parameter
+from fastattn.nn.quantization import Normed
 
 
 class PredictionHead(nn.Module):
@@ -40,6 +41,9 @@ class Predictions(masked_lm.PredictionHead):
             )
         if words is not None:
             self.decoder.weight = words
+
+    def normed_layers(self) -> Iterator[Normed]:
+        yield Normed(self.head.norm, self.decoder)
 
     def forward(self, x: Values) -> Any:
         return self.decoder(self.head(x))

@@ -10,7 +10,7 @@ Face's `MarianMTModel`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,9 @@ from fastattn.models.transformer.inputs import (
 )
 from fastattn.models.transformer.pretrained import TransformerPreTrainedModel, computed_positions
 from fastattn.nn.module import Values
-from fastattn.nn.parameter import Parameter, Table
+from fastattn.nn.parameter import Matrix, Parameter, Table
+from fastattn.nn.quantization import Normed, rows_of
+from fastattn.nn.stacks import normed_layers
 
 Weights = list[Any] | None
 
@@ -113,6 +115,14 @@ class Stack(nn.Module):
         )
         return self.dropout(x)
 
+    def last_norm(self) -> nn.LayerNorm:
+        """The norm whose results are those of the stack."""
+        found: nn.LayerNorm = self.layer_norm or self.layers[-1].final_layer_norm
+        return found
+
+    def normed_layers(self) -> Iterator[Normed]:
+        return normed_layers(self.layers)
+
     def finish(self, x: Values) -> Any:
         """The norm after the last layer with `normalize_before`, else `x` unchanged. Overwrites an array `x`."""
         norm = self.layer_norm
@@ -157,6 +167,11 @@ class Transformer(TransformerPreTrainedModel):
             self.lm_head.weight = target.weight
         self.final_logits_bias = Parameter((1, config.decoder_vocab_size))
         self.final_logits_bias.requires_grad = False
+
+    def normed_layers(self) -> Iterator[Normed]:
+        for block in self.decoder.layers:
+            yield block.encoder_attn.stacked_after(self.encoder.last_norm())
+        yield Normed(self.decoder.last_norm(), self.lm_head)
 
     def forward(
         self,
@@ -233,7 +248,7 @@ class Transformer(TransformerPreTrainedModel):
     def logits(self, hidden: Values) -> Any:
         """The scores of all words, `[rows, decoder_vocab_size]`, from `hidden` `[rows, d_model]` of `decode_ragged`."""
         check_states("hidden", hidden, self.config.d_model, self.final_logits_bias.dtype)
-        return F.linear(hidden, self.lm_head.weight, self.final_logits_bias.reshape(-1))
+        return F.linear(hidden, self.lm_head.matrix, self.final_logits_bias.reshape(-1))
 
     def loss_ragged(
         self,
@@ -293,6 +308,10 @@ class Transformer(TransformerPreTrainedModel):
         half the time, and packing takes as long as three steps.
         """
         weight, bias = self.lm_head.weight, self.final_logits_bias.value.reshape(-1)
+        if weight.weights != "float32":
+            matrix = self.lm_head.matrix
+            matrix = matrix.value if isinstance(matrix, Matrix) else matrix
+            return (matrix, bias) if vocabulary is None else (rows_of(matrix, vocabulary), bias[vocabulary])
         if vocabulary is not None or mode.ops is not kernels:
             chosen = slice(None) if vocabulary is None else vocabulary
             rows, bias = weight.data[chosen], np.ascontiguousarray(bias[chosen])

@@ -109,10 +109,9 @@ class TransformerPreTrainedModel(PreTrainedModel):
         return model
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        tensors = self.state_dict()
-        if self.config.share_encoder_decoder_embeddings and not self.config.tie_word_embeddings:
-            tensors |= dict.fromkeys(TABLES, tensors[SHARED])  # transformers then reads two tables
-        hugging_face.write_checkpoint(folder, self.config.to_dict(), tensors)
+        shared = self.config.share_encoder_decoder_embeddings and not self.config.tie_word_embeddings
+        same = dict.fromkeys(TABLES, SHARED) if shared else {}  # transformers then reads two tables
+        self.write_checkpoint(folder, self.config.to_dict(), **same)
         self.settings.write(Path(folder), self.config)
         self._copy_tokenizer(folder)
 
