@@ -24,6 +24,7 @@ INSTALLS = "installs fastattn, which the gate does at its start"
 LONG = "hours of measurements; a release runs them"
 TIMES = "times of a machine"
 CONVERTED = "tests/cli/test_convert.py runs it on checkpoints that are made there"
+MEASURED = "scores of data that does not come with fastattn; tests/tasks/test_weights_of_tasks.py runs it"
 NOT_RUN = {
     "README.md": {"$ make demo": "a step of the gate", "$ make test": "a step of the gate", "pip install": INSTALLS},
     "docs/start.md": {"$ python3 -m venv": INSTALLS, "$ pip install": INSTALLS},
@@ -39,6 +40,7 @@ NOT_RUN = {
         "$ fastattn info downloaded": "tests/cli/test_info_model.py runs it on folders that are made there",
     },
     "docs/convert.md": {"$ fastattn convert": CONVERTED},
+    "docs/precision.md": {"$ fastattn evaluate": MEASURED},
 }
 """Blocks that are not run, by page and by how they begin, and why."""
 

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from fastattn.tasks.options import Options, Usage, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
-COMMANDS = ("embed", "train", "predict", "convert", "info", "bench")
+COMMANDS = ("embed", "train", "predict", "evaluate", "convert", "info", "bench")
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -190,6 +190,15 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, help="default: what `fastattn info` shows")
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add `--weights`, of one model."""
+    parser.add_argument(
+        "--weights",
+        choices=checks.WEIGHTS,
+        help="what the matrices become: fewer bits take less memory and time (default: what the model has)",
+    )
+
+
 def use_threads(count: int | None) -> None:
     """Apply `--threads`."""
     if count is not None:
@@ -211,10 +220,17 @@ def add_tasks(
             yield command, usage
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type[Options], shared: type[Options] = Options) -> None:
-    """Add a flag for each option. Fields of `shared`, which all tasks have, come last."""
+def add_options(
+    parser: argparse.ArgumentParser,
+    kind: type[Options],
+    shared: type[Options] = Options,
+    only: Collection[str] | None = None,
+) -> None:
+    """Add a flag for each option, or for `only` some. Fields of `shared`, which all tasks have, come last."""
     common = [option.name for option in options(shared)]
     for option in sorted(options(kind), key=lambda option: option.name in common):
+        if only is not None and option.name not in only:
+            continue
         help = option.help
         if option.default is not None and option.kind is not bool and "(default" not in help:
             help += " (default: %(default)s)"

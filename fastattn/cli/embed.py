@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastattn.cli import add_threads, explain_terminal, positive, use_threads
+from fastattn.cli import add_threads, add_weights, explain_terminal, positive, use_threads
 from fastattn.files import json_line as line_of_json
 from fastattn.files import line_chunks, open_output
 from fastattn.progress import progress_bar
@@ -42,7 +42,7 @@ LAYERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "average": lambda layers: layers.mean(axis=0),
     "top": lambda layers: layers[-1],
 }
-NOT_FOR_ELMO = {"normalize": False, "prompt_name": None, "truncate_dim": None, "truncation": None}
+NOT_FOR_ELMO = {"normalize": False, "prompt_name": None, "truncate_dim": None, "truncation": None, "weights": None}
 
 Embedded = Iterator[tuple[list[Any], Any]]
 
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("warn", "error", "silent"),
         help="what happens to texts over the model's limit (default: warn, which cuts them and says how many)",
     )
+    add_weights(parser)
     add_threads(parser)
     parser.add_argument(
         "--progress",
@@ -115,7 +116,7 @@ def _sentences(chunks: Iterable[list[str]], arguments: argparse.Namespace) -> tu
     """The length of an embedding, and the texts of each chunk with their embeddings."""
     from fastattn.tasks import SentenceEncoder
 
-    encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation or "warn")
+    encoder = SentenceEncoder(arguments.model, truncation=arguments.truncation or "warn", weights=arguments.weights)
     embedded = encoder.encode_stream(
         chunks,
         prompt_name=arguments.prompt_name,

@@ -26,7 +26,7 @@ import argparse
 import sys
 
 from fastattn.checks import printable
-from fastattn.cli import add_options, add_tasks, add_threads, open_input, options_of, use_threads
+from fastattn.cli import add_options, add_tasks, add_threads, add_weights, open_input, options_of, use_threads
 from fastattn.errors import EmptyError
 from fastattn.files import open_output
 
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         task.add_argument("--model", required=True, help=model)
         add_options(task, usage.predict_options)
         task.add_argument("--output", "-o", default="-", help="file to write (default: standard output)")
+        add_weights(task)
         add_threads(task)
 
 
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     kind = getattr(tasks, tasks.TASKS[arguments.task][0])
     use_threads(arguments.threads)
     with open_input(arguments) as (lines, name):
-        task = kind.from_pretrained(arguments.model)
+        task = kind.from_pretrained(arguments.model, weights=arguments.weights)
         try:
             data = task.read_input(lines, name, options)
         except EmptyError:

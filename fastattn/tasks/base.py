@@ -68,6 +68,9 @@ class Recipe(Options, Usage, ABC):
     metric: ClassVar[str | None] = None
     higher_is_better: ClassVar[bool] = True
 
+    measuring: ClassVar[tuple[str, ...]] = ()
+    """The options that `evaluate` reads, besides those for reading."""
+
     usual_schedule: ClassVar[str] = "linear"
     """The schedule without the option."""
 
@@ -278,12 +281,15 @@ class Predictor(ABC):
 
     @classmethod
     @abstractmethod
-    def from_pretrained(cls: type[Self], name_or_folder: str | os.PathLike[str], **hub: Any) -> Self:
+    def from_pretrained(
+        cls: type[Self], name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any
+    ) -> Self:
         """Load a frozen model to use, from a folder or by a name, see `fastattn.hub.find_model`.
 
-        `hub` is `revision`, `token` and `local_files_only`. Raises ModelNotFoundError; FileNotFoundError or ValueError,
-        by name, for a file that is missing or damaged and for a model with another head; and ImportError without the
-        library of the tokenizer.
+        `weights` is what the matrices of its linear layers become, "float32", "bfloat16" or "int8"; None takes what the
+        folder has. `hub` is `revision`, `token` and `local_files_only`. Raises ModelNotFoundError; FileNotFoundError or
+        ValueError, by name, for a file that is missing or damaged and for a model with another head; and ImportError
+        without the library of the tokenizer.
         """
 
     @classmethod
@@ -373,6 +379,10 @@ class Task(Predictor):
     @abstractmethod
     def evaluate(self, data: Any) -> dict[str, float]:
         """Metrics by name."""
+
+    def vectors(self, data: Any) -> Any:
+        """Vectors of the inputs, `[inputs, dim]`, by which models are compared; None if the task has none."""
+        return None
 
     @abstractmethod
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from fastattn import tasks
 from fastattn.checks import listed
-from fastattn.formats import hugging_face
+from fastattn.formats import hugging_face, quantization
 from fastattn.hub import find_model
 from fastattn.models import registry
 from fastattn.models.config import architectures
@@ -70,6 +70,8 @@ def describe(name_or_folder: str | os.PathLike[str], **place: Any) -> dict[str, 
     if "auto_map" in values and family is None:
         problems.append(f"{transformer / hugging_face.CONFIG}: {_REMOTE}")
     config = None
+    if values:
+        _tried(problems, lambda: quantization.read(values, str(transformer / hugging_face.CONFIG)))
     if family is not None:
         source = str(transformer / hugging_face.CONFIG)
         config = _tried(problems, lambda: family.config.from_dict(values, source))
@@ -126,7 +128,7 @@ def _weights(folder: Path) -> dict[str, Any]:
         dtypes: Counter[str] = Counter()
         for name, size in list(sizes.items()):
             dtype = tensors.dtype(name)
-            if dtype.startswith(("F", "BF")):
+            if dtype.startswith(("F", "BF")) or dtype == quantization.DTYPES["int8"]:
                 dtypes[dtype] += size
             else:
                 del sizes[name]  # numbers of positions, which old folders have
@@ -177,13 +179,14 @@ def _tokenizer(folder: Path) -> dict[str, Any]:
 def _find_uses(facts: dict[str, Any], folder: Path, transformer: Path, family: registry.Family) -> None:
     """Fill `can`, `can_train`, `cannot` and `others`."""
     usable, encodes = not facts["problems"], family.encoder is not None
+    trains = quantization.DTYPES["int8"] not in facts["weights"]["dtypes"] if usable else False
     if usable and encodes and not _refusal(check_encoder, folder):
         facts["can"].append("embed")
     for name, (task_name, usage_name) in tasks.TASKS.items():
         task, usage = getattr(tasks, task_name), getattr(tasks, usage_name)
         fits = family.reads_tokens if name == "embed" else bool(set(task.heads) & set(family.heads))
         fits = fits and (family.encoder is not None or getattr(task, "reads_words", True))
-        if usable and fits and issubclass(usage, Recipe):
+        if usable and fits and trains and issubclass(usage, Recipe):
             facts["can_train"].append(name)
         if usage.predicting is None:
             continue

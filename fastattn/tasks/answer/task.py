@@ -79,11 +79,13 @@ class Answerer(Task):
         self._folder = folder
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Answerer:
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any
+    ) -> Answerer:
         """Load what `save_pretrained` or transformers' BertForQuestionAnswering wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
         cls.check_folder(folder)
-        return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
+        return cls(load_head(folder, HEAD, trainable=False, weights=weights, new_head="refuse"), folder)
 
     @classmethod
     def check_folder(cls, folder: Path) -> None:

@@ -57,13 +57,16 @@ class Classifier(SequenceTask):
         self._numbers = {label: i for i, label in enumerate(self.labels)}
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Classifier:
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any
+    ) -> Classifier:
         """Load what `save_pretrained`, transformers or sentence-transformers wrote, frozen. See `Task`."""
         if not reads_words(name_or_folder, **hub):
-            return super().from_pretrained(name_or_folder, **hub)
+            return super().from_pretrained(name_or_folder, weights=weights, **hub)
         folder = find_words(name_or_folder, **hub)
         cls.check_folder(folder)
-        model = AwdLstmForSequenceClassification.from_pretrained(folder, trainable=False, new_head="refuse")
+        options: dict[str, Any] = {"trainable": False, "weights": weights, "new_head": "refuse"}
+        model = AwdLstmForSequenceClassification.from_pretrained(folder, **options)
         return cls(model, folder)
 
     @classmethod

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastattn import _core, checks, kernels, nn, runtime
 from fastattn._types import FloatArray
 from fastattn.autograd import Tensor, no_grad, values
+from fastattn.formats.quantization import check_frozen
 from fastattn.hub import find_model
 from fastattn.progress import progress_bar
 from fastattn.tasks.embed.arguments import Plan, as_list, check_accepted, check_prompts, shows_progress, texts_of
@@ -58,6 +59,7 @@ class SentenceEncoder(nn.Sequential):
         similarity_fn_name: "cosine", "dot", "euclidean" or "manhattan".
         truncate_dim: how many leading dimensions of an embedding to keep.
         trainable: whether the weights can be trained.
+        weights: what the matrices of the model become, "float32", "bfloat16" or "int8"; None takes what the folder has.
         device: None or "cpu".
         revision, token, local_files_only: as for `fastattn.hub.find_model`.
 
@@ -83,6 +85,7 @@ class SentenceEncoder(nn.Sequential):
         similarity_fn_name: str | None = None,
         truncate_dim: int | None = None,
         trainable: bool = False,
+        weights: str | None = None,
         device: Any = None,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -90,6 +93,8 @@ class SentenceEncoder(nn.Sequential):
     ) -> None:
         self._truncation = checks.choice("SentenceEncoder: truncation", truncation, TRUNCATION)
         trainable = checks.boolean("SentenceEncoder: trainable", trainable)
+        if weights is not None:
+            check_frozen("SentenceEncoder", checks.weights("SentenceEncoder: weights", weights), trainable)
         check_accepted("SentenceEncoder", device=device)
         self.folder: Path | None = None
         """The folder that the encoder was read from."""
@@ -104,9 +109,10 @@ class SentenceEncoder(nn.Sequential):
             if not trainable:
                 check_encoder(self.folder)
             description = read_sentence_folder(self.folder)
-            options, modules = description.options, load_modules(description, trainable)
-        elif name_or_folder is not None:
-            raise TypeError("SentenceEncoder: name_or_folder and modules must not both be given")
+            options, modules = description.options, load_modules(description, trainable, weights)
+        elif name_or_folder is not None or weights is not None:
+            name = "name_or_folder" if weights is None else "weights"
+            raise TypeError(f"SentenceEncoder: {name} and modules must not both be given")
         check_modules(modules, str(self.folder or "SentenceEncoder"))
         super().__init__(*modules)
         if self.folder is not None:

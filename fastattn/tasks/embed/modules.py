@@ -16,11 +16,13 @@ import numpy as np
 
 from fastattn import _core, checks, nn, ragged
 from fastattn import functional as F
-from fastattn.formats.hugging_face import read_state_dict, write_checkpoint
+from fastattn.formats import quantization
+from fastattn.formats.hugging_face import CONFIG, read_config, read_state_dict, write_checkpoint
 from fastattn.hub import find_model
 from fastattn.models.registry import encoder_family, load_encoder
 from fastattn.nn import init
-from fastattn.nn.parameter import Parameter
+from fastattn.nn.module import held_as
+from fastattn.nn.parameter import Matrix, Parameter
 from fastattn.tasks.embed.folder import (
     ACTIVATIONS,
     FILES,
@@ -37,12 +39,12 @@ Features = Mapping[str, Any]
 Self = TypeVar("Self", bound="Weighted")
 
 
-def load_modules(description: SentenceFolder, trainable: bool) -> list[nn.Module]:
+def load_modules(description: SentenceFolder, trainable: bool, weights: str | None = None) -> list[nn.Module]:
     """The modules of a folder with their weights, frozen unless `trainable`."""
     modules: list[nn.Module] = []
     for kind, folder, options in description.modules:
         if kind == "Transformer":
-            transformer = Transformer.from_pretrained(folder, trainable=trainable, **options)
+            transformer = Transformer.from_pretrained(folder, trainable=trainable, weights=weights, **options)
             modules.append(transformer)
         elif kind == "Pooling":
             modules.append(Pooling(transformer.get_embedding_dimension(), **options))
@@ -50,7 +52,7 @@ def load_modules(description: SentenceFolder, trainable: bool) -> list[nn.Module
             modules.append(Normalize())
         else:
             weighted: type[Dense] | type[LayerNorm] = {"Dense": Dense, "LayerNorm": LayerNorm}[kind]
-            modules.append(weighted.from_pretrained(folder, trainable=trainable, **options))
+            modules.append(weighted.from_pretrained(folder, trainable=trainable, weights=weights, **options))
     return modules
 
 
@@ -99,17 +101,19 @@ class Transformer(nn.Module):
         do_lower_case: bool = False,
         *,
         trainable: bool | None = None,
+        weights: str | None = None,
         **place: Any,
     ) -> Transformer:
         """Read the model and tokenizer of a folder. `do_lower_case` lower-cases texts before all else.
 
-        The model is frozen unless `trainable`. `place` has the options of `fastattn.hub.find_model`. Raises as that,
-        `fastattn.models.registry.load_encoder` and `Tokenizer.from_pretrained`.
+        The model is frozen unless `trainable`, and `weights` is what its matrices become. `place` has the options of
+        `fastattn.hub.find_model`. Raises as that, `fastattn.models.registry.load_encoder` and
+        `Tokenizer.from_pretrained`.
         """
         folder = find_model(name_or_folder, FILES, **place)
         encoder_family(folder, of_tokens=True)  # before the tokenizer, which other families have otherwise
         tokenizer = Tokenizer.from_pretrained(folder, lowercase=do_lower_case)
-        model = load_encoder(folder, trainable=trainable)
+        model = load_encoder(folder, trainable=trainable, weights=weights)
         transformer = cls(model, tokenizer, max_seq_length, do_lower_case)
         if transformer.max_seq_length <= tokenizer.special_tokens:
             raise ValueError(
@@ -219,17 +223,30 @@ class Weighted(nn.Module):
     """A module with weights of its own."""
 
     @classmethod
-    def from_pretrained(cls: type[Self], folder: Path, *, trainable: bool | None = None, **options: Any) -> Self:
+    def from_pretrained(
+        cls: type[Self],
+        folder: Path,
+        *,
+        trainable: bool | None = None,
+        weights: str | None = None,
+        **options: Any,
+    ) -> Self:
         """Read the weights of a folder. `options` are those of the constructor. Raises ValueError for other weights."""
+        source = str(folder / CONFIG)
+        weights = quantization.chosen(quantization.read(read_config(folder), source), weights, trainable, source)
         with init.uninitialized():
             module = cls(**options)
         with read_state_dict(folder) as tensors:
             problems = [f"tensor {checks.shown(name)} {text}" for name, text in module.problems(tensors)]
             if problems:
                 raise ValueError(f"{tensors.source}: {checks.listed(problems, '; ')}")
-            module.load(tensors, freeze=not trainable)
+            module.load(tensors, freeze=not trainable, weights=weights)
         module.eval()
         return module
+
+    def _write(self, folder: Path, config: dict[str, Any]) -> None:
+        """Write config.json and model.safetensors."""
+        write_checkpoint(folder, {**config, **quantization.written(held_as(self)[0])}, self.numbers())
 
 
 class Dense(Weighted):
@@ -262,10 +279,10 @@ class Dense(Weighted):
         self.activation_function = checks.choice("Dense: activation_function", activation_function, ACTIVATIONS)
         self.use_residual = use_residual
         shape, first = (out_features, in_features), init.uniform(in_features**-0.5)
-        self.weight = Parameter(shape, first, packed=True)
+        self.weight = Matrix(shape, first)
         self.bias = Parameter((out_features,)) if bias else None
         projects = use_residual and in_features != out_features
-        self.projection = Parameter(shape, first, packed=True) if projects else None
+        self.projection = Matrix(shape, first) if projects else None
 
     def get_embedding_dimension(self) -> int:
         """Length of a text's vector."""
@@ -292,7 +309,7 @@ class Dense(Weighted):
         }
         if self.use_residual:  # older versions of sentence-transformers do not know it
             config["use_residual"] = True
-        write_checkpoint(folder, config, self.state_dict())
+        self._write(folder, config)
 
 
 class LayerNorm(Weighted):
@@ -317,7 +334,7 @@ class LayerNorm(Weighted):
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors."""
-        write_checkpoint(folder, {"dimension": self.dimension}, self.state_dict())
+        self._write(folder, {"dimension": self.dimension})
 
 
 class Normalize(nn.Module):

@@ -55,9 +55,11 @@ class Embedder(Task):
             checks.integer("Embedder: matryoshka", dimension, 1, most + 1, f"from 1 to {most}")
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Embedder:
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any
+    ) -> Embedder:
         """Load a frozen `SentenceEncoder`. See `Task`."""
-        return cls(SentenceEncoder(name_or_folder, **hub))
+        return cls(SentenceEncoder(name_or_folder, weights=weights, **hub))
 
     @classmethod
     def check_folder(cls, folder: Path) -> None:
@@ -153,6 +155,13 @@ class Embedder(Task):
         found = evaluate_retrieval(self.model, dict(enumerate(queries)), dict(enumerate(documents)), relevant)
         shown = ("ndcg@10", "mrr@10", "map@100", "accuracy@1", "recall@5", "recall@10")
         return {name: value for name, value in found.items() if name.partition("_")[2] in shown}
+
+    def vectors(self, data: Any) -> FloatArray:
+        """The embeddings of all different texts."""
+        data = self.as_data("vectors", data, self.recipe)
+        texts = list(unique(text for column in data.columns for text in column))
+        found: FloatArray = self.model.encode(texts, show_progress_bar=False)
+        return found
 
     def check(self, data: Any) -> None:
         data = self.as_data("evaluate", data, self.recipe)

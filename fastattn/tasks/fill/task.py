@@ -63,11 +63,13 @@ class Filler(Predictor):
         self.mask_token: str = tokenizer.tokens([tokenizer.mask_token_id])[0]
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Filler:
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any
+    ) -> Filler:
         """Load what BertForMaskedLM or BertForPreTraining wrote, here or in transformers, frozen. See `Predictor`."""
         folder = find_model(name_or_folder, FILES, **hub)
         cls.check_folder(folder)
-        model = load_head(folder, HEADS[0], trainable=False, new_head="refuse")
+        model = load_head(folder, HEADS[0], trainable=False, weights=weights, new_head="refuse")
         tokenizer = Tokenizer.from_pretrained(folder)
         tokenizer.warn_of_tokens_beyond(model.config.vocab_size)
         return cls(model, tokenizer, folder)

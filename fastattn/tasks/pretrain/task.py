@@ -73,10 +73,12 @@ class Pretrainer(Task):
         self._measured: tuple[Documents, PretrainingBatches] | None = None
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Pretrainer:
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any
+    ) -> Pretrainer:
         """Load what `save_pretrained`, or BertForPreTraining or BertForMaskedLM of transformers wrote. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
-        model = load_head(folder, _kind(folder), trainable=False, new_head="refuse")
+        model = load_head(folder, _kind(folder), trainable=False, weights=weights, new_head="refuse")
         return cls(model, Tokenizer.from_pretrained(folder))
 
     @classmethod

@@ -40,6 +40,7 @@ class CrossEncoder:
         max_length: cut longer pairs to this many tokens; None takes the model's limit.
         activation_fn: what turns logits, float32 `[pairs, num_labels]`, into scores; None takes the folder's, or a
             sigmoid for one score and nothing for several.
+        weights: what the matrices of the model become, "float32", "bfloat16" or "int8"; None takes what the folder has.
         device: None or "cpu".
         revision, token, local_files_only: as for `fastattn.hub.find_model`.
 
@@ -58,6 +59,7 @@ class CrossEncoder:
         *,
         max_length: int | None = None,
         activation_fn: Callable[[Any], Any] | None = None,
+        weights: str | None = None,
         device: Any = None,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -65,7 +67,7 @@ class CrossEncoder:
     ) -> None:
         check_accepted("CrossEncoder", device=device)
         self._reranker = Reranker.from_pretrained(
-            name_or_folder, revision=revision, token=token, local_files_only=local_files_only
+            name_or_folder, weights=weights, revision=revision, token=token, local_files_only=local_files_only
         )
         if max_length is not None:
             wanted = checks.integer("CrossEncoder: max_length", max_length)

@@ -87,12 +87,14 @@ class SequenceTask(Task):
         self.max_length = token_limit(self.tokenizer, self.model.config, self.recipe.max_length)
 
     @classmethod
-    def from_pretrained(cls: type[Self], name_or_folder: str | os.PathLike[str], **hub: Any) -> Self:
+    def from_pretrained(
+        cls: type[Self], name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any
+    ) -> Self:
         """Load what `save_pretrained`, transformers or sentence-transformers wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
         cls.check_folder(folder)
         transformer, _ = read_transformer_folder(folder)
-        return cls(load_head(transformer, HEAD, trainable=False, new_head="refuse"), folder)
+        return cls(load_head(transformer, HEAD, trainable=False, weights=weights, new_head="refuse"), folder)
 
     @classmethod
     def check_folder(cls, folder: Path) -> None:
@@ -282,7 +284,7 @@ class SequenceTask(Task):
         checks.path("save_pretrained: folder", folder)
         self.tokenizer.save_pretrained(folder, model_max_length=self.max_length)
         config = {**self.model.config.to_dict(type(self.model).__name__), **self._more_config()}
-        hugging_face.write_checkpoint(folder, config, self.model.state_dict())
+        self.model.write_checkpoint(folder, config)
 
     def _more_config(self) -> dict[str, Any]:
         """Fields of config.json that the model itself does not have."""

@@ -59,11 +59,11 @@ class StreamTask(Task):
         self._learnt = learnt
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Any:
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any) -> Any:
         """Load what `save_pretrained` wrote, frozen. See `Task`."""
         folder = find_model(name_or_folder, FILES, **hub)
         cls.check_folder(folder)
-        model = cls.model_class.from_pretrained(folder, trainable=False, new_head="refuse")
+        model = cls.model_class.from_pretrained(folder, trainable=False, weights=weights, new_head="refuse")
         return cls(model, Vocabulary.from_file(folder / VOCABULARY))
 
     @classmethod

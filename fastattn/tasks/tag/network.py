@@ -112,14 +112,16 @@ class NetworkTagger(TagTask):
         return None if self._kept is None else self._kept.features
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> NetworkTagger:
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any
+    ) -> NetworkTagger:
         """Load what `save_pretrained` wrote, frozen. See `Task`.
 
         Raises ValueError, by name, also for a vocabulary and for features that do not fit the network.
         """
         folder = find_model(name_or_folder, TAGGER_FILES, **hub)
         cls.check_folder(folder)
-        model = SequenceTagger.from_pretrained(folder, trainable=False, new_head="refuse")
+        model = SequenceTagger.from_pretrained(folder, trainable=False, weights=weights, new_head="refuse")
         vocabulary, config = Vocabulary.from_file(folder / VOCABULARY), model.config
         features = None if config.features is None else load_features(config.features, folder / FEATURES)
         if features is not None and (features.layers, features.dim) != (config.feature_layers, config.feature_dim):

@@ -76,16 +76,16 @@ class Tagger(TagTask):
         self._folder = folder
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], **hub: Any) -> Any:
+    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], *, weights: str | None = None, **hub: Any) -> Any:
         """Load what `save_pretrained` or transformers' BertForTokenClassification wrote, frozen. See `Task`.
 
         A folder of `fastattn train tag --network lstm` or lstm-crf gives a `NetworkTagger`, which has the same verbs.
         """
         folder = find_model(name_or_folder, TAGGER_FILES, **hub)
         if is_network(folder):
-            return NetworkTagger.from_pretrained(folder)
+            return NetworkTagger.from_pretrained(folder, weights=weights)
         cls.check_folder(folder)
-        return cls(load_head(folder, HEAD, trainable=False, new_head="refuse"), folder)
+        return cls(load_head(folder, HEAD, trainable=False, weights=weights, new_head="refuse"), folder)
 
     @classmethod
     def check_folder(cls, folder: Path) -> None:

@@ -160,6 +160,8 @@ class TranslateRecipe(Recipe):
     )
     predict_options: ClassVar[type[Options]] = TranslateOptions
 
+    measuring: ClassVar[tuple[str, ...]] = ("metrics", "overlong")
+
     metrics: tuple[Literal["cer", "bleu", "chrf"], ...] | None = None
     vocabulary: tuple[str, ...] = ("bpe",)
     vocabulary_size: Count | None = None

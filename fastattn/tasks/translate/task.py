@@ -95,7 +95,12 @@ class Translator(Searcher, Task):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_folder: str | os.PathLike[str], *, trainable: bool = False, **hub: Any
+        cls,
+        name_or_folder: str | os.PathLike[str],
+        *,
+        trainable: bool = False,
+        weights: str | None = None,
+        **hub: Any,
     ) -> Translator:
         """Load what `save_pretrained`, or transformers' MarianMTModel and MarianTokenizer, wrote. See `Task`.
 
@@ -108,7 +113,7 @@ class Translator(Searcher, Task):
             )
         folder = find_model(name_or_folder, FILES, **hub)
         cls.check_folder(folder)
-        model = Transformer.from_pretrained(folder, trainable=trainable)
+        model = Transformer.from_pretrained(folder, trainable=trainable, weights=weights)
         tokenizer = read_translation_tokenizer(folder)
         try:
             return cls(model, tokenizer)
