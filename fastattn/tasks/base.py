@@ -21,8 +21,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
+from fastattn import checks
 from fastattn.errors import OptionError, as_flags
 from fastattn.tasks.options import AboveZero, Count, Fraction, Options, Probability, Seed, Share, Usage
+from fastattn.tasks.work import Together, Work
 
 if TYPE_CHECKING:
     from fastattn.training import AdamW, Batches, Optimizer, Schedule, WeightAverage
@@ -305,6 +307,24 @@ class Predictor(ABC):
     @abstractmethod
     def __call__(self, inputs: Any, /) -> list[Any]:
         """An answer for each input. Its bits do not depend on the other inputs. Many threads may call at once."""
+
+    def prepare(self, inputs: Any, method: str | None = None, *_: Any, **options: Any) -> list[Work]:
+        """Each of `inputs` tokenised and checked, to be computed later, perhaps together with others.
+
+        Args:
+            inputs: as a call takes them.
+            method: the name of the method whose answers are wanted; None is the call itself.
+            options: the method's.
+
+        `compute(task.prepare(inputs))` of `fastattn.tasks.work` is `task(inputs)`, bit for bit. Raises as the method.
+        """
+        return [
+            Work(Together(self._one_by_one, (method or "__call__",), object()), (each, options), 1, 1)
+            for each in checks.sequence("prepare: inputs", inputs, "inputs")
+        ]
+
+    def _one_by_one(self, data: list[tuple[Any, dict[str, Any]]], method: str) -> list[Any]:
+        return [getattr(self, method)([each], **options)[0] for each, options in data]
 
     def read_input(self, lines: Iterable[bytes], name: str, options: Any) -> Any:
         """The data for `predict`, from the lines of a file that errors call `name`. Right answers may be missing.

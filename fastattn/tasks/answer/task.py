@@ -25,6 +25,7 @@ from fastattn.tasks.base import Task, make_recipe, metric_text, model_name
 from fastattn.tasks.embed.folder import FILES, find_start, read_sentence_folder
 from fastattn.tasks.heads import head_of, token_types
 from fastattn.tasks.limits import token_limit
+from fastattn.tasks.work import Together, Work, joined_windows
 from fastattn.text import (
     SquadExample,
     TokenizedTexts,
@@ -173,14 +174,57 @@ class Answerer(Task):
         if not questions:
             return []
         windows = self._encode(questions, contexts, options)
-        types, places = token_types(self.model.config, windows), np.arange(len(windows.ids))
-        scores = np.empty((2, len(windows.ids)), np.float32)
+        scores = self._passes(windows.ids, windows.cu_seqlens, token_types(self.model.config, windows))
+        return self._described(windows, scores, contexts, options, count)
+
+    def _passes(
+        self, ids: NDArray[np.int64], offsets: NDArray[np.int32], types: NDArray[np.int64] | None
+    ) -> NDArray[np.float32]:
+        """The scores of tokens as starts and as ends."""
+        places, scores = np.arange(len(ids)), np.empty((2, len(ids)), np.float32)
         with no_grad():
-            for batch in token_budget_batches(windows.lengths, tokens_per_batch(runtime.num_threads())):
-                rows, cu_seqlens = gather(places, windows.cu_seqlens, batch)
+            for batch in token_budget_batches(np.diff(offsets), tokens_per_batch(runtime.num_threads())):
+                rows, cu_seqlens = gather(places, offsets, batch)
                 kinds = None if types is None else types[rows]
-                output = self.model.forward_ragged(windows.ids[rows], cu_seqlens, kinds)
+                output = self.model.forward_ragged(ids[rows], cu_seqlens, kinds)
                 scores[:, rows] = np.asarray(output.start_logits), np.asarray(output.end_logits)
+        return scores
+
+    def prepare(
+        self, inputs: Any, method: str | None = None, *, n_best: int | None = None, **options: Any
+    ) -> list[Work]:
+        """Each of `inputs`, which are questions with their contexts, tokenised; see `Predictor.prepare`. The options
+        are those of a call, and there is no other `method`."""
+        checks.choice("prepare: method", method or "__call__", ("__call__",))
+        given = replace(self._options, **options)
+        count = None if n_best is None else checks.integer("Answerer: n_best", n_best)
+        together = Together(self._compute, (given, count))
+        found = []
+        for question, context in zip(*_texts(self.as_data("Answerer", inputs, self.recipe)), strict=True):
+            windows = self._encode([question], [context], given)
+            types = token_types(self.model.config, windows)
+            data = windows.ids, windows.cu_seqlens, types, windows, context
+            found.append(Work(together, data, *[len(windows.ids)] * 2))
+        return found
+
+    def _compute(self, data: list[Any], options: AnswerOptions, count: int | None) -> Iterator[Any]:
+        ids, offsets = joined_windows([each[:2] for each in data])
+        kinds = [each[2] for each in data if each[2] is not None]
+        scores = self._passes(ids, offsets, np.concatenate(kinds) if kinds else None)
+        start = 0
+        for own, _, _, windows, context in data:
+            [some] = self._described(windows, scores[:, start : start + len(own)], [context], options, count or 1)
+            yield some[0] if count is None else some
+            start += len(own)
+
+    def _described(
+        self,
+        windows: TokenizedTexts,
+        scores: NDArray[np.float32],
+        contexts: list[str],
+        options: AnswerOptions,
+        count: int,
+    ) -> list[list[dict[str, Any]]]:
         every = best_answers(windows, scores[0], scores[1], options.max_answer_length, count)
         return [
             _described(found, context, options.null_score_diff_threshold, count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,10 @@ class Classifier(SequenceTask):
             return [self.labels[i] for i in logits.argmax(axis=1)]
         rows = np.asarray(self._probabilities(logits)) >= threshold
         return [[label for label, chosen in zip(self.labels, row, strict=True) if chosen] for row in rows]
+
+    @property
+    def _methods(self) -> Mapping[str, Callable[[NDArray[np.float32]], Any]]:
+        return {**super()._methods, "__call__": self._chosen, "probabilities": self._probabilities}
 
     def probabilities(self, inputs: Inputs) -> NDArray[np.float32]:
         """The probability of each class, float32 `[inputs, labels]`. They add up to 1 unless there may be several

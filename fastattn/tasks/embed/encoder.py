@@ -30,10 +30,14 @@ from fastattn.tasks.embed.modules import KINDS, Transformer, check_modules, load
 from fastattn.tasks.embed.similarity import SIMILARITIES, similarity, similarity_pairwise
 from fastattn.tasks.embed.truncation import TRUNCATION, Cut
 from fastattn.tasks.heads import check_encoder
+from fastattn.tasks.work import Together, Work, joined, works_of
 from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batches, tokens_per_batch
 
 QUERY, DOCUMENT = ("query",), ("document", "passage", "corpus")
 """The names of prompts, the first of which an encoder has is used."""
+
+ENCODES: Mapping[str, tuple[str, ...]] = {"encode": (), "encode_query": QUERY, "encode_document": DOCUMENT}
+"""The methods that embed, and their prompts."""
 
 
 class SentenceEncoder(nn.Sequential):
@@ -394,6 +398,29 @@ class SentenceEncoder(nn.Sequential):
             cut.warn(self.max_seq_length, self._truncation)
 
         return run()
+
+    def prepare(
+        self,
+        sentences: Iterable[str],
+        method: str | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> list[Work]:
+        """Each of `sentences` tokenised, for `fastattn.tasks.work.compute`, which gives what `encode` does.
+
+        `method` is "encode", "encode_query" or "encode_document"; None is the first. The others are options of
+        `encode`. Nothing warns of a sentence that is cut: its work says how long it was.
+        """
+        wanted = checks.choice("prepare: method", method or "encode", ENCODES)
+        prompt_name = prompt_name or self._first_prompt(*ENCODES[wanted])
+        plan = self._plan("encode", prompt_name, prompt, None, normalize_embeddings, truncate_dim)
+        tokens = self._tokenize(as_list("encode", sentences), plan, Cut())
+        return works_of(Together(self._compute, (plan,)), tokens)
+
+    def _compute(self, data: list[tuple[NDArray[np.int64]]], plan: Plan) -> FloatArray:
+        return self._run(joined(data)[0], plan)
 
     def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> FloatArray:
         """Scores of all pairs by `similarity_fn_name`: `[n, dim]` and `[m, dim]` to float32 `[n, m]`."""

@@ -23,6 +23,7 @@ from fastattn.tasks.embed.evaluation import correlations, evaluate_retrieval, ev
 from fastattn.tasks.embed.folder import find_start, read_sentence_folder
 from fastattn.tasks.embed.recipe import EmbedRecipe
 from fastattn.tasks.heads import check_encoder
+from fastattn.tasks.work import Work
 from fastattn.text import gather, parse_rows
 from fastattn.text.tables import table_format
 from fastattn.training import TokenBatches
@@ -93,6 +94,11 @@ class Embedder(Task):
     def __call__(self, inputs: Iterable[str]) -> list[FloatArray]:
         """The embedding of each text, float32 `[dim]`; see `SentenceEncoder.encode`."""
         return list(self.model.encode(checks.texts("Embedder: inputs", inputs)))
+
+    def prepare(self, inputs: Any, method: str | None = None, **options: Any) -> list[Work]:
+        """As `SentenceEncoder.prepare`."""
+        works: list[Work] = self.model.prepare(checks.texts("Embedder: inputs", inputs), method, **options)
+        return works
 
     def batches(self, data: Any) -> TokenBatches:
         """Batches of rows. All texts of a batch are one ragged array: the first column, then the second, ...

@@ -23,7 +23,8 @@ from fastattn.tasks.embed.folder import FILES
 from fastattn.tasks.fill.recipe import FillOptions
 from fastattn.tasks.heads import head_of
 from fastattn.tasks.limits import token_limit
-from fastattn.text import Tokenizer, gather, token_budget_batches, tokens_per_batch
+from fastattn.tasks.work import Together, Work, joined, works_of
+from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batches, tokens_per_batch
 
 HEADS = ("MaskedLM", "PreTraining")
 _COST = 16  # tokens that a mask counts for in a batch: its scores are a row of the whole vocabulary
@@ -106,17 +107,50 @@ class Filler(Predictor):
         return found[0] if single else found
 
     def _fill(self, texts: list[str], options: FillOptions, names: Sequence[str]) -> list[list[Any]]:
-        config, targets = self.model.config, self._targets(options.targets)
+        tokens = self._encode(texts, names)
+        return self._passes(tokens, options.top_k, self._targets(options.targets))
+
+    def prepare(
+        self,
+        inputs: Sequence[str],
+        method: str | None = None,
+        *,
+        top_k: int = 5,
+        targets: str | Sequence[str] | None = None,
+    ) -> list[Work]:
+        """Each of `inputs`, which are texts, tokenised; see `Predictor.prepare`. There is no other `method`."""
+        checks.choice("prepare: method", method or "__call__", ("__call__",))
+        texts = checks.texts("Filler: inputs", inputs)
+        options = FillOptions(top_k=top_k, targets=targets)  # type: ignore[arg-type]  # which makes a tuple of it
+        chosen = self._targets(options.targets)
+        together = Together(self._compute, (options.top_k, None if chosen is None else tuple(chosen.tolist())))
+        return works_of(together, self._encode(texts, [f"Filler: inputs[{i}]" for i in range(len(texts))]))
+
+    def _compute(
+        self, data: list[tuple[NDArray[np.int64]]], top_k: int, targets: tuple[int, ...] | None
+    ) -> list[list[Any]]:
+        return self._passes(joined(data)[0], top_k, None if targets is None else np.array(targets, np.int64))
+
+    def _encode(self, texts: list[str], names: Sequence[str]) -> TokenizedTexts:
+        """The tokens of texts, each of which has a mask and is no longer than the model reads."""
+        config = self.model.config
         tokens = self.tokenizer.encode(texts, name="Filler: inputs", rows=config.vocab_size)
         longest = token_limit(self.tokenizer, config)
-        masked = tokens.ids == self.tokenizer.mask_token_id
-        counts = np.bincount(np.repeat(np.arange(len(texts)), tokens.lengths)[masked], minlength=len(texts))
+        counts = self._masks(tokens)
         for name, length, count in zip(names, tokens.lengths.tolist(), counts.tolist(), strict=True):
             if not count:
                 raise ValueError(f"{name} has no {self.mask_token}")
             if length > longest:
                 raise ValueError(f"{name} has {length} tokens, but the model reads {longest}")
-        found: list[list[Any]] = [[] for _ in texts]
+        return tokens
+
+    def _masks(self, tokens: TokenizedTexts) -> NDArray[np.int64]:
+        """How many masks each text has."""
+        masked = tokens.ids == self.tokenizer.mask_token_id
+        return np.bincount(np.repeat(np.arange(len(tokens)), tokens.lengths)[masked], minlength=len(tokens))
+
+    def _passes(self, tokens: TokenizedTexts, top_k: int, targets: NDArray[np.int64] | None) -> list[list[Any]]:
+        found, counts = list[list[Any]]([] for _ in range(len(tokens))), self._masks(tokens)
         with no_grad():
             budget = tokens_per_batch(runtime.num_threads())
             for batch in token_budget_batches(tokens.lengths + _COST * counts, budget):
@@ -127,7 +161,7 @@ class Filler(Predictor):
                 owners = np.searchsorted(cu_seqlens, places, side="right") - 1
                 for place, owner, row in zip(places, owners, scores, strict=True):
                     text = ids[cu_seqlens[owner] : cu_seqlens[owner + 1]]
-                    words = self._words(text, place - cu_seqlens[owner], row, options.top_k, targets)
+                    words = self._words(text, place - cu_seqlens[owner], row, top_k, targets)
                     found[batch[owner]].append(words)
         return [masks[0] if len(masks) == 1 else masks for masks in found]
 

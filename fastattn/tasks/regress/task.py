@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
@@ -61,7 +61,15 @@ class Regressor(SequenceTask):
 
     def __call__(self, inputs: Inputs) -> list[float]:
         """The number of each text or pair of texts. Raises as `logits` does."""
-        return [float(value) for value in self.logits(inputs)[:, 0]]
+        return self._numbers(self.logits(inputs))
+
+    @staticmethod
+    def _numbers(logits: NDArray[np.float32]) -> list[Any]:
+        return [float(value) for value in logits[:, 0]]
+
+    @property
+    def _methods(self) -> Mapping[str, Callable[[NDArray[np.float32]], Any]]:
+        return {**super()._methods, "__call__": self._numbers}
 
     def check(self, data: Any) -> None:
         data = self.as_data("evaluate", data, self.recipe)

@@ -95,6 +95,10 @@ class Reranker(Regressor):
         found: list[Any] = self.scores(inputs).tolist()
         return found
 
+    @property
+    def _methods(self) -> Mapping[str, Callable[[NDArray[np.float32]], Any]]:
+        return {**super()._methods, "__call__": lambda logits: self._scores(logits).tolist(), "scores": self._scores}
+
     def rank(
         self, query: str, documents: Sequence[str], top_k: int | None = None, return_documents: bool = False
     ) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from fastattn.tasks.heads import head_of, token_types
 from fastattn.tasks.limits import token_limit
 from fastattn.tasks.sequences.answers import written
 from fastattn.tasks.sequences.recipe import SequenceRecipe
+from fastattn.tasks.work import Together, Work, joined, works_of
 from fastattn.text import (
     LabelledTexts,
     Row,
@@ -184,13 +185,38 @@ class SequenceTask(Task):
         advance: Callable[[int], Any] = int,
     ) -> NDArray[np.float32]:
         """The logits, of at most `batch_size` inputs in a pass. `advance` gets the number of inputs done."""
-        tokens, kinds = self._encode(texts, pairs)
+        return self._passes(*self._encode(texts, pairs), batch_size, advance)
+
+    def _passes(
+        self,
+        tokens: TokenizedTexts,
+        kinds: NDArray[np.int64] | None,
+        batch_size: int | None = None,
+        advance: Callable[[int], Any] = int,
+    ) -> NDArray[np.float32]:
         found = np.empty((len(tokens), self.model.config.num_labels), np.float32)
         with no_grad():
             for batch in token_budget_batches(tokens.lengths, tokens_per_batch(runtime.num_threads()), batch_size):
                 found[batch] = np.asarray(self.model.forward_ragged(**_gathered(tokens, kinds, batch)).logits)
                 advance(len(batch))
         return found
+
+    @property
+    def _methods(self) -> Mapping[str, Callable[[NDArray[np.float32]], Any]]:
+        """What each method makes of logits."""
+        return {"logits": lambda logits: logits}
+
+    def prepare(self, inputs: Inputs, method: str | None = None) -> list[Work]:
+        """Each of `inputs` tokenised, see `Predictor.prepare`. `method` is "logits", or "probabilities" of a
+        `Classifier`, or "scores" of a `Reranker`."""
+        wanted = checks.choice("prepare: method", method or "__call__", self._methods)
+        tokens, kinds = self._encode(*split_pairs("inputs", inputs))
+        together = Together(self._compute, (wanted, kinds is None))
+        return works_of(together, tokens, *([] if kinds is None else [kinds]))
+
+    def _compute(self, data: list[tuple[NDArray[np.int64], ...]], method: str, single: bool) -> Any:
+        tokens, kinds = joined(data)
+        return self._methods[method](self._passes(tokens, None if single else kinds[0]))
 
     def _encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None

@@ -32,6 +32,7 @@ from fastattn.tasks.tag.features import Features, KeptFeatures, load_features
 from fastattn.tasks.tag.files import FEATURES, LAYOUT, TAGGER_FILES, VOCABULARY, Layout, is_network
 from fastattn.tasks.tag.recipe import TagRecipe
 from fastattn.tasks.tag.spans import STRATEGIES, Grouping, Unit
+from fastattn.tasks.work import Together, Work
 from fastattn.text import (
     Sentences,
     Vocabulary,
@@ -237,9 +238,7 @@ class NetworkTagger(TagTask):
         Raises TypeError, by index, for what is not a str, and ValueError for another strategy and for a `stride`: a
         text is not split into windows.
         """
-        strategy = checks.choice("entities: aggregation_strategy", aggregation_strategy, STRATEGIES)
-        if stride is not None:
-            raise OptionError("{stride} is for models of wordpieces, this one reads a text as a whole")
+        strategy = _whole_texts(aggregation_strategy, stride)
         all_texts = checks.texts("entities: texts", texts)
         places = [split_words(text) for text in all_texts]
         words = [[text[a:b] for a, b in own] for text, own in zip(all_texts, places, strict=True)]
@@ -257,6 +256,16 @@ class NetworkTagger(TagTask):
             spans = grouping.joined_units(units)
             results.append([{**span, "word": text[span["start"] : span["end"]]} for span in spans])
         return results
+
+    def prepare(self, inputs: Any, method: str | None = None, **options: Any) -> list[Work]:
+        """Each of `inputs`, checked, see `Predictor.prepare`: sentences for `method` "tag" or None, texts for
+        "entities" with its options."""
+        if checks.choice("prepare: method", method or "tag", ("tag", "entities")) == "tag":
+            some = _words_of("tag: sentences", inputs)
+            return [Work(Together(self.tag), words, *[len(words)] * 2) for words in some]
+        strategy = _whole_texts(**options)
+        sizes = [(text, len(split_words(text))) for text in checks.texts("entities: texts", inputs)]
+        return [Work(Together(self.entities, (strategy,)), text, size, size) for text, size in sizes]
 
     def batches(self, data: Any) -> TokenBatches:
         """Batches of sentences. A CRF learns those in which each word has a tag.
@@ -322,6 +331,14 @@ class NetworkTagger(TagTask):
         self.vocabulary.write(folder / VOCABULARY)
         self.layout.write(folder)
         self.model.save_pretrained(folder)
+
+
+def _whole_texts(aggregation_strategy: str = "first", stride: int | None = None) -> str:
+    """The options of `entities`, checked."""
+    strategy: str = checks.choice("entities: aggregation_strategy", aggregation_strategy, STRATEGIES)
+    if stride is not None:
+        raise OptionError("{stride} is for models of wordpieces, this one reads a text as a whole")
+    return strategy
 
 
 def _words_of(name: str, sentences: Iterable[Sequence[str]]) -> list[list[str]]:

