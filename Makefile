@@ -21,7 +21,7 @@ $(BIN)/python:
 $(VENV)/built: $(BIN)/python pyproject.toml CMakeLists.txt $(wildcard cmake/* csrc/* csrc/*/*)
 	@echo "Compiling the kernels into $(VENV), a minute or two ..."
 	@$(PIP) "scikit-build-core>=0.10" "pybind11>=2.13" "cmake>=3.20" ninja
-	@$(PIP) --no-build-isolation --editable ".[text,elmo,train,translate,parquet,test]"
+	@$(PIP) --no-build-isolation --editable ".[text,elmo,train,translate,parquet,serve,test]"
 	@touch $@
 
 $(VENV)/model: $(BIN)/python requirements/demo.txt
@@ -55,7 +55,7 @@ docs: $(VENV)/built
 parity:
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/parity.txt
-	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,elmo,train,translate,parquet,test]"
+	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet ".[text,elmo,train,translate,parquet,serve,test]"
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/demo.txt
 	.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement requirements/bundle.txt
 	PYTHONSAFEPATH=1 .venv-parity/bin/python -m pytest -W default $(shell grep -rlE 'importorskip."(torch|transformers|sentence_transformers|seqeval|datasets|sklearn|tensorflow)' tests --include='*.py')

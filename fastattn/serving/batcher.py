@@ -203,7 +203,7 @@ class Batcher:
         return some
 
     def _next_pass(self) -> list[Answer]:
-        """The first request that is ready, and those behind it that can be computed with it. Others keep their order."""
+        """The first request that is ready, and others that can be computed with it; the rest keep their order."""
         some, rest, room = [self._ready.popleft()], [], self.max_batch_tokens
         together, room = some[0].work.together, room - some[0].tokens
         while self._ready and room > 0:

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from fastattn import checks
 from fastattn.errors import OptionError, as_flags
 from fastattn.tasks.options import AboveZero, Count, Fraction, Options, Probability, Seed, Share, Usage
-from fastattn.tasks.work import Together, Work
 
 if TYPE_CHECKING:
+    from fastattn.tasks.work import Work
     from fastattn.training import AdamW, Batches, Optimizer, Schedule, WeightAverage
 
 FREE = ("epochs", "evaluate_every", "keep", "plot", "progress", "save_every")
@@ -318,6 +318,8 @@ class Predictor(ABC):
 
         `compute(task.prepare(inputs))` of `fastattn.tasks.work` is `task(inputs)`, bit for bit. Raises as the method.
         """
+        from fastattn.tasks.work import Together, Work
+
         return [
             Work(Together(self._one_by_one, (method or "__call__",), object()), (each, options), 1, 1)
             for each in checks.sequence("prepare: inputs", inputs, "inputs")

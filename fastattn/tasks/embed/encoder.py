@@ -36,8 +36,13 @@ from fastattn.text import TokenizedTexts, Tokenizer, gather, token_budget_batche
 QUERY, DOCUMENT = ("query",), ("document", "passage", "corpus")
 """The names of prompts, the first of which an encoder has is used."""
 
-ENCODES: Mapping[str, tuple[str, ...]] = {"encode": (), "encode_query": QUERY, "encode_document": DOCUMENT}
-"""The methods that embed, and their prompts."""
+ENCODES: Mapping[str, tuple[str, ...]] = {
+    "encode": (),
+    "encode_query": QUERY,
+    "encode_document": DOCUMENT,
+    "token_embeddings": (),
+}
+"""What `prepare` is for, and the prompts."""
 
 
 class SentenceEncoder(nn.Sequential):
@@ -410,14 +415,27 @@ class SentenceEncoder(nn.Sequential):
     ) -> list[Work]:
         """Each of `sentences` tokenised, for `fastattn.tasks.work.compute`, which gives what `encode` does.
 
-        `method` is "encode", "encode_query" or "encode_document"; None is the first. The others are options of
-        `encode`. Nothing warns of a sentence that is cut: its work says how long it was.
+        `method` is "encode", "encode_query" or "encode_document"; None is the first. With "token_embeddings" the answer
+        is the last hidden states of all tokens, float32 `[tokens, hidden]`, before any pooling. The others are options
+        of `encode`. Nothing warns of a sentence that is cut: its work says how long it was.
         """
         wanted = checks.choice("prepare: method", method or "encode", ENCODES)
         prompt_name = prompt_name or self._first_prompt(*ENCODES[wanted])
         plan = self._plan("encode", prompt_name, prompt, None, normalize_embeddings, truncate_dim)
         tokens = self._tokenize(as_list("encode", sentences), plan, Cut())
-        return works_of(Together(self._compute, (plan,)), tokens)
+        compute = self._compute_tokens if wanted == "token_embeddings" else self._compute
+        return works_of(Together(compute, (plan,)), tokens)
+
+    def _compute_tokens(self, data: list[tuple[NDArray[np.int64]]], plan: Plan) -> list[FloatArray]:
+        tokens, found = joined(data)[0], list[FloatArray]([np.empty(0, np.float32)] * len(data))
+        with no_grad():
+            for indices in token_budget_batches(tokens.lengths, tokens_per_batch(runtime.num_threads())):
+                ids, cu_seqlens = gather(tokens.ids, tokens.cu_seqlens, indices)
+                features = self._transformer({"input_ids": ids, "cu_seqlens": cu_seqlens})
+                (hidden,) = values(features["token_embeddings"])
+                for i, start, stop in zip(indices.tolist(), cu_seqlens[:-1], cu_seqlens[1:], strict=True):
+                    found[i] = np.array(hidden[start:stop])
+        return found
 
     def _compute(self, data: list[tuple[NDArray[np.int64]]], plan: Plan) -> FloatArray:
         return self._run(joined(data)[0], plan)
