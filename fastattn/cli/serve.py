@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.checks import printable
-from fastattn.cli import add_threads, positive, use_threads
+from fastattn.cli import add_threads, add_weights, positive, use_threads
 
 SUMMARY = "answer requests over HTTP, as text-embeddings-inference and OpenAI do"
 SWITCH_INTERVAL = 0.0005
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ssl-keyfile", metavar="FILE", help="TLS: its key")
     parser.add_argument("--drain", type=positive, default=30, help="seconds to answer after SIGTERM (default: 30)")
     parser.add_argument("--revision", help="of the Hugging Face Hub")
+    add_weights(parser)
     add_threads(parser)
 
 
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def load(models: Models) -> None:
         for i, model in enumerate(arguments.models):
-            served = models.load(model, *(names[i] if names else ()), **place)
+            served = models.load(model, *(names[i] if names else ()), weights=arguments.weights, **place)
             print(printable(f"{served.name}: {served.kind}"), file=sys.stderr)
 
     app = create_app(settings=settings, load=load)

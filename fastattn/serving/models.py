@@ -110,13 +110,14 @@ class Models:
         self.settings, self.metrics = settings, metrics
         self.by_name: dict[str, Served] = {}
 
-    def load(self, model: str | os.PathLike[str], *names: str, **place: Any) -> Served:
+    def load(self, model: str | os.PathLike[str], *names: str, weights: str | None = None, **place: Any) -> Served:
         """Load a model, warm it up, and serve it under names, in the place of those that have them.
 
         Args:
             model: a folder or a name, see `fastattn.hub.find_model`; with the name of a task and a colon before it,
                 such as "fill:bert-base-uncased", for that task.
             names: what clients may call it; without any, `model`.
+            weights: the dtype of its weights, see `SentenceEncoder`.
             place: options of `find_model`.
 
         Raises as the task's `from_pretrained`.
@@ -125,7 +126,7 @@ class Models:
         if kind not in KINDS:
             kind, source = "", os.fspath(model)
         kind = kind or kind_of(source, **place)
-        options = {"truncation": "silent"} if kind == "embed" else {}
+        options: dict[str, Any] = {"weights": weights, **({"truncation": "silent"} if kind == "embed" else {})}
         task = getattr(tasks, KINDS[kind]).from_pretrained(source, **options, **place)
         return self.add(names or (source,), kind, task, source)
 

@@ -69,7 +69,7 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "{embed,train,predict,evaluate,convert,info,bench} ..."),
+        ([], "{embed,train,predict,evaluate,convert,serve,info,bench} ..."),
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["embed"], "one of the arguments --model --elmo is required"),
         (["embed", "--model", "m", "--truncate-dim", "0"], "must be a positive integer, got 0"),
