@@ -214,11 +214,12 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         return {part: self._float32(scales) for part, scales in found.items() if scales is not None}
 
     def rows(self, name: str) -> StoredRows | None:
-        """A large matrix of dtype F32, whose rows are read when they are asked for; None for any other tensor."""
+        """A large matrix of dtype F32 or BF16, whose rows are read when they are asked for; None for any other."""
         entry = self._entries[name]
-        if entry.dtype != "F32" or len(entry.shape) != 2 or 4 * math.prod(entry.shape) < _LARGE_TABLE:
+        dtype = {"F32": "float32", "BF16": "bfloat16"}.get(entry.dtype)
+        if dtype is None or len(entry.shape) != 2 or 4 * math.prod(entry.shape) < _LARGE_TABLE:
             return None
-        return StoredRows(entry.file, entry.name, entry.shape, entry.start)
+        return StoredRows(entry.file, entry.name, entry.shape, entry.start, dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -422,7 +423,10 @@ _WRITTEN = {"float64": "F64", "float32": "F32", "float16": "F16", "uint16": "BF1
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write a safetensors file: the size of its header, the header, and the tensors, the widest numbers first."""
+    """Write a safetensors file: the size of its header, the header, and the tensors, the widest numbers first.
+
+    safetensors.numpy has no bfloat16, and what lies below it has changed its arguments between versions.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     end = 0

@@ -89,14 +89,16 @@ class Tensors(Mapping[str, NDArray[Any]]):
 
 
 class StoredRows:
-    """A float32 matrix in a file whose rows are read when they are asked for, each once.
+    """A matrix of float32 or bfloat16 in a file whose rows are read when they are asked for, each once.
 
-    `table` is read-only and holds zeros in place of the rows that nobody has asked for; these take no memory. The file
-    stays open until the object is deleted. Any number of threads may read: two that want the same row write the same.
+    `then`, if given before any is read, is called with new rows, float32, and may change them. `table` is read-only and
+    holds zeros in place of the rows that nobody has asked for; these take no memory. The file stays open until the
+    object is deleted. Any number of threads may read: two that want the same row write the same.
     """
 
-    def __init__(self, file: FileIO, name: str, shape: tuple[int, int], start: int) -> None:
-        self._name, self._file_name, self._start = name, file.name, start
+    def __init__(self, file: FileIO, name: str, shape: tuple[int, int], start: int, dtype: str = "float32") -> None:
+        self._name, self._file_name, self._start, self._dtype = name, file.name, start, dtype
+        self.then: Callable[[NDArray[np.float32]], None] | None = None
         self._file = os.dup(file.fileno())
         self._state = state_of(self._file)
         pages = mmap.mmap(-1, 4 * math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -121,6 +123,11 @@ class StoredRows:
                 self._fetch(np.array(sorted(set(ids[unread].tolist()))))  # np.unique would import numpy.ma
         return self.table
 
+    @property
+    def unread(self) -> bool:
+        """Whether no row has been read."""
+        return bool(self._unread.all())
+
     def read_all(self) -> NDArray[np.float32]:
         """`table`, with all rows."""
         if len(unread := np.flatnonzero(self._unread)):
@@ -132,14 +139,17 @@ class StoredRows:
             raise ValueError(f"{self._file_name}: has changed since the model was loaded; load it again")
         first = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of each run of neighbours
         for begin, end in zip(rows[first].tolist(), (rows[[*(first[1:] - 1), -1]] + 1).tolist(), strict=True):
-            new = np.empty((end - begin, self._rows.shape[1]), np.float32)
+            new = np.empty((end - begin, self._rows.shape[1]), DTYPES[self._dtype])
             read_at(self._file, self._file_name, self._start + begin * new[0].nbytes, new, self._name)
+            new = widened(new) if self._dtype == "bfloat16" else new
             if not np.isfinite(new).all():
                 row, column = np.argwhere(~np.isfinite(new))[0].tolist()
                 raise ValueError(
                     f"{self._file_name}: tensor {shown(self._name)} has {new[row, column]} at {(begin + row, column)}; "
                     "weights must be finite"
                 )
+            if self.then is not None:
+                self.then(new)
             self._rows[begin:end] = new
         self._unread[rows] = False
 

@@ -23,7 +23,7 @@ from fastattn.models.config import PreTrainedConfig, architectures, code_of_its_
 from fastattn.models.layers import by_layer, layer_number, layer_numbers, pattern
 from fastattn.models.origin import Origin, attributes_of, from_origin, states_of_files
 from fastattn.nn.module import held_as
-from fastattn.nn.parameter import AnyParameter, Array, Matrix, whole_of
+from fastattn.nn.parameter import AnyParameter, Array, Matrix, Table, whole_of
 
 Self = TypeVar("Self", bound="PreTrainedModel")
 
@@ -321,10 +321,12 @@ class PreTrainedModel(nn.Module, ABC):
 
     def _check_dtypes(self, tensors: Any, stored: str) -> None:
         """Raise ValueError for matrices in a file that are not what its `quantization_config` says."""
-        wanted = quantization.DTYPES.get(stored)
         for name, parameter in self._names():
-            if isinstance(whole_of(parameter), Matrix) and name in tensors:
-                dtype = tensors.dtype(name)
+            whole = whole_of(parameter)
+            table = isinstance(whole, Table) and whole.large
+            if name in tensors and (table or isinstance(whole, Matrix)):
+                dtype, wanted = tensors.dtype(name), quantization.DTYPES.get(stored)
+                wanted = quantization.DTYPES["bfloat16"] if table and wanted else wanted
                 if dtype != wanted and (wanted or dtype == quantization.DTYPES["int8"]):
                     said = f"{stored!r}, so its dtype is {wanted}" if wanted else "nothing of int8"
                     raise ValueError(

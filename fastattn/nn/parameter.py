@@ -212,7 +212,8 @@ class Matrix(Parameter):
 class Table(Parameter):
     """A matrix of which layers take rows. Rows of a large frozen one may still be in its file: `stored.read(ids)` has
     those at some ids, `value` has all. `matrix` is for a table that is also the matrix of a product; `weights` is what
-    that becomes if the table is frozen."""
+    that becomes if the table is frozen. With fewer bits, the rows of a large one are those of bfloat16: int8 would
+    round them more coarsely than a product does."""
 
     __slots__ = ("_matrix", "_sizes", "_value", "stored", "weights")
 
@@ -244,10 +245,27 @@ class Table(Parameter):
         return matrix
 
     def freeze(self, weights: str = "float32", sizes: Array | None = None, rows: slice = slice(None)) -> None:
-        """As for every parameter: `weights` is what `matrix` becomes."""
-        super().freeze()
-        if weights != "float32":
+        """As for every parameter: `weights` is what `matrix` and the rows become. Those of fewer bits stay."""
+        if weights != "float32" and self.weights == "float32":
+            self.initialize()
+            if self.large and self.stored is not None and self.stored.unread:
+                self.stored.then = quantization.round_rows
+            elif self.large:
+                table = self.value.copy() if self.frozen else self.value
+                quantization.round_rows(table)
+                self.value = self._freeze(table)
             self.weights, self._sizes, self._matrix = weights, sizes, None
+        super().freeze()
+
+    @property
+    def large(self) -> bool:
+        """Whether its rows are worth fewer bits."""
+        return math.prod(self.shape) >= quantization.LARGE
+
+    def numbers(self, name: str) -> dict[str, Array]:
+        if self.weights == "float32" or not self.large:
+            return super().numbers(name)
+        return {name: quantization.bfloat16_bits(self.data)}
 
     def load_stored(self, stored: Any) -> None:
         """Take a `formats.stored.StoredRows`, and freeze."""

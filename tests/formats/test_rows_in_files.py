@@ -296,3 +296,28 @@ def test_files_are_closed_with_the_model(folder: Path) -> None:
 def test_a_small_table_is_read_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hugging_face, "_LARGE_TABLE", 4 * ROWS * 256 + 1)
     assert table_of(load_encoder(folder)).stored is None
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_rows_of_fewer_bits_are_the_same_from_every_file(folder: Path, weights: str, tmp_path: Path) -> None:
+    """Rounded when a float32 file is read, read as they are from a file of fewer bits, and rounded in memory."""
+    ids = np.array([5, 1, 4100, 5, 7, 0, 2])
+    model = BertModel.from_pretrained(folder, weights=weights)
+    before = unread(model)
+    hidden = model.forward_ragged(ids, CU_SEQLENS).last_hidden_state
+    assert before == ROWS
+    assert unread(model) == ROWS - 6
+    model.save_pretrained(tmp_path / "saved")
+    again = BertModel.from_pretrained(tmp_path / "saved")
+    assert unread(again) == ROWS
+    assert again.forward_ragged(ids, CU_SEQLENS).last_hidden_state.tobytes() == hidden.tobytes()
+    assert unread(again) == ROWS - 6
+    whole = BertModel.from_pretrained(folder, trainable=True)
+    whole.freeze(weights)
+    assert whole.forward_ragged(ids, CU_SEQLENS).last_hidden_state.tobytes() == hidden.tobytes()
+    late = BertModel.from_pretrained(folder)
+    late.forward_ragged(ids, CU_SEQLENS)
+    late.freeze(weights)
+    assert late.forward_ragged(ids, CU_SEQLENS).last_hidden_state.tobytes() == hidden.tobytes()
+    sizes = [(path / "model.safetensors").stat().st_size for path in (folder, tmp_path / "saved")]
+    assert sizes[1] < sizes[0] * {"bfloat16": 0.53, "int8": 0.5}[weights]

@@ -14,7 +14,7 @@ from fastattn import Tensor, nn
 from fastattn import functional as F
 from fastattn.kernels import PackedMatrix
 from fastattn.nn.linear import StackedLinear
-from fastattn.nn.quantization import input_scales, packed, usual_sizes
+from fastattn.nn.quantization import bfloat16_bits, input_scales, packed, round_rows, usual_sizes
 from fastattn.nn.stacks import normed_layers
 
 CU_SEQLENS = np.array([0, 3, 7], np.int32)
@@ -221,3 +221,13 @@ def test_blocks_compute_nearly_the_same(options, weights):
 
 def _norm(norm: Any) -> tuple[Any, Any]:
     return norm.weight.data.copy(), norm.bias.data.copy()
+
+
+def test_rounded_rows_are_what_a_file_holds():
+    rng = np.random.default_rng(9)
+    rows = (rng.standard_normal((3000, 37)) * np.exp(5 * rng.standard_normal((3000, 1)))).astype(np.float32)
+    before = rows.copy()
+    round_rows(rows)
+    assert (np.abs(rows - before) <= np.abs(before) / 256).all()
+    np.testing.assert_array_equal((bfloat16_bits(rows).astype(np.uint32) << 16).view(np.float32), rows)
+    np.testing.assert_array_equal(PackedMatrix(before, dtype="bfloat16").unpack(), rows)
