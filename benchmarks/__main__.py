@@ -15,16 +15,20 @@ from .weights import default_cache
 DATA = Path(os.environ.get("FASTATTN_DATA") or "../shared/data")
 SENTENCES = {
     "encode": DATA / "stsb/stsb-en-test.csv",
+    "precision": DATA / "stsb/stsb-en-test.csv",
     "train": DATA / "ud_ewt/en_ewt-ud-dev.conllu",
     "recurrent": DATA / "ud_ewt/en_ewt-ud-dev.conllu",
 }
 
 
+RIVALS = [name for name in RUNTIMES if not name.startswith("fastattn")]
+
+
 def rival_names(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
     for name in names:
-        if name not in RUNTIMES or name == "fastattn":
-            known = ", ".join(sorted(set(RUNTIMES) - {"fastattn"}))
+        if name not in RIVALS:
+            known = ", ".join(sorted(RIVALS))
             raise argparse.ArgumentTypeError(f"unknown rival {name!r}; known are {known}")
     return names
 
@@ -53,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "neighbours": ("models and training steps beside busy processes or a Python thread", 10),
         "service": ("requests a second of gunicorn beside busy processes", 5),
         "encode": ("sentences to embeddings, tokenising included", 5),
+        "precision": ("weights of fewer bits against the int8 of other runtimes, quality beside speed", 5),
         "train": ("training steps against PyTorch", 9),
         "decode": ("translations word by word, greedily and with beams", 5),
         "recurrent": ("LSTM and GRU layers, a CRF, ELMo, training steps of a tagger and an AWD-LSTM", 9),
@@ -64,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         "memory": ("resident memory, import time, time by tokens", 7),
         "coldstart": ("from a new process to the first embedding: time and memory", 15),
     }
-    rivals = "of " + ", ".join(name for name in RUNTIMES if name != "fastattn")
+    rivals = "of " + ", ".join(RIVALS)
     for name, (description, samples) in about.items():
         command = commands.add_parser(name, help=description, description=description)
         command.add_argument("--rivals", type=rival_names, default=[], metavar="NAME,...", help=rivals)

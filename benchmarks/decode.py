@@ -13,6 +13,7 @@ import argparse
 import importlib
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -82,7 +83,14 @@ def flops(model: str, lengths: list[int], beams: int) -> float:
     return once + beams * (transformer.flops(model, marian.WORDS, source, target) - once)
 
 
-def make_case(name: str, options: argparse.Namespace, folder: Path, work: Work, operations: float | None) -> Case:
+def make_case(
+    name: str,
+    options: argparse.Namespace,
+    folder: Path,
+    work: Work,
+    operations: float | None,
+    ours: Sequence[str] = ("fastattn",),
+) -> Case:
     """The case of this name, with everything on disk that its contenders load."""
     names = [each for rival in options.rivals for each in SETTINGS.get(rival, (rival,)) if each in RUNTIMES]
     if others := [rival for rival in options.rivals if rival not in RUNTIMES]:
@@ -93,12 +101,12 @@ def make_case(name: str, options: argparse.Namespace, folder: Path, work: Work, 
     entrants = [
         Contender(
             each,
-            sys.executable if each == "fastattn" else options.rivals_python,
+            sys.executable if each in ours else options.rivals_python,
             "benchmarks.decoding:job",
             {"runtime": each, **arguments},
             RUNTIMES[each].packages,
         )
-        for each in ("fastattn", *names)
+        for each in (*ours, *names)
     ]
     amount, unit = (len(work.sources) * FORCED, "tokens/s") if work.forced else (len(work.sources), "texts/s")
     return Case(name, entrants, amount, unit, TOLERANCE, operations)

@@ -88,11 +88,13 @@ class Fastattn(Decoding):
     """The library itself."""
 
     packages, runtime = ("fastattn",), "fastattn"
+    weights = "float32"
 
     def load(self, folder: Path, converted: Path, threads: int) -> None:
         importlib.import_module("fastattn").set_num_threads(threads)
         generate = importlib.import_module("fastattn.generation").generate
-        model = importlib.import_module("fastattn.models").Transformer.from_pretrained(folder)
+        transformer = importlib.import_module("fastattn.models").Transformer
+        model = transformer.from_pretrained(folder, weights=self.weights)
         batches = self.batches()
         options: dict[str, Any] = {"num_beams": self.work.beams, "max_new_tokens": self.work.longest}
         if self.work.forced:
@@ -108,6 +110,12 @@ class Fastattn(Decoding):
         found = [generate(output_scores=True) for generate in self.generate]
         tokens = [row for each in found for row in unpadded(each.sequences[:, 1:], self.pad, self.end)]
         return self.in_order(tokens, [score for each in found for score in each.sequences_scores.tolist()])
+
+
+class FastattnInt8(Fastattn):
+    """The same with weights in int8."""
+
+    weights, exact = "int8", False
 
 
 class Torch(Decoding):
@@ -189,6 +197,7 @@ class CTranslate2Int8(CTranslate2):
 
 RUNTIMES: dict[str, type[Decoding]] = {
     "fastattn": Fastattn,
+    "fastattn-int8": FastattnInt8,
     "ctranslate2": CTranslate2,
     "ctranslate2-int8": CTranslate2Int8,
     "torch": Torch,

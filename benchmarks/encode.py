@@ -36,15 +36,17 @@ def read_sentences(path: Path) -> list[str]:
     return [sentence for pair in pairs for sentence in pair]
 
 
-def fastattn_job(folder: str, sentences: str, threads: int) -> Job:
+def fastattn_job(folder: str, sentences: str, threads: int, weights: str = "float32") -> Job:
     fastattn = importlib.import_module("fastattn")
     fastattn.set_num_threads(threads)
-    encoder = fastattn.SentenceEncoder(folder)
+    encoder = fastattn.SentenceEncoder(folder, weights=weights)
     texts = read_sentences(Path(sentences))
     return lambda: encoder.encode(texts)
 
 
-def rival_job(runtime: str, folder: str, cache: str, sentences: str, threads: int, by_length: bool) -> Job:
+def rival_job(
+    runtime: str, folder: str, cache: str, sentences: str, threads: int, by_length: bool, batch: int = BATCH
+) -> Job:
     tokenizer = load_tokenizer(Path(folder))
     model = rivals.load(runtime, folder, cache, threads)
     texts = read_sentences(Path(sentences))
@@ -54,7 +56,7 @@ def rival_job(runtime: str, folder: str, cache: str, sentences: str, threads: in
         order = np.arange(len(tokens))
         if by_length:
             order = np.argsort([-len(each) for each in tokens], kind="stable")
-        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        batches = [order[start : start + batch] for start in range(0, len(order), batch)]
         embeddings = np.empty((len(texts), 0), np.float32)
         for rows in batches:
             pooled = mean_of_tokens(model, [tokens[row] for row in rows])

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def megabytes(amount: float) -> str:
     return f"{amount / 1e6:.0f}"
 
 
-def serving_memory(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Table:
+def serving_memory(
+    options: argparse.Namespace, raw: list[dict[str, Any]], ours: Sequence[str] = ("fastattn",)
+) -> Table:
     """Load BERT-base, answer 1x128 a few times, and look at the process."""
     folder = model_folder("bert-base", options.cache)
     size = (folder / "model.safetensors").stat().st_size
@@ -79,7 +82,7 @@ def serving_memory(options: argparse.Namespace, raw: list[dict[str, Any]]) -> Ta
     arguments: dict[str, object] = {"folder": str(folder), "cache": str(options.cache)}
     arguments |= {"threads": options.threads, "lengths": [128]}
     rows = []
-    for each in contenders(options.rivals, "benchmarks.models:job", options.rivals_python, arguments):
+    for each in contenders(options.rivals, "benchmarks.models:job", options.rivals_python, arguments, ours):
         say(f"memory of {each.name}")
         with Worker(each.name, each.python, options.threads) as worker:
             empty = worker.call("memory")["resident"]

@@ -69,17 +69,23 @@ def job(runtime: str, folder: str, cache: str, threads: int, lengths: list[int])
     return Forward(model, *random_batch(Path(folder), lengths, np.random.default_rng(1)))
 
 
-def contenders(names: Sequence[str], function: str, python: str, arguments: dict[str, object]) -> list[Contender]:
-    """fastattn in this Python, then the rivals in theirs; `function` gets the name as `runtime`."""
+def contenders(
+    names: Sequence[str],
+    function: str,
+    python: str,
+    arguments: dict[str, object],
+    ours: Sequence[str] = ("fastattn",),
+) -> list[Contender]:
+    """Ours in this Python, then the rivals in theirs; `function` gets the name as `runtime`."""
     return [
         Contender(
             name,
-            sys.executable if name == "fastattn" else python,
+            sys.executable if name in ours else python,
             function,
             {"runtime": name, **arguments},
             (rivals.RUNTIMES[name].package,),
         )
-        for name in ("fastattn", *names)
+        for name in (*ours, *names)
     ]
 
 

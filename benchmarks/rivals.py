@@ -30,6 +30,8 @@ class Runtime(ABC):
     """`folder` is a Hugging Face folder, `converted` is the folder that `convert` wrote."""
 
     package: ClassVar[str]
+    variant: ClassVar[str] = ""
+    """Tells the files of `convert` from those of another class of the package."""
 
     @abstractmethod
     def __init__(self, folder: Path, converted: Path, threads: int) -> None:
@@ -52,6 +54,7 @@ class Fastattn(Runtime):
     """The library itself."""
 
     package = "fastattn"
+    weights: ClassVar[str] = "float32"
 
     def __init__(self, folder: Path, converted: Path, threads: int) -> None:
         fastattn = importlib.import_module("fastattn")
@@ -59,7 +62,7 @@ class Fastattn(Runtime):
         models = importlib.import_module("fastattn.models")
         if model_type(folder) == "marian":
             ragged = importlib.import_module("fastattn.ragged")
-            model = models.Transformer.from_pretrained(folder)
+            model = models.Transformer.from_pretrained(folder, weights=self.weights)
 
             def encode(ids: Ids, mask: Ids) -> Floats:
                 tokens, cu_seqlens, positions = ragged.pack(ids, mask)
@@ -69,12 +72,25 @@ class Fastattn(Runtime):
             self.encode = encode
         else:
             # no pooler, as for the rivals: hidden states are compared
-            encoder = importlib.import_module("fastattn.models.registry").load_encoder(folder)
+            load_encoder = importlib.import_module("fastattn.models.registry").load_encoder
+            encoder = load_encoder(folder, weights=self.weights)
             self.encode = lambda ids, mask: encoder(ids, attention_mask=mask).last_hidden_state
 
     def run(self, ids: Ids, mask: Ids) -> Floats:
         hidden: Floats = self.encode(ids, mask)
         return hidden
+
+
+class FastattnBfloat16(Fastattn):
+    """The same with weights in bfloat16."""
+
+    weights = "bfloat16"
+
+
+class FastattnInt8(Fastattn):
+    """The same with weights in int8."""
+
+    weights = "int8"
 
 
 class Torch(Runtime):
@@ -159,6 +175,26 @@ class OnnxRuntimeNoSpin(OnnxRuntime):
         self.session = onnx_session(str(converted / "model.onnx"), threads, spin=False)
 
 
+class OnnxRuntimeInt8(OnnxRuntime):
+    """The same graph through `quantize_dynamic`: int8 weights, a scale for each channel and for each activation."""
+
+    variant = "int8"
+
+    @staticmethod
+    def convert(folder: Path, converted: Path) -> str:
+        return quantized_onnx(folder, converted, reduce_range=False)
+
+
+class OnnxRuntimeInt8ReducedRange(OnnxRuntime):
+    """The same with weights of 7 bits, so that no product saturates on AVX2 (onnxruntime#6004)."""
+
+    variant = "int8-reduced-range"
+
+    @staticmethod
+    def convert(folder: Path, converted: Path) -> str:
+        return quantized_onnx(folder, converted, reduce_range=True)
+
+
 class OpenVino(Runtime):
     """ov.convert_model from PyTorch, LATENCY hint, float32; one model for every shape."""
 
@@ -201,14 +237,40 @@ class OpenVinoStatic(OpenVino):
         return super().run(ids, mask)
 
 
+class OpenVinoInt8(OpenVino):
+    """The same through `nncf.quantize`, for transformers, with activations measured on random ids."""
+
+    variant = "int8"
+
+    @staticmethod
+    def convert(folder: Path, converted: Path) -> str:
+        openvino, nncf = importlib.import_module("openvino"), importlib.import_module("nncf")
+        plain = converted / "plain"
+        plain.mkdir()
+        OpenVino.convert(folder, plain)
+        rng, words = np.random.default_rng(0), json.loads((folder / "config.json").read_text())["vocab_size"]
+        samples = [rng.integers(words // 2, words, (1, length)) for length in rng.integers(8, 128, 100)]
+        inputs = [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in samples]
+        model = nncf.quantize(
+            openvino.Core().read_model(plain / "model.xml"),
+            nncf.Dataset(inputs),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(inputs),
+        )
+        openvino.save_model(model, converted / "model.xml", compress_to_fp16=False)
+        shutil.rmtree(plain)
+        return ""
+
+
 class CTranslate2(Runtime):
     """ctranslate2.Encoder in float32 with the GEMM it picks for this CPU; padding must be on the right."""
 
     package = "ctranslate2"
+    compute_type: ClassVar[str] = "float32"
 
     def __init__(self, folder: Path, converted: Path, threads: int) -> None:
         self.ctranslate2 = importlib.import_module("ctranslate2")
-        settings = {"compute_type": "float32", "inter_threads": 1, "intra_threads": threads}
+        settings = {"compute_type": self.compute_type, "inter_threads": 1, "intra_threads": threads}
         self.encoder = self.ctranslate2.Encoder(str(converted / "model"), device="cpu", **settings)
 
     @staticmethod
@@ -224,15 +286,33 @@ class CTranslate2(Runtime):
         return hidden
 
 
+class CTranslate2Int8(CTranslate2):
+    """The same converted to int8."""
+
+    variant = compute_type = "int8"
+
+    @staticmethod
+    def convert(folder: Path, converted: Path) -> str:
+        converter = importlib.import_module("ctranslate2.converters").TransformersConverter(str(folder))
+        converter.convert(str(converted / "model"), quantization="int8")
+        return ""
+
+
 RUNTIMES: dict[str, type[Runtime]] = {
     "fastattn": Fastattn,
+    "fastattn-bfloat16": FastattnBfloat16,
+    "fastattn-int8": FastattnInt8,
     "torch": Torch,
     "torch-compile": TorchCompile,
     "onnxruntime": OnnxRuntime,
     "onnxruntime-no-spin": OnnxRuntimeNoSpin,
+    "onnxruntime-int8": OnnxRuntimeInt8,
+    "onnxruntime-int8-reduced-range": OnnxRuntimeInt8ReducedRange,
     "openvino": OpenVino,
     "openvino-static": OpenVinoStatic,
+    "openvino-int8": OpenVinoInt8,
     "ctranslate2": CTranslate2,
+    "ctranslate2-int8": CTranslate2Int8,
 }
 
 
@@ -245,6 +325,22 @@ def onnx_session(model: str | bytes, threads: int, spin: bool = True) -> Any:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def quantized_onnx(folder: Path, converted: Path, reduce_range: bool) -> str:
+    """`OnnxRuntime.convert`, then `quantize_dynamic` per channel."""
+    note = OnnxRuntime.convert(folder, converted)
+    quantization, onnx = importlib.import_module("onnxruntime.quantization"), importlib.import_module("onnx")
+    plain = (converted / "model.onnx").rename(converted / "plain.onnx")
+    options: dict[str, Any] = {
+        "per_channel": True,
+        "reduce_range": reduce_range,
+        "weight_type": quantization.QuantType.QInt8,
+    }
+    options["extra_options"] = {"DefaultTensorType": onnx.TensorProto.FLOAT}  # of what fused nodes give
+    quantization.quantize_dynamic(str(plain), str(converted / "model.onnx"), **options)
+    plain.unlink()
+    return note
 
 
 def openvino_settings(threads: int) -> dict[str, Any]:
@@ -311,8 +407,9 @@ def converted_folder(name: str, folder: Path, cache: Path) -> Path:
     weights = folder / "model.safetensors"
     with weights.open("rb") as file:
         digest = hashlib.sha256(file.read(1 << 20) + str(weights.stat().st_size).encode()).hexdigest()[:12]
-    package = RUNTIMES[name].package
-    return cache / "converted" / f"{package}-{version(package)}-{digest}"
+    kind = RUNTIMES[name]
+    variant = f"-{kind.variant}" if kind.variant else ""
+    return cache / "converted" / f"{kind.package}-{version(kind.package)}{variant}-{digest}"
 
 
 def convert(name: str, folder: str, cache: str) -> str:
