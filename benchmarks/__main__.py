@@ -16,6 +16,7 @@ DATA = Path(os.environ.get("FASTATTN_DATA") or "../shared/data")
 SENTENCES = {
     "encode": DATA / "stsb/stsb-en-test.csv",
     "precision": DATA / "stsb/stsb-en-test.csv",
+    "serve": DATA / "stsb/stsb-en-test.csv",
     "train": DATA / "ud_ewt/en_ewt-ud-dev.conllu",
     "recurrent": DATA / "ud_ewt/en_ewt-ud-dev.conllu",
 }
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "kernels": ("single kernels against NumPy and PyTorch", 15),
         "neighbours": ("models and training steps beside busy processes or a Python thread", 10),
         "service": ("requests a second of gunicorn beside busy processes", 5),
+        "serve": ("HTTP servers: requests a second, times, memory", 3),
         "encode": ("sentences to embeddings, tokenising included", 5),
         "precision": ("weights of fewer bits against the int8 of other runtimes, quality beside speed", 5),
         "train": ("training steps against PyTorch", 9),
@@ -81,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", type=Path, metavar="FILE", help="write samples, machine and tables")
         command.add_argument("--markdown", action="store_true", help="tables as benchmarks/README.md has them")
         command.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
-        if name not in ("encode", "translation", "service"):
+        if name not in ("encode", "translation", "service", "serve"):
             command.add_argument("--cases", type=names_of, default=[], metavar="NAME,...", help="default: all")
         if name in ("neighbours", "service"):
             command.add_argument(

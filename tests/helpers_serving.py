@@ -142,10 +142,16 @@ KINDS = {
 """The tasks of `make_tasks` that a server has, and what they are served as, each under that name and with -alias."""
 
 
+def client_for(app: Any) -> Any:
+    """A client of an application, to be entered. Old versions of starlette use names of anyio that are deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from starlette.testclient import TestClient
+    return TestClient(app, raise_server_exceptions=False)
+
+
 def client_of(served: dict[str, Served], **settings: Any) -> Any:
     """A client of a server, to be entered."""
-    from starlette.testclient import TestClient
-
     from fastattn.serving.app import create_app
     from fastattn.serving.models import Models, Settings
 
@@ -153,4 +159,4 @@ def client_of(served: dict[str, Served], **settings: Any) -> Any:
         for name, kind in KINDS.items():
             models.add([kind, f"{kind}-alias"], kind, served[name].task, f"/models/{kind}")
 
-    return TestClient(create_app(settings=Settings(**settings), load=load), raise_server_exceptions=False)
+    return client_for(create_app(settings=Settings(**settings), load=load))

@@ -18,7 +18,7 @@ pytest.importorskip("prometheus_client")
 pytest.importorskip("httpx")
 
 from helpers_sentences import TEXTS
-from helpers_serving import MASKED, PAIRS, QUESTIONS, Served, client_of
+from helpers_serving import MASKED, PAIRS, QUESTIONS, Served, client_for, client_of
 
 from fastattn.hub import ModelNotFoundError
 
@@ -257,11 +257,9 @@ def test_other_origins(served: dict[str, Served]) -> None:
 
 
 def test_folders_are_loaded_for_what_they_are(encoder_folder: Path) -> None:
-    from starlette.testclient import TestClient
-
     from fastattn.serving.app import create_app
 
-    with TestClient(create_app(encoder_folder)) as client:
+    with client_for(create_app(encoder_folder)) as client:
         assert [each["task"] for each in client.get("/v1/models").json()["data"]] == ["embed"]
-    with pytest.raises(ModelNotFoundError, match="no_such_folder"), TestClient(create_app("fill:./no_such_folder")):
+    with pytest.raises(ModelNotFoundError, match="no_such_folder"), client_for(create_app("fill:./no_such_folder")):
         pass
