@@ -143,10 +143,9 @@ KINDS = {
 
 
 def client_for(app: Any) -> Any:
-    """A client of an application, to be entered. Old versions of starlette use names of anyio that are deprecated."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from starlette.testclient import TestClient
+    """A client of an application, to be entered."""
+    from starlette.testclient import TestClient
+
     return TestClient(app, raise_server_exceptions=False)
 
 
