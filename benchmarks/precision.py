@@ -161,7 +161,7 @@ def embeddings(name: str, folder: Path, options: argparse.Namespace, batch: int)
     python = sys.executable if name in OURS else options.rivals_python
     with Worker(name, python, options.threads) as worker:
         worker.call("prepare", function="benchmarks.encode:rival_job", arguments=arguments)
-        return worker.output()
+        return worker.output().reshape(len(read_sentences(options.sentences)), -1)
 
 
 def run_decoding(name: str, options: argparse.Namespace) -> Result:
