@@ -199,7 +199,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
             common = [scales.get("input_scales") for scales in found]
             if any(not np.array_equal(x, common[0]) for x in common):  # type: ignore[arg-type]  # None equals None
                 wanted = f"{entries[0].name}_{SCALES[1]}"
-                raise ValueError(f"{self.source}: tensor {shown(wanted)} must be equal for all that read one input")
+                raise ValueError(f"{self.source}: tensor {shown(wanted)} differs from those of the tensors beside it")
             numbers |= {} if common[0] is None else {"input_scales": common[0]}
         try:
             return PackedMatrix.of_numbers(**numbers)

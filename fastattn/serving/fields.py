@@ -19,7 +19,7 @@ def parse(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise Failure("Syntax", f"Failed to parse the request body as JSON: {error.msg}") from None
     if not isinstance(found, dict):
-        raise Failure("Json", "the JSON body must be an object")
+        raise Failure("Json", f"the JSON body must be an object, got {type(found).__name__}")
     return found
 
 

@@ -73,7 +73,7 @@ def prompt_of(models: Models, served: Served, values: Mapping[str, Any]) -> str 
     """The name of the prompt that is to stand before each text."""
     name: str | None = fields.text(values, "prompt_name", models.settings.default_prompt_name)
     if name is not None and name not in served.task.prompts:
-        raise Failure("Validation", f"default prompt name must be one of {', '.join(served.task.prompts)}. Got: {name}")
+        raise Failure("Validation", f"default prompt name must be one of {', '.join(served.task.prompts)}, got {name}")
     return name
 
 

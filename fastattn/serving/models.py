@@ -148,7 +148,7 @@ class Models:
         """The model of a request for one of some kinds. Raises Failure if there is none."""
         wanted = tuple(kinds)
         if name is not None and not isinstance(name, str):
-            raise Failure("Json", "`model` must be a string")
+            raise Failure("Json", f"`model` must be a string, got {type(name).__name__}")
         if name is not None and name not in self.by_name:
             raise Failure("NotFound", f"The model {checks.shown(name)} does not exist", code="model_not_found")
         some = [self.by_name[name]] if name is not None else self.by_name.values()

@@ -62,7 +62,7 @@ def compute(works: Sequence[Work]) -> list[Any]:
         return []
     together = works[0].together
     if any(work.together is not together and work.together != together for work in works):
-        raise ValueError("compute: works must have an equal `together`, which says how they are computed")
+        raise ValueError("compute: works that are computed together need an equal `together`")
     return together([work.data for work in works])
 
 

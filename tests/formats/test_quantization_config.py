@@ -95,8 +95,8 @@ def _with(name: str, place: Any, value: Any) -> Any:
     ("change", "message"),
     [
         (_without("b_scales"), "tensor 'b_scales' is missing"),
-        (_without("b_input_scales"), "tensor 'a_input_scales' must be equal for all that read one input"),
-        (_with("b_input_scales", 0, 9), "tensor 'a_input_scales' must be equal for all that read one input"),
+        (_without("b_input_scales"), "tensor 'a_input_scales' differs from those of the tensors beside it"),
+        (_with("b_input_scales", 0, 9), "tensor 'a_input_scales' differs from those of the tensors beside it"),
         (_with("b_scales", 1, np.nan), "tensor 'b_scales' has nan at (1,); weights must be finite"),
         (_with("a_scales", 1, -1), "tensor 'a': scales must be finite and not negative, got -1.000000 at 1"),
         (_with("a", 2, 127), "tensor 'a': the absolute integers of columns"),

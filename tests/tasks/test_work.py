@@ -47,7 +47,7 @@ def test_bits_are_those_of_a_call(name: str, served: dict[str, Served]) -> None:
 
 def test_works_that_differ_are_not_computed_together(served: dict[str, Served]) -> None:
     encoder, translator = served["encode"].task, served["translate"].task
-    with pytest.raises(ValueError, match="works must have an equal `together`"):
+    with pytest.raises(ValueError, match="need an equal `together`"):
         compute([*encoder.prepare(["a"]), *encoder.prepare(["a"], normalize_embeddings=True)])
     samples = [translator.prepare(["abc"], do_sample=True, seed=1)[0] for _ in range(2)]
     assert samples[0].together != samples[1].together
