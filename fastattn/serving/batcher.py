@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -15,8 +16,10 @@ from typing import Any
 from fastattn import checks, runtime
 from fastattn.serving.answer import Answer, ClosedError, DeadlineError, QueueFullError
 from fastattn.tasks import TextTooLongError
-from fastattn.tasks.work import compute
+from fastattn.tasks.work import Together, compute
 from fastattn.text import tokens_per_batch
+
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 64
 """Requests that are tokenised in one call."""
@@ -112,8 +115,9 @@ class Batcher:
                 raise QueueFullError(count, max(1.0, count * self._seconds))
             if not self._threads:
                 for name in ("fastattn-batcher-0", "fastattn-batcher-1"):
-                    self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
-                    self._threads[-1].start()
+                    thread = threading.Thread(target=self._work, name=name, daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
             self._waiting.append(answer)
             if not self._tokenising:
                 self._changed.notify()
@@ -143,13 +147,13 @@ class Batcher:
         return answer
 
     def close(self, wait: bool = True) -> None:
-        """Take no more requests, and answer those that wait. `wait`: return when they are answered."""
+        """Take no more requests, and answer those that wait. `wait`: return when they are answered, unless it is a
+        thread of the batcher that closes it, in a callback of an answer or in `observe`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for thread in self._threads if wait else ():
-            if thread is not threading.current_thread():
-                thread.join()
+        for thread in self._threads if wait and threading.current_thread() not in self._threads else ():
+            thread.join()
 
     def __enter__(self) -> Batcher:
         return self
@@ -181,19 +185,26 @@ class Batcher:
                 self._taken += len(some)
                 if self._waiting and not self._tokenising:
                     self._changed.notify()
-            taken = len(some)
-            if computes:
-                self._compute(some)
-            else:
-                some = self._tokenise(some)
+            taken, fit = len(some), []
+            try:
+                if computes:
+                    self._compute(some)
+                else:
+                    fit = self._tokenise(some)
+            except BaseException as error:  # of a callback, or a fault here: the others are still answered
+                logger.error("a request ended with %s", type(error).__name__)  # its message may have a text
+                for answer in some:
+                    if not answer.done():
+                        _fail(answer, error)
+                _wake(some)
             with self._changed:
                 self._taken -= taken
                 if computes:
                     self._computing = False
                 else:
                     self._tokenising = False
-                    self._ready.extend(some)
-                    self._ready_tokens += sum(answer.tokens for answer in some)
+                    self._ready.extend(fit)
+                    self._ready_tokens += sum(answer.tokens for answer in fit)
 
     def _next_texts(self) -> list[Answer]:
         """The first requests that wait, as far as they can be tokenised at once."""
@@ -208,12 +219,13 @@ class Batcher:
         together, room = some[0].work.together, room - some[0].tokens
         while self._ready and room > 0:
             answer = self._ready.popleft()
-            if answer.work.together == together and answer.tokens <= room:
+            alike = _equal(answer.work.together, together)
+            if alike and answer.tokens <= room:
                 some.append(answer)
                 room -= answer.tokens
             else:
                 rest.append(answer)
-                if answer.work.together == together:
+                if alike:
                     break
         self._ready.extendleft(reversed(rest))
         self._ready_tokens -= sum(answer.tokens for answer in some)
@@ -235,7 +247,7 @@ class Batcher:
             return []
         try:
             works = self.task.prepare([answer.input for answer in some], some[0].method, **some[0].options)
-        except Exception as error:
+        except BaseException as error:  # a fault in a tokenizer's own code is no Exception
             if len(some) > 1:  # one of them is wrong, or more
                 return [each for answer in some for each in self._tokenise([answer])]
             _fail(some[0], error)
@@ -259,32 +271,42 @@ class Batcher:
         begun = perf_counter()
         try:
             found = compute([answer.work for answer in some])
-        except Exception as error:
+        except BaseException as error:
             found = [error] if len(some) == 1 else [_alone(answer) for answer in some]
         now = perf_counter()
         for answer, value in zip(some, found, strict=True):
             answer.begun, answer.done_at, answer.work = begun, now, None
-            if isinstance(value, Exception):
+            if isinstance(value, BaseException):
                 answer.set_exception(value)
             else:
                 answer.set_result(value)
         self._seconds += 0.2 * ((now - begun) / len(some) - self._seconds)
         _wake(some)
         if self._observe is not None:
-            self._observe(some)
+            try:
+                self._observe(some)
+            except Exception as error:
+                logger.error("observe of a Batcher raised %s", type(error).__name__)
 
 
 def _alone(answer: Answer) -> Any:
     """The answer, or its error, of a request whose pass has failed."""
     try:
         return answer.work()
-    except Exception as error:
+    except BaseException as error:
         return error
 
 
-def _fail(answer: Answer, error: Exception) -> None:
+def _equal(one: Together, other: Together) -> bool:
+    try:
+        return one == other
+    except ValueError:  # an option is an array
+        return False
+
+
+def _fail(answer: Answer, error: BaseException) -> None:
     """Answer a request that does not run with an error."""
-    if answer.set_running_or_notify_cancel():
+    if answer.running() or answer.set_running_or_notify_cancel():
         answer.set_exception(error)
 
 
@@ -311,7 +333,9 @@ _BATCHERS: weakref.WeakSet[Batcher] = weakref.WeakSet()
 def _after_fork() -> None:
     """The child of a fork has neither the threads nor the requests."""
     for batcher in list(_BATCHERS):
+        closed = batcher._closed
         batcher._begin()
+        batcher._closed = closed
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tokenizers", reason="needs the tokenizers library")
@@ -213,3 +214,78 @@ def test_a_forked_child_has_its_own_threads(gate: Gate) -> None:
 def test_wrong_arguments(arguments: dict[str, Any], message: str, gate: Gate) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         Batcher(**{"task": gate, **arguments})
+
+
+class Exits(Gate):
+    """A task that ends with what is no Exception, for some inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open.set()
+
+    def prepare(self, inputs: list[Any], method: str | None = None, **options: Any) -> list[Work]:
+        if "interrupt" in inputs:
+            raise KeyboardInterrupt
+        works = super().prepare(inputs, method)
+        return works[1:] if "short" in inputs else works
+
+    def compute(self, data: list[Any], method: str | None) -> list[Any]:
+        if "exit" in data:
+            raise SystemExit(3)
+        return [] if "none" in data else super().compute(data, method)
+
+
+@pytest.mark.parametrize("bad", ["interrupt", "exit", "short", "none"])
+def test_whatever_a_task_does_the_others_are_answered(bad: str) -> None:
+    with Batcher(Exits()) as batcher:
+        assert batcher.submit("first").result(LONG) == "first"
+        failed = batcher.submit(bad)
+        assert isinstance(failed.exception(LONG), BaseException)
+        assert [batcher.submit(text).result(LONG) for text in ("a", "b")] == ["a", "b"]
+        assert wait_for(lambda: batcher.waiting == 0)
+
+
+def test_an_observer_or_a_callback_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def observe(answers: Any) -> None:
+        raise RuntimeError("a text that nobody should log")
+
+    def exits(answer: Any) -> None:
+        raise SystemExit
+
+    with Batcher(Exits(), observe=observe) as batcher:
+        first = batcher.submit("first")
+        first.add_done_callback(exits)
+        assert first.result(LONG) == "first"
+        assert [batcher.submit(text).result(LONG) for text in ("a", "b")] == ["a", "b"]
+        assert wait_for(lambda: batcher.waiting == 0)
+    assert "RuntimeError" in caplog.text
+    assert "nobody" not in caplog.text
+
+
+def test_a_callback_may_close_the_batcher() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, max_batch_tokens=2)
+    answers = [batcher.submit(i) for i in range(9)]
+    answers[0].add_done_callback(lambda _: batcher.close())
+    gate.open.set()
+    assert [answer.result(LONG) for answer in answers] == list(range(9))
+    batcher.close()
+    assert not any(thread.is_alive() for thread in batcher._threads)
+
+
+def test_options_that_are_arrays_are_not_compared() -> None:
+    class Arrays(Gate):
+        def prepare(self, inputs: list[Any], method: str | None = None, **options: Any) -> list[Work]:
+            together = Together(lambda data, weights: [weights.sum() for _ in data], (options["weights"],))
+            return [Work(together, each, 1, 1) for each in inputs]
+
+    with Batcher(Arrays()) as batcher:
+        answers = [batcher.submit(i, weights=np.full(3, i)) for i in range(8)]
+        assert [int(answer.result(LONG)) for answer in answers] == [3 * i for i in range(8)]
+
+
+def wait_for(condition: Any) -> bool:
+    end = time.monotonic() + LONG
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+    return bool(condition())
