@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import threading
 import time
@@ -66,6 +67,8 @@ def test_huggingface_hub(address: str, wanted: np.ndarray, served: dict[str, Ser
     hub = pytest.importorskip("huggingface_hub")
     pytest.importorskip("httpx")
     client = hub.InferenceClient(model=address)
+    if "normalize" not in inspect.signature(client.feature_extraction).parameters:
+        pytest.skip("an older huggingface_hub, whose feature_extraction has no normalize")
     found = client.feature_extraction(TEXTS[0], normalize=True)
     assert np.array_equal(np.asarray(found, np.float32), wanted[:1])
     near = client.sentence_similarity(TEXTS[0], other_sentences=TEXTS[:3])
