@@ -95,8 +95,7 @@ def _weights(text: str) -> list[str]:
 
 def _bytes(model: Any) -> int:
     """The memory of a model's parameters."""
-    held = {id(parameter): parameter.held for parameter in model._arrays()}
-    return sum(value.nbytes for value in held.values())
+    return sum({id(parameter): parameter.nbytes for parameter in model._arrays()}.values())
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:

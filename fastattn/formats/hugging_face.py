@@ -209,8 +209,12 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
 
     def _scales_of(self, entry: _Entry) -> dict[str, NDArray[np.float32]]:
         found = {part: self._scales.get(f"{entry.name}_{part}") for part in SCALES}
-        if found["scales"] is None:
-            raise ValueError(f"{entry.file.name}: tensor {shown(f'{entry.name}_scales')} is missing")
+        for part, wanted in zip(SCALES, (entry.shape[:1], entry.shape[-1:]), strict=True):
+            name, scales = shown(f"{entry.name}_{part}"), found[part]
+            if scales is not None and scales.shape != wanted:
+                raise ValueError(f"{scales.file.name}: tensor {name} must have shape {wanted}, got {scales.shape}")
+            if scales is None and part == SCALES[0]:
+                raise ValueError(f"{entry.file.name}: tensor {name} is missing")
         return {part: self._float32(scales) for part, scales in found.items() if scales is not None}
 
     def rows(self, name: str) -> StoredRows | None:
@@ -219,7 +223,7 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
         dtype = {"F32": "float32", "BF16": "bfloat16"}.get(entry.dtype)
         if dtype is None or len(entry.shape) != 2 or 4 * math.prod(entry.shape) < _LARGE_TABLE:
             return None
-        return StoredRows(entry.file, entry.name, entry.shape, entry.start, dtype)
+        return StoredRows(entry.file.fileno(), str(entry.file.name), entry.name, entry.shape, entry.start, dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -240,11 +244,17 @@ class StateDict(Mapping[str, NDArray[np.float32]]):
 
     def paths(self) -> list[Path]:
         """The files that the tensors are in."""
-        return [Path(name).absolute() for name in {str(entry.file.name) for entry in self._entries.values()}]
+        entries = [*self._entries.values(), *self._scales.values()]
+        return [Path(name).absolute() for name in {str(entry.file.name) for entry in entries}]
 
     def sample(self, name: str) -> bytes:
-        """Some bytes from the start, the middle and the end of a tensor: enough to tell it from another."""
+        """Some bytes from the start, the middle and the end of a tensor, and of its scales: enough to tell it from
+        another."""
         entry = self._entries[name]
+        beside = (self._scales.get(f"{entry.name}_{part}") for part in SCALES)
+        return b"".join(self._sample(each) for each in (entry, *beside) if each is not None)
+
+    def _sample(self, entry: _Entry) -> bytes:
         size = math.prod(entry.shape) * _ITEM_SIZES.get(entry.dtype, 1)
         places = (0, size // 2, max(0, size - _SAMPLE))
         return b"".join(os.pread(entry.file.fileno(), min(_SAMPLE, size), entry.start + place) for place in places)

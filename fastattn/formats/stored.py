@@ -7,7 +7,6 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
-from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,15 +90,17 @@ class Tensors(Mapping[str, NDArray[Any]]):
 class StoredRows:
     """A matrix of float32 or bfloat16 in a file whose rows are read when they are asked for, each once.
 
-    `then`, if given before any is read, is called with new rows, float32, and may change them. `table` is read-only and
+    `then`, if given, is called with new rows, float32, and may change them. `table` is read-only and
     holds zeros in place of the rows that nobody has asked for; these take no memory. The file stays open until the
     object is deleted. Any number of threads may read: two that want the same row write the same.
     """
 
-    def __init__(self, file: FileIO, name: str, shape: tuple[int, int], start: int, dtype: str = "float32") -> None:
-        self._name, self._file_name, self._start, self._dtype = name, file.name, start, dtype
+    def __init__(
+        self, file: int, file_name: str, name: str, shape: tuple[int, int], start: int, dtype: str = "float32"
+    ) -> None:
+        self._name, self._file_name, self._start, self._dtype = name, file_name, start, dtype
         self.then: Callable[[NDArray[np.float32]], None] | None = None
-        self._file = os.dup(file.fileno())
+        self._file = os.dup(file)
         self._state = state_of(self._file)
         pages = mmap.mmap(-1, 4 * math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_NOHUGEPAGE"):
@@ -113,6 +114,13 @@ class StoredRows:
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             os.close(self._file)
+
+    def again(self, then: Callable[[NDArray[np.float32]], None]) -> StoredRows:
+        """The same rows, none of them read, with another `then`. Who has this object keeps its rows as they are."""
+        shape = self._rows.shape
+        new = StoredRows(self._file, self._file_name, self._name, (shape[0], shape[1]), self._start, self._dtype)
+        new.then, new._state = then, self._state
+        return new
 
     def read(self, ids: Any) -> NDArray[np.float32]:
         """`table`, after the rows at these int64 ids have been read. Ids beyond it, or of other types, are not its

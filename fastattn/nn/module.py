@@ -181,7 +181,7 @@ class Module:
         found = self.problems(state)
         problems = [f"tensor {shown(name)} {text}" for name, text in found if strict or text != "is missing"]
         names = dict(self._names())
-        if (held := held_as(self)) != ["float32"]:
+        if held := sorted({p.weights for p in self._arrays()} - {"float32"}):
             raise ValueError(f"load_state_dict: weights of {listed(held)} stay what they are; load a model in float32")
         if strict:
             problems += [f"tensor {shown(name)} is not known" for name in state if name not in names]
@@ -356,13 +356,13 @@ class Module:
 
     def _freeze_own(self, weights: str = "float32", norms: Mapping[int, Normed] | None = None) -> None:
         """Freeze the parameters of this module alone. `norms` has what is known of a matrix's input, by its id."""
-        self.frozen, self.training = True, False
         for _, parameter in self._members()[0]:
             known = norms.get(id(parameter)) if norms else None
             if known is None:
                 parameter.freeze(weights)
             else:
                 parameter.freeze(weights, known.sizes(), known.rows)
+        self.frozen, self.training = True, False
 
     def _norms(self) -> dict[int, Normed]:
         """What is known of the input of each matrix, by the matrix's id, unless it has several norms."""

@@ -72,6 +72,11 @@ class Parameter(Tensor):
         return self.value
 
     @property
+    def nbytes(self) -> int:
+        """The memory of the values."""
+        return 0 if self.held is None else int(self.held.nbytes)
+
+    @property
     def data(self) -> Array:
         """The values: the array itself, or a read-only copy of a packed matrix."""
         value = self.value
@@ -101,7 +106,7 @@ class Parameter(Tensor):
     def load(self, array: Array) -> None:
         """Take the values of a float32 array of this shape. A parameter without values keeps the array itself.
 
-        Raises TypeError for another dtype, ValueError for another shape.
+        Raises TypeError for another dtype, ValueError for another shape and for a parameter of fewer bits.
         """
         self._check(array, self.shape)
         if self.frozen:
@@ -169,6 +174,8 @@ class Parameter(Tensor):
         return array
 
     def _check(self, array: Array, shape: tuple[int, ...]) -> None:
+        if self.weights != "float32":
+            raise ValueError(f"Parameter: weights of {self.weights} stay what they are; load a model in float32")
         if operand("Parameter: array", array).dtype != self.dtype:
             raise TypeError(f"Parameter: array must be {self.dtype}, got {array.dtype}")
         if array.shape != shape:
@@ -244,12 +251,17 @@ class Table(Parameter):
         self._matrix = matrix
         return matrix
 
+    @property
+    def nbytes(self) -> int:
+        """The memory of the values, and of `matrix` once it is packed."""
+        return super().nbytes + (0 if self._matrix is None else self._matrix.nbytes)
+
     def freeze(self, weights: str = "float32", sizes: Array | None = None, rows: slice = slice(None)) -> None:
         """As for every parameter: `weights` is what `matrix` and the rows become. Those of fewer bits stay."""
         if weights != "float32" and self.weights == "float32":
             self.initialize()
             if self.large and self.stored is not None and self.stored.unread:
-                self.stored.then = quantization.round_rows
+                self.load_stored(self.stored.again(quantization.round_rows))  # a copy of the model has the others
             elif self.large:
                 table = self.value.copy() if self.frozen else self.value
                 quantization.round_rows(table)

@@ -91,6 +91,10 @@ def _with(name: str, place: Any, value: Any) -> Any:
     return lambda tensors: tensors[name].__setitem__(place, value)
 
 
+def _as(name: str, shape: Any, **others: Any) -> Any:
+    return lambda tensors: tensors.update({n: np.ones(s, np.float32) for n, s in {name: shape, **others}.items()})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -100,7 +104,10 @@ def _with(name: str, place: Any, value: Any) -> Any:
         (_with("b_scales", 1, np.nan), "tensor 'b_scales' has nan at (1,); weights must be finite"),
         (_with("a_scales", 1, -1), "tensor 'a': scales must be finite and not negative, got -1.000000 at 1"),
         (_with("a", 2, 127), "tensor 'a': the absolute integers of columns"),
-        (lambda tensors: tensors.update(a_scales=np.ones(3, np.float32)), "tensor 'a': scales must have shape (11,)"),
+        (_as("a_scales", 3), "tensor 'a_scales' must have shape (4,), got (3,)"),
+        (_as("a_scales", 5, b_scales=6), "tensor 'a_scales' must have shape (4,), got (5,)"),  # 11 in all
+        (_as("b_scales", ()), "tensor 'b_scales' must have shape (7,), got ()"),
+        (_as("b_input_scales", (6, 1)), "tensor 'b_input_scales' must have shape (6,), got (6, 1)"),
     ],
 )
 def test_scales_that_do_not_fit_are_refused(tmp_path: Path, change: Any, message: str) -> None:

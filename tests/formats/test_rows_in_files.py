@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import fastattn
+from fastattn import nn
 from fastattn.formats import hugging_face
 from fastattn.formats.hugging_face import StateDict, read_state_dict
 from fastattn.kernels import PackedMatrix
@@ -321,3 +322,29 @@ def test_rows_of_fewer_bits_are_the_same_from_every_file(folder: Path, weights: 
     assert late.forward_ragged(ids, CU_SEQLENS).last_hidden_state.tobytes() == hidden.tobytes()
     sizes = [(path / "model.safetensors").stat().st_size for path in (folder, tmp_path / "saved")]
     assert sizes[1] < sizes[0] * {"bfloat16": 0.53, "int8": 0.5}[weights]
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_freezing_a_copy_leaves_the_other_model_as_it_is(folder, weights):
+    ids = np.array([[1, 5, 9, 4000]])
+    expected = BertModel.from_pretrained(folder, trainable=False)(ids).last_hidden_state.tobytes()
+    model = BertModel.from_pretrained(folder, trainable=False)
+    other = copy.deepcopy(model).freeze(weights)
+    reduced = BertModel.from_pretrained(folder, weights=weights)(ids).last_hidden_state.tobytes()
+    assert other(ids).last_hidden_state.tobytes() == reduced
+    assert model(ids).last_hidden_state.tobytes() == expected
+    assert unread(other) == unread(model) == ROWS - 4
+
+
+def test_a_copy_of_rows_tells_that_the_file_has_changed(folder):
+    model = BertModel.from_pretrained(folder, trainable=False)
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="has changed since the model was loaded"):
+        table_of(copy.deepcopy(model).freeze("int8")).stored.read(np.array([1]))
+
+
+def test_a_table_counts_the_matrix_that_it_packs():
+    table = nn.Embedding(ROWS, 256).freeze("int8").weight
+    plain = table.nbytes
+    assert plain == table.value.nbytes
+    assert plain + table.matrix.nbytes == table.nbytes

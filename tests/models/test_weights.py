@@ -133,6 +133,30 @@ def test_pickles_name_the_folder_and_the_weights(saved):
     assert states(pickle.loads(pickle.dumps(made))).tobytes() == states(made).tobytes()
 
 
+def test_a_pickle_tells_that_only_scales_have_changed(saved, tmp_path):
+    folder, name = tmp_path / "int8", "encoder.layer.1.intermediate.dense.weight_scales"
+    BertModel.from_pretrained(saved, weights="int8").save_pretrained(folder)
+    data = pickle.dumps(BertModel.from_pretrained(folder))
+    pickle.loads(data)
+    change(folder, lambda tensors: tensors[name].__imul__(2))
+    with pytest.raises(ValueError, match="the files of this model have changed since it was pickled"):
+        pickle.loads(data)
+
+
+def test_a_shard_of_scales_alone_is_a_file_of_the_model(saved, tmp_path):
+    model = BertModel.from_pretrained(saved, weights="int8")
+    model.save_pretrained(tmp_path)
+    tensors, shards = load_file(tmp_path / "model.safetensors"), ("model-00001-of-00002", "model-00002-of-00002")
+    place = {name: f"{shards[name.endswith('_scales')]}.safetensors" for name in tensors}
+    for shard in place.values():
+        save_file({name: tensors[name] for name in tensors if place[name] == shard}, tmp_path / shard)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": place}))
+    assert states(BertModel.from_pretrained(tmp_path)).tobytes() == states(model).tobytes()
+    with read_state_dict(tmp_path) as found:
+        assert sorted(path.stem for path in found.paths()) == sorted(shards)
+
+
 def test_what_cannot_be_is_refused(saved):
     with pytest.raises(ValueError, match=r"^from_pretrained: weights must be one of .*, got 'fp8'$"):
         BertModel.from_pretrained(saved, weights="fp8")

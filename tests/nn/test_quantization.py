@@ -231,3 +231,27 @@ def test_rounded_rows_are_what_a_file_holds():
     assert (np.abs(rows - before) <= np.abs(before) / 256).all()
     np.testing.assert_array_equal((bfloat16_bits(rows).astype(np.uint32) << 16).view(np.float32), rows)
     np.testing.assert_array_equal(PackedMatrix(before, dtype="bfloat16").unpack(), rows)
+
+
+@pytest.mark.parametrize("weights", REDUCED)
+def test_weights_of_fewer_bits_take_no_other_values(weights):
+    for module in (nn.Linear(8, 4), nn.Embedding(1100, 1024)):
+        module.freeze(weights)
+        before = module.weight.data.tobytes()
+        state = {name: np.ones_like(array) for name, array in module.state_dict().items()}
+        for load in (lambda: module.load_state_dict(state), lambda: module.load({"weight": state["weight"]})):  # noqa: B023
+            with pytest.raises(ValueError, match=f"weights of {weights} stay what they are; load a model in float32"):
+                load()
+        assert module.weight.data.tobytes() == before
+    heads = StackedLinear(8, {"a": 3, "b": 5}).freeze(weights)
+    with pytest.raises(ValueError, match=f"weights of {weights} stay what they are"):
+        heads.rows["a.weight"].load(np.ones((3, 8), np.float32))
+
+
+def test_a_module_that_cannot_be_frozen_is_not_said_to_be():
+    layer = nn.Linear(8, 4)
+    layer.weight.data[0, 1] = np.nan
+    with pytest.raises(ValueError, match="weight must be finite, got nan at 0, 1"):
+        layer.freeze("int8")
+    assert not layer.frozen
+    assert layer.training
