@@ -80,18 +80,17 @@ LARGE = 1 << 20
 
 
 def bfloat16_bits(rows: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """The bits of the nearest bfloat16, of two equally near ones the even one.
+    """The bits of the nearest bfloat16, of two equally near ones the even one. Raises ValueError for numbers that are
+    not finite.
 
     >>> [hex(bits) for bits in bfloat16_bits(np.array([[1.0, -3.1]], np.float32))[0]]
     ['0x3f80', '0xc046']
     """
-    bits = np.ascontiguousarray(rows).view(np.uint32)
-    nearest: NDArray[np.uint16] = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-    return nearest
+    return PackedMatrix(np.ascontiguousarray(rows), dtype="bfloat16").numbers()["weight"]
 
 
 def round_rows(rows: NDArray[np.float32]) -> None:
-    """Give rows of a table the nearest bfloat16, in place.
+    """Give rows of a table the nearest bfloat16, in place. Raises ValueError for numbers that are not finite.
 
     >>> rows = np.array([[1.0, -3.1]], np.float32)
     >>> round_rows(rows)
@@ -99,7 +98,7 @@ def round_rows(rows: NDArray[np.float32]) -> None:
     [[1.0, -3.09375]]
     """
     for block in (rows[start : start + 1024] for start in range(0, len(rows), 1024)):  # not all at once: memory
-        block.view(np.uint32)[...] = bfloat16_bits(block).astype(np.uint32) << 16
+        block[...] = PackedMatrix(block, dtype="bfloat16").unpack()
 
 
 def rows_of(matrix: PackedMatrix, rows: Any) -> PackedMatrix:
